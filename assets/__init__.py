@@ -1,0 +1,1 @@
+"""Dagster: what is materialized, and when."""

@@ -1,0 +1,1 @@
+"""DICOM on disk to rows: scan, headers, pixels, pseudonyms, quarantine."""

@@ -1,0 +1,1 @@
+"""Who is in which set: patient splits, the pretraining pool, tasks' manifests."""

@@ -1,0 +1,1 @@
+"""The image cache and batches: Parquet in, tensors out."""

@@ -1,0 +1,1 @@
+"""Tags to weak labels: the radiologist's study groups and the probe."""

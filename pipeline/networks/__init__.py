@@ -1,0 +1,1 @@
+"""Encoders, decoder, discriminator and task heads."""

@@ -1,0 +1,1 @@
+"""Pretraining of an encoder, paper sections 3 and 4.2."""

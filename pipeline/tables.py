@@ -1,0 +1,146 @@
+"""The archive tables: their columns, what one row is, where they lie.
+
+Belongs here: names, schemas and descriptions of the tables under `tables/`, so that writer, reader and Dagster's
+column schema agree. Not here: the work that fills them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
+from pipeline.files import read_table, write_table
+
+
+def column(name: str, kind: pa.DataType, says: str, nullable: bool = False) -> pa.Field:
+    """A column with a sentence that says what it holds."""
+    return pa.field(name, kind, nullable=nullable, metadata={"description": says})
+
+
+@dataclass(frozen=True)
+class Table:
+    """One archive table: its file name without `.parquet`, what one row is, its columns."""
+
+    name: str
+    row: str
+    schema: pa.Schema
+
+    def path(self, tables: Path) -> Path:
+        """Where the table lies in the folder `tables`."""
+        return tables / f"{self.name}.parquet"
+
+    def write(self, tables: Path, rows: pa.Table) -> None:
+        """Write `rows` whole or not at all; raises `pa.ArrowInvalid` where they do not fit the schema."""
+        write_table(self.path(tables), rows.select(self.schema.names).cast(self.schema))
+
+    def read(self, tables: Path) -> pa.Table:
+        """Read the table; raises `UserError` where no run has written it yet."""
+        path = self.path(tables)
+        if not path.is_file():
+            raise UserError(f"{path} does not exist yet: run the job that writes it first (`ingest` for tables).")
+        return read_table(path)
+
+
+_text, _count, _flag = pa.string(), pa.int64(), pa.bool_()
+
+DICOM_INDEX = Table(
+    "dicom_index",
+    "one record: an ultrasound SOP instance whose header was read",
+    pa.schema(
+        [
+            column("file_id", _text, "how this file is named everywhere; `pipeline.archive locate` finds it"),
+            column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID (0008,0018)"),
+            column("series", _text, "keyed pseudonym of SeriesInstanceUID (0020,000E)", nullable=True),
+            column("study", _text, "keyed pseudonym of StudyInstanceUID (0020,000D)", nullable=True),
+            column("patient", _text, "keyed pseudonym of the patient, the unit of every split"),
+            column("patient_from", _text, "what the patient was told apart by: patient_id, study, series or nothing"),
+            column("modality", _text, "Modality (0008,0060)", nullable=True),
+            column("sop_class", _text, "SOPClassUID (0008,0016)", nullable=True),
+            column("transfer_syntax", _text, "TransferSyntaxUID (0002,0010)", nullable=True),
+            column("photometric", _text, "PhotometricInterpretation (0028,0004)", nullable=True),
+            column("rows", _count, "Rows (0028,0010), pixels"),
+            column("columns", _count, "Columns (0028,0011), pixels"),
+            column("frames", _count, "NumberOfFrames (0028,0008), 1 where absent"),
+            column("manufacturer", _text, "Manufacturer (0008,0070)", nullable=True),
+            column("model", _text, "ManufacturerModelName (0008,1090)", nullable=True),
+            column("transducer_type", _text, "TransducerType (0018,6031)", nullable=True),
+            column("transducer_data", _text, "TransducerData (0018,5010), values joined by a backslash", nullable=True),
+            column("study_description", _text, "StudyDescription (0008,1030)", nullable=True),
+        ]
+    ),
+)
+
+_REJECTION = [
+    column("level", _text, "file or frame"),
+    column("id", _text, "file id; for a frame, file id, colon, frame number from 0"),
+    column("reason", _text, "reason code"),
+    column("detail", _text, "one line, without identifiers"),
+]
+REJECTED_FILES = Table("rejected_files", "one archive file that became no record", pa.schema(_REJECTION))
+REJECTED_FRAMES = Table("rejected_frames", "one selected frame that became no image", pa.schema(_REJECTION))
+QUARANTINE = Table("quarantine", "one rejection, of a file or of a frame", pa.schema(_REJECTION))
+
+UNMAPPED_DESCRIPTIONS = Table(
+    "unmapped_descriptions",
+    "one study description that the study groups do not know",
+    pa.schema(
+        [
+            column("study_description", _text, "StudyDescription (0008,1030); empty where the files have none"),
+            column("images", _count, "records that carry it"),
+            column("patients", _count, "patients that carry it"),
+        ]
+    ),
+)
+
+PATIENT_SPLITS = Table(
+    "patient_splits",
+    "one patient and its side of the split",
+    pa.schema([column("patient", _text, "keyed pseudonym"), column("split", _text, "train or val")]),
+)
+
+
+def weak_labels_table(label_names: tuple[str, ...]) -> Table:
+    """`weak_labels` with one 0/1 column per label, in the label space's order; null where it is not known."""
+    return Table(
+        "weak_labels",
+        "one record and its weak labels",
+        pa.schema(
+            [
+                column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
+                column("status", _text, "labelled, unmapped_description, in_no_group or unknown_probe"),
+                *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
+            ]
+        ),
+    )
+
+
+IMAGES = Table(
+    "images",
+    "one image of the cache: a frame of a record",
+    pa.schema(
+        [
+            column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
+            column("frame", _count, "frame number, from 0"),
+            column("patient", _text, "keyed pseudonym of the patient"),
+            column("shard", _text, "file of the cache that holds its pixels"),
+            column("position", _count, "row within that shard"),
+            column("image_digest", _text, "SHA-256 of the grey pixels at the recipe's size"),
+        ]
+    ),
+)
+
+
+def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
+    """`pretraining_pool`: the images every method trains on, with split and labels."""
+    return Table(
+        "pretraining_pool",
+        "one image that every pretraining method trains or validates on",
+        pa.schema(
+            [
+                *[IMAGES.schema.field(name) for name in IMAGES.schema.names],
+                column("split", _text, "train or val"),
+                *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
+            ]
+        ),
+    )

@@ -1,0 +1,35 @@
+"""What became of an arm, as data.
+
+Belongs here: the outcome and its file. Not here: deciding it.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.files import read_json, write_json
+
+Status = Literal["ran", "unavailable", "diverged"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an arm: `ran`, or why there is nothing to show.
+
+    `fingerprint` is the digest of all that went in (images, labels where used, settings, code): a later run with the
+    same fingerprint has nothing to do.
+    """
+
+    status: Status
+    reason: str
+    fingerprint: str
+
+    def write(self, folder: Path) -> None:
+        """Write the outcome into `folder`, last of its files: a folder without one is unfinished."""
+        write_json(folder / "outcome.json", asdict(self))
+
+    @staticmethod
+    def read(folder: Path) -> "Outcome | None":
+        """The outcome in `folder`, or None where its work has not finished."""
+        path = folder / "outcome.json"
+        return Outcome(**read_json(path)) if path.is_file() else None

@@ -1,0 +1,1 @@
+"""Dagster: with what: archive, store, tracking, compute."""
