@@ -102,7 +102,7 @@ class Pretraining(Model):
     lambda_rec: Annotated[float, Field(ge=0)] = 0.999
     augmentation: Augmentation = Augmentation()
     imagenet_weights: Mapping[Backbone, str] = {}
-    """Local files of torchvision's ImageNet weights, per backbone; without one, torchvision's own download is tried."""
+    """Local safetensors files of torchvision's ImageNet weights, per backbone; the method is unavailable without."""
     seed: int = 0
 
 

@@ -1,0 +1,73 @@
+# Every command a person needs; `make help` lists them. Variables can be set from outside: make demo SONOTAG_RECIPE=…
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export SONOTAG_STORE := $(abspath $(or $(SONOTAG_STORE),store))
+export SONOTAG_RECIPE := $(or $(SONOTAG_RECIPE),demo)
+export DAGSTER_HOME := $(or $(DAGSTER_HOME),$(SONOTAG_STORE)/dagster)
+# Dagster says on every call that `dg launch` supersedes `dagster job execute`; both work.
+export PYTHONWARNINGS := ignore::FutureWarning:click.core,$(PYTHONWARNINGS)
+
+PYTHON := python3
+BIN := .venv/bin
+READY := .venv/installed
+TRACKING := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(SONOTAG_STORE)/mlflow/mlflow.db)
+
+.PHONY: help install demo phantom ui mlflow lint types test test-slow test-ui bench wheel clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(READY)  ## the environment in .venv, from constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	@mkdir -p $(@D) && cp $< $@
+
+phantom: $(READY)  ## the phantom clinic, in the store
+	$(BIN)/python -m pipeline.phantom "$(SONOTAG_STORE)/phantom"
+
+# The demo recipe's tasks are the phantom's, so that only an own archive with an own recipe goes without it.
+demo: $(READY) $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE))),,phantom) $(DAGSTER_HOME)/dagster.yaml  ## from DICOM files to the results table
+	$(BIN)/dagster job execute -m assets.definitions -j demo
+	@$(BIN)/python -m pipeline.evaluation
+	@echo "Dagster's web server:  make ui       http://127.0.0.1:3000"
+	@echo "MLflow's runs:         make mlflow   http://127.0.0.1:5000"
+
+ui: $(READY) $(DAGSTER_HOME)/dagster.yaml  ## Dagster's web server and daemon, http://127.0.0.1:3000
+	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+
+mlflow: $(READY)  ## MLflow's server on the store's database, http://127.0.0.1:5000
+	@mkdir -p "$(SONOTAG_STORE)/mlflow"
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+	    --backend-store-uri "$(TRACKING)" --default-artifact-root "file://$(SONOTAG_STORE)/mlflow/artifacts"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+test: lint types  ## lint, types, unit tests and a tiny end-to-end run: what CI runs
+	$(BIN)/pytest
+
+test-slow: $(READY)  ## the tests that take minutes
+	$(BIN)/pytest -m "slow and not ui"
+
+test-ui: $(READY)  ## the web pages, in Chromium
+	$(BIN)/pytest -m ui
+
+bench: $(READY)  ## benchmarks, each a ratio to a peer in the same run
+	$(BIN)/python -m benchmarks
+
+wheel: $(READY)  ## a wheel in dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## removes the environment and the store
+	rm -rf .venv store dist build *.egg-info

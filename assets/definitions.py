@@ -1,0 +1,70 @@
+"""What Dagster loads: assets, jobs, resources and the console logger, for the recipe that the environment names.
+
+Belongs here: putting the pieces together. Not here: any piece. Loading imports neither torch nor mlflow nor sklearn.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+
+import dagster as dg
+
+from assets.console import console
+from assets.downstream import downstream_assets
+from assets.images import image_assets
+from assets.ingestion import ingestion_assets
+from assets.jobs import jobs
+from assets.labels import label_assets
+from assets.pretraining import encoder_assets
+from assets.reports import report_assets
+from pipeline.errors import UserError
+from resources.archive import Archive
+from resources.compute import Compute
+from resources.environment import Environment, read_environment
+from resources.store import StoreFolder
+from resources.tracking import Tracking
+
+
+def build_defs(environment: Environment) -> dg.Definitions:
+    """Everything for one recipe, archive and store."""
+    recipe = environment.recipe
+    return dg.Definitions(
+        assets=[
+            *ingestion_assets(recipe),
+            *label_assets(recipe, environment.study_groups),
+            *image_assets(recipe),
+            *encoder_assets(recipe),
+            *downstream_assets(recipe),
+            *report_assets(recipe),
+        ],
+        jobs=jobs(),
+        resources=_resources(environment),
+        loggers={"console": console},
+    )
+
+
+def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource]:
+    store = environment.store
+    return {
+        "store": StoreFolder(root=str(store.root)),
+        "archive": Archive(folder=str(environment.archive)),
+        "compute": Compute(lock_file=str(store.locks / "training.lock")),
+        "tracking": Tracking(
+            uri=environment.tracking_uri,
+            artifacts=str(store.mlflow / "artifacts"),
+            experiment=environment.recipe.name,
+            lock_file=str(store.locks / "mlflow.lock"),
+        ),
+    }
+
+
+def _load(variables: Mapping[str, str]) -> dg.Definitions:
+    """The definitions; a recipe that cannot be read is one sentence and exit code 2, not a traceback."""
+    try:
+        return build_defs(read_environment(variables))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+defs = _load(os.environ)

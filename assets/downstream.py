@@ -1,0 +1,204 @@
+"""Labelled tasks and the models fine-tuned on them, one asset per task, backbone and arm.
+
+Belongs here: the factory of the groups named after tasks. Not here: training (`pipeline.downstream`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+
+from assets.images import count_shared
+from assets.pretraining import encoder_name, outcome_check, outcome_result
+from assets.step import FIRST, Step, step
+from assets.tables import table_version
+from pipeline import code_versions
+from pipeline.archive.identity import pseudonym
+from pipeline.cohort.manifests import read_manifest
+from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
+from pipeline.errors import UserError
+from pipeline.evaluation.metrics import METRICS, image_scores
+from pipeline.evaluation.results import predictions_by_cell
+from pipeline.files import digest, read_table, write_table
+from pipeline.recipe import Arm, Backbone, Recipe, method_of
+from pipeline.store import Store
+from pipeline.tables import pretraining_pool_table
+from pipeline.training.outcome import Outcome
+from resources.archive import Archive
+from resources.compute import Compute
+from resources.store import StoreFolder
+from resources.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One asset of the factory: an arm on a task."""
+
+    backbone: Backbone
+    arm: Arm
+    task: str
+
+    @property
+    def asset(self) -> str:
+        return f"{self.backbone}_{self.arm}_{self.task}"
+
+
+def places(recipe: Recipe) -> list[_Place]:
+    """Every backbone and arm on every task of the recipe."""
+    return [
+        _Place(backbone, arm, task)
+        for task in recipe.downstream.tasks
+        for backbone in recipe.pretraining.backbones
+        for arm in recipe.downstream.arms
+    ]
+
+
+def downstream_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    """Per task its images, and one fine-tuned asset per backbone and arm."""
+    images = [_task_images(recipe, name) for name in recipe.downstream.tasks]
+    return [*images, *(_finetuned(recipe, place) for place in places(recipe))]
+
+
+def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
+    task = recipe.downstream.tasks[name]
+    labels = "a quality from 0" if task.kind == "ordinal" else "a mask"
+    relevant = task.model_dump(include={"kind", "classes"}) | recipe.images.model_dump()
+
+    @dg.asset(
+        name=f"{name}_images",
+        description=f"One row per labelled image of the task {name}: grey pixels, {labels}, patient, split.",
+        code_version=f"{code_versions.TASKS}-{digest(relevant)[:8]}",
+        group_name=name,
+        kinds={"parquet"},
+        op_tags=FIRST,
+    )
+    def task_images(
+        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with step(context, tracking, recipe, relevant) as here:
+            opened = store.open()
+            key = archive.key(opened.private)
+            rows = read_manifest(name, task, recipe.images, partial(pseudonym, key, "patient"), here.say)
+            write_table(opened.experiment(recipe.name).task_images(name), rows)
+            counts = {
+                f"{what}.{side}": count
+                for side, (images, patients) in _sizes(rows).items()
+                for what, count in (("images", images), ("patients", patients))
+            }
+            yield here.made(
+                f"{name}_images",
+                table_version(rows.drop_columns(["image"])),
+                {"dagster/row_count": rows.num_rows, **counts},
+                metrics=counts,
+            )
+
+    return task_images
+
+
+def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
+    """Images and patients per split."""
+    sides = rows.select(["split", "patient"]).to_pylist()
+    return {
+        side: (
+            sum(row["split"] == side for row in sides),
+            len({row["patient"] for row in sides if row["split"] == side}),
+        )
+        for side in ("train", "val", "test")
+    }
+
+
+def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
+    task = recipe.downstream.tasks[place.task]
+    relevant = task.model_dump(exclude={"manifest"}) | recipe.downstream.model_dump(include={"fractions", "seeds"})
+
+    @dg.asset(
+        name=place.asset,
+        deps=[encoder_name(place.backbone, method_of(place.arm)), f"{place.task}_images"],
+        description=f"Predictions of {place.backbone}, arm {place.arm}, for the test images of {place.task}: "
+        "one row per image, fraction and seed.",
+        code_version=f"{code_versions.FINETUNING}-{digest(relevant)[:8]}",
+        group_name=place.task,
+        kinds={"torch", "parquet"},
+        check_specs=[outcome_check(place.asset)],
+    )
+    def finetuned(
+        context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        params = {"backbone": place.backbone, "arm": place.arm, "task": place.task, **relevant}
+        with step(context, tracking, recipe, params) as here:
+            opened = store.open()
+            images = read_table(_prepared(opened, recipe, place.task))
+            _refuse_leakage(opened, recipe, place.task, images)
+            with compute.training(here.say):
+                outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, images)
+            path = opened.experiment(recipe.name).predictions(place.backbone, place.arm, place.task)
+            write_table(path, predictions)
+            yield _made(here, place, outcomes, predictions)
+
+    return finetuned
+
+
+def _prepared(store: Store, recipe: Recipe, task: str) -> Path:
+    path = store.experiment(recipe.name).task_images(task)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist yet: materialize {task}_images first (job `finetune` does).")
+    return path
+
+
+def _refuse_leakage(store: Store, recipe: Recipe, task: str, images: pa.Table) -> None:
+    """A test image whose patient or pixels were pretrained on would flatter every pretrained arm."""
+    table = pretraining_pool_table(recipe.labels.names)
+    if not table.path(store.tables).exists():
+        return
+    shared = count_shared(table.read(store.tables), images.select(["patient", "image_digest", "split"]))
+    if shared:
+        raise UserError(f"Task {task}: {shared} test images share their patient or pixels with the pretraining pool.")
+
+
+def _train_cells(
+    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: pa.Table
+) -> tuple[dict[Cell, Outcome], pa.Table]:
+    """Fine-tune every fraction and seed, one MLflow child run each; outcomes, and the predictions of those that ran."""
+    from pipeline.downstream.finetune import finetune
+    from pipeline.downstream.tasks import task_images
+
+    task = recipe.downstream.tasks[place.task]
+    experiment = store.experiment(recipe.name)
+    encoder = experiment.encoder(place.backbone, method_of(place.arm))
+    data = task_images(images, task, recipe.images)
+    outcomes, predictions = {}, []
+    for cell in cells(recipe):
+        if (cell.backbone, cell.arm, cell.task) != (place.backbone, place.arm, place.task):
+            continue
+        folder = experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed)
+        name = f"{place.asset}, {cell.fraction:.0%} of the images, seed {cell.seed}"
+        with tracking.run(name, {"recipe": recipe.name}, here.say, parent=here.run) as run:
+            run.params(asdict(cell))
+            outcome = finetune(cell, task, data, encoder, folder, here.say, lambda epoch, m: run.metrics(m, epoch))
+            run.files([folder / "curves.csv"])
+        outcomes[cell] = outcome
+        if outcome.status == "ran":
+            predictions.append(read_table(folder / "predictions.parquet"))
+    return outcomes, pa.concat_tables([PREDICTIONS.empty_table(), *predictions])
+
+
+def _made(
+    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table
+) -> dg.MaterializeResult[None]:
+    """Report the worst outcome: an arm that did not run everywhere is warned of."""
+    worst = min(outcomes.values(), key=lambda outcome: outcome.status == "ran")
+    scores = {
+        f"{METRICS[kind]}.fraction-{cell.fraction:g}.seed-{cell.seed}": float(image_scores(rows).mean())
+        for cell, rows in predictions_by_cell(predictions).items()
+        for kind in [rows["kind"][0].as_py()]
+    }
+    return here.made(
+        place.asset,
+        digest(*(outcome.fingerprint for outcome in outcomes.values()))[:16],
+        {"dagster/row_count": predictions.num_rows, "outcome": worst.status, "reason": worst.reason, **scores},
+        metrics=scores,
+        checks=[outcome_result(worst)],
+    )

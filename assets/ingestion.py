@@ -1,0 +1,104 @@
+"""From DICOM files to records.
+
+Belongs here: the assets of the group `archive`. Not here: reading DICOM (`pipeline.archive`).
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pyarrow as pa
+
+from assets.step import FIRST, step
+from assets.tables import table_metadata, table_version
+from pipeline import code_versions
+from pipeline.archive.scan import index_archive
+from pipeline.recipe import Recipe
+from pipeline.tables import DICOM_INDEX, QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
+from resources.archive import Archive
+from resources.store import StoreFolder
+from resources.tracking import Tracking
+
+GROUP = "archive"
+
+
+def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    """`dicom_index` with `rejected_files`, and `quarantine`."""
+
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec(
+                "dicom_index",
+                description="One row per record: an ultrasound SOP instance whose header was read, under pseudonyms.",
+                code_version=code_versions.INDEX,
+                group_name=GROUP,
+                kinds={"dicom", "parquet"},
+            ),
+            dg.AssetSpec(
+                "rejected_files",
+                description="One row per archive file that became no record, with its reason.",
+                code_version=code_versions.INDEX,
+                group_name=GROUP,
+                kinds={"parquet"},
+            ),
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "no_file_lost", asset="dicom_index", blocking=True, description="files = records + rejected files"
+            )
+        ],
+        op_tags=FIRST,
+        name="index_archive",
+    )
+    def dicom_index(
+        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            index = index_archive(archive.path, place.private, archive.key(place.private), here.say)
+            DICOM_INDEX.write(place.tables, index.records)
+            REJECTED_FILES.write(place.tables, index.rejected)
+            counts = {"files": index.files, "records": index.records.num_rows, "rejected": index.rejected.num_rows}
+            yield here.made(
+                "dicom_index",
+                table_version(index.records),
+                {
+                    **table_metadata(DICOM_INDEX, index.records),
+                    **counts,
+                    "patients": len(index.records["patient"].unique()),
+                },
+                metrics=counts,
+                checks=[
+                    dg.AssetCheckResult(
+                        check_name="no_file_lost",
+                        passed=counts["files"] == counts["records"] + counts["rejected"],
+                        metadata=counts,
+                    )
+                ],
+            )
+            yield here.made(
+                "rejected_files", table_version(index.rejected), table_metadata(REJECTED_FILES, index.rejected)
+            )
+
+    @dg.asset(
+        deps=["rejected_files", "rejected_frames"],
+        description="One row per rejection, of a file or of a frame: level, id, reason, detail.",
+        code_version=code_versions.INDEX,
+        group_name=GROUP,
+        kinds={"parquet"},
+    )
+    def quarantine(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(place.tables)])
+            QUARANTINE.write(place.tables, rows)
+            reasons = {reason["values"]: reason["counts"] for reason in rows["reason"].value_counts().to_pylist()}
+            yield here.made(
+                "quarantine",
+                table_version(rows),
+                {**table_metadata(QUARANTINE, rows), "reasons": reasons},
+                metrics={f"rejected.{reason}": count for reason, count in reasons.items()},
+            )
+
+    return [dicom_index, quarantine]

@@ -1,0 +1,32 @@
+"""What can be run: the five jobs.
+
+Belongs here: which assets a job materializes, and how. Not here: when (schedules and sensors).
+"""
+
+from typing import Any
+
+import dagster as dg
+
+IN_PROCESS = {"execution": {"config": {"in_process": {}}}, "loggers": {"console": {}}}
+"""The default; run config `execution: {config: {multiprocess: {max_concurrent: 2}}}` takes a process per step."""
+
+INGEST = dg.AssetSelection.groups("archive", "labels", "images")
+PRETRAIN = dg.AssetSelection.groups("pretraining")
+REPORT = dg.AssetSelection.groups("reports")
+DEMO = dg.AssetSelection.all()
+
+JOBS = {
+    "ingest": (INGEST, "From the archive's DICOM files to the image cache and the pretraining pool."),
+    "pretrain": (PRETRAIN, "Every encoder of the recipe, from the pretraining pool."),
+    "finetune": (DEMO - INGEST - PRETRAIN - REPORT, "Every arm on every task, and its predictions."),
+    "report": (REPORT, "Tables and figures, from predictions and encoders."),
+    "demo": (DEMO, "All of it, from DICOM files to the results table."),
+}
+
+
+def jobs() -> list[Any]:
+    """The jobs, each in-process unless its run config says otherwise."""
+    return [
+        dg.define_asset_job(name, selection=selection, description=says, config=IN_PROCESS)
+        for name, (selection, says) in JOBS.items()
+    ]

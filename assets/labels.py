@@ -1,0 +1,170 @@
+"""From tags to weak labels, and who is on which side of the split.
+
+Belongs here: the assets of the group `labels`. Not here: the rules (`pipeline.labels`, `pipeline.cohort`).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from assets.step import FIRST, step
+from assets.tables import markdown_table, table_metadata, table_version
+from pipeline import code_versions
+from pipeline.cohort.splits import read_draws, split_patients
+from pipeline.files import digest
+from pipeline.labels.study_groups import read_study_groups
+from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
+from pipeline.recipe import Recipe
+from pipeline.tables import DICOM_INDEX, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
+from resources.store import StoreFolder
+from resources.tracking import Tracking
+
+GROUP = "labels"
+
+
+def label_assets(recipe: Recipe, mapping: Path) -> list[dg.AssetsDefinition]:
+    """`study_groups`, `weak_labels` with `unmapped_descriptions`, and `patient_splits`."""
+    return [_study_groups(recipe, mapping), _weak_labels(recipe, mapping), _patient_splits(recipe)]
+
+
+def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
+    @dg.asset(
+        description="The radiologist's table: which study description means which groups.",
+        code_version=code_versions.LABELS,
+        group_name=GROUP,
+        kinds={"csv"},
+        op_tags=FIRST,
+        check_specs=[
+            dg.AssetCheckSpec(
+                "left_and_right_agree",
+                asset="study_groups",
+                description="Descriptions that differ in LEFT and RIGHT alone share their groups (for the reviewer).",
+            )
+        ],
+    )
+    def study_groups(context: dg.AssetExecutionContext, tracking: Tracking) -> Iterator[dg.MaterializeResult[None]]:
+        with step(context, tracking, recipe) as here:
+            groups = read_study_groups(mapping, recipe.labels.groups)
+            disagreements = groups.left_right_disagreements()
+            yield here.made(
+                "study_groups",
+                groups.digest[:16],
+                {"descriptions": len(groups.mapping), "groups": ", ".join(recipe.labels.groups)},
+                metrics={"descriptions": len(groups.mapping)},
+                checks=[
+                    dg.AssetCheckResult(
+                        check_name="left_and_right_agree",
+                        passed=not disagreements,
+                        severity=dg.AssetCheckSeverity.WARN,
+                        metadata={"disagreements": [" / ".join(pair) for pair in disagreements]},
+                    )
+                ],
+            )
+
+    return study_groups
+
+
+def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
+    table = weak_labels_table(recipe.labels.names)
+    version = f"{code_versions.LABELS}-{digest(recipe.labels.model_dump(exclude={'missing'}))[:8]}"
+
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec(
+                "weak_labels",
+                deps=["dicom_index", "study_groups"],
+                description="One row per record: its groups and probe as 0/1, null where the tags do not say.",
+                code_version=version,
+                group_name=GROUP,
+                kinds={"parquet"},
+            ),
+            dg.AssetSpec(
+                "unmapped_descriptions",
+                deps=["dicom_index", "study_groups"],
+                description="One row per study description that the study groups do not know, with counts.",
+                code_version=version,
+                group_name=GROUP,
+                kinds={"parquet"},
+            ),
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "label_space_unchanged",
+                asset="weak_labels",
+                blocking=True,
+                description="The label columns are the recipe's, in its order, and hold 0, 1 or nothing.",
+            )
+        ],
+        name="label_records",
+    )
+    def label_records(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            index = DICOM_INDEX.read(place.tables)
+            groups = read_study_groups(mapping, recipe.labels.groups)
+            labels = weak_labels(index, groups, recipe.labels)
+            unmapped = unmapped_descriptions(index, groups)
+            table.write(place.tables, labels)
+            UNMAPPED_DESCRIPTIONS.write(place.tables, unmapped)
+            status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
+            positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
+            yield here.made(
+                "weak_labels",
+                table_version(labels),
+                {**table_metadata(table, labels), "status": status, "images per label": positives},
+                metrics={f"records.{key}": count for key, count in (status | positives).items()},
+                checks=[_label_space(recipe, labels.column_names[2:], labels.select(recipe.labels.names).to_pylist())],
+            )
+            yield here.made(
+                "unmapped_descriptions",
+                table_version(unmapped),
+                {
+                    **table_metadata(UNMAPPED_DESCRIPTIONS, unmapped),
+                    "for the radiologist": dg.MetadataValue.md(markdown_table(unmapped)),
+                },
+                metrics={"unmapped_descriptions": unmapped.num_rows},
+            )
+
+    return label_records
+
+
+def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | None]]) -> dg.AssetCheckResult:
+    strange = {value for row in rows for value in row.values()} - {0, 1, None}
+    return dg.AssetCheckResult(
+        check_name="label_space_unchanged",
+        asset_key="weak_labels",
+        passed=tuple(columns) == recipe.labels.names and not strange,
+        metadata={"columns": columns, "recipe": list(recipe.labels.names)},
+    )
+
+
+def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
+    @dg.asset(
+        deps=["dicom_index"],
+        description="One row per patient: train or val. A patient keeps its side when the archive grows.",
+        code_version=f"{code_versions.COHORT}-{recipe.cohort.validation_share}",
+        group_name=GROUP,
+        kinds={"parquet"},
+    )
+    def patient_splits(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            patients = set(DICOM_INDEX.read(place.tables)["patient"].to_pylist())
+            previous = PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None
+            splits = split_patients(read_draws(place.private, patients), previous, recipe.cohort.validation_share)
+            PATIENT_SPLITS.write(place.tables, splits)
+            sides = splits["split"].to_pylist()
+            counts = {side: sides.count(side) for side in ("train", "val")}
+            yield here.made(
+                "patient_splits",
+                table_version(splits),
+                {**table_metadata(PATIENT_SPLITS, splits), **counts},
+                metrics={f"patients.{side}": count for side, count in counts.items()},
+            )
+
+    return patient_splits

@@ -1,0 +1,128 @@
+"""Pretrained encoders, one asset per backbone and method.
+
+Belongs here: the factory of the group `pretraining`. Not here: training (`pipeline.pretraining`).
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.step import Step, step
+from pipeline import code_versions
+from pipeline.archive.images import cache_folder
+from pipeline.cohort.pool import image_digest, label_digest
+from pipeline.files import digest
+from pipeline.recipe import Backbone, Method, Recipe
+from pipeline.store import Store
+from pipeline.tables import pretraining_pool_table
+from pipeline.training.outcome import Outcome
+from resources.compute import Compute
+from resources.store import StoreFolder
+from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    from pipeline.pretraining.dataset import PretrainingSet
+
+GROUP = "pretraining"
+
+DESCRIPTIONS: dict[Method, str] = {
+    "baseline": "random initialisation, no pretraining",
+    "imagenet": "torchvision's ImageNet weights",
+    "dcm": "trained to predict the weak labels",
+    "ce": "context encoder, without metadata",
+    "ce_dcm": "context encoder whose discriminator sees the weak labels",
+}
+
+
+def encoder_name(backbone: Backbone, method: Method) -> str:
+    """The asset's name; its last part alone tells two nodes of the graph apart."""
+    return f"{backbone}_{method}_encoder"
+
+
+def encoder_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    """One encoder per backbone and method of the recipe."""
+    settings = recipe.pretraining
+    return [_encoder(recipe, backbone, method) for backbone in settings.backbones for method in settings.methods]
+
+
+def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDefinition:
+    asset = encoder_name(backbone, method)
+    version = f"{code_versions.PRETRAINING}-{digest(recipe.pretraining.model_dump())[:8]}"
+
+    @dg.asset(
+        name=asset,
+        deps=["pretraining_pool"],
+        description=f"{backbone} encoder: {DESCRIPTIONS[method]}.",
+        code_version=version,
+        group_name=GROUP,
+        kinds={"torch"},
+        check_specs=[outcome_check(asset)],
+    )
+    def encoder(
+        context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.pretraining.pretrain import pretrain
+
+        params = {"backbone": backbone, "method": method, **recipe.pretraining.model_dump(exclude={"backbones"})}
+        with step(context, tracking, recipe, params) as here:
+            place = store.open()
+            folder = place.experiment(recipe.name).encoder(backbone, method)
+            with compute.training(here.say):
+                pool = load_pool(place, recipe)
+                here.run.params({"image_digest": pool.image_digest, "label_digest": pool.label_digest})
+                outcome = pretrain(
+                    backbone,
+                    method,
+                    pool,
+                    recipe.pretraining,
+                    folder,
+                    here.say,
+                    lambda epoch, values: here.run.metrics(values, epoch),
+                )
+            yield _made(here, asset, outcome, place, recipe, backbone, method)
+
+    return encoder
+
+
+def load_pool(store: Store, recipe: Recipe) -> "PretrainingSet":
+    """The pretraining pool in memory; raises `UserError` where `ingest` has not made it."""
+    from pipeline.images.cache import load_pixels
+    from pipeline.pretraining.pool import pretraining_set
+
+    names = recipe.labels.names
+    rows = pretraining_pool_table(names).read(store.tables)
+    pixels = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), rows)
+    return pretraining_set(rows, pixels, names, image_digest(rows), label_digest(rows))
+
+
+def _made(
+    here: Step, asset: str, outcome: Outcome, store: Store, recipe: Recipe, backbone: Backbone, method: Method
+) -> dg.MaterializeResult[None]:
+    folder = store.experiment(recipe.name).encoder(backbone, method)
+    card = folder / "model_card.md"
+    shown = {"model card": dg.MetadataValue.md(card.read_text(encoding="utf-8"))} if card.is_file() else {}
+    names = ("model_card.md", "preprocessing.json", "curves.csv", "inpainting.json", "metadata.json", "outcome.json")
+    return here.made(
+        asset,
+        outcome.fingerprint[:16],
+        {"outcome": outcome.status, "reason": outcome.reason, "folder": str(folder.relative_to(store.root)), **shown},
+        files=[folder / name for name in (*names, "encoder.safetensors")],
+        checks=[outcome_result(outcome)],
+    )
+
+
+def outcome_check(asset: str) -> dg.AssetCheckSpec:
+    """A check that warns where an arm is unavailable or diverged; what follows carries the outcome on."""
+    return dg.AssetCheckSpec("ran", asset=asset, description="The arm ran; otherwise its outcome says why not.")
+
+
+def outcome_result(outcome: Outcome) -> dg.AssetCheckResult:
+    """The result of `outcome_check`."""
+    return dg.AssetCheckResult(
+        check_name="ran",
+        passed=outcome.status == "ran",
+        severity=dg.AssetCheckSeverity.WARN,
+        description=outcome.reason,
+        metadata={"outcome": outcome.status},
+    )

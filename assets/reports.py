@@ -1,0 +1,220 @@
+"""Tables and figures of a recipe.
+
+Belongs here: the assets of the group `reports`. Not here: numbers and drawing (`pipeline.evaluation`).
+"""
+
+import base64
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.downstream import places
+from assets.pretraining import encoder_name, load_pool
+from assets.step import Step, step
+from pipeline import code_versions
+from pipeline.files import digest
+from pipeline.recipe import Method, Recipe
+from pipeline.tables import pretraining_pool_table
+from resources.store import StoreFolder
+from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.report import ResultsReport
+
+GROUP = "reports"
+INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
+
+
+def report_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    """`results_table`, `dataset_table`, `inpainting_figure`, `training_curves` and `boxplots`."""
+    return [
+        _results_table(recipe),
+        _dataset_table(recipe),
+        _inpainting_figure(recipe),
+        _training_curves(recipe),
+        _boxplots(recipe),
+    ]
+
+
+def _encoders(recipe: Recipe, methods: Sequence[Method]) -> list[str]:
+    settings = recipe.pretraining
+    return [encoder_name(b, method) for b in settings.backbones for method in settings.methods if method in methods]
+
+
+def _report_asset(recipe: Recipe, name: str, description: str, deps: Sequence[str], **more: Any) -> Any:
+    """The decorator all reports share."""
+    return dg.asset(
+        name=name,
+        deps=deps,
+        description=description,
+        code_version=f"{code_versions.EVALUATION}-{digest(recipe.evaluation.model_dump())[:8]}",
+        group_name=GROUP,
+        **more,
+    )
+
+
+def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
+    tasks = list(recipe.downstream.tasks)
+    deps = [place.asset for place in places(recipe)] + _encoders(recipe, INPAINTING_METHODS)
+    checks = ["inpainting_beats_the_mean_patch", *(f"{task}_beats_a_constant" for task in tasks)]
+
+    @_report_asset(
+        recipe,
+        "results_table",
+        "One row per backbone, arm, task, fraction and seed: mean and bootstrap deviation, or why it did not run.",
+        deps,
+        kinds={"csv", "markdown"},
+        check_specs=[dg.AssetCheckSpec(check, asset="results_table") for check in checks],
+    )
+    def results_table(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.evaluation.report import write_results
+
+        with step(context, tracking, recipe, recipe.evaluation.model_dump()) as here:
+            experiment = store.open().experiment(recipe.name)
+            report = write_results(recipe, experiment)
+            ran = [result for result in report.results if result.status == "ran"]
+            yield here.made(
+                "results_table",
+                digest([str(result) for result in report.results])[:16],
+                {
+                    "dagster/row_count": len(report.results),
+                    "ran": len(ran),
+                    "results": dg.MetadataValue.md(report.markdown),
+                },
+                metrics={
+                    f"{r.backbone}.{r.arm}.{r.task}.fraction-{r.fraction:g}.seed-{r.seed}": r.mean or 0.0 for r in ran
+                },
+                files=[experiment.reports / "results_table.csv", experiment.reports / "results_table.md"],
+                checks=_learning_checks(report, tasks),
+            )
+
+    return results_table
+
+
+def _learning_checks(report: "ResultsReport", tasks: list[str]) -> list[dg.AssetCheckResult]:
+    """Warn where nothing was learnt: no arm above the best constant, an inpainting no better than the mean patch."""
+    inpainting = {f"{i.backbone} {i.method}": i.validation_mse < i.mean_patch_mse for i in report.inpaintings}
+    checks = [_warning("inpainting_beats_the_mean_patch", all(inpainting.values()), inpainting)]
+    constants = {constant.task: constant.score for constant in report.constants}
+    for task in tasks:
+        best = max((r.mean for r in report.results if r.task == task and r.mean is not None), default=None)
+        seen = {"best arm": best, "best constant predictor": constants.get(task)}
+        passed = best is not None and task in constants and best > constants[task]
+        checks.append(_warning(f"{task}_beats_a_constant", passed, seen))
+    return checks
+
+
+def _warning(name: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata={"seen": metadata}
+    )
+
+
+def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
+    @_report_asset(
+        recipe,
+        "dataset_table",
+        "One row per data set: images and patients, per split (the paper's Table 1).",
+        ["pretraining_pool", *(f"{task}_images" for task in recipe.downstream.tasks)],
+        kinds={"csv", "markdown"},
+    )
+    def dataset_table(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.evaluation.report import write_dataset_table
+
+        with step(context, tracking, recipe) as here:
+            opened = store.open()
+            pool = pretraining_pool_table(recipe.labels.names).read(opened.tables)
+            experiment = opened.experiment(recipe.name)
+            markdown = write_dataset_table(recipe, experiment, pool)
+            yield here.made(
+                "dataset_table",
+                digest(markdown)[:16],
+                {"data sets": dg.MetadataValue.md(markdown)},
+                files=[experiment.reports / "dataset_table.csv", experiment.reports / "dataset_table.md"],
+            )
+
+    return dataset_table
+
+
+def _inpainting_figure(recipe: Recipe) -> dg.AssetsDefinition:
+    @_report_asset(
+        recipe,
+        "inpainting_figure",
+        "Validation images, their hidden centres, and what each context encoder paints there (the paper's Figure 5).",
+        _encoders(recipe, INPAINTING_METHODS),
+        kinds={"image"},
+    )
+    def inpainting_figure(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.evaluation.report import write_inpainting_figure
+
+        with step(context, tracking, recipe) as here:
+            opened = store.open()
+            experiment = opened.experiment(recipe.name)
+            yield _figures(
+                here, "inpainting_figure", write_inpainting_figure(recipe, experiment, load_pool(opened, recipe))
+            )
+
+    return inpainting_figure
+
+
+def _training_curves(recipe: Recipe) -> dg.AssetsDefinition:
+    @_report_asset(
+        recipe,
+        "training_curves",
+        "Losses and scores of pretraining, epoch by epoch.",
+        _encoders(recipe, recipe.pretraining.methods),
+        kinds={"image"},
+    )
+    def training_curves(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.evaluation.report import write_training_curves
+
+        with step(context, tracking, recipe) as here:
+            experiment = store.open().experiment(recipe.name)
+            yield _figures(here, "training_curves", write_training_curves(recipe, experiment))
+
+    return training_curves
+
+
+def _boxplots(recipe: Recipe) -> dg.AssetsDefinition:
+    @_report_asset(
+        recipe,
+        "boxplots",
+        "Bootstrap values of every arm on every task (the paper's Figure 6).",
+        [place.asset for place in places(recipe)],
+        kinds={"image"},
+    )
+    def boxplots(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.evaluation.report import write_boxplots
+
+        with step(context, tracking, recipe) as here:
+            experiment = store.open().experiment(recipe.name)
+            yield _figures(here, "boxplots", write_boxplots(recipe, experiment))
+
+    return boxplots
+
+
+def _figures(here: Step, asset: str, paths: Sequence[Path]) -> dg.MaterializeResult[None]:
+    """Report PNG files: shown inline in Dagster, kept by MLflow."""
+    pictures = "\n\n".join(f"![{path.stem}]({_inline(path)})" for path in paths)
+    return here.made(
+        asset,
+        digest([path.read_bytes() for path in paths])[:16],
+        {"figure": dg.MetadataValue.md(pictures or "nothing to draw")},
+        files=paths,
+    )
+
+
+def _inline(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,93 @@
+"""What every asset's step shares: an MLflow run around it, and one way to report and to fail.
+
+Belongs here: the shape of a step. Not here: any asset.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from pipeline.errors import UserError
+from pipeline.recipe import Recipe
+from resources.tracking import TrackedRun, Tracking
+
+DAGSTER_UI = "http://127.0.0.1:3000"
+USER_MISTAKE = "user mistake"
+
+FIRST = {"dagster/priority": "10"}
+"""For steps that check what a person wrote: they run before the long work."""
+
+
+class Step:
+    """One step at work: where it says things, and how it reports what it made."""
+
+    def __init__(self, context: dg.AssetExecutionContext, run: TrackedRun) -> None:
+        self._context, self.run = context, run
+
+    def say(self, line: str) -> None:
+        """A line in Dagster's log."""
+        self._context.log.info(line)
+
+    def made(
+        self,
+        asset: str,
+        data_version: str,
+        metadata: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+        files: Sequence[Path] = (),
+        checks: Sequence[dg.AssetCheckResult] = (),
+    ) -> dg.MaterializeResult[None]:
+        """The asset is made: tell MLflow (`metrics`, `files`) and Dagster (`metadata`, `checks`), linked both ways."""
+        self.run.tags({f"data_version.{asset}": data_version})
+        self.run.metrics(metrics or {})
+        self.run.files(list(files))
+        link = {"MLflow run": dg.MetadataValue.url(self.run.url)} if self.run.url else {}
+        return dg.MaterializeResult(
+            asset_key=asset,
+            data_version=dg.DataVersion(data_version),
+            metadata={**metadata, **link},
+            check_results=list(checks),
+        )
+
+
+@contextmanager
+def step(
+    context: dg.AssetExecutionContext, tracking: Tracking, recipe: Recipe, params: Mapping[str, Any] | None = None
+) -> Iterator[Step]:
+    """Run an asset's body inside an MLflow run; a `UserError` fails the step with its sentence and no retry.
+
+    Where a user's mistake has already failed another step of the run, this one does not start: hours of training are
+    not spent on a run that cannot succeed.
+    """
+    _stop_after_a_mistake(context)
+    versions = context.assets_def.code_versions_by_key
+    tags = {
+        "recipe": recipe.name,
+        "assets": ", ".join(sorted(key.path[-1] for key in versions)),
+        "code_version": ", ".join(sorted({str(version) for version in versions.values()})),
+        "dagster.run_id": context.run_id,
+        "dagster.job": context.job_name,
+        "mlflow.note.content": f"[Dagster run]({DAGSTER_UI}/runs/{context.run_id})",
+    }
+    with _sentence(), tracking.run(context.op_def.name, tags, context.log.warning) as run:
+        run.params(params or {})
+        yield Step(context, run)
+
+
+@contextmanager
+def _sentence() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise dg.Failure(str(error), metadata={USER_MISTAKE: True}, allow_retries=False) from None
+
+
+def _stop_after_a_mistake(context: dg.AssetExecutionContext) -> None:
+    failures = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    for entry in failures:
+        data = entry.get_dagster_event().step_failure_data
+        if data.user_failure_data and USER_MISTAKE in data.user_failure_data.metadata:
+            raise dg.Failure(f"not started, since {entry.step_key} failed", allow_retries=False)

@@ -1,0 +1,53 @@
+"""What benchmarks share: timing in turns, a row of the table, the table.
+
+Belongs here: measuring. Not here: what is measured.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: units per second of the project and of its peer."""
+
+    what: str
+    unit: str
+    ours: float
+    peer: float
+    peer_is: str
+
+
+def compare(
+    what: str, unit: str, count: int, ours: Callable[[], object], peer: Callable[[], object], peer_is: str
+) -> Row:
+    """Time both in turns, so that a noisy machine is noisy for both; medians of `REPEATS` runs."""
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in range(REPEATS):
+        for name, run in (("ours", ours), ("peer", peer)):
+            started = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - started)
+    return Row(what, unit, count / statistics.median(times["ours"]), count / statistics.median(times["peer"]), peer_is)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown, with the machine they were measured on."""
+    lines = [
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
+        f"medians of {REPEATS} runs in turns.",
+        "",
+        "| what | sonotag | peer | ratio | the peer |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    lines += [
+        f"| {r.what} | {r.ours:,.0f} {r.unit}/s | {r.peer:,.0f} {r.unit}/s | {r.ours / r.peer:.2f}× | {r.peer_is} |"
+        for r in rows
+    ]
+    return "\n".join(lines)

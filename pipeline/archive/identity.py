@@ -1,0 +1,85 @@
+"""Keyed pseudonyms: how patients, studies, series, instances and files are named outside the archive.
+
+Belongs here: the key, and what is derived with it or without it. Not here: reading a header, writing a table.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+KEY_VARIABLE = "SONOTAG_PSEUDONYM_KEY"
+KEY_BYTES = 16
+"""The shortest key taken, in bytes."""
+
+PUBLIC_DEMO_KEY = b"sonotag phantom clinic: a public key, never for real patients"
+"""The phantom's key, public so that two clones agree; it protects nobody."""
+
+_DRAW_SALT = b"sonotag patient split\0"
+
+
+def load_key(private: Path, environment: Mapping[str, str]) -> bytes:
+    """The pseudonym key: SONOTAG_PSEUDONYM_KEY of `environment`, else the file `pseudonym.key` in `private`.
+
+    The file is made on first use with 32 random bytes (as hex) and mode 0600. Raises `UserError` for a key shorter
+    than 16 bytes and for a file that cannot be read or written; no message holds the key.
+    """
+    given = environment.get(KEY_VARIABLE)
+    if given:
+        return _long_enough(given.encode(), KEY_VARIABLE)
+    path = private / "pseudonym.key"
+    try:
+        if not path.exists():
+            _make_key(path)
+        return _long_enough(path.read_bytes().strip(), str(path))
+    except OSError as error:
+        raise UserError(f"Pseudonym key {path}: {error.strerror}.") from None
+
+
+def _long_enough(key: bytes, source: str) -> bytes:
+    if len(key) < KEY_BYTES:
+        raise UserError(f"{source} holds a pseudonym key of {len(key)} bytes; at least {KEY_BYTES} are needed.")
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key whole, readable by its owner alone; of two processes at once, the first one's key stays."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pseudonym(key: bytes, kind: str, value: str) -> str:
+    """32 hex digits: HMAC-SHA256 under `key` of `kind`, a NUL and `value` (UTF-8), cut in half.
+
+    Kinds are patient, study, series, sop_instance and file, so that equal values of two kinds share no pseudonym.
+    """
+    message = f"{kind}\0{value}".encode("utf-8", "surrogateescape")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
+
+
+def file_id(key: bytes, relative: str) -> str:
+    """`f_` and 16 hex digits for the file at the POSIX path `relative` to the archive."""
+    return f"f_{pseudonym(key, 'file', relative)[:16]}"
+
+
+def patient_draw(patient: str) -> float:
+    """A patient's place in [0, 1) in the order in which splits are filled; `patient` is the raw, unkeyed identity.
+
+    It does not depend on the pseudonym key, so a new key moves nobody across the split. It is SHA-256 with a
+    constant salt and thus guessable from a patient's number: it belongs in the private folder.
+    """
+    return int.from_bytes(hashlib.sha256(_DRAW_SALT + patient.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64

@@ -1,0 +1,71 @@
+"""Why a file became no record, or a frame no image.
+
+Belongs here: the reason codes and the rows of both ledgers. Not here: finding out that something is wrong.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+from pipeline.tables import QUARANTINE
+
+
+class Reason(StrEnum):
+    """A reason code; `meaning` says it in a line."""
+
+    NOT_DICOM = "not_dicom"
+    UNREADABLE_HEADER = "unreadable_header"
+    NOT_AN_IMAGE = "not_an_image"
+    NOT_ULTRASOUND = "not_ultrasound"
+    DUPLICATE = "duplicate"
+    CONFLICTING_DUPLICATE = "conflicting_duplicate"
+    UNDECODABLE = "undecodable"
+    TRUNCATED_PIXELS = "truncated_pixels"
+    UNSUPPORTED_PIXELS = "unsupported_pixels"
+    EMPTY = "empty"
+
+    @property
+    def meaning(self) -> str:
+        """What the code stands for, in one line."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Reason.NOT_DICOM: "the file's content is not DICOM",
+    Reason.UNREADABLE_HEADER: "the header breaks off, or lacks what every image needs",
+    Reason.NOT_AN_IMAGE: "DICOM without pixel data: a DICOMDIR, a report, a plan",
+    Reason.NOT_ULTRASOUND: "an image of another modality",
+    Reason.DUPLICATE: "the same SOP instance with the same pixels is a record already",
+    Reason.CONFLICTING_DUPLICATE: "several files claim this SOP instance with different pixels; all are left out",
+    Reason.UNDECODABLE: "no decoder can read the pixels",
+    Reason.TRUNCATED_PIXELS: "the pixel data are shorter than the header says",
+    Reason.UNSUPPORTED_PIXELS: "the header describes pixels that are not decoded: too many, or of an unknown kind",
+    Reason.EMPTY: "the pixel data hold no bytes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A reason and one line of detail, which never quotes an element's value or a path."""
+
+    reason: Reason
+    detail: str
+
+
+class Rejected(Exception):  # noqa: N818 - an outcome of reading, not an error of the program
+    """Raised by a reader to say that a file or frame is left out, and why."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.rejection = Rejection(reason, detail)
+
+
+def rejection_table(level: str, rejections: Iterable[tuple[str, Rejection]]) -> pa.Table:
+    """Rows of a ledger, sorted by id; `rejections` pairs a file's or frame's id with its rejection."""
+    rows = [
+        {"level": level, "id": identifier, "reason": rejection.reason.value, "detail": rejection.detail}
+        for identifier, rejection in sorted(rejections, key=lambda pair: pair[0])
+    ]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE.schema)

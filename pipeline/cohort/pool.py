@@ -1,0 +1,69 @@
+"""The pretraining pool: the one set of images on which every method trains.
+
+Belongs here: joining images, labels and split, and the two digests of the result. Not here: making any of the three.
+"""
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import UserError
+from pipeline.files import digest
+from pipeline.recipe import Labels
+from pipeline.tables import IMAGES, pretraining_pool_table
+
+
+def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, settings: Labels) -> pa.Table:
+    """The pool (schema `pretraining_pool_table(settings.names)`), sorted by instance and frame.
+
+    `settings.missing` "exclude" takes labelled images alone; "mask" also those whose description or probe is not
+    known, with null labels, but never those that a reviewer put in no group. Raises `UserError`, with the counts by
+    status, where no training or no validation image is left.
+    """
+    labels = _matched(images["sop_instance"], weak_labels, "sop_instance")
+    sides = _matched(images["patient"], splits, "patient")
+    status = labels["status"]
+    taken = pc.equal(status, "labelled") if settings.missing == "exclude" else pc.not_equal(status, "in_no_group")
+    columns = [*(images[name] for name in IMAGES.schema.names), sides["split"], *(labels[n] for n in settings.names)]
+    schema = pretraining_pool_table(settings.names).schema
+    pool = pa.table(columns, names=schema.names).filter(taken).cast(schema)
+    _check_sides(pool, status)
+    return pool.sort_by([("sop_instance", "ascending"), ("frame", "ascending")])
+
+
+def _matched(values: pa.ChunkedArray, table: pa.Table, by: str) -> pa.Table:
+    """The row of `table` for each of `values`; raises `UserError` where one has none."""
+    rows = pc.index_in(values, value_set=table[by])
+    if rows.null_count:
+        raise UserError(f"{rows.null_count} images have no row by {by} in the tables: run the job `ingest` again.")
+    return table.take(rows)
+
+
+def _check_sides(pool: pa.Table, status: pa.ChunkedArray) -> None:
+    sides = pool["split"].to_pylist()
+    for side, name in (("train", "training"), ("val", "validation")):
+        if side not in sides:
+            counts = ", ".join(f"{count} {status}" for status, count in Counter(status.to_pylist()).most_common())
+            raise UserError(
+                f"The pretraining pool has no {name} image; of {len(status)} images by status: {counts or 'none'} "
+                "(SONOTAG_STUDY_GROUPS names the study groups, labels.missing what becomes of images without labels)."
+            )
+
+
+def leaking_patients(pool: pa.Table) -> list[str]:
+    """Pseudonyms of patients with images in train and in val, sorted: none in a pool that may be trained on."""
+    pairs = set(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
+    sides = Counter(patient for patient, _ in pairs)
+    return sorted(patient for patient, count in sides.items() if count > 1)
+
+
+def image_digest(pool: pa.Table) -> str:
+    """Digest of the pool's images and their sides, in the pool's order; labels do not count."""
+    return digest(pool["image_digest"].to_pylist(), pool["split"].to_pylist())
+
+
+def label_digest(pool: pa.Table) -> str:
+    """Digest of the pool's label space and of each image's labels, in the pool's order; pixels do not count."""
+    names = [name for name in pool.column_names if name not in {*IMAGES.schema.names, "split"}]
+    return digest(names, [pool[name].to_pylist() for name in names])

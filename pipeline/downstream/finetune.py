@@ -1,0 +1,196 @@
+"""Fine-tuning a pretrained encoder on a downstream task, from its folder to a folder of predictions.
+
+Belongs here: one cell of the results table, trained and tested. Not here: what differs by kind of task (objectives.py).
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.code_versions import FINETUNING
+from pipeline.downstream.objectives import Objective, objective
+from pipeline.downstream.predictions import Cell, predictions_table
+from pipeline.downstream.tasks import TaskImages, training_subset
+from pipeline.errors import UserError
+from pipeline.files import digest, write_table
+from pipeline.images.batches import draw_moves, epoch_order
+from pipeline.networks.encoders import load_encoder
+from pipeline.pretraining.encoder_folder import CURVES, ENCODER, PREPROCESSING, Preprocessing, write_curves
+from pipeline.progress import Progress, Say
+from pipeline.recipe import Task
+from pipeline.training.checkpoint import Trained
+from pipeline.training.device import adam, on_device, training_device
+from pipeline.training.loop import Advance, Diverged, Metrics, OnEpoch, fit
+from pipeline.training.outcome import Outcome
+from pipeline.training.seeds import generator, scoped_seed, seeded
+from pipeline.training.tensors import write_tensors
+
+_BETAS = (0.9, 0.999)  # of Adam, the same for every task (paper Table A2)
+_EVALUATION_BATCH = 16  # images; batch norm is fixed then, so the size changes nothing but speed
+_FILES = ("outcome.json", "predictions.parquet", "model.safetensors", CURVES)
+
+
+def finetune(
+    cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, folder: Path, say: Say, on_epoch: OnEpoch
+) -> Outcome:
+    """Fine-tune the encoder in `encoder_folder` on a share of `data`'s training split, test it, and fill `folder`.
+
+    The epoch with the lowest validation loss is kept (paper section 4.4.4). `folder` gets model.safetensors,
+    curves.csv, predictions.parquet and, last, outcome.json; where it already holds the outcome of the same inputs,
+    nothing is done. An encoder that did not run passes its outcome on; a loss that is not finite is `diverged`.
+    `on_epoch(epoch, metrics)`, from 1, gets train_loss and val_loss. Raises `UserError` where no encoder has been
+    pretrained yet, or where the training split is smaller than a batch.
+    """
+    pretrained = Outcome.read(encoder_folder)
+    if pretrained is None:
+        raise UserError(f"{encoder_folder} holds no finished encoder: run the job `pretrain` first.")
+    fingerprint = _fingerprint(cell, task, data, encoder_folder, pretrained)
+    done = Outcome.read(folder)
+    if done is not None and done.fingerprint == fingerprint:
+        say(f"{_name(cell)}: nothing to do, {done.status} already.")
+        return done
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    outcome = Outcome(pretrained.status, pretrained.reason, fingerprint)
+    if pretrained.status == "ran":
+        outcome = _train_and_test(cell, task, data, encoder_folder, folder, fingerprint, say, on_epoch)
+    outcome.write(folder)
+    return outcome
+
+
+def _fingerprint(cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, pretrained: Outcome) -> str:
+    """Digest of all that the cell's result depends on."""
+    settings = task.model_dump(mode="json", exclude={"manifest", "learning_rate"})
+    encoder = pretrained.reason
+    if pretrained.status == "ran":
+        encoder = digest(*((encoder_folder / name).read_bytes() for name in (ENCODER, PREPROCESSING)))
+    rate = task.learning_rate[cell.backbone]
+    return digest(FINETUNING, asdict(cell), settings, rate, data.digest, pretrained.status, encoder)
+
+
+def _train_and_test(
+    cell: Cell,
+    task: Task,
+    data: TaskImages,
+    encoder_folder: Path,
+    folder: Path,
+    fingerprint: str,
+    say: Say,
+    on_epoch: OnEpoch,
+) -> Outcome:
+    if len(data.train) < task.batch_size:
+        raise UserError(
+            f"Task {cell.task}: batch_size {task.batch_size} is more than its {len(data.train)} training images."
+        )
+    with seeded(*_scope(cell, "network")):
+        torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
+        training = FineTuning(cell, task, data, encoder_folder)
+        images = task.epochs * training.images_per_epoch
+        try:
+            with Progress(_name(cell), images, "images", say) as progress:
+                history = fit(training, task.epochs, None, fingerprint, advance=progress.advance, on_epoch=on_epoch)
+        except Diverged as why:
+            return Outcome("diverged", str(why), fingerprint)
+    write_tensors(folder / "model.safetensors", training.network.state_dict())
+    write_curves(folder, history.curves)
+    write_table(folder / "predictions.parquet", predictions_table(training.test(), cell))
+    return Outcome("ran", "", fingerprint)
+
+
+class FineTuning:
+    """The training of one cell, on the training device."""
+
+    kept: tuple[str, ...] = ("network",)
+
+    def __init__(self, cell: Cell, task: Task, data: TaskImages, encoder_folder: Path) -> None:
+        device = training_device()
+        self.cell, self.task, self.data = cell, task, data
+        self.train = training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)
+        self.images_NHW = data.images_NHW.to(device)
+        self.objective: Objective = objective(task, data, self.train, device)
+        self.normalization = Preprocessing.read(encoder_folder).normalization
+        encoder = load_encoder(cell.backbone, encoder_folder / ENCODER)
+        self.network = on_device(self.objective.network(encoder), device)
+        self.frozen = encoder if cell.arm == "ce_dcm_frozen" else None
+        if self.frozen is not None:
+            self.frozen.requires_grad_(False)
+        learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimizer = adam(learnt, task.learning_rate[cell.backbone], _BETAS)
+        self.trained = Trained({"network": self.network}, {"network": self.optimizer})
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images of an epoch's whole batches."""
+        return len(self.train) // self.task.batch_size * self.task.batch_size
+
+    def train_epoch(self, epoch: int, advance: Advance) -> Metrics:
+        """One epoch; returns `train_loss`, the mean over its steps."""
+        self._training_mode()
+        losses = []
+        for x_N1HW, targets in self._training_batches(epoch):
+            loss = self.objective.loss(self.network(x_N1HW), targets)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+            advance(len(x_N1HW))
+        return {"train_loss": torch.stack(losses).double().mean().item()}
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """The mean loss over the validation images (`val_loss`), in evaluation mode."""
+        sums = [
+            self.objective.loss(logits, self.objective.targets[index_N]) * len(index_N)
+            for index_N, logits in self._evaluated(self.data.val)
+        ]
+        return {"val_loss": torch.stack(sums).double().sum().item() / len(self.data.val)}
+
+    @torch.no_grad()
+    def test(self) -> list[dict[str, Any]]:
+        """For each test image, in the manifest's order, the columns of its prediction that the cell does not hold."""
+        answers = [
+            answer
+            for index_N, logits in self._evaluated(self.data.test)
+            for answer in self.objective.answers(logits, self.objective.targets[index_N])
+        ]
+        patients = {self.data.patients[position] for position in self.train.tolist()}
+        trained_on = {"n_train": len(self.train), "n_train_patients": len(patients)}
+        return [
+            {"image_id": self.data.image_ids[position], "patient": self.data.patients[position], **trained_on, **answer}
+            for position, answer in zip(self.data.test.tolist(), answers, strict=True)
+        ]
+
+    def _training_mode(self) -> None:
+        """Training mode, but for a frozen encoder: in evaluation mode its batch-norm statistics stay as they are."""
+        self.network.train()
+        if self.frozen is not None:
+            self.frozen.eval()
+
+    def _training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled, augmented batches; drawn by seed, task, fraction and epoch alone, so the same for every arm."""
+        device, (height, width) = self.images_NHW.device, self.images_NHW.shape[1:]
+        order_SN = epoch_order(self.train, self.task.batch_size, generator(*_scope(self.cell, "order", epoch)))
+        draws = generator(*_scope(self.cell, "moves", epoch))
+        moves = draw_moves(order_SN.numel(), height, width, self.task.augmentation, draws).to(device)
+        for index_N, moves_N in zip(order_SN.to(device), moves.batches(self.task.batch_size), strict=True):
+            x_N1HW = self.normalization.apply(moves_N.apply(self.images_NHW[index_N]))
+            yield x_N1HW, self.objective.moved(self.objective.targets[index_N], moves_N)
+
+    def _evaluated(self, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Positions and logits, batch by batch, in evaluation mode."""
+        self.network.eval()
+        for index_N in torch.split(positions.to(self.images_NHW.device), _EVALUATION_BATCH):
+            yield index_N, self.network(self.normalization.apply(self.images_NHW[index_N]))
+
+
+def _scope(cell: Cell, purpose: str, *more: int) -> tuple[Any, ...]:
+    """Seed and scope of random numbers that every arm of a cell's task and fraction shares."""
+    return (cell.seed, "finetune", purpose, cell.task, cell.fraction, *more)
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.backbone}_{cell.arm}_{cell.task}, fraction {cell.fraction:g}, seed {cell.seed}"

@@ -1,0 +1,51 @@
+"""The losses of fine-tuning (paper Table A2).
+
+Belongs here: weighted binary cross-entropy, soft Dice, and their reading of logits. Not here: networks and metrics.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_LARGEST_WEIGHT = 20.0  # of a positive, and of a negative by its inverse: one image in 21 is not worth more
+_SMOOTHING = 1.0  # pixels; defines the soft Dice of an empty mask
+
+
+def positive_weights(codes_NT: Tensor) -> Tensor:
+    """How much a positive weighs against a negative at each threshold of the training split's ordinal codes: (T,).
+
+    Negatives over positives, so that both sides count alike in sum. A side that is absent counts as one image, and
+    the weight stays within 1/20 and 20: a threshold without a positive, or without a negative, keeps a finite loss.
+    """
+    positives = codes_NT.sum(dim=0)
+    negatives = len(codes_NT) - positives
+    ratio = negatives.clamp(min=1) / positives.clamp(min=1)
+    return ratio.clamp(1 / _LARGEST_WEIGHT, _LARGEST_WEIGHT)
+
+
+def weighted_bce(logits_NT: Tensor, codes_NT: Tensor, positive_weights_T: Tensor) -> Tensor:
+    """Binary cross-entropy with a weight on the positives of each threshold; the mean over images and thresholds."""
+    return functional.binary_cross_entropy_with_logits(logits_NT, codes_NT, pos_weight=positive_weights_T)
+
+
+def class_probabilities(logits_NCHW: Tensor) -> Tensor:
+    """Probabilities of background and foreground classes, shape (N, C + 1, H, W), from C foreground logits.
+
+    Softmax with the background's logit fixed at 0; for one foreground class this is the sigmoid.
+    """
+    background = torch.zeros_like(logits_NCHW[:, :1])
+    return torch.cat([background, logits_NCHW], dim=1).softmax(dim=1)
+
+
+def soft_dice_loss(logits_NCHW: Tensor, masks_NHW: Tensor) -> Tensor:
+    """1 - soft Dice, averaged over images and foreground classes; `masks_NHW` holds class values 0 to C.
+
+    Per image and class: (2 Σ p t + s) / (Σ p + Σ t + s) with s = 1 pixel. Where an image's true mask is empty this is
+    s / (Σ p + s): 1 where nothing is predicted, falling with every predicted pixel. The loss lies in [0, 1].
+    """
+    foreground_NCHW = class_probabilities(logits_NCHW)[:, 1:]
+    values_C = torch.arange(1, foreground_NCHW.shape[1] + 1, device=masks_NHW.device)
+    truth_NCHW = masks_NHW[:, None] == values_C[:, None, None]
+    overlap_NC = (foreground_NCHW * truth_NCHW).sum(dim=(2, 3))
+    pixels_NC = foreground_NCHW.sum(dim=(2, 3)) + truth_NCHW.sum(dim=(2, 3))
+    return 1 - ((2 * overlap_NC + _SMOOTHING) / (pixels_NC + _SMOOTHING)).mean()

@@ -1,0 +1,97 @@
+"""What a kind of task trains and what it predicts.
+
+Belongs here: one class per kind: its network, targets, loss, and predictions. Not here: the training loop.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.downstream.losses import class_probabilities, positive_weights, soft_dice_loss, weighted_bce
+from pipeline.downstream.ordinal import encode
+from pipeline.downstream.tasks import TaskImages
+from pipeline.images.batches import Moves
+from pipeline.networks.classifier import Classifier
+from pipeline.networks.encoders import Encoder
+from pipeline.networks.unet import UNet
+from pipeline.recipe import Task
+
+
+class Objective(ABC):
+    """A kind of task, fitted to one task's data; `targets` has one entry per image of the task."""
+
+    targets: Tensor
+
+    @abstractmethod
+    def network(self, encoder: Encoder) -> nn.Module:
+        """The network on top of `encoder`, which is its attribute of that name."""
+
+    @abstractmethod
+    def moved(self, targets: Tensor, moves: Moves) -> Tensor:
+        """The `targets` of a batch whose images were moved by `moves`."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch: the mean over its images, a scalar."""
+
+    @abstractmethod
+    def answers(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+        """For each image of a batch what its prediction was, as columns of `predictions.PREDICTIONS`."""
+
+
+class _Ordinal(Objective):
+    """Ordinal classification with weighted binary cross-entropy on threshold codes (paper section 4.4.2)."""
+
+    def __init__(self, task: Task, data: TaskImages, train: Tensor, device: torch.device) -> None:
+        self._classes, self._dropout = len(task.classes), task.dropout
+        codes = torch.from_numpy(encode(data.truth.numpy(), self._classes))
+        self._weights = positive_weights(codes[train]).to(device)
+        self.targets = codes.to(device)
+
+    def network(self, encoder: Encoder) -> nn.Module:
+        return Classifier(encoder, self._classes, self._dropout)
+
+    def moved(self, targets: Tensor, moves: Moves) -> Tensor:
+        return targets
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return weighted_bce(logits, targets, self._weights)
+
+    def answers(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+        truths = targets.sum(dim=1).to(torch.int64).tolist()
+        scores = logits.sigmoid().tolist()
+        return [{"kind": "ordinal", "truth": t, "scores": s} for t, s in zip(truths, scores, strict=True)]
+
+
+class _Segmentation(Objective):
+    """Segmentation with soft Dice over the foreground classes (paper section 4.4.3)."""
+
+    def __init__(self, task: Task, data: TaskImages, device: torch.device) -> None:
+        self._classes = len(task.classes)
+        self.targets = data.truth.to(device)
+
+    def network(self, encoder: Encoder) -> nn.Module:
+        return UNet(encoder, self._classes)
+
+    def moved(self, targets: Tensor, moves: Moves) -> Tensor:
+        return moves.apply(targets)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return soft_dice_loss(logits, targets)
+
+    def answers(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+        values = torch.arange(1, self._classes, device=logits.device)[:, None, None]
+        predicted = class_probabilities(logits).argmax(dim=1, keepdim=True) == values
+        truth = targets[:, None] == values
+        counts = [mask.sum(dim=(2, 3)).tolist() for mask in (predicted & truth, predicted, truth)]
+        names = ("intersection", "predicted_pixels", "truth_pixels")
+        return [{"kind": "segmentation", **dict(zip(names, image, strict=True))} for image in zip(*counts, strict=True)]
+
+
+def objective(task: Task, data: TaskImages, train: Tensor, device: torch.device) -> Objective:
+    """The objective of `task`'s kind; class weights come from `train`, the positions trained on."""
+    if task.kind == "ordinal":
+        return _Ordinal(task, data, train, device)
+    return _Segmentation(task, data, device)

@@ -1,0 +1,70 @@
+"""A downstream task's images in memory, and which of them are trained on.
+
+Belongs here: reading the table that a manifest became, subsets of the training split. Not here: manifests, training.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.files import digest
+from pipeline.recipe import Images, Task
+from pipeline.training.seeds import generator
+
+
+@dataclass(frozen=True)
+class TaskImages:
+    """All images of a task, on the CPU, in the order of its table.
+
+    `images_NHW` are uint8 grey levels. `truth` is the class of each image (ordinal: int64, shape (N,)) or of each
+    pixel (segmentation: uint8, shape (N, H, W)). `train`, `val` and `test` are positions along N.
+    """
+
+    images_NHW: Tensor
+    truth: Tensor
+    image_ids: tuple[int, ...]
+    patients: tuple[str, ...]
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    digest: str
+
+
+def task_images(table: pa.Table, task: Task, size: Images) -> TaskImages:
+    """The images of a task's `table`: columns image_id, patient, split, image (H·W bytes) and quality or mask."""
+    images_NHW = _pixels(table["image"], size)
+    truth = torch.tensor(table["quality"].to_numpy()) if task.kind == "ordinal" else _pixels(table["mask"], size)
+    patients, splits = table["patient"].to_pylist(), table["split"].to_pylist()
+    train, val, test = (_positions(splits, side) for side in ("train", "val", "test"))
+    content = digest(images_NHW.numpy().tobytes(), truth.numpy().tobytes(), patients, splits)
+    image_ids = tuple(table["image_id"].to_pylist())
+    return TaskImages(images_NHW, truth, image_ids, tuple(patients), train, val, test, content)
+
+
+def training_subset(data: TaskImages, name: str, fraction: float, seed: int, batch_size: int) -> Tensor:
+    """Positions of the images that a `fraction` of the training split of the task called `name` consists of.
+
+    All arms see the same ones. Patients and their images are shuffled by `seed`, then images are taken from one
+    patient after the other, round and round: the first few come from as many patients as there are, and a smaller
+    fraction lies inside a larger one. At least one batch is taken, where there are that many images.
+    """
+    random = generator(seed, "training_subset", name)
+    remaining: dict[str, list[int]] = {}
+    for position in data.train[torch.randperm(len(data.train), generator=random)].tolist():
+        remaining.setdefault(data.patients[position], []).append(position)
+    rounds = sorted((turn, order, p) for order, own in enumerate(remaining.values()) for turn, p in enumerate(own))
+    size = max(round(fraction * len(data.train)), min(batch_size, len(data.train)))
+    return torch.tensor([position for _, _, position in rounds[:size]])
+
+
+def _positions(splits: list[str], side: str) -> Tensor:
+    return torch.tensor([i for i, split in enumerate(splits) if split == side], dtype=torch.int64)
+
+
+def _pixels(column: pa.ChunkedArray, size: Images) -> Tensor:
+    """A column of H·W bytes per row as uint8, shape (N, H, W)."""
+    flat = np.frombuffer(b"".join(column.to_pylist()), dtype=np.uint8)
+    return torch.tensor(flat.reshape(len(column), size.height, size.width))

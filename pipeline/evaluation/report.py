@@ -1,0 +1,220 @@
+"""A recipe's reports, from what its experiment folder holds.
+
+Belongs here: gathering outcomes, predictions and curves, and writing tables and figures from them. Not here: their
+layout (`tables`, `figures`), and any training.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from pathlib import Path
+
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
+from pipeline.downstream.tasks import task_images
+from pipeline.evaluation.constant import Constant, best_constant
+from pipeline.evaluation.figures import (
+    InpaintingRow,
+    boxplots_figure,
+    curves_figure,
+    inpainting_figure,
+    save_figure,
+)
+from pipeline.evaluation.results import Result, results_rows, write_results_csv
+from pipeline.evaluation.tables import (
+    ARM_LABELS,
+    BACKBONE_LABELS,
+    DatasetRow,
+    Inpainting,
+    comparison_markdown,
+    dataset_markdown,
+    dataset_row,
+    inpainting_markdown,
+    results_markdown,
+)
+from pipeline.files import read_json, read_table, write_text
+from pipeline.images.batches import center_patch
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.encoder_folder import CURVES, INPAINTING, Preprocessing
+from pipeline.pretraining.pretrain import inpaint
+from pipeline.recipe import PROBES, Backbone, Method, Recipe, Task
+from pipeline.store import Experiment
+from pipeline.training.outcome import Outcome
+
+INPAINTING_ROWS = 8
+INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
+
+
+@dataclass(frozen=True)
+class ResultsReport:
+    """What the results table was made of."""
+
+    results: Sequence[Result]
+    constants: Sequence[Constant]
+    inpaintings: Sequence[Inpainting]
+    markdown: str
+
+
+def write_results(recipe: Recipe, experiment: Experiment) -> ResultsReport:
+    """Write results_table.csv and .md: the paper's Table 2, and what each result is to be compared with."""
+    predictions = predictions_of(recipe, experiment)
+    results = results_rows(recipe, _outcomes(recipe, experiment), predictions)
+    constants = _constants(recipe, experiment)
+    inpaintings = _inpaintings(recipe, experiment)
+    parts = [
+        f"# Results of the recipe {recipe.name}",
+        f"Mean ± standard deviation of {recipe.evaluation.resamples} bootstrap resamples of "
+        f"{recipe.evaluation.resample_share:.0%} of the test images; best of a backbone in bold.",
+        results_markdown(recipe, results, predictions),
+        "## Is it better than a constant?",
+        comparison_markdown(results, constants) if constants else "No task has been prepared.",
+        "## Is the inpainting better than the mean?",
+        inpainting_markdown(inpaintings) if inpaintings else "No context encoder has been trained.",
+    ]
+    markdown = "\n\n".join(part.strip() for part in parts) + "\n"
+    write_results_csv(experiment.reports / "results_table.csv", results)
+    write_text(experiment.reports / "results_table.md", markdown)
+    return ResultsReport(results, constants, inpaintings, markdown)
+
+
+def write_dataset_table(recipe: Recipe, experiment: Experiment, pool: pa.Table) -> str:
+    """Write dataset_table.csv and .md (paper Table 1): the pool and every task, images and patients by split."""
+    rows = [dataset_row("Archive", "Semantic inpainting", pool)]
+    for name, task in recipe.downstream.tasks.items():
+        path = experiment.task_images(name)
+        if path.is_file():
+            kind = "quality classification" if task.kind == "ordinal" else "segmentation"
+            label = name.replace("_", " ").capitalize()
+            rows.append(dataset_row(label, kind, read_table(path).select(["patient", "split"])))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(DatasetRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(experiment.reports / "dataset_table.csv", text.getvalue())
+    markdown = dataset_markdown(rows)
+    write_text(experiment.reports / "dataset_table.md", f"# Data sets of the recipe {recipe.name}\n\n{markdown}\n")
+    return markdown
+
+
+def write_inpainting_figure(recipe: Recipe, experiment: Experiment, pool: PretrainingSet) -> list[Path]:
+    """Write inpainting.png, one per backbone where there are two (paper Figure 5); none without a context encoder."""
+    paths = []
+    for backbone in recipe.pretraining.backbones:
+        trained = [method for method in INPAINTING_METHODS if _ran(experiment.encoder(backbone, method))]
+        if trained:
+            folders = [experiment.encoder(backbone, method) for method in trained]
+            figure = inpainting_figure(_inpainting_rows(pool, folders), [ARM_LABELS[method] for method in trained])
+            paths.append(_save(recipe, experiment, "inpainting", backbone, figure))
+    return paths
+
+
+def write_training_curves(recipe: Recipe, experiment: Experiment) -> list[Path]:
+    """Write training_curves.png, one per backbone where there are two, of the encoders that were trained."""
+    paths = []
+    for backbone in recipe.pretraining.backbones:
+        files = {method: experiment.encoder(backbone, method) / CURVES for method in recipe.pretraining.methods}
+        curves = {ARM_LABELS[method]: _curves(path) for method, path in files.items() if path.is_file()}
+        if curves:
+            figure = curves_figure(f"Pretraining of {BACKBONE_LABELS[backbone]}", curves)
+            paths.append(_save(recipe, experiment, "training_curves", backbone, figure))
+    return paths
+
+
+def write_boxplots(recipe: Recipe, experiment: Experiment) -> list[Path]:
+    """Write boxplots.png of the first regime, boxplots_fraction-F_seed-S.png of others (paper Figure 6)."""
+    predictions = predictions_of(recipe, experiment)
+    constants = _constants(recipe, experiment)
+    paths = []
+    for place, (fraction, seed) in enumerate(product(recipe.downstream.fractions, recipe.downstream.seeds)):
+        suffix = "" if place == 0 else f"_fraction-{fraction:g}_seed-{seed}"
+        path = experiment.reports / f"boxplots{suffix}.png"
+        save_figure(boxplots_figure(recipe, predictions, fraction, seed, constants), path)
+        paths.append(path)
+    return paths
+
+
+def predictions_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
+    """All predictions that this experiment holds for the arms and tasks of `recipe`."""
+    places = {(cell.backbone, cell.arm, cell.task): None for cell in cells(recipe)}
+    paths = (experiment.predictions(*place) for place in places)
+    return pa.concat_tables([PREDICTIONS.empty_table(), *(read_table(path) for path in paths if path.is_file())])
+
+
+def _outcomes(recipe: Recipe, experiment: Experiment) -> dict[Cell, Outcome]:
+    found = {c: Outcome.read(experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed)) for c in cells(recipe)}
+    return {cell: outcome for cell, outcome in found.items() if outcome is not None}
+
+
+def _constants(recipe: Recipe, experiment: Experiment) -> list[Constant]:
+    def constant(name: str, task: Task) -> Constant:
+        return best_constant(name, task, task_images(read_table(experiment.task_images(name)), task, recipe.images))
+
+    tasks = recipe.downstream.tasks.items()
+    return [constant(name, task) for name, task in tasks if experiment.task_images(name).is_file()]
+
+
+def _inpaintings(recipe: Recipe, experiment: Experiment) -> list[Inpainting]:
+    found = []
+    for backbone, method in product(recipe.pretraining.backbones, INPAINTING_METHODS):
+        path = experiment.encoder(backbone, method) / INPAINTING
+        if path.is_file():
+            report = read_json(path)
+            found.append(Inpainting(backbone, method, report["validation_mse"], report["mean_patch_mse"]))
+    return found
+
+
+def _inpainting_rows(pool: PretrainingSet, folders: Sequence[Path]) -> list[InpaintingRow]:
+    chosen = _one_per_group(pool)
+    originals_NHW = pool.images_NHW[chosen]
+    hidden_NHW = originals_NHW.clone()
+    center_patch(hidden_NHW).fill_(round(Preprocessing.read(folders[0]).mean))  # what the encoder sees there
+    inpainted = [inpaint(folder, originals_NHW) for folder in folders]
+    return [
+        InpaintingRow(
+            _groups_of(pool, image),
+            originals_NHW[row].numpy(),
+            hidden_NHW[row].numpy(),
+            [method[row].numpy() for method in inpainted],
+        )
+        for row, image in enumerate(chosen)
+    ]
+
+
+def _one_per_group(pool: PretrainingSet) -> list[int]:
+    """Validation images, the first of each group that has one; of a pool without labels the first ones."""
+    chosen: list[int] = []
+    validation = pool.val.tolist()
+    for column, name in enumerate(pool.label_names):
+        of_group = [image for image in validation if pool.labels_NL[image, column] and image not in chosen]
+        if name not in PROBES and of_group:
+            chosen.append(of_group[0])
+    return (chosen or validation)[:INPAINTING_ROWS]
+
+
+def _groups_of(pool: PretrainingSet, image: int) -> str:
+    carried = pool.labels_NL[image].tolist()
+    names = [n for n, value in zip(pool.label_names, carried, strict=True) if value and n not in PROBES]
+    return ", ".join(names)
+
+
+def _save(recipe: Recipe, experiment: Experiment, name: str, backbone: Backbone, figure: Figure) -> Path:
+    """Save under `name` alone where the recipe has one backbone, else under both."""
+    alone = len(recipe.pretraining.backbones) == 1
+    path = experiment.reports / (f"{name}.png" if alone else f"{name}_{backbone}.png")
+    save_figure(figure, path)
+    return path
+
+
+def _ran(folder: Path) -> bool:
+    outcome = Outcome.read(folder)
+    return outcome is not None and outcome.status == "ran"
+
+
+def _curves(path: Path) -> dict[str, list[float]]:
+    with open(path, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}

@@ -1,0 +1,93 @@
+"""The results table: one row per cell of a recipe, whether it ran or not.
+
+Belongs here: joining outcomes and predictions into rows, and their CSV. Not here: their layout for reading.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from pipeline.downstream.predictions import Cell, cells
+from pipeline.evaluation.bootstrap import bootstrap_deviation
+from pipeline.evaluation.metrics import METRICS, image_scores
+from pipeline.files import write_text
+from pipeline.recipe import Evaluation, Recipe
+from pipeline.training.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the results table; its fields, in order, are the table's columns.
+
+    `mean` is the metric on the whole test set, `sd` its bootstrap deviation (paper Table 2); both lie in [0, 1], and
+    both are None, like the counts, unless `status` is `ran`.
+    """
+
+    recipe: str
+    backbone: str
+    arm: str
+    task: str
+    metric: str
+    fraction: float
+    seed: int
+    mean: float | None = None
+    sd: float | None = None
+    n_train: int | None = None
+    n_test: int | None = None
+    status: Literal["ran", "not run", "diverged"] = "not run"
+    reason: str = ""
+
+
+def results_rows(recipe: Recipe, outcomes: Mapping[Cell, Outcome], predictions: pa.Table) -> list[Result]:
+    """One row per cell of `recipe`, in its order; a number is there only where `predictions` hold its images.
+
+    A cell without an outcome, or whose outcome is `unavailable`, is `not run` with the reason.
+    """
+    found = predictions_by_cell(predictions)
+    return [_result(recipe, cell, outcomes.get(cell), found.get(cell)) for cell in cells(recipe)]
+
+
+def predictions_by_cell(predictions: pa.Table) -> dict[Cell, pa.Table]:
+    """The rows of `predictions` (schema `PREDICTIONS`), cell by cell."""
+    positions: dict[Cell, list[int]] = {}
+    for position, key in enumerate(predictions.select([field.name for field in fields(Cell)]).to_pylist()):
+        positions.setdefault(Cell(**key), []).append(position)
+    return {cell: predictions.take(rows) for cell, rows in positions.items()}
+
+
+def write_results_csv(path: Path, results: Sequence[Result]) -> None:
+    """Write `results` as CSV with exactly the columns of `Result`; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(result) for result in results)
+    write_text(path, text.getvalue())
+
+
+def _result(recipe: Recipe, cell: Cell, outcome: Outcome | None, predictions: pa.Table | None) -> Result:
+    metric = METRICS[recipe.downstream.tasks[cell.task].kind]
+    row = Result(cell.recipe, cell.backbone, cell.arm, cell.task, metric, cell.fraction, cell.seed)
+    if outcome is None:
+        return replace(row, reason="this cell has not been run in this store")
+    if outcome.status != "ran":
+        return replace(row, status="diverged" if outcome.status == "diverged" else "not run", reason=outcome.reason)
+    if predictions is None:
+        return replace(row, reason="its predictions are not in this store")
+    return _scored(row, predictions, recipe.evaluation)
+
+
+def _scored(row: Result, predictions: pa.Table, settings: Evaluation) -> Result:
+    scores = image_scores(predictions)
+    return replace(
+        row,
+        mean=float(scores.mean()),
+        sd=bootstrap_deviation(scores, settings),
+        n_train=predictions["n_train"][0].as_py(),
+        n_test=len(scores),
+        status="ran",
+    )

@@ -1,0 +1,129 @@
+"""Batches of images on the training device: order, augmentation, z-score, the hidden centre.
+
+Belongs here: what turns uint8 images into a network's input, many at a time. Not here: reading them, and networks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.recipe import Augmentation
+
+_CHUNK = 1024  # images at a time where all of them are counted or averaged
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Z-score by the training split's mean and standard deviation, both in grey levels (0 to 255).
+
+    One pair for all images: a z-score per image would tell the encoder about the hidden centre.
+    """
+
+    mean: float
+    sd: float
+
+    def apply(self, images_NHW: Tensor) -> Tensor:
+        """Grey levels, shape (N, H, W), as z-scores, float32, shape (N, 1, H, W)."""
+        return ((images_NHW.float() - self.mean) / self.sd).unsqueeze(1)
+
+    def grey_levels(self, x_N1HW: Tensor) -> Tensor:
+        """Z-scores, shape (N, 1, H, W), as uint8 grey levels, rounded and clamped, shape (N, H, W)."""
+        return (x_N1HW * self.sd + self.mean).round().clamp(0, 255).to(torch.uint8).squeeze(1)
+
+
+def fit_normalization(images_NHW: Tensor, indices: Tensor) -> Normalization:
+    """Mean and (population) standard deviation over all pixels of the uint8 images that `indices` names.
+
+    Exact sums, so the order of the images does not matter. Raises `UserError` where all pixels are the same.
+    """
+    counts = torch.zeros(256, dtype=torch.int64, device=images_NHW.device)
+    for chunk in torch.split(indices, _CHUNK):
+        counts += torch.bincount(images_NHW[chunk].flatten(), minlength=256)
+    share = counts.double().cpu() / counts.sum().cpu()
+    level = torch.arange(256, dtype=torch.float64)
+    mean = (share * level).sum()
+    sd = (share * (level - mean).square()).sum().sqrt()
+    if not sd > 0:
+        raise UserError("The training images hold one grey level only: there is nothing to learn from.")
+    return Normalization(mean.item(), sd.item())
+
+
+@dataclass(frozen=True)
+class Moves:
+    """One random change per image of a batch or an epoch, so that images and their masks can be moved alike.
+
+    `flip_N` (bool) flips left and right; `down_N` and `right_N` (int64, pixels) shift the image after that.
+    """
+
+    flip_N: Tensor
+    down_N: Tensor
+    right_N: Tensor
+
+    def apply(self, images_NHW: Tensor) -> Tensor:
+        """The images (or masks) moved, in any dtype; what is uncovered is 0: black, background."""
+        count, height, width = images_NHW.shape
+        device = images_NHW.device
+        row_NH = torch.arange(height, device=device) - self.down_N[:, None]
+        column_NW = torch.arange(width, device=device) - self.right_N[:, None]
+        inside_NHW = _within(row_NH, height)[:, :, None] & _within(column_NW, width)[:, None, :]
+        source_NW = torch.where(self.flip_N[:, None], width - 1 - column_NW, column_NW).clamp(0, width - 1)
+        image_N11 = torch.arange(count, device=device)[:, None, None]
+        moved = images_NHW[image_N11, row_NH.clamp(0, height - 1)[:, :, None], source_NW[:, None, :]]
+        return moved.masked_fill_(~inside_NHW, 0)
+
+    def batches(self, batch_size: int) -> Iterator["Moves"]:
+        """The moves of one batch after the other."""
+        parts = (torch.split(moves_N, batch_size) for moves_N in (self.flip_N, self.down_N, self.right_N))
+        return (Moves(*part) for part in zip(*parts, strict=True))
+
+    def to(self, device: torch.device) -> "Moves":
+        """The same moves on `device`."""
+        return Moves(self.flip_N.to(device), self.down_N.to(device), self.right_N.to(device))
+
+
+def draw_moves(count: int, height: int, width: int, settings: Augmentation, generator: torch.Generator) -> Moves:
+    """Moves for `count` images of `height` × `width` pixels (paper section 4.2.2), drawn on the CPU from `generator`.
+
+    Flips are left to right alone, for half of the images; shifts are whole pixels, uniform within ± `settings.shift`
+    of either side.
+    """
+
+    def shifts(side: int) -> Tensor:
+        largest = int(settings.shift * side)
+        return torch.randint(-largest, largest + 1, (count,), generator=generator)
+
+    flip_N = torch.rand(count, generator=generator) < 0.5
+    return Moves(flip_N & settings.horizontal_flip, shifts(height), shifts(width))
+
+
+def epoch_order(indices: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """`indices` shuffled into whole batches, shape (steps, batch_size); what does not fill a batch is dropped."""
+    steps = len(indices) // batch_size
+    order = torch.randperm(len(indices), generator=generator)[: steps * batch_size]
+    return indices.cpu()[order].view(steps, batch_size)
+
+
+def center_patch(x_NCHW: Tensor) -> Tensor:
+    """The centre, half the height and half the width (paper section 3.1), of x, as a view; 4 divides H and W."""
+    height, width = x_NCHW.shape[-2:]
+    return x_NCHW[..., height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2]
+
+
+def mask_center(x_NCHW: Tensor) -> Tensor:
+    """A copy of z-scored x whose centre patch is 0, the mean of the training images."""
+    masked = x_NCHW.clone()
+    center_patch(masked).zero_()
+    return masked
+
+
+def mean_center_patch(images_NHW: Tensor, indices: Tensor) -> Tensor:
+    """The centre patch of the mean of the images that `indices` names: grey levels, float32, shape (H/2, W/2)."""
+    chunks = [center_patch(images_NHW[chunk]).sum(dim=0, dtype=torch.int64) for chunk in torch.split(indices, _CHUNK)]
+    return (torch.stack(chunks).sum(dim=0).double() / len(indices)).float()
+
+
+def _within(position: Tensor, size: int) -> Tensor:
+    return (position >= 0) & (position < size)

@@ -1,0 +1,133 @@
+"""Study groups: the radiologist's table of what each study description means.
+
+Belongs here: reading and checking the CSV, or a folder of them. Not here: labels of images.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.files import digest
+
+REQUIRED = ("study_description", "groups")
+OPTIONAL = ("reviewer", "reviewed_on")
+
+Groups = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StudyGroups:
+    """`mapping` from a normalized study description to its groups; no groups means reviewed and in none."""
+
+    mapping: Mapping[str, Groups]
+
+    def groups_of(self, description: str | None) -> Groups | None:
+        """The groups of a study description, None where the table does not know it."""
+        return self.mapping.get(normalized(description or ""))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the mapping alone: reviewers and dates do not count."""
+        return digest(sorted((description, sorted(groups)) for description, groups in self.mapping.items()))
+
+    def left_right_disagreements(self) -> list[tuple[str, str]]:
+        """Pairs of descriptions that differ in LEFT and RIGHT alone, but not in groups alone: for the reviewer.
+
+        Table A1 as printed has two such pairs.
+        """
+        pairs = ((left, re.sub(r"\bLEFT\b", "RIGHT", left)) for left in sorted(self.mapping))
+        return [
+            (left, right)
+            for left, right in pairs
+            if left != right and right in self.mapping and set(self.mapping[left]) != set(self.mapping[right])
+        ]
+
+
+@dataclass(frozen=True)
+class _Row:
+    place: str
+    description: str
+    groups: Groups
+
+
+def normalized(description: str) -> str:
+    """A study description as descriptions are compared: upper case, each run of white space one space."""
+    return " ".join(description.upper().split())
+
+
+def shipped_study_groups() -> Path:
+    """The paper's Table A1 as printed: 44 descriptions."""
+    return Path(str(files("pipeline.labels") / "study_groups.csv"))
+
+
+def read_study_groups(path: Path, groups: Groups) -> StudyGroups:
+    """Read a CSV of `study_description,groups[,reviewer,reviewed_on]`, or a folder of them in the order of their names.
+
+    In a folder, a later file's row replaces an earlier file's row of the same description. Raises `UserError`, naming
+    file and line, for a missing or unknown column, a group that is not among `groups`, an empty description, and two
+    rows of one file that contradict each other.
+    """
+    mapping: dict[str, Groups] = {}
+    for file in _csv_files(path):
+        mapping |= _one_file(file, groups)
+    return StudyGroups(mapping)
+
+
+def _csv_files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UserError(f"Study groups {path} do not exist: SONOTAG_STUDY_GROUPS names a CSV or a folder of CSVs.")
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.glob("*.csv") if file.is_file())
+    if not found:
+        raise UserError(f"Study groups {path} is a folder without a CSV.")
+    return found
+
+
+def _one_file(path: Path, groups: Groups) -> dict[str, Groups]:
+    rows: dict[str, _Row] = {}
+    for row in _rows(path, groups):
+        earlier = rows.setdefault(row.description, row)
+        if set(earlier.groups) != set(row.groups):
+            raise UserError(f"{row.place}: {row.description!r} has other groups than in {earlier.place}.")
+    return {row.description: row.groups for row in rows.values()}
+
+
+def _rows(path: Path, groups: Groups) -> Iterator[_Row]:
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark first
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(path, reader.fieldnames or [])
+            for cells in reader:
+                yield _row(f"{path}, line {reader.line_num}", cells, groups)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"Study groups {path} cannot be read as UTF-8 CSV: {error}.") from None
+    except OSError as error:
+        raise UserError(f"Study groups {path} cannot be opened: {error.strerror}.") from None
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED if name not in columns]
+    unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
+    if missing:
+        raise UserError(f"{path}, line 1: no column {missing[0]!r}; the columns are {', '.join(REQUIRED + OPTIONAL)}.")
+    if unknown:
+        raise UserError(f"{path}, line 1: unknown column {unknown[0]!r}; known are {', '.join(REQUIRED + OPTIONAL)}.")
+
+
+def _row(place: str, cells: Mapping[str, str | None], groups: Groups) -> _Row:
+    if None in cells or cells["groups"] is None:
+        raise UserError(f"{place}: not as many cells as columns; several groups in one cell need quotation marks.")
+    description = normalized(cells["study_description"] or "")
+    if not description:
+        raise UserError(f"{place}: study_description is empty.")
+    named = [name for part in cells["groups"].split(",") if (name := " ".join(part.lower().split()))]
+    for name in named:
+        if name not in groups:
+            raise UserError(f"{place}: groups names {name!r}, which is none of {', '.join(groups)}.")
+    return _Row(place, description, tuple(name for name in groups if name in named))

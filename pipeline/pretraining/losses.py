@@ -1,0 +1,28 @@
+"""The losses of pretraining, paper section 3.2.
+
+Belongs here: scores and images to a scalar. Not here: networks, steps.
+"""
+
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, relu
+
+
+def discriminator_loss(real_N: Tensor, inpainted_N: Tensor) -> Tensor:
+    """Equation 2: L_D = −E[min(0, −1 + D(x, y))] − E[min(0, −1 − D(F(x̂), y))], of scores of shape (N,)."""
+    return relu(1 - real_N).mean() + relu(1 + inpainted_N).mean()
+
+
+def adversarial_loss(inpainted_N: Tensor) -> Tensor:
+    """The first term of equation 3 without its weight: −E[D(F(x̂), y)], of scores of shape (N,)."""
+    return -inpainted_N.mean()
+
+
+def reconstruction_loss(inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
+    """The second term of equation 3 without its weight: E[(F(x̂) − x)²] over the hidden centre's z-scores."""
+    return mse_loss(inpainted_N1HW, patch_N1HW)
+
+
+def label_loss(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over the labels that are known (paper section 4.3, DCM); 0 where none is."""
+    each_NL = binary_cross_entropy_with_logits(logits_NL, labels_NL, reduction="none")
+    return (each_NL * known_NL).sum() / known_NL.sum().clamp(min=1)

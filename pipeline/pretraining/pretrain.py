@@ -1,0 +1,265 @@
+"""Pretraining one encoder by one method, into its folder.
+
+Belongs here: early exit, which method does what, the order of a folder's files. Not here: a method's steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import UserError
+from pipeline.files import digest, write_json
+from pipeline.images.batches import Normalization, center_patch, fit_normalization
+from pipeline.networks.decoder import Decoder
+from pipeline.networks.discriminator import Discriminator
+from pipeline.networks.encoders import (
+    Encoder,
+    WeightsUnavailable,
+    build_encoder,
+    imagenet_encoder,
+    load_encoder,
+    save_encoder,
+)
+from pipeline.pretraining import encoder_folder
+from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderTraining, inpainting_report
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, write_curves
+from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining
+from pipeline.progress import Progress, Say
+from pipeline.recipe import Backbone, Method, Pretraining
+from pipeline.training.device import on_device, training_device
+from pipeline.training.loop import Diverged, History, OnEpoch, Trainer, epochs_done, fit
+from pipeline.training.outcome import Outcome
+from pipeline.training.seeds import seeded
+from pipeline.training.tensors import read_tensors, write_tensors
+
+CODE_VERSION = 1  # raise it when a change to the code changes what is trained
+
+_LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
+_TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
+
+
+def pretrain(
+    backbone: Backbone,
+    method: Method,
+    pool: PretrainingSet,
+    settings: Pretraining,
+    folder: Path,
+    say: Say,
+    on_epoch: OnEpoch,
+) -> Outcome:
+    """Pretrain `backbone` by `method` on `pool` and fill `folder`; returns what became of it.
+
+    Work that `folder` holds already is not done again: same images, labels (where used), settings and code. A run that
+    was killed goes on after its last whole epoch. `on_epoch(epoch, metrics)` hears of every epoch, from 1. Outcomes:
+    `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite), without an encoder. Raises
+    `UserError` where the training images do not fill one batch.
+    """
+    fingerprint = fingerprint_of(backbone, method, pool, settings)
+    done = Outcome.read(folder)
+    if done is not None and done.fingerprint == fingerprint:
+        say(f"{backbone} {method}: nothing has changed, {done.status} before")
+        return done
+    if method in _TRAINED and len(pool.train) < settings.batch_size:
+        raise UserError(
+            f"pretraining.batch_size is {settings.batch_size}, but the pool has {len(pool.train)} training images."
+        )
+    _clear(folder)
+    job = _Job(backbone, method, pool, settings, folder, fingerprint, say, on_epoch)
+    outcome = _outcome(job)
+    outcome.write(folder)
+    (folder / encoder_folder.CHECKPOINT).unlink(missing_ok=True)
+    return outcome
+
+
+def fingerprint_of(backbone: Backbone, method: Method, pool: PretrainingSet, settings: Pretraining) -> str:
+    """Digest of all that decides the encoder: code, images and split, and what of labels and settings it uses."""
+    split = [indices.cpu().numpy().tobytes() for indices in (pool.train, pool.val)]
+    common = [CODE_VERSION, backbone, method, pool.image_digest, pool.size, *split]
+    labels = [pool.label_names, pool.label_digest] if method in _LABELLED else []
+    return digest(*common, *labels, _settings_used(backbone, method, settings))
+
+
+def inpaint(folder: Path, images_NHW: Tensor) -> Tensor:
+    """The uint8 grey images, shape (N, H, W), with their centres inpainted by the context encoder in `folder`.
+
+    Raises `UserError` where the folder holds no context encoder, and ValueError at another size than it was trained at.
+    """
+    preprocessing = Preprocessing.read(folder)
+    if tuple(images_NHW.shape[1:]) != (preprocessing.height, preprocessing.width):
+        raise ValueError(f"images of {tuple(images_NHW.shape[1:])}, not {preprocessing.height, preprocessing.width}")
+    network = on_device(_load_context_encoder(folder, preprocessing.backbone), training_device()).eval()
+    painted_NHW = images_NHW.clone()
+    with torch.no_grad():
+        for part_NHW in torch.split(painted_NHW, 32):
+            x_N1HW = preprocessing.normalization.apply(part_NHW.to(training_device()))
+            patch_NHW = preprocessing.normalization.grey_levels(network(x_N1HW))
+            center_patch(part_NHW).copy_(patch_NHW)
+    return painted_NHW
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One encoder to be made."""
+
+    backbone: Backbone
+    method: Method
+    pool: PretrainingSet
+    settings: Pretraining
+    folder: Path
+    fingerprint: str
+    say: Say
+    on_epoch: OnEpoch
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone} {self.method}"
+
+
+def _outcome(job: _Job) -> Outcome:
+    """Do the job; what goes wrong in a foreseen way is an outcome, too."""
+    try:
+        _MAKERS[job.method](job, fit_normalization(job.pool.images_NHW, job.pool.train))
+    except WeightsUnavailable as reason:
+        return Outcome("unavailable", str(reason), job.fingerprint)
+    except Diverged as reason:
+        return Outcome("diverged", str(reason), job.fingerprint)
+    return Outcome("ran", "", job.fingerprint)
+
+
+def _make_baseline(job: _Job, normalization: Normalization) -> None:
+    _save(job, normalization, _fresh_encoder(job), History(), {})
+
+
+def _make_imagenet(job: _Job, normalization: Normalization) -> None:
+    encoder = imagenet_encoder(job.backbone, _weights_file(job.backbone, job.settings))
+    _save(job, normalization, encoder, History(), {})
+
+
+def _make_dcm(job: _Job, normalization: Normalization) -> None:
+    device = training_device()
+    encoder = on_device(_fresh_encoder(job), device)
+    with seeded(job.settings.seed, "head"):
+        head = on_device(MetadataHead(encoder.channels[-1], len(job.pool.label_names)), device)
+    training = MetadataTraining(encoder, head, job.pool.to(device), normalization, job.settings)
+    history = _fit(job, training)
+    report = training.report()
+    write_json(job.folder / encoder_folder.METADATA, report)
+    accuracies = {f"validation accuracy, {row['label']}": row["accuracy"] for row in report}
+    _save(job, normalization, encoder, history, accuracies)
+
+
+def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
+    device = training_device()
+    encoder = _fresh_encoder(job)
+    with seeded(job.settings.seed, "decoder", job.backbone):
+        network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), device)
+    with seeded(job.settings.seed, "discriminator"):
+        labels = len(job.pool.label_names) if job.method in _LABELLED else 0
+        discriminator = on_device(Discriminator(labels), device)
+    pool = job.pool.to(device)
+    history = _fit(job, ContextEncoderTraining(network, discriminator, pool, normalization, job.settings))
+    report = inpainting_report(history.curves[history.best_epoch - 1]["val_mse"], pool, normalization)
+    write_tensors(job.folder / encoder_folder.DECODER, network.decoder.state_dict())
+    write_json(job.folder / encoder_folder.INPAINTING, report)
+    _save(job, normalization, encoder, history, {f"inpainting, {what}": value for what, value in report.items()})
+
+
+_MAKERS: dict[Method, Callable[[_Job, Normalization], None]] = {
+    "baseline": _make_baseline,
+    "imagenet": _make_imagenet,
+    "dcm": _make_dcm,
+    "ce": _make_context_encoder,
+    "ce_dcm": _make_context_encoder,
+}
+
+
+def _fresh_encoder(job: _Job) -> Encoder:
+    """The initial weights: of one seed and backbone the same for every method."""
+    with seeded(job.settings.seed, "encoder", job.backbone):
+        return build_encoder(job.backbone)
+
+
+def _fit(job: _Job, training: Trainer) -> History:
+    checkpoint = job.folder / encoder_folder.CHECKPOINT
+    done = epochs_done(checkpoint, job.fingerprint)
+    if done:
+        job.say(f"{job.name}: goes on after epoch {done}")
+    per_epoch = len(job.pool.train) // job.settings.batch_size * job.settings.batch_size
+    with Progress(job.name, (job.settings.epochs - done) * per_epoch, "images", job.say) as progress:
+        return fit(
+            training,
+            job.settings.epochs,
+            checkpoint,
+            job.fingerprint,
+            advance=progress.advance,
+            on_epoch=job.on_epoch,
+        )
+
+
+def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: History, results: dict[str, Any]) -> None:
+    """Write what every method's folder has."""
+    preprocessing = Preprocessing(job.backbone, *job.pool.size, normalization.mean, normalization.sd)
+    save_encoder(encoder, job.folder / encoder_folder.ENCODER)
+    preprocessing.write(job.folder)
+    if history.curves:
+        write_curves(job.folder, history.curves)
+    ModelCard(
+        method=job.method,
+        preprocessing=preprocessing,
+        settings=job.settings,
+        image_digest=job.pool.image_digest,
+        train_images=len(job.pool.train),
+        val_images=len(job.pool.val),
+        label_names=job.pool.label_names if job.method in _LABELLED else (),
+        history=history,
+        results=tuple(results.items()),
+    ).write(job.folder)
+
+
+def _settings_used(backbone: Backbone, method: Method, settings: Pretraining) -> dict[str, Any]:
+    """The settings that decide what `method` makes; of ImageNet's weights their digest."""
+    if method == "imagenet":
+        file = _weights_file(backbone, settings)
+        return {"weights": digest(file.read_bytes()) if file is not None and file.is_file() else str(file)}
+    if method == "baseline":
+        return {"seed": settings.seed}
+    unused = {"backbones", "methods", "imagenet_weights"}
+    if method == "dcm":
+        unused |= {"discriminator_learning_rate", "lambda_adv", "lambda_rec"}
+    return settings.model_dump(mode="json", exclude=unused)
+
+
+def _weights_file(backbone: Backbone, settings: Pretraining) -> Path | None:
+    named = settings.imagenet_weights.get(backbone)
+    return None if named is None else Path(named)
+
+
+def _load_context_encoder(folder: Path, backbone: Backbone) -> ContextEncoder:
+    path = folder / encoder_folder.DECODER
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: only the methods ce and ce_dcm inpaint.")
+    encoder = load_encoder(backbone, folder / encoder_folder.ENCODER)
+    decoder = Decoder(encoder.channels[-1])
+    decoder.load_state_dict(read_tensors(path))
+    return ContextEncoder(encoder, decoder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left in `folder`, its outcome first, but not a checkpoint it may go on from."""
+    names = [
+        "outcome.json",
+        encoder_folder.ENCODER,
+        encoder_folder.DECODER,
+        encoder_folder.PREPROCESSING,
+        encoder_folder.MODEL_CARD,
+        encoder_folder.CURVES,
+        encoder_folder.INPAINTING,
+        encoder_folder.METADATA,
+    ]
+    for path in [*(folder / name for name in names), *folder.glob(".*.tmp")]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""Whose turn it is to train: one training step at a time on a machine.
+
+Belongs here: the lock around training. Not here: devices and precision.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock, Timeout
+
+from pipeline.progress import Say
+
+
+class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The machine's one place for training, held by an operating system lock: a killed run frees it by dying.
+
+    (A Dagster pool would keep the place taken after `kill -9` until a daemon cleans up.)
+    """
+
+    lock_file: str
+
+    @contextmanager
+    def training(self, say: Say) -> Iterator[None]:
+        """Hold the place while training; say so where another step holds it, and wait."""
+        path = Path(self.lock_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("Waiting for another training step on this machine to finish.")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,36 @@
+"""The environment variables a user sets, with their defaults.
+
+Belongs here: reading SONOTAG_* and MLFLOW_TRACKING_URI once. Not here: opening what they name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.labels.study_groups import shipped_study_groups
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a run works on."""
+
+    store: Store
+    archive: Path
+    study_groups: Path
+    recipe: Recipe
+    tracking_uri: str
+
+
+def read_environment(variables: Mapping[str, str]) -> Environment:
+    """Read the variables; raises `UserError` for a recipe that cannot be read."""
+    store = Store(Path(variables.get("SONOTAG_STORE") or "store").absolute())
+    known = {**variables, "SONOTAG_STORE": str(store.root)}
+    return Environment(
+        store=store,
+        archive=Path(variables.get("SONOTAG_ARCHIVE") or store.phantom / "archive").absolute(),
+        study_groups=Path(variables.get("SONOTAG_STUDY_GROUPS") or shipped_study_groups()).absolute(),
+        recipe=load_recipe(variables.get("SONOTAG_RECIPE") or "demo", known),
+        tracking_uri=variables.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.mlflow / 'mlflow.db'}",
+    )

@@ -1,0 +1,172 @@
+"""From DICOM files to the results table by the command line: what is there afterwards, and what a second run does."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import run_job
+
+EXPERIMENT = "experiments/tiny"
+ARMS = ("baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen")
+
+
+def table(store: Path, name: str) -> list[dict]:
+    return pq.read_table(store / "tables" / f"{name}.parquet").to_pylist()
+
+
+def results(store: Path) -> list[dict[str, str]]:
+    with open(store / EXPERIMENT / "reports" / "results_table.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_file_is_a_record_or_is_rejected_for_the_planted_reason(demo_store: Path) -> None:
+    archive = demo_store / "phantom" / "archive"
+    files = sum(path.is_file() for path in archive.rglob("*"))
+    records, rejected = table(demo_store, "dicom_index"), table(demo_store, "rejected_files")
+    assert files == len(records) + len(rejected)
+    with open(demo_store / "phantom" / "ground_truth.csv", encoding="utf-8") as file:
+        planted = sorted((row["level"], row["reason"]) for row in csv.DictReader(file))
+    assert sorted((row["level"], row["reason"]) for row in table(demo_store, "quarantine")) == planted
+
+
+def test_no_patient_is_on_both_sides_and_one_in_five_validates(demo_store: Path) -> None:
+    splits = table(demo_store, "patient_splits")
+    assert set(splits[0]) == {"patient", "split"}
+    patients = [row["patient"] for row in splits]
+    assert len(set(patients)) == len(patients) == len({row["patient"] for row in table(demo_store, "dicom_index")})
+    assert sum(row["split"] == "val" for row in splits) == round(0.2 * len(splits))
+    side = {row["patient"]: row["split"] for row in splits}
+    assert all(row["split"] == side[row["patient"]] for row in table(demo_store, "pretraining_pool"))
+
+
+def test_an_unmapped_description_never_trains(demo_store: Path) -> None:
+    unmapped = {row["study_description"] for row in table(demo_store, "unmapped_descriptions")}
+    assert unmapped
+    descriptions = {row["sop_instance"]: row["study_description"] for row in table(demo_store, "dicom_index")}
+    pool = table(demo_store, "pretraining_pool")
+    assert not unmapped & {descriptions[row["sop_instance"]] for row in pool}
+    labels = [name for name in pool[0] if name in ("liver", "kidney", "thyroid", "abdomen", "chest")]
+    assert len(labels) == 5
+    assert all(row["linear"] + row["curvilinear"] == 1 for row in pool)
+
+
+def test_the_results_table_has_one_row_per_cell_and_says_what_did_not_run(demo_store: Path) -> None:
+    rows = results(demo_store)
+    assert list(rows[0]) == (
+        [
+            "recipe",
+            "backbone",
+            "arm",
+            "task",
+            "metric",
+            "fraction",
+            "seed",
+            "mean",
+            "sd",
+            "n_train",
+            "n_test",
+            "status",
+            "reason",
+        ]
+    )
+    assert len(rows) == len(ARMS) * 2 * 2
+    for row in rows:
+        if row["arm"] == "imagenet":
+            assert (row["status"], row["mean"]) == ("not run", "")
+            assert "weights" in row["reason"]
+        else:
+            assert row["status"] == "ran"
+            assert 0 <= float(row["mean"]) <= 1
+            assert float(row["sd"]) >= 0
+    assert "not run" in (demo_store / EXPERIMENT / "reports" / "results_table.md").read_text()
+
+
+def test_numbers_come_from_the_predictions(demo_store: Path) -> None:
+    """Dice of one cell, recomputed from the overlap counts by hand."""
+    wanted = ("ce", "thyroid", "1.0")
+    (row,) = [r for r in results(demo_store) if (r["arm"], r["task"], r["fraction"]) == wanted]
+    predictions = pq.read_table(demo_store / EXPERIMENT / "predictions" / "resnet50_ce_thyroid.parquet")
+    cell = predictions.filter(pc.equal(predictions["fraction"], 1.0)).to_pylist()
+    dice = []
+    for image in cell:
+        overlap, size = image["intersection"][0], image["predicted_pixels"][0] + image["truth_pixels"][0]
+        dice.append(2 * overlap / size if size else 1.0)
+    assert int(row["n_test"]) == len(cell)
+    assert float(row["mean"]) == pytest.approx(sum(dice) / len(dice), abs=1e-12)
+
+
+def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
+    reports = {path.name for path in (demo_store / EXPERIMENT / "reports").iterdir()}
+    assert reports >= {"results_table.csv", "results_table.md", "dataset_table.csv", "dataset_table.md"}
+    assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png"}
+    for method in ("baseline", "dcm", "ce", "ce_dcm"):
+        names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}").iterdir()}
+        assert names >= {"encoder.safetensors", "preprocessing.json", "model_card.md", "outcome.json"}, method
+    unavailable = demo_store / EXPERIMENT / "encoders" / "resnet50_imagenet"
+    assert json.loads((unavailable / "outcome.json").read_text())["status"] == "unavailable"
+
+
+def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{demo_store / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id], max_results=1000)}
+    assert set(runs) >= {"index_archive", "cache_images", "pretraining_pool", "resnet50_ce_dcm_encoder"}
+    assert set(runs) >= {f"resnet50_{arm}_thyroid" for arm in ARMS} | {"results_table", "inpainting_figure"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    encoder = runs["resnet50_ce_dcm_encoder"]
+    assert encoder.data.params["method"] == "ce_dcm"
+    assert "val_loss" in encoder.data.metrics
+    assert {"dagster.run_id", "code_version", "data_version.resnet50_ce_dcm_encoder"} <= set(encoder.data.tags)
+
+
+def test_no_patient_name_or_path_is_on_the_console_or_in_a_table(demo_store: Path) -> None:
+    archive = demo_store / "phantom" / "archive"
+    folders = {path.name for path in archive.rglob("*") if path.is_dir() and "PHANTOM" in path.name.upper()}
+    seen = [demo_store / "demo.log", *demo_store.glob("tables/*"), *demo_store.glob(f"{EXPERIMENT}/**/*.parquet")]
+    seen += [*demo_store.glob(f"{EXPERIMENT}/reports/*"), demo_store / "mlflow" / "mlflow.db"]
+    seen += list((demo_store / "dagster").rglob("*.db"))
+    for path in seen:
+        content = path.read_bytes()
+        for secret in [b"PHANTOM^", *(folder.encode() for folder in folders)]:
+            assert secret not in content, (path, secret)
+
+
+def test_a_second_run_trains_nothing_again(demo_store: Path, tiny_recipe: Path) -> None:
+    experiment = demo_store / EXPERIMENT
+    tracked = [*experiment.glob("encoders/*/*.safetensors"), *experiment.glob("models/*/*/*.safetensors")]
+    before = {path: path.stat().st_mtime_ns for path in tracked}
+    table_bytes = {path: path.read_bytes() for path in demo_store.glob("tables/*.parquet")}
+    done = run_job("demo", demo_store, SONOTAG_RECIPE=str(tiny_recipe))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert before
+    assert before == {path: path.stat().st_mtime_ns for path in tracked}
+    assert table_bytes == {path: path.read_bytes() for path in demo_store.glob("tables/*.parquet")}
+
+
+def test_jobs_run_one_after_the_other_and_with_a_process_per_step(
+    demo_store: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "phantom").symlink_to((demo_store / "phantom").resolve())
+    config = tmp_path / "multiprocess.yaml"
+    config.write_text("execution: {config: {multiprocess: {max_concurrent: 2}}}\n")
+    done = run_job("ingest", store, "-c", str(config), SONOTAG_RECIPE=str(tiny_recipe))
+    assert done.returncode == 0, done.stderr[-2000:]
+    for path in demo_store.glob("tables/*.parquet"):
+        assert path.read_bytes() == (store / "tables" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("job", ["pretrain", "finetune"])
+def test_a_job_whose_forerunner_has_not_run_says_which(job: str, tiny_recipe: Path, tmp_path: Path) -> None:
+    done = run_job(job, tmp_path / "store", SONOTAG_RECIPE=str(tiny_recipe))
+    assert done.returncode != 0
+    assert "Stack Trace" not in done.stderr
+    assert "does not exist" in done.stderr

@@ -1,0 +1,96 @@
+"""What tests of all rooms share: one phantom clinic, one tiny recipe, and running a job as a user does.
+
+Belongs here: fixtures used by more than one folder. Not here: expectations.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY_RECIPE = """
+name: tiny
+images: {height: 32, width: 64}
+pretraining:
+  backbones: [resnet50]
+  methods: [baseline, imagenet, dcm, ce, ce_dcm]
+  epochs: 1
+  batch_size: 16
+downstream:
+  arms: [baseline, imagenet, dcm, ce, ce_dcm, ce_dcm_frozen]
+  fractions: [1.0, 0.25]
+  tasks:
+    quality:
+      kind: ordinal
+      classes: ["0", "1", "2", "3", "4"]
+      manifest: ${SONOTAG_STORE}/phantom/downstream/quality.csv
+      epochs: 1
+      batch_size: 8
+      learning_rate: {resnet50: 0.0001}
+    thyroid:
+      kind: segmentation
+      classes: [background, nodule]
+      manifest: ${SONOTAG_STORE}/phantom/downstream/thyroid.csv
+      epochs: 1
+      batch_size: 8
+      learning_rate: {resnet50: 0.0001}
+evaluation: {resamples: 100}
+"""
+
+RunJob = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def job_environment(store: Path, changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a user who has set nothing but the store, and `changes`."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SONOTAG_", "MLFLOW_", "DAGSTER_"))}
+    home = store / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_bytes((ROOT / "dagster.yaml").read_bytes())
+    return {**kept, "SONOTAG_STORE": str(store), "DAGSTER_HOME": str(home), **(changes or {})}
+
+
+def run_job(job: str, store: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    """`dagster job execute -m assets.definitions -j JOB` as README shows it."""
+    dagster = str(Path(sys.executable).parent / "dagster")
+    return subprocess.run(
+        [dagster, "job", "execute", "-m", "assets.definitions", "-j", job, *arguments],
+        cwd=ROOT,
+        env=job_environment(store, changes),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom clinic: `archive/`, `downstream/` and the ground truth beside them."""
+    from pipeline.phantom.clinic import make_phantom
+
+    folder = tmp_path_factory.mktemp("clinic") / "phantom"
+    make_phantom(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that runs every kind of step in seconds."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY_RECIPE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_store(phantom: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which the job `demo` has run with the tiny recipe, by the command line."""
+    store = tmp_path_factory.mktemp("store") / "store"
+    store.mkdir()
+    (store / "phantom").symlink_to(phantom)
+    done = run_job("demo", store, SONOTAG_RECIPE=str(tiny_recipe))
+    assert done.returncode == 0, done.stderr[-4000:]
+    (store / "demo.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+    return store

@@ -1,0 +1,63 @@
+"""Small DICOM files made with pydicom.
+
+Belongs here: what several tests write to an archive folder. Not here: expectations.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
+
+KEY = b"a key for tests only"
+
+
+def noise(height: int = 12, width: int = 16, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Grey noise, height x width."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def dataset(pixels: npt.NDArray[Any], **fields: Any) -> Dataset:
+    """An ultrasound image; `pixels` is height x width[ x 3], uint8 or uint16; a field given as None is left out."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = fields.pop("TransferSyntaxUID", ExplicitVRLittleEndian)
+    made = Dataset()
+    made.file_meta = meta
+    bits = pixels.dtype.itemsize * 8
+    cine = pixels.ndim == 4 or (pixels.ndim == 3 and pixels.shape[-1] != 3)
+    shape = pixels.shape[1:] if cine else pixels.shape
+    colour = len(shape) == 3
+    defaults = {
+        "SOPClassUID": UltrasoundImageStorage,
+        "SOPInstanceUID": generate_uid(),
+        "Modality": "US",
+        "PatientID": "P1",
+        "StudyInstanceUID": "1.2.3.4",
+        "SeriesInstanceUID": "1.2.3.4.5",
+        "SamplesPerPixel": 3 if colour else 1,
+        "PhotometricInterpretation": "RGB" if colour else "MONOCHROME2",
+        "PlanarConfiguration": 0 if colour else None,
+        "NumberOfFrames": len(pixels) if cine else None,
+        "Rows": shape[0],
+        "Columns": shape[1],
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        "PixelData": pixels.tobytes() + bytes(pixels.nbytes % 2),
+    }
+    for name, value in (defaults | fields).items():
+        if value is not None:
+            setattr(made, name, value)
+    meta.MediaStorageSOPClassUID = made.get("SOPClassUID", UltrasoundImageStorage)
+    meta.MediaStorageSOPInstanceUID = made.get("SOPInstanceUID", "1.2.3.4.5.6")
+    return made
+
+
+def write_dicom(path: Path, pixels: npt.NDArray[Any] | None = None, **fields: Any) -> Path:
+    """Write `dataset(pixels, **fields)` to `path` and return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset(noise() if pixels is None else pixels, **fields).save_as(path, enforce_file_format=True)
+    return path

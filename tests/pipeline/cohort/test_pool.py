@@ -1,0 +1,104 @@
+"""The pretraining pool: who is in it, in which order, and its two digests."""
+
+import pyarrow as pa
+import pytest
+
+from pipeline.cohort.pool import image_digest, label_digest, leaking_patients, pretraining_pool
+from pipeline.errors import UserError
+from pipeline.labels.study_groups import StudyGroups
+from pipeline.labels.weak_labels import weak_labels
+from pipeline.recipe import Labels
+from pipeline.tables import IMAGES, PATIENT_SPLITS, pretraining_pool_table
+
+EXCLUDE, MASK = Labels(), Labels(missing="mask")
+GROUPS = StudyGroups({"US LIVER": ("liver",), "US CHEST": ("chest",), "US NONE": ()})
+RECORDS = {  # instance: description, probe, patient
+    "aa": ("US LIVER", "LINEAR", "p1"),
+    "bb": ("US CHEST", "CONVEX", "p2"),
+    "cc": ("US NEW", "CONVEX", "p1"),
+    "dd": ("US NONE", "LINEAR", "p2"),
+    "ee": ("US LIVER", None, "p2"),
+}
+
+
+def images():
+    """Two frames of the first record, one of the others, in no order."""
+    rows = [
+        {"sop_instance": instance, "frame": frame, "patient": RECORDS[instance][2], "shard": "part-00.parquet",
+         "position": 0, "image_digest": f"digest {instance} {frame}"}
+        for instance, frame in [("ee", 0), ("aa", 5), ("cc", 0), ("aa", 1), ("bb", 0), ("dd", 0)]
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=IMAGES.schema)
+
+
+def labels(settings=EXCLUDE, groups=GROUPS):
+    columns = list(zip(*RECORDS.values(), strict=True))
+    index = pa.table(
+        {
+            "sop_instance": list(RECORDS),
+            "study_description": columns[0],
+            "transducer_type": columns[1],
+            "transducer_data": pa.array([None] * len(RECORDS), pa.string()),
+        }
+    )
+    return weak_labels(index, groups, settings)
+
+
+def splits(**sides):
+    rows = [{"patient": patient, "split": side} for patient, side in ({"p1": "train", "p2": "val"} | sides).items()]
+    return pa.Table.from_pylist(rows, schema=PATIENT_SPLITS.schema)
+
+
+def named(pool):
+    return list(zip(pool["sop_instance"].to_pylist(), pool["frame"].to_pylist(), strict=True))
+
+
+def test_only_labelled_images_are_taken_and_every_frame_of_them():
+    pool = pretraining_pool(images(), labels(), splits(), EXCLUDE)
+    assert named(pool) == [("aa", 1), ("aa", 5), ("bb", 0)]
+    assert pool["split"].to_pylist() == ["train", "train", "val"]
+    assert pool["liver"].to_pylist() == [1, 1, 0] and pool["curvilinear"].to_pylist() == [0, 0, 1]
+    assert pool.schema.equals(pretraining_pool_table(EXCLUDE.names).schema)
+
+
+def test_with_a_mask_unknown_labels_are_null_and_what_is_in_no_group_stays_out():
+    pool = pretraining_pool(images(), labels(), splits(), MASK)
+    assert named(pool) == [("aa", 1), ("aa", 5), ("bb", 0), ("cc", 0), ("ee", 0)]
+    assert pool["liver"].to_pylist() == [1, 1, 0, None, 1]
+    assert pool["curvilinear"].to_pylist() == [0, 0, 1, 1, None]
+
+
+def test_a_pool_without_a_side_says_why():
+    with pytest.raises(UserError, match=r"no validation image.*3 labelled"):
+        pretraining_pool(images(), labels(), splits(p2="train"), EXCLUDE)
+    with pytest.raises(UserError, match=r"no training image.*6 unmapped_description"):
+        pretraining_pool(images(), labels(groups=StudyGroups({})), splits(), EXCLUDE)
+
+
+def test_an_image_without_a_row_elsewhere_is_a_sentence():
+    with pytest.raises(UserError, match="have no row by patient"):
+        pretraining_pool(images(), labels(), splits().slice(1), EXCLUDE)
+
+
+def test_a_patient_on_both_sides_is_found():
+    pool = pretraining_pool(images(), labels(), splits(), EXCLUDE)
+    assert leaking_patients(pool) == []
+    torn = pool.set_column(pool.column_names.index("split"), "split", pa.array(["train", "val", "val"]))
+    assert leaking_patients(torn) == ["p1"]
+
+
+def test_a_new_mapping_changes_the_label_digest_alone():
+    one = pretraining_pool(images(), labels(), splits(), EXCLUDE)
+    other = StudyGroups({"US LIVER": ("liver", "abdomen"), "US CHEST": ("chest",), "US NONE": ()})
+    two = pretraining_pool(images(), labels(groups=other), splits(), EXCLUDE)
+    assert image_digest(one) == image_digest(two) and label_digest(one) != label_digest(two)
+
+
+def test_other_pixels_or_another_split_change_the_image_digest_alone():
+    one = pretraining_pool(images(), labels(), splits(), EXCLUDE)
+    swapped = pretraining_pool(images(), labels(), splits(p1="val", p2="train"), EXCLUDE)
+    digests = pa.array([text.upper() for text in images()["image_digest"].to_pylist()])
+    changed = images().set_column(5, IMAGES.schema.field("image_digest"), digests)
+    two = pretraining_pool(changed, labels(), splits(), EXCLUDE)
+    assert len({image_digest(pool) for pool in (one, swapped, two)}) == 3
+    assert len({label_digest(pool) for pool in (one, swapped, two)}) == 1

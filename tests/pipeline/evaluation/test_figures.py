@@ -1,0 +1,65 @@
+"""Figures: what is drawn where. How they look was looked at."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.figures import (
+    InpaintingRow,
+    boxplots_figure,
+    curves_figure,
+    inpainting_figure,
+    save_figure,
+)
+from pipeline.recipe import Recipe
+from tests.pipeline.evaluation.conftest import everything
+
+
+def inpainting(label: str, level: int) -> InpaintingRow:
+    versions = [np.full((16, 24), level + i, np.uint8) for i in range(4)]
+    return InpaintingRow(label, versions[0], versions[1], versions[2:])
+
+
+def test_the_inpainting_grid_has_a_row_per_image_and_a_column_per_version() -> None:
+    axes = inpainting_figure([inpainting("liver, abdomen", 10), inpainting("thyroid", 60)], ["CE", "CE+DCM"]).axes
+    assert [a.get_title() for a in axes[:4]] == ["Original", "Centre hidden", "CE", "CE+DCM"]
+    assert [int(a.images[0].get_array()[0, 0]) for a in axes] == [10, 11, 12, 13, 60, 61, 62, 63]
+    assert [axes[0].get_ylabel(), axes[4].get_ylabel()] == ["liver,\nabdomen", "thyroid"]
+    assert {a.images[0].get_clim() for a in axes} == {(0, 255)}
+
+
+def test_a_row_without_one_of_the_methods_is_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        inpainting_figure([inpainting("liver", 10)], ["CE"])
+
+
+def test_curves_have_a_panel_per_metric_and_count_epochs_from_one() -> None:
+    figure = curves_figure("Pretraining", {"CE": {"train_loss": [3, 2], "val_mse": [1, 1]}, "DCM": {"train_loss": [4]}})
+    loss, mse = figure.axes
+    assert (loss.get_title(), mse.get_title(), mse.get_ylabel()) == ("Train loss", "Val mse", "squared z-scores")
+    assert [line.get_xydata().tolist() for line in loss.lines] == [[[1, 3], [2, 2]], [[1, 4]]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CE", "DCM"]
+
+
+def test_boxplots_have_a_panel_per_task_and_a_box_per_arm_that_ran(recipe: Recipe) -> None:
+    _, predictions = everything(recipe, {"ce": 7, "ce_dcm_frozen": 9})
+    figure = boxplots_figure(recipe, predictions, 0.05, 0, [Constant("quality", "accuracy", "class 2", 0.3)])
+    quality, liver = figure.axes
+    assert (quality.get_title(), liver.get_title()) == ("Quality", "Liver kidney")
+    names = [tick.get_text() for tick in quality.get_xticklabels()]
+    assert names[:3] == ["VGG16-BN ImageNet (not run)", "VGG16-BN CE", "VGG16-BN CE+DCM+F"]
+    assert len(names) == 6
+    assert len(quality.patches) == 4
+    assert any(list(line.get_ydata()) == [0.3, 0.3] for line in quality.lines)
+
+
+def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        save_figure(inpainting_figure([inpainting("liver", 10)], ["CE", "CE+DCM"]), tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.format == "PNG"
+        assert image.width > 1000

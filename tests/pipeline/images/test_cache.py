@@ -1,0 +1,85 @@
+"""Shards: where an image goes, what a shard holds, reading back."""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.images.cache import CachedImage, cached_images, load_pixels, shard_name, shard_of, write_shard
+
+INSTANCES = [f"{number:02x}{'0' * 30}" for number in (3, 67, 131, 200)]  # 3, 67 and 131 share a shard
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A cache of 600 images in one shard and one in another, and the pixels by instance and frame."""
+    rng = np.random.default_rng(0)
+    pixels = {(INSTANCES[n // 200], n % 200): rng.integers(0, 256, (4, 6), dtype=np.uint8) for n in range(601)}
+    for shard in range(64):
+        rows = [CachedImage(i, frame, grey) for (i, frame), grey in pixels.items() if shard_of(i) == shard]
+        write_shard(tmp_path / shard_name(shard), rows, 4, 6)
+    write_json(tmp_path / "cache.json", {"height": 4, "width": 6})
+    return tmp_path, pixels
+
+
+def test_an_instance_s_shard_is_its_first_byte_modulo_64():
+    assert [shard_of(instance) for instance in INSTANCES] == [3, 3, 3, 8]
+    assert [shard_name(shard_of(instance)) for instance in INSTANCES[2:]] == ["part-03.parquet", "part-08.parquet"]
+
+
+def test_a_shard_holds_rows_in_groups_of_256_with_lz4(cache):
+    folder, pixels = cache
+    assert sorted(path.name for path in folder.glob("part-*")) == ["part-03.parquet", "part-08.parquet"]
+    file = pq.ParquetFile(folder / "part-03.parquet")
+    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [256, 256, 88]
+    assert file.metadata.row_group(0).column(3).compression.startswith("LZ4")
+    row = file.read().slice(299, 1).to_pylist()[0]
+    assert row["pixels"] == pixels[INSTANCES[1], 99].tobytes()
+    assert row["image_digest"] == hashlib.sha256(row["pixels"]).hexdigest()
+    assert file.schema_arrow.names == ["sop_instance", "frame", "image_digest", "pixels"]
+
+
+def test_the_same_images_give_the_same_bytes(tmp_path):
+    images = [CachedImage(INSTANCES[0], frame, np.full((4, 6), frame, np.uint8)) for frame in range(3)]
+    for name in ("a", "b"):
+        write_shard(tmp_path / name, iter(images), 4, 6)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_pixels_come_back_in_the_pool_s_order(cache):
+    folder, pixels = cache
+    rows = cached_images(folder)
+    assert rows.num_rows == 601
+    order = np.random.default_rng(1).permutation(601)[:400]
+    pool = rows.take(order)
+    expected = [pixels[i, f] for i, f in zip(pool["sop_instance"].to_pylist(), pool["frame"].to_pylist(), strict=True)]
+    assert np.array_equal(load_pixels(folder, pool), np.stack(expected))
+
+
+def test_no_images_are_an_empty_array(cache):
+    assert load_pixels(cache[0], cached_images(cache[0]).slice(0, 0)).shape == (0, 4, 6)
+
+
+def test_a_missing_shard_is_a_sentence(cache):
+    folder, _ = cache
+    pool = cached_images(folder)
+    (folder / "part-08.parquet").unlink()
+    with pytest.raises(UserError, match=r"part-08\.parquet of the image cache is missing"):
+        load_pixels(folder, pool)
+    with pytest.raises(UserError, match="is missing"):
+        load_pixels(folder / "nowhere", pool)
+
+
+def test_a_shard_of_other_images_is_a_sentence(cache):
+    folder, _ = cache
+    pool = cached_images(folder)
+    rest = pool.drop_columns(["position"])
+    beyond = rest.append_column("position", pa.array([10_000] * 601))
+    swapped = rest.append_column("position", pa.array([0] * 601))
+    for wrong in (beyond, swapped):
+        with pytest.raises(UserError, match="other images"):
+            load_pixels(folder, wrong)

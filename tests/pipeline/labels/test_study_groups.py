@@ -1,0 +1,119 @@
+"""Table A1 as shipped, and tables of users."""
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
+from pipeline.recipe import Labels
+
+GROUPS = Labels().groups
+
+
+def write(path, text, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, **({"encoding": "utf-8"} | options))
+    return path
+
+
+def test_table_a1_is_the_paper_s_44_rows_over_its_eight_groups():
+    shipped = read_study_groups(shipped_study_groups(), GROUPS)
+    assert len(shipped.mapping) == 44
+    assert GROUPS == ("liver", "kidney", "thyroid", "abdomen", "chest", "soft tissue", "nodule", "drainage")
+    used = [group for groups in shipped.mapping.values() for group in groups]
+    # counted by hand in the printed table
+    assert {group: used.count(group) for group in GROUPS} == {
+        "liver": 5,
+        "kidney": 6,
+        "thyroid": 2,
+        "abdomen": 23,
+        "chest": 7,
+        "soft tissue": 13,
+        "nodule": 10,
+        "drainage": 25,
+    }
+
+
+@pytest.mark.parametrize(
+    ("description", "groups"),
+    [
+        ("US BIOPSY LIVER NONFOCAL", {"liver", "abdomen"}),  # section 3.3
+        ("US THYROID ASPIRATION/FNA", {"thyroid", "nodule"}),
+        ("US DRAINAGE GALLBLADDER (CHOLECYSTOSTOMY)", {"abdomen", "drainage"}),
+        ("US BIOPSY MESENTERY", {"abdomen", "drainage", "soft tissue"}),
+        ("US HEAD/NECK INTERVENTION NOT OTHERWISE SPECIFIED", {"soft tissue"}),
+        ("CT ABDOMINAL PELVIC BIOPSY NOT OTHERWISE SPECIFIED", {"abdomen"}),
+        ("IR PARACENTESIS (THERAPEUTIC)", {"abdomen", "drainage"}),
+        ("US BIOPSY KIDNEY FOCAL (LEFT)", {"liver", "abdomen"}),  # as printed
+        ("US BIOPSY KIDNEY FOCAL (RIGHT)", {"kidney", "abdomen"}),
+    ],
+)
+def test_rows_of_table_a1_read_as_printed(description, groups):
+    assert set(read_study_groups(shipped_study_groups(), GROUPS).groups_of(description)) == groups
+
+
+def test_table_a1_s_two_left_right_disagreements_are_found():
+    assert read_study_groups(shipped_study_groups(), GROUPS).left_right_disagreements() == [
+        ("US BIOPSY KIDNEY FOCAL (LEFT)", "US BIOPSY KIDNEY FOCAL (RIGHT)"),
+        ("US DRAINAGE KIDNEY/PARARENAL (LEFT)", "US DRAINAGE KIDNEY/PARARENAL (RIGHT)"),
+    ]
+
+
+def test_a_spreadsheet_s_file_is_read(tmp_path):
+    text = "study_description,groups,reviewer,reviewed_on\r\nUs  Liver ,Liver; abdomen,Dr A,2024-01-31\r\n"
+    path = write(tmp_path / "x.csv", text.replace("Liver; abdomen", '"Abdomen , LIVER"'), encoding="utf-8-sig")
+    groups = read_study_groups(path, GROUPS)
+    assert groups.mapping == {"US LIVER": ("liver", "abdomen")}
+    assert groups.groups_of(" us   liver") == ("liver", "abdomen")
+
+
+def test_empty_groups_mean_reviewed_and_in_none_unlike_an_absent_row(tmp_path):
+    groups = read_study_groups(write(tmp_path / "x.csv", "study_description,groups\nUS FETAL HEAD,\n"), GROUPS)
+    assert groups.groups_of("US FETAL HEAD") == () and groups.groups_of("US OTHER") is None
+    assert groups.groups_of(None) is None
+
+
+def test_in_a_folder_later_files_win(tmp_path):
+    write(tmp_path / "g" / "2024-02.csv", "study_description,groups\nUS A,kidney\n")
+    write(tmp_path / "g" / "2024-01.csv", "study_description,groups\nUS A,liver\nUS B,chest\n")
+    write(tmp_path / "g" / "notes.txt", "not read")
+    assert read_study_groups(tmp_path / "g", GROUPS).mapping == {"US A": ("kidney",), "US B": ("chest",)}
+
+
+def test_the_digest_is_that_of_the_mapping_alone(tmp_path):
+    one = write(tmp_path / "1.csv", 'study_description,groups\nUS A,liver\nUS B,"chest,nodule"\n')
+    two = write(tmp_path / "2.csv", 'groups,study_description,reviewer\n"nodule,chest",us b,X\nliver,US A,Y\n')
+    three = write(tmp_path / "3.csv", 'study_description,groups\nUS A,liver\nUS B,"chest"\n')
+    first, second, third = (read_study_groups(path, GROUPS).digest for path in (one, two, three))
+    assert first == second != third
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("study_description,groups\nUS A,liver\nUS B,spleen\n", r"line 3: groups names 'spleen'"),
+        ("description,groups\nUS A,liver\n", r"line 1: no column 'study_description'"),
+        ("study_description,groups,colour\nUS A,liver,red\n", r"line 1: unknown column 'colour'"),
+        ("study_description,groups\nUS A,liver\nus  a,kidney\n", r"line 3: 'US A' has other groups than in .*line 2"),
+        ("study_description,groups\nUS A,liver,abdomen\n", r"line 2: not as many cells"),
+        ("study_description,groups\nUS A\n", r"line 2: not as many cells"),
+        ("study_description,groups\n ,liver\n", r"line 2: study_description is empty"),
+        ("", r"line 1: no column"),
+    ],
+)
+def test_a_mistake_is_a_sentence_with_file_and_line(tmp_path, text, says):
+    with pytest.raises(UserError, match=says) as error:
+        read_study_groups(write(tmp_path / "mine.csv", text), GROUPS)
+    assert "mine.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_row_repeated_with_the_same_groups_is_no_mistake(tmp_path):
+    text = 'study_description,groups\nUS A,"liver,nodule"\nUS A,"nodule,liver"\n'
+    assert len(read_study_groups(write(tmp_path / "x.csv", text), GROUPS).mapping) == 1
+
+
+def test_a_table_that_is_not_there_or_not_text_is_a_sentence(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary.csv").write_bytes(b"study_description,groups\n\xff\xfe\x00,liver\n")
+    for name, says in (("none.csv", "do not exist"), ("folder", "without a CSV"), ("binary.csv", "UTF-8")):
+        with pytest.raises(UserError, match=says):
+            read_study_groups(tmp_path / name, GROUPS)

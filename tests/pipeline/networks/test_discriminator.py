@@ -1,0 +1,83 @@
+"""The discriminator: D(x, y) = C(d(x)) + d(x)ᵀ W y, by hand in NumPy.
+
+Belongs here: its formula, what it leaves alone. Not here: losses.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.networks.discriminator import Discriminator, held_fixed
+
+
+@pytest.fixture
+def patches():
+    return torch.randn(4, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def labels():
+    return torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
+
+
+def pooled(discriminator, patches):
+    """d(x) in float64: the mean over positions of the last block's features."""
+    with torch.no_grad():
+        return discriminator.features(patches).numpy().astype(np.float64).mean(axis=(2, 3))
+
+
+def array(parameter):
+    return parameter.detach().numpy().astype(np.float64)
+
+
+def test_score_is_classifier_plus_projection_of_the_labels(patches, labels):
+    discriminator = Discriminator(3).eval()
+    d, y, w = pooled(discriminator, patches), labels.numpy(), array(discriminator.projection.weight)
+    c = d @ array(discriminator.classifier.weight)[0] + array(discriminator.classifier.bias)
+    by_hand = [c[n] + d[n] @ w @ y[n] for n in range(4)]
+    np.testing.assert_allclose(discriminator(patches, labels).detach(), by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_without_labels_there_is_no_projection_and_labels_change_nothing(patches, labels):
+    discriminator = Discriminator(0).eval()
+    d = pooled(discriminator, patches)
+    c = d @ array(discriminator.classifier.weight)[0] + array(discriminator.classifier.bias)
+    np.testing.assert_allclose(discriminator(patches, labels).detach(), c, rtol=1e-4, atol=1e-5)
+    assert torch.equal(discriminator(patches, labels), discriminator(patches, 1 - labels))
+    assert not any("projection" in name for name in discriminator.state_dict())
+
+
+def test_an_image_without_known_labels_is_scored_by_the_classifier_alone(patches, labels):
+    discriminator = Discriminator(3).eval()
+    d = pooled(discriminator, patches)
+    c = d @ array(discriminator.classifier.weight)[0] + array(discriminator.classifier.bias)
+    np.testing.assert_allclose(discriminator(patches, labels)[1].item(), c[1], rtol=1e-4, atol=1e-5)
+
+
+def test_four_blocks_of_3x3_stride_2_convolution_batch_norm_and_leaky_relu():
+    kinds = [[type(layer).__name__ for layer in block] for block in Discriminator(0).features]
+    assert kinds == [["Conv2d", "BatchNorm2d", "LeakyReLU"]] * 4
+
+
+def test_held_fixed_passes_gradients_to_the_patch_and_keeps_every_parameter_and_statistic(patches, labels):
+    discriminator = Discriminator(3).train()
+    before = {name: tensor.clone() for name, tensor in discriminator.state_dict().items()}
+    free = discriminator(patches, labels)  # moves the statistics
+    discriminator.load_state_dict(before)
+    patch = patches.clone().requires_grad_()
+    with held_fixed(discriminator):
+        held = discriminator(patch, labels)
+    held.sum().backward()
+    assert torch.equal(held, free), "batch norm must normalize by the batch as it does in training"
+    assert patch.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in discriminator.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in discriminator.state_dict().items())
+
+
+def test_after_held_fixed_it_learns_again(patches, labels):
+    discriminator = Discriminator(3).train()
+    with held_fixed(discriminator):
+        pass
+    discriminator(patches, labels).sum().backward()
+    assert all(parameter.grad is not None for parameter in discriminator.parameters())
+    assert discriminator.features[0][1].num_batches_tracked == 1

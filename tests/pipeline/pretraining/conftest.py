@@ -1,0 +1,80 @@
+"""A small pretraining set, and a backbone that trains in a blink.
+
+Belongs here: what several tests of pretraining share. Not here: tests.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+
+from pipeline.networks import encoders
+from pipeline.networks.encoders import Encoder
+from pipeline.pretraining import pretrain as pretrain_module
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.recipe import Augmentation, Pretraining
+from pipeline.training.seeds import generator
+
+LABELS = ("liver", "kidney", "linear")
+
+
+class TinyEncoder(Encoder):
+    """Five stride-2 convolutions with batch norm: an encoder's interface at a thousandth of its size."""
+
+    channels = (4, 4, 8, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        sizes = (1, *self.channels)
+        blocks = [
+            nn.Sequential(nn.Conv2d(sizes[i], sizes[i + 1], 3, 2, 1), nn.BatchNorm2d(sizes[i + 1]), nn.ReLU())
+            for i in range(5)
+        ]
+        self.backbone = nn.Sequential(*blocks)
+
+    def pyramid(self, x_N1HW):
+        levels = [x_N1HW]
+        for block in self.backbone:
+            levels.append(block(levels[-1]))
+        return levels[1:]
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch):
+    """Both modules that build encoders by name build the tiny one."""
+    for module in (encoders, pretrain_module):
+        monkeypatch.setattr(module, "build_encoder", lambda backbone: TinyEncoder())
+
+
+def make_pool(count=16, train=12, height=32, width=32):
+    """Smooth random images whose first label is a bright upper half; the labels of the second image are not known."""
+    draws = generator(0, "pool")
+    smooth = interpolate(torch.rand(count, 1, 4, 4, generator=draws), size=(height, width), mode="bicubic")[:, 0]
+    labels = (torch.rand(count, len(LABELS), generator=draws) > 0.5).float()
+    smooth[:, : height // 2] += labels[:, :1, None]
+    known = torch.ones(count, len(LABELS), dtype=torch.bool)
+    known[1] = False
+    images = (smooth * 120).clamp(0, 255).to(torch.uint8)
+    order = torch.arange(count)
+    return PretrainingSet(images, labels * known, known, order[:train], order[train:], LABELS, "images", "labels")
+
+
+@pytest.fixture
+def pool():
+    return make_pool()
+
+
+@pytest.fixture
+def settings():
+    return Pretraining(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
+
+
+def without_augmentation(settings):
+    return settings.model_copy(update={"augmentation": Augmentation(horizontal_flip=False, shift=0)})
+
+
+def relabelled(pool):
+    """The same images under other labels, as a new mapping gives."""
+    return replace(pool, labels_NL=(1 - pool.labels_NL) * pool.known_NL, label_digest="other labels")

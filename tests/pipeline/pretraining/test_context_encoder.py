@@ -1,0 +1,259 @@
+"""The context encoder's steps: who sees what, who learns from what, and whether it learns.
+
+Belongs here: ce and ce_dcm step by step, checked in NumPy. Not here: files, the loop over epochs.
+"""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.images.batches import center_patch, fit_normalization
+from pipeline.networks.decoder import Decoder
+from pipeline.networks.discriminator import Discriminator
+from pipeline.networks.encoders import build_encoder
+from pipeline.pretraining.context_encoder import (
+    TRAIN_METRICS,
+    ContextEncoder,
+    ContextEncoderTraining,
+    inpainting_report,
+)
+from pipeline.pretraining.dataset import Batch, training_batches
+from pipeline.recipe import Pretraining
+from pipeline.training.device import on_device
+from pipeline.training.seeds import generator, seeded
+from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, make_pool, without_augmentation
+
+
+def training(pool, settings, labels=3, encoder=None):
+    with seeded(0, "test"):
+        encoder = encoder or TinyEncoder()
+        network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), torch.device("cpu"))
+        discriminator = Discriminator(labels)
+    return ContextEncoderTraining(
+        network, discriminator, pool, fit_normalization(pool.images_NHW, pool.train), settings
+    )
+
+
+@pytest.fixture
+def one(pool, settings):
+    return training(pool, settings)
+
+
+@pytest.fixture
+def batch(one, pool, settings):
+    return next(iter(training_batches(pool, one.normalization, settings, 1)))
+
+
+def state(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def unchanged(module, before):
+    return all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def array(tensor):
+    return tensor.detach().numpy().astype(np.float64)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "vgg16_bn"])
+def test_the_hidden_centre_never_reaches_the_encoder(backbone):
+    encoder = build_encoder(backbone)
+    network = ContextEncoder(encoder, Decoder(encoder.channels[-1]))
+    seen = []
+    encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    x = torch.randn(2, 1, 32, 64)
+    other = x.clone()
+    center_patch(other).copy_(torch.randn(2, 1, 16, 32) * 100)
+    with torch.no_grad():
+        assert torch.equal(network(x), network(other))
+        assert torch.equal(seen[0], seen[1])
+        other[0, 0, 7, 16] += 1  # one pixel outside of the centre
+        assert not torch.equal(network(other), network(x))
+
+
+def test_discriminator_sees_only_patches_real_then_inpainted_each_with_its_own_images_labels(one, batch):
+    calls = []
+    one.discriminator.register_forward_pre_hook(lambda module, inputs: calls.append(inputs))
+    inpainted = []
+    one.context_encoder.register_forward_hook(lambda module, inputs, output: inpainted.append(output))
+    one.step(batch)
+    assert len(inpainted) == 1, "one inpainting serves both steps"
+    (real, _), (fake_for_d, _), (fake_for_f, _) = calls
+    assert torch.equal(real, batch.x_N1HW[:, :, 8:24, 8:24])
+    assert torch.equal(fake_for_d, inpainted[0])
+    assert fake_for_f is inpainted[0]
+    assert not fake_for_d.requires_grad
+    assert all(torch.equal(labels, batch.labels_NL) for _, labels in calls)
+
+
+@pytest.mark.parametrize("labels", [0, len(LABELS)], ids=["ce", "ce_dcm"])
+def test_the_steps_losses_are_equations_2_and_3_in_float64(pool, settings, labels):
+    one = training(pool, settings, labels)
+    batch = next(iter(training_batches(pool, one.normalization, settings, 1)))
+    one.context_encoder.train()
+    one.discriminator.train()
+    with torch.no_grad():
+        patch, fake = batch.x_N1HW[:, :, 8:24, 8:24], deepcopy(one.context_encoder)(batch.x_N1HW)
+        before = deepcopy(one.discriminator)
+        real_scores, fake_scores = before(patch, batch.labels_NL), before(fake, batch.labels_NL)
+    metrics = dict(zip(TRAIN_METRICS, one.step(batch).tolist(), strict=True))
+    with torch.no_grad():  # F's step follows D's: it asks the D that has just learned
+        scores_after = deepcopy(one.discriminator)(fake, batch.labels_NL)
+    real, inpainted = array(real_scores), array(fake_scores)
+    loss_d = -np.mean(np.minimum(0, -1 + real)) - np.mean(np.minimum(0, -1 - inpainted))
+    reconstruction = np.mean((array(fake) - array(patch)) ** 2)
+    adversarial = -np.mean(array(scores_after))
+    expected = {
+        "train_discriminator_loss": loss_d,
+        "train_score_real": real.mean(),
+        "train_score_inpainted": inpainted.mean(),
+        "train_reconstruction": reconstruction,
+        "train_adversarial": adversarial,
+        "train_loss": 0.001 * adversarial + 0.999 * reconstruction,
+    }
+    assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_the_discriminators_step_leaves_the_context_encoder_untouched(one, batch):
+    one.context_encoder.train()
+    inpainted = one.context_encoder(batch.x_N1HW)
+    before, before_d = state(one.context_encoder), state(one.discriminator)
+    one._discriminator_step(center_patch(batch.x_N1HW), inpainted.detach(), batch.labels_NL)
+    assert unchanged(one.context_encoder, before)
+    assert all(parameter.grad is None for parameter in one.context_encoder.parameters())
+    assert not unchanged(one.discriminator, before_d)
+
+
+def test_the_context_encoders_step_leaves_the_discriminator_untouched_statistics_included(one, batch):
+    inpainted = one.context_encoder(batch.x_N1HW)
+    before, before_f = state(one.discriminator), state(one.context_encoder)
+    one._context_encoder_step(center_patch(batch.x_N1HW), inpainted, batch.labels_NL)
+    assert unchanged(one.discriminator, before)
+    assert all(parameter.grad is None for parameter in one.discriminator.parameters())
+    assert not unchanged(one.context_encoder, before_f)
+
+
+def test_the_context_encoder_learns_through_the_discriminator_alone_where_the_reconstruction_has_no_weight(
+    pool, settings
+):
+    adversarial_only = settings.model_copy(update={"lambda_adv": 1.0, "lambda_rec": 0.0, "learning_rate": 1e-4})
+    one = training(pool, adversarial_only)
+    batch = next(iter(training_batches(pool, one.normalization, settings, 1)))
+    scores = [
+        -one._context_encoder_step(center_patch(batch.x_N1HW), one.context_encoder(batch.x_N1HW), batch.labels_NL)[2]
+        for _ in range(6)
+    ]
+    assert scores[-1] > scores[0], "the inpainted patches' scores must rise"
+
+
+def test_batch_norm_sees_real_and_inpainted_patches_separately(one, batch):
+    patch = center_patch(batch.x_N1HW)
+    norm = one.discriminator.features[0][1]
+    one.discriminator.train()
+    convolved = one.discriminator.features[0][0]
+    with torch.no_grad():
+        means = [array(convolved(x)).mean(axis=(0, 2, 3)) for x in (patch, patch + 3)]
+    one._discriminator_step(patch, patch + 3, batch.labels_NL)
+    one_after_the_other = 0.9 * (0.9 * 0 + 0.1 * means[0]) + 0.1 * means[1]
+    np.testing.assert_allclose(array(norm.running_mean), one_after_the_other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_real_patches_scores_do_not_depend_on_the_inpainted_ones(one, batch):
+    patch = center_patch(batch.x_N1HW)
+    scores = []
+    for fake in (patch, patch * 50):
+        copy = deepcopy(one)
+        scores.append(copy._discriminator_step(patch, fake, batch.labels_NL)[1])
+    assert torch.equal(*scores)
+
+
+def test_labels_not_known_add_nothing_to_a_score(one, batch, pool):
+    unknown = torch.tensor([1])
+    assert not pool.known_NL[1].any()
+    spoilt = deepcopy(pool)
+    spoilt.labels_NL[1] = 7.0  # whatever stands where nothing is known
+    settings = Pretraining(batch_size=1)
+    only = [deepcopy(p) for p in (pool, spoilt)]
+    batches = [next(iter(training_batches(_trained_on(p, unknown), one.normalization, settings, 1))) for p in only]
+    assert torch.equal(batches[0].labels_NL, torch.zeros(1, 3))
+    assert torch.equal(batches[1].labels_NL, torch.zeros(1, 3))
+
+
+def _trained_on(pool, indices):
+    object.__setattr__(pool, "train", indices)
+    return pool
+
+
+def test_every_method_sees_the_same_batches_in_an_epoch_and_others_in_the_next(one, pool, settings):
+    first, again, later = (
+        torch.cat([batch.x_N1HW for batch in training_batches(pool, one.normalization, settings, epoch)])
+        for epoch in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+    assert len(first) == 12
+
+
+def test_validation_is_l_f_over_all_images_with_the_running_statistics_of_both_networks(one, pool, settings):
+    one.train_epoch(1, lambda count: None)
+    metrics = one.validate()
+    network, discriminator = deepcopy(one.context_encoder).eval(), deepcopy(one.discriminator).eval()
+    x = (pool.images_NHW[pool.val].float() - one.normalization.mean) / one.normalization.sd
+    x = x[:, None]
+    with torch.no_grad():
+        fake = network(x)
+        score = array(discriminator(fake, pool.labels_NL[pool.val]))
+    mse = np.mean((array(fake) - array(x[:, :, 8:24, 8:24])) ** 2)
+    assert metrics["val_mse"] == pytest.approx(mse, rel=1e-5)
+    assert metrics["val_loss"] == pytest.approx(0.999 * mse - 0.001 * score.mean(), rel=1e-5)
+
+
+def test_validation_counts_every_image_once_whatever_the_batch_size(pool, settings):
+    uneven = [training(pool, settings.model_copy(update={"batch_size": size})).validate() for size in (3, 4, 12)]
+    assert uneven[0] == pytest.approx(uneven[1], rel=1e-5)
+    assert uneven[0] == pytest.approx(uneven[2], rel=1e-5)
+
+
+def test_validation_changes_nothing(one):
+    before = [state(one.context_encoder), state(one.discriminator)]
+    one.validate()
+    assert unchanged(one.context_encoder, before[0])
+    assert unchanged(one.discriminator, before[1])
+
+
+@pytest.mark.parametrize("backbone", ["resnet50"])
+def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone):
+    pool = make_pool(count=5, train=4)
+    settings = without_augmentation(Pretraining(batch_size=4, learning_rate=1e-3))
+    one = training(pool, settings, encoder=build_encoder(backbone))
+    one.context_encoder.train()
+    x = one.normalization.apply(pool.images_NHW[:4])
+    batch = Batch(x, pool.labels_NL[:4], pool.known_NL[:4])
+    errors = [one.step(batch)[1].item() for _ in range(35)]
+    assert errors[-1] < 0.05 * errors[0]
+    assert errors[-1] < 0.1 * center_patch(x).var().item()
+
+
+def test_the_discriminator_learns_which_labels_belong_to_a_patch(one):
+    """Real and false patches are the same ones, so only the labels tell them apart."""
+    bright = torch.tensor([1.0, 1, 1, 1, -1, -1, -1, -1])
+    patch = bright[:, None, None, None] + 0.1 * torch.randn(8, 1, 16, 16, generator=generator(0, "texture"))
+    labels = torch.stack([bright > 0, bright < 0, bright > 2], dim=1).float()
+    one.discriminator.train()
+    for _ in range(40):
+        one._discriminator_step(patch, patch.flip(0), labels)
+    with torch.no_grad():
+        right, shuffled = one.discriminator(patch, labels), one.discriminator(patch, labels.flip(0))
+    assert (right > shuffled).all()
+
+
+def test_the_report_compares_with_the_training_images_mean_patch(pool):
+    normalization = fit_normalization(pool.images_NHW, pool.train)
+    report = inpainting_report(0.5, pool, normalization)
+    patches = pool.images_NHW.numpy().astype(np.float64)[:, 8:24, 8:24]
+    errors = ((patches[12:] - patches[:12].mean(axis=0)) / normalization.sd) ** 2
+    assert report["validation_mse"] == 0.5
+    assert report["mean_patch_mse"] == pytest.approx(errors.mean(), rel=1e-5)

@@ -1,0 +1,270 @@
+"""Pretraining into a folder: its files, early exit, resuming, outcomes.
+
+Belongs here: `pretrain` and `inpaint` as callers see them. Not here: single steps.
+"""
+
+import csv
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import UserError
+from pipeline.images.batches import center_patch, fit_normalization
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.encoder_folder import Preprocessing
+from pipeline.pretraining.pretrain import fingerprint_of, inpaint, pretrain
+from pipeline.progress import silent
+from pipeline.training.outcome import Outcome
+from tests.pipeline.pretraining.conftest import LABELS, make_pool, relabelled
+
+COMMON = {"encoder.safetensors", "preprocessing.json", "model_card.md", "outcome.json"}
+
+
+def run(method, pool, settings, folder, say=silent, on_epoch=lambda epoch, metrics: None):
+    return pretrain("resnet50", method, pool, settings, folder, say, on_epoch)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def same_weights(one: Path, other: Path, file="encoder.safetensors"):
+    first, second = load_file(one / file), load_file(other / file)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+class TestTrained:
+    """With the tiny backbone."""
+
+    @pytest.mark.parametrize(
+        ("method", "files"),
+        [
+            ("baseline", set()),
+            ("dcm", {"curves.csv", "metadata.json"}),
+            ("ce", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
+            ("ce_dcm", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
+        ],
+    )
+    def test_a_folder_holds_its_methods_files_and_no_more(self, tmp_path, pool, settings, method, files):
+        outcome = run(method, pool, settings, tmp_path / "encoder")
+        assert outcome.status == "ran"
+        assert names(tmp_path / "encoder") == COMMON | files
+        assert Outcome.read(tmp_path / "encoder") == outcome
+
+    def test_every_epoch_is_told_and_written_and_the_lowest_validation_loss_kept(self, tmp_path, pool, settings):
+        heard = []
+        run("ce_dcm", pool, settings, tmp_path, on_epoch=lambda epoch, metrics: heard.append((epoch, metrics)))
+        rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
+        assert [(int(row.pop("epoch")), {k: float(v) for k, v in row.items()}) for row in rows] == heard
+        assert heard[0][1].keys() == {
+            "train_loss",
+            "train_reconstruction",
+            "train_adversarial",
+            "train_discriminator_loss",
+            "train_score_real",
+            "train_score_inpainted",
+            "val_loss",
+            "val_mse",
+        }
+        best = min(heard, key=lambda told: told[1]["val_loss"])
+        report = json.loads((tmp_path / "inpainting.json").read_text())
+        assert report["validation_mse"] == best[1]["val_mse"]
+        assert f"epoch kept: {best[0]}," in (tmp_path / "model_card.md").read_text()
+
+    def test_the_encoder_on_disk_is_the_best_epochs(self, tmp_path, pool, settings):
+        """Its validation error, measured anew from the files, is the one the best epoch reported."""
+        run("ce", pool, settings, tmp_path)
+        how = Preprocessing.read(tmp_path)
+        images = pool.images_NHW[pool.val]
+        painted, real = center_patch(inpaint(tmp_path, images)).float(), center_patch(images).float()
+        measured = ((painted - real) / how.sd).square().mean().item()
+        report = json.loads((tmp_path / "inpainting.json").read_text())
+        assert measured == pytest.approx(report["validation_mse"], rel=0.02)  # painted in whole grey levels, clamped
+
+    def test_preprocessing_says_how_to_make_an_input(self, tmp_path, pool, settings):
+        run("baseline", pool, settings, tmp_path)
+        how, fitted = json.loads((tmp_path / "preprocessing.json").read_text()), None
+        fitted = fit_normalization(pool.images_NHW, pool.train)
+        assert (how["height"], how["width"], how["mean"], how["sd"]) == (32, 32, fitted.mean, fitted.sd)
+        assert {"channels", "crop", "backbone"} <= how.keys()
+
+    def test_the_card_names_image_digest_and_the_labels_the_method_saw(self, tmp_path, pool, settings):
+        for method in ("ce", "dcm"):
+            run(method, pool, settings, tmp_path / method)
+        ce, dcm = ((tmp_path / method / "model_card.md").read_text() for method in ("ce", "dcm"))
+        assert "digest of images and split: images" in ce
+        assert "label space: none" in ce
+        assert f"label space: {', '.join(LABELS)}" in dcm
+
+    @pytest.mark.parametrize("method", ["baseline", "dcm", "ce", "ce_dcm"])
+    def test_the_same_seed_gives_the_same_weights_and_another_seed_others(self, tmp_path, pool, settings, method):
+        run(method, pool, settings, tmp_path / "a")
+        torch.rand(7)  # whatever happened before must not matter
+        run(method, pool, settings, tmp_path / "b")
+        run(method, pool, settings.model_copy(update={"seed": 1}), tmp_path / "c")
+        assert same_weights(tmp_path / "a", tmp_path / "b")
+        assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+    @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
+    def test_a_run_stopped_between_epochs_or_within_one_ends_with_the_same_bits(self, tmp_path, pool, settings, method):
+        run(method, pool, settings, tmp_path / "whole")
+
+        def stop(epoch, metrics):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(method, pool, settings, tmp_path / "stopped", on_epoch=stop)
+        assert Outcome.read(tmp_path / "stopped") is None
+        heard, said = [], []
+        run(method, pool, settings, tmp_path / "stopped", said.append, lambda epoch, metrics: heard.append(epoch))
+        assert "resnet50 " + method + ": goes on after epoch 2" in said
+        assert heard == [1, 2, 3]
+        for file in names(tmp_path / "whole"):
+            assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "stopped" / file).read_bytes()
+
+    def test_nothing_is_done_again_while_nothing_changes(self, tmp_path, pool, settings):
+        first = run("ce", pool, settings, tmp_path)
+        (tmp_path / "encoder.safetensors").write_bytes(b"untouched")
+        heard = []
+        assert run("ce", pool, settings, tmp_path, on_epoch=lambda *_: heard.append(1)) == first
+        assert (tmp_path / "encoder.safetensors").read_bytes() == b"untouched"
+        assert not heard
+
+    def test_new_labels_retrain_ce_dcm_but_not_ce(self, tmp_path, pool, settings):
+        for method in ("ce", "ce_dcm"):
+            run(method, pool, settings, tmp_path / method)
+        heard = {"ce": [], "ce_dcm": []}
+        for method, epochs in heard.items():
+            folder = tmp_path / method
+            run(
+                method,
+                relabelled(pool),
+                settings,
+                folder,
+                on_epoch=lambda epoch, _, epochs=epochs: epochs.append(epoch),
+            )
+        assert heard == {"ce": [], "ce_dcm": [1, 2, 3]}
+
+    @pytest.mark.parametrize(("method", "same"), [("ce", True), ("ce_dcm", False), ("dcm", False)])
+    def test_labels_reach_the_methods_that_use_them_and_no_other(self, tmp_path, pool, settings, method, same):
+        run(method, pool, settings, tmp_path / "a")
+        run(method, relabelled(pool), settings, tmp_path / "b")
+        assert same_weights(tmp_path / "a", tmp_path / "b") == same
+
+    def test_training_may_diverge_and_leaves_no_encoder(self, tmp_path, pool, settings):
+        run("ce", pool, settings, tmp_path)
+        wild = settings.model_copy(update={"learning_rate": math.inf})
+        outcome = run("ce", pool, wild, tmp_path)
+        assert outcome.status == "diverged"
+        assert re.search(r"was nan in epoch \d", outcome.reason)
+        assert names(tmp_path) == {"outcome.json"}
+
+    def test_a_rate_that_explodes_is_divergence_too(self, tmp_path, pool, settings):
+        for method in ("dcm", "ce_dcm"):
+            wild = settings.model_copy(update={"learning_rate": 1e30})
+            assert run(method, pool, wild, tmp_path / method).status == "diverged"
+
+    def test_a_set_smaller_than_one_batch_is_a_users_mistake_before_anything_is_written(self, tmp_path, pool, settings):
+        large = settings.model_copy(update={"batch_size": 13})
+        with pytest.raises(UserError, match=r"pretraining\.batch_size is 13, but the pool has 12 training images"):
+            run("ce", pool, large, tmp_path / "encoder")
+        assert not (tmp_path / "encoder").exists()
+
+    def test_inpainting_replaces_the_centre_alone_and_never_looks_at_it(self, tmp_path, pool, settings):
+        run("ce", pool, settings, tmp_path)
+        images = pool.images_NHW[:3]
+        spoilt = images.clone()
+        center_patch(spoilt).fill_(255)
+        painted = inpaint(tmp_path, images)
+        outside = center_patch(torch.ones(32, 32)).new_ones(32, 32, dtype=torch.bool)
+        center_patch(outside).fill_(False)
+        assert painted.dtype == torch.uint8
+        assert torch.equal(painted[:, outside], images[:, outside])
+        assert torch.equal(painted, inpaint(tmp_path, spoilt))
+        assert not torch.equal(painted, images)
+
+    def test_only_context_encoders_inpaint(self, tmp_path, pool, settings):
+        run("dcm", pool, settings, tmp_path)
+        with pytest.raises(UserError, match=r"decoder\.safetensors does not exist"):
+            inpaint(tmp_path, pool.images_NHW)
+
+
+class TestFingerprint:
+    """What retrains an encoder, and what does not."""
+
+    def of(self, method, pool, settings):
+        return fingerprint_of("resnet50", method, pool, settings)
+
+    @pytest.mark.parametrize(("method", "changes"), [("baseline", 0), ("dcm", 1), ("ce", 0), ("ce_dcm", 1)])
+    def test_labels_count_for_the_methods_that_see_them(self, pool, settings, method, changes):
+        assert (self.of(method, pool, settings) != self.of(method, relabelled(pool), settings)) == changes
+
+    @pytest.mark.parametrize("method", ["baseline", "imagenet", "dcm", "ce", "ce_dcm"])
+    def test_images_and_split_count_for_all(self, pool, settings, method):
+        grown = replace(pool, image_digest="other")
+        resplit = replace(pool, train=pool.train[:-1])
+        assert len({self.of(method, each, settings) for each in (pool, grown, resplit)}) == 3
+
+    @pytest.mark.parametrize(
+        ("field", "value", "methods"),
+        [
+            ("epochs", 4, {"dcm", "ce", "ce_dcm"}),
+            ("lambda_adv", 0.5, {"ce", "ce_dcm"}),
+            ("discriminator_learning_rate", 0.5, {"ce", "ce_dcm"}),
+            ("learning_rate", 0.5, {"dcm", "ce", "ce_dcm"}),
+            ("seed", 4, {"baseline", "dcm", "ce", "ce_dcm"}),
+            ("methods", ("ce",), set()),
+        ],
+    )
+    def test_a_setting_counts_for_the_methods_it_matters_to(self, pool, settings, field, value, methods):
+        changed = settings.model_copy(update={field: value})
+        every = ["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
+        assert {m for m in every if self.of(m, pool, settings) != self.of(m, pool, changed)} == methods
+
+
+class TestImageNet:
+    """With torchvision's own ResNet-50."""
+
+    def test_without_weights_it_is_unavailable_and_says_how_to_supply_them(self, tmp_path, pool, settings):
+        outcome = run("imagenet", pool, settings, tmp_path)
+        assert outcome.status == "unavailable"
+        assert "pretraining.imagenet_weights.resnet50" in outcome.reason
+        assert names(tmp_path) == {"outcome.json"}
+
+    def test_weights_supplied_later_are_taken(self, tmp_path, pool, settings):
+        file = tmp_path / "resnet50.safetensors"
+        named = settings.model_copy(update={"imagenet_weights": {"resnet50": str(file)}})
+        assert run("imagenet", pool, named, tmp_path / "encoder").status == "unavailable"
+        theirs = torchvision.models.resnet50().state_dict()
+        save_file(theirs, file)
+        assert run("imagenet", pool, named, tmp_path / "encoder").status == "ran"
+        ours = load_file(tmp_path / "encoder" / "encoder.safetensors")
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+        assert Preprocessing.read(tmp_path / "encoder").mean == fit_normalization(pool.images_NHW, pool.train).mean
+
+
+def test_a_real_backbone_goes_through_it_all_at_small_size(tmp_path, settings):
+    """ResNet-50, one epoch, a 64 x 96 image: what the demo recipe does."""
+    pool = make_pool(count=6, train=4, height=64, width=96)
+    outcome = run("ce_dcm", pool, settings.model_copy(update={"epochs": 1}), tmp_path)
+    assert outcome.status == "ran"
+    peer = torchvision.models.resnet50()
+    loaded = peer.load_state_dict(load_file(tmp_path / "encoder.safetensors"), strict=False)
+    assert set(loaded.missing_keys) == {"fc.weight", "fc.bias"}
+    assert inpaint(tmp_path, pool.images_NHW).shape == (6, 64, 96)
+
+
+def test_a_set_whose_labels_do_not_fit_its_images_is_refused(pool):
+    with pytest.raises(ValueError, match="labels of 16 images"):
+        replace(pool, labels_NL=pool.labels_NL[:3])
+    with pytest.raises(ValueError, match="no validation image"):
+        PretrainingSet(**{**vars(pool), "val": pool.val[:0]})

@@ -1,0 +1,44 @@
+"""Files appear whole or not at all; digests tell content apart."""
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import digest, replacing, write_table, write_text
+from pipeline.store import Store
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_equal_tables_have_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_table(tmp_path / f"{name}.parquet", pa.table({"x": [1, 2, 3]}))
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_a_digest_is_sha256_of_canonical_json() -> None:
+    assert digest("a", 1) == hashlib.sha256(b'["a",1]').hexdigest()
+    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    assert digest(b"x") != digest(b"y")
+
+
+def test_a_store_of_another_layout_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path).open()
+    write_text(tmp_path / "store.json", '{"schema_version": 99}')
+    with pytest.raises(UserError, match="layout 99"):
+        Store(tmp_path).open()
+
+
+def test_the_private_folder_is_the_owners_alone(tmp_path: Path) -> None:
+    assert Store(tmp_path / "s").open().private.stat().st_mode & 0o077 == 0

@@ -1,0 +1,85 @@
+"""Recipes: what ships says what the paper says, and a mistake is one sentence that names file and field."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.recipe import existing_file, load_recipe, method_of, shipped_recipes
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_the_paper_recipe_states_sections_3_and_4_and_table_a2() -> None:
+    recipe = load_recipe("paper", {"SONOTAG_DOWNSTREAM": "/data"})
+    settings, tasks = recipe.pretraining, recipe.downstream.tasks
+    assert (recipe.images.height, recipe.images.width) == (256, 384)
+    assert (settings.epochs, settings.batch_size, settings.betas) == (200, 32, (0.9, 0.999))
+    assert (settings.learning_rate, settings.discriminator_learning_rate) == (1e-4, 1e-5)
+    assert (settings.lambda_adv, settings.lambda_rec) == (0.001, 0.999)
+    assert recipe.cohort.validation_share == 0.2
+    assert recipe.labels.groups == (
+        *("liver", "kidney", "thyroid", "abdomen", "chest", "soft tissue", "nodule", "drainage"),
+    )
+    table_a2 = {
+        "quality": (4, 300, 0.00005, 0.00005),
+        "liver_kidney": (8, 500, 0.0001, 0.00005),
+        "thyroid": (8, 500, 0.0001, 0.0001),
+    }
+    assert {
+        name: (t.batch_size, t.epochs, t.learning_rate["vgg16_bn"], t.learning_rate["resnet50"])
+        for name, t in tasks.items()
+    } == table_a2
+    assert (recipe.evaluation.resamples, recipe.evaluation.resample_share) == (1000, 0.5)
+    assert len(recipe.downstream.arms) == 6
+
+
+def test_every_shipped_recipe_is_named_like_its_file() -> None:
+    assert set(shipped_recipes()) >= {"demo", "paper"}
+    for name in shipped_recipes():
+        assert load_recipe(name, {}).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: a\npretraining: {epoch: 3}", r"mine\.yaml: pretraining\.epoch: no such field"),
+        ("name: a\nimages: {height: 60, width: 96}", r"images\.height: .*multiple of 32"),
+        ("name: a\npretraining: {epochs: 0}", r"pretraining\.epochs: "),
+        ("name: a b", "name: "),
+        ("images: {height: 64, width: 96}", "name: Field required"),
+        ("name: [", "is not readable YAML"),
+        ("- 1", "mine.yaml: "),
+        ("name: a\npretraining: {methods: [ce]}", "downstream.arms names baseline, imagenet, dcm, ce_dcm"),
+        (
+            "name: a\npretraining: {backbones: [resnet50]}\ndownstream: {tasks: {t: {kind: ordinal, classes: [a, b], "
+            "manifest: t.csv, epochs: 1, batch_size: 4, learning_rate: {vgg16_bn: 0.1}}}}",
+            r"downstream\.tasks\.t\.learning_rate lacks resnet50",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(write(tmp_path, text), {})
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_start_at_the_recipe_and_variables_come_from_the_environment(tmp_path: Path) -> None:
+    text = "name: a\ndownstream: {tasks: {t: {kind: ordinal, classes: [a, b], manifest: %s, epochs: 1, batch_size: 4, "
+    text += "learning_rate: {vgg16_bn: 0.1, resnet50: 0.1}}}}"
+    beside = load_recipe(write(tmp_path, text % "sets/t.csv"), {})
+    assert beside.downstream.tasks["t"].manifest == str(tmp_path / "sets" / "t.csv")
+    named = load_recipe(write(tmp_path, text % '"${HERE}/t.csv"'), {"HERE": "/data"})
+    assert named.downstream.tasks["t"].manifest == "/data/t.csv"
+    unset = load_recipe(write(tmp_path, text % '"${HERE}/t.csv"'), {})
+    with pytest.raises(UserError, match="needs the environment variable HERE, which is not set"):
+        existing_file(unset.downstream.tasks["t"].manifest, "Task t: manifest")
+
+
+def test_the_frozen_arm_starts_from_ce_dcm() -> None:
+    assert method_of("ce_dcm_frozen") == "ce_dcm"
+    assert method_of("ce") == "ce"

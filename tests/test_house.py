@@ -1,0 +1,99 @@
+"""The house keeps its lines: what each floor and room may import, and what loading the definitions costs."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TRAINING_FLOOR = ("images", "networks", "training", "pretraining", "downstream")
+TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
+ROOMS_OF = {
+    "pydicom": {"archive", "phantom"},
+    "PIL": {"archive", "cohort", "phantom", "evaluation"},
+    "pandas": {"evaluation", "labels"},
+    "sklearn": {"evaluation", "labels"},
+    "scipy": {"evaluation", "labels"},
+    "matplotlib": {"evaluation"},
+}
+
+
+def imported_by(path: Path) -> set[str]:
+    """Full names of the modules that the file imports anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def top_level(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", sources("pipeline"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_work_knows_no_orchestrator_and_no_tracking(path: Path) -> None:
+    assert not top_level(imported_by(path)) & {"dagster", "mlflow", "assets", "resources"}
+
+
+def test_resources_do_not_look_up_to_assets() -> None:
+    for path in sources("resources"):
+        assert "assets" not in top_level(imported_by(path)), path
+
+
+@pytest.mark.parametrize("room", TRAINING_FLOOR)
+def test_the_training_floor_needs_few_libraries(room: str) -> None:
+    for path in sources(f"pipeline/{room}"):
+        strangers = top_level(imported_by(path)) - TRAINING_IMPORTS - set(sys.stdlib_module_names)
+        assert not strangers, f"{path} imports {strangers}"
+
+
+@pytest.mark.parametrize("room", TRAINING_FLOOR)
+def test_the_training_floor_stays_away_from_other_rooms(room: str) -> None:
+    others = {"pipeline.archive", "pipeline.phantom", "pipeline.evaluation", "pipeline.labels", "pipeline.cohort"}
+    for path in sources(f"pipeline/{room}"):
+        assert not {".".join(name.split(".")[:2]) for name in imported_by(path)} & others, path
+
+
+@pytest.mark.parametrize("library", ROOMS_OF)
+def test_a_library_stays_in_its_rooms(library: str) -> None:
+    for path in sources("pipeline"):
+        if library in top_level(imported_by(path)):
+            assert path.relative_to(ROOT / "pipeline").parts[0] in ROOMS_OF[library], path
+
+
+def test_every_module_says_what_belongs_in_it() -> None:
+    for path in sources("assets", "resources", "pipeline", "recipes", "benchmarks"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_nothing_is_unpickled() -> None:
+    for path in sources("assets", "resources", "pipeline"):
+        assert not top_level(imported_by(path)) & {"pickle", "cloudpickle", "joblib", "shelve", "marshal"}, path
+        assert "torch.load(" not in path.read_text(encoding="utf-8"), path
+
+
+def test_loading_the_definitions_imports_no_heavy_library(tmp_path: Path) -> None:
+    probe = "import sys, assets.definitions; print([m for m in ('torch', 'mlflow', 'sklearn') if m in sys.modules])"
+    environment = {**os.environ, "SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_package_is_named_for_the_wheel() -> None:
+    named = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for init in sources("assets", "resources", "pipeline", "recipes"):
+        if init.name == "__init__.py":
+            package = ".".join(init.parent.relative_to(ROOT).parts)
+            assert f'"{package}",' in named, package

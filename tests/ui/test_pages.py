@@ -1,0 +1,120 @@
+"""The web pages a person opens after `make demo`: Dagster's graph, the results table, MLflow's runs.
+
+Belongs here: pages in a real browser. Not here: what the job did (`tests/assets`).
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import ROOT, job_environment
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.ui
+
+CHROMIUM = shutil.which("chromium")
+PICTURES = Path(os.environ.get("SONOTAG_SCREENSHOTS") or "/nonexistent")
+"""Where screenshots are kept, if anywhere."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(command: list[str], port: int, environment: dict[str, str]) -> Iterator[str]:
+    """Run a server on loopback until the block ends; yields its address once it answers."""
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(address, timeout=2)
+                break
+            except OSError:
+                assert process.poll() is None, "the server died"
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def page() -> "Iterator[Page]":
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+        )
+        yield browser.new_page(viewport={"width": 1680, "height": 950})
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def dagster_ui(demo_store: Path, tiny_recipe: Path) -> Iterator[str]:
+    port = free_port()
+    binary = str(Path(sys.executable).parent / "dagster-webserver")
+    environment = job_environment(demo_store, {"SONOTAG_RECIPE": str(tiny_recipe)})
+    with server([binary, "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)], port, environment) as address:
+        yield address
+
+
+def keep(page: "Page", name: str) -> None:
+    if PICTURES.is_dir():
+        page.screenshot(path=PICTURES / f"{name}.png")
+
+
+def test_the_graph_shows_every_group(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/asset-groups")
+    for group in ("archive", "labels", "images", "pretraining", "quality", "thyroid", "reports"):
+        page.get_by_text(group, exact=True).first.wait_for(timeout=60_000)
+    page.wait_for_timeout(3000)
+    keep(page, "graph")
+
+
+def test_the_results_table_is_shown_with_its_link_to_mlflow(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/assets/results_table?view=overview")
+    page.get_by_text("MLflow run").first.wait_for(timeout=60_000)
+    keep(page, "results_table")
+
+
+def test_the_run_is_listed_as_a_success(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/runs")
+    page.get_by_text("Success").first.wait_for(timeout=60_000)
+    keep(page, "runs")
+
+
+def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path) -> None:
+    port = free_port()
+    binary = str(Path(sys.executable).parent / "mlflow")
+    store = f"sqlite:///{demo_store / 'mlflow' / 'mlflow.db'}"
+    command = [binary, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with server([*command, "--backend-store-uri", store], port, job_environment(demo_store)) as address:
+        page.goto(address)
+        page.get_by_text("tiny").first.wait_for(timeout=60_000)
+        from mlflow import MlflowClient
+
+        experiment = MlflowClient(tracking_uri=store).get_experiment_by_name("tiny")
+        assert experiment is not None
+        page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs")
+        page.get_by_text("resnet50_ce_dcm_encoder").first.wait_for(timeout=60_000)
+        keep(page, "mlflow_runs")
