@@ -17,7 +17,7 @@ def dice_loss_by_hand(logits: np.ndarray, masks: np.ndarray) -> float:
         for value in range(1, p.shape[1]):
             t = masks[image] == value
             overlap = (p[image, value] * t).sum()
-            terms.append(1 - (2 * overlap + 1) / (p[image, value].sum() + t.sum() + 1))
+            terms.append(1 - (2 * overlap + 1) / ((p[image, value] ** 2).sum() + (t**2.0).sum() + 1))
     return float(np.mean(terms))
 
 
