@@ -22,7 +22,7 @@ pretraining:
   batch_size: 16
 downstream:
   arms: [baseline, imagenet, dcm, ce, ce_dcm, ce_dcm_frozen]
-  fractions: [1.0, 0.25]
+  fractions: [1.0, 0.5]
   tasks:
     quality:
       kind: ordinal
@@ -68,11 +68,17 @@ def run_job(job: str, store: Path, *arguments: str, **changes: str) -> "subproce
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phantom clinic: `archive/`, `downstream/` and the ground truth beside them."""
-    from pipeline.phantom.clinic import make_phantom
+    """A small phantom clinic: `archive/`, `downstream/` and the ground truth beside them."""
+    from pipeline.phantom.clinic import Size, write_phantom
+    from pipeline.phantom.downstream import LabelledSet
 
+    sets = (
+        LabelledSet("quality", "quality", 4, (6, 2, 4)),
+        LabelledSet("liver_kidney", "mask", 2, (1, 1, 1)),
+        LabelledSet("thyroid", "mask", 4, (6, 2, 4)),
+    )
     folder = tmp_path_factory.mktemp("clinic") / "phantom"
-    make_phantom(folder)
+    write_phantom(folder, 0, Size(patients=14, sets=sets))
     return folder
 
 

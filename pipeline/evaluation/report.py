@@ -67,8 +67,8 @@ def write_results(recipe: Recipe, experiment: Experiment) -> ResultsReport:
     inpaintings = _inpaintings(recipe, experiment)
     parts = [
         f"# Results of the recipe {recipe.name}",
-        f"Mean ± standard deviation of {recipe.evaluation.resamples} bootstrap resamples of "
-        f"{recipe.evaluation.resample_share:.0%} of the test images; best of a backbone in bold.",
+        f"Metric on the whole test set ± its standard deviation over {recipe.evaluation.resamples} bootstrap resamples "
+        f"of {recipe.evaluation.resample_share:.0%} of the test images; best of a backbone in bold.",
         results_markdown(recipe, results, predictions),
         "## Is it better than a constant?",
         comparison_markdown(results, constants) if constants else "No task has been prepared.",

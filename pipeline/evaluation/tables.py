@@ -168,8 +168,12 @@ def _cell(result: Result | None, best: str) -> str:
 def _trained_on(predictions: pa.Table, fraction: float, seed: int) -> str:
     here = predictions.filter((pc.field("fraction") == fraction) & (pc.field("seed") == seed))
     sets = here.group_by(["task", "n_train", "n_train_patients"], use_threads=False).aggregate([]).to_pylist()
-    said = [f"{task_label(s['task'])} {s['n_train']} images of {s['n_train_patients']} patients" for s in sets]
-    return f"Trained on: {'; '.join(said)}." if said else ""
+    said = (f"{task_label(s['task'])} {s['n_train']} images of {_patients(s['n_train_patients'])}" for s in sets)
+    return f"Trained on: {'; '.join(said)}." if sets else ""
+
+
+def _patients(count: int) -> str:
+    return f"{count} patient{'' if count == 1 else 's'}"
 
 
 def _reasons(results: Iterable[Result]) -> str:

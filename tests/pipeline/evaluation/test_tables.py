@@ -69,7 +69,7 @@ def test_an_arm_without_rows_is_not_run(recipe: Recipe) -> None:
 
 def test_images_and_patients_trained_on_are_printed(markdown: str) -> None:
     assert "Trained on: Quality 100 images of 20 patients; Liver kidney 100 images of 20 patients." in markdown
-    assert "Trained on: Quality 5 images of 1 patients; Liver kidney 5 images of 1 patients." in markdown
+    assert "Trained on: Quality 5 images of 1 patient; Liver kidney 5 images of 1 patient." in markdown
 
 
 def test_the_comparison_counts_the_arms_above_the_constant(recipe: Recipe) -> None:
