@@ -4,7 +4,7 @@ Belongs here: the assets of the group `reports`. Not here: numbers and drawing (
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ import dagster as dg
 
 from assets.downstream import places
 from assets.pretraining import encoder_name, load_pool
-from assets.step import Step, step
+from assets.step import step
 from pipeline import code_versions
 from pipeline.files import digest
 from pipeline.recipe import Method, Recipe
+from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -29,12 +30,31 @@ INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
 def report_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     """`results_table`, `dataset_table`, `inpainting_figure`, `training_curves` and `boxplots`."""
+    fine_tuned = [place.asset for place in places(recipe)]
     return [
         _results_table(recipe),
         _dataset_table(recipe),
-        _inpainting_figure(recipe),
-        _training_curves(recipe),
-        _boxplots(recipe),
+        _figure(
+            recipe,
+            "inpainting_figure",
+            "Validation images, their hidden centres, and what each context encoder paints there (paper Figure 5).",
+            _encoders(recipe, INPAINTING_METHODS),
+            _draw_inpainting,
+        ),
+        _figure(
+            recipe,
+            "training_curves",
+            "Losses and scores of pretraining, epoch by epoch.",
+            _encoders(recipe, recipe.pretraining.methods),
+            _draw_training_curves,
+        ),
+        _figure(
+            recipe,
+            "boxplots",
+            "Bootstrap values of every arm on every task (paper Figure 6).",
+            fine_tuned,
+            _draw_boxplots,
+        ),
     ]
 
 
@@ -142,78 +162,44 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
     return dataset_table
 
 
-def _inpainting_figure(recipe: Recipe) -> dg.AssetsDefinition:
-    @_report_asset(
-        recipe,
-        "inpainting_figure",
-        "Validation images, their hidden centres, and what each context encoder paints there (the paper's Figure 5).",
-        _encoders(recipe, INPAINTING_METHODS),
-        kinds={"image"},
-    )
-    def inpainting_figure(
+def _figure(
+    recipe: Recipe, name: str, description: str, deps: Sequence[str], draw: Callable[[Recipe, Store], list[Path]]
+) -> dg.AssetsDefinition:
+    """An asset whose PNG files `draw` writes: shown inline in Dagster, kept by MLflow."""
+
+    @_report_asset(recipe, name, description, deps, kinds={"image"})
+    def figure(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.evaluation.report import write_inpainting_figure
-
         with step(context, tracking, recipe) as here:
-            opened = store.open()
-            experiment = opened.experiment(recipe.name)
-            yield _figures(
-                here, "inpainting_figure", write_inpainting_figure(recipe, experiment, load_pool(opened, recipe))
+            paths = draw(recipe, store.open())
+            pictures = "\n\n".join(f"![{path.stem}]({_inline(path)})" for path in paths)
+            yield here.made(
+                name,
+                digest([path.read_bytes() for path in paths])[:16],
+                {"figure": dg.MetadataValue.md(pictures or "nothing to draw")},
+                files=paths,
             )
 
-    return inpainting_figure
+    return figure
 
 
-def _training_curves(recipe: Recipe) -> dg.AssetsDefinition:
-    @_report_asset(
-        recipe,
-        "training_curves",
-        "Losses and scores of pretraining, epoch by epoch.",
-        _encoders(recipe, recipe.pretraining.methods),
-        kinds={"image"},
-    )
-    def training_curves(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.evaluation.report import write_training_curves
+def _draw_inpainting(recipe: Recipe, store: Store) -> list[Path]:
+    from pipeline.evaluation.report import write_inpainting_figure
 
-        with step(context, tracking, recipe) as here:
-            experiment = store.open().experiment(recipe.name)
-            yield _figures(here, "training_curves", write_training_curves(recipe, experiment))
-
-    return training_curves
+    return write_inpainting_figure(recipe, store.experiment(recipe.name), load_pool(store, recipe))
 
 
-def _boxplots(recipe: Recipe) -> dg.AssetsDefinition:
-    @_report_asset(
-        recipe,
-        "boxplots",
-        "Bootstrap values of every arm on every task (the paper's Figure 6).",
-        [place.asset for place in places(recipe)],
-        kinds={"image"},
-    )
-    def boxplots(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.evaluation.report import write_boxplots
+def _draw_training_curves(recipe: Recipe, store: Store) -> list[Path]:
+    from pipeline.evaluation.report import write_training_curves
 
-        with step(context, tracking, recipe) as here:
-            experiment = store.open().experiment(recipe.name)
-            yield _figures(here, "boxplots", write_boxplots(recipe, experiment))
-
-    return boxplots
+    return write_training_curves(recipe, store.experiment(recipe.name))
 
 
-def _figures(here: Step, asset: str, paths: Sequence[Path]) -> dg.MaterializeResult[None]:
-    """Report PNG files: shown inline in Dagster, kept by MLflow."""
-    pictures = "\n\n".join(f"![{path.stem}]({_inline(path)})" for path in paths)
-    return here.made(
-        asset,
-        digest([path.read_bytes() for path in paths])[:16],
-        {"figure": dg.MetadataValue.md(pictures or "nothing to draw")},
-        files=paths,
-    )
+def _draw_boxplots(recipe: Recipe, store: Store) -> list[Path]:
+    from pipeline.evaluation.report import write_boxplots
+
+    return write_boxplots(recipe, store.experiment(recipe.name))
 
 
 def _inline(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.code_versions import PRETRAINING
 from pipeline.errors import UserError
 from pipeline.files import digest, write_json
 from pipeline.images.batches import Normalization, center_patch, fit_normalization
@@ -36,8 +37,6 @@ from pipeline.training.loop import Diverged, History, OnEpoch, Trainer, epochs_d
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import read_tensors, write_tensors
-
-CODE_VERSION = 1  # raise it when a change to the code changes what is trained
 
 _LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
 _TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
@@ -79,7 +78,7 @@ def pretrain(
 def fingerprint_of(backbone: Backbone, method: Method, pool: PretrainingSet, settings: Pretraining) -> str:
     """Digest of all that decides the encoder: code, images and split, and what of labels and settings it uses."""
     split = [indices.cpu().numpy().tobytes() for indices in (pool.train, pool.val)]
-    common = [CODE_VERSION, backbone, method, pool.image_digest, pool.size, *split]
+    common = [PRETRAINING, backbone, method, pool.image_digest, pool.size, *split]
     labels = [pool.label_names, pool.label_digest] if method in _LABELLED else []
     return digest(*common, *labels, _settings_used(backbone, method, settings))
 

@@ -1,0 +1,48 @@
+"""What keeps a test set apart from the pretraining pool, and what the jobs cover."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from assets.definitions import build_defs
+from assets.images import count_shared
+from resources.environment import read_environment
+
+POOL = pa.table({"patient": ["a", "b"], "image_digest": ["1", "2"]})
+
+
+@pytest.mark.parametrize(
+    ("patient", "image_digest", "split", "shared"),
+    [
+        ("c", "3", "test", 0),
+        ("a", "3", "test", 1),
+        ("c", "2", "test", 1),
+        ("a", "2", "train", 0),
+    ],
+)
+def test_a_test_image_shares_neither_patient_nor_pixels(
+    patient: str, image_digest: str, split: str, shared: int
+) -> None:
+    task = pa.table({"patient": [patient], "image_digest": [image_digest], "split": [split]})
+    assert count_shared(POOL, task) == shared
+
+
+def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
+    definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}))
+    layers = {
+        name: set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys)
+        for name in ("ingest", "pretrain", "finetune", "report", "demo")
+    }
+    parts = [layers[name] for name in ("ingest", "pretrain", "finetune", "report")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(layers["demo"])
+    names = {key.path[-1] for key in layers["pretrain"]}
+    methods = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
+    assert names == {f"{backbone}_{method}_encoder" for backbone in ("vgg16_bn", "resnet50") for method in methods}
+    assert len(layers["finetune"]) == 3 + 2 * 6 * 3
+
+
+def test_the_last_part_of_every_key_tells_two_nodes_apart(tmp_path: Path) -> None:
+    definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path)}))
+    keys = [key for asset in definitions.assets for key in asset.keys]
+    assert len({key.path[-1] for key in keys}) == len(keys)
