@@ -16,6 +16,7 @@ QUIET = {
     DagsterEventType.RESOURCE_INIT_SUCCESS,
     DagsterEventType.LOGS_CAPTURED,
     DagsterEventType.ENGINE_EVENT,
+    DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
 }

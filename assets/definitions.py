@@ -59,7 +59,7 @@ def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource]:
 
 
 # Waiting OpenMP threads give up their core soon. A fine-tuning step on 2 cores takes 0.2 s with this or without it;
-# beside another training it takes 0.7 s with it, more than 7 s without it. It counts only if set before torch is loaded.
+# beside another training it takes 0.7 s with it, more than 7 s without it. It must be set before torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 

@@ -26,12 +26,6 @@ from pipeline.recipe import Arm, Backbone, Recipe
 _DPI = 150
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # told apart by the colour-blind, too
 _WRAP = 4  # panels, or labels of a legend, side by side
-_UNITS: Mapping[str, str] = {
-    "train_reconstruction": "squared z-scores",
-    "val_mse": "squared z-scores",
-    "val_accuracy": "share of labels",
-}
-
 _Place = tuple[Backbone, Arm]
 
 
@@ -74,14 +68,17 @@ def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> 
 
 
 def curves_figure(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Training curves: a panel per metric, a line per training; `curves[training][metric]` has a value per epoch."""
+    """Training curves: a panel per metric, a line per training; `curves[training][metric]` has a value per epoch.
+
+    Metrics of one name share a panel: name what is not comparable apart.
+    """
     metrics = list(dict.fromkeys(metric for values in curves.values() for metric in values))
     figure, panels = _panels(len(metrics), 3.6, 2.8)
     for axes, metric in zip(panels, metrics, strict=True):
         for colour, (training, values) in enumerate(curves.items()):
             line = values.get(metric, [])
             axes.plot(range(1, len(line) + 1), line, color=_COLOURS[colour % len(_COLOURS)], label=training, lw=1.4)
-        axes.set(title=metric.replace("_", " ").capitalize(), xlabel="epoch", ylabel=_UNITS.get(metric, ""))
+        axes.set(title=metric, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
     _legend(figure, panels)

@@ -45,6 +45,24 @@ from pipeline.recipe import PROBES, Backbone, Method, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
+CURVE_TITLES = {
+    "dcm": {
+        "train_loss": "label loss, training",
+        "val_loss": "label loss, validation",
+        "val_accuracy": "accuracy of labels, validation",
+    },
+    "ce": {
+        "train_loss": "L_F, training",
+        "val_loss": "L_F, validation",
+        "train_reconstruction": "squared error (z-scores²), training",
+        "val_mse": "squared error (z-scores²), validation",
+        "train_adversarial": "−D of the inpainted, training",
+        "train_discriminator_loss": "L_D, training",
+        "train_score_real": "D of the real, training",
+        "train_score_inpainted": "D of the inpainted, training",
+    },
+}
+"""What a panel of the training curves is called; DCM's loss is another function than L_F of CE and CE+DCM."""
 INPAINTING_ROWS = 8
 INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
@@ -117,7 +135,7 @@ def write_training_curves(recipe: Recipe, experiment: Experiment) -> list[Path]:
     paths = []
     for backbone in recipe.pretraining.backbones:
         files = {method: experiment.encoder(backbone, method) / CURVES for method in recipe.pretraining.methods}
-        curves = {ARM_LABELS[method]: _curves(path) for method, path in files.items() if path.is_file()}
+        curves = {ARM_LABELS[method]: _curves(path, method) for method, path in files.items() if path.is_file()}
         if curves:
             figure = curves_figure(f"Pretraining of {BACKBONE_LABELS[backbone]}", curves)
             paths.append(_save(recipe, experiment, "training_curves", backbone, figure))
@@ -214,7 +232,9 @@ def _ran(folder: Path) -> bool:
     return outcome is not None and outcome.status == "ran"
 
 
-def _curves(path: Path) -> dict[str, list[float]]:
+def _curves(path: Path, method: Method) -> dict[str, list[float]]:
+    """The curves of a trained encoder, under the titles of their panels."""
     with open(path, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
+    titles = CURVE_TITLES["dcm" if method == "dcm" else "ce"]
+    return {title: [float(row[name]) for row in rows] for name, title in titles.items()}

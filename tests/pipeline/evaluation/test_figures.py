@@ -37,9 +37,11 @@ def test_a_row_without_one_of_the_methods_is_refused() -> None:
 
 
 def test_curves_have_a_panel_per_metric_and_count_epochs_from_one() -> None:
-    figure = curves_figure("Pretraining", {"CE": {"train_loss": [3, 2], "val_mse": [1, 1]}, "DCM": {"train_loss": [4]}})
+    figure = curves_figure(
+        "Pretraining", {"CE": {"L_F, training": [3, 2], "squared error": [1, 1]}, "DCM": {"L_F, training": [4]}}
+    )
     loss, mse = figure.axes
-    assert (loss.get_title(), mse.get_title(), mse.get_ylabel()) == ("Train loss", "Val mse", "squared z-scores")
+    assert (loss.get_title(), mse.get_title(), mse.get_xlabel()) == ("L_F, training", "squared error", "epoch")
     assert [line.get_xydata().tolist() for line in loss.lines] == [[[1, 3], [2, 2]], [[1, 4]]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CE", "DCM"]
 
