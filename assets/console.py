@@ -37,10 +37,18 @@ def _of_event(event: DagsterEvent) -> str:
     if event.event_type == DagsterEventType.STEP_FAILURE:
         return _of_failure(event)
     if event.event_type == DagsterEventType.RUN_FAILURE:
-        return (event.message or "The run failed.").splitlines()[0]
+        return _of_run_failure(event)
     if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
         return _of_check(event)
     return event.message or event.event_type_value
+
+
+def _of_run_failure(event: DagsterEvent) -> str:
+    """What failed first is said again at the end, where a person looks."""
+    first = event.job_failure_data.first_step_failure_event
+    if first is None:
+        return f"FAILED: {(event.message or '').splitlines()[0]}"
+    return f"FAILED at {first.step_key}: {_of_failure(first).splitlines()[0]}"
 
 
 def _of_check(event: DagsterEvent) -> str:
@@ -53,18 +61,21 @@ def _of_failure(event: DagsterEvent) -> str:
     """The sentence of a `Failure` or of a blocking check; the whole stack of anything unforeseen."""
     data = event.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
-        return f"FAILED: {data.user_failure_data.description}"
+        return data.user_failure_data.description
     if data.error and data.error.cls_name == "DagsterAssetCheckFailedError":
-        return f"FAILED: {' '.join(data.error.message.split(':', 1)[-1].split())}"
-    return f"FAILED unexpectedly:\n{data.error_display_string}"
+        return " ".join(data.error.message.split(":", 1)[-1].split())
+    return f"unexpected error:\n{data.error_display_string}"
 
 
 class _Events(logging.Filter):
-    """Leaves out the events that concern Dagster's machinery alone."""
+    """Leaves out the events that concern Dagster's machinery alone, and the echo of a failure in every later step."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        event: DagsterEvent | None = getattr(record, "dagster_meta", {}).get("dagster_event")
-        return event is None or event.event_type not in QUIET
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+        event: DagsterEvent | None = meta.get("dagster_event")
+        if event is None:
+            return not str(meta.get("orig_message", "")).startswith("Dependencies for step")
+        return event.event_type not in QUIET
 
 
 @dg.logger(description="One readable line per thing that happened.")

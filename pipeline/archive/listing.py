@@ -43,7 +43,7 @@ def list_files(archive: Path, key: bytes) -> list[ArchiveFile]:
     Raises `UserError` where `archive` is missing, is no folder, cannot be listed or holds no file.
     """
     if not archive.exists():
-        raise UserError(f"SONOTAG_ARCHIVE {archive} does not exist.")
+        raise UserError(f"SONOTAG_ARCHIVE {archive} does not exist; `make phantom` makes a phantom clinic to try with.")
     if not archive.is_dir():
         raise UserError(f"SONOTAG_ARCHIVE {archive} is not a folder.")
     try:

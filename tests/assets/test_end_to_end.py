@@ -2,13 +2,15 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import run_job
+from tests.conftest import ROOT, job_environment, run_job
 
 EXPERIMENT = "experiments/tiny"
 ARMS = ("baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen")
@@ -170,3 +172,30 @@ def test_a_job_whose_forerunner_has_not_run_says_which(job: str, tiny_recipe: Pa
     assert done.returncode != 0
     assert "Stack Trace" not in done.stderr
     assert "does not exist" in done.stderr
+
+
+def test_the_report_command_prints_the_table_or_says_what_to_run(
+    demo_store: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "pipeline.evaluation"]
+
+    def report(store: Path) -> "subprocess.CompletedProcess[str]":
+        environment = job_environment(store, {"SONOTAG_RECIPE": str(tiny_recipe)})
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    printed = report(demo_store)
+    assert printed.returncode == 0
+    assert "| ResNet-50 | CE+DCM |" in printed.stdout
+    assert "inpainting.png" in printed.stdout
+    missing = report(tmp_path / "empty")
+    assert missing.returncode == 1
+    assert missing.stderr.count("\n") == 1
+    assert "does not exist yet" in missing.stderr
+
+
+def test_a_rejected_file_is_found_again_by_its_id(demo_store: Path) -> None:
+    file_id = next(row["id"] for row in table(demo_store, "quarantine") if row["reason"] == "not_dicom")
+    command = [sys.executable, "-m", "pipeline.archive", "locate", file_id]
+    environment = job_environment(demo_store)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).name == "README.TXT"
