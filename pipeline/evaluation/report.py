@@ -105,7 +105,7 @@ def write_dataset_table(recipe: Recipe, experiment: Experiment, pool: pa.Table) 
     for name, task in recipe.downstream.tasks.items():
         path = experiment.task_images(name)
         if path.is_file():
-            kind = "quality classification" if task.kind == "ordinal" else "segmentation"
+            kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
             label = name.replace("_", " ").capitalize()
             rows.append(dataset_row(label, kind, read_table(path).select(["patient", "split"])))
     text = io.StringIO()
