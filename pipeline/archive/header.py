@@ -129,10 +129,19 @@ def read_header(path: Path) -> Header:
 
 
 def _without_pixels(dataset: FileDataset, modality: str | None, sop_class: str | None) -> Rejected:
-    """A file without the DICM prefix is DICOM only if it holds some field that images, reports and plans have."""
-    if dataset.preamble is not None or modality or sop_class or len(dataset):
+    """A file without the DICM prefix is DICOM only if it holds some field that images, reports and plans have.
+
+    One with the prefix and none of those fields was cut off, unless its meta header says that it is something else,
+    as a DICOMDIR's does.
+    """
+    if modality or sop_class or len(dataset):
         return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
-    return Rejected(Reason.NOT_DICOM, "no element of a DICOM image, report or directory")
+    if dataset.preamble is None:
+        return Rejected(Reason.NOT_DICOM, "no element of a DICOM image, report or directory")
+    stored_class = dataset.file_meta.get("MediaStorageSOPClassUID")
+    if not stored_class or stored_class in ULTRASOUND_CLASSES:
+        return Rejected(Reason.UNREADABLE_HEADER, "the header breaks off")
+    return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
 
 
 def _value(dataset: FileDataset, field: str) -> Any:

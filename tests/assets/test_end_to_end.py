@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.archive.listing import locate
 from tests.conftest import ROOT, job_environment, run_job
 
 EXPERIMENT = "experiments/tiny"
@@ -31,8 +32,12 @@ def test_every_file_is_a_record_or_is_rejected_for_the_planted_reason(demo_store
     records, rejected = table(demo_store, "dicom_index"), table(demo_store, "rejected_files")
     assert files == len(records) + len(rejected)
     with open(demo_store / "phantom" / "ground_truth.csv", encoding="utf-8") as file:
-        planted = sorted((row["level"], row["reason"]) for row in csv.DictReader(file))
-    assert sorted((row["level"], row["reason"]) for row in table(demo_store, "quarantine")) == planted
+        planted = {(row["path"], row["frame"]): row["reason"] for row in csv.DictReader(file)}
+    found = {}
+    for row in table(demo_store, "quarantine"):
+        path = locate(demo_store / "private", row["id"]).resolve().relative_to(archive.resolve())
+        found[path.as_posix(), row["id"].partition(":")[2]] = row["reason"]
+    assert found == planted
 
 
 def test_no_patient_is_on_both_sides_and_one_in_five_validates(demo_store: Path) -> None:

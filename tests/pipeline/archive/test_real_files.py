@@ -27,7 +27,8 @@ CONFLICTING = {  # four versions of one file under one SOPInstanceUID, of which 
 }
 MALFORMED = {
     "cornerstoneWADOImageLoader__no-pixel-data.dcm": "not_an_image",
-    "dcm4che__no_preamble_dicm_in_data": "not_an_image",
+    # No preamble, but DICM stands at its 128th byte by chance: read from there, nothing in it makes sense.
+    "dcm4che__no_preamble_dicm_in_data": "unreadable_header",
     "fo-dicom__GH177_D_CLUNIE_CT1_IVRLE_BigEndian_undefined_length.dcm": "unreadable_header",
     "orthanc-tests__2026-05-06-Deeply-Nested-Sequence.dcm": "unreadable_header",
     "pydicom__ExplVR_BigEndNoMeta.dcm": "not_an_image",

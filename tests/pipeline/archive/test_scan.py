@@ -42,6 +42,7 @@ def mixed(tmp_path_factory):
     (archive / "empty").write_bytes(b"")
     whole = write_dicom(archive / "broken.dcm").read_bytes()
     (archive / "broken.dcm").write_bytes(whole[:200])
+    (archive / "barely begun.dcm").write_bytes(whole[:150])
     return archive, private, index_archive(archive, private, KEY)
 
 
@@ -70,7 +71,8 @@ def test_each_kind_of_file_has_its_reason(mixed):
         "no rows.dcm": "unreadable_header",
         "notes.txt": "not_dicom",
         "empty": "not_dicom",
-        "broken.dcm": "not_an_image",
+        "broken.dcm": "unreadable_header",
+        "barely begun.dcm": "unreadable_header",
     }
 
 
