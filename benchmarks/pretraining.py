@@ -85,4 +85,4 @@ class _PlainLoop:
         self.of_f.zero_grad()
         loss_f.backward()
         self.of_f.step()
-        return float(loss_f)
+        return loss_f.item()
