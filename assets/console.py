@@ -78,7 +78,7 @@ class _Events(logging.Filter):
         return event.event_type not in QUIET
 
 
-@dg.logger(description="One readable line per thing that happened.")
+@dg.logger(None, description="One readable line per thing that happened.")
 def console(_: dg.InitLoggerContext) -> logging.Logger:
     """The console logger of every job: standard error, levels from INFO, and Dagster's own events."""
     handler = logging.StreamHandler(sys.stderr)

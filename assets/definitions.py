@@ -6,6 +6,7 @@ Belongs here: putting the pieces together. Not here: any piece. Loading imports 
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -43,7 +44,7 @@ def build_defs(environment: Environment) -> dg.Definitions:
     )
 
 
-def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource]:
+def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource[Any]]:
     store = environment.store
     return {
         "store": StoreFolder(root=str(store.root)),

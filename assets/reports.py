@@ -63,9 +63,11 @@ def _encoders(recipe: Recipe, methods: Sequence[Method]) -> list[str]:
     return [encoder_name(b, method) for b in settings.backbones for method in settings.methods if method in methods]
 
 
-def _report_asset(recipe: Recipe, name: str, description: str, deps: Sequence[str], **more: Any) -> Any:
+def _report_asset(
+    recipe: Recipe, name: str, description: str, deps: Sequence[str], **more: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """The decorator all reports share."""
-    return dg.asset(
+    decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
         name=name,
         deps=deps,
         description=description,
@@ -73,6 +75,7 @@ def _report_asset(recipe: Recipe, name: str, description: str, deps: Sequence[st
         group_name=GROUP,
         **more,
     )
+    return decorator
 
 
 def _results_table(recipe: Recipe) -> dg.AssetsDefinition:

@@ -72,7 +72,7 @@ class _PlainLoop:
             images = self.pool.images_NHW[index].float().unsqueeze(1).to(self.device)
             self._step((images - 127.5) / 73.9, self.pool.labels_NL[index].to(self.device))
 
-    def _step(self, x: Tensor, labels: Tensor) -> float:
+    def _step(self, x: Tensor, labels: Tensor) -> None:
         patch = center_patch(x)
         inpainted = self.generator(mask_center(x))
         real, fake = self.discriminator(patch, labels), self.discriminator(inpainted.detach(), labels)
@@ -85,4 +85,4 @@ class _PlainLoop:
         self.of_f.zero_grad()
         loss_f.backward()
         self.of_f.step()
-        return loss_f.item()
+        loss_f.item()  # as one would, to print it

@@ -24,9 +24,6 @@ SPLITS = ("train", "val", "test")
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 """Of the patients, where a manifest has no split column: the rest trains."""
 
-Mask = npt.NDArray[np.uint8]
-"""A mask, height x width; each value is the number of a class."""
-
 
 @dataclass(frozen=True)
 class _Row:
