@@ -13,6 +13,7 @@ import pytest
 from pipeline.archive.listing import locate
 from tests.conftest import ROOT, job_environment, run_job
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
 EXPERIMENT = "experiments/tiny"
 ARMS = ("baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen")
 

@@ -22,7 +22,7 @@ from tests.conftest import ROOT, job_environment
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.ui
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(900)]
 
 CHROMIUM = shutil.which("chromium")
 PICTURES = Path(os.environ.get("SONOTAG_SCREENSHOTS") or "/nonexistent")
