@@ -48,7 +48,7 @@ def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource[An
     store = environment.store
     return {
         "store": StoreFolder(root=str(store.root)),
-        "archive": Archive(folder=str(environment.archive)),
+        "archive": Archive(folder=environment.archive),
         "compute": Compute(lock_file=str(store.locks / "training.lock")),
         "tracking": Tracking(
             uri=environment.tracking_uri,

@@ -153,7 +153,7 @@ def _refuse_leakage(store: Store, recipe: Recipe, task: str, images: pa.Table) -
     table = pretraining_pool_table(recipe.labels.names)
     if not table.path(store.tables).exists():
         return
-    shared = count_shared(table.read(store.tables), images.select(["patient", "image_digest", "split"]))
+    shared = count_shared(table.read(store.tables), images.select(["patient", "source_digest", "split"]))
     if shared:
         raise UserError(f"Task {task}: {shared} test images share their patient or pixels with the pretraining pool.")
 

@@ -4,22 +4,32 @@ Belongs here: the assets of the group `images`. Not here: decoding and caching (
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
+from pipeline.cohort.near_duplicates import near_duplicates
 
+from assets import privacy
+from assets.pictures import data_url
 from assets.step import step
 from assets.tables import table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.identifiers import exposed
-from pipeline.archive.images import build_cache
+from pipeline.archive.crop_sheet import crop_sheet
+from pipeline.archive.images import Cache, build_cache, crop_samples
+from pipeline.archive.quarantine import Reason, Rejection, rejection_table
+from pipeline.archive.trained_on import record_training_set
 from pipeline.cohort.pool import image_digest, label_digest, leaking_patients, pretraining_pool
+from pipeline.cohort.repeats import across_split, without
+from pipeline.cohort.splits import sides_of
 from pipeline.files import digest, read_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import (
     DICOM_INDEX,
     IMAGES,
+    NEAR_DUPLICATES,
     PATIENT_SPLITS,
     REJECTED_FRAMES,
     pretraining_pool_table,
@@ -30,40 +40,45 @@ from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 GROUP = "images"
+SAMPLES = 24
+"""Images on the crop sheet."""
 
 
 def image_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """`image_cache` with `rejected_frames`, and `pretraining_pool`."""
+    """`image_cache` with `rejected_frames` and `near_duplicates`, and `pretraining_pool`."""
     return [_image_cache(recipe), _pretraining_pool(recipe)]
 
 
 def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     size = f"{recipe.images.height}x{recipe.images.width}"
-    version = f"{code_versions.IMAGES}-{size}-{recipe.archive.frames_per_cine}"
+    version = f"{code_versions.IMAGES}-{size}-{recipe.archive.frames_per_cine}-{recipe.archive.b_mode_only}"
+    tables = {
+        "image_cache": f"One row per image: a frame's insonated area as grey pixels of {size}, in Parquet shards.",
+        "rejected_frames": "One row per selected frame that became no image, with its reason.",
+        "near_duplicates": "One row per pair of images of different patients that look alike (perceptual hash).",
+    }
 
     @dg.multi_asset(
         specs=[
             dg.AssetSpec(
-                "image_cache",
+                name,
                 deps=["dicom_index"],
-                description=f"One row per image: a frame as grey uint8 pixels of {size}, in Parquet shards.",
+                description=says,
                 code_version=version,
                 group_name=GROUP,
                 kinds={"parquet"},
-            ),
-            dg.AssetSpec(
-                "rejected_frames",
-                deps=["dicom_index"],
-                description="One row per selected frame that became no image, with its reason.",
-                code_version=version,
-                group_name=GROUP,
-                kinds={"parquet"},
-            ),
+            )
+            for name, says in tables.items()
         ],
         check_specs=[
             dg.AssetCheckSpec(
                 "no_frame_lost", asset="image_cache", blocking=True, description="frames selected = images + rejected"
-            )
+            ),
+            dg.AssetCheckSpec(
+                "no_near_duplicates",
+                asset="near_duplicates",
+                description="No two patients have images that look alike (for the reviewer).",
+            ),
         ],
         name="cache_images",
     )
@@ -74,33 +89,84 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
             place = store.open()
             index = DICOM_INDEX.read(place.tables)
             cache = build_cache(
-                index, archive.path, place.private, place.images, recipe.images, recipe.archive, here.say
+                index, archive.folder, place.private, place.images, recipe.images, recipe.archive, here.say
             )
-            IMAGES.write(place.tables, cache.images)
-            REJECTED_FRAMES.write(place.tables, cache.rejected)
-            counts = {
-                "frames": cache.frames,
-                "images": cache.images.num_rows,
-                "rejected": cache.rejected.num_rows,
-            }
+            images, rejected = _apart(cache, place)
+            similar = near_duplicates(images)
+            sheet = _crop_sheet(images, index, archive.folder, place, cache.folder)
+            IMAGES.write(place.tables, images)
+            REJECTED_FRAMES.write(place.tables, rejected)
+            NEAR_DUPLICATES.write(place.tables, similar)
+            counts = {"frames": cache.frames, "images": images.num_rows, "rejected": rejected.num_rows}
             yield here.made(
                 "image_cache",
-                table_version(cache.images),
-                {**table_metadata(IMAGES, cache.images), **counts, "folder": cache.folder.name},
+                table_version(images),
+                {
+                    **table_metadata(IMAGES, images),
+                    **counts,
+                    "files decoded": cache.decoded,
+                    "cropped by": {c["values"]: c["counts"] for c in images["cropped_by"].value_counts().to_pylist()},
+                    "folder": cache.folder.name,
+                    "before and after": dg.MetadataValue.md(f"![before and after]({data_url(sheet)})"),
+                },
                 metrics=counts,
+                files=[sheet],
                 checks=[
                     dg.AssetCheckResult(
                         check_name="no_frame_lost",
+                        asset_key="image_cache",
                         passed=counts["frames"] == counts["images"] + counts["rejected"],
                         metadata=counts,
                     )
                 ],
             )
+            yield here.made("rejected_frames", table_version(rejected), table_metadata(REJECTED_FRAMES, rejected))
             yield here.made(
-                "rejected_frames", table_version(cache.rejected), table_metadata(REJECTED_FRAMES, cache.rejected)
+                "near_duplicates",
+                table_version(similar),
+                table_metadata(NEAR_DUPLICATES, similar),
+                metrics={"near_duplicates": similar.num_rows},
+                checks=[
+                    dg.AssetCheckResult(
+                        check_name="no_near_duplicates",
+                        asset_key="near_duplicates",
+                        passed=similar.num_rows == 0,
+                        severity=dg.AssetCheckSeverity.WARN,
+                        metadata={"pairs": similar.num_rows},
+                    )
+                ],
             )
 
     return cache_images
+
+
+def _apart(cache: Cache, place: Store) -> tuple[pa.Table, pa.Table]:
+    """The cache's images without those that would link both sides of the split as it stood; and all rejections.
+
+    The split and the images are those of the last run: a patient keeps its side, an image that was there stays.
+    """
+    sides = sides_of(PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None)
+    earlier = IMAGES.read(place.tables) if IMAGES.path(place.tables).exists() else IMAGES.schema.empty_table()
+    linking = across_split(cache.images, sides, earlier)
+    if not linking.num_rows:
+        return cache.images, cache.rejected
+    names = zip(linking["sop_instance"].to_pylist(), linking["frame"].to_pylist(), strict=True)
+    index = DICOM_INDEX.read(place.tables)
+    files = index["file_id"].take(pc.index_in(linking["sop_instance"], value_set=index["sop_instance"])).to_pylist()
+    rejection = Rejection(Reason.DUPLICATE_ACROSS_SPLIT, "another patient's image with the same pixels was there first")
+    rejected = rejection_table(
+        "frame", ((f"{file}:{frame}", rejection) for file, (_, frame) in zip(files, names, strict=True))
+    )
+    images = without(cache.images, linking)
+    both = pa.concat_tables([cache.rejected, rejected.cast(REJECTED_FRAMES.schema)])
+    return images, both.take(pc.sort_indices(both["id"]))
+
+
+def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, folder: Path) -> Path:
+    """The picture that shows what was cut away, beside the cache; what lies outside is made illegible."""
+    sheet = folder / "crop_sheet.png"
+    crop_sheet(crop_samples(images, index, archive, place.private, SAMPLES), sheet)
+    return sheet
 
 
 def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
@@ -108,7 +174,6 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
     blocking = {
         "no_patient_on_both_sides": "No patient has images in train and in val.",
         "no_test_image_in_pool": "No patient and no image of a task's test set is in the pool.",
-        "no_identifier_in_tables": "No identifier of a sample of the archive's files occurs in an archive table.",
     }
 
     @dg.asset(
@@ -127,7 +192,8 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
         check_specs=[
             dg.AssetCheckSpec(name, asset="pretraining_pool", blocking=True, description=says)
             for name, says in blocking.items()
-        ],
+        ]
+        + [privacy.spec("pretraining_pool")],
     )
     def pool(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
@@ -144,8 +210,7 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
             counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
             leaking = leaking_patients(rows)
             shared = shared_with_tests(rows, recipe, place)
-            tables = [read_table(path) for path in sorted(place.tables.glob("*.parquet"))]
-            identifiers = exposed(archive.path, place.private, tables)
+            record_training_set(place.private, image_digest(rows), rows["patient"].to_pylist())
             yield here.made(
                 "pretraining_pool",
                 digest(image_digest(rows), label_digest(rows))[:16],
@@ -160,11 +225,7 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
                     dg.AssetCheckResult(
                         check_name="no_patient_on_both_sides", passed=not leaking, metadata={"patients": leaking}
                     ),
-                    dg.AssetCheckResult(
-                        check_name="no_identifier_in_tables",
-                        passed=identifiers == 0,
-                        metadata={"identifiers": identifiers},
-                    ),
+                    privacy.no_identifier_exposed(archive.folder, place, "pretraining_pool"),
                     dg.AssetCheckResult(
                         check_name="no_test_image_in_pool", passed=not any(shared.values()), metadata={"shared": shared}
                     ),
@@ -183,15 +244,15 @@ def shared_with_tests(pool: pa.Table, recipe: Recipe, store: Store) -> dict[str,
     for task in recipe.downstream.tasks:
         path = store.experiment(recipe.name).task_images(task)
         if path.exists():
-            shared[task] = count_shared(pool, read_table(path).select(["patient", "image_digest", "split"]))
+            shared[task] = count_shared(pool, read_table(path).select(["patient", "source_digest", "split"]))
     return shared
 
 
 def count_shared(pool: pa.Table, task_images: pa.Table) -> int:
     """Test images of a task whose patient or pixels are in the pool."""
     patients = set(pool["patient"].to_pylist())
-    pixels = set(pool["image_digest"].to_pylist())
+    pixels = set(pool["source_digest"].to_pylist())
     return sum(
-        row["split"] == "test" and (row["patient"] in patients or row["image_digest"] in pixels)
+        row["split"] == "test" and (row["patient"] in patients or row["source_digest"] in pixels)
         for row in task_images.to_pylist()
     )

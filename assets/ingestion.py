@@ -13,7 +13,7 @@ from assets.tables import table_metadata, table_version
 from pipeline import code_versions
 from pipeline.archive.scan import index_archive
 from pipeline.recipe import Recipe
-from pipeline.tables import DICOM_INDEX, QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
+from pipeline.tables import DELETED_FILES, DICOM_INDEX, QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -22,7 +22,7 @@ GROUP = "archive"
 
 
 def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """`dicom_index` with `rejected_files`, and `quarantine`."""
+    """`dicom_index` with `rejected_files` and `deleted_files`, and `quarantine`."""
 
     @dg.multi_asset(
         specs=[
@@ -36,6 +36,13 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             dg.AssetSpec(
                 "rejected_files",
                 description="One row per archive file that became no record, with its reason.",
+                code_version=code_versions.INDEX,
+                group_name=GROUP,
+                kinds={"parquet"},
+            ),
+            dg.AssetSpec(
+                "deleted_files",
+                description="One row per archive file that an earlier run read and that is gone; its images are too.",
                 code_version=code_versions.INDEX,
                 group_name=GROUP,
                 kinds={"parquet"},
@@ -54,9 +61,10 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
             place = store.open()
-            index = index_archive(archive.path, place.private, archive.key(place.private), here.say)
+            index = index_archive(archive.folder, place.private, archive.key(place.private), recipe.archive, here.say)
             DICOM_INDEX.write(place.tables, index.records)
             REJECTED_FILES.write(place.tables, index.rejected)
+            DELETED_FILES.write(place.tables, index.deleted)
             counts = {"files": index.files, "records": index.records.num_rows, "rejected": index.rejected.num_rows}
             yield here.made(
                 "dicom_index",
@@ -64,6 +72,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                 {
                     **table_metadata(DICOM_INDEX, index.records),
                     **counts,
+                    "files read": index.read,
                     "patients": len(index.records["patient"].unique()),
                 },
                 metrics=counts,
@@ -78,6 +87,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             yield here.made(
                 "rejected_files", table_version(index.rejected), table_metadata(REJECTED_FILES, index.rejected)
             )
+            yield here.made("deleted_files", table_version(index.deleted), table_metadata(DELETED_FILES, index.deleted))
 
     @dg.asset(
         deps=["rejected_files", "rejected_frames"],

@@ -9,18 +9,21 @@ from pathlib import Path
 import dagster as dg
 
 from assets.step import FIRST, step
-from assets.tables import markdown_table, table_metadata, table_version
+from assets.tables import as_csv, markdown_table, table_metadata, table_version
 from pipeline import code_versions
+from pipeline.archive.descriptions import with_rare_descriptions
+from pipeline.cohort.repeats import linked_patients
 from pipeline.cohort.splits import read_draws, split_patients
-from pipeline.files import digest
+from pipeline.files import digest, write_text
 from pipeline.labels.study_groups import read_study_groups
 from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
 from pipeline.recipe import Recipe
-from pipeline.tables import DICOM_INDEX, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
+from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 GROUP = "labels"
+WORKLIST = "unmapped_descriptions.csv"
 
 
 def label_assets(recipe: Recipe, mapping: Path) -> list[dg.AssetsDefinition]:
@@ -103,10 +106,11 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
             place = store.open()
-            index = DICOM_INDEX.read(place.tables)
+            index, rare = with_rare_descriptions(place.private, DICOM_INDEX.read(place.tables))
             groups = read_study_groups(mapping, recipe.labels.groups)
             labels = weak_labels(index, groups, recipe.labels)
-            unmapped = unmapped_descriptions(index, groups)
+            unmapped = unmapped_descriptions(index, groups, rare)
+            write_text(place.private / WORKLIST, as_csv(unmapped_descriptions(index, groups)))
             table.write(place.tables, labels)
             UNMAPPED_DESCRIPTIONS.write(place.tables, unmapped)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
@@ -124,6 +128,7 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
                 {
                     **table_metadata(UNMAPPED_DESCRIPTIONS, unmapped),
                     "for the radiologist": dg.MetadataValue.md(markdown_table(unmapped)),
+                    "with the rare ones": f"private/{WORKLIST} in the store",
                 },
                 metrics={"unmapped_descriptions": unmapped.num_rows},
             )
@@ -143,8 +148,9 @@ def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | 
 
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
-        deps=["dicom_index"],
-        description="One row per patient: train or val. A patient keeps its side when the archive grows.",
+        deps=["dicom_index", "image_cache"],  # the images tell which patients are linked
+        description="One row per patient: train or val. A patient keeps its side when the archive grows, and patients "
+        "that share an image are on one side.",
         code_version=f"{code_versions.COHORT}-{recipe.cohort.validation_share}",
         group_name=GROUP,
         kinds={"parquet"},
@@ -156,14 +162,17 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
             place = store.open()
             patients = set(DICOM_INDEX.read(place.tables)["patient"].to_pylist())
             previous = PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None
-            splits = split_patients(read_draws(place.private, patients), previous, recipe.cohort.validation_share)
+            links = linked_patients(IMAGES.read(place.tables))
+            splits = split_patients(
+                read_draws(place.private, patients), previous, recipe.cohort.validation_share, links
+            )
             PATIENT_SPLITS.write(place.tables, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}
             yield here.made(
                 "patient_splits",
                 table_version(splits),
-                {**table_metadata(PATIENT_SPLITS, splits), **counts},
+                {**table_metadata(PATIENT_SPLITS, splits), **counts, "groups of linked patients": len(links)},
                 metrics={f"patients.{side}": count for side, count in counts.items()},
             )
 

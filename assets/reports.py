@@ -3,14 +3,15 @@
 Belongs here: the assets of the group `reports`. Not here: numbers and drawing (`pipeline.evaluation`).
 """
 
-import base64
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from assets import privacy
 from assets.downstream import places
+from assets.pictures import data_url
 from assets.pretraining import encoder_name, load_pool
 from assets.step import step
 from pipeline import code_versions
@@ -18,6 +19,7 @@ from pipeline.files import digest
 from pipeline.recipe import Method, Recipe
 from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table
+from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
@@ -89,15 +91,19 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
         "One row per backbone, arm, task, fraction and seed: mean and bootstrap deviation, or why it did not run.",
         deps,
         kinds={"csv", "markdown"},
-        check_specs=[dg.AssetCheckSpec(check, asset="results_table") for check in checks],
+        check_specs=[
+            *(dg.AssetCheckSpec(check, asset="results_table") for check in checks),
+            privacy.spec("results_table"),
+        ],
     )
     def results_table(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.report import write_results
 
         with step(context, tracking, recipe, recipe.evaluation.model_dump()) as here:
-            experiment = store.open().experiment(recipe.name)
+            place = store.open()
+            experiment = place.experiment(recipe.name)
             report = write_results(recipe, experiment)
             ran = [result for result in report.results if result.status == "ran"]
             yield here.made(
@@ -112,7 +118,10 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
                     f"{r.backbone}.{r.arm}.{r.task}.fraction-{r.fraction:g}.seed-{r.seed}": r.mean or 0.0 for r in ran
                 },
                 files=[experiment.reports / "results_table.csv", experiment.reports / "results_table.md"],
-                checks=_learning_checks(report, tasks),
+                checks=[
+                    *_learning_checks(report, tasks),
+                    privacy.no_identifier_exposed(archive.folder, place, "results_table"),
+                ],
             )
 
     return results_table
@@ -176,7 +185,7 @@ def _figure(
     ) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
             paths = draw(recipe, store.open())
-            pictures = "\n\n".join(f"![{path.stem}]({_inline(path)})" for path in paths)
+            pictures = "\n\n".join(f"![{path.stem}]({data_url(path)})" for path in paths)
             yield here.made(
                 name,
                 digest([path.read_bytes() for path in paths])[:16],
@@ -203,7 +212,3 @@ def _draw_boxplots(recipe: Recipe, store: Store) -> list[Path]:
     from pipeline.evaluation.report import write_boxplots
 
     return write_boxplots(recipe, store.experiment(recipe.name))
-
-
-def _inline(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -3,10 +3,12 @@
 Belongs here: column schema, row count and preview of a Parquet table as metadata. Not here: writing tables.
 """
 
+import hashlib
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from pyarrow import csv
 
 from pipeline.files import digest
 from pipeline.tables import Table
@@ -49,6 +51,16 @@ def markdown_table(rows: pa.Table) -> str:
     return "\n".join(lines)
 
 
+def as_csv(rows: pa.Table) -> str:
+    """`rows` as CSV with a header."""
+    buffer = pa.BufferOutputStream()
+    csv.write_csv(rows, buffer)
+    return bytes(buffer.getvalue()).decode()
+
+
 def table_version(rows: pa.Table) -> str:
     """Digest of a table's content: the same rows in the same order, the same version."""
-    return digest(rows.column_names, [column.to_pylist() for column in rows.columns])[:16]
+    content = hashlib.sha256(repr(rows.column_names).encode())
+    for start in range(0, rows.num_rows, 65_536):  # a million rows as Python objects would take gigabytes
+        content.update(digest([column.to_pylist() for column in rows.slice(start, 65_536).columns]).encode())
+    return content.hexdigest()[:16]

@@ -8,7 +8,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 REPEATS = 3
 
@@ -22,6 +24,14 @@ class Row:
     ours: float
     peer: float
     peer_is: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One absolute figure, where there is no peer."""
+
+    what: str
+    value: str
 
 
 def compare(
@@ -40,8 +50,7 @@ def compare(
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown, with the machine they were measured on."""
     lines = [
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
-        f"medians of {REPEATS} runs in turns.",
+        f"{_machine()}; medians of {REPEATS} runs in turns.",
         "",
         "| what | sonotag | peer | ratio | the peer |",
         "| --- | ---: | ---: | ---: | --- |",
@@ -51,3 +60,21 @@ def table(rows: Sequence[Row]) -> str:
         for r in rows
     ]
     return "\n".join(lines)
+
+
+def figures_table(figures: Sequence[Figure]) -> str:
+    """The figures as Markdown, with the machine they were measured on."""
+    rows = [f"| {figure.what} | {figure.value} |" for figure in figures]
+    return "\n".join([f"{_machine()}.", "", "| what | measured |", "| --- | ---: |", *rows])
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores ({_processor()}), Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

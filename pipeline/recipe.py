@@ -40,6 +40,10 @@ class Archive(Model):
 
     frames_per_cine: Count = 1
     """How many frames of a multi-frame instance become images, evenly spaced."""
+    b_mode_only: bool = True
+    """Leave out frames of colour Doppler and other modes."""
+    description_patients: Count = 5
+    """A study description is published only when at least so many patients share it; rarer ones stay private."""
 
 
 class Labels(Model):

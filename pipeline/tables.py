@@ -66,7 +66,13 @@ DICOM_INDEX = Table(
             column("model", _text, "ManufacturerModelName (0008,1090)", nullable=True),
             column("transducer_type", _text, "TransducerType (0018,6031)", nullable=True),
             column("transducer_data", _text, "TransducerData (0018,5010), values joined by a backslash", nullable=True),
-            column("study_description", _text, "StudyDescription (0008,1030)", nullable=True),
+            column(
+                "study_description",
+                _text,
+                "StudyDescription (0008,1030); null where absent, or where too few patients share it to publish it",
+                nullable=True,
+            ),
+            column("unreadable_fields", _text, "fields that could not be read, comma-separated; mostly empty"),
         ]
     ),
 )
@@ -126,9 +132,45 @@ IMAGES = Table(
             column("shard", _text, "file of the cache that holds its pixels"),
             column("position", _count, "row within that shard"),
             column("image_digest", _text, "SHA-256 of the grey pixels at the recipe's size"),
+            column("source_digest", _text, "SHA-256 of the frame's grey pixels as decoded, before cropping"),
+            column("perceptual_hash", _text, "64 bits as hex: pHash of the image; near-duplicates differ in few bits"),
+            column("cropped_by", _text, "regions, detected or whole: how the insonated area was found"),
+            column("row_spacing_mm", pa.float64(), "millimetres between rows of the cached image", nullable=True),
+            column("column_spacing_mm", pa.float64(), "millimetres between its columns", nullable=True),
         ]
     ),
 )
+
+DELETED_FILES = Table(
+    "deleted_files",
+    "one archive file that an earlier run read and that is not there any more",
+    pa.schema(
+        [
+            column("file_id", _text, "how this file was named"),
+            column("sop_instance", _text, "keyed pseudonym of its SOPInstanceUID, of a record", nullable=True),
+        ]
+    ),
+)
+
+NEAR_DUPLICATES = Table(
+    "near_duplicates",
+    "two images of different patients whose perceptual hashes nearly agree",
+    pa.schema(
+        [
+            column("sop_instance", _text, "keyed pseudonym of the first image's instance"),
+            column("frame", _count, "its frame number, from 0"),
+            column("patient", _text, "its patient"),
+            column("other_sop_instance", _text, "keyed pseudonym of the second image's instance"),
+            column("other_frame", _count, "its frame number, from 0"),
+            column("other_patient", _text, "its patient"),
+            column("distance", _count, "bits of 64 in which the hashes differ"),
+        ]
+    ),
+)
+
+
+POOLED = ("sop_instance", "frame", "patient", "shard", "position", "image_digest", "source_digest")
+"""The columns of IMAGES that the pool carries on."""
 
 
 def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
@@ -138,7 +180,7 @@ def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
         "one image that every pretraining method trains or validates on",
         pa.schema(
             [
-                *[IMAGES.schema.field(name) for name in IMAGES.schema.names],
+                *[IMAGES.schema.field(name) for name in POOLED],
                 column("split", _text, "train or val"),
                 *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
             ]

@@ -8,24 +8,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipeline.archive.identity import PUBLIC_DEMO_KEY, load_key
-
-PHANTOM_MARKER = "phantom.json"
-"""Beside the archive's folder, written by `python -m pipeline.phantom`."""
+from pipeline.archive.identity import archive_key
 
 
 class Archive(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """A folder of DICOM files, read only."""
+    """A folder of DICOM files, or a URL that fsspec opens; read only."""
 
     folder: str
 
-    @property
-    def path(self) -> Path:
-        """The archive's folder."""
-        return Path(self.folder)
-
     def key(self, private: Path) -> bytes:
         """The pseudonym key: the environment's, else the public one for the phantom, else the store's own."""
-        if (self.path.parent / PHANTOM_MARKER).is_file() and not os.environ.get("SONOTAG_PSEUDONYM_KEY"):
-            return PUBLIC_DEMO_KEY
-        return load_key(private, os.environ)
+        return archive_key(self.folder, private, os.environ)

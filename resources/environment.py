@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.archive.source import normalized
 from pipeline.labels.study_groups import shipped_study_groups
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
@@ -17,19 +18,20 @@ class Environment:
     """What a run works on."""
 
     store: Store
-    archive: Path
+    archive: str
+    """A folder's absolute path, or a URL."""
     study_groups: Path
     recipe: Recipe
     tracking_uri: str
 
 
 def read_environment(variables: Mapping[str, str]) -> Environment:
-    """Read the variables; raises `UserError` for a recipe that cannot be read."""
+    """Read the variables; raises `UserError` for a recipe that cannot be read, and an archive's URL that none can."""
     store = Store(Path(variables.get("SONOTAG_STORE") or "store").absolute())
     known = {**variables, "SONOTAG_STORE": str(store.root)}
     return Environment(
         store=store,
-        archive=Path(variables.get("SONOTAG_ARCHIVE") or store.phantom / "archive").absolute(),
+        archive=normalized(variables.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive")),
         study_groups=Path(variables.get("SONOTAG_STUDY_GROUPS") or shipped_study_groups()).absolute(),
         recipe=load_recipe(variables.get("SONOTAG_RECIPE") or "demo", known),
         tracking_uri=variables.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.mlflow / 'mlflow.db'}",

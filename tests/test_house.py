@@ -16,7 +16,7 @@ ROOMS_OF = {
     "PIL": {"archive", "cohort", "phantom", "evaluation"},
     "pandas": {"evaluation", "labels"},
     "sklearn": {"evaluation", "labels"},
-    "scipy": {"evaluation", "labels"},
+    "scipy": {"archive", "evaluation", "labels"},
     "matplotlib": {"evaluation"},
 }
 

@@ -1,6 +1,6 @@
-"""`python -m pipeline.archive locate ID`: which file of the archive an id means.
+"""`python -m pipeline.archive locate ID` and `forget PATIENT_ID`: the private folder, asked and told.
 
-Belongs here: this command line. Not here: anything that prints a path without being asked.
+Belongs here: this command line. Not here: anything that prints a path or an identifier without being asked.
 """
 
 import argparse
@@ -8,24 +8,54 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.archive.forget import Forgotten, forget
+from pipeline.archive.identity import archive_key
 from pipeline.archive.listing import locate
+from pipeline.archive.source import normalized
 from pipeline.errors import UserError
 from pipeline.store import Store
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code, 1 where the id is not known."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.archive", description="Ask the private list of files.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("locate", help="print the path of an archive file; the store is SONOTAG_STORE")
-    command.add_argument("id", help="a file id such as f_0123456789abcdef, or a frame's id")
-    store = Store(Path(os.environ.get("SONOTAG_STORE") or "store"))
+    asked = _parser().parse_args(arguments)
+    store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
     try:
-        print(locate(store.private, parser.parse_args(arguments).id))
+        if asked.command == "locate":
+            print(locate(store.private, asked.id))
+        else:
+            archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
+            key = archive_key(archive, store.private, os.environ)
+            print(_told(forget(store, key, asked.patient_id, asked.issuer)))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.archive", description="The archive's private side; the store is SONOTAG_STORE."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("locate", help="print the path of an archive file")
+    command.add_argument("id", help="a file id such as f_0123456789abcdef, or a frame's id")
+    command = commands.add_parser("forget", help="take a patient out of index, labels, caches and pool, for good")
+    command.add_argument("patient_id", help="PatientID as the files state it")
+    command.add_argument("--issuer", help="IssuerOfPatientID, where the files state one")
+    return parser
+
+
+def _told(forgotten: Forgotten) -> str:
+    lines = [
+        f"Forgotten: {forgotten.files} files and {forgotten.images} cached images; no later run takes them in.",
+        "Run the job `ingest` before training again: the images that stay have moved up in the cache.",
+        "What saw the patient and cannot be made to forget it, but can be trained again without:"
+        if forgotten.saw
+        else "No encoder and no model in the store saw the patient.",
+        *(f"  {folder}" for folder in forgotten.saw),
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

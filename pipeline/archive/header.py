@@ -1,20 +1,20 @@
 """A DICOM file's header: the allow-listed fields, each read on its own.
 
-Belongs here: which elements are read, and reading them tolerantly. Not here: pseudonyms, pixels.
+Belongs here: which elements are read, reading them tolerantly, whether the file is all there. Not here: pseudonyms,
+decoding pixels.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import lru_cache
+from math import ceil
+from typing import BinaryIO, Final
 
-from pydicom.dataset import FileDataset
-from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.uid import UID
 
-from pipeline.archive.quarantine import Reason, Rejected, Rejection
-from pipeline.archive.reading import Unopened, quiet, read_elements, transfer_syntax
+from pipeline.archive.fields import Fields, tag_of
+from pipeline.archive.quarantine import Reason, Rejected
+from pipeline.archive.reading import UNDEFINED, Opened, find_delimiter, quiet, read_elements
 
 ULTRASOUND_CLASSES = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{part}"
@@ -27,35 +27,31 @@ ULTRASOUND_CLASSES = frozenset(
     )
 )
 
-_LONGEST_TEXT = 256  # characters; every field read here is at most 64 by PS3.5 section 6.2, a value or several
-_UID = re.compile(r"[0-9.]{1,64}")
-
-_FIELDS = (
-    "SOPInstanceUID",
-    "SOPClassUID",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
+_UIDS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
+_NUMBERS = ("Rows", "Columns", "NumberOfFrames")
+_TEXTS = (
     "PatientID",
     "IssuerOfPatientID",
     "Modality",
     "PhotometricInterpretation",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
     "Manufacturer",
     "ManufacturerModelName",
     "TransducerType",
     "TransducerData",
     "StudyDescription",
 )
-_TAGS = [Tag(field) for field in _FIELDS]
+_FOR_LENGTH = ("SamplesPerPixel", "BitsAllocated")
+_TAGS: Final = frozenset(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS, *_FOR_LENGTH))
+_NEEDED: Final = frozenset(tag_of(field) for field in ("Modality", "Rows", "Columns"))
+_MOST_FRAMES = 2**31 - 1  # NumberOfFrames is an integer string of that range at most, PS3.5 section 6.2
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """The allow-listed fields of one ultrasound image file, raw: identifiers are not yet pseudonyms.
 
-    None where a field is absent, empty or cannot be read. `rows` and `columns` in pixels, `frames` at least 1.
+    None where a field is absent, empty or cannot be read; `unreadable_fields` are the keywords of those whose value is
+    there and cannot be read. `rows` and `columns` in pixels, `frames` at least 1.
     """
 
     sop_instance: str
@@ -75,107 +71,106 @@ class Header:
     transducer_type: str | None
     transducer_data: str | None
     study_description: str | None
+    unreadable_fields: tuple[str, ...]
 
 
-def examine(path: str) -> Header | Rejection | Unopened:
-    """Read the header of the file at `path`; what is wrong with the file is a result, never an exception."""
-    try:
-        with quiet():
-            return read_header(Path(path))
-    except Rejected as rejected:
-        return rejected.rejection
-    except OSError as error:
-        return Unopened.because(error)
+def read_header(file: BinaryIO, size: int) -> Header:
+    """The allow-listed fields of the ultrasound image in `file`, seekable, of `size` bytes; no pixel is decoded.
 
-
-def read_header(path: Path) -> Header:
-    """The allow-listed fields of the ultrasound image at `path`; pixel data are not read.
-
-    Raises `Rejected` where it is no DICOM file, no image or no ultrasound, and `OSError` where it cannot be opened.
+    Raises `Rejected` where it is no DICOM file, no image or no ultrasound, where its header breaks off or goes beyond
+    the limits, where it is shorter than its own encoding says, and `OSError` where it cannot be read.
     """
-    with path.open("rb") as file:
-        opened = read_elements(file, _TAGS, with_pixels=False)
-    dataset = opened.dataset
-    modality, sop_class = _text(dataset, "Modality"), _uid(dataset, "SOPClassUID")
-    ultrasound = (modality or "").upper() == "US" or sop_class in ULTRASOUND_CLASSES
-    if not opened.has_pixels:
-        raise _without_pixels(dataset, modality, sop_class)
-    if not ultrasound:
+    opened = read_elements(file, size, _TAGS, _NEEDED)
+    fields = Fields(opened.elements, opened.encodings)
+    modality, sop_class = fields.text("Modality"), fields.uid("SOPClassUID")
+    if not opened.pixels:
+        raise _without_pixels(opened, modality or sop_class)
+    if (modality or "").upper() != "US" and sop_class not in ULTRASOUND_CLASSES:
         raise Rejected(
             Reason.NOT_ULTRASOUND, "neither Modality (0008,0060) nor SOPClassUID (0008,0016) says ultrasound"
         )
-    rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
+    rows, columns, frames = (fields.number(name) for name in _NUMBERS)
     if not rows or not columns:
         raise Rejected(Reason.UNREADABLE_HEADER, "Rows (0028,0010) or Columns (0028,0011) is missing or no number")
+    frames = min(max(frames or 1, 1), _MOST_FRAMES)
+    photometric = fields.text("PhotometricInterpretation")
+    if _breaks_off(opened, fields, rows * columns, frames, photometric):
+        raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding says")
     return Header(
-        sop_instance=_uid(dataset, "SOPInstanceUID") or _content(path),
-        series=_uid(dataset, "SeriesInstanceUID"),
-        study=_uid(dataset, "StudyInstanceUID"),
-        patient_id=_text(dataset, "PatientID"),
-        issuer=_text(dataset, "IssuerOfPatientID"),
+        sop_instance=fields.uid("SOPInstanceUID") or _content(file),
+        series=fields.uid("SeriesInstanceUID"),
+        study=fields.uid("StudyInstanceUID"),
+        patient_id=fields.text("PatientID"),
+        issuer=fields.text("IssuerOfPatientID"),
         modality=modality,
         sop_class=sop_class,
-        transfer_syntax=transfer_syntax(dataset),
-        photometric=_text(dataset, "PhotometricInterpretation"),
+        transfer_syntax=opened.transfer_syntax,
+        photometric=photometric,
         rows=rows,
         columns=columns,
-        frames=max(_number(dataset, "NumberOfFrames") or 1, 1),
-        manufacturer=_text(dataset, "Manufacturer"),
-        model=_text(dataset, "ManufacturerModelName"),
-        transducer_type=_text(dataset, "TransducerType"),
-        transducer_data=_text(dataset, "TransducerData"),
-        study_description=_text(dataset, "StudyDescription"),
+        frames=frames,
+        manufacturer=fields.text("Manufacturer"),
+        model=fields.text("ManufacturerModelName"),
+        transducer_type=fields.text("TransducerType"),
+        transducer_data=fields.text("TransducerData"),
+        study_description=fields.text("StudyDescription"),
+        unreadable_fields=tuple(sorted(fields.unreadable)),
     )
 
 
-def _without_pixels(dataset: FileDataset, modality: str | None, sop_class: str | None) -> Rejected:
+def _without_pixels(opened: Opened, told: str | None) -> Rejected:
     """A file without the DICM prefix is DICOM only if it holds some field that images, reports and plans have.
 
     One with the prefix and none of those fields was cut off, unless its meta header says that it is something else,
     as a DICOMDIR's does.
     """
-    if modality or sop_class or len(dataset):
+    if told or opened.elements:
         return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
-    if dataset.preamble is None:
+    if not opened.has_preamble:
         return Rejected(Reason.NOT_DICOM, "no element of a DICOM image, report or directory")
-    stored_class = dataset.file_meta.get("MediaStorageSOPClassUID")
-    if not stored_class or stored_class in ULTRASOUND_CLASSES:
+    if not opened.media_class or opened.media_class in ULTRASOUND_CLASSES:
         return Rejected(Reason.UNREADABLE_HEADER, "the header breaks off")
     return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
 
 
-def _value(dataset: FileDataset, field: str) -> Any:
-    """The field's value, None where absent or not convertible: one bad field costs that field, not the file."""
-    try:
-        return dataset[field].value
-    except Exception:
-        return None
+def _breaks_off(opened: Opened, fields: Fields, size: int, frames: int, photometric: str | None) -> bool:
+    """Whether the file lacks pixel data that it announces, so that nothing can decode all of it.
+
+    pydicom's own rules, since what it decodes is complete: native pixels have as many bytes as the header says, and
+    encapsulated ones of undefined length end with a delimiter.
+    """
+    pixels = opened.pixels
+    if pixels is None:
+        return False
+    if pixels.length == UNDEFINED:
+        return find_delimiter(opened) is None
+    samples, bits = fields.number("SamplesPerPixel"), fields.number("BitsAllocated")
+    if _encapsulated(opened.transfer_syntax) or samples is None or bits is None:
+        return False
+    return min(pixels.length, opened.size - pixels.start) < native_length(size * samples, bits, photometric, frames)
 
 
-def _text(dataset: FileDataset, field: str) -> str | None:
-    """The field as one printable line, several values joined by a backslash; None where nothing is left."""
-    value = _value(dataset, field)
-    if value is None:
-        return None
-    text = "\\".join(str(part) for part in value) if isinstance(value, MultiValue | list) else str(value)
-    printable = "".join(character for character in text if character.isprintable())
-    return printable.strip()[:_LONGEST_TEXT].strip() or None
+@lru_cache(256)
+def _encapsulated(syntax: str) -> bool:
+    with quiet():
+        try:
+            return UID(syntax).is_encapsulated
+        except ValueError:  # no transfer syntax: the pixels are what some maker thought
+            return True
 
 
-def _uid(dataset: FileDataset, field: str) -> str | None:
-    """The field where it is a UID in form; anything else could be text that no one allowed."""
-    text = _text(dataset, field)
-    return text if text and _UID.fullmatch(text) else None
+def native_length(values: int, bits: int, photometric: str | None, frames: int) -> int:
+    """Bytes of `frames` native frames of `values` samples of `bits` bits each, without padding.
+
+    Frames of one bit follow each other without a gap; YBR_FULL_422 stores two thirds (PS3.3 section C.7.6.3.1.2).
+    """
+    if bits == 1:
+        return ceil(values * frames / 8)
+    length = values * (bits // 8)
+    return (length // 3 * 2 if photometric == "YBR_FULL_422" else length) * frames
 
 
-def _number(dataset: FileDataset, field: str) -> int | None:
-    try:
-        return int(_value(dataset, field))
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _content(path: Path) -> str:
+def _content(file: BinaryIO) -> str:
     """An identity for an instance without a UID: its bytes."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    file.seek(0)
+    return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"  # type: ignore[arg-type]

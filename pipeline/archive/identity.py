@@ -20,7 +20,18 @@ KEY_BYTES = 16
 PUBLIC_DEMO_KEY = b"sonotag phantom clinic: a public key, never for real patients"
 """The phantom's key, public so that two clones agree; it protects nobody."""
 
+PHANTOM_MARKER = "phantom.json"
+"""Beside the archive's folder, written by `python -m pipeline.phantom`."""
+
 _DRAW_SALT = b"sonotag patient split\0"
+
+
+def archive_key(archive: str, private: Path, environment: Mapping[str, str]) -> bytes:
+    """The key of the archive at the folder or URL `archive`: the public one for the phantom, else `load_key`'s."""
+    phantom = "://" not in archive and (Path(archive).parent / PHANTOM_MARKER).is_file()
+    if phantom and not environment.get(KEY_VARIABLE):
+        return PUBLIC_DEMO_KEY
+    return load_key(private, environment)
 
 
 def load_key(private: Path, environment: Mapping[str, str]) -> bytes:

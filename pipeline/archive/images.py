@@ -1,194 +1,347 @@
-"""Records to the image cache.
+"""Records to the image cache: what is new or changed is decoded, what is there already stays.
 
-Belongs here: choosing frames, having them decoded, writing the cache whole, the ledger of frames. Not here: how a
-frame is decoded (`pixels`), the format of a shard (`pipeline.images.cache`).
+Belongs here: which frames are wanted, which shards must be written anew, the ledger of frames. Not here: what becomes
+of a frame (`frames`), the format of a shard (`pipeline.images.cache`).
 """
 
-import shutil
-from collections.abc import Iterator, Sequence
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from filelock import FileLock
 
 from pipeline import code_versions
-from pipeline.archive.listing import ArchiveFile, cannot_be_read, read_file_list
-from pipeline.archive.pixels import LIBRARIES, Grey, Job, decode_small, frames_to_take
+from pipeline.archive.crop_sheet import Pair
+from pipeline.archive.frames import FrameReader, Image, Job, PairReader
+from pipeline.archive.listing import cannot_be_read, known_files
+from pipeline.archive.pixels import frames_to_take, libraries
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.reading import Unopened
-from pipeline.archive.workers import Crashed, each_in_worker
+from pipeline.archive.source import normalized
+from pipeline.archive.workers import SECONDS, Failed, each_in_worker
 from pipeline.errors import UserError
 from pipeline.files import digest, read_json, read_table, write_json, write_table
-from pipeline.images.cache import SHARDS, CachedImage, cached_images, shard_name, shard_of, write_shard
+from pipeline.images.cache import (
+    SHARDS,
+    CachedImage,
+    cached_images,
+    read_shard,
+    shard_content,
+    shard_name,
+    shard_of,
+    write_shard,
+)
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
 
+_STATE = pa.schema(
+    [
+        pa.field("sop_instance", pa.string(), nullable=False),
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("file_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+    ]
+)
+"""What became of a wanted frame, one private table per shard: `reason` is null of an image."""
+
+_FRAME_SECONDS = 2.0  # added to a worker's limit per frame: a large JPEG 2000 frame takes a second
+
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache's `folder`, its `images` (schema IMAGES), the `rejected` frames (REJECTED_FRAMES) and frames selected."""
+    """A cache's `folder`, its `images` (schema IMAGES), the `rejected` frames (REJECTED_FRAMES) and frames selected.
+
+    `decoded` files were new or changed.
+    """
 
     folder: Path
     images: pa.Table
     rejected: pa.Table
     frames: int
+    decoded: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Selected:
-    """One record's frames that are to become images."""
+class _Wanted:
+    """One record's frames that are to be images; `source` is a digest of all that their pixels depend on."""
 
-    file_id: str
     sop_instance: str
     frames: tuple[int, ...]
+    file_id: str
+    path: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one frame of a record."""
+
+    frame: int
+    result: CachedImage | Rejection
 
 
 def cache_folder(root: Path, images: Images, settings: Archive) -> Path:
-    """Where the cache of these settings and of the installed decoders lies below `root`."""
-    key = digest(_description(images, settings))
-    return root / f"{images.height}x{images.width}-{key[:12]}"
+    """Where the cache of these settings lies below `root`."""
+    return root / f"{images.height}x{images.width}-{digest(_description(images, settings))[:12]}"
 
 
 def build_cache(
-    records: pa.Table, archive: Path, private: Path, root: Path, images: Images, settings: Archive, say: Say = silent
+    records: pa.Table, archive: str, private: Path, root: Path, images: Images, settings: Archive, say: Say = silent
 ) -> Cache:
-    """Decode the selected frames of `records` (schema DICOM_INDEX) into a cache below `root`, and return it.
+    """Bring the cache of these settings below `root` to the state of `records` (DICOM_INDEX), and return it.
 
-    Nothing is decoded where records, files and settings are those of the cache that is there. The new cache takes the
-    old one's place when it is complete. A frame that does not decode is a row of `rejected`.
+    A shard in which no wanted frame is new or changed stays as it is; in the others, only what is new or changed is
+    decoded. Each shard is replaced whole, so that a killed run has lost the shard it was at. A frame that becomes no
+    image is a row of `rejected`. Raises `UserError` for a file that the system does not let us read.
     """
     folder = cache_folder(root, images, settings)
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{folder.name}.lock"):
-        files = read_file_list(private)
-        selected = _select(records, settings.frames_per_cine)
-        state = private / f"cache-{folder.name}.json"
-        fingerprint = _fingerprint(records, files)
-        if not (folder.is_dir() and state.is_file() and read_json(state) == {"fingerprint": fingerprint}):
-            state.unlink(missing_ok=True)
-            _rebuild(folder, selected, files, archive, images, settings, say)
-            write_json(state, {"fingerprint": fingerprint})
-        return _opened(folder, records, sum(len(record.frames) for record in selected))
+        folder.mkdir(exist_ok=True)
+        for unfinished in [*folder.glob(".*.tmp"), *(private / "cache" / folder.name).glob(".*.tmp")]:
+            unfinished.unlink()  # of a run that was killed: nobody else writes here under the lock
+        write_json(folder / "cache.json", _description(images, settings))
+        wanted = _wanted(records, known_files(private), settings.frames_per_cine)
+        builder = _Builder(folder, private / "cache" / folder.name, normalized(archive), images, settings)
+        decoded = builder.build(wanted, say)
+        return _opened(builder, folder, records, sum(len(record.frames) for record in wanted), decoded)
 
 
 def _description(images: Images, settings: Archive) -> dict[str, object]:
-    """What a cached pixel depends on besides the archive's files."""
+    """What every cached pixel depends on besides its file and its decoder."""
     return {
         "height": images.height,
         "width": images.width,
-        "frames_per_cine": settings.frames_per_cine,
+        **settings.model_dump(include={"frames_per_cine", "b_mode_only"}),
         "code": code_versions.IMAGES,
-        "libraries": {name: version(name) for name in LIBRARIES},
     }
 
 
-def _select(records: pa.Table, per_cine: int) -> list[_Selected]:
+def _wanted(records: pa.Table, known: pa.Table, per_cine: int) -> list[_Wanted]:
     """The records' frames in the order in which shards hold them."""
-    columns = (records[name].to_pylist() for name in ("file_id", "sop_instance", "frames"))
-    selected = [_Selected(f, s, tuple(frames_to_take(n, per_cine))) for f, s, n in zip(*columns, strict=True)]
-    return sorted(selected, key=lambda record: (shard_of(record.sop_instance), record.sop_instance))
-
-
-def _fingerprint(records: pa.Table, files: dict[str, ArchiveFile]) -> str:
-    """Digest of the rows, and of the size and time of every file they come from."""
-    known = [files.get(file) for file in records["file_id"].to_pylist()]
-    if None in known:
+    known = known.filter(pc.invert(known["deleted"]))
+    files = known.take(pc.index_in(records["file_id"], value_set=known["file_id"]))
+    if files["file_id"].null_count:
         raise UserError("dicom_index names files that the last scan did not see: run the job `ingest` again.")
-    states = [(file.size, file.modified_ns) for file in known if file]
-    return digest(records.to_pydict(), states)
-
-
-def _rebuild(
-    folder: Path,
-    selected: list[_Selected],
-    files: dict[str, ArchiveFile],
-    archive: Path,
-    images: Images,
-    settings: Archive,
-    say: Say,
-) -> None:
-    """Write a cache beside `folder` and put it in its place."""
-    for unfinished in folder.parent.glob(f".{folder.name}.*.tmp"):
-        shutil.rmtree(unfinished)
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
-    temporary.mkdir()
-    try:
-        _fill(temporary, selected, files, archive, images, say)
-        write_json(temporary / "cache.json", _description(images, settings))
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _fill(
-    folder: Path,
-    selected: list[_Selected],
-    files: dict[str, ArchiveFile],
-    archive: Path,
-    images: Images,
-    say: Say,
-) -> None:
-    """Write shards and rejected frames into `folder`."""
-    jobs = (
-        Job(str(archive / files[record.file_id].path), record.frames, images.height, images.width)
-        for record in selected
+    names = ("sop_instance", "frames", "file_id", "transfer_syntax")
+    rows = zip(
+        *(records[name].to_pylist() for name in names),
+        *(files[name].to_pylist() for name in ("path", "size", "version")),
+        strict=True,
     )
-    rejections: list[tuple[str, Rejection]] = []
-    with Progress("images", len(selected), "files", say) as progress:
-        _write_shards(folder, _frames(selected, jobs, rejections, progress), images)
-    write_table(folder / "rejected.parquet", rejection_table("frame", rejections))
+    decoders = {syntax: _decoders(syntax) for syntax in records["transfer_syntax"].unique().to_pylist()}
+    wanted = [
+        _Wanted(
+            instance,
+            tuple(frames_to_take(frames, per_cine)),
+            file,
+            os.fsdecode(path),
+            hashlib.sha256(f"{file} {size} {time} {decoders[syntax]}".encode()).hexdigest()[:32],
+        )
+        for instance, frames, file, syntax, path, size, time in rows
+    ]
+    return sorted(wanted, key=lambda record: (shard_of(record.sop_instance), record.sop_instance))
 
 
-def _frames(
-    selected: list[_Selected], jobs: Iterator[Job], rejections: list[tuple[str, Rejection]], progress: Progress
-) -> Iterator[CachedImage]:
-    """The frames that decode, in order; the others are added to `rejections`."""
-    for record, result in zip(selected, each_in_worker(decode_small, jobs), strict=True):
-        outcomes = _outcomes(record, result)
-        for frame, outcome in zip(record.frames, outcomes, strict=True):
-            if isinstance(outcome, Rejection):
-                rejections.append((f"{record.file_id}:{frame}", outcome))
-            else:
-                yield CachedImage(record.sop_instance, frame, outcome)
-        progress.advance()
+def _decoders(transfer_syntax: str | None) -> str:
+    """The libraries that make pixels of this transfer syntax, with their versions: decoders differ by grey levels."""
+    return ", ".join(f"{name} {version(name)}" for name in libraries(transfer_syntax))
 
 
-def _outcomes(record: _Selected, result: list[Grey | Rejection] | Unopened | Crashed) -> Sequence[Grey | Rejection]:
+class _Builder:
+    """Writes the shards that must change, and the private table beside each."""
+
+    def __init__(self, folder: Path, states: Path, archive: str, size: Images, settings: Archive) -> None:
+        self._folder, self._states, self._size = folder, states, size
+        self._reader = FrameReader(archive, size.height, size.width, settings.b_mode_only)
+        self._seconds = SECONDS + _FRAME_SECONDS * settings.frames_per_cine
+
+    def build(self, wanted: list[_Wanted], say: Say) -> int:
+        """Bring every shard to what is `wanted`; returns how many files were decoded."""
+        by_shard = {shard: list(group) for shard, group in groupby(wanted, lambda r: shard_of(r.sop_instance))}
+        shards = [(n, rows, self._state(n)) for n in range(SHARDS) if not self._holds(n, rows := by_shard.get(n, []))]
+        todo = [record for _, rows, state in shards for record in rows if not _is_known(record, state)]
+        jobs = (Job(record.path, record.frames) for record in todo)
+        with Progress("images", len(todo), "files", say) as progress:
+            decoded = self._decoded(todo, jobs, progress)
+            for shard, rows, state in shards:
+                self._write(shard, rows, state, decoded)
+        return len(todo)
+
+    def rejected(self) -> Iterator[tuple[str, Rejection]]:
+        """The rejected frames of all shards, by their ids."""
+        for path in sorted(self._states.glob("*.parquet")):
+            table = read_table(path)
+            for row in table.filter(pc.is_valid(table["reason"])).to_pylist():
+                yield f"{row['file_id']}:{row['frame']}", Rejection(Reason(row["reason"]), row["detail"])
+
+    def _paths(self, shard: int) -> tuple[Path, Path]:
+        return self._folder / shard_name(shard), self._states / shard_name(shard)
+
+    def _state(self, shard: int) -> "_State":
+        """What is known of a shard; nothing where its private table is not that of its content."""
+        path, state = self._paths(shard)
+        table = read_table(state) if state.is_file() else _STATE.empty_table()
+        content = (table.schema.metadata or {}).get(b"content", b"").decode()
+        return _frames_known(table) if content == (shard_content(path) or "") else {}
+
+    def _holds(self, shard: int, rows: list[_Wanted]) -> bool:
+        """Whether a shard is what is wanted already."""
+        state = self._state(shard)
+        return len(state) == sum(len(r.frames) for r in rows) and all(_is_known(record, state) for record in rows)
+
+    def _decoded(self, todo: list[_Wanted], jobs: Iterator[Job], progress: Progress) -> Iterator[list[_Outcome]]:
+        """The frames of each of `todo`, in order."""
+        for record, result in zip(todo, each_in_worker(self._reader, jobs, self._seconds), strict=True):
+            outcomes = _outcomes(record, result)
+            progress.advance()
+            yield [
+                _Outcome(frame, outcome if isinstance(outcome, Rejection) else _cached(record, frame, outcome))
+                for frame, outcome in zip(record.frames, outcomes, strict=True)
+            ]
+
+    def _write(self, shard: int, rows: list[_Wanted], state: "_State", decoded: Iterator[list[_Outcome]]) -> None:
+        """Replace a shard, then its private table: until then, the old one does not fit the new content."""
+        path, state_path = self._paths(shard)
+        kept: list[dict[str, object]] = []
+
+        def images() -> Iterator[CachedImage]:
+            old = read_shard(path, self._size.height, self._size.width) if state else iter(())
+            for record in rows:
+                known = _is_known(record, state)
+                outcomes = _reused(record, state, old) if known else next(decoded)
+                for outcome in outcomes:
+                    rejected = outcome.result if isinstance(outcome.result, Rejection) else None
+                    kept.append(_state_row(record, outcome.frame, rejected))
+                    if isinstance(outcome.result, CachedImage):
+                        yield outcome.result
+
+        content = write_shard(path, images(), self._size.height, self._size.width)
+        write_table(state_path, pa.Table.from_pylist(kept, _STATE.with_metadata({"content": content or ""})))
+
+
+_State = dict[tuple[str, int], tuple[str, Rejection | None]]
+"""Source and rejection, if any, of a shard's frames by SOP instance and frame number."""
+
+
+def _frames_known(table: pa.Table) -> _State:
+    columns = (table[name].to_pylist() for name in ("sop_instance", "frame", "source", "reason", "detail"))
+    return {
+        (instance, frame): (source, Rejection(Reason(reason), detail) if reason else None)
+        for instance, frame, source, reason, detail in zip(*columns, strict=True)
+    }
+
+
+def _is_known(record: _Wanted, state: _State) -> bool:
+    """Whether all frames of `record` became what they are from the same source."""
+    return all(state.get((record.sop_instance, frame), ("", None))[0] == record.source for frame in record.frames)
+
+
+def _reused(record: _Wanted, state: _State, old: Iterator[CachedImage]) -> Iterator[_Outcome]:
+    """The frames of `record` as they were; `old` yields the shard's images in order and is read as far as needed."""
+    for frame in record.frames:
+        rejection = state[record.sop_instance, frame][1]
+        if rejection:
+            yield _Outcome(frame, rejection)
+            continue
+        image = next(image for image in old if (image.sop_instance, image.frame) == (record.sop_instance, frame))
+        yield _Outcome(frame, image)
+
+
+def _outcomes(record: _Wanted, result: list[Image | Rejection] | Unopened | Failed) -> Sequence[Image | Rejection]:
     """One outcome per selected frame; raises `UserError` for a file that the system does not let us read."""
-    if isinstance(result, list):
-        return result
-    if isinstance(result, Unopened) and not result.vanished:
-        raise cannot_be_read(record.file_id, result.why)
-    why = "the file vanished" if isinstance(result, Unopened) else "the decoder died"
-    return [Rejection(Reason.UNDECODABLE, why)] * len(record.frames)
+    match result:
+        case list():
+            return result
+        case Unopened(vanished=False):
+            raise cannot_be_read(record.file_id, result.why)
+        case Unopened():
+            return [Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")] * len(record.frames)
+        case Failed():
+            return [result.rejection] * len(record.frames)
 
 
-def _write_shards(folder: Path, images: Iterator[CachedImage], size: Images) -> None:
-    """Write `images`, which come in the order of their shards; a shard without images is no file."""
-    pending = next(images, None)
+def _cached(record: _Wanted, frame: int, image: Image) -> CachedImage:
+    return CachedImage(
+        record.sop_instance,
+        frame,
+        image.source_digest,
+        image.perceptual_hash,
+        image.cropped_by,
+        image.row_spacing_mm,
+        image.column_spacing_mm,
+        image.pixels,
+    )
 
-    def of_shard(shard: int) -> Iterator[CachedImage]:
-        nonlocal pending
-        while pending is not None and shard_of(pending.sop_instance) == shard:
-            yield pending
-            pending = next(images, None)
 
-    for shard in range(SHARDS):
-        write_shard(folder / shard_name(shard), of_shard(shard), size.height, size.width)
+def _state_row(record: _Wanted, frame: int, rejection: Rejection | None) -> dict[str, object]:
+    return {
+        "sop_instance": record.sop_instance,
+        "frame": frame,
+        "file_id": record.file_id,
+        "source": record.source,
+        "reason": rejection and rejection.reason.value,
+        "detail": rejection and rejection.detail,
+    }
 
 
-def _opened(folder: Path, records: pa.Table, frames: int) -> Cache:
+def _opened(builder: _Builder, folder: Path, records: pa.Table, frames: int, decoded: int) -> Cache:
     rows = cached_images(folder)
     patients = records["patient"].take(pc.index_in(rows["sop_instance"], value_set=records["sop_instance"]))
     images = rows.append_column("patient", patients).select(IMAGES.schema.names).cast(IMAGES.schema)
-    rejected = read_table(folder / "rejected.parquet").cast(REJECTED_FRAMES.schema)
+    rejected = rejection_table("frame", builder.rejected()).cast(REJECTED_FRAMES.schema)
     if frames != images.num_rows + rejected.num_rows:
         raise RuntimeError("The ledger of frames does not balance.")
-    return Cache(folder, images, rejected, frames)
+    return Cache(folder, images, rejected, frames, decoded)
+
+
+def drop_from_caches(root: Path, private: Path, instances: Collection[str]) -> int:
+    """Take the images of `instances` (pseudonyms) out of every cache below `root`; returns how many there were.
+
+    A crop sheet may show one of them: it goes too, and is drawn again by the next run.
+    """
+    dropped = 0
+    for folder in sorted(path.parent for path in root.glob("*/cache.json")):
+        with FileLock(root / f".{folder.name}.lock"):
+            (folder / "crop_sheet.png").unlink(missing_ok=True)
+            size = read_json(folder / "cache.json")
+            for shard in sorted({shard_of(instance) for instance in instances}):
+                paths = folder / shard_name(shard), private / "cache" / folder.name / shard_name(shard)
+                dropped += _drop_from_shard(*paths, (size["height"], size["width"]), instances)
+    return dropped
+
+
+def _drop_from_shard(path: Path, state_path: Path, size: tuple[int, int], instances: Collection[str]) -> int:
+    images = (image for image in read_shard(path, *size) if image.sop_instance not in instances)
+    before = pq.read_metadata(path).num_rows if path.is_file() else 0
+    content = write_shard(path, images, *size)
+    if state_path.is_file():
+        state = read_table(state_path)
+        kept = state.filter(pc.invert(pc.is_in(state["sop_instance"], value_set=pa.array(sorted(instances)))))
+        write_table(state_path, kept.replace_schema_metadata({"content": content or ""}))
+    return before - (pq.read_metadata(path).num_rows if path.is_file() else 0)
+
+
+def crop_samples(images: pa.Table, records: pa.Table, archive: str, private: Path, count: int) -> list[Pair]:
+    """Before and after of `count` images (IMAGES) spread evenly over the archive, captioned with their file's id."""
+    chosen = images.take(list(range(0, images.num_rows, max(1, -(-images.num_rows // count)))))
+    at = pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"])
+    ids = records["file_id"].take(at)
+    known = known_files(private)
+    paths = known["path"].take(pc.index_in(ids, value_set=known["file_id"])).to_pylist()
+    frames = chosen["frame"].to_pylist()
+    jobs = [
+        (file, Job(os.fsdecode(path), (frame,)))
+        for file, path, frame in zip(ids.to_pylist(), paths, frames, strict=True)
+    ]
+    return [pair for pair in each_in_worker(PairReader(normalized(archive)), jobs) if isinstance(pair, Pair)]

@@ -1,10 +1,10 @@
-"""Finding the archive's files, and finding one of them again by its id.
+"""What is known of the archive's files: the private list that scans compare with, and finding a file by its id.
 
-Belongs here: walking folders, file ids, the private list of paths. Not here: opening a file.
+Belongs here: the list `scan.parquet` in the private folder, what is new since, `locate`. Not here: opening a file.
 """
 
 import os
-import stat
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,93 +12,196 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.identity import file_id
+from pipeline import code_versions
+from pipeline.archive.source import SEPARATOR, Listed, walk
 from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
+from pipeline.tables import DICOM_INDEX
 
-_FILES = pa.schema(
+_BATCH = 50_000
+
+LISTED = pa.schema(
     [
-        pa.field("file_id", pa.string(), nullable=False),
         pa.field("path", pa.binary(), nullable=False),  # bytes: file names need not be UTF-8
         pa.field("size", pa.int64(), nullable=False),
-        pa.field("modified_ns", pa.int64(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
     ]
 )
+"""A file as it lies there now; `version` changes with its content."""
+
+# Texts that many rows share: 4 bytes a row in memory rather than 10 to 40.
+_SHARED = {
+    "series",
+    "study",
+    "patient_from",
+    "modality",
+    "sop_class",
+    "transfer_syntax",
+    "photometric",
+    "manufacturer",
+    "model",
+    "transducer_type",
+    "transducer_data",
+    "study_description",
+    "unreadable_fields",
+}
+
+
+def _record_field(field: pa.Field) -> pa.Field:
+    return pa.field(field.name, pa.dictionary(pa.int32(), pa.string()) if field.name in _SHARED else field.type)
+
+
+RECORD_FIELDS = [_record_field(field) for field in DICOM_INDEX.schema if field.name != "file_id"]
+
+KNOWN = pa.schema(
+    [
+        *LISTED,
+        pa.field("file_id", pa.string(), nullable=False),
+        pa.field("container", pa.binary()),  # path of the zip that the file is a member of
+        pa.field("is_zip", pa.bool_(), nullable=False),  # it is no file of the ledger, its members are
+        pa.field("settled", pa.bool_(), nullable=False),  # False: look again, even if nothing seems to have changed
+        pa.field("deleted", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("pixels", pa.string()),  # digest of all frames, where another file claims the same instance
+        pa.field("draw", pa.float64()),
+        *RECORD_FIELDS,
+    ]
+)
+"""A file that was read: a record's fields, or the reason why it is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFile:
-    """One regular file of the archive; `path` is relative to the archive's folder."""
+    """One file of the archive, or a member of a zip in it; `path` as `pipeline.archive.source` opens it."""
 
     file_id: str
     path: str
     size: int
-    modified_ns: int
+    version: str
 
 
-def list_files(archive: Path, key: bytes) -> list[ArchiveFile]:
-    """Every regular file below `archive`, hidden ones too, in the order of their paths' bytes.
+def list_files(archive: str) -> pa.Table:
+    """Every regular file of `archive` (schema LISTED) in the order of the paths' bytes; raises as `source.walk`."""
+    batches = []
+    rows: list[Listed] = []
+    for listed in walk(archive):
+        rows.append(listed)
+        if len(rows) == _BATCH:
+            batches.append(_batch(rows))
+            rows = []
+    table = pa.Table.from_batches([*batches, _batch(rows)], schema=LISTED)
+    return table.take(pc.sort_indices(table["path"]))
 
-    Symbolic links below the folder are not followed: what they point to is inside, and found there, or outside.
-    Raises `UserError` where `archive` is missing, is no folder, cannot be listed or holds no file.
+
+def _batch(rows: list[Listed]) -> pa.RecordBatch:
+    columns = [[os.fsencode(row.path) for row in rows], [row.size for row in rows], [row.version for row in rows]]
+    return pa.record_batch(columns, schema=LISTED)
+
+
+def listed_rows(table: pa.Table) -> Iterator[Listed]:
+    """The rows of a table with the columns of LISTED, a batch at a time."""
+    for batch in table.select(LISTED.names).to_batches(max_chunksize=_BATCH):
+        for path, size, version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield Listed(os.fsdecode(path), size, version)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The archive against what was known: rows that hold still, files to read, rows of files that are gone."""
+
+    unchanged: pa.Table
+    to_read: pa.Table
+    gone: pa.Table
+
+
+def compare(listed: pa.Table, known: pa.Table) -> Compared:
+    """What of `listed` (LISTED) must be read, given the rows `known` (KNOWN) of earlier runs.
+
+    A file whose size and version are those of a settled row is not read again, and neither are a zip's members.
     """
-    if not archive.exists():
-        raise UserError(f"SONOTAG_ARCHIVE {archive} does not exist; `make phantom` makes a phantom clinic to try with.")
-    if not archive.is_dir():
-        raise UserError(f"SONOTAG_ARCHIVE {archive} is not a folder.")
-    try:
-        files = [_archive_file(key, path, status) for path, status in _walk(str(archive), "")]
-    except OSError as error:
-        raise UserError(f"SONOTAG_ARCHIVE {archive} holds a folder that cannot be listed: {error.strerror}.") from None
-    if not files:
-        raise UserError(f"SONOTAG_ARCHIVE {archive} holds no files (symbolic links are not followed).")
-    return sorted(files, key=lambda file: os.fsencode(file.path))
-
-
-def _archive_file(key: bytes, path: str, status: os.stat_result) -> ArchiveFile:
-    return ArchiveFile(file_id(key, path), path, status.st_size, status.st_mtime_ns)
-
-
-def _walk(root: str, below: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Relative POSIX path and status of every regular file; one that vanishes meanwhile is passed over."""
-    pending = [below]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:  # noqa: PTH118 - a million paths
-            for entry in entries:
-                relative = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(relative)
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    yield relative, status
-
-
-def write_file_list(private: Path, archive: Path, files: list[ArchiveFile]) -> None:
-    """Write `files.parquet` in the private folder: what `locate` and the image cache find files by."""
-    table = pa.table(
-        {
-            "file_id": [file.file_id for file in files],
-            "path": [os.fsencode(file.path) for file in files],
-            "size": [file.size for file in files],
-            "modified_ns": [file.modified_ns for file in files],
-        },
-        schema=_FILES.with_metadata({"archive": os.fsencode(archive.absolute())}),
+    at = pc.index_in(listed["path"], value_set=known["path"])
+    same = pc.fill_null(
+        pc.and_(
+            pc.and_(pc.equal(known["size"].take(at), listed["size"]), known["settled"].take(at)),
+            pc.and_(pc.equal(known["version"].take(at), listed["version"]), pc.invert(known["deleted"].take(at))),
+        ),
+        False,
     )
+    zips = known["path"].take(at.filter(same)).filter(known["is_zip"].take(at.filter(same)))
+    kept = pc.is_in(known["path"], value_set=listed["path"].filter(same))
+    kept = pc.or_(kept, pc.and_(pc.is_in(known["container"], value_set=zips), pc.invert(known["deleted"])))
+    changed = pc.is_in(known["path"], value_set=listed["path"])
+    gone = known.filter(pc.invert(pc.or_(kept, changed)))
+    return Compared(where(known, kept), listed.filter(pc.invert(same)), gone)
+
+
+def where(rows: pa.Table, kept: pa.ChunkedArray) -> pa.Table:
+    """The rows that are `kept`; all of them without a copy."""
+    return rows if pc.all(kept).as_py() else rows.filter(kept)
+
+
+def as_deleted(gone: pa.Table) -> pa.Table:
+    """Rows of files that are gone, marked as deleted."""
+    at = gone.schema.get_field_index("deleted")
+    return gone.set_column(at, KNOWN.field("deleted"), pa.array([True] * gone.num_rows, pa.bool_()))
+
+
+class Journal:
+    """Rows read since the last complete list, kept in parts so that a killed run has not read in vain."""
+
+    def __init__(self, private: Path, archive: str, key_check: str) -> None:
+        self._folder, self._metadata = private / "scan", _metadata(archive, key_check)
+        self._parts = len(list(self._folder.glob("*.parquet")))
+
+    def add(self, rows: pa.Table) -> None:
+        """Keep `rows` (KNOWN)."""
+        write_table(self._folder / f"{self._parts:06d}.parquet", rows.replace_schema_metadata(self._metadata))
+        self._parts += 1
+
+
+def read_known(private: Path, archive: str, key_check: str) -> pa.Table:
+    """The rows (KNOWN) of the last list and of a killed run's journal; the latest row of a path counts.
+
+    Empty where there is none, or where it was made of another archive, with another key or by other code.
+    """
+    wanted = _metadata(archive, key_check)
+    paths = [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]
+    tables = [read_table(path) for path in paths if path.is_file()]
+    tables = [table.cast(KNOWN) for table in tables if table.schema.metadata == wanted]
+    if len(tables) < 2:
+        return tables[0] if tables else KNOWN.empty_table()
+    rows = pa.concat_tables(tables)
+    first = pa.table({"path": rows["path"], "row": pa.array(range(rows.num_rows))}).group_by("path")
+    return rows.take(first.aggregate([("row", "min")])["row_min"].sort())
+
+
+def write_known(private: Path, archive: str, key_check: str, rows: pa.Table) -> None:
+    """Write the complete list; the journal has done its service."""
     private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_table(private / "files.parquet", table)
+    write_table(private / "scan.parquet", rows.replace_schema_metadata(_metadata(archive, key_check)))
+    shutil.rmtree(private / "scan", ignore_errors=True)
+
+
+def _metadata(archive: str, key_check: str) -> dict[bytes, bytes]:
+    return {b"archive": os.fsencode(archive), b"key": key_check.encode(), b"code": code_versions.INDEX.encode()}
+
+
+def known_files(private: Path) -> pa.Table:
+    """The rows (KNOWN) of the last scan; raises `UserError` where none has run yet."""
+    path = private / "scan.parquet"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist yet: run the job `ingest` first.")
+    return read_table(path)
 
 
 def read_file_list(private: Path) -> dict[str, ArchiveFile]:
-    """The files of the last scan by file id; raises `UserError` where none has run yet."""
-    columns = _file_list(private).to_pydict()
+    """The files of the last scan by file id, without those that are gone; raises as `known_files`."""
+    known = known_files(private)
+    rows = known.filter(pc.invert(pc.or_(known["deleted"], known["is_zip"]))).select(["file_id", *LISTED.names])
     return {
-        file: ArchiveFile(file, os.fsdecode(path), size, modified)
-        for file, path, size, modified in zip(*columns.values(), strict=True)
+        file: ArchiveFile(file, os.fsdecode(path), size, version)
+        for file, path, size, version in zip(*(column.to_pylist() for column in rows.columns), strict=True)
     }
 
 
@@ -109,20 +212,14 @@ def cannot_be_read(file: str, why: str) -> UserError:
     )
 
 
-def locate(private: Path, identifier: str) -> Path:
-    """The path of the archive file named by a file id or by a frame's id.
+def locate(private: Path, identifier: str) -> str:
+    """The path or URL of the archive file named by a file id or by a frame's id; a zip's member after its zip's path.
 
-    Raises `UserError` where no scan has run yet, or the last one saw no such file.
+    Raises `UserError` where no scan has run yet, or none ever saw such a file.
     """
-    table = _file_list(private)
-    position = pc.index(table["file_id"], identifier.partition(":")[0]).as_py()
+    known = known_files(private)
+    position = pc.index(known["file_id"], identifier.partition(":")[0]).as_py()
     if position < 0:
         raise UserError(f"No file {identifier} was in the archive when it was last indexed.")
-    return Path(os.fsdecode(table.schema.metadata[b"archive"]), os.fsdecode(table["path"][position].as_py()))
-
-
-def _file_list(private: Path) -> pa.Table:
-    path = private / "files.parquet"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist yet: run the job `ingest` first.")
-    return read_table(path)
+    path = os.fsdecode(known["path"][position].as_py()).replace(SEPARATOR, "/")
+    return f"{os.fsdecode(known.schema.metadata[b'archive']).rstrip('/')}/{path}"

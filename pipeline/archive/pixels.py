@@ -1,67 +1,90 @@
 """Pixels of an image file to grey.
 
-Belongs here: decoding a frame, colour and bit depth to grey uint8, resizing. Not here: headers, the cache.
+Belongs here: decoding a frame, colour and bit depth to grey uint8, resizing. Not here: headers, what in a frame is
+tissue, the cache.
 """
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
-from pydicom.dataset import FileDataset
-from pydicom.encaps import get_frame
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_fragments, generate_frames, get_frame, parse_basic_offsets, parse_fragments
 from pydicom.pixels.common import PhotometricInterpretation
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_rescale
-from pydicom.tag import Tag
-from pydicom.uid import UID, JPEGBaseline8Bit
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_rescale, convert_color_space
+from pydicom.uid import UID, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, RLELossless
 
-from pipeline.archive.quarantine import Reason, Rejected, Rejection
-from pipeline.archive.reading import Unopened, looks_like_dicom, quiet, read_elements, transfer_syntax
-
-Grey = npt.NDArray[np.uint8]
-"""A grey image, height x width, 0 black to 255 white."""
-
-LIBRARIES: Final = (
-    "numpy",
-    "pillow",
-    "pydicom",
-    "pylibjpeg",
-    "pylibjpeg-openjpeg",
-    "pylibjpeg-rle",
-    "pyjpegls",
-    "python-gdcm",
+from pipeline.archive.fields import Fields, tag_of
+from pipeline.archive.header import native_length
+from pipeline.archive.quarantine import Reason, Rejected
+from pipeline.archive.reading import (
+    STEPS,
+    UNDEFINED,
+    Opened,
+    PixelElement,
+    converted,
+    find_delimiter,
+    looks_like_dicom,
+    quiet,
+    read_elements,
 )
-"""Distributions that have a say in what a decoded pixel is; decoders differ by some grey levels."""
+from pipeline.archive.tissue import Grey as Grey  # noqa: PLC0414 - others find it here
+from pipeline.archive.tissue import Region
 
 FRAME_BUDGET: Final = 2**29
 """Bytes of one decoded frame at most: 512 MiB, twenty times an 8-bit colour frame of 3000 x 3000."""
 FILE_BUDGET: Final = 2**35
 """Bytes of all decoded frames of a file at most: 32 GiB, half an hour of video; frames are decoded one by one."""
+REGIONS: Final = 64
+"""Items of SequenceOfUltrasoundRegions that are read at most."""
 
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of red, green and blue
-_TAGS = [
-    Tag(field)
-    for field in (
-        "SamplesPerPixel",
-        "PhotometricInterpretation",
-        "PlanarConfiguration",
+_REGIONS_BYTES = 2**18  # of that sequence; a real item takes 300
+_REDUCED_FROM = 128  # rows and columns; smaller frames keep their colours in full
+_REDUCTION = 4  # of a colour copy, which is only to tell whether there is colour
+
+_NUMBERS = {  # pydicom's names of what a decoder must know, the keyword, and what stands for an absent one
+    "rows": ("Rows", None),
+    "columns": ("Columns", None),
+    "bits_allocated": ("BitsAllocated", None),
+    "samples_per_pixel": ("SamplesPerPixel", 1),
+    "planar_configuration": ("PlanarConfiguration", 0),
+    "pixel_representation": ("PixelRepresentation", 0),
+}
+_REGION_FIELDS = (
+    "RegionSpatialFormat",
+    "RegionDataType",
+    "RegionFlags",
+    "RegionLocationMinX0",
+    "RegionLocationMinY0",
+    "RegionLocationMaxX1",
+    "RegionLocationMaxY1",
+    "PhysicalUnitsXDirection",
+    "PhysicalUnitsYDirection",
+)
+_TAGS: Final = frozenset(
+    tag_of(keyword)
+    for keyword in (
+        *(keyword for keyword, _ in _NUMBERS.values()),
         "NumberOfFrames",
-        "Rows",
-        "Columns",
-        "BitsAllocated",
+        "PhotometricInterpretation",
         "BitsStored",
-        "HighBit",
-        "PixelRepresentation",
         "WindowCenter",
         "WindowWidth",
         "RescaleIntercept",
         "RescaleSlope",
+        "PixelSpacing",
+        "ImagerPixelSpacing",
+        "SequenceOfUltrasoundRegions",
         "ExtendedOffsetTable",
         "ExtendedOffsetTableLengths",
         *(
@@ -70,7 +93,37 @@ _TAGS = [
             for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
         ),
     )
-]
+)
+_NEEDED: Final = frozenset({tag_of("Rows"), tag_of("Columns")})
+
+
+def libraries(transfer_syntax: str | None) -> tuple[str, ...]:
+    """The distributions that have a say in what a decoded pixel of that syntax is; decoders differ by grey levels."""
+    decoder = _decoder(transfer_syntax or str(ImplicitVRLittleEndian))
+    pylibjpeg = "pylibjpeg-rle" if transfer_syntax == RLELossless else "pylibjpeg-openjpeg"
+    named = {"gdcm": ["python-gdcm"], "pyjpegls": ["pyjpegls"], "pylibjpeg": ["pylibjpeg", pylibjpeg]}
+    plugins = decoder.available_plugins if decoder else ()
+    decoders = [name for plugin in plugins for name in named.get(plugin, [])]
+    return tuple(sorted({"numpy", "pillow", "pydicom", *decoders}))
+
+
+def _trusting(decoder: Decoder, options: dict[str, Any]) -> Decoder:
+    """The decoder for pixels as `options` describe them.
+
+    pydicom refuses extended JPEG of 12 bits, though GDCM, which it would hand them to, reads what kind of JPEG it is
+    from the stream itself and gives the right values: the lossless syntax's decoder hands over all kinds.
+    """
+    twelve_bits = JPEGExtended12Bit == decoder.UID and options["bits_stored"] > 8
+    return get_decoder(JPEGLosslessSV1) if twelve_bits else decoder
+
+
+@lru_cache(256)
+def _decoder(syntax: str) -> Decoder | None:
+    try:
+        with quiet():
+            return get_decoder(UID(syntax))
+    except (NotImplementedError, ValueError):
+        return None
 
 
 def frames_to_take(frames: int, per_cine: int) -> list[int]:
@@ -81,59 +134,24 @@ def frames_to_take(frames: int, per_cine: int) -> list[int]:
 
 
 def decode_grey(path: Path, frame: int) -> Grey:
-    """Frame number `frame` (from 0) of the DICOM file at `path`, as grey.
+    """Frame number `frame` (from 0) of the DICOM file at `path`, as grey; see `PixelFile.frame`.
 
-    MONOCHROME2 as it is, MONOCHROME1 inverted, colour as ITU-R BT.601 luma (which is the Y of YBR_FULL, PS3.3
-    section C.7.6.3.1.2), palettes looked up first. More than 8 bits are scaled to 8: through the window where the
-    file states one (PS3.3 section C.11.2.1.2.1), else by the bits stored.
     Raises `Rejected` where there is no such image, and `OSError` where the file cannot be opened.
     """
-    with quiet():
-        return _PixelFile.open(path).grey(frame)
+    with path.open("rb") as file:
+        return PixelFile.open(file).frame(frame).grey
 
 
-def pixel_identity(path: str) -> str | None:
+def pixel_identity(file: BinaryIO) -> str | None:
     """A digest of all frames as decoded, the same for two encodings of one image; None where they do not decode."""
     whole = hashlib.sha256()
     try:
-        with quiet():
-            file = _PixelFile.open(Path(path))
-            for frame in range(file.frames):
-                pixels = file.grey(frame)
-                whole.update(repr(pixels.shape).encode() + pixels.tobytes())
+        opened = PixelFile.open(file)
+        for frame in opened.each_frame():
+            whole.update(repr(frame.grey.shape).encode() + frame.grey.tobytes())
     except (Rejected, OSError):
         return None
     return whole.hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Frames of one file to decode and bring to `height` x `width` pixels."""
-
-    path: str
-    frames: tuple[int, ...]
-    height: int
-    width: int
-
-
-def decode_small(job: Job) -> list[Grey | Rejection] | Unopened:
-    """Each frame of `job` at its size, or why it is none; one frame's fault costs that frame."""
-    with quiet():
-        try:
-            file = _PixelFile.open(Path(job.path))
-        except Rejected as rejected:
-            return [rejected.rejection] * len(job.frames)
-        except OSError as error:
-            return Unopened.because(error)
-        return list(_each_frame(file, job))
-
-
-def _each_frame(file: "_PixelFile", job: Job) -> Iterator[Grey | Rejection]:
-    for frame in job.frames:
-        try:
-            yield resize_grey(file.grey(frame), job.height, job.width)
-        except Rejected as rejected:
-            yield rejected.rejection
 
 
 def decode_image_file(path: Path) -> Grey:
@@ -142,7 +160,7 @@ def decode_image_file(path: Path) -> Grey:
     Raises `Rejected` where it is none of these or does not decode, and `OSError` where it cannot be opened.
     """
     content = path.read_bytes()
-    if content[:2] != b"\xff\xd8" and content[:4] != b"\x89PNG" and looks_like_dicom(content[:132]):
+    if is_dicom(content[:132]):
         return decode_grey(path, 0)
     try:
         with quiet(), Image.open(BytesIO(content), formats=("PNG", "JPEG")) as image:
@@ -151,6 +169,11 @@ def decode_image_file(path: Path) -> Grey:
         raise Rejected(Reason.UNDECODABLE, "neither DICOM nor PNG nor JPEG") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether an image file that begins with `head`, 132 bytes, is to be read as DICOM, and not as PNG or JPEG."""
+    return head[:2] != b"\xff\xd8" and head[:4] != b"\x89PNG" and looks_like_dicom(head)
 
 
 def resize_grey(image: Grey, height: int, width: int) -> Grey:
@@ -167,63 +190,298 @@ def _grey_of_picture(image: Image.Image) -> Grey:
     return _luma(np.asarray(image.convert("RGB")))
 
 
-@dataclass(frozen=True)
-class _PixelFile:
-    """A DICOM file whose pixel data have been read, and found to be within the budgets."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame: `grey`, height x width, and for colour `rgb`, h x w x 3 of 0 to 255.
 
-    dataset: FileDataset
-    syntax: UID
+    `rgb` is reduced by a whole factor in both directions, rounded up: enough to tell whether there is colour.
+    """
+
+    grey: Grey
+    rgb: npt.NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class PixelFile:
+    """A DICOM file whose pixel data were found, and found to be within the budgets; frames are decoded one by one.
+
+    `regions` are those of SequenceOfUltrasoundRegions (0018,6011). `spacing_mm` is PixelSpacing (0028,0030), else
+    ImagerPixelSpacing (0018,1164): millimetres between rows, and between columns. `frames` is at least 1.
+    """
+
+    frames: int
+    regions: tuple[Region, ...]
+    spacing_mm: tuple[float, float] | None
+    _opened: Opened
+    _pixels: PixelElement
+    _decoder: Decoder
+    _options: dict[str, Any]
+    _end: int
 
     @staticmethod
-    def open(path: Path) -> "_PixelFile":
-        with path.open("rb") as file:
-            opened = read_elements(file, _TAGS, with_pixels=True)
-        if not opened.has_pixels:
+    def open(file: BinaryIO) -> "PixelFile":
+        """Read the header of `file`, which is seekable and stays open while frames are decoded.
+
+        Raises `Rejected` where it has no pixels, or ones of which the header alone tells that they cannot be decoded
+        or would take too much memory, and `OSError` where it cannot be read.
+        """
+        opened = read_elements(file, file.seek(0, 2), _TAGS, _NEEDED)
+        if not opened.pixels:
             raise Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
-        syntax = UID(transfer_syntax(opened.dataset))
-        opened.dataset.file_meta.TransferSyntaxUID = syntax
-        _within_budget(opened.dataset, syntax)
-        return _PixelFile(opened.dataset, syntax)
+        fields, decoder = Fields(opened.elements, opened.encodings), _decoder(opened.transfer_syntax)
+        if decoder is None:
+            raise Rejected(Reason.UNDECODABLE, "no decoder for its transfer syntax")
+        end = _end(opened, opened.pixels, decoder.is_native)
+        options = _options(opened, opened.pixels, end, fields, decoder)
+        frames, regions = options["number_of_frames"], _regions(opened)
+        return PixelFile(frames, regions, _spacing(fields), opened, opened.pixels, decoder, options, end)
 
-    @property
-    def frames(self) -> int:
-        return int(self.dataset.get("NumberOfFrames") or 1)
+    def each_frame(self) -> Iterator[Frame]:
+        """All frames in order, each read once; raises `Rejected` as `frame` does."""
+        if self._decoder.is_native:
+            yield from map(self.frame, range(self.frames))
+            return
+        encoded = self._each_encoded()
+        for _ in range(self.frames):
+            with _rejecting():
+                decoded = self._of_encoded(next(encoded))
+            yield decoded
 
-    def grey(self, frame: int) -> Grey:
+    def frame(self, number: int) -> Frame:
+        """Frame `number`, from 0.
+
+        MONOCHROME2 as it is, MONOCHROME1 inverted, colour as ITU-R BT.601 luma (which is the Y of YBR_FULL, PS3.3
+        section C.7.6.3.1.2), palettes looked up first. More than 8 bits are scaled to 8: through the window where the
+        file states one (PS3.3 section C.11.2.1.2.1), else by the bits stored; numbers with a fraction without a
+        window from the frame's least to its greatest. Raises `Rejected` where it does not decode.
+        """
+        with _rejecting():
+            return self._native(number) if self._decoder.is_native else self._encapsulated(number)
+
+    def _native(self, number: int) -> Frame:
+        if number >= self.frames:
+            raise Rejected(Reason.UNDECODABLE, "no such frame")
+        if _length(self._options, number + 1) > self._end - self._pixels.start:
+            raise Rejected(Reason.TRUNCATED_PIXELS, "fewer bytes of pixel data than the header states")
+        return self._decoded(self._window(), number, self._options)
+
+    def _encapsulated(self, number: int) -> Frame:
+        """What the offset tables point to; where that does not decode, the frame found by counting from the first."""
+        pointed_to = None
         try:
-            if self.syntax == JPEGBaseline8Bit and (picture := self._jpeg(frame)) is not None:
-                return picture
-            return self._decoded(frame)
+            pointed_to = self._by_offset(number)
+            return self._of_encoded(pointed_to)
         except Rejected:
             raise
-        except MemoryError:
-            raise Rejected(Reason.UNSUPPORTED_PIXELS, "decoding asks for more memory than there is") from None
-        except NotImplementedError:
-            raise Rejected(Reason.UNDECODABLE, "no decoder for its transfer syntax") from None
-        except Exception as error:
-            raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
+        except Exception:
+            counted = next(islice(self._each_encoded(), number, None), None)
+            if counted is None or counted == pointed_to:
+                raise
+            return self._of_encoded(counted)
 
-    def _decoded(self, frame: int) -> Grey:
-        pixels, properties = next(get_decoder(self.syntax).iter_array(self.dataset, indices=[frame], raw=True))
-        return _to_grey(pixels, properties, self.dataset)
+    def _by_offset(self, number: int) -> bytes:
+        if self._fragments is None:
+            extended = self._options.get("extended_offsets")
+            return get_frame(self._window(), number, number_of_frames=self.frames, extended_offsets=extended)
+        window = self._window()
+        window.seek(self._fragments[number])
+        return next(generate_fragments(window))
 
-    def _jpeg(self, frame: int) -> Grey | None:
+    @cached_property
+    def _fragments(self) -> list[int] | None:
+        """Where each frame's one fragment is, of a file without offset tables; None where that is not how it is."""
+        window = self._window()
+        if "extended_offsets" in self._options or parse_basic_offsets(window):
+            return None
+        count, offsets = parse_fragments(window)
+        return offsets if count == self.frames else None
+
+    def _each_encoded(self) -> Iterator[bytes]:
+        extended = self._options.get("extended_offsets")
+        return generate_frames(self._window(), number_of_frames=self.frames, extended_offsets=extended)
+
+    def _of_encoded(self, encoded: bytes) -> Frame:
+        syntax = self._opened.transfer_syntax
+        if _encoded_bytes(encoded) > FRAME_BUDGET:
+            raise Rejected(Reason.OVER_LIMITS, "a frame's own header asks for more pixels than the budget allows")
+        if syntax == JPEGBaseline8Bit and (picture := self._jpeg(encoded)) is not None:
+            return picture
+        once = b"".join((_EMPTY_ITEM, _EMPTY_ITEM[:4], len(encoded).to_bytes(4, "little"), encoded))
+        options = {name: value for name, value in self._options.items() if name != "extended_offsets"}
+        return self._decoded(once, 0, options | {"number_of_frames": 1})
+
+    def _decoded(self, source: BinaryIO | bytes, number: int, options: dict[str, Any]) -> Frame:
+        pixels, properties = _trusting(self._decoder, options).as_array(source, index=number, raw=True, **options)
+        return _to_frame(pixels, properties, self._opened.dataset)
+
+    def _window(self) -> BinaryIO:
+        """The pixel data's value as a file, at its beginning."""
+        self._opened.file.seek(self._pixels.start)
+        return cast(BinaryIO, _Window(self._opened.file, self._end))
+
+    def _jpeg(self, encoded: bytes) -> Frame | None:
         """The luma as the JPEG stores it, without the way through RGB: five times as fast. None if Pillow cannot."""
+        photometric = self._options["photometric_interpretation"]
         try:
-            encoded = get_frame(self.dataset.PixelData, frame, number_of_frames=self.frames)
-            photometric = str(self.dataset.PhotometricInterpretation)
             with Image.open(BytesIO(encoded), formats=("JPEG",)) as image:
-                if image.size != (self.dataset.Columns, self.dataset.Rows) or image.mode not in {"L", "RGB"}:
+                if image.size != (self._options["columns"], self._options["rows"]) or image.mode not in {"L", "RGB"}:
                     return None
                 if image.mode == "RGB" and _stores_rgb(image, photometric):
                     if "adobe_transform" not in image.info:
                         image.draft("YCbCr", image.size)  # Pillow takes it for YCbCr: this keeps it from converting
-                    return _luma(np.asarray(image))
+                    return _of_rgb(np.asarray(image))
+                colour = image.mode == "RGB"
                 image.draft("L", image.size)
                 grey = np.asarray(image)
+            return Frame(_as_monochrome(grey, photometric), _jpeg_colours(encoded) if colour else None)
         except Exception:  # whatever stops Pillow, pydicom's own decoders have the last word
             return None
-        return _as_monochrome(grey, photometric)
+
+
+_EMPTY_ITEM = b"\xfe\xff\x00\xe0\0\0\0\0"  # as an offset table: the one frame follows
+
+
+class _Window:
+    """A file that ends sooner, for pydicom to read encapsulated frames from; offsets are those of the file."""
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self._file, self._end = file, end
+        self._steps = STEPS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, length: int) -> bytes:
+        rest = max(self._end - self._file.tell(), 0)
+        length = min(length, rest) if length >= 0 else rest
+        self._steps -= 1
+        if length > FRAME_BUDGET or self._steps < 0:
+            raise Rejected(Reason.OVER_LIMITS, "a frame takes more bytes or fragments than the budget allows")
+        return self._file.read(length)
+
+
+@contextmanager
+def _rejecting() -> Iterator[None]:
+    """Within it, whatever stops a decoder becomes `Rejected`, and nothing is printed."""
+    try:
+        with quiet():
+            yield
+    except (Rejected, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except MemoryError:
+        raise Rejected(Reason.OVER_LIMITS, "decoding asks for more memory than there is") from None
+    except BaseException as error:  # a panic of pylibjpeg-rle is no Exception
+        raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
+
+
+def _options(opened: Opened, pixels: PixelElement, end: int, fields: Fields, decoder: Decoder) -> dict[str, Any]:
+    """What pydicom's decoders must know. Raises `Rejected` where the header alone tells that decoding is hopeless."""
+    options: dict[str, Any] = {}
+    for name, (keyword, absent) in _NUMBERS.items():
+        number = fields.number(keyword)
+        options[name] = absent if number is None else number
+    if not options["rows"] or not options["columns"] or not options["bits_allocated"]:
+        raise Rejected(Reason.UNSUPPORTED_PIXELS, "a size or depth in group 0028 is missing or no number")
+    options["bits_stored"] = fields.number("BitsStored") or options["bits_allocated"]
+    options["number_of_frames"] = max(fields.number("NumberOfFrames") or 1, 1)
+    options["photometric_interpretation"] = _photometric(fields, options["samples_per_pixel"])
+    options["pixel_keyword"] = _PIXEL_KEYWORDS[pixels.tag]
+    options["pixel_vr"] = pixels.vr
+    options |= _extended_offsets(opened)
+    _within_budget(options)
+    if not pixels.length:
+        raise Rejected(Reason.EMPTY, "the pixel data element holds no bytes")
+    if decoder.is_native and options["photometric_interpretation"] == PhotometricInterpretation.YBR_FULL_422:
+        full = _length(options | {"photometric_interpretation": "YBR_FULL"}, options["number_of_frames"])
+        if end - pixels.start >= full:  # a third more than halved chroma takes: it is not halved
+            options["photometric_interpretation"] = PhotometricInterpretation.YBR_FULL
+    return options
+
+
+_PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+
+
+def _photometric(fields: Fields, samples: int) -> str:
+    stated = fields.text("PhotometricInterpretation") or ("RGB" if samples == 3 else "MONOCHROME2")
+    return str(PhotometricInterpretation.PALETTE_COLOR) if stated == "PALETTE COLOR" else stated
+
+
+def _extended_offsets(opened: Opened) -> dict[str, Any]:
+    """The Extended Offset Table (7FE0,0001) and its lengths (7FE0,0002), as pydicom takes them."""
+    tags = (tag_of("ExtendedOffsetTable"), tag_of("ExtendedOffsetTableLengths"))
+    if not all(tag in opened.elements for tag in tags):
+        return {}
+    tables = tuple(bytes(converted(opened.elements[tag], opened.encodings) or b"") for tag in tags)
+    return {"extended_offsets": tables} if tables[0] and len(tables[0]) == len(tables[1]) else {}
+
+
+def _within_budget(options: dict[str, Any]) -> None:
+    samples = options["rows"] * options["columns"] * options["samples_per_pixel"]
+    frame = (samples * options["bits_allocated"] + 7) // 8
+    if frame > FRAME_BUDGET or frame * options["number_of_frames"] > FILE_BUDGET:
+        raise Rejected(Reason.UNSUPPORTED_PIXELS, "the header asks for more pixels than the budget allows")
+
+
+def _length(options: dict[str, Any], frames: int) -> int:
+    """Bytes of the first `frames` native frames of pixels as `options` describe them."""
+    samples = options["rows"] * options["columns"] * options["samples_per_pixel"]
+    return native_length(samples, options["bits_allocated"], options["photometric_interpretation"], frames)
+
+
+def _end(opened: Opened, pixels: PixelElement, native: bool) -> int:
+    """Where the pixel data's value ends in the file at the latest."""
+    if pixels.length != UNDEFINED:
+        return min(pixels.start + pixels.length, opened.size)
+    delimiter = find_delimiter(opened) if native else None  # encapsulated frames find theirs item by item
+    return opened.size if delimiter is None else delimiter
+
+
+def _encoded_bytes(encoded: bytes) -> int:
+    """Bytes of the frame that a JPEG or JPEG 2000 stream says it holds; 0 where it says nothing that is understood."""
+    if encoded[:4] == b"\xff\x4f\xff\x51":  # SIZ, ISO 15444-1 section A.5.1
+        right, bottom, left, top = (int.from_bytes(encoded[at : at + 4], "big") for at in (8, 12, 16, 20))
+        return (right - left) * (bottom - top) * int.from_bytes(encoded[40:42], "big")
+    at = 2
+    while encoded[:2] == b"\xff\xd8" and encoded[at : at + 1] == b"\xff":
+        marker = encoded[at + 1 : at + 2]
+        if marker in _START_OF_FRAME:  # ISO 10918-1 section B.2.2, ISO 14495-1 section C.2.2
+            height, width = (int.from_bytes(encoded[at + n : at + n + 2], "big") for n in (5, 7))
+            return height * width * encoded[at + 9] if len(encoded) > at + 9 else 0
+        at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
+    return 0
+
+
+_START_OF_FRAME = frozenset(
+    bytes([code]) for code in (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xF7)
+)
+
+
+def _regions(opened: Opened) -> tuple[Region, ...]:
+    """The regions that can be read: a field that cannot is None, a sequence that cannot be taken apart is none."""
+    element = opened.elements.get(tag_of("SequenceOfUltrasoundRegions"))
+    if element is None or len(getattr(element, "value", None) or b"") > _REGIONS_BYTES:
+        return ()
+    try:
+        with quiet():
+            items = list(islice(converted(element, opened.encodings), REGIONS))
+            return tuple(_region(item, opened.encodings) for item in items)
+    except Exception:
+        return ()
+
+
+def _region(item: Dataset, encodings: tuple[str, ...]) -> Region:
+    fields = Fields({int(element.tag): element for element in item.elements()}, encodings)
+    deltas = [fields.decimals(f"PhysicalDelta{axis}") for axis in "XY"]
+    return Region(
+        *(fields.number(keyword) for keyword in _REGION_FIELDS),
+        *(values[0] if len(values) == 1 else None for values in deltas),
+    )
+
+
+def _spacing(fields: Fields) -> tuple[float, float] | None:
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        values = fields.decimals(keyword)
+        if len(values) == 2 and min(values) > 0:
+            return values[0], values[1]
+    return None
 
 
 def _stores_rgb(image: Image.Image, photometric: str) -> bool:
@@ -233,68 +491,96 @@ def _stores_rgb(image: Image.Image, photometric: str) -> bool:
     return "jfif" not in image.info and photometric == PhotometricInterpretation.RGB
 
 
-def _within_budget(dataset: FileDataset, syntax: UID) -> None:
-    """Raise `Rejected` where the header alone tells that decoding is hopeless or would take too much memory."""
-    try:
-        sides = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
-        bits, frames = int(dataset.BitsAllocated), int(dataset.get("NumberOfFrames") or 1)
-    except Exception:
-        raise Rejected(Reason.UNSUPPORTED_PIXELS, "a size or depth in group 0028 is missing or no number") from None
-    frame_bytes = (sides * bits + 7) // 8
-    if frame_bytes > FRAME_BUDGET or frame_bytes * frames > FILE_BUDGET:
-        raise Rejected(Reason.UNSUPPORTED_PIXELS, "the header asks for more pixels than the budget allows")
-    stored = len(dataset.get("PixelData") or b"")
-    if not stored and "PixelData" in dataset:
-        raise Rejected(Reason.EMPTY, "the pixel data element holds no bytes")
-    chroma_halved = dataset.get("PhotometricInterpretation") == PhotometricInterpretation.YBR_FULL_422
-    expected = sides * frames * bits // 8
-    if not syntax.is_compressed and stored < (expected * 2 // 3 if chroma_halved else expected):
-        raise Rejected(Reason.TRUNCATED_PIXELS, "fewer bytes of pixel data than the header states")
+def _jpeg_colours(encoded: bytes) -> npt.NDArray[np.uint8]:
+    """A reduced copy, for which most of the decoding is left out."""
+    with Image.open(BytesIO(encoded), formats=("JPEG",)) as image:
+        factor = _reduction(*image.size)
+        if factor > 1:
+            image.draft("RGB", (image.width // factor, image.height // factor))
+        return np.asarray(image)
 
 
-def _to_grey(pixels: npt.NDArray[Any], properties: dict[str, Any], dataset: FileDataset) -> Grey:
+def _reduction(height: int, width: int) -> int:
+    return _REDUCTION if min(height, width) >= _REDUCED_FROM else 1
+
+
+def _of_rgb(rgb: npt.NDArray[np.uint8]) -> Frame:
+    """`rgb` is height x width x 3."""
+    factor = _reduction(*rgb.shape[:2])
+    return Frame(_luma(rgb), rgb[::factor, ::factor].copy())
+
+
+def _to_frame(pixels: npt.NDArray[Any], properties: dict[str, Any], dataset: Dataset) -> Frame:
     """One decoded frame, height x width or height x width x samples, as its photometric interpretation means it."""
     photometric = str(properties["photometric_interpretation"])
-    bits = int(properties["bits_stored"])
+    bits = int(properties.get("bits_stored", 0))
+    if pixels.dtype.kind == "f":
+        return Frame(_as_monochrome(_of_fractions(pixels, dataset), photometric), None)
     if photometric == PhotometricInterpretation.PALETTE_COLOR:
-        return _through_palette(pixels, dataset)
+        return _of_rgb(_through_palette(pixels, dataset))
     if pixels.ndim == 2:
-        return _as_monochrome(_monochrome(pixels, bits, bool(properties["pixel_representation"]), dataset), photometric)
-    if photometric.startswith("YBR_PARTIAL"):  # 16 to 235 of 255, PS3.3 section C.7.6.3.1.2
-        return _to_uint8((_scaled(pixels[..., 0], bits).astype(float) - 16) * (255 / 219))
-    if photometric.startswith("YBR_FULL"):
-        return _scaled(pixels[..., 0], bits)
-    return _luma(_scaled(pixels[..., :3], bits))
+        grey = _monochrome(pixels, bits, bool(properties["pixel_representation"]), dataset)
+        return Frame(_as_monochrome(grey, photometric), None)
+    values = _scaled(pixels[..., :3], bits)
+    if not photometric.startswith(("YBR_FULL", "YBR_PARTIAL")):  # YBR_ICT and YBR_RCT are undone by the decoder
+        return _of_rgb(values)
+    return _of_ybr(values, photometric)
 
 
-def _through_palette(pixels: npt.NDArray[Any], dataset: FileDataset) -> Grey:
-    """Palette indices of 8 or 16 bits as the luma of their colours."""
-    if pixels.dtype.itemsize > 2:
-        raise Rejected(Reason.UNSUPPORTED_PIXELS, "palette indices of more than 16 bits")
+def _of_ybr(ybr: npt.NDArray[np.uint8], photometric: str) -> Frame:
+    """`ybr` is height x width x 3, as PS3.3 section C.7.6.3.1.2 says."""
+    factor = _reduction(*ybr.shape[:2])
+    few = ybr[::factor, ::factor]
+    grey = np.ascontiguousarray(ybr[..., 0])
+    if photometric.startswith("YBR_PARTIAL"):  # Y is 16 to 235 of 255, Cb and Cr 16 to 240
+        grey = _to_uint8((grey.astype(float) - 16) * (255 / 219))
+        few = _to_uint8((few.astype(float) - (16, 128, 128)) * (255 / 219, 255 / 224, 255 / 224) + (0, 128, 128))
+    return Frame(grey, np.asarray(convert_color_space(few, "YBR_FULL", "RGB"), dtype=np.uint8))
+
+
+def _through_palette(pixels: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[np.uint8]:
+    """Palette indices of 8 or 16 bits as their colours, height x width x 3."""
+    if pixels.dtype.itemsize > 2 or pixels.ndim != 2:
+        raise Rejected(Reason.UNSUPPORTED_PIXELS, "palette indices of more than 16 bits, or several of them a pixel")
     unsigned = np.dtype(f"u{pixels.dtype.itemsize}")
     every_index = np.arange(2 ** (8 * unsigned.itemsize), dtype=unsigned).view(pixels.dtype.newbyteorder("="))
-    colours = apply_color_lut(every_index, dataset)
+    try:
+        colours = apply_color_lut(every_index, dataset)
+    except Exception:
+        raise Rejected(Reason.UNDECODABLE, "its palette is missing or cannot be read") from None
     # Many makers state entries of 16 bits and fill 8: taken by their word, the image would be black.
-    bits = 16 if colours.max() > 255 else 8
-    grey_of_index = _luma(_scaled(colours, bits))
-    grey: Grey = grey_of_index[pixels.astype(every_index.dtype).view(unsigned)]
-    return grey
+    colour_of_index = _scaled(colours[..., :3], 16 if colours.max() > 255 else 8)
+    rgb: npt.NDArray[np.uint8] = colour_of_index[pixels.astype(every_index.dtype).view(unsigned)]
+    return rgb
+
+
+def _of_fractions(pixels: npt.NDArray[np.floating[Any]], dataset: Dataset) -> Grey:
+    """Float or double float pixels, PS3.3 sections C.7.6.24 and C.7.6.25; what is no number is black."""
+    values = np.where(np.isfinite(pixels), pixels, np.nan).astype(float)
+    window = _window(dataset)
+    if window:
+        return _through_window(values, window)
+    least, greatest = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 0.0)
+    return _to_uint8(np.nan_to_num((values - least) * (255 / max(greatest - least, np.finfo(float).tiny))))
 
 
 def _as_monochrome(grey: Grey, photometric: str) -> Grey:
     return 255 - grey if photometric == PhotometricInterpretation.MONOCHROME1 else grey
 
 
-def _monochrome(pixels: npt.NDArray[Any], bits: int, signed: bool, dataset: FileDataset) -> Grey:
+def _monochrome(pixels: npt.NDArray[Any], bits: int, signed: bool, dataset: Dataset) -> Grey:
     window = _window(dataset) if bits > 8 else None
     if window is None:
-        return _scaled(pixels.astype(np.int64) + 2 ** (bits - 1) if signed else pixels, bits)
+        return _scaled(pixels.astype(float) + 2 ** (bits - 1) if signed else pixels, bits)
+    return _through_window(apply_rescale(pixels, dataset).astype(float), window)
+
+
+def _through_window(values: npt.NDArray[np.float64], window: tuple[float, float]) -> Grey:
     center, width = window
-    values = apply_rescale(pixels, dataset).astype(float)
-    return _to_uint8(((values - (center - 0.5)) / (width - 1) + 0.5) * 255)
+    return _to_uint8(np.nan_to_num(((values - (center - 0.5)) / (width - 1) + 0.5) * 255))
 
 
-def _window(dataset: FileDataset) -> tuple[float, float] | None:
+def _window(dataset: Dataset) -> tuple[float, float] | None:
     """The first window's center and width, None where there is none that can be used."""
     try:
         center, width = (_first(dataset[field].value) for field in ("WindowCenter", "WindowWidth"))
@@ -308,8 +594,8 @@ def _first(value: Any) -> float:
 
 
 def _luma(rgb: npt.NDArray[np.uint8]) -> Grey:
-    luma: npt.NDArray[np.float64] = rgb @ _LUMA
-    return _to_uint8(luma)
+    """ITU-R BT.601, rounded, in whole numbers that Pillow computes ten times as fast as NumPy."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L"))
 
 
 def _scaled(values: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint8]:

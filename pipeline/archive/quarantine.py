@@ -25,6 +25,14 @@ class Reason(StrEnum):
     TRUNCATED_PIXELS = "truncated_pixels"
     UNSUPPORTED_PIXELS = "unsupported_pixels"
     EMPTY = "empty"
+    NOT_B_MODE = "not_b_mode"
+    INCOMPLETE = "incomplete"
+    STILL_BEING_WRITTEN = "still_being_written"
+    UNREADABLE_CONTAINER = "unreadable_container"
+    OVER_LIMITS = "over_limits"
+    CRASHED = "crashed"
+    DUPLICATE_ACROSS_SPLIT = "duplicate_across_split"
+    FORGOTTEN = "forgotten"
 
     @property
     def meaning(self) -> str:
@@ -43,6 +51,14 @@ _MEANINGS = {
     Reason.TRUNCATED_PIXELS: "the pixel data are shorter than the header says",
     Reason.UNSUPPORTED_PIXELS: "the header describes pixels that are not decoded: too many, or of an unknown kind",
     Reason.EMPTY: "the pixel data hold no bytes",
+    Reason.NOT_B_MODE: "colour Doppler, a spectrum or M-mode: no two-dimensional grey image of tissue",
+    Reason.INCOMPLETE: "shorter than its own encoding says: still arriving, or cut off; read again when it changes",
+    Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",
+    Reason.UNREADABLE_CONTAINER: "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",
+    Reason.OVER_LIMITS: "reading it takes more time, memory or room than the limits allow",
+    Reason.CRASHED: "reading it brings the reading process down",
+    Reason.DUPLICATE_ACROSS_SPLIT: "the same pixels belong to a patient on the other side of the split",
+    Reason.FORGOTTEN: "its patient was forgotten on request",
 }
 
 

@@ -1,169 +1,318 @@
-"""The index: every file of the archive becomes a record or a rejection.
+"""The index: every file of the archive becomes a record or a rejection, and only what is new or changed is read.
 
-Belongs here: headers to rows under pseudonyms, repeats, the ledger of files. Not here: parsing, decoding.
+Belongs here: reading what is new, repeats, the ledger of files. Not here: parsing (`header`), what is new (`listing`),
+which texts are published (`descriptions`).
 """
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.archive.header import Header, examine
-from pipeline.archive.identity import patient_draw, pseudonym
-from pipeline.archive.listing import ArchiveFile, cannot_be_read, list_files, write_file_list
-from pipeline.archive.pixels import pixel_identity
-from pipeline.archive.quarantine import Reason, Rejection, rejection_table
+from pipeline.archive.descriptions import publish_descriptions
+from pipeline.archive.examine import Examiner, PixelIdentifier, Zip, key_check
+from pipeline.archive.forgotten import forgotten_patients
+from pipeline.archive.identity import file_id
+from pipeline.archive.listing import (
+    KNOWN,
+    Journal,
+    as_deleted,
+    cannot_be_read,
+    compare,
+    list_files,
+    listed_rows,
+    read_known,
+    where,
+    write_known,
+)
+from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
-from pipeline.archive.workers import Crashed, each_in_worker
+from pipeline.archive.source import SEPARATOR, Listed, is_remote, normalized, shown
+from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.errors import UserError
 from pipeline.files import write_table
 from pipeline.progress import Progress, Say, silent
-from pipeline.tables import DICOM_INDEX
+from pipeline.recipe import Archive
+from pipeline.tables import DELETED_FILES, DICOM_INDEX, REJECTED_FILES
 
 _PATIENTS = pa.schema(
     [pa.field("patient", pa.string(), nullable=False), pa.field("draw", pa.float64(), nullable=False)]
 )
-
-Records = dict[ArchiveFile, Header]
-Rejections = dict[ArchiveFile, Rejection]
+_JOURNAL_EVERY = 20_000  # files; what a killed run has read at most in vain
 
 
 @dataclass(frozen=True)
 class Index:
-    """What the archive holds: `records` (schema DICOM_INDEX), `rejected` (REJECTED_FILES), and the files counted."""
+    """What the archive holds: `records` (DICOM_INDEX), `rejected` (REJECTED_FILES), `deleted` (DELETED_FILES).
+
+    `files` were counted in the archive, members of zips among them, and `read` of them were new or changed.
+    """
 
     records: pa.Table
     rejected: pa.Table
+    deleted: pa.Table
     files: int
+    read: int
 
 
-def index_archive(archive: Path, private: Path, key: bytes, say: Say = silent) -> Index:
-    """Read every header of `archive` and return the index; write `files.parquet` and `patients.parquet` to `private`.
+def index_archive(archive: str, private: Path, key: bytes, settings: Archive, say: Say = silent) -> Index:
+    """Read the headers of what is new in `archive`, a folder or URL, and return the index of all of it.
 
-    Raises `UserError` where the archive is missing, empty or without an ultrasound image, where the private folder
-    lies inside it, and where a file cannot be opened; then no table of patients is written.
+    Writes what is known of each file to `private`: `scan.parquet`, `patients.parquet`, `descriptions.parquet`. Raises
+    `UserError` where the archive is missing, empty or without an ultrasound image, where the private folder lies
+    inside it, where a file cannot be opened, and where patients were forgotten under another key.
     """
+    archive = normalized(archive)
     _apart(archive, private)
-    files = list_files(archive, key)
-    write_file_list(private, archive, files)
-    records, rejections = _read_headers(archive, files, say)
-    _reject_repeats(archive, records, rejections)
-    present = [file for file in files if file in records or file in rejections]
-    if not records:
-        raise UserError(_nothing_found(archive, rejections))
-    if len(present) < len(files):
-        write_file_list(private, archive, present)
-    index = Index(_record_table(records, key), _rejected_table(rejections), len(present))
-    if index.files != index.records.num_rows + index.rejected.num_rows:
+    check = key_check(key)
+    forgotten = forgotten_patients(private, check)
+    known, read = _scanned(archive, private, key, check, say)
+    files = known.num_rows - pc.sum(pc.or_(known["deleted"], known["is_zip"]), min_count=0).as_py()
+    records, rejected = _parted(known, forgotten)
+    deleted = _deleted_table(known.select([*DELETED_FILES.schema.names, "is_zip"]).filter(known["deleted"]))
+    del known  # of a million files, its other columns are 150 MB
+    if not records.num_rows:
+        raise UserError(_nothing_found(archive, rejected))
+    _write_patients(private, records)
+    if files != records.num_rows + rejected.num_rows:
         raise RuntimeError("The ledger of files does not balance.")
-    _write_patients(private, records.values(), key)
-    return index
+    records = publish_descriptions(private, records, settings.description_patients)
+    columns = dict(zip(records.column_names, records.columns, strict=True))
+    del records
+    return Index(_record_table(columns), _rejected_table(rejected), deleted, files, read)
 
 
-def _apart(archive: Path, private: Path) -> None:
-    if private.resolve().is_relative_to(archive.resolve()):
+def _scanned(archive: str, private: Path, key: bytes, check: str, say: Say) -> tuple[pa.Table, int]:
+    """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
+    compared = compare(list_files(archive), read_known(private, archive, check))
+    fresh = _Reader(archive, key, Journal(private, archive, check), say).read(compared.to_read)
+    read, gone = fresh.num_rows, as_deleted(compared.gone)
+    gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # a file that came back is not gone
+    parts = [compared.unchanged, fresh, gone]
+    nothing_new = not read and not gone.num_rows
+    del compared, fresh, gone  # `parts` alone holds them, and gives them up
+    known = _with_pixels(archive, parts[0] if nothing_new else _together(parts), say)
+    write_known(private, archive, check, known)
+    return known, read
+
+
+def _apart(archive: str, private: Path) -> None:
+    if not is_remote(archive) and private.resolve().is_relative_to(Path(archive).resolve()):
         raise UserError(f"SONOTAG_STORE lies inside SONOTAG_ARCHIVE {archive}: the archive is never written to.")
 
 
-def _read_headers(archive: Path, files: list[ArchiveFile], say: Say) -> tuple[Records, Rejections]:
-    records: Records = {}
-    rejections: Rejections = {}
-    paths = (str(archive / file.path) for file in files)
-    with Progress("headers", len(files), "files", say) as progress:
-        for file, result in zip(files, each_in_worker(examine, paths), strict=True):
-            match result:
-                case Header():
-                    records[file] = result
-                case Rejection():
-                    rejections[file] = result
-                case Crashed():
-                    rejections[file] = Rejection(Reason.UNREADABLE_HEADER, "the reader died")
-                case Unopened(vanished=False):
-                    raise cannot_be_read(file.file_id, result.why)
+def _together(parts: list[pa.Table]) -> pa.Table:
+    """All rows of `parts` (KNOWN) in the order of their paths; `parts` is emptied, since both would be too much."""
+    rows = pa.concat_tables(parts)
+    parts.clear()
+    order = pc.sort_indices(rows["path"])
+    columns = dict(zip(rows.column_names, rows.columns, strict=True))
+    del rows
+    return pa.table([columns.pop(name).take(order).combine_chunks() for name in KNOWN.names], schema=KNOWN)
+
+
+class _Reader:
+    """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
+
+    def __init__(self, archive: str, key: bytes, journal: Journal, say: Say) -> None:
+        self._archive, self._key, self._journal, self._say = archive, key, journal, say
+        self._rows: list[dict[str, Any]] = []
+        self._parts: list[pa.Table] = []
+        self._zips: list[tuple[Listed, Zip]] = []
+
+    def read(self, files: pa.Table) -> pa.Table:
+        """Rows of `files` (LISTED) and of the members of zips among them; raises `UserError` for an unreadable one."""
+        with Progress("headers", files.num_rows, "files", self._say) as progress:
+            for listed, row in self._examined(listed_rows(files), progress):
+                self._add(listed, row)
+        for zipped, container in self._zips:
+            self._read_members(zipped, container)
+        self._keep()
+        return pa.concat_tables([KNOWN.empty_table(), *self._parts])
+
+    def _examined(self, files: Iterable[Listed], progress: Progress) -> Iterator[tuple[Listed, dict[str, Any]]]:
+        """Each file with what its row holds; zips are put aside, and files that vanished passed over."""
+        asked, sent = tee(files)  # few are under way at a time
+        results = each_in_worker(Examiner(self._archive, self._key), sent)
+        for listed, result in zip(asked, results, strict=True):
             progress.advance()
-    return records, rejections
+            match result:
+                case Zip():
+                    self._zips.append((listed, result))
+                case Unopened(vanished=True):
+                    continue
+                case Unopened():
+                    raise cannot_be_read(self._id(listed), result.why)
+                case Rejection() | Failed():
+                    yield listed, _reason(result if isinstance(result, Rejection) else result.rejection)
+                case _:
+                    yield listed, result
+
+    def _read_members(self, zipped: Listed, container: Zip) -> None:
+        """Rows of a zip's members, then its own: a killed run has a zip with all its members, or not at all."""
+        within = {"container": os.fsencode(zipped.path)}
+        sound: list[Listed] = []
+        for member in container.members:
+            listed = Listed(f"{zipped.path}{SEPARATOR}{member.name}", member.size, zipped.version)
+            if member.problem:
+                self._add(listed, within | _reason(member.problem))
+            else:
+                sound.append(listed)
+        with Progress("members of a zip", len(sound), "files", self._say) as progress:
+            for listed, row in self._examined(sound, progress):
+                self._add(listed, within | row)
+        self._add(zipped, {"is_zip": True})
+
+    def _id(self, listed: Listed) -> str:
+        return file_id(self._key, listed.path)
+
+    def _add(self, listed: Listed, row: dict[str, Any]) -> None:
+        self._rows.append(
+            {
+                "path": os.fsencode(listed.path),
+                "size": listed.size,
+                "version": listed.version,
+                "file_id": self._id(listed),
+                "is_zip": False,
+                "settled": row.get("reason") != Reason.STILL_BEING_WRITTEN,
+                "deleted": False,
+                **row,
+            }
+        )
+        if len(self._rows) >= _JOURNAL_EVERY:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._rows:
+            self._parts.append(pa.Table.from_pylist(self._rows, schema=KNOWN))
+            self._journal.add(self._parts[-1])
+            self._rows = []
 
 
-def _reject_repeats(archive: Path, records: Records, rejections: Rejections) -> None:
-    """Move files that claim another file's SOP instance from `records` to `rejections`.
+def _reason(rejection: Rejection) -> dict[str, Any]:
+    return {"reason": rejection.reason.value, "detail": rejection.detail}
+
+
+def _claims(known: pa.Table) -> pa.Table:
+    """The present files that claim a SOP instance which another one claims too: instance, row, path, pixels."""
+    present = pc.and_(pc.is_null(known["reason"]), pc.invert(pc.or_(known["deleted"], known["is_zip"])))
+    counts = known["sop_instance"].filter(present).value_counts()
+    repeated = pc.struct_field(counts, "values").filter(pc.greater(pc.struct_field(counts, "counts"), 1))
+    at = pc.indices_nonzero(pc.and_(present, pc.is_in(known["sop_instance"], value_set=repeated)))
+    return (
+        known.select(["sop_instance", "patient", "path", "pixels"]).take(at).append_column("row", at.cast(pa.int64()))
+    )
+
+
+def _with_pixels(archive: str, known: pa.Table, say: Say) -> pa.Table:
+    """`known` with the digest of the pixels of every file that claims another file's instance."""
+    claims = _claims(known)
+    lacking = claims.filter(pc.is_null(claims["pixels"]))
+    if not lacking.num_rows:
+        return known
+    paths = [os.fsdecode(path) for path in lacking["path"].to_pylist()]
+    digests: list[str] = []
+    with Progress("repeats", len(paths), "files", say) as progress:
+        for result in each_in_worker(PixelIdentifier(archive), paths):
+            digests.append(result if isinstance(result, str) else "")  # "": they do not decode
+            progress.advance()
+    mask = pc.is_in(pa.array(range(known.num_rows)), value_set=lacking["row"])
+    column = pc.replace_with_mask(known["pixels"].combine_chunks(), mask, pa.array(digests, pa.string()))
+    return known.set_column(known.schema.get_field_index("pixels"), KNOWN.field("pixels"), column)
+
+
+def _repeats(known: pa.Table) -> dict[int, Rejection]:
+    """The rows that claim another file's SOP instance, and why they are left out.
 
     With the same pixels the first by path stays; with other pixels none does, since none can be believed.
     """
-    repeats = list(_repeats(records))
-    paths = [str(archive / file.path) for group in repeats for file in group]
-    identities = iter(list(each_in_worker(pixel_identity, paths)) if paths else [])
-    for group in repeats:
-        pixels = {
-            identity if isinstance(identity, str) else None for _, identity in zip(group, identities, strict=False)
-        }
-        same = len(pixels) == 1 and None not in pixels
-        for file in group[1:] if same else group:
-            del records[file]
-            rejections[file] = (
-                Rejection(Reason.DUPLICATE, "same SOP instance and same pixels as another file")
-                if same
-                else Rejection(Reason.CONFLICTING_DUPLICATE, "same SOP instance as another file, other pixels")
-            )
+    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    claims = _claims(known)
+    for instance, row, pixels in zip(*(claims[n].to_pylist() for n in ("sop_instance", "row", "pixels")), strict=True):
+        groups[instance].append((row, pixels))
+    rejections = {}
+    for group in groups.values():
+        digests = {pixels for _, pixels in group}
+        same = len(digests) == 1 and "" not in digests
+        for row, _ in group[1:] if same else group:
+            rejections[row] = _SAME if same else _OTHER
+    return rejections
 
 
-def _repeats(records: Records) -> Iterator[list[ArchiveFile]]:
-    groups: dict[str, list[ArchiveFile]] = defaultdict(list)
-    for file, header in records.items():
-        groups[header.sop_instance].append(file)
-    return (group for group in groups.values() if len(group) > 1)
+_SAME = Rejection(Reason.DUPLICATE, "same SOP instance and same pixels as another file")
+_OTHER = Rejection(Reason.CONFLICTING_DUPLICATE, "same SOP instance as another file, other pixels")
+_FORGOTTEN = Rejection(Reason.FORGOTTEN, "its patient was forgotten on request")
 
 
-def _nothing_found(archive: Path, rejections: Rejections) -> str:
-    counts = Counter(rejection.reason for rejection in rejections.values())
+def _parted(known: pa.Table, forgotten: frozenset[str]) -> tuple[pa.Table, pa.Table]:
+    """The records (DICOM_INDEX and draw) and the rejected files among the files that are there."""
+    present = where(known, pc.invert(pc.or_(known["deleted"], known["is_zip"])))
+    present = _rejected(present, _forgotten_rows(present, forgotten))
+    present = _rejected(present, _repeats(present))
+    is_record = pc.is_null(present["reason"])
+    records = where(present.select([*DICOM_INDEX.schema.names, "draw"]), is_record)
+    return records, present.select(["file_id", "reason", "detail"]).filter(pc.invert(is_record))
+
+
+def _record_table(columns: dict[str, pa.ChunkedArray]) -> pa.Table:
+    """DICOM_INDEX of `columns`, which is emptied on the way: of a million records both would be too much."""
+    order = pc.sort_indices(columns["file_id"])
+    made = [columns.pop(field.name).take(order).cast(field.type).combine_chunks() for field in DICOM_INDEX.schema]
+    return pa.table(made, schema=DICOM_INDEX.schema)
+
+
+def _sorted(rows: pa.Table, column: str) -> pa.Table:
+    return rows.take(pc.sort_indices(rows[column])).combine_chunks()
+
+
+def _forgotten_rows(present: pa.Table, forgotten: frozenset[str]) -> dict[int, Rejection]:
+    patients = pa.array(sorted(forgotten), pa.string())
+    rows = pc.indices_nonzero(pc.is_in(present["patient"], value_set=patients)).to_pylist()
+    return dict.fromkeys(rows, _FORGOTTEN)
+
+
+def _rejected(rows: pa.Table, rejections: dict[int, Rejection]) -> pa.Table:
+    """`rows` with the reason and detail of some of them."""
+    if not rejections:
+        return rows
+    order = sorted(rejections)
+    mask = pc.is_in(pa.array(range(rows.num_rows)), value_set=pa.array(order))
+    for name, values in (
+        ("reason", [rejections[row].reason.value for row in order]),
+        ("detail", [rejections[row].detail for row in order]),
+    ):
+        column = pc.replace_with_mask(rows[name].combine_chunks(), mask, pa.array(values, pa.string()))
+        rows = rows.set_column(rows.schema.get_field_index(name), KNOWN.field(name), column)
+    return rows
+
+
+def _nothing_found(archive: str, rejected: pa.Table) -> str:
+    counts = Counter(rejected["reason"].to_pylist())
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common(3)) or "all vanished"
-    return f"SONOTAG_ARCHIVE {archive} holds {counts.total()} files but no DICOM ultrasound image: {reasons}."
+    return f"SONOTAG_ARCHIVE {shown(archive)} holds {counts.total()} files but no DICOM ultrasound image: {reasons}."
 
 
-def _record_table(records: Records, key: bytes) -> pa.Table:
-    rows = [_row(file, header, key) for file, header in records.items()]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["file_id"])), schema=DICOM_INDEX.schema)
+def _rejected_table(rows: pa.Table) -> pa.Table:
+    rows = _sorted(rows, "file_id")
+    level = pa.array(["file"] * rows.num_rows, pa.string())
+    return pa.table([level, rows["file_id"], rows["reason"], rows["detail"]], names=REJECTED_FILES.schema.names).cast(
+        REJECTED_FILES.schema
+    )
 
 
-def _row(file: ArchiveFile, header: Header, key: bytes) -> dict[str, str | int | None]:
-    patient_from, patient = patient_identity(header)
-    return {
-        "file_id": file.file_id,
-        "sop_instance": pseudonym(key, "sop_instance", header.sop_instance),
-        "series": pseudonym(key, "series", header.series) if header.series else None,
-        "study": pseudonym(key, "study", header.study) if header.study else None,
-        "patient": pseudonym(key, "patient", patient),
-        "patient_from": patient_from,
-        **{
-            name: getattr(header, name)
-            for name in DICOM_INDEX.schema.names
-            if name not in {"file_id", "sop_instance", "series", "study", "patient", "patient_from"}
-        },
-    }
+def _deleted_table(rows: pa.Table) -> pa.Table:
+    rows = rows.filter(pc.invert(rows["is_zip"]))
+    return _sorted(rows.select(DELETED_FILES.schema.names), "file_id").cast(DELETED_FILES.schema)
 
 
-def patient_identity(header: Header) -> tuple[str, str]:
-    """What tells the patient apart, and the raw identity that becomes a pseudonym.
-
-    PatientID (0010,0020), with its issuer (0010,0021) where one is stated; without it the study, then the series,
-    then nothing at all: images that cannot be told apart are one patient, so that no split can tear them apart.
-    """
-    if header.patient_id:
-        return "patient_id", f"{header.issuer}\\{header.patient_id}" if header.issuer else header.patient_id
-    if header.study:
-        return "study", f"study\\{header.study}"
-    if header.series:
-        return "series", f"series\\{header.series}"
-    return "nothing", "nothing\\"
-
-
-def _rejected_table(rejections: Rejections) -> pa.Table:
-    return rejection_table("file", ((file.file_id, rejection) for file, rejection in rejections.items()))
-
-
-def _write_patients(private: Path, headers: Iterable[Header], key: bytes) -> None:
-    identities = {patient_identity(header)[1] for header in headers}
-    draws = sorted((pseudonym(key, "patient", identity), patient_draw(identity)) for identity in identities)
-    table = pa.table({"patient": [p for p, _ in draws], "draw": [d for _, d in draws]}, schema=_PATIENTS)
-    write_table(private / "patients.parquet", table)
+def _write_patients(private: Path, records: pa.Table) -> None:
+    """The patients of the index with their place in the order in which splits are filled."""
+    patients = records.group_by("patient").aggregate([("draw", "min")])
+    table = _sorted(pa.table([patients["patient"], patients["draw_min"]], names=_PATIENTS.names), "patient")
+    write_table(private / "patients.parquet", table.cast(_PATIENTS))

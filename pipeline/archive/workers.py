@@ -1,76 +1,113 @@
-"""Work on files in other processes, where a crash costs one file.
+"""Work on files in other processes, where a crash, a hang or a glutton costs one file.
 
-Belongs here: the process pool. Not here: what is done to a file.
+Belongs here: the process pool and its limits. Not here: what is done to a file.
 """
 
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.context import BaseContext
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from pipeline.archive.quarantine import Reason, Rejection
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 16
 """Items sent to a worker at once: sending them one by one costs as much as reading a header."""
+MEMORY: Final = 2**31
+"""Bytes that a worker may hold: 2 GiB, four times the largest frame that is decoded."""
+SECONDS: Final = 30.0
+"""The longest that a worker may take over one item."""
 
 
-class Crashed:
-    """In place of a result: the worker process died while it worked on the item, and did so again with it alone."""
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """In place of a result: why the worker process gave none, though it was tried with this item alone."""
+
+    rejection: Rejection
 
 
-def each_in_worker(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result | Crashed]:
+_DIED = Failed(Rejection(Reason.CRASHED, "the reading process died"))
+_TOO_SLOW = Failed(Rejection(Reason.OVER_LIMITS, "reading took too long"))
+
+
+def each_in_worker(
+    work: Callable[[Item], Result], items: Iterable[Item], seconds: float = SECONDS
+) -> Iterator[Result | Failed]:
     """`work(item)` for each of `items`, in their order, in as many processes as there are processors.
 
-    `work` is a module's function; what it raises is raised here. Few chunks are under way at a time, so memory does
-    not grow with the number of items.
+    `work` can be pickled; what it raises is raised here, but for a worker that dies, that takes more than `seconds`
+    over one item or that asks for more than `MEMORY` bytes: then the item's result is `Failed`, and the others have
+    theirs. Few chunks are under way at a time, so memory does not grow with the number of items.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     remaining = iter(items)
     under_way: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-    with ProcessPool(max_workers=workers, initializer=_mute, context=_context()) as pool:
+    with ProcessPool(max_workers=workers, initializer=_prepare, context=_context()) as pool:
         try:
             while True:
                 while len(under_way) < 4 * workers and (chunk := list(islice(remaining, CHUNK))):
-                    under_way.append((chunk, pool.schedule(_all, args=(work, chunk))))
+                    under_way.append((chunk, pool.schedule(_all, args=(work, chunk), timeout=seconds)))
                 if not under_way:
                     return
-                yield from _results(pool, work, *under_way.popleft())
+                chunk, future = under_way.popleft()
+                yield from _results(pool, work, chunk, future, seconds)
         finally:
             for _, future in under_way:
                 future.cancel()
 
 
 def _results(
-    pool: ProcessPool, work: Callable[[Item], Result], chunk: list[Item], future: "Future[list[Result]]"
-) -> Iterator[Result | Crashed]:
-    """The results of a chunk; where its worker died, of each of its items alone."""
+    pool: ProcessPool,
+    work: Callable[[Item], Result],
+    chunk: list[Item],
+    future: "Future[list[Result]]",
+    seconds: float,
+) -> Iterator[Result | Failed]:
+    """The results of a chunk; where its worker failed, of each of its items alone."""
     try:
         yield from future.result()
-    except ProcessExpired:
+    except (ProcessExpired, TimeoutError, MemoryError):
         for item in chunk:
-            try:
-                yield pool.schedule(_all, args=(work, [item])).result()[0]
-            except ProcessExpired:
-                yield Crashed()
+            yield _alone(pool, work, item, seconds)
+
+
+def _alone(pool: ProcessPool, work: Callable[[Item], Result], item: Item, seconds: float) -> Result | Failed:
+    try:
+        results: list[Result] = pool.schedule(_all, args=(work, [item]), timeout=seconds).result()
+        return results[0]
+    except ProcessExpired:
+        return _DIED
+    except TimeoutError:
+        return _TOO_SLOW
+    except MemoryError:
+        return Failed(Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold"))
 
 
 def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     return [work(item) for item in items]
 
 
-def _mute() -> None:
-    """Native decoders print to the terminal, and what they print can quote the file."""
+def _prepare() -> None:
+    """Silence and limit a new worker: native decoders print, and what they print can quote the file."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+    if sys.platform == "linux":
+        import resource  # noqa: PLC0415 - not there on every system
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would be a copy of patients' pixels
 
 
 def _context() -> BaseContext:
@@ -78,5 +115,5 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.archive.header", "pipeline.archive.pixels"])
+    context.set_forkserver_preload(["pipeline.archive.examine", "pipeline.archive.frames"])
     return context

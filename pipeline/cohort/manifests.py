@@ -14,8 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.archive.pixels import Grey, decode_image_file, resize_grey
+from pipeline.archive.frames import labelled_picture, source_digest
+from pipeline.archive.pixels import Grey, resize_grey
 from pipeline.archive.quarantine import Rejected
+from pipeline.archive.tissue import Area, cut_out
 from pipeline.errors import UserError
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Images, Task, existing_file
@@ -42,21 +44,26 @@ def read_manifest(
     """The labelled images of the task called `name`, in the manifest's order.
 
     Columns: image_id (number of the row, from 0), patient (`pseudonym` of the manifest's), split (train, val, test),
-    image (height x width bytes, grey), image_digest (SHA-256 of those), and quality (0 to K-1) or mask (height x width
-    bytes, class numbers, nearest neighbour). Of two classes a mask's 255 means 1. Without a split column patients are
-    split 70/10/20 by a hash of their name.
+    image (height x width bytes, grey), image_digest (SHA-256 of those), source_digest (as in IMAGES), and quality
+    (0 to K-1) or mask (height x width bytes, class numbers, nearest neighbour). Of two classes a mask's 255 means 1.
+    A DICOM image is cut to its insonated area, and its mask with it. Without a split column patients are split
+    70/10/20 by a hash of their name.
     Raises `UserError`, naming file, line and field, for whatever is missing, unreadable or contradictory.
     """
     path = existing_file(task.manifest, f"downstream.tasks.{name}.manifest")
     rows = _read_rows(path, "quality" if task.kind == "ordinal" else "mask")
     splits = _splits(path, rows)
     pixels: list[bytes] = []
+    sources: list[str] = []
     labels: list[int | bytes] = []
     with Progress(f"{name} images", len(rows), "images", say) as progress:
         for row in rows:
-            image = _image(path, row)
-            pixels.append(resize_grey(image, images.height, images.width).tobytes())
-            labels.append(_quality(row, task) if task.kind == "ordinal" else _mask(path, row, image, task, images))
+            image, area = _image(path, row)
+            sources.append(source_digest(image))
+            pixels.append(resize_grey(cut_out(image, area), images.height, images.width).tobytes())
+            labels.append(
+                _quality(row, task) if task.kind == "ordinal" else _mask(path, row, image.shape, area, task, images)
+            )
             progress.advance()
     area = pa.binary(images.height * images.width)
     columns = {
@@ -65,6 +72,7 @@ def read_manifest(
         "split": pa.array(splits, pa.string()),
         "image": pa.array(pixels, area),
         "image_digest": pa.array([hashlib.sha256(image).hexdigest() for image in pixels], pa.string()),
+        "source_digest": pa.array(sources, pa.string()),
     }
     kind = "quality" if task.kind == "ordinal" else "mask"
     columns[kind] = pa.array(labels, pa.int64() if kind == "quality" else area)
@@ -127,9 +135,9 @@ def _split_by_patient(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     return dict(zip(patients, sides, strict=True))
 
 
-def _image(manifest: Path, row: _Row) -> Grey:
+def _image(manifest: Path, row: _Row) -> tuple[Grey, Area]:
     try:
-        return decode_image_file(_file(manifest, row, "image", row.image))
+        return labelled_picture(_file(manifest, row, "image", row.image))
     except Rejected as rejected:
         raise UserError(f"{row.place}: image {row.image} cannot be decoded: {rejected.rejection.detail}.") from None
     except OSError as error:
@@ -150,10 +158,10 @@ def _quality(row: _Row, task: Task) -> int:
     return int(row.label)
 
 
-def _mask(manifest: Path, row: _Row, image: Grey, task: Task, images: Images) -> bytes:
+def _mask(manifest: Path, row: _Row, shape_HW: tuple[int, ...], area: Area, task: Task, images: Images) -> bytes:
     mask = _read_mask(_file(manifest, row, "mask", row.label), row)
-    if mask.shape != image.shape:
-        sizes = (f"{shape[0]}x{shape[1]}" for shape in (mask.shape, image.shape))
+    if mask.shape != shape_HW:
+        sizes = (f"{shape[0]}x{shape[1]}" for shape in (mask.shape, shape_HW))
         raise UserError(f"{row.place}: mask {row.label} is {next(sizes)} pixels, its image {next(sizes)}.")
     if len(task.classes) == 2 and set(np.unique(mask)) <= {0, 255}:
         mask = mask // 255
@@ -161,7 +169,8 @@ def _mask(manifest: Path, row: _Row, image: Grey, task: Task, images: Images) ->
         raise UserError(
             f"{row.place}: mask {row.label} holds the value {mask.max()}; the classes are 0 to {len(task.classes) - 1}."
         )
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((images.width, images.height), Image.Resampling.NEAREST)
+    kept = cut_out(mask.astype(np.uint8), area)
+    resized = Image.fromarray(kept).resize((images.width, images.height), Image.Resampling.NEAREST)
     return resized.tobytes()
 
 

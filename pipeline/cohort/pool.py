@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.recipe import Labels
-from pipeline.tables import IMAGES, pretraining_pool_table
+from pipeline.tables import POOLED, pretraining_pool_table
 
 
 def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, settings: Labels) -> pa.Table:
@@ -25,7 +25,7 @@ def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, 
     sides = _matched(images["patient"], splits, "patient")
     status = labels["status"]
     taken = pc.equal(status, "labelled") if settings.missing == "exclude" else pc.not_equal(status, "in_no_group")
-    columns = [*(images[name] for name in IMAGES.schema.names), sides["split"], *(labels[n] for n in settings.names)]
+    columns = [*(images[name] for name in POOLED), sides["split"], *(labels[n] for n in settings.names)]
     schema = pretraining_pool_table(settings.names).schema
     pool = pa.table(columns, names=schema.names).filter(taken).cast(schema)
     _check_sides(pool, status)
@@ -65,5 +65,5 @@ def image_digest(pool: pa.Table) -> str:
 
 def label_digest(pool: pa.Table) -> str:
     """Digest of the pool's label space and of each image's labels, in the pool's order; pixels do not count."""
-    names = [name for name in pool.column_names if name not in {*IMAGES.schema.names, "split"}]
+    names = [name for name in pool.column_names if name not in {*POOLED, "split"}]
     return digest(names, [pool[name].to_pylist() for name in names])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.cohort.repeats import Groups, linked_groups, spread_sides
 from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.tables import PATIENT_SPLITS
@@ -29,22 +30,42 @@ def read_draws(private: Path, patients: Collection[str]) -> pa.Table:
     return known
 
 
-def split_patients(draws: pa.Table, previous: pa.Table | None, validation_share: float) -> pa.Table:
+def split_patients(
+    draws: pa.Table, previous: pa.Table | None, validation_share: float, links: Groups | None = None
+) -> pa.Table:
     """Each patient's side (schema PATIENT_SPLITS), sorted by patient.
 
     round(validation_share x patients) are to be val, at least one patient on either side where there are two. A
-    patient of `previous` keeps its side; the others fill up val in the order of their draws, lowest first.
+    patient of `previous` keeps its side, and patients of `links`, who share an image, are on one side; the others
+    fill up val in the order of their draws, lowest first.
     """
     order = draws.sort_by([("draw", "ascending"), ("patient", "ascending")])["patient"].to_pylist()
-    kept = (
-        {}
-        if previous is None
-        else dict(zip(*(previous[name].to_pylist() for name in ("patient", "split")), strict=True))
-    )
-    sides = {patient: kept[patient] for patient in order if patient in kept}
+    present = set(order)
+    sides = {
+        patient: side for patient, side in spread_sides(links or [], sides_of(previous)).items() if patient in present
+    }
     wanted = min(max(round(validation_share * len(order)), 1), len(order) - 1)
     lacking = wanted - list(sides.values()).count("val")
-    new = [patient for patient in order if patient not in kept]
-    sides |= {patient: "val" if place < lacking else "train" for place, patient in enumerate(new)}
+    for unit in _units(order, sides, links or []):
+        fits = len(unit) <= lacking
+        lacking -= len(unit) if fits else 0
+        sides |= dict.fromkeys(unit, "val" if fits else "train")
     rows = [{"patient": patient, "split": sides[patient]} for patient in sorted(sides)]
     return pa.Table.from_pylist(rows, schema=PATIENT_SPLITS.schema)
+
+
+def sides_of(splits: pa.Table | None) -> dict[str, str]:
+    """Side by patient of a table of splits (PATIENT_SPLITS); empty where there is none."""
+    if splits is None:
+        return {}
+    return dict(zip(splits["patient"].to_pylist(), splits["split"].to_pylist(), strict=True))
+
+
+def _units(order: list[str], sides: dict[str, str], links: Groups) -> list[list[str]]:
+    """The patients without a side in their order, those that are linked together at the place of their first."""
+    together = {patient: group for group in linked_groups(links) for patient in group}
+    units: dict[frozenset[str], list[str]] = {}
+    for patient in order:
+        if patient not in sides:
+            units.setdefault(together.get(patient, frozenset([patient])), []).append(patient)
+    return list(units.values())

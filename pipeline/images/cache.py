@@ -5,8 +5,9 @@ Belongs here: the format of a shard, writing and reading it. Not here: decoding,
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
-from pipeline.files import read_json
+from pipeline.files import read_json, replacing
 from pipeline.tables import IMAGES
 
 SHARDS = 64
@@ -23,13 +24,23 @@ ROW_GROUP = 256
 """Images per row group, and in memory at a time while a shard is written."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CachedImage:
-    """One image on its way into a shard; `pixels` is height x width, uint8."""
+    """One image on its way into a shard, or out of it: `pixels` is height x width, uint8; the rest as in IMAGES."""
 
     sop_instance: str
     frame: int
+    source_digest: str
+    perceptual_hash: str
+    cropped_by: str
+    row_spacing_mm: float | None
+    column_spacing_mm: float | None
     pixels: npt.NDArray[np.uint8]
+
+
+_CARRIED = [field.name for field in fields(CachedImage) if field.name != "pixels"]
+_CONTENT = b"content"
+_PLACED = {"patient", "shard", "position"}  # columns of IMAGES that no shard holds: they follow from where it lies
 
 
 def shard_of(sop_instance: str) -> int:
@@ -42,51 +53,73 @@ def shard_name(shard: int) -> str:
     return f"part-{shard:02x}.parquet"
 
 
-def write_shard(path: Path, images: Iterable[CachedImage], height: int, width: int) -> None:
-    """Write `images`, sorted by instance and frame, as one shard; nothing is written where there are none.
+def write_shard(path: Path, images: Iterable[CachedImage], height: int, width: int) -> str | None:
+    """Write `images`, sorted by instance and frame, as one shard, whole or not at all; without images there is none.
 
-    Columns sop_instance, frame, image_digest (SHA-256 of the pixels) and pixels (height x width bytes). The same
-    images give the same bytes.
+    Columns of IMAGES (image_digest is the SHA-256 of the pixels) and pixels, height x width bytes. The same images
+    give the same bytes. Returns the digest of the content, which `shard_content` reads, or None.
     """
-    schema = pa.schema(
-        [
-            *(IMAGES.schema.field(name).remove_metadata() for name in ("sop_instance", "frame", "image_digest")),
-            pa.field("pixels", pa.binary(height * width), nullable=False),
-        ]
-    )
-    writer: pq.ParquetWriter | None = None
-    try:
-        for group in _batched(images, ROW_GROUP):
-            # Dictionaries and statistics cost room and time where no two values are alike.
-            writer = writer or pq.ParquetWriter(
-                path, schema, compression="lz4", use_dictionary=False, write_statistics=False
-            )
-            writer.write_table(_group_table(group, schema), row_group_size=ROW_GROUP)
-    finally:
-        if writer:
-            writer.close()
+    groups = _batched(images, ROW_GROUP)
+    first = next(groups, None)
+    if first is None:
+        path.unlink(missing_ok=True)
+        return None
+    with replacing(path) as temporary:
+        return _write_groups(temporary, chain([first], groups), _shard_schema(height, width))
+
+
+def _shard_schema(height: int, width: int) -> pa.Schema:
+    kept = [field.remove_metadata() for field in IMAGES.schema if field.name not in _PLACED]
+    return pa.schema([*kept, pa.field("pixels", pa.binary(height * width), nullable=False)])
+
+
+def _write_groups(path: Path, groups: Iterable[list[CachedImage]], schema: pa.Schema) -> str:
+    content = sha256()
+    # Dictionaries and statistics cost room and time where no two values are alike.
+    with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False, write_statistics=False) as writer:
+        for group in groups:
+            table = _group_table(group, schema)
+            for instance, frame, pixels in zip(*(table[n].to_pylist() for n in _IDENTITY), strict=True):
+                content.update(f"{instance} {frame} {pixels}\n".encode())
+            writer.write_table(table, row_group_size=ROW_GROUP)
+        writer.add_key_value_metadata({_CONTENT: content.hexdigest().encode()})
+    return content.hexdigest()
+
+
+_IDENTITY = ("sop_instance", "frame", "image_digest")
 
 
 def _batched(images: Iterable[CachedImage], size: int) -> Iterator[list[CachedImage]]:
-    group: list[CachedImage] = []
-    for image in images:
-        group.append(image)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
+    remaining = iter(images)
+    while group := list(islice(remaining, size)):
         yield group
 
 
 def _group_table(group: list[CachedImage], schema: pa.Schema) -> pa.Table:
     pixels = [image.pixels.tobytes() for image in group]
-    columns = [
-        [image.sop_instance for image in group],
-        [image.frame for image in group],
-        [sha256(grey).hexdigest() for grey in pixels],
-        pixels,
-    ]
-    return pa.table(columns, schema=schema)
+    columns = {name: [getattr(image, name) for image in group] for name in _CARRIED}
+    columns |= {"image_digest": [sha256(grey).hexdigest() for grey in pixels], "pixels": pixels}
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def shard_content(path: Path) -> str | None:
+    """The digest of a shard's content, None where there is no such shard or it cannot be read."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return metadata[_CONTENT].decode() if _CONTENT in metadata else None
+
+
+def read_shard(path: Path, height: int, width: int) -> Iterator[CachedImage]:
+    """The images of a shard in their order, a row group in memory at a time; none where there is no such shard."""
+    if not path.is_file():
+        return
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=[*_CARRIED, "pixels"]):
+            for row in batch.to_pylist():
+                pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(height, width)
+                yield CachedImage(**row, pixels=pixels)
 
 
 def cached_images(folder: Path) -> pa.Table:
@@ -94,16 +127,14 @@ def cached_images(folder: Path) -> pa.Table:
 
     Columns as IMAGES but `patient`, which a cache does not know.
     """
-    columns = ["sop_instance", "frame", "image_digest"]
-    tables = [_shard_rows(path, columns) for path in sorted(folder.glob("part-*.parquet"))]
-    kept = [field for field in IMAGES.schema if field.name != "patient"]
-    empty = pa.schema(kept).empty_table()
+    tables = [_shard_rows(path) for path in sorted(folder.glob("part-*.parquet"))]
+    empty = pa.schema([field for field in IMAGES.schema if field.name != "patient"]).empty_table()
     rows = pa.concat_tables([empty, *(table.select(empty.column_names).cast(empty.schema) for table in tables)])
-    return rows.sort_by([("sop_instance", "ascending"), ("frame", "ascending")])
+    return rows.sort_by([("sop_instance", "ascending"), ("frame", "ascending")]).combine_chunks()
 
 
-def _shard_rows(path: Path, columns: list[str]) -> pa.Table:
-    table = pq.read_table(path, columns=columns)
+def _shard_rows(path: Path) -> pa.Table:
+    table = pq.read_table(path, columns=[name for name in IMAGES.schema.names if name not in _PLACED])
     table = table.append_column("shard", pa.array([path.name] * table.num_rows, pa.string()))
     return table.append_column("position", pa.array(range(table.num_rows), pa.int64()))
 

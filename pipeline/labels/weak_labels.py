@@ -17,6 +17,9 @@ UNMAPPED = "unmapped_description"
 IN_NO_GROUP = "in_no_group"
 UNKNOWN_PROBE = "unknown_probe"
 
+TOO_RARE = "(too rare to publish)"
+"""In place of the study descriptions that too few patients share."""
+
 # Words and names of probes that are neither linear nor curvilinear, whatever else stands beside them: phased arrays
 # and sector or vector scans, probes inside the body, mechanical and 3D probes.
 _NEITHER_WORDS = {
@@ -75,17 +78,20 @@ def weak_labels(index: pa.Table, groups: StudyGroups, settings: Labels) -> pa.Ta
     incomplete label the first of unmapped_description, in_no_group, unknown_probe is the status; what is known is
     filled in all the same, and what is not is null, never 0.
     """
-    names = ("sop_instance", "study_description", "transducer_type", "transducer_data")
+    tags = index.select(["study_description", "transducer_type", "transducer_data"])
+    kinds: dict[tuple[str | None, ...], int] = {}  # a million records carry some hundred combinations of tags
+    kind_of = [kinds.setdefault(row, len(kinds)) for row in zip(*(c.to_pylist() for c in tags.columns), strict=True)]
     rows = [
-        _row(instance, groups.groups_of(description), probe_of(kind, data, settings), settings)
-        for instance, description, kind, data in zip(*(index[name].to_pylist() for name in names), strict=True)
+        _row(groups.groups_of(description), probe_of(kind, data, settings), settings)
+        for description, kind, data in kinds
     ]
-    return pa.Table.from_pylist(rows, schema=weak_labels_table(settings.names).schema)
+    schema = weak_labels_table(settings.names).schema
+    labels = pa.Table.from_pylist(rows, schema=pa.schema(list(schema)[1:])).take(pa.array(kind_of, pa.int64()))
+    return labels.add_column(0, schema.field(0), index["sop_instance"].cast(pa.string())).cast(schema)
 
 
-def _row(instance: str, groups: Groups | None, probe: Probe | None, settings: Labels) -> dict[str, str | int | None]:
+def _row(groups: Groups | None, probe: Probe | None, settings: Labels) -> dict[str, str | int | None]:
     return {
-        "sop_instance": instance,
         "status": _status(groups, probe),
         **{name: None if groups is None else int(name in groups) for name in settings.groups},
         **{name: None if probe is None else int(name == probe) for name in PROBES},
@@ -100,19 +106,21 @@ def _status(groups: Groups | None, probe: Probe | None) -> str:
     return LABELLED if probe else UNKNOWN_PROBE
 
 
-def unmapped_descriptions(index: pa.Table, groups: StudyGroups) -> pa.Table:
+def unmapped_descriptions(index: pa.Table, groups: StudyGroups, rare: pa.ChunkedArray | None = None) -> pa.Table:
     """The descriptions that `groups` does not know (schema UNMAPPED_DESCRIPTIONS), the most frequent first.
 
-    Spellings that differ in case or spaces are one description; records without one count under an empty one.
+    Spellings that differ in case or spaces are one description; records without one count under an empty one. Where
+    `rare` (a flag per record) is true, the description must not be published: those are one row, TOO_RARE.
     """
     images: Counter[str] = Counter()
     patients: dict[str, set[str]] = defaultdict(set)
-    for description, patient in zip(
-        *(index[name].to_pylist() for name in ("study_description", "patient")), strict=True
-    ):
+    hidden = [False] * index.num_rows if rare is None else rare.to_pylist()
+    columns = (index[name].to_pylist() for name in ("study_description", "patient"))
+    for description, patient, hide in zip(*columns, hidden, strict=True):
         if groups.groups_of(description) is None:
-            images[normalized(description or "")] += 1
-            patients[normalized(description or "")].add(patient)
+            shown = TOO_RARE if hide else normalized(description or "")
+            images[shown] += 1
+            patients[shown].add(patient)
     rows = [
         {"study_description": description, "images": images[description], "patients": len(patients[description])}
         for description in sorted(images, key=lambda description: (-images[description], description))

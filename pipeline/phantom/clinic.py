@@ -20,7 +20,7 @@ from pipeline.phantom.downstream import LabelledSet, cases, write_case, write_ma
 from pipeline.phantom.studies import clinic, write_image
 from pipeline.progress import Progress, Say, silent
 
-VERSION = 1  # of what a seed stands for: raise it whenever any byte of the phantom changes
+VERSION = 2  # of what a seed stands for: raise it whenever any byte of the phantom changes
 
 
 @dataclass(frozen=True)

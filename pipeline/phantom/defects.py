@@ -5,7 +5,9 @@ Belongs here: making each kind of defect, its expected reason. Not here: good im
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 from pydicom import dcmread
@@ -26,7 +28,10 @@ from pipeline.phantom.studies import ImagePlan
 
 @dataclass(frozen=True)
 class Rejection:
-    """A file of the archive (`path` relative to it), or one frame of it, that must be rejected, and the reason code."""
+    """A file of the archive, or one frame of it, that must be rejected, and the reason code.
+
+    `path` is relative to the archive; that of a zip's member goes through its zip as through a folder.
+    """
 
     path: str
     level: str
@@ -78,7 +83,7 @@ def _truncated_pixels(archive: Path, plan: ImagePlan, name: str) -> list[Rejecti
     write(dataset, archive / path)
     whole = (archive / path).read_bytes()
     (archive / path).write_bytes(whole[: len(whole) - 2 * len(dataset.PixelData) // 5])
-    return [Rejection(path, "frame", "truncated_pixels", 0)]
+    return [Rejection(path, "file", "incomplete")]
 
 
 def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
@@ -90,6 +95,34 @@ def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
     with_file_meta(dataset, JPEGBaseline8Bit)
     write(dataset, archive / path)
     return [Rejection(path, "frame", "undecodable", 0)]
+
+
+def _colour_doppler(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+    """A still of colour Doppler: flow towards the probe in red, away from it in blue, within the tissue."""
+    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+    rgb_HWC = np.repeat(dataset.pixel_array[..., None], 3, axis=-1)
+    height, width = rgb_HWC.shape[:2]
+    rows, columns = np.ogrid[:height, :width]
+    for side, keep in ((0.42, 0), (0.58, 2)):
+        vessel = ((rows - 0.5 * height) / (0.05 * height)) ** 2 + ((columns - side * width) / (0.06 * width)) ** 2 < 1
+        rgb_HWC[vessel] = np.where(np.arange(3) == keep, 220, 20)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.PixelData = rgb_HWC.tobytes()
+    write(dataset, archive / path)
+    return [Rejection(path, "frame", "not_b_mode", 0)]
+
+
+def _zipped(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+    """An export that was left zipped: the two images in it are as good as any, the note beside them is none."""
+    path = f"export/{name}.ZIP"
+    (archive / path).parent.mkdir(exist_ok=True)
+    with ZipFile(archive / path, "w") as zipped:
+        for number in range(2):
+            content = BytesIO()
+            _renamed(archive, plan, f"{name}{number}").save_as(content, enforce_file_format=True)
+            zipped.writestr(ZipInfo(f"IM{number}"), content.getvalue(), ZIP_DEFLATED)
+        zipped.writestr(ZipInfo("NOTE.TXT"), "Zipped by the phantom clinic.")
+    return [Rejection(f"{path}/NOTE.TXT", "file", "not_dicom")]
 
 
 def _text(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
@@ -188,6 +221,8 @@ DEFECTS: tuple[Defect, ...] = (
     _truncated_pixels,
     _truncated_pixels,
     _broken_jpeg,
+    _colour_doppler,
+    _zipped,
     _text,
     _computed_tomography,
     _report,

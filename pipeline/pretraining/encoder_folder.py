@@ -25,7 +25,10 @@ INPAINTING = "inpainting.json"
 METADATA = "metadata.json"
 CHECKPOINT = "checkpoint.safetensors"
 
-_CROP = "none: the whole image is resized to height x width, its aspect ratio is not kept"
+_CROP = (
+    "the insonated area, by SequenceOfUltrasoundRegions (0018,6011), else as found in the pixels, black where nothing "
+    "is insonated; then resized to height x width, its aspect ratio is not kept"
+)
 
 
 @dataclass(frozen=True)

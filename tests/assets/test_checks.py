@@ -9,11 +9,11 @@ from assets.definitions import build_defs
 from assets.images import count_shared
 from resources.environment import read_environment
 
-POOL = pa.table({"patient": ["a", "b"], "image_digest": ["1", "2"]})
+POOL = pa.table({"patient": ["a", "b"], "source_digest": ["1", "2"]})
 
 
 @pytest.mark.parametrize(
-    ("patient", "image_digest", "split", "shared"),
+    ("patient", "source_digest", "split", "shared"),
     [
         ("c", "3", "test", 0),
         ("a", "3", "test", 1),
@@ -22,9 +22,9 @@ POOL = pa.table({"patient": ["a", "b"], "image_digest": ["1", "2"]})
     ],
 )
 def test_a_test_image_shares_neither_patient_nor_pixels(
-    patient: str, image_digest: str, split: str, shared: int
+    patient: str, source_digest: str, split: str, shared: int
 ) -> None:
-    task = pa.table({"patient": [patient], "image_digest": [image_digest], "split": [split]})
+    task = pa.table({"patient": [patient], "source_digest": [source_digest], "split": [split]})
     assert count_shared(POOL, task) == shared
 
 

@@ -12,7 +12,7 @@ def test_defaults_are_the_phantom_the_demo_and_table_a1(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     environment = read_environment({})
     assert environment.store.root == tmp_path / "store"
-    assert environment.archive == tmp_path / "store" / "phantom" / "archive"
+    assert environment.archive == str(tmp_path / "store" / "phantom" / "archive")
     assert environment.recipe.name == "demo"
     assert environment.study_groups.name == "study_groups.csv"
     assert environment.tracking_uri == f"sqlite:///{tmp_path}/store/mlflow/mlflow.db"
@@ -34,9 +34,17 @@ def test_every_variable_is_taken(tmp_path: Path) -> None:
         }
     )
     assert environment.recipe.name == "mine"
-    assert environment.archive == tmp_path / "a"
+    assert environment.archive == str(tmp_path / "a")
     assert environment.study_groups == tmp_path / "g.csv"
     assert environment.tracking_uri == "http://127.0.0.1:5000"
+
+
+def test_an_archive_may_be_a_url(tmp_path: Path) -> None:
+    variables = {"SONOTAG_STORE": str(tmp_path / "s")}
+    assert read_environment(variables | {"SONOTAG_ARCHIVE": "s3://bucket/scans"}).archive == "s3://bucket/scans"
+    assert read_environment(variables | {"SONOTAG_ARCHIVE": f"file://{tmp_path}"}).archive == str(tmp_path)
+    with pytest.raises(UserError, match="nosuch"):
+        read_environment(variables | {"SONOTAG_ARCHIVE": "nosuch://bucket/scans"})
 
 
 def test_an_unknown_recipe_is_one_sentence(tmp_path: Path) -> None:

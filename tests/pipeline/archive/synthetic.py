@@ -11,7 +11,15 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
+from pipeline.archive.scan import Index, index_archive
+from pipeline.recipe import Archive
+
 KEY = b"a key for tests only"
+
+
+def index_folder(archive: Path, private: Path, key: bytes = KEY, patients: int = 1) -> Index:
+    """The index of the folder `archive`; descriptions that `patients` patients share are published."""
+    return index_archive(str(archive), private, key, Archive(description_patients=patients))
 
 
 def noise(height: int = 12, width: int = 16, seed: int = 0) -> npt.NDArray[np.uint8]:

@@ -1,31 +1,36 @@
 """Records to the image cache: the ledger of frames, bytes that repeat, early exit, privacy."""
 
 import os
+import shutil
 from hashlib import sha256
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from pipeline.archive import images as images_module
 from pipeline.archive.identity import load_key
 from pipeline.archive.images import build_cache, cache_folder
+from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
-from pipeline.archive.scan import index_archive
-from pipeline.archive.workers import Crashed
+from pipeline.archive.workers import Failed
 from pipeline.errors import UserError
 from pipeline.images.cache import load_pixels
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
-from tests.pipeline.archive.synthetic import KEY, noise, write_dicom
+from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 
 SIZE = Images(height=32, width=64)
 SENTINELS = ("SENTINEL^NAME", "SENTINELID77", "SENTINEL CLINIC", "SENTINELFOLDER")
 
 
 def build(folder, settings=Archive(), key=KEY):  # noqa: B008 - frozen
-    index = index_archive(folder / "archive", folder / "private", key)
-    return index, build_cache(index.records, folder / "archive", folder / "private", folder / "images", SIZE, settings)
+    index = index_folder(folder / "archive", folder / "private", key)
+    return index, build_cache(
+        index.records, str(folder / "archive"), folder / "private", folder / "images", SIZE, settings
+    )
 
 
 def contents(folder):
@@ -34,14 +39,15 @@ def contents(folder):
 
 @pytest.fixture
 def clinic(tmp_path):
-    """An archive with stills, a cine and a file whose pixels are cut short."""
+    """An archive with stills, a cine and a file whose pixels are no JPEG."""
     archive = tmp_path / "archive"
     for number in range(6):
         identity = {"PatientID": f"SENTINELID77-{number % 3}", "PatientName": "SENTINEL^NAME"}
         place = archive / "SENTINELFOLDER" / f"{number}"
         write_dicom(place, noise(64, 96, seed=number), InstitutionName="SENTINEL CLINIC", **identity)
     write_dicom(archive / "cine", np.stack([noise(64, 96, seed=50 + n) for n in range(9)]), PatientID="SENTINELID77-0")
-    write_dicom(archive / "short", PixelData=noise().tobytes()[:50], PatientID="SENTINELID77-1")
+    broken = encapsulate([bytes(range(256)) * 4])
+    write_dicom(archive / "broken", PixelData=broken, TransferSyntaxUID=JPEGBaseline8Bit, PatientID="SENTINELID77-1")
     return tmp_path
 
 
@@ -50,7 +56,7 @@ def test_every_selected_frame_is_an_image_or_a_rejection(clinic):
     assert index.records.num_rows == 8
     assert (cache.frames, cache.images.num_rows, cache.rejected.num_rows) == (6 + 3 + 1, 9, 1)
     assert cache.images.schema.equals(IMAGES.schema) and cache.rejected.schema.equals(REJECTED_FRAMES.schema)
-    assert cache.rejected["reason"].to_pylist() == ["truncated_pixels"]
+    assert cache.rejected["reason"].to_pylist() == ["undecodable"]
     file, _, frame = cache.rejected["id"][0].as_py().partition(":")
     assert file in index.records["file_id"].to_pylist() and frame == "0"
     cine = index.records.filter(np.array(index.records["frames"].to_pylist()) == 9)["sop_instance"][0].as_py()
@@ -70,18 +76,18 @@ def test_images_lie_where_their_rows_say_and_belong_to_their_patients(clinic):
 def test_the_same_archive_twice_gives_the_same_bytes(clinic, tmp_path):
     _, first = build(clinic)
     before = contents(first.folder)
-    for path in (clinic / "private").glob("cache-*"):
-        path.unlink()
+    shutil.rmtree(clinic / "private" / "cache")
     _, second = build(clinic)
     assert contents(second.folder) == before and second.folder == first.folder
 
 
 def test_nothing_is_decoded_where_nothing_changed(clinic, monkeypatch):
     _, first = build(clinic)
-    before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
-    monkeypatch.setattr(images_module, "_rebuild", None)
+    before = {path: path.stat().st_mtime_ns for path in first.folder.glob("part-*")}
+    monkeypatch.setattr(images_module, "write_shard", None)
     _, second = build(clinic)
-    assert {path: path.stat().st_mtime_ns for path in second.folder.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in second.folder.glob("part-*")} == before
+    assert second.decoded == 0
     assert second.images.equals(first.images) and second.rejected.equals(first.rejected)
 
 
@@ -101,27 +107,30 @@ def test_settings_have_folders_of_their_own():
 
 def test_what_a_killed_run_left_behind_is_cleared_away(clinic):
     folder = cache_folder(clinic / "images", SIZE, Archive())
-    (folder.parent / f".{folder.name}.0badf00d.tmp").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    (folder / ".part-00.parquet.0badf00d.tmp").write_bytes(b"half")
     build(clinic)
-    assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == [folder.name]
+    assert not list(folder.glob(".*.tmp"))
 
 
 def test_a_decoder_that_dies_costs_that_file_s_frames(clinic, monkeypatch):
     real = images_module.each_in_worker
-    deaths = iter([Crashed()])
+    deaths = iter([Failed(Rejection(Reason.CRASHED, "the reading process died"))])
     monkeypatch.setattr(
-        images_module, "each_in_worker", lambda w, jobs: [next(deaths, None) or r for r in real(w, jobs)]
+        images_module, "each_in_worker", lambda w, jobs, s: [next(deaths, None) or r for r in real(w, jobs, s)]
     )
     _, cache = build(clinic)
     assert cache.frames == 8 == cache.images.num_rows + cache.rejected.num_rows
-    assert "the decoder died" in cache.rejected["detail"].to_pylist()
+    assert "crashed" in cache.rejected["reason"].to_pylist()
 
 
-def test_a_file_that_cannot_be_read_stops_the_run_and_leaves_no_cache(clinic, monkeypatch):
-    monkeypatch.setattr(images_module, "each_in_worker", lambda work, jobs: [Unopened(False, "Input/output error")] * 8)
+def test_a_file_that_cannot_be_read_stops_the_run(clinic, monkeypatch):
+    monkeypatch.setattr(
+        images_module, "each_in_worker", lambda w, jobs, s: (Unopened(False, "Input/output error") for _ in jobs)
+    )
     with pytest.raises(UserError, match=r"Archive file f_[0-9a-f]{16} cannot be read: Input/output error"):
         build(clinic)
-    assert not [path for path in (clinic / "images").iterdir() if path.is_dir()]
+    assert not list((clinic / "images").rglob(".*.tmp"))
     monkeypatch.undo()
     assert build(clinic)[1].images.num_rows == 7
 
@@ -129,7 +138,7 @@ def test_a_file_that_cannot_be_read_stops_the_run_and_leaves_no_cache(clinic, mo
 def test_a_file_that_vanished_costs_its_frames(clinic):
     index, _ = build(clinic)
     (clinic / "archive" / "cine").unlink()
-    arguments = clinic / "archive", clinic / "private", clinic / "images", Images(height=64, width=64), Archive()
+    arguments = str(clinic / "archive"), clinic / "private", clinic / "images", Images(height=64, width=64), Archive()
     cache = build_cache(index.records, *arguments)
     assert cache.frames == 8 and "the file vanished" in cache.rejected["detail"].to_pylist()
 
@@ -137,9 +146,9 @@ def test_a_file_that_vanished_costs_its_frames(clinic):
 def test_an_index_of_another_scan_is_a_sentence(clinic):
     index, _ = build(clinic)
     (clinic / "archive" / "cine").unlink()
-    index_archive(clinic / "archive", clinic / "private", KEY)
+    index_folder(clinic / "archive", clinic / "private")
     with pytest.raises(UserError, match="run the job `ingest` again"):
-        build_cache(index.records, clinic / "archive", clinic / "private", clinic / "images", SIZE, Archive())
+        build_cache(index.records, str(clinic / "archive"), clinic / "private", clinic / "images", SIZE, Archive())
 
 
 def test_identifiers_stay_in_the_private_folder(clinic, capfd):
@@ -157,5 +166,5 @@ def test_identifiers_stay_in_the_private_folder(clinic, capfd):
     assert not any(word in rows for word in SENTINELS)
     assert key not in b"".join(public.values())
     assert os.fsencode("SENTINELFOLDER") in b"".join(
-        os.fsencode(path) for path in pq.read_table(clinic / "private" / "files.parquet")["path"].to_pylist()
+        os.fsencode(path) for path in pq.read_table(clinic / "private" / "scan.parquet")["path"].to_pylist()
     )

@@ -15,12 +15,12 @@ from pydicom.uid import CTImageStorage, RLELossless
 from pipeline.archive import scan
 from pipeline.archive.identity import pseudonym
 from pipeline.archive.listing import locate
+from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
-from pipeline.archive.scan import index_archive
-from pipeline.archive.workers import Crashed
+from pipeline.archive.workers import Failed
 from pipeline.errors import UserError
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
-from tests.pipeline.archive.synthetic import KEY, dataset, noise, write_dicom
+from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,19 @@ def mixed(tmp_path_factory):
     whole = write_dicom(archive / "broken.dcm").read_bytes()
     (archive / "broken.dcm").write_bytes(whole[:200])
     (archive / "barely begun.dcm").write_bytes(whole[:150])
-    return archive, private, index_archive(archive, private, KEY)
+    return archive, private, index_folder(archive, private)
 
 
 def reasons(index, private, archive):
     """Reason by relative path."""
-    return {str(locate(private, row["id"]).relative_to(archive)): row["reason"] for row in index.rejected.to_pylist()}
+    return {
+        str(Path(locate(private, row["id"])).relative_to(archive)): row["reason"] for row in index.rejected.to_pylist()
+    }
 
 
 def records(index, private, archive):
     """Record by relative path."""
-    return {str(locate(private, row["file_id"]).relative_to(archive)): row for row in index.records.to_pylist()}
+    return {str(Path(locate(private, row["file_id"])).relative_to(archive)): row for row in index.records.to_pylist()}
 
 
 def test_every_file_is_a_record_or_a_rejection(mixed):
@@ -107,7 +109,7 @@ def test_details_quote_nothing_of_the_file(mixed):
 
 def test_the_same_archive_twice_gives_the_same_tables(mixed, tmp_path):
     archive, private, index = mixed
-    again = index_archive(archive, tmp_path / "private", KEY)
+    again = index_folder(archive, tmp_path / "private")
     for name, table, other in (("i", index.records, again.records), ("r", index.rejected, again.rejected)):
         pq.write_table(table, tmp_path / f"{name}1")
         pq.write_table(other, tmp_path / f"{name}2")
@@ -127,7 +129,7 @@ def test_patients_without_an_id_are_grouped_by_study_then_series_then_together(t
         "none2": {"StudyInstanceUID": None, "SeriesInstanceUID": None, "PatientID": "  "},
     }.items():
         write_dicom(archive / name, **{"PatientID": None, **fields})
-    found = records(index_archive(archive, tmp_path / "private", KEY), tmp_path / "private", archive)
+    found = records(index_folder(archive, tmp_path / "private"), tmp_path / "private", archive)
     kinds = {name: row["patient_from"] for name, row in found.items()}
     assert [kinds[name] for name in ("s1a", "s1b", "s2", "series", "series2")] == ["study"] * 3 + ["series"] * 2
     assert kinds["none1"] == kinds["none2"] == "nothing"
@@ -139,14 +141,14 @@ def test_patients_without_an_id_are_grouped_by_study_then_series_then_together(t
 def test_one_number_of_two_issuers_is_two_patients(tmp_path):
     for issuer in ("HOSPITAL A", "HOSPITAL B"):
         write_dicom(tmp_path / "archive" / issuer, PatientID="7", IssuerOfPatientID=issuer)
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert len(set(index.records["patient"].to_pylist())) == 2
 
 
 def test_one_bad_field_costs_that_field_and_not_the_file(tmp_path):
     path = write_dicom(tmp_path / "archive" / "x", StudyDescription="US ABDOMEN", NumberOfFrames="7")
     path.write_bytes(path.read_bytes().replace(b"IS\x02\x007 ", b"IS\x02\x00!?"))
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert index.records["frames"].to_pylist() == [1]
     assert index.records["study_description"].to_pylist() == ["US ABDOMEN"]
 
@@ -160,7 +162,7 @@ def test_files_without_meta_header_are_read(tmp_path, preamble):
     made.save_as(path, implicit_vr=True, little_endian=True)
     if preamble:
         path.write_bytes(bytes(128) + b"DICM" + path.read_bytes())
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert index.records["transfer_syntax"].to_pylist() == ["1.2.840.10008.1.2"]
 
 
@@ -172,7 +174,7 @@ def test_a_repeat_with_the_same_pixels_is_a_duplicate_even_in_another_encoding(t
     made.compress(RLELossless)
     made.SOPInstanceUID = "1.2.3"
     made.save_as(tmp_path / "archive" / "third", enforce_file_format=True)
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert reasons(index, tmp_path / "private", tmp_path / "archive") == {"second": "duplicate", "third": "duplicate"}
     assert index.files == 3 and index.records.num_rows == 1
 
@@ -181,7 +183,7 @@ def test_a_repeat_with_other_pixels_is_a_conflict_and_none_is_believed(tmp_path)
     write_dicom(tmp_path / "archive" / "good", SOPInstanceUID="1.2.4")
     for seed in range(3):
         write_dicom(tmp_path / "archive" / f"{seed}", noise(seed=min(seed, 1)), SOPInstanceUID="1.2.3")
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert set(reasons(index, tmp_path / "private", tmp_path / "archive").values()) == {"conflicting_duplicate"}
     assert index.records.num_rows == 1
 
@@ -189,7 +191,7 @@ def test_a_repeat_with_other_pixels_is_a_conflict_and_none_is_believed(tmp_path)
 def test_instances_without_a_uid_are_told_apart_by_content(tmp_path):
     for name, seed in (("a", 0), ("b", 1), ("a again", 0)):
         write_dicom(tmp_path / "archive" / name, noise(seed=seed), SOPInstanceUID=None, StudyDate="20200101")
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert index.records.num_rows == 2
     assert reasons(index, tmp_path / "private", tmp_path / "archive") == {"a again": "duplicate"}
 
@@ -201,14 +203,14 @@ def test_symbolic_links_are_not_followed(tmp_path):
     (tmp_path / "archive" / "folder").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "archive" / "loop").symlink_to(tmp_path / "archive")
     os.mkfifo(tmp_path / "archive" / "pipe")
-    assert index_archive(tmp_path / "archive", tmp_path / "private", KEY).files == 1
+    assert index_folder(tmp_path / "archive", tmp_path / "private").files == 1
 
 
 def test_names_that_are_not_utf_8_are_found_again(tmp_path):
     name = os.fsdecode(b"M\xfcller.dcm")
     write_dicom(tmp_path / "archive" / name)
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
-    assert locate(tmp_path / "private", index.records["file_id"][0].as_py()).name == name
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
+    assert Path(locate(tmp_path / "private", index.records["file_id"][0].as_py())).name == name
 
 
 def test_a_missing_an_empty_and_a_wrong_archive_are_one_sentence(tmp_path):
@@ -224,7 +226,7 @@ def test_a_missing_an_empty_and_a_wrong_archive_are_one_sentence(tmp_path):
         "texts": "holds 3 files but no DICOM ultrasound image: 3 not_dicom",
     }.items():
         with pytest.raises(UserError, match=says) as error:
-            index_archive(tmp_path / name, tmp_path / "private", KEY)
+            index_folder(tmp_path / name, tmp_path / "private")
         assert "SONOTAG_ARCHIVE" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "private" / "patients.parquet").exists()
 
@@ -232,32 +234,35 @@ def test_a_missing_an_empty_and_a_wrong_archive_are_one_sentence(tmp_path):
 def test_a_store_inside_the_archive_is_refused(tmp_path):
     write_dicom(tmp_path / "x")
     with pytest.raises(UserError, match="lies inside"):
-        index_archive(tmp_path, tmp_path / "store" / "private", KEY)
+        index_folder(tmp_path, tmp_path / "store" / "private")
     assert not (tmp_path / "store").exists()
 
 
 def test_a_file_that_cannot_be_opened_stops_the_run_by_its_id(tmp_path, monkeypatch):
     write_dicom(tmp_path / "archive" / "DOE JANE.dcm")
-    monkeypatch.setattr(scan, "each_in_worker", lambda work, items: [Unopened(False, "Input/output error")])
+    monkeypatch.setattr(
+        scan, "each_in_worker", lambda work, items: [Unopened(False, "Input/output error") for _ in items]
+    )
     with pytest.raises(UserError, match="Input/output error") as error:
-        index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+        index_folder(tmp_path / "archive", tmp_path / "private")
     named = str(error.value).split()[2]
     assert named.startswith("f_") and "DOE" not in str(error.value)
-    assert locate(tmp_path / "private", named).name == "DOE JANE.dcm"
-    assert not (tmp_path / "private" / "patients.parquet").exists()
+    monkeypatch.undo()
+    index_folder(tmp_path / "archive", tmp_path / "private")
+    assert Path(locate(tmp_path / "private", named)).name == "DOE JANE.dcm"
 
 
 def test_a_file_that_vanishes_is_passed_over_and_one_that_kills_the_reader_is_rejected(tmp_path, monkeypatch):
     for name in ("1", "2", "3"):
         write_dicom(tmp_path / "archive" / name)
-    results = iter([Unopened(True, "gone"), Crashed()])
+    results = iter([Unopened(True, "gone"), Failed(Rejection(Reason.CRASHED, "the reading process died"))])
     real = scan.each_in_worker
     monkeypatch.setattr(
         scan, "each_in_worker", lambda work, items: [next(results, None) or r for r in real(work, items)]
     )
-    index = index_archive(tmp_path / "archive", tmp_path / "private", KEY)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert (index.files, index.records.num_rows) == (2, 1)
-    assert reasons(index, tmp_path / "private", tmp_path / "archive") == {"2": "unreadable_header"}
+    assert reasons(index, tmp_path / "private", tmp_path / "archive") == {"2": "crashed"}
 
 
 def test_locate_prints_a_path_and_says_when_it_knows_none(mixed):

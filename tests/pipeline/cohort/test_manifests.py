@@ -6,6 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import Dataset
 
 from pipeline.cohort.manifests import read_manifest
 from pipeline.errors import UserError
@@ -64,13 +65,14 @@ def mistake(task, says):
 
 def test_a_quality_manifest_becomes_a_table_in_its_own_order(tmp_path, rows):
     table = read(task(write_csv(tmp_path / "m.csv", rows)))
-    assert table.column_names == ["image_id", "patient", "split", "image", "image_digest", "quality"]
+    assert table.column_names == ["image_id", "patient", "split", "image", "image_digest", "source_digest", "quality"]
     assert table["image_id"].to_pylist() == list(range(6))
     assert table["patient"].to_pylist() == [f"<p{number}>" for number in range(6)]
     assert table["split"].to_pylist() == ["train"] * 4 + ["val", "test"]
     assert table["quality"].to_pylist() == [0, 1, 2, 0, 1, 2]
     image = table["image"][0].as_py()
     assert len(image) == 32 * 64 and table["image_digest"][0].as_py() == sha256(image).hexdigest()
+    assert len(set(table["source_digest"].to_pylist())) == 6
     expected = np.asarray(Image.fromarray(noise(64, 64, 0)).resize((64, 32), Image.Resampling.BILINEAR))
     assert image == expected.tobytes()
 
@@ -81,6 +83,22 @@ def test_masks_are_brought_to_size_without_new_values(tmp_path, rows):
     expected = np.zeros((32, 64), np.uint8)
     expected[:16, :24] = 1
     assert np.array_equal(mask, expected)
+
+
+def test_a_dicom_image_is_cut_to_its_region_and_its_mask_with_it(tmp_path, rows):
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 8, 16
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 71, 47
+    grey = noise(64, 96, 9)
+    write_dicom(tmp_path / "cut.dcm", grey, SequenceOfUltrasoundRegions=[region])
+    mask = np.zeros((64, 96), np.uint8)
+    mask[20:40, 10:30] = 1
+    Image.fromarray(mask).save(tmp_path / "cut.png")
+    row = {"image": "cut.dcm", "mask": "cut.png", "patient": "p9", "split": "train"}
+    table = read(segmentation(write_csv(tmp_path / "m.csv", [*with_masks(rows), row])))
+    assert table["image"][6].as_py() == grey[16:48, 8:72].tobytes()  # of the recipe's size already
+    assert table["mask"][6].as_py() == mask[16:48, 8:72].tobytes()
 
 
 def test_a_mask_s_edges_stay_among_its_classes(tmp_path, rows):

@@ -9,9 +9,23 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.images.cache import CachedImage, cached_images, load_pixels, shard_name, shard_of, write_shard
+from pipeline.images.cache import (
+    CachedImage,
+    cached_images,
+    load_pixels,
+    read_shard,
+    shard_content,
+    shard_name,
+    shard_of,
+    write_shard,
+)
+from pipeline.tables import IMAGES
 
 INSTANCES = [f"{number:02x}{'0' * 30}" for number in (3, 67, 131, 200)]  # 3, 67 and 131 share a shard
+
+
+def image(instance, frame, grey):
+    return CachedImage(instance, frame, f"source {frame}", f"{frame:016x}", "regions", 0.5, None, grey)
 
 
 @pytest.fixture
@@ -20,7 +34,7 @@ def cache(tmp_path):
     rng = np.random.default_rng(0)
     pixels = {(INSTANCES[n // 200], n % 200): rng.integers(0, 256, (4, 6), dtype=np.uint8) for n in range(601)}
     for shard in range(64):
-        rows = [CachedImage(i, frame, grey) for (i, frame), grey in pixels.items() if shard_of(i) == shard]
+        rows = [image(i, frame, grey) for (i, frame), grey in pixels.items() if shard_of(i) == shard]
         write_shard(tmp_path / shard_name(shard), rows, 4, 6)
     write_json(tmp_path / "cache.json", {"height": 4, "width": 6})
     return tmp_path, pixels
@@ -36,15 +50,41 @@ def test_a_shard_holds_rows_in_groups_of_256_with_lz4(cache):
     assert sorted(path.name for path in folder.glob("part-*")) == ["part-03.parquet", "part-08.parquet"]
     file = pq.ParquetFile(folder / "part-03.parquet")
     assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [256, 256, 88]
-    assert file.metadata.row_group(0).column(3).compression.startswith("LZ4")
+    assert file.metadata.row_group(0).column(0).compression.startswith("LZ4")
     row = file.read().slice(299, 1).to_pylist()[0]
     assert row["pixels"] == pixels[INSTANCES[1], 99].tobytes()
     assert row["image_digest"] == hashlib.sha256(row["pixels"]).hexdigest()
-    assert file.schema_arrow.names == ["sop_instance", "frame", "image_digest", "pixels"]
+    placed = {"patient", "shard", "position"}  # told by where a row lies, and by the index
+    assert file.schema_arrow.names == [name for name in IMAGES.schema.names if name not in placed] + ["pixels"]
+
+
+def test_a_shard_is_read_back_as_it_was_written_and_states_its_content(cache):
+    folder, pixels = cache
+    back = list(read_shard(folder / "part-03.parquet", 4, 6))
+    assert [(one.sop_instance, one.frame) for one in back] == sorted(k for k in pixels if shard_of(k[0]) == 3)
+    assert all(np.array_equal(one.pixels, pixels[one.sop_instance, one.frame]) for one in back)
+    assert (back[7].source_digest, back[7].row_spacing_mm, back[7].column_spacing_mm) == ("source 7", 0.5, None)
+    before = shard_content(folder / "part-03.parquet")
+    assert write_shard(folder / "copy", iter(back), 4, 6) == shard_content(folder / "copy") == before
+    assert write_shard(folder / "copy", iter(back[1:]), 4, 6) != before
+
+
+def test_a_shard_without_images_is_no_file(cache):
+    folder, _ = cache
+    assert write_shard(folder / "part-08.parquet", iter([]), 4, 6) is None
+    assert not (folder / "part-08.parquet").exists()
+    assert shard_content(folder / "part-08.parquet") is None and not list(read_shard(folder / "part-08.parquet", 4, 6))
+
+
+def test_a_damaged_shard_states_nothing(cache):
+    folder, _ = cache
+    path = folder / "part-03.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert shard_content(path) is None
 
 
 def test_the_same_images_give_the_same_bytes(tmp_path):
-    images = [CachedImage(INSTANCES[0], frame, np.full((4, 6), frame, np.uint8)) for frame in range(3)]
+    images = [image(INSTANCES[0], frame, np.full((4, 6), frame, np.uint8)) for frame in range(3)]
     for name in ("a", "b"):
         write_shard(tmp_path / name, iter(images), 4, 6)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

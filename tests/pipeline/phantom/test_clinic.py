@@ -3,6 +3,8 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from io import BytesIO
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ CODES = {
     "duplicate",
     "conflicting_duplicate",
     "undecodable",
-    "truncated_pixels",
+    "incomplete",
+    "not_b_mode",
 }
 
 
@@ -43,7 +46,8 @@ def ground_truth(folder):
 def good_files(folder):
     rejected = {row["path"] for row in ground_truth(folder)}
     archive = folder / "archive"
-    return [path for path in archive.rglob("*") if path.is_file() and str(path.relative_to(archive)) not in rejected]
+    files = [path for path in archive.rglob("*") if path.is_file() and path.suffix != ".ZIP"]
+    return [path for path in files if str(path.relative_to(archive)) not in rejected]
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_cores(small_phantom, tmp_path, monkeypatch):
@@ -175,7 +179,7 @@ def test_the_ground_truth_names_every_defect_with_a_known_reason(small_phantom):
     assert {row["reason"] for row in rows} == CODES
     assert len(rows) == len(DEFECTS) + 1  # a conflict is two files
     for row in rows:
-        assert (small_phantom / "archive" / row["path"]).is_file()
+        assert (small_phantom / "archive" / row["path"].replace("/NOTE.TXT", "")).is_file()
         assert (row["level"], bool(row["frame"])) in {("file", False), ("frame", True)}
     assert "ground_truth" not in " ".join(bytes_of(small_phantom / "archive"))
 
@@ -191,10 +195,22 @@ def test_defects_are_what_they_are_called(small_phantom):
     pair = [dcmread(path) for path in files("conflicting_duplicate")]
     assert pair[0].SOPInstanceUID == pair[1].SOPInstanceUID
     assert not np.array_equal(pair[0].pixel_array, pair[1].pixel_array)
-    for path in files("truncated_pixels") + files("undecodable"):
+    for path in files("incomplete") + files("undecodable"):
         with pytest.raises((ValueError, RuntimeError)):
             _ = dcmread(path).pixel_array
     assert dcmread(files("not_ultrasound")[0]).Modality == "CT"
     assert all("PixelData" not in dcmread(path) for path in files("not_an_image"))
-    assert b"DICM" not in files("not_dicom")[0].read_bytes()
+    notes = [path for path in files("not_dicom") if path.name == "README.TXT"]
+    assert b"DICM" not in notes[0].read_bytes()
+    for path in files("not_b_mode"):
+        red, _, blue = np.moveaxis(dcmread(path).pixel_array.astype(int), -1, 0)
+        assert (red - blue > 150).sum() > 200 < (blue - red > 150).sum()
     assert all("SOPInstanceUID" not in dcmread(path) for path in files("unreadable_header"))
+
+
+def test_the_zip_holds_two_good_images_under_uids_of_their_own(small_phantom):
+    (path,) = (small_phantom / "archive").rglob("*.ZIP")
+    with ZipFile(path) as zipped:
+        images = [dcmread(BytesIO(zipped.read(name))) for name in zipped.namelist() if name != "NOTE.TXT"]
+    assert len({image.SOPInstanceUID for image in images}) == 2
+    assert all(image.pixel_array.any() for image in images)

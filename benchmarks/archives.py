@@ -1,0 +1,164 @@
+"""Archives to measure on: what a clinic's machines write, made from the phantom's images.
+
+Belongs here: making files. Not here: any measurement.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, generate_uid
+
+HEIGHT, WIDTH = 600, 800
+"""Of the frames in `mixed_archive` and `cine_archive`: a common size of ultrasound."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def copies(phantom: Path, folder: Path, count: int) -> list[Path]:
+    """`count` files with the phantom's headers and pixels, each an instance of its own."""
+    originals = [(path.read_bytes(), uid.encode()) for path, uid in _instances(phantom)]
+    paths = []
+    for number in range(count):
+        content, uid = originals[number % len(originals)]
+        path = folder / f"{number // 100:04d}" / f"{number % 100:02d}.dcm"
+        _write(path, content.replace(uid, _other_uid(uid, number)))
+        paths.append(path)
+    return paths
+
+
+def tiny_archive(phantom: Path, folder: Path, count: int) -> None:
+    """`count` files of less than 2 kB: a phantom's header with 8 x 8 pixels, 100 files a patient."""
+    path, uid = next(_instances(phantom))
+    dataset = pydicom.dcmread(path)
+    _set_pixels(dataset, np.zeros((8, 8), np.uint8))
+    dataset.PatientID = "P0000000"
+    content = _written(dataset)
+    for number in range(count):
+        own = content.replace(uid.encode(), _other_uid(uid.encode(), number))
+        _write(
+            folder / f"{number // 100:05d}" / f"{number % 100:02d}",
+            own.replace(b"P0000000", b"P%07d" % (number // 100)),
+        )
+
+
+def mixed_archive(phantom: Path, folder: Path, of_each: int) -> None:
+    """`of_each` stills of each kind that archives hold; as many again lie in one zip."""
+    frames = _frames(phantom)
+    kinds: dict[str, Callable[[Dataset, Pixels], None]] = {
+        "grey": _set_pixels,
+        "rgb": lambda dataset, grey: _set_pixels(dataset, np.stack([grey] * 3, -1)),
+        "jpeg": lambda dataset, grey: _set_jpeg(dataset, [grey]),
+        "rle": _set_rle,
+        "jpeg2000": _set_jpeg_2000,
+    }
+    for kind, set_pixels in kinds.items():
+        for number in range(of_each):
+            _write(folder / kind / f"{number}.dcm", _still(next(frames), set_pixels))
+    with zipfile.ZipFile(folder / "export.zip", "w", zipfile.ZIP_DEFLATED) as export:
+        for number in range(of_each):
+            export.writestr(f"DICOM/IM{number:04d}", _still(next(frames), kinds["rgb"]))
+
+
+def cine_archive(phantom: Path, folder: Path, cines: int, length: int) -> None:
+    """JPEG Baseline cines in colour, each of `length` frames."""
+    frames = _frames(phantom)
+    for number in range(cines):
+        dataset, grey = next(frames)
+        _set_jpeg(dataset, [np.roll(grey, frame, axis=1) for frame in range(length)])
+        _write(folder / f"{number}.dcm", _written(dataset))
+
+
+def _instances(phantom: Path) -> Iterator[tuple[Path, str]]:
+    """The phantom's sound ultrasound images and their SOPInstanceUIDs."""
+    seen = set()
+    for path in sorted((phantom / "archive").rglob("*")):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            uid = str(header.SOPInstanceUID)
+            if header.Modality == "US" and header.Rows and uid not in seen and path.stat().st_size > 4000:
+                seen.add(uid)
+                yield path, uid
+        except Exception:
+            continue
+
+
+def _frames(phantom: Path) -> Iterator[tuple[Dataset, Pixels]]:
+    """Headers with a SOPInstanceUID of their own, and grey frames, without end."""
+    while True:
+        for path, _ in _instances(phantom):
+            try:
+                dataset = pydicom.dcmread(path)
+                pixels = dataset.pixel_array
+            except Exception:
+                continue
+            if pixels.ndim == 2 and pixels.dtype == np.uint8:
+                dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+                large = Image.fromarray(pixels).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+                yield dataset, np.asarray(large)
+
+
+def _other_uid(uid: bytes, number: int) -> bytes:
+    """A UID as long as `uid`."""
+    return uid[:-10] + b"%010d" % (number + 1)
+
+
+def _still(made: tuple[Dataset, Pixels], set_pixels: Callable[[Dataset, Pixels], None]) -> bytes:
+    set_pixels(*made)
+    return _written(made[0])
+
+
+def _set_pixels(dataset: Dataset, pixels: Pixels) -> None:
+    """Native pixels, height x width[ x 3]; the region of the old size is gone."""
+    colour = pixels.ndim == 3
+    dataset.set_pixel_data(pixels, "RGB" if colour else "MONOCHROME2", 8, generate_instance_uid=False)
+    dataset.pop("SequenceOfUltrasoundRegions", None)
+
+
+def _set_jpeg(dataset: Dataset, frames: list[Pixels]) -> None:
+    """JPEG Baseline with halved colour, as machines write it; cine where there are several frames."""
+    _set_pixels(dataset, np.stack([frames[0]] * 3, -1))
+    dataset.PhotometricInterpretation = "YBR_FULL_422"
+    dataset.NumberOfFrames = len(frames)
+    _encapsulated(dataset, JPEGBaseline8Bit, [_encoded(frame, "JPEG", quality=90, subsampling=1) for frame in frames])
+
+
+def _set_rle(dataset: Dataset, grey: Pixels) -> None:
+    _set_pixels(dataset, np.stack([grey] * 3, -1))
+    dataset.compress(RLELossless, generate_instance_uid=False)
+
+
+def _set_jpeg_2000(dataset: Dataset, grey: Pixels) -> None:
+    _set_pixels(dataset, grey)
+    _encapsulated(dataset, JPEG2000Lossless, [_encoded(grey, "JPEG2000", no_jp2=True)])
+
+
+def _encapsulated(dataset: Dataset, syntax: UID, frames: list[bytes]) -> None:
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = syntax
+
+
+def _encoded(grey: Pixels, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(grey).convert("RGB" if kind == "JPEG" else "L").save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _written(dataset: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -1,0 +1,137 @@
+"""One file of the archive, looked at in a worker: a row under pseudonyms, a rejection, or a zip's members.
+
+Belongs here: what leaves the worker, and raw identity to pseudonym. Not here: parsing (`header`), tables (`scan`).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.archive.header import Header, read_header
+from pipeline.archive.identity import patient_draw, pseudonym
+from pipeline.archive.pixels import pixel_identity
+from pipeline.archive.quarantine import Reason, Rejected, Rejection
+from pipeline.archive.reading import Unopened, quiet
+from pipeline.archive.source import SEPARATOR, Listed, Member, is_remote, is_zip, members, open_file, stat
+
+_MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
+
+Row = dict[str, Any]
+"""The columns of DICOM_INDEX but file_id, and `draw`: raw identifiers stay in the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Zip:
+    """The file is a zip: its members are files of their own."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Examines files of `archive`; can be sent to a worker."""
+
+    archive: str
+    key: bytes
+
+    def __call__(self, listed: Listed) -> Row | Zip | Rejection | Unopened:
+        """What the file is; what is wrong with it is a result, never an exception."""
+        try:
+            with quiet():
+                found = self._judged(listed)
+                now = self._now(listed)
+        except OSError as error:
+            return Unopened.because(error)
+        except MemoryError:
+            return Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold")
+        if now is None:
+            return Unopened(True, "it vanished")
+        return found if now == listed else _MOVED
+
+    def _now(self, listed: Listed) -> Listed | None:
+        """The file's state after it was read. An object in a store is replaced whole; a member is its zip's matter."""
+        if is_remote(self.archive) or SEPARATOR in listed.path:
+            return listed
+        return stat(self.archive, listed.path)
+
+    def _judged(self, listed: Listed) -> Row | Zip | Rejection:
+        try:
+            return self._look(listed)
+        except Rejected as rejected:
+            return rejected.rejection
+
+    def _look(self, listed: Listed) -> Row | Zip:
+        with open_file(self.archive, listed.path) as file:
+            head = file.read(132)
+            file.seek(0)
+            if is_zip(head) and head[128:] != b"DICM":
+                if SEPARATOR in listed.path:
+                    raise Rejected(Reason.UNREADABLE_CONTAINER, "a zip within a zip")
+                return Zip(tuple(members(file)))
+            return row_of(read_header(file, listed.size), self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelIdentifier:
+    """Digests the pixels of files of `archive`; can be sent to a worker."""
+
+    archive: str
+
+    def __call__(self, path: str) -> str | None:
+        """The digest of all frames as decoded, None where they do not decode."""
+        try:
+            with quiet(), open_file(self.archive, path) as file:
+                return pixel_identity(file)
+        except (Rejected, OSError, MemoryError):
+            return None
+
+
+def row_of(header: Header, key: bytes) -> Row:
+    """The row of `header` under pseudonyms made with `key`."""
+    patient_from, identity = patient_identity(header)
+    return {
+        "sop_instance": pseudonym(key, "sop_instance", header.sop_instance),
+        "series": pseudonym(key, "series", header.series) if header.series else None,
+        "study": pseudonym(key, "study", header.study) if header.study else None,
+        "patient": pseudonym(key, "patient", identity),
+        "patient_from": patient_from,
+        "modality": header.modality,
+        "sop_class": header.sop_class,
+        "transfer_syntax": header.transfer_syntax,
+        "photometric": header.photometric,
+        "rows": header.rows,
+        "columns": header.columns,
+        "frames": header.frames,
+        "manufacturer": header.manufacturer,
+        "model": header.model,
+        "transducer_type": header.transducer_type,
+        "transducer_data": header.transducer_data,
+        "study_description": header.study_description,
+        "unreadable_fields": ",".join(header.unreadable_fields),
+        "draw": patient_draw(identity),
+    }
+
+
+def patient_identity(header: Header) -> tuple[str, str]:
+    """What tells the patient apart, and the raw identity that becomes a pseudonym.
+
+    PatientID (0010,0020), with its issuer (0010,0021) where one is stated; without it the study, then the series,
+    then nothing at all: images that cannot be told apart are one patient, so that no split can tear them apart.
+    """
+    if header.patient_id:
+        return "patient_id", issued(header.patient_id, header.issuer)
+    if header.study:
+        return "study", f"study\\{header.study}"
+    if header.series:
+        return "series", f"series\\{header.series}"
+    return "nothing", "nothing\\"
+
+
+def issued(patient_id: str, issuer: str | None) -> str:
+    """A patient's number together with who issued it: one number of two issuers is two patients."""
+    return f"{issuer}\\{patient_id}" if issuer else patient_id
+
+
+def key_check(key: bytes) -> str:
+    """What tells whether rows were made with `key`, without telling the key."""
+    return hashlib.sha256(pseudonym(key, "key_check", "").encode()).hexdigest()[:16]

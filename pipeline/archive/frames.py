@@ -1,0 +1,143 @@
+"""A record's frames as the images that are cached, made in a worker.
+
+Belongs here: decoding, tissue, size and digests of one file's frames, in their order. Not here: how each is done
+(`pixels`, `tissue`, `perceptual`), the cache (`images`).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.archive.crop_sheet import Pair
+from pipeline.archive.perceptual import perceptual_hash
+from pipeline.archive.pixels import Frame, Grey, PixelFile, decode_image_file, is_dicom, resize_grey
+from pipeline.archive.quarantine import Reason, Rejected, Rejection
+from pipeline.archive.reading import Unopened, quiet
+from pipeline.archive.source import open_file
+from pipeline.archive.tissue import COLOUR_FLOW, Area, Region, cut_out, is_colour, tissue_area
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Frames, numbered from 0, of the archive's file at `path`."""
+
+    path: str
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image to be cached: `pixels` is height x width; spacings in mm between its rows and columns."""
+
+    pixels: Grey
+    source_digest: str
+    perceptual_hash: str
+    cropped_by: str
+    row_spacing_mm: float | None
+    column_spacing_mm: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReader:
+    """Makes images of `height` x `width` pixels from files of `archive`; can be sent to a worker."""
+
+    archive: str
+    height: int
+    width: int
+    b_mode_only: bool
+
+    def __call__(self, job: Job) -> list[Image | Rejection] | Unopened:
+        """An image or a rejection for each frame of `job`; one frame's fault costs that frame."""
+        try:
+            with quiet(), open_file(self.archive, job.path, whole=True) as file:
+                return self._images(PixelFile.open(file), job.frames)
+        except Rejected as rejected:
+            return [rejected.rejection] * len(job.frames)
+        except OSError as error:
+            return Unopened.because(error)
+        except MemoryError:
+            return [Rejection(Reason.OVER_LIMITS, "decoding asks for more memory than a worker may hold")] * len(
+                job.frames
+            )
+
+    def _images(self, file: PixelFile, frames: tuple[int, ...]) -> list[Image | Rejection]:
+        """The first frame that shows where the tissue is says so for those that follow: in a cine it does not move."""
+        images: list[Image | Rejection] = []
+        area: Area | None = None
+        for number in frames:
+            try:
+                frame = file.frame(number)
+                if area is None or area.found_by == "whole":
+                    area = tissue_area(frame.grey, self._regions(file), file.spacing_mm)
+                self._check_mode(frame, area)
+                images.append(self._image(frame.grey, area))
+            except Rejected as rejected:
+                images.append(rejected.rejection)
+        return images
+
+    def _regions(self, file: PixelFile) -> tuple[Region, ...]:
+        """The file's regions; where colour is wanted, without those that say that there is some."""
+        return file.regions if self.b_mode_only else tuple(r for r in file.regions if r.data_type != COLOUR_FLOW)
+
+    def _check_mode(self, frame: Frame, area: Area) -> None:
+        if self.b_mode_only and frame.rgb is not None and is_colour(frame.rgb, area, frame.grey.shape):
+            raise Rejected(Reason.NOT_B_MODE, "colours within the insonated area")
+
+    def _image(self, grey: Grey, area: Area) -> Image:
+        pixels = resize_grey(cut_out(grey, area), self.height, self.width)
+        return Image(
+            pixels,
+            source_digest(grey),
+            perceptual_hash(pixels),
+            area.found_by,
+            _spacing(area.row_spacing_mm, area.bottom - area.top, self.height),
+            _spacing(area.column_spacing_mm, area.right - area.left, self.width),
+        )
+
+
+def labelled_picture(path: Path) -> tuple[Grey, Area]:
+    """An image file of a labelled set, and the part of it to keep, as grey.
+
+    A DICOM file is cut as the archive's are, but whatever its mode: a person has chosen it. A PNG or JPEG was prepared
+    by somebody and is kept whole. Raises as `decode_image_file`.
+    """
+    grey = decode_image_file(path)
+    whole = Area(0, grey.shape[0], 0, grey.shape[1], None, "whole", None, None)
+    with quiet(), path.open("rb") as file:
+        if not is_dicom(file.read(132)):
+            return grey, whole
+        file.seek(0)
+        opened = PixelFile.open(file)
+        try:
+            return grey, tissue_area(grey, opened.regions, opened.spacing_mm)
+        except Rejected:
+            return grey, whole
+
+
+def _spacing(per_pixel_mm: float | None, before: int, after: int) -> float | None:
+    """Millimetres between pixels where `before` of them became `after`."""
+    return None if per_pixel_mm is None else per_pixel_mm * before / after
+
+
+def source_digest(grey: Grey) -> str:
+    """SHA-256 of a frame's size and grey pixels: equal for equal pictures, however they are stored."""
+    return hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PairReader:
+    """Makes before-and-after pairs for the crop sheet; can be sent to a worker."""
+
+    archive: str
+
+    def __call__(self, captioned: tuple[str, Job]) -> Pair | None:
+        """The first frame of a job as decoded and as cut out, None where there is no such image."""
+        caption, job = captioned
+        try:
+            with quiet(), open_file(self.archive, job.path, whole=True) as file:
+                opened = PixelFile.open(file)
+                grey = opened.frame(job.frames[0]).grey
+                area = tissue_area(grey, opened.regions, opened.spacing_mm)
+                return Pair(grey, area, cut_out(grey, area), caption)
+        except (Rejected, OSError, MemoryError):
+            return None

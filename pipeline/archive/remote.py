@@ -1,0 +1,168 @@
+"""Archives that are not a local folder: any URL that fsspec knows, such as s3://bucket/prefix.
+
+Belongs here: listing, asking after and reading objects through fsspec. Not here: local folders, zips, DICOM.
+"""
+
+import errno
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.registry import known_implementations
+
+from pipeline.errors import UserError
+
+HEADER_BLOCK = 64 << 10
+"""Bytes asked for first where a header is wanted: more than nearly all headers of ultrasound have."""
+PIXEL_BLOCK = 8 << 20
+"""Bytes asked for at once where pixels are wanted, and the most at any time."""
+
+# What changes when an object does, best first: entity tag, then times. fsspec's file systems name them variously.
+_VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "modified", "mtime", "created")
+
+
+def shown(url: str) -> str:
+    """`url` as it may be printed: without user, password and query, which can be credentials."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme else url
+
+
+def check(url: str) -> None:
+    """Raise `UserError` where the scheme of `url` is unknown to fsspec, or its package is not installed."""
+    scheme = fsspec.utils.get_protocol(url)
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ImportError:
+        needed = known_implementations.get(scheme, {}).get("err", "its fsspec package is missing")
+        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} cannot be opened: {needed}.") from None
+    except ValueError:
+        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} has a scheme that fsspec does not know.") from None
+
+
+def walk(url: str) -> Iterator[tuple[str, int, str]]:
+    """Relative path, size and version of every object below `url`.
+
+    Raises `UserError` where it is missing, is a single object or cannot be listed; the reason is named by its type
+    alone, since messages can quote credentials.
+    """
+    try:
+        system, root = _opened(url)
+        system.invalidate_cache()
+        found = system.find(root, detail=True)
+        system.invalidate_cache()  # a million entries would stay in memory, and answer `stat` with what was
+    except FileNotFoundError:
+        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} does not exist.") from None
+    except Exception as error:
+        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} cannot be listed: {type(error).__name__}.") from None
+    if root in found:
+        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} is not a folder.")
+    below = f"{root.rstrip('/')}/"
+    for name, info in found.items():
+        if info["type"] == "file" and not name.endswith("/"):  # some tools leave such an object for a folder
+            yield name.removeprefix(below), info["size"] or 0, _version(info)
+
+
+def stat(url: str, path: str) -> tuple[int, str] | None:
+    """Present size and version of one object; None where it is gone. Raises `OSError` where that cannot be told."""
+    system, name = _object(url, path)
+    try:
+        with _failures_are_os_errors():
+            info = system.info(name)
+    except FileNotFoundError:
+        return None
+    return (info["size"] or 0, _version(info)) if info["type"] == "file" else None
+
+
+def open_object(url: str, path: str, block: int) -> io.BufferedReader:
+    """An object as a seekable file that is fetched by ranges of at least `block` bytes as it is read.
+
+    Nothing is asked for before the first read. Reading raises `OSError` with an errno, whatever the storage's library
+    raises: a fault of the network must not look like one of the file.
+    """
+    return io.BufferedReader(_Object(*_object(url, path), block))
+
+
+class _Object(io.RawIOBase):
+    """An object read by ranges: each fetched range is kept until the next, and four times the one before."""
+
+    def __init__(self, system: Any, name: str, block: int) -> None:
+        self._system, self._name, self._next = system, name, block
+        self._position, self._start, self._held = 0, 0, b""
+        self._size: int | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
+        target = offset + (base[whence] if whence in base else self._length())
+        if target < 0:
+            raise OSError(errno.EINVAL, "an offset before the file")
+        self._position = target
+        return target
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = len(buffer)
+        at = self._position - self._start
+        if not 0 <= at < len(self._held):
+            self._held, self._start, at = self._fetch(self._position, max(wanted, self._next)), self._position, 0
+            self._next = min(4 * self._next, PIXEL_BLOCK)
+        part = self._held[at : at + wanted]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def _fetch(self, start: int, count: int) -> bytes:
+        """At most `count` bytes from `start` on; none at the end, beyond which storages answer with an error."""
+        if self._size is not None and start >= self._size:
+            return b""
+        try:
+            with _failures_are_os_errors():
+                return bytes(self._system.cat_file(self._name, start=start, end=start + count))
+        except OSError:
+            if start >= self._length():
+                return b""
+            raise
+
+    def _length(self) -> int:
+        if self._size is None:
+            with _failures_are_os_errors():
+                self._size = int(self._system.info(self._name)["size"])
+        return self._size
+
+
+@contextmanager
+def _failures_are_os_errors() -> Iterator[None]:
+    """Let `OSError` with an errno out and nothing else; the reason is the type alone, messages can quote paths."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "no such object") from None
+    except PermissionError:
+        raise PermissionError(errno.EACCES, "access denied") from None
+    except Exception as error:
+        raise OSError(errno.EIO, f"the storage answered with {type(error).__name__}") from None
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system of `url`, which fsspec keeps per process, and the root's name within it."""
+    system, root = fsspec.core.url_to_fs(url)
+    return system, root
+
+
+def _object(url: str, path: str) -> tuple[Any, str]:
+    system, root = _opened(url)
+    return system, f"{root.rstrip('/')}/{path}"
+
+
+def _version(info: dict[str, Any]) -> str:
+    return next((str(info[key]) for key in _VERSIONS if info.get(key)), "")

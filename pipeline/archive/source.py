@@ -1,0 +1,195 @@
+"""Where an archive's bytes come from: a local folder, a URL, a member of a zip in either.
+
+Belongs here: naming, listing and opening files, safely. Not here: what is in a file, file ids, DICOM.
+"""
+
+import errno
+import os
+import stat as status_bits
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
+from weakref import finalize
+
+from pipeline.archive import remote
+from pipeline.archive.zips import SEPARATOR, Member, OpenZip, is_zip, members
+from pipeline.errors import UserError
+
+__all__ = [
+    "SEPARATOR",
+    "Listed",
+    "Member",
+    "is_remote",
+    "is_zip",
+    "members",
+    "normalized",
+    "open_file",
+    "shown",
+    "stat",
+    "walk",
+]
+
+_LOCAL_SCHEMES = ("file://", "local://")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not wait for its writer
+_BUFFER = 8192
+
+# What opening says where another kind of thing, or nothing, has taken a file's or a folder's place since it was listed.
+_GONE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENOENT, errno.ENODEV}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One file of an archive: POSIX path relative to it, bytes, and a text that changes when the content may have.
+
+    `version` is the time of the last change in ns of a local file; of a remote one its ETag, or else a time.
+    """
+
+    path: str
+    size: int
+    version: str
+
+
+def normalized(archive: str) -> str:
+    """`archive` as everything else takes it: the absolute path of a folder, or a URL of fsspec's as it was given.
+
+    A file:// URL is the folder that it names, literally, or percent-decoded where there is no such folder. Raises
+    `UserError` for a scheme that fsspec does not know, or whose package is not installed.
+    """
+    for scheme in _LOCAL_SCHEMES:
+        if archive.startswith(scheme):
+            literal = archive.removeprefix(scheme)
+            return str(Path(literal if os.path.lexists(literal) else unquote(literal)).absolute())
+    if is_remote(archive):
+        remote.check(archive)
+        return archive
+    return str(Path(archive).absolute())
+
+
+def is_remote(archive: str) -> bool:
+    """Whether a normalized `archive` is a URL rather than a folder."""
+    return "://" in archive
+
+
+def shown(archive: str) -> str:
+    """`archive` as it may be printed: a URL without user, password and query."""
+    return remote.shown(archive) if is_remote(archive) else archive
+
+
+def walk(archive: str) -> Iterator[Listed]:
+    """Every regular file below `archive`, hidden ones too, in no particular order, as they are found.
+
+    Symbolic links below a local folder are not followed: what they point to is inside, and found there, or outside.
+    Names that are not UTF-8 come as `os.fsdecode` gives them. Raises `UserError` where `archive` is missing, is no
+    folder, cannot be listed or holds no file.
+    """
+    found = False
+    for found_file in _walk_remote(archive) if is_remote(archive) else _walk_local(archive):
+        found = True
+        yield found_file
+    if not found:
+        raise UserError(f"SONOTAG_ARCHIVE {shown(archive)} holds no files (symbolic links are not followed).")
+
+
+def _walk_remote(archive: str) -> Iterator[Listed]:
+    return (Listed(path, size, version) for path, size, version in remote.walk(archive))
+
+
+def _walk_local(archive: str) -> Iterator[Listed]:
+    folder = Path(archive)
+    if not folder.exists():
+        raise UserError(f"SONOTAG_ARCHIVE {archive} does not exist; `make phantom` makes a phantom clinic to try with.")
+    if not folder.is_dir():
+        raise UserError(f"SONOTAG_ARCHIVE {archive} is not a folder.")
+    try:
+        pending = [""]
+        while pending:
+            yield from _in_folder(archive, pending.pop(), pending)
+    except OSError as error:
+        raise UserError(f"SONOTAG_ARCHIVE {archive} holds a folder that cannot be listed: {error.strerror}.") from None
+
+
+def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[Listed]:
+    """The files of the folder at the relative path `folder`, "" or ending in a slash; its folders join `pending`."""
+    try:
+        # The archive itself may be a link; a folder below it that has become one since is not followed.
+        descriptor = os.open(f"{archive}/{folder[:-1]}", _FOLDER) if folder else os.open(archive, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in _GONE:
+            return
+        raise
+    try:
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{folder}{entry.name}/")
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if status_bits.S_ISREG(status.st_mode):
+                    yield Listed(folder + entry.name, status.st_size, str(status.st_mtime_ns))
+    finally:
+        os.close(descriptor)
+
+
+def stat(archive: str, path: str) -> Listed | None:
+    """The present state of one file, of a member's path that of its zip; None where there is no such file any more.
+
+    Raises `OSError` where that cannot be told.
+    """
+    file = path.partition(SEPARATOR)[0]
+    if is_remote(archive):
+        state = remote.stat(archive, file)
+        return state and Listed(file, *state)
+    try:
+        status = os.stat(f"{archive}/{file}", follow_symlinks=False)  # noqa: PTH116 - once per file of a million
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not status_bits.S_ISREG(status.st_mode):
+        return None
+    return Listed(file, status.st_size, str(status.st_mtime_ns))
+
+
+def open_file(archive: str, path: str, whole: bool = False) -> BinaryIO:
+    """The file at `path`, or the member of a zip, as a seekable binary file and context manager.
+
+    With `whole`, most of it is going to be read, not in order: a remote file then comes in large blocks, a member is
+    expanded into memory. Raises `FileNotFoundError` where no regular file is there any more, `OSError` where it cannot
+    be read, and for a member `Rejected` (unreadable_container, over_limits).
+    """
+    file, separator, name = path.partition(SEPARATOR)
+    if not separator:
+        return _open_plain(archive, file, whole)
+    state = stat(archive, file)
+    if state is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+    return _open_zip(archive, state).open(name, whole)
+
+
+def _open_plain(archive: str, path: str, whole: bool) -> BinaryIO:
+    if is_remote(archive):
+        return remote.open_object(archive, path, remote.PIXEL_BLOCK if whole else remote.HEADER_BLOCK)
+    try:
+        descriptor = os.open(f"{archive}/{path}", _FILE)
+    except OSError as error:
+        if error.errno in _GONE:
+            raise FileNotFoundError(errno.ENOENT, "no regular file") from None
+        raise
+    if not status_bits.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "no regular file")
+    return open(descriptor, "rb", buffering=_BUFFER)
+
+
+@lru_cache(maxsize=2)
+def _open_zip(archive: str, state: Listed) -> OpenZip:
+    """The zip in this state of it, kept open: reading its directory for each of 10,000 members would take hours."""
+    file = _open_plain(archive, state.path, whole=True)
+    opened = OpenZip(file)
+    finalize(opened, file.close)
+    return opened

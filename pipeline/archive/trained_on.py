@@ -1,0 +1,111 @@
+"""Which trained networks saw which patient: what has to be trained again where somebody is to be forgotten.
+
+Belongs here: the private record of training sets, and the question. Not here: training, forgetting.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.files import read_table, write_table
+from pipeline.recipe import Arm, Backbone, method_of
+from pipeline.store import Store
+
+_PATIENTS = pa.schema([pa.field("patient", pa.string(), nullable=False)])
+_DIGEST = re.compile(r"^- digest of images and split: ([0-9a-f]{16,64})$", re.MULTILINE)
+_WEIGHTS = "*.safetensors"
+
+
+def record_training_set(private: Path, digest: str, patients: Iterable[str]) -> None:
+    """Keep the pseudonyms of the patients whose images have the `digest` of a pretraining pool's images and split.
+
+    The file is named by the digest: the same set is the same file, and is written whole or not at all.
+    """
+    table = pa.table({"patient": sorted(set(patients))}, schema=_PATIENTS)
+    write_table(_training_set(private, digest), table)
+
+
+def saw(store: Store, patient: str) -> list[str]:
+    """Folders in the store, relative to it and sorted, of networks whose training the patient's images had a part in.
+
+    `patient` is a pseudonym. Encoders are found by the digest of their training images, also where MLflow keeps a
+    copy; validation counts, as it chose the epoch, and so does the z-score of an encoder that was not trained. A
+    fine-tuned model saw who its encoder saw, and the patients of its task's train and val. Where it cannot be told,
+    the network is listed: an encoder that states no digest (its training was cut short) or one of which no record is
+    kept, and a model that is older than the encoder beside it, or has none: it was made from another one.
+    """
+    recipes = [folder for folder in (store.root / "experiments").glob("*") if folder.is_dir()]
+    encoders = [folder for recipe in recipes for folder in (recipe / "encoders").glob("*")]
+    copies = {path.parent for path in store.mlflow.rglob("encoder.safetensors")} if store.mlflow.is_dir() else set()
+    found = [folder for folder in (*encoders, *copies) if _encoder_saw(store.private, folder, patient)]
+    found += [folder for recipe in recipes for folder in _models(recipe) if _model_saw(store.private, folder, patient)]
+    return sorted(folder.relative_to(store.root).as_posix() for folder in found)
+
+
+def _training_set(private: Path, digest: str) -> Path:
+    return private / "training_sets" / f"{digest[:16]}.parquet"
+
+
+def _encoder_saw(private: Path, folder: Path, patient: str) -> bool:
+    """Whether the encoder in `folder` saw the patient, or may have; one that came to nothing holds no weights."""
+    if not any(folder.glob(_WEIGHTS)):
+        return False
+    card = folder / "model_card.md"
+    stated = _DIGEST.search(card.read_text(encoding="utf-8")) if card.is_file() else None
+    record = _training_set(private, stated[1]) if stated else None
+    return record is None or not record.is_file() or _holds(read_table(record), patient)
+
+
+def _models(recipe: Path) -> Iterator[Path]:
+    return (folder for folder in (recipe / "models").glob("*/*") if any(folder.glob(_WEIGHTS)))
+
+
+def _model_saw(private: Path, folder: Path, patient: str) -> bool:
+    recipe = folder.parents[2]
+    return any(
+        _task_has(_images(recipe, task), patient)
+        or not _may_be_of(folder, recipe / "encoders" / encoder)
+        or _encoder_saw(private, recipe / "encoders" / encoder, patient)
+        for encoder, task in _made_of(recipe, folder.parent.name)
+    )
+
+
+def _made_of(recipe: Path, name: str) -> list[tuple[str, str]]:
+    """Encoder and task of the models in a folder called backbone, arm and task.
+
+    `resnet50_ce_dcm_x` could be arm ce and task dcm_x: the recipe's tasks decide, and without them the longest arm.
+    """
+    readings = [
+        (f"{backbone}_{method_of(arm)}", name.removeprefix(f"{backbone}_{arm}_"))
+        for backbone in get_args(Backbone)
+        for arm in sorted(get_args(Arm), key=len, reverse=True)
+        if name.startswith(f"{backbone}_{arm}_")
+    ]
+    return [reading for reading in readings if _images(recipe, reading[1]).is_file()] or readings[:1]
+
+
+def _images(recipe: Path, task: str) -> Path:
+    return recipe / "tasks" / f"{task}.parquet"
+
+
+def _task_has(path: Path, patient: str) -> bool:
+    if not path.is_file():
+        return False
+    rows = read_table(path).select(["patient", "split"])
+    return _holds(rows.filter(pc.is_in(rows["split"], value_set=pa.array(["train", "val"]))), patient)
+
+
+def _may_be_of(model: Path, encoder: Path) -> bool:
+    """Whether the encoder beside it is the one that the model was made from: it is there, and was finished before."""
+    finished = [folder / "outcome.json" for folder in (encoder, model)]
+    if not any(encoder.glob(_WEIGHTS)) or not all(path.is_file() for path in finished):
+        return False
+    return finished[0].stat().st_mtime_ns <= finished[1].stat().st_mtime_ns
+
+
+def _holds(table: pa.Table, patient: str) -> bool:
+    return bool(pc.index(table["patient"], patient).as_py() >= 0)
