@@ -9,7 +9,6 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pipeline.cohort.near_duplicates import near_duplicates
 
 from assets import privacy
 from assets.pictures import data_url
@@ -20,6 +19,7 @@ from pipeline.archive.crop_sheet import crop_sheet
 from pipeline.archive.images import Cache, build_cache, crop_samples
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.trained_on import record_training_set
+from pipeline.cohort.near_duplicates import near_duplicates
 from pipeline.cohort.pool import image_digest, label_digest, leaking_patients, pretraining_pool
 from pipeline.cohort.repeats import across_split, without
 from pipeline.cohort.splits import sides_of

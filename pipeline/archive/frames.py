@@ -95,12 +95,21 @@ class FrameReader:
         )
 
 
-def labelled_picture(path: Path) -> tuple[Grey, Area]:
-    """An image file of a labelled set, and the part of it to keep, as grey.
+def labelled_picture(path: str) -> tuple[Grey, Area] | Rejection | Unopened:
+    """An image file of a labelled set, and the part of it to keep, as grey; what is wrong with it is a result.
 
     A DICOM file is cut as the archive's are, but whatever its mode: a person has chosen it. A PNG or JPEG was prepared
-    by somebody and is kept whole. Raises as `decode_image_file`.
+    by somebody and is kept whole.
     """
+    try:
+        return _picture(Path(path))
+    except Rejected as rejected:
+        return rejected.rejection
+    except OSError as error:
+        return Unopened.because(error)
+
+
+def _picture(path: Path) -> tuple[Grey, Area]:
     grey = decode_image_file(path)
     whole = Area(0, grey.shape[0], 0, grey.shape[1], None, "whole", None, None)
     with quiet(), path.open("rb") as file:

@@ -16,8 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.archive.frames import labelled_picture, source_digest
 from pipeline.archive.pixels import Grey, resize_grey
-from pipeline.archive.quarantine import Rejected
+from pipeline.archive.quarantine import Rejection
+from pipeline.archive.reading import Unopened
 from pipeline.archive.tissue import Area, cut_out
+from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.errors import UserError
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Images, Task, existing_file
@@ -56,9 +58,10 @@ def read_manifest(
     pixels: list[bytes] = []
     sources: list[str] = []
     labels: list[int | bytes] = []
+    files = [str(_file(path, row, "image", row.image)) for row in rows]
     with Progress(f"{name} images", len(rows), "images", say) as progress:
-        for row in rows:
-            image, area = _image(path, row)
+        for row, read in zip(rows, each_in_worker(labelled_picture, files), strict=True):
+            image, area = _image(row, read)
             sources.append(source_digest(image))
             pixels.append(resize_grey(cut_out(image, area), images.height, images.width).tobytes())
             labels.append(
@@ -135,13 +138,16 @@ def _split_by_patient(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     return dict(zip(patients, sides, strict=True))
 
 
-def _image(manifest: Path, row: _Row) -> tuple[Grey, Area]:
-    try:
-        return labelled_picture(_file(manifest, row, "image", row.image))
-    except Rejected as rejected:
-        raise UserError(f"{row.place}: image {row.image} cannot be decoded: {rejected.rejection.detail}.") from None
-    except OSError as error:
-        raise UserError(f"{row.place}: image {row.image} cannot be opened: {error.strerror}.") from None
+def _image(row: _Row, read: tuple[Grey, Area] | Rejection | Unopened | Failed) -> tuple[Grey, Area]:
+    match read:
+        case tuple():
+            return read
+        case Unopened():
+            raise UserError(f"{row.place}: image {row.image} cannot be opened: {read.why}.")
+        case Failed():
+            raise UserError(f"{row.place}: image {row.image} cannot be decoded: {read.rejection.detail}.")
+        case Rejection():
+            raise UserError(f"{row.place}: image {row.image} cannot be decoded: {read.detail}.")
 
 
 def _file(manifest: Path, row: _Row, field: str, relative: str) -> Path:

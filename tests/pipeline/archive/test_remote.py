@@ -1,21 +1,25 @@
 """Archives behind a URL, on moto's S3 server and in fsspec's memory: listing, reading little, failing plainly."""
 
 import io
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from fsspec.registry import known_implementations
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
-from pipeline.archive.scan import index_archive
 from pipeline.archive.source import SEPARATOR, Listed, normalized, open_file, shown, stat, walk
 from pipeline.errors import UserError
-from pipeline.recipe import Archive
+from pipeline.tables import DICOM_INDEX, REJECTED_FILES
+from tests.pipeline.archive.real import REPOSITORY
 from tests.pipeline.archive.synthetic import KEY, noise, write_dicom
 from tests.pipeline.archive.zipped import zip_of
 
@@ -218,8 +222,35 @@ def test_credentials_in_a_url_are_not_shown():
     assert "secret" not in str(raised.value)
 
 
+INDEX = """
+import sys
+from pathlib import Path
+from pipeline.tables import DICOM_INDEX, REJECTED_FILES
+from tests.pipeline.archive.real import REPOSITORY
+from pipeline.tables import DICOM_INDEX, REJECTED_FILES
+
+archive, folder, key = sys.argv[1], Path(sys.argv[2]), sys.argv[3].encode()
+for _ in range(2):
+    index = index_archive(archive, folder / "private", key, Archive())
+    print(index.read)
+DICOM_INDEX.write(folder, index.records)
+REJECTED_FILES.write(folder, index.rejected)
+"""
+
+
+def indexed_apart(archive: str, folder: Path) -> tuple[list[str], pa.Table, pa.Table]:
+    """Files read by a first and a second scan, records and rejected files; by a process that starts from nothing.
+
+    Workers come from a server that keeps the environment it was first started with.
+    """
+    command = [sys.executable, "-c", INDEX, archive, str(folder), KEY.decode()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(), DICOM_INDEX.read(folder), REJECTED_FILES.read(folder)
+
+
 def test_an_archive_behind_a_url_is_indexed_as_the_folder_is(s3, tmp_path):
-    """Listed here, read in other processes, through environment variables and HTTP."""
+    """Listed in one process, read in others, through environment variables and HTTP."""
     folder = tmp_path / "archive"
     for number in range(3):
         write_dicom(folder / "export" / f"{number}.dcm", noise(seed=number), PatientID=f"P{number}")
@@ -227,8 +258,8 @@ def test_an_archive_behind_a_url_is_indexed_as_the_folder_is(s3, tmp_path):
     (folder / "a zip").write_bytes(packed)
     (folder / "notes").write_bytes(b"none of DICOM")
     s3.put(f"{folder}/", "clinic/small/", recursive=True)
-    remote = index_archive("s3://clinic/small", tmp_path / "one", KEY, Archive())
-    local = index_archive(str(folder), tmp_path / "other", KEY, Archive())
-    assert remote.records.equals(local.records) and remote.rejected.equals(local.rejected)
-    assert (remote.records.num_rows, remote.rejected["reason"].to_pylist()) == (4, ["not_dicom"])
-    assert index_archive("s3://clinic/small", tmp_path / "one", KEY, Archive()).read == 0
+    read, records, rejected = indexed_apart("s3://clinic/small", tmp_path / "remote")
+    _, local_records, local_rejected = indexed_apart(str(folder), tmp_path / "local")
+    assert records.equals(local_records) and rejected.equals(local_rejected)
+    assert (records.num_rows, rejected["reason"].to_pylist()) == (4, ["not_dicom"])
+    assert read[1] == "0"
