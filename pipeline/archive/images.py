@@ -54,6 +54,7 @@ _STATE = pa.schema(
 )
 """What became of a wanted frame, one private table per shard: `reason` is null of an image."""
 
+_CHUNK = 8  # frames sent to a worker at once: a cine's files are spread over the workers
 _FRAME_SECONDS = 2.0  # added to a worker's limit per frame: a large JPEG 2000 frame takes a second
 
 
@@ -165,6 +166,7 @@ class _Builder:
         self._folder, self._states, self._size = folder, states, size
         self._reader = FrameReader(archive, size.height, size.width, settings.b_mode_only)
         self._seconds = SECONDS + _FRAME_SECONDS * settings.frames_per_cine
+        self._chunk = max(1, _CHUNK // settings.frames_per_cine)
 
     def build(self, wanted: list[_Wanted], say: Say) -> int:
         """Bring every shard to what is `wanted`; returns how many files were decoded."""
@@ -202,7 +204,7 @@ class _Builder:
 
     def _decoded(self, todo: list[_Wanted], jobs: Iterator[Job], progress: Progress) -> Iterator[list[_Outcome]]:
         """The frames of each of `todo`, in order."""
-        for record, result in zip(todo, each_in_worker(self._reader, jobs, self._seconds), strict=True):
+        for record, result in zip(todo, each_in_worker(self._reader, jobs, self._seconds, self._chunk), strict=True):
             outcomes = _outcomes(record, result)
             progress.advance()
             yield [

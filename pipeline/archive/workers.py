@@ -21,8 +21,8 @@ from pipeline.archive.quarantine import Reason, Rejection
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CHUNK = 16
-"""Items sent to a worker at once: sending them one by one costs as much as reading a header."""
+CHUNK: Final = 16
+"""Items sent to a worker at once, unless told otherwise: one by one, sending costs as much as reading a header."""
 MEMORY: Final = 2**31
 """Bytes that a worker may hold: 2 GiB, four times the largest frame that is decoded."""
 SECONDS: Final = 30.0
@@ -41,13 +41,14 @@ _TOO_SLOW = Failed(Rejection(Reason.OVER_LIMITS, "reading took too long"))
 
 
 def each_in_worker(
-    work: Callable[[Item], Result], items: Iterable[Item], seconds: float = SECONDS
+    work: Callable[[Item], Result], items: Iterable[Item], seconds: float = SECONDS, chunk: int = CHUNK
 ) -> Iterator[Result | Failed]:
     """`work(item)` for each of `items`, in their order, in as many processes as there are processors.
 
     `work` can be pickled; what it raises is raised here, but for a worker that dies, that takes more than `seconds`
     over one item or that asks for more than `MEMORY` bytes: then the item's result is `Failed`, and the others have
-    theirs. Few chunks are under way at a time, so memory does not grow with the number of items.
+    theirs. `chunk` items are sent at once, and few chunks are under way at a time, so memory does not grow with the
+    number of items.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     remaining = iter(items)
@@ -55,12 +56,12 @@ def each_in_worker(
     with ProcessPool(max_workers=workers, initializer=_prepare, context=_context()) as pool:
         try:
             while True:
-                while len(under_way) < 4 * workers and (chunk := list(islice(remaining, CHUNK))):
-                    under_way.append((chunk, pool.schedule(_all, args=(work, chunk), timeout=seconds)))
+                while len(under_way) < 4 * workers and (batch := list(islice(remaining, chunk))):
+                    under_way.append((batch, pool.schedule(_all, args=(work, batch), timeout=seconds)))
                 if not under_way:
                     return
-                chunk, future = under_way.popleft()
-                yield from _results(pool, work, chunk, future, seconds)
+                batch, future = under_way.popleft()
+                yield from _results(pool, work, batch, future, seconds)
         finally:
             for _, future in under_way:
                 future.cancel()
@@ -69,15 +70,15 @@ def each_in_worker(
 def _results(
     pool: ProcessPool,
     work: Callable[[Item], Result],
-    chunk: list[Item],
+    batch: list[Item],
     future: "Future[list[Result]]",
     seconds: float,
 ) -> Iterator[Result | Failed]:
-    """The results of a chunk; where its worker failed, of each of its items alone."""
+    """The results of a batch; where its worker failed, of each of its items alone."""
     try:
         yield from future.result()
     except (ProcessExpired, TimeoutError, MemoryError):
-        for item in chunk:
+        for item in batch:
             yield _alone(pool, work, item, seconds)
 
 

@@ -117,7 +117,7 @@ def test_a_decoder_that_dies_costs_that_file_s_frames(clinic, monkeypatch):
     real = images_module.each_in_worker
     deaths = iter([Failed(Rejection(Reason.CRASHED, "the reading process died"))])
     monkeypatch.setattr(
-        images_module, "each_in_worker", lambda w, jobs, s: [next(deaths, None) or r for r in real(w, jobs, s)]
+        images_module, "each_in_worker", lambda w, jobs, *how: [next(deaths, None) or r for r in real(w, jobs, *how)]
     )
     _, cache = build(clinic)
     assert cache.frames == 8 == cache.images.num_rows + cache.rejected.num_rows
@@ -126,7 +126,7 @@ def test_a_decoder_that_dies_costs_that_file_s_frames(clinic, monkeypatch):
 
 def test_a_file_that_cannot_be_read_stops_the_run(clinic, monkeypatch):
     monkeypatch.setattr(
-        images_module, "each_in_worker", lambda w, jobs, s: (Unopened(False, "Input/output error") for _ in jobs)
+        images_module, "each_in_worker", lambda w, jobs, *how: (Unopened(False, "Input/output error") for _ in jobs)
     )
     with pytest.raises(UserError, match=r"Archive file f_[0-9a-f]{16} cannot be read: Input/output error"):
         build(clinic)

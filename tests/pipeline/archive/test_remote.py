@@ -225,8 +225,8 @@ def test_credentials_in_a_url_are_not_shown():
 INDEX = """
 import sys
 from pathlib import Path
-from pipeline.tables import DICOM_INDEX, REJECTED_FILES
-from tests.pipeline.archive.real import REPOSITORY
+from pipeline.archive.scan import index_archive
+from pipeline.recipe import Archive
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 
 archive, folder, key = sys.argv[1], Path(sys.argv[2]), sys.argv[3].encode()
