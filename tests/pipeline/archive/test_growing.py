@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pydicom.uid import RLELossless
 
-from pipeline.archive import examine, scan
+from pipeline.archive import examine, images, scan
 from pipeline.archive.images import build_cache
 from pipeline.archive.listing import known_files, read_file_list
 from pipeline.archive.source import Listed
@@ -229,3 +230,26 @@ def test_two_frames_of_a_cine_stay_together_when_the_archive_grows(tmp_path):
     _, grown = build(grow(tmp_path / "a", range(3, 40)))
     assert (grown.decoded, grown.images.num_rows) == (37, 42)
     same_tables(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_new_decoder_makes_just_its_own_images_again(tmp_path, monkeypatch):
+    grow(tmp_path, range(6))
+    for number in range(2):
+        made = dataset(noise(40, 60, seed=200 + number), SOPInstanceUID=f"1.2.7.{number}")
+        made.compress(RLELossless, generate_instance_uid=False)
+        made.save_as(tmp_path / "archive" / f"rle{number}", enforce_file_format=True)
+    assert build(tmp_path)[1].decoded == 8
+    real = images.version
+    monkeypatch.setattr(images, "version", lambda name: "next" if name == "pylibjpeg-rle" else real(name))
+    assert build(tmp_path)[1].decoded == 2
+    monkeypatch.setattr(images, "version", lambda name: "next" if name == "pylibjpeg-openjpeg" else real(name))
+    assert build(tmp_path)[1].decoded == 2  # the two once more, by the decoder they had at first
+
+
+def test_a_shard_that_was_damaged_is_made_again(tmp_path):
+    _, cache = build(grow(tmp_path, range(20)))
+    before = shards(cache.folder)
+    damaged = min(before)
+    (cache.folder / damaged).write_bytes(before[damaged][:-30])
+    _, again = build(tmp_path)
+    assert shards(again.folder) == before and 0 < again.decoded < 20
