@@ -17,7 +17,6 @@ from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
 from pipeline.archive.identity import pseudonym
-from pipeline.cohort.manifests import read_manifest
 from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, image_scores
@@ -78,6 +77,8 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     def task_images(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.cohort.manifests import read_manifest
+
         with step(context, tracking, recipe, relevant) as here:
             opened = store.open()
             key = archive.key(opened.private)

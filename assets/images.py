@@ -5,6 +5,7 @@ Belongs here: the assets of the group `images`. Not here: decoding and caching (
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
@@ -15,8 +16,6 @@ from assets.pictures import data_url
 from assets.step import step
 from assets.tables import table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.crop_sheet import crop_sheet
-from pipeline.archive.images import Cache, build_cache, crop_samples
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.trained_on import record_training_set
 from pipeline.cohort.near_duplicates import near_duplicates
@@ -38,6 +37,9 @@ from pipeline.tables import (
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    from pipeline.archive.images import Cache
 
 GROUP = "images"
 SAMPLES = 24
@@ -85,6 +87,8 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     def cache_images(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.images import build_cache
+
         with step(context, tracking, recipe, {"size": size, **recipe.archive.model_dump()}) as here:
             place = store.open()
             index = DICOM_INDEX.read(place.tables)
@@ -140,7 +144,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     return cache_images
 
 
-def _apart(cache: Cache, place: Store) -> tuple[pa.Table, pa.Table]:
+def _apart(cache: "Cache", place: Store) -> tuple[pa.Table, pa.Table]:
     """The cache's images without those that would link both sides of the split as it stood; and all rejections.
 
     The split and the images are those of the last run: a patient keeps its side, an image that was there stays.
@@ -164,6 +168,9 @@ def _apart(cache: Cache, place: Store) -> tuple[pa.Table, pa.Table]:
 
 def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, folder: Path) -> Path:
     """The picture that shows what was cut away, beside the cache; what lies outside is made illegible."""
+    from pipeline.archive.crop_sheet import crop_sheet
+    from pipeline.archive.images import crop_samples
+
     sheet = folder / "crop_sheet.png"
     crop_sheet(crop_samples(images, index, archive, place.private, SAMPLES), sheet)
     return sheet

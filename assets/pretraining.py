@@ -10,7 +10,6 @@ import dagster as dg
 
 from assets.step import Step, step
 from pipeline import code_versions
-from pipeline.archive.images import cache_folder
 from pipeline.cohort.pool import image_digest, label_digest
 from pipeline.files import digest
 from pipeline.recipe import Backbone, Method, Recipe
@@ -87,6 +86,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDef
 
 def load_pool(store: Store, recipe: Recipe) -> "PretrainingSet":
     """The pretraining pool in memory; raises `UserError` where `ingest` has not made it."""
+    from pipeline.archive.images import cache_folder
     from pipeline.images.cache import load_pixels
     from pipeline.pretraining.pool import pretraining_set
 

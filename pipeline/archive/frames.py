@@ -8,13 +8,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.archive.areas import Area, Region
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.perceptual import perceptual_hash
 from pipeline.archive.pixels import Frame, Grey, PixelFile, decode_image_file, is_dicom, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
 from pipeline.archive.reading import Unopened, quiet
 from pipeline.archive.source import open_file
-from pipeline.archive.tissue import COLOUR_FLOW, Area, Region, cut_out, is_colour, tissue_area
+from pipeline.archive.tissue import COLOUR_FLOW, cut_out, is_colour, tissue_area
 
 
 @dataclass(frozen=True, slots=True)

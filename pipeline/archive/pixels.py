@@ -24,6 +24,8 @@ from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_rescale, convert_color_space
 from pydicom.uid import UID, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, RLELossless
 
+from pipeline.archive.areas import Grey as Grey  # noqa: PLC0414 - others find it here
+from pipeline.archive.areas import Region
 from pipeline.archive.fields import Fields, tag_of
 from pipeline.archive.header import native_length
 from pipeline.archive.quarantine import Reason, Rejected
@@ -38,8 +40,6 @@ from pipeline.archive.reading import (
     quiet,
     read_elements,
 )
-from pipeline.archive.tissue import Grey as Grey  # noqa: PLC0414 - others find it here
-from pipeline.archive.tissue import Region
 
 FRAME_BUDGET: Final = 2**29
 """Bytes of one decoded frame at most: 512 MiB, twenty times an 8-bit colour frame of 3000 x 3000."""

@@ -10,16 +10,14 @@ phantom, whose geometry is known. The measured ranges are of 40 frames of each o
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipeline.archive.areas import Area, Grey, Region
 from pipeline.archive.quarantine import Reason, Rejected
-
-Grey = npt.NDArray[np.uint8]
-"""A grey image, height x width, 0 black to 255 white."""
 
 _Floats = npt.NDArray[np.float32]
 _Lengths = npt.NDArray[np.float64]
@@ -85,45 +83,6 @@ WIDEST_STROKE: Final = 6
 """Pixels of the full frame: colour that is narrower is a letter, a line or a caliper."""
 SAMPLES: Final = 60_000
 """Pixels that the judgement of colour looks at, about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """One item of SequenceOfUltrasoundRegions (0018,6011), PS3.3 section C.8.5.5; None where absent or unreadable.
-
-    `x0`, `y0`, `x1`, `y1` are RegionLocationMinX0 and so on: columns and rows from 0, the last ones included.
-    `delta_x` and `delta_y` are PhysicalDeltaX and Y per pixel, in `units_x` and `units_y` (3 is centimetres).
-    """
-
-    spatial_format: int | None
-    data_type: int | None
-    flags: int | None
-    x0: int | None
-    y0: int | None
-    x1: int | None
-    y1: int | None
-    units_x: int | None
-    units_y: int | None
-    delta_x: float | None
-    delta_y: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Area:
-    """The part of a frame that is kept: rows `top` to `bottom`, columns `left` to `right`, the ends not included.
-
-    `inside` is True where a pixel of that box is insonated, None where all of it is. Spacings are millimetres between
-    neighbouring rows and columns of the full frame, None where the file does not state them.
-    """
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-    inside: npt.NDArray[np.bool_] | None
-    found_by: Literal["regions", "detected", "whole"]
-    row_spacing_mm: float | None
-    column_spacing_mm: float | None
 
 
 def tissue_area(grey_HW: Grey, regions: tuple[Region, ...], spacing_mm: tuple[float, float] | None) -> Area:

@@ -14,11 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.archive.areas import Area
 from pipeline.archive.frames import labelled_picture, source_digest
 from pipeline.archive.pixels import Grey, resize_grey
 from pipeline.archive.quarantine import Rejection
 from pipeline.archive.reading import Unopened
-from pipeline.archive.tissue import Area, cut_out
+from pipeline.archive.tissue import cut_out
 from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.errors import UserError
 from pipeline.progress import Progress, Say, silent
