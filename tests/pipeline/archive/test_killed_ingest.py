@@ -95,7 +95,7 @@ def test_an_ingest_that_is_killed_leaves_nothing_to_mend(undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_an_ingest_that_is_killed_many_times_leaves_nothing_to_mend(undisturbed, tmp_path, seed):
     survives(undisturbed, tmp_path, kill_at_random(random.Random(seed), undisturbed[3], 10))
 
