@@ -3,9 +3,11 @@
 Belongs here: atomic writing, hashing, one way to read and write a Parquet table. Not here: what a table means.
 """
 
+import glob
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +22,12 @@ import pyarrow.parquet as pq
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on error it is removed.
 
-    A reader sees the old file or the new one, never a half-written one, also after `kill -9`.
+    A reader sees the old file or the new one, never a half-written one, also after `kill -9`; what a process that was
+    killed has left beside `path` is cleared away by the next one that writes there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    _clear_abandoned(path)
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -31,6 +35,27 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a store on a network has writers elsewhere
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove temporary files for `path` whose writer, a process of this machine, is no more."""
+    for other in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}-*-*.tmp"):
+        writer = other.name.rsplit("-", 2)[1]
+        if writer.isdecimal() and not _is_alive(int(writer)):
+            other.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,8 @@
 """Files appear whole or not at all; digests tell content apart."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.files import digest, replacing, write_table, write_text
 from pipeline.store import Store
+from tests.conftest import ROOT
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -19,6 +22,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from pipeline.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_writer_left_is_cleared_away_and_a_living_one_s_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, check=False)
+    assert [left.suffix for left in tmp_path.iterdir()] == [".tmp"]
+    with replacing(path) as slow:
+        slow.write_text("slow")
+        write_text(path, "quick")
+        assert slow.exists()
+    assert path.read_text() == "slow" and list(tmp_path.iterdir()) == [path]
 
 
 def test_equal_tables_have_equal_bytes(tmp_path: Path) -> None:
