@@ -83,7 +83,8 @@ def test_nothing_is_unpickled() -> None:
 
 
 def test_loading_the_definitions_imports_no_heavy_library(tmp_path: Path) -> None:
-    probe = "import sys, assets.definitions; print([m for m in ('torch', 'mlflow', 'scipy', 'sklearn') if m in sys.modules])"
+    heavy = ("torch", "mlflow", "scipy", "sklearn")
+    probe = f"import sys, assets.definitions; print([m for m in {heavy} if m in sys.modules])"
     environment = {**os.environ, "SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}
     done = subprocess.run(
         [sys.executable, "-c", probe], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
