@@ -23,27 +23,29 @@ GROUP = "archive"
 
 def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     """`dicom_index` with `rejected_files` and `deleted_files`, and `quarantine`."""
+    modalities = ", ".join(recipe.archive.modalities)
+    version = f"{code_versions.INDEX}-{modalities}"
 
     @dg.multi_asset(
         specs=[
             dg.AssetSpec(
                 "dicom_index",
-                description="One row per record: an ultrasound SOP instance whose header was read, under pseudonyms.",
-                code_version=code_versions.INDEX,
+                description=f"One row per record: an SOP instance of {modalities} whose header was read, pseudonymous.",
+                code_version=version,
                 group_name=GROUP,
                 kinds={"dicom", "parquet"},
             ),
             dg.AssetSpec(
                 "rejected_files",
                 description="One row per archive file that became no record, with its reason.",
-                code_version=code_versions.INDEX,
+                code_version=version,
                 group_name=GROUP,
                 kinds={"parquet"},
             ),
             dg.AssetSpec(
                 "deleted_files",
                 description="One row per archive file that an earlier run read and that is gone; its images are too.",
-                code_version=code_versions.INDEX,
+                code_version=version,
                 group_name=GROUP,
                 kinds={"parquet"},
             ),

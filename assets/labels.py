@@ -15,7 +15,7 @@ from pipeline.archive.descriptions import with_rare_descriptions
 from pipeline.cohort.repeats import linked_patients
 from pipeline.cohort.splits import read_draws, split_patients
 from pipeline.files import digest, write_text
-from pipeline.labels.study_groups import read_study_groups
+from pipeline.labels.study_groups import StudyGroups, study_groups_for
 from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
 from pipeline.recipe import Recipe
 from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
@@ -33,7 +33,8 @@ def label_assets(recipe: Recipe, mapping: Path) -> list[dg.AssetsDefinition]:
 
 def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
     @dg.asset(
-        description="The radiologist's table: which study description means which groups.",
+        description="The radiologist's table: which study description means which groups; empty where the recipe takes "
+        "no labels from it.",
         code_version=code_versions.LABELS,
         group_name=GROUP,
         kinds={"csv"},
@@ -48,7 +49,7 @@ def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
     )
     def study_groups(context: dg.AssetExecutionContext, tracking: Tracking) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
-            groups = read_study_groups(mapping, recipe.labels.groups)
+            groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
             disagreements = groups.left_right_disagreements()
             yield here.made(
                 "study_groups",
@@ -77,7 +78,7 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
             dg.AssetSpec(
                 "weak_labels",
                 deps=["dicom_index", "study_groups"],
-                description="One row per record: its groups and probe as 0/1, null where the tags do not say.",
+                description="One row per record: its labels as 0/1, null where the tags do not say.",
                 code_version=version,
                 group_name=GROUP,
                 kinds={"parquet"},
@@ -107,7 +108,7 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
         with step(context, tracking, recipe) as here:
             place = store.open()
             index, rare = with_rare_descriptions(place.private, DICOM_INDEX.read(place.tables))
-            groups = read_study_groups(mapping, recipe.labels.groups)
+            groups = study_groups_for(mapping, recipe.labels)
             labels = weak_labels(index, groups, recipe.labels)
             unmapped = unmapped_descriptions(index, groups, rare)
             write_text(place.private / WORKLIST, as_csv(unmapped_descriptions(index, groups)))

@@ -5,20 +5,24 @@ Belongs here: the pydantic models of a recipe's YAML and the reading of one. Not
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import UserError
+from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS, LabelField
+from pipeline.tables import BESIDE_LABELS
 
 Backbone = Literal["vgg16_bn", "resnet50"]
 Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
 Arm = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen"]
 Probe = Literal["linear", "curvilinear"]
+Precision = Literal["float32", "bfloat16"]
 
 PROBES: tuple[Probe, ...] = ("linear", "curvilinear")
 STRIDE = 32  # of the encoders' deepest features: image sides are multiples of it
@@ -27,6 +31,11 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$")]
+"""A column of the tables and a metric's name in MLflow, which takes no other signs."""
+Value = Annotated[str, Field(pattern=r"\S")]
+ModalityCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,16}$")]
+"""A value of Modality (0008,0060), PS3.3 section C.7.3.1.1.1."""
 
 
 class Model(BaseModel):
@@ -38,36 +47,142 @@ class Model(BaseModel):
 class Archive(Model):
     """How the archive is read."""
 
+    modalities: Annotated[tuple[ModalityCode, ...], Field(min_length=1)] = ("US",)
+    """Instances of which modalities are records; all others are rejected."""
     frames_per_cine: Count = 1
     """How many frames of a multi-frame instance become images, evenly spaced."""
     b_mode_only: bool = True
-    """Leave out frames of colour Doppler and other modes."""
+    """Leave out frames of colour Doppler and other modes of ultrasound."""
     description_patients: Count = 5
     """A study description is published only when at least so many patients share it; rarer ones stay private."""
 
 
-class Labels(Model):
-    """The label space and how tags become labels (paper section 3.3)."""
+class StudyGroupsSource(Model):
+    """Labels from StudyDescription, by the radiologist's table (SONOTAG_STUDY_GROUPS; paper section 3.3)."""
 
-    groups: tuple[str, ...] = ("liver", "kidney", "thyroid", "abdomen", "chest", "soft tissue", "nodule", "drainage")
-    probe_models: Mapping[str, Probe] = {"SC6-1": "curvilinear", "SL10-2": "linear", "SL15-4": "linear"}
+    kind: Literal["study_groups"] = "study_groups"
+    groups: Annotated[tuple[LabelName, ...], Field(min_length=1)] = (
+        *("liver", "kidney", "thyroid", "abdomen", "chest", "soft tissue", "nodule", "drainage"),
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of this source."""
+        return self.groups
+
+
+class ProbeSource(Model):
+    """The labels linear and curvilinear, from TransducerType and TransducerData (paper section 3.3)."""
+
+    kind: Literal["probe"] = "probe"
+    models: Mapping[str, Probe] = {"SC6-1": "curvilinear", "SL10-2": "linear", "SL15-4": "linear"}
     """Probes known by name, looked up in TransducerData before any rule."""
-    probe_words: Mapping[str, Probe] = {
+    words: Mapping[str, Probe] = {
         "CURVED LINEAR": "curvilinear",
         "CURVILINEAR": "curvilinear",
         "CONVEX": "curvilinear",
         "LINEAR": "linear",
     }
     """Whole words of TransducerType, then TransducerData; the longest that occurs decides."""
-    probe_prefixes: Mapping[str, Probe] = {"SC": "curvilinear", "SL": "linear", "C": "curvilinear", "L": "linear"}
+    prefixes: Mapping[str, Probe] = {"SC": "curvilinear", "SL": "linear", "C": "curvilinear", "L": "linear"}
     """Letters before the frequency band of a probe's name, such as the L of L14-6Ns; the longest that fits decides."""
-    missing: Literal["exclude", "mask"] = "exclude"
-    """An image that lacks its groups or its probe: left out of every method alike, or kept with a mask."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The label space in its fixed order: the groups, then the probes."""
-        return (*self.groups, *PROBES)
+        """The labels of this source."""
+        return PROBES
+
+
+class ValuesSource(Model):
+    """Labels from what a text field of the header says, such as BodyPartExamined."""
+
+    kind: Literal["values"] = "values"
+    field: str
+    """Keyword of the field: one of `pipeline.label_fields.TEXT_FIELDS`."""
+    labels: Annotated[Mapping[LabelName, Annotated[tuple[Value, ...], Field(min_length=1)]], Field(min_length=1)]
+    """Each label with the values that mean it, whatever their case and spaces; one value may mean several labels."""
+
+    @field_validator("field")
+    @classmethod
+    def _is_allowed(cls, field: str) -> str:
+        return _one_of(TEXT_FIELDS, field)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of this source."""
+        return tuple(self.labels)
+
+
+class BinsSource(Model):
+    """Labels from ranges of a number in the header, such as SliceThickness."""
+
+    kind: Literal["bins"] = "bins"
+    field: str
+    """Keyword of the field: one of `pipeline.label_fields.NUMBER_FIELDS`."""
+    edges: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+    """Ascending, in the field's unit. A number that equals an edge belongs to the range above it."""
+    labels: tuple[LabelName, ...]
+    """One more than edges: below the first, from each edge up to the next, and from the last one on."""
+
+    @field_validator("field")
+    @classmethod
+    def _is_allowed(cls, field: str) -> str:
+        return _one_of(NUMBER_FIELDS, field)
+
+    @model_validator(mode="after")
+    def _labels_fit_the_edges(self) -> "BinsSource":
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("edges must ascend")
+        if len(self.labels) != len(self.edges) + 1:
+            raise ValueError(f"labels must be one more than edges, {len(self.edges) + 1}, and are {len(self.labels)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of this source."""
+        return self.labels
+
+
+Source = StudyGroupsSource | ProbeSource | ValuesSource | BinsSource
+
+
+def _one_of(allowed: Mapping[str, LabelField], field: str) -> str:
+    if field not in allowed:
+        raise ValueError(f"{field!r} is none of {', '.join(allowed)}")
+    return field
+
+
+class Labels(Model):
+    """The label space and how tags become labels (paper section 3.3)."""
+
+    sources: tuple[Annotated[Source, Field(discriminator="kind")], ...] = (StudyGroupsSource(), ProbeSource())
+    """In the order of the label space."""
+    missing: Literal["exclude", "mask"] = "exclude"
+    """An image of which a source leaves its labels open: left out of every method alike, or kept with a mask."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label space in its fixed order."""
+        return tuple(name for source in self.sources for name in source.names)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The labels that the radiologist's table gives; none where no source asks it."""
+        return tuple(name for s in self.sources if isinstance(s, StudyGroupsSource) for name in s.groups)
+
+    @model_validator(mode="after")
+    def _every_label_has_one_source(self) -> "Labels":
+        if not self.sources:
+            raise ValueError("sources is empty")
+        repeated = [name for name, count in Counter(self.names).items() if count > 1]
+        if repeated:
+            raise ValueError(f"sources name {', '.join(repeated)} more than once")
+        taken = [name for name in self.names if name in BESIDE_LABELS]
+        if taken:
+            raise ValueError(f"a label cannot be called {taken[0]}: the tables have such a column")
+        if sum(isinstance(source, StudyGroupsSource) for source in self.sources) > 1:
+            raise ValueError("sources hold study_groups more than once")
+        return self
 
 
 class Cohort(Model):
@@ -105,6 +220,10 @@ class Pretraining(Model):
     lambda_adv: Annotated[float, Field(ge=0)] = 0.001
     lambda_rec: Annotated[float, Field(ge=0)] = 0.999
     augmentation: Augmentation = Augmentation()
+    precision: Precision = "float32"
+    """In which convolutions and matrix products compute, where the device can; weights and losses stay float32."""
+    sync_batch_norm: bool = False
+    """With several GPUs: batch norm over the images of all of them, in place of each one's own."""
     imagenet_weights: Mapping[Backbone, str] = {}
     """Local safetensors files of torchvision's ImageNet weights, per backbone; the method is unavailable without."""
     seed: int = 0

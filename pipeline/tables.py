@@ -1,7 +1,7 @@
 """The archive tables: their columns, what one row is, where they lie.
 
 Belongs here: names, schemas and descriptions of the tables under `tables/`, so that writer, reader and Dagster's
-column schema agree. Not here: the work that fills them.
+column schema agree; what tells two pools apart. Not here: the work that fills them.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.errors import UserError
-from pipeline.files import read_table, write_table
+from pipeline.files import digest, read_table, write_table
+from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 
 
 def column(name: str, kind: pa.DataType, says: str, nullable: bool = False) -> pa.Field:
@@ -35,18 +36,33 @@ class Table:
         write_table(self.path(tables), rows.select(self.schema.names).cast(self.schema))
 
     def read(self, tables: Path) -> pa.Table:
-        """Read the table; raises `UserError` where no run has written it yet."""
+        """Read the table; raises `UserError` where no run has written it yet, or none with these columns."""
         path = self.path(tables)
         if not path.is_file():
             raise UserError(f"{path} does not exist yet: run the job that writes it first (`ingest` for tables).")
-        return read_table(path)
+        rows = read_table(path)
+        lacking = [name for name in self.schema.names if name not in rows.column_names]
+        if lacking:
+            raise UserError(
+                f"{path} has no column {lacking[0]!r}: another recipe or version wrote it, run the job `ingest` again."
+            )
+        return rows
 
 
-_text, _count, _flag = pa.string(), pa.int64(), pa.bool_()
+_text, _count, _number = pa.string(), pa.int64(), pa.float64()
+
+LABEL_FIELDS = pa.schema(
+    [
+        column(field.column, kind, field.says, nullable=True)
+        for kind, fields in ((_text, TEXT_FIELDS), (_number, NUMBER_FIELDS))
+        for field in fields.values()
+    ]
+)
+"""The columns of DICOM_INDEX that label sources of kind `values` and `bins` read."""
 
 DICOM_INDEX = Table(
     "dicom_index",
-    "one record: an ultrasound SOP instance whose header was read",
+    "one record: an SOP instance of a modality that the recipe names, whose header was read",
     pa.schema(
         [
             column("file_id", _text, "how this file is named everywhere; `pipeline.archive locate` finds it"),
@@ -55,7 +71,6 @@ DICOM_INDEX = Table(
             column("study", _text, "keyed pseudonym of StudyInstanceUID (0020,000D)", nullable=True),
             column("patient", _text, "keyed pseudonym of the patient, the unit of every split"),
             column("patient_from", _text, "what the patient was told apart by: patient_id, study, series or nothing"),
-            column("modality", _text, "Modality (0008,0060)", nullable=True),
             column("sop_class", _text, "SOPClassUID (0008,0016)", nullable=True),
             column("transfer_syntax", _text, "TransferSyntaxUID (0002,0010)", nullable=True),
             column("photometric", _text, "PhotometricInterpretation (0028,0004)", nullable=True),
@@ -72,6 +87,7 @@ DICOM_INDEX = Table(
                 "StudyDescription (0008,1030); null where absent, or where too few patients share it to publish it",
                 nullable=True,
             ),
+            *LABEL_FIELDS,
             column("unreadable_fields", _text, "fields that could not be read, comma-separated; mostly empty"),
         ]
     ),
@@ -114,7 +130,7 @@ def weak_labels_table(label_names: tuple[str, ...]) -> Table:
         pa.schema(
             [
                 column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
-                column("status", _text, "labelled, unmapped_description, in_no_group or unknown_probe"),
+                column("status", _text, "labelled, or which label source leaves it open: in_no_group, unknown_probe …"),
                 *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
             ]
         ),
@@ -134,7 +150,7 @@ IMAGES = Table(
             column("image_digest", _text, "SHA-256 of the grey pixels at the recipe's size"),
             column("source_digest", _text, "SHA-256 of the frame's grey pixels as decoded, before cropping"),
             column("perceptual_hash", _text, "64 bits as hex: pHash of the image; near-duplicates differ in few bits"),
-            column("cropped_by", _text, "regions, detected or whole: how the insonated area was found"),
+            column("cropped_by", _text, "how the insonated area was found: regions or detected; whole: nothing is cut"),
             column("row_spacing_mm", pa.float64(), "millimetres between rows of the cached image", nullable=True),
             column("column_spacing_mm", pa.float64(), "millimetres between its columns", nullable=True),
         ]
@@ -172,6 +188,9 @@ NEAR_DUPLICATES = Table(
 POOLED = ("sop_instance", "frame", "patient", "shard", "position", "image_digest", "source_digest")
 """The columns of IMAGES that the pool carries on."""
 
+BESIDE_LABELS = frozenset({*POOLED, "status", "split"})
+"""Columns that stand beside labels in some table: no label can have such a name."""
+
 
 def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
     """`pretraining_pool`: the images every method trains on, with split and labels."""
@@ -186,3 +205,14 @@ def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
             ]
         ),
     )
+
+
+def image_digest(pool: pa.Table) -> str:
+    """Digest of the pool's images and their sides, in the pool's order; labels do not count."""
+    return digest(pool["image_digest"].to_pylist(), pool["split"].to_pylist())
+
+
+def label_digest(pool: pa.Table) -> str:
+    """Digest of the pool's label space and of each image's labels, in the pool's order; pixels do not count."""
+    names = [name for name in pool.column_names if name not in {*POOLED, "split"}]
+    return digest(names, [pool[name].to_pylist() for name in names])

@@ -1,6 +1,6 @@
 """What a frame's regions state, and the part of a frame to keep.
 
-Belongs here: the words that reading and cutting share. Not here: finding the part (`tissue`), reading (`pixels`).
+Belongs here: the words that reading and cutting share. Not here: finding the tissue (`tissue`), reading (`pixels`).
 """
 
 from dataclasses import dataclass
@@ -50,3 +50,9 @@ class Area:
     found_by: Literal["regions", "detected", "whole"]
     row_spacing_mm: float | None
     column_spacing_mm: float | None
+
+
+def whole_frame(grey_HW: Grey, spacing_mm: tuple[float, float] | None) -> Area:
+    """All of a frame; `spacing_mm` is (row, column), None where it is not known."""
+    height, width = grey_HW.shape
+    return Area(0, height, 0, width, None, "whole", *(spacing_mm or (None, None)))

@@ -4,6 +4,7 @@ Belongs here: what leaves the worker, and raw identity to pseudonym. Not here: p
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,10 @@ from pipeline.archive.source import SEPARATOR, Listed, Member, is_remote, is_zip
 
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
 
+_as_json = json.JSONEncoder(sort_keys=True).encode
+
 Row = dict[str, Any]
-"""The columns of DICOM_INDEX but file_id, and `draw`: raw identifiers stay in the worker."""
+"""RECORD_FIELDS of `listing`, and `draw`: raw identifiers stay in the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,11 @@ class Zip:
 
 @dataclass(frozen=True, slots=True)
 class Examiner:
-    """Examines files of `archive`; can be sent to a worker."""
+    """Examines files of `archive`, of which images of `modalities` are wanted; can be sent to a worker."""
 
     archive: str
     key: bytes
+    modalities: tuple[str, ...]
 
     def __call__(self, listed: Listed) -> Row | Zip | Rejection | Unopened:
         """What the file is; what is wrong with it is a result, never an exception."""
@@ -68,7 +72,7 @@ class Examiner:
                 if SEPARATOR in listed.path:
                     raise Rejected(Reason.UNREADABLE_CONTAINER, "a zip within a zip")
                 return Zip(tuple(members(file)))
-            return row_of(read_header(file, listed.size), self.key)
+            return row_of(read_header(file, listed.size, self.modalities), self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,6 @@ def row_of(header: Header, key: bytes) -> Row:
         "study": pseudonym(key, "study", header.study) if header.study else None,
         "patient": pseudonym(key, "patient", identity),
         "patient_from": patient_from,
-        "modality": header.modality,
         "sop_class": header.sop_class,
         "transfer_syntax": header.transfer_syntax,
         "photometric": header.photometric,
@@ -107,6 +110,7 @@ def row_of(header: Header, key: bytes) -> Row:
         "transducer_type": header.transducer_type,
         "transducer_data": header.transducer_data,
         "study_description": header.study_description,
+        "for_labels": _as_json(header.for_labels),
         "unreadable_fields": ",".join(header.unreadable_fields),
         "draw": patient_draw(identity),
     }

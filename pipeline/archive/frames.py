@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.archive.areas import Area, Region
+from pipeline.archive.areas import Area, Region, whole_frame
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.perceptual import perceptual_hash
 from pipeline.archive.pixels import Frame, Grey, PixelFile, decode_image_file, is_dicom, resize_grey
@@ -69,8 +69,9 @@ class FrameReader:
             try:
                 frame = file.frame(number)
                 if area is None or area.found_by == "whole":
-                    area = tissue_area(frame.grey, self._regions(file), file.spacing_mm)
-                self._check_mode(frame, area)
+                    area = _area(frame.grey, file, self._regions(file))
+                if self.b_mode_only and file.is_ultrasound:
+                    _check_mode(frame, area)
                 images.append(self._image(frame.grey, area))
             except Rejected as rejected:
                 images.append(rejected.rejection)
@@ -79,10 +80,6 @@ class FrameReader:
     def _regions(self, file: PixelFile) -> tuple[Region, ...]:
         """The file's regions; where colour is wanted, without those that say that there is some."""
         return file.regions if self.b_mode_only else tuple(r for r in file.regions if r.data_type != COLOUR_FLOW)
-
-    def _check_mode(self, frame: Frame, area: Area) -> None:
-        if self.b_mode_only and frame.rgb is not None and is_colour(frame.rgb, area, frame.grey.shape):
-            raise Rejected(Reason.NOT_B_MODE, "colours within the insonated area")
 
     def _image(self, grey: Grey, area: Area) -> Image:
         pixels = resize_grey(cut_out(grey, area), self.height, self.width)
@@ -94,6 +91,16 @@ class FrameReader:
             _spacing(area.row_spacing_mm, area.bottom - area.top, self.height),
             _spacing(area.column_spacing_mm, area.right - area.left, self.width),
         )
+
+
+def _area(grey: Grey, file: PixelFile, regions: tuple[Region, ...]) -> Area:
+    """The part of a frame to keep: what is insonated, and of another modality than ultrasound all of it."""
+    return tissue_area(grey, regions, file.spacing_mm) if file.is_ultrasound else whole_frame(grey, file.spacing_mm)
+
+
+def _check_mode(frame: Frame, area: Area) -> None:
+    if frame.rgb is not None and is_colour(frame.rgb, area, frame.grey.shape):
+        raise Rejected(Reason.NOT_B_MODE, "colours within the insonated area")
 
 
 def labelled_picture(path: str) -> tuple[Grey, Area] | Rejection | Unopened:
@@ -112,14 +119,14 @@ def labelled_picture(path: str) -> tuple[Grey, Area] | Rejection | Unopened:
 
 def _picture(path: Path) -> tuple[Grey, Area]:
     grey = decode_image_file(path)
-    whole = Area(0, grey.shape[0], 0, grey.shape[1], None, "whole", None, None)
+    whole = whole_frame(grey, None)
     with quiet(), path.open("rb") as file:
         if not is_dicom(file.read(132)):
             return grey, whole
         file.seek(0)
         opened = PixelFile.open(file)
         try:
-            return grey, tissue_area(grey, opened.regions, opened.spacing_mm)
+            return grey, _area(grey, opened, opened.regions)
         except Rejected:
             return grey, whole
 
@@ -147,7 +154,7 @@ class PairReader:
             with quiet(), open_file(self.archive, job.path, whole=True) as file:
                 opened = PixelFile.open(file)
                 grey = opened.frame(job.frames[0]).grey
-                area = tissue_area(grey, opened.regions, opened.spacing_mm)
+                area = _area(grey, opened, opened.regions)
                 return Pair(grey, area, cut_out(grey, area), caption)
         except (Rejected, OSError, MemoryError):
             return None

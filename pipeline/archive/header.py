@@ -5,6 +5,7 @@ decoding pixels.
 """
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -15,7 +16,10 @@ from pydicom.uid import UID
 from pipeline.archive.fields import Fields, tag_of
 from pipeline.archive.quarantine import Reason, Rejected
 from pipeline.archive.reading import UNDEFINED, Opened, find_delimiter, quiet, read_elements
+from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 
+ULTRASOUND = "US"
+"""Modality (0008,0060) of ultrasound."""
 ULTRASOUND_CLASSES = frozenset(
     f"1.2.840.10008.5.1.4.1.1.{part}"
     for part in (
@@ -32,7 +36,6 @@ _NUMBERS = ("Rows", "Columns", "NumberOfFrames")
 _TEXTS = (
     "PatientID",
     "IssuerOfPatientID",
-    "Modality",
     "PhotometricInterpretation",
     "Manufacturer",
     "ManufacturerModelName",
@@ -41,17 +44,19 @@ _TEXTS = (
     "StudyDescription",
 )
 _FOR_LENGTH = ("SamplesPerPixel", "BitsAllocated")
-_TAGS: Final = frozenset(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS, *_FOR_LENGTH))
+_LABEL_TAGS: Final = {tag_of(field): field for field in (*TEXT_FIELDS, *NUMBER_FIELDS)}
+_TAGS: Final = frozenset({*_LABEL_TAGS, *(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS, *_FOR_LENGTH))})
 _NEEDED: Final = frozenset(tag_of(field) for field in ("Modality", "Rows", "Columns"))
 _MOST_FRAMES = 2**31 - 1  # NumberOfFrames is an integer string of that range at most, PS3.5 section 6.2
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The allow-listed fields of one ultrasound image file, raw: identifiers are not yet pseudonyms.
+    """The allow-listed fields of one image file, raw: identifiers are not yet pseudonyms.
 
     None where a field is absent, empty or cannot be read; `unreadable_fields` are the keywords of those whose value is
-    there and cannot be read. `rows` and `columns` in pixels, `frames` at least 1.
+    there and cannot be read. `rows` and `columns` in pixels, `frames` at least 1. `for_labels` holds what the file
+    states of the fields in `pipeline.label_fields`, by their columns.
     """
 
     sop_instance: str
@@ -59,7 +64,6 @@ class Header:
     study: str | None
     patient_id: str | None
     issuer: str | None
-    modality: str | None
     sop_class: str | None
     transfer_syntax: str | None
     photometric: str | None
@@ -71,24 +75,29 @@ class Header:
     transducer_type: str | None
     transducer_data: str | None
     study_description: str | None
+    for_labels: Mapping[str, str | float]
     unreadable_fields: tuple[str, ...]
 
 
-def read_header(file: BinaryIO, size: int) -> Header:
-    """The allow-listed fields of the ultrasound image in `file`, seekable, of `size` bytes; no pixel is decoded.
+def is_ultrasound(modality: str | None, sop_class: str | None) -> bool:
+    """Whether Modality (0008,0060) or SOPClassUID (0008,0016) says ultrasound."""
+    return (modality or "").upper() == ULTRASOUND or sop_class in ULTRASOUND_CLASSES
 
-    Raises `Rejected` where it is no DICOM file, no image or no ultrasound, where its header breaks off or goes beyond
-    the limits, where it is shorter than its own encoding says, and `OSError` where it cannot be read.
+
+def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Header:
+    """The allow-listed fields of the image in `file`, seekable, of `size` bytes; no pixel is decoded.
+
+    `modalities` are the values of Modality (0008,0060) that are wanted; ultrasound is also told by its SOP class.
+    Raises `Rejected` where it is no DICOM file, no image or of another modality, where its header breaks off or goes
+    beyond the limits, where it is shorter than its own encoding says, and `OSError` where it cannot be read.
     """
     opened = read_elements(file, size, _TAGS, _NEEDED)
     fields = Fields(opened.elements, opened.encodings)
     modality, sop_class = fields.text("Modality"), fields.uid("SOPClassUID")
     if not opened.pixels:
         raise _without_pixels(opened, modality or sop_class)
-    if (modality or "").upper() != "US" and sop_class not in ULTRASOUND_CLASSES:
-        raise Rejected(
-            Reason.NOT_ULTRASOUND, "neither Modality (0008,0060) nor SOPClassUID (0008,0016) says ultrasound"
-        )
+    if not _is_one_of(modalities, modality, sop_class):
+        raise _of_another_modality(modalities)
     rows, columns, frames = (fields.number(name) for name in _NUMBERS)
     if not rows or not columns:
         raise Rejected(Reason.UNREADABLE_HEADER, "Rows (0028,0010) or Columns (0028,0011) is missing or no number")
@@ -102,7 +111,6 @@ def read_header(file: BinaryIO, size: int) -> Header:
         study=fields.uid("StudyInstanceUID"),
         patient_id=fields.text("PatientID"),
         issuer=fields.text("IssuerOfPatientID"),
-        modality=modality,
         sop_class=sop_class,
         transfer_syntax=opened.transfer_syntax,
         photometric=photometric,
@@ -114,8 +122,35 @@ def read_header(file: BinaryIO, size: int) -> Header:
         transducer_type=fields.text("TransducerType"),
         transducer_data=fields.text("TransducerData"),
         study_description=fields.text("StudyDescription"),
+        for_labels=_for_labels(opened, fields),
         unreadable_fields=tuple(sorted(fields.unreadable)),
     )
+
+
+def _is_one_of(modalities: Collection[str], modality: str | None, sop_class: str | None) -> bool:
+    if ULTRASOUND in modalities and is_ultrasound(modality, sop_class):
+        return True
+    return (modality or "").upper() in modalities
+
+
+def _of_another_modality(modalities: Collection[str]) -> Rejected:
+    if set(modalities) == {ULTRASOUND}:
+        says = "neither Modality (0008,0060) nor SOPClassUID (0008,0016) says ultrasound"
+        return Rejected(Reason.NOT_ULTRASOUND, says)
+    return Rejected(Reason.OTHER_MODALITY, f"Modality (0008,0060) is none of {', '.join(sorted(modalities))}")
+
+
+def _for_labels(opened: Opened, fields: Fields) -> dict[str, str | float]:
+    """The stated fields that labels can be made of; a number is stated where it is one."""
+    stated: dict[str, str | float] = {}
+    for tag in _LABEL_TAGS.keys() & opened.elements.keys():
+        keyword = _LABEL_TAGS[tag]
+        if keyword in NUMBER_FIELDS:
+            if len(numbers := fields.decimals(keyword)) == 1:
+                stated[NUMBER_FIELDS[keyword].column] = numbers[0]
+        elif text := fields.text(keyword):
+            stated[TEXT_FIELDS[keyword].column] = text
+    return stated
 
 
 def _without_pixels(opened: Opened, told: str | None) -> Rejected:

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from pipeline import code_versions
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.frames import FrameReader, Image, Job, PairReader
 from pipeline.archive.listing import cannot_be_read, known_files
@@ -27,10 +26,12 @@ from pipeline.archive.reading import Unopened
 from pipeline.archive.source import normalized
 from pipeline.archive.workers import SECONDS, Failed, each_in_worker
 from pipeline.errors import UserError
-from pipeline.files import digest, read_json, read_table, write_json, write_table
+from pipeline.files import read_json, read_table, write_json, write_table
 from pipeline.images.cache import (
     SHARDS,
     CachedImage,
+    cache_description,
+    cache_folder,
     cached_images,
     read_shard,
     shard_content,
@@ -91,11 +92,6 @@ class _Outcome:
     result: CachedImage | Rejection
 
 
-def cache_folder(root: Path, images: Images, settings: Archive) -> Path:
-    """Where the cache of these settings lies below `root`."""
-    return root / f"{images.height}x{images.width}-{digest(_description(images, settings))[:12]}"
-
-
 def build_cache(
     records: pa.Table, archive: str, private: Path, root: Path, images: Images, settings: Archive, say: Say = silent
 ) -> Cache:
@@ -111,21 +107,11 @@ def build_cache(
         folder.mkdir(exist_ok=True)
         for unfinished in [*folder.glob(".*.tmp"), *(private / "cache" / folder.name).glob(".*.tmp")]:
             unfinished.unlink()  # of a run that was killed: nobody else writes here under the lock
-        write_json(folder / "cache.json", _description(images, settings))
+        write_json(folder / "cache.json", cache_description(images, settings))
         wanted = _wanted(records, known_files(private), settings.frames_per_cine)
         builder = _Builder(folder, private / "cache" / folder.name, normalized(archive), images, settings)
         decoded = builder.build(wanted, say)
         return _opened(builder, folder, records, sum(len(record.frames) for record in wanted), decoded)
-
-
-def _description(images: Images, settings: Archive) -> dict[str, object]:
-    """What every cached pixel depends on besides its file and its decoder."""
-    return {
-        "height": images.height,
-        "width": images.width,
-        **settings.model_dump(include={"frames_per_cine", "b_mode_only"}),
-        "code": code_versions.IMAGES,
-    }
 
 
 def _wanted(records: pa.Table, known: pa.Table, per_cine: int) -> list[_Wanted]:

@@ -16,7 +16,7 @@ from pipeline import code_versions
 from pipeline.archive.source import SEPARATOR, Listed, walk
 from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
-from pipeline.tables import DICOM_INDEX
+from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
 _BATCH = 50_000
 
@@ -34,7 +34,6 @@ _SHARED = {
     "series",
     "study",
     "patient_from",
-    "modality",
     "sop_class",
     "transfer_syntax",
     "photometric",
@@ -44,6 +43,7 @@ _SHARED = {
     "transducer_data",
     "study_description",
     "unreadable_fields",
+    "for_labels",
 }
 
 
@@ -51,7 +51,12 @@ def _record_field(field: pa.Field) -> pa.Field:
     return pa.field(field.name, pa.dictionary(pa.int32(), pa.string()) if field.name in _SHARED else field.type)
 
 
-RECORD_FIELDS = [_record_field(field) for field in DICOM_INDEX.schema if field.name != "file_id"]
+_FOR_LABELS = pa.field("for_labels", pa.string())  # LABEL_FIELDS as JSON: a column for each would take 70 bytes a row
+RECORD_FIELDS = [
+    _record_field(field)
+    for field in (*DICOM_INDEX.schema, _FOR_LABELS)
+    if field.name not in {"file_id", *LABEL_FIELDS.names}
+]
 
 KNOWN = pa.schema(
     [
@@ -147,11 +152,33 @@ def as_deleted(gone: pa.Table) -> pa.Table:
     return gone.set_column(at, KNOWN.field("deleted"), pa.array([True] * gone.num_rows, pa.bool_()))
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a list of files was made of besides the files: in a list of another origin nothing is as it would be now.
+
+    `key_check` tells whether pseudonyms were made with the same key, `modalities` which images are records.
+    """
+
+    archive: str
+    key_check: str
+    modalities: tuple[str, ...]
+
+    @property
+    def metadata(self) -> dict[bytes, bytes]:
+        """As the metadata of a table."""
+        return {
+            b"archive": os.fsencode(self.archive),
+            b"key": self.key_check.encode(),
+            b"modalities": " ".join(sorted(set(self.modalities))).encode(),
+            b"code": code_versions.INDEX.encode(),
+        }
+
+
 class Journal:
     """Rows read since the last complete list, kept in parts so that a killed run has not read in vain."""
 
-    def __init__(self, private: Path, archive: str, key_check: str) -> None:
-        self._folder, self._metadata = private / "scan", _metadata(archive, key_check)
+    def __init__(self, private: Path, origin: Origin) -> None:
+        self._folder, self._metadata = private / "scan", origin.metadata
         self._parts = len(list(self._folder.glob("*.parquet")))
 
     def add(self, rows: pa.Table) -> None:
@@ -160,12 +187,12 @@ class Journal:
         self._parts += 1
 
 
-def read_known(private: Path, archive: str, key_check: str) -> pa.Table:
+def read_known(private: Path, origin: Origin) -> pa.Table:
     """The rows (KNOWN) of the last list and of a killed run's journal; the latest row of a path counts.
 
-    Empty where there is none, or where it was made of another archive, with another key or by other code.
+    Empty where there is none, or where it is of another origin.
     """
-    wanted = _metadata(archive, key_check)
+    wanted = origin.metadata
     paths = [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]
     tables = [read_table(path) for path in paths if path.is_file()]
     tables = [table.cast(KNOWN) for table in tables if table.schema.metadata == wanted]
@@ -176,23 +203,22 @@ def read_known(private: Path, archive: str, key_check: str) -> pa.Table:
     return rows.take(first.aggregate([("row", "min")])["row_min"].sort())
 
 
-def write_known(private: Path, archive: str, key_check: str, rows: pa.Table) -> None:
+def write_known(private: Path, origin: Origin, rows: pa.Table) -> None:
     """Write the complete list; the journal has done its service."""
     private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_table(private / "scan.parquet", rows.replace_schema_metadata(_metadata(archive, key_check)))
+    write_table(private / "scan.parquet", rows.replace_schema_metadata(origin.metadata))
     shutil.rmtree(private / "scan", ignore_errors=True)
 
 
-def _metadata(archive: str, key_check: str) -> dict[bytes, bytes]:
-    return {b"archive": os.fsencode(archive), b"key": key_check.encode(), b"code": code_versions.INDEX.encode()}
-
-
 def known_files(private: Path) -> pa.Table:
-    """The rows (KNOWN) of the last scan; raises `UserError` where none has run yet."""
+    """The rows (KNOWN) of the last scan; raises `UserError` where none has run yet, or none of this version."""
     path = private / "scan.parquet"
     if not path.is_file():
         raise UserError(f"{path} does not exist yet: run the job `ingest` first.")
-    return read_table(path)
+    rows = read_table(path)
+    if rows.schema.names != KNOWN.names:
+        raise UserError(f"{path} was written by another version: run the job `ingest` first.")
+    return rows
 
 
 def read_file_list(private: Path) -> dict[str, ArchiveFile]:

@@ -27,7 +27,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExten
 from pipeline.archive.areas import Grey as Grey  # noqa: PLC0414 - others find it here
 from pipeline.archive.areas import Region
 from pipeline.archive.fields import Fields, tag_of
-from pipeline.archive.header import native_length
+from pipeline.archive.header import is_ultrasound, native_length
 from pipeline.archive.quarantine import Reason, Rejected
 from pipeline.archive.reading import (
     STEPS,
@@ -75,6 +75,8 @@ _TAGS: Final = frozenset(
     tag_of(keyword)
     for keyword in (
         *(keyword for keyword, _ in _NUMBERS.values()),
+        "Modality",
+        "SOPClassUID",
         "NumberOfFrames",
         "PhotometricInterpretation",
         "BitsStored",
@@ -207,9 +209,11 @@ class PixelFile:
 
     `regions` are those of SequenceOfUltrasoundRegions (0018,6011). `spacing_mm` is PixelSpacing (0028,0030), else
     ImagerPixelSpacing (0018,1164): millimetres between rows, and between columns. `frames` is at least 1.
+    `is_ultrasound` is False where the file says that it is of another modality.
     """
 
     frames: int
+    is_ultrasound: bool
     regions: tuple[Region, ...]
     spacing_mm: tuple[float, float] | None
     _opened: Opened
@@ -234,7 +238,8 @@ class PixelFile:
         end = _end(opened, opened.pixels, decoder.is_native)
         options = _options(opened, opened.pixels, end, fields, decoder)
         frames, regions = options["number_of_frames"], _regions(opened)
-        return PixelFile(frames, regions, _spacing(fields), opened, opened.pixels, decoder, options, end)
+        spacing, ultrasound = _spacing(fields), _may_be_ultrasound(fields)
+        return PixelFile(frames, ultrasound, regions, spacing, opened, opened.pixels, decoder, options, end)
 
     def each_frame(self) -> Iterator[Frame]:
         """All frames in order, each read once; raises `Rejected` as `frame` does."""
@@ -252,8 +257,9 @@ class PixelFile:
 
         MONOCHROME2 as it is, MONOCHROME1 inverted, colour as ITU-R BT.601 luma (which is the Y of YBR_FULL, PS3.3
         section C.7.6.3.1.2), palettes looked up first. More than 8 bits are scaled to 8: through the window where the
-        file states one (PS3.3 section C.11.2.1.2.1), else by the bits stored; numbers with a fraction without a
-        window from the frame's least to its greatest. Raises `Rejected` where it does not decode.
+        file states one (PS3.3 section C.11.2.1.2.1), else by the bits stored; numbers with a fraction, and those of
+        other modalities than ultrasound, which fill few of their bits, without a window from the frame's least to its
+        greatest. Raises `Rejected` where it does not decode.
         """
         with _rejecting():
             return self._native(number) if self._decoder.is_native else self._encapsulated(number)
@@ -312,7 +318,7 @@ class PixelFile:
 
     def _decoded(self, source: BinaryIO | bytes, number: int, options: dict[str, Any]) -> Frame:
         pixels, properties = _trusting(self._decoder, options).as_array(source, index=number, raw=True, **options)
-        return _to_frame(pixels, properties, self._opened.dataset)
+        return _to_frame(pixels, properties, self._opened.dataset, self.is_ultrasound)
 
     def _window(self) -> BinaryIO:
         """The pixel data's value as a file, at its beginning."""
@@ -476,6 +482,12 @@ def _region(item: Dataset, encodings: tuple[str, ...]) -> Region:
     )
 
 
+def _may_be_ultrasound(fields: Fields) -> bool:
+    """Whether the file is ultrasound, or does not say what it is, as labelled images may."""
+    modality = fields.text("Modality")
+    return modality is None or is_ultrasound(modality, fields.uid("SOPClassUID"))
+
+
 def _spacing(fields: Fields) -> tuple[float, float] | None:
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
         values = fields.decimals(keyword)
@@ -510,7 +522,7 @@ def _of_rgb(rgb: npt.NDArray[np.uint8]) -> Frame:
     return Frame(_luma(rgb), rgb[::factor, ::factor].copy())
 
 
-def _to_frame(pixels: npt.NDArray[Any], properties: dict[str, Any], dataset: Dataset) -> Frame:
+def _to_frame(pixels: npt.NDArray[Any], properties: dict[str, Any], dataset: Dataset, ultrasound: bool) -> Frame:
     """One decoded frame, height x width or height x width x samples, as its photometric interpretation means it."""
     photometric = str(properties["photometric_interpretation"])
     bits = int(properties.get("bits_stored", 0))
@@ -519,7 +531,8 @@ def _to_frame(pixels: npt.NDArray[Any], properties: dict[str, Any], dataset: Dat
     if photometric == PhotometricInterpretation.PALETTE_COLOR:
         return _of_rgb(_through_palette(pixels, dataset))
     if pixels.ndim == 2:
-        grey = _monochrome(pixels, bits, bool(properties["pixel_representation"]), dataset)
+        full_scale = bits <= 8 or ultrasound
+        grey = _monochrome(pixels, bits, bool(properties["pixel_representation"]), dataset, full_scale)
         return Frame(_as_monochrome(grey, photometric), None)
     values = _scaled(pixels[..., :3], bits)
     if not photometric.startswith(("YBR_FULL", "YBR_PARTIAL")):  # YBR_ICT and YBR_RCT are undone by the decoder
@@ -558,8 +571,11 @@ def _of_fractions(pixels: npt.NDArray[np.floating[Any]], dataset: Dataset) -> Gr
     """Float or double float pixels, PS3.3 sections C.7.6.24 and C.7.6.25; what is no number is black."""
     values = np.where(np.isfinite(pixels), pixels, np.nan).astype(float)
     window = _window(dataset)
-    if window:
-        return _through_window(values, window)
+    return _through_window(values, window) if window else _from_least_to_greatest(values)
+
+
+def _from_least_to_greatest(values: npt.NDArray[np.float64]) -> Grey:
+    """What is no number is black; so is a frame of one level."""
     least, greatest = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 0.0)
     return _to_uint8(np.nan_to_num((values - least) * (255 / max(greatest - least, np.finfo(float).tiny))))
 
@@ -568,11 +584,13 @@ def _as_monochrome(grey: Grey, photometric: str) -> Grey:
     return 255 - grey if photometric == PhotometricInterpretation.MONOCHROME1 else grey
 
 
-def _monochrome(pixels: npt.NDArray[Any], bits: int, signed: bool, dataset: Dataset) -> Grey:
+def _monochrome(pixels: npt.NDArray[Any], bits: int, signed: bool, dataset: Dataset, full_scale: bool) -> Grey:
+    """`full_scale`: without a window, levels mean what they are among all that the bits stored could hold."""
     window = _window(dataset) if bits > 8 else None
-    if window is None:
+    if window is None and full_scale:
         return _scaled(pixels.astype(float) + 2 ** (bits - 1) if signed else pixels, bits)
-    return _through_window(apply_rescale(pixels, dataset).astype(float), window)
+    values = apply_rescale(pixels, dataset).astype(float)
+    return _through_window(values, window) if window else _from_least_to_greatest(values)
 
 
 def _through_window(values: npt.NDArray[np.float64], window: tuple[float, float]) -> Grey:

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     UNREADABLE_HEADER = "unreadable_header"
     NOT_AN_IMAGE = "not_an_image"
     NOT_ULTRASOUND = "not_ultrasound"
+    OTHER_MODALITY = "other_modality"
     DUPLICATE = "duplicate"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
     UNDECODABLE = "undecodable"
@@ -44,7 +45,8 @@ _MEANINGS = {
     Reason.NOT_DICOM: "the file's content is not DICOM",
     Reason.UNREADABLE_HEADER: "the header breaks off, or lacks what every image needs",
     Reason.NOT_AN_IMAGE: "DICOM without pixel data: a DICOMDIR, a report, a plan",
-    Reason.NOT_ULTRASOUND: "an image of another modality",
+    Reason.NOT_ULTRASOUND: "an image of another modality, where the recipe names ultrasound alone",
+    Reason.OTHER_MODALITY: "an image of a modality that the recipe does not name",
     Reason.DUPLICATE: "the same SOP instance with the same pixels is a record already",
     Reason.CONFLICTING_DUPLICATE: "several files claim this SOP instance with different pixels; all are left out",
     Reason.UNDECODABLE: "no decoder can read the pixels",

@@ -4,9 +4,10 @@ Belongs here: reading what is new, repeats, the ledger of files. Not here: parsi
 which texts are published (`descriptions`).
 """
 
+import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
@@ -18,10 +19,13 @@ import pyarrow.compute as pc
 from pipeline.archive.descriptions import publish_descriptions
 from pipeline.archive.examine import Examiner, PixelIdentifier, Zip, key_check
 from pipeline.archive.forgotten import forgotten_patients
+from pipeline.archive.header import ULTRASOUND
 from pipeline.archive.identity import file_id
 from pipeline.archive.listing import (
     KNOWN,
+    RECORD_FIELDS,
     Journal,
+    Origin,
     as_deleted,
     cannot_be_read,
     compare,
@@ -39,7 +43,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_table
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Archive
-from pipeline.tables import DELETED_FILES, DICOM_INDEX, REJECTED_FILES
+from pipeline.tables import DELETED_FILES, DICOM_INDEX, LABEL_FIELDS, REJECTED_FILES
 
 _PATIENTS = pa.schema(
     [pa.field("patient", pa.string(), nullable=False), pa.field("draw", pa.float64(), nullable=False)]
@@ -65,20 +69,20 @@ def index_archive(archive: str, private: Path, key: bytes, settings: Archive, sa
     """Read the headers of what is new in `archive`, a folder or URL, and return the index of all of it.
 
     Writes what is known of each file to `private`: `scan.parquet`, `patients.parquet`, `descriptions.parquet`. Raises
-    `UserError` where the archive is missing, empty or without an ultrasound image, where the private folder lies
-    inside it, where a file cannot be opened, and where patients were forgotten under another key.
+    `UserError` where the archive is missing, empty or without an image of the modalities in `settings`, where the
+    private folder lies inside it, where a file cannot be opened, and where patients were forgotten under another key.
     """
     archive = normalized(archive)
     _apart(archive, private)
     check = key_check(key)
     forgotten = forgotten_patients(private, check)
-    known, read = _scanned(archive, private, key, check, say)
+    known, read = _scanned(Origin(archive, check, settings.modalities), private, key, say)
     files = known.num_rows - pc.sum(pc.or_(known["deleted"], known["is_zip"]), min_count=0).as_py()
     records, rejected = _parted(known, forgotten)
     deleted = _deleted_table(known.select([*DELETED_FILES.schema.names, "is_zip"]).filter(known["deleted"]))
     del known  # of a million files, its other columns are 150 MB
     if not records.num_rows:
-        raise UserError(_nothing_found(archive, rejected))
+        raise UserError(_nothing_found(archive, settings.modalities, rejected))
     _write_patients(private, records)
     if files != records.num_rows + rejected.num_rows:
         raise RuntimeError("The ledger of files does not balance.")
@@ -88,17 +92,18 @@ def index_archive(archive: str, private: Path, key: bytes, settings: Archive, sa
     return Index(_record_table(columns), _rejected_table(rejected), deleted, files, read)
 
 
-def _scanned(archive: str, private: Path, key: bytes, check: str, say: Say) -> tuple[pa.Table, int]:
+def _scanned(origin: Origin, private: Path, key: bytes, say: Say) -> tuple[pa.Table, int]:
     """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
-    compared = compare(list_files(archive), read_known(private, archive, check))
-    fresh = _Reader(archive, key, Journal(private, archive, check), say).read(compared.to_read)
+    compared = compare(list_files(origin.archive), read_known(private, origin))
+    examiner = Examiner(origin.archive, key, origin.modalities)
+    fresh = _Reader(examiner, Journal(private, origin), say).read(compared.to_read)
     read, gone = fresh.num_rows, as_deleted(compared.gone)
     gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # a file that came back is not gone
     parts = [compared.unchanged, fresh, gone]
     nothing_new = not read and not gone.num_rows
     del compared, fresh, gone  # `parts` alone holds them, and gives them up
-    known = _with_pixels(archive, parts[0] if nothing_new else _together(parts), say)
-    write_known(private, archive, check, known)
+    known = _with_pixels(origin.archive, parts[0] if nothing_new else _together(parts), say)
+    write_known(private, origin, known)
     return known, read
 
 
@@ -120,8 +125,8 @@ def _together(parts: list[pa.Table]) -> pa.Table:
 class _Reader:
     """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
 
-    def __init__(self, archive: str, key: bytes, journal: Journal, say: Say) -> None:
-        self._archive, self._key, self._journal, self._say = archive, key, journal, say
+    def __init__(self, examiner: Examiner, journal: Journal, say: Say) -> None:
+        self._examiner, self._journal, self._say = examiner, journal, say
         self._rows: list[dict[str, Any]] = []
         self._parts: list[pa.Table] = []
         self._zips: list[tuple[Listed, Zip]] = []
@@ -139,7 +144,7 @@ class _Reader:
     def _examined(self, files: Iterable[Listed], progress: Progress) -> Iterator[tuple[Listed, dict[str, Any]]]:
         """Each file with what its row holds; zips are put aside, and files that vanished passed over."""
         asked, sent = tee(files)  # few are under way at a time
-        results = each_in_worker(Examiner(self._archive, self._key), sent)
+        results = each_in_worker(self._examiner, sent)
         for listed, result in zip(asked, results, strict=True):
             progress.advance()
             match result:
@@ -170,7 +175,7 @@ class _Reader:
         self._add(zipped, {"is_zip": True})
 
     def _id(self, listed: Listed) -> str:
-        return file_id(self._key, listed.path)
+        return file_id(self._examiner.key, listed.path)
 
     def _add(self, listed: Listed, row: dict[str, Any]) -> None:
         self._rows.append(
@@ -251,20 +256,32 @@ _FORGOTTEN = Rejection(Reason.FORGOTTEN, "its patient was forgotten on request")
 
 
 def _parted(known: pa.Table, forgotten: frozenset[str]) -> tuple[pa.Table, pa.Table]:
-    """The records (DICOM_INDEX and draw) and the rejected files among the files that are there."""
+    """The records (file_id, RECORD_FIELDS and draw) and the rejected files among the files that are there."""
     present = where(known, pc.invert(pc.or_(known["deleted"], known["is_zip"])))
     present = _rejected(present, _forgotten_rows(present, forgotten))
     present = _rejected(present, _repeats(present))
     is_record = pc.is_null(present["reason"])
-    records = where(present.select([*DICOM_INDEX.schema.names, "draw"]), is_record)
+    records = where(present.select(["file_id", *(field.name for field in RECORD_FIELDS), "draw"]), is_record)
     return records, present.select(["file_id", "reason", "detail"]).filter(pc.invert(is_record))
 
 
 def _record_table(columns: dict[str, pa.ChunkedArray]) -> pa.Table:
-    """DICOM_INDEX of `columns`, which is emptied on the way: of a million records both would be too much."""
+    """DICOM_INDEX of `columns` (RECORD_FIELDS too), which is emptied: of a million records both would be too much."""
     order = pc.sort_indices(columns["file_id"])
-    made = [columns.pop(field.name).take(order).cast(field.type).combine_chunks() for field in DICOM_INDEX.schema]
+    for_labels = columns.pop("for_labels").take(order).combine_chunks()
+    made = [
+        _label_field(for_labels, field)
+        if field in LABEL_FIELDS
+        else columns.pop(field.name).take(order).cast(field.type).combine_chunks()
+        for field in DICOM_INDEX.schema
+    ]
     return pa.table(made, schema=DICOM_INDEX.schema)
+
+
+def _label_field(for_labels: pa.DictionaryArray, field: pa.Field) -> pa.Array:
+    """One column of LABEL_FIELDS out of those that each row states, as JSON."""
+    stated = [json.loads(text).get(field.name) for text in for_labels.dictionary.to_pylist()]
+    return pa.array(stated, field.type).take(for_labels.indices)
 
 
 def _sorted(rows: pa.Table, column: str) -> pa.Table:
@@ -292,10 +309,11 @@ def _rejected(rows: pa.Table, rejections: dict[int, Rejection]) -> pa.Table:
     return rows
 
 
-def _nothing_found(archive: str, rejected: pa.Table) -> str:
+def _nothing_found(archive: str, modalities: Collection[str], rejected: pa.Table) -> str:
     counts = Counter(rejected["reason"].to_pylist())
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common(3)) or "all vanished"
-    return f"SONOTAG_ARCHIVE {shown(archive)} holds {counts.total()} files but no DICOM ultrasound image: {reasons}."
+    wanted = "ultrasound" if set(modalities) == {ULTRASOUND} else " or ".join(modalities)
+    return f"SONOTAG_ARCHIVE {shown(archive)} holds {counts.total()} files but no DICOM {wanted} image: {reasons}."
 
 
 def _rejected_table(rows: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The text in a store's files: of tables their cells, of databases their rows, of weights their header, else all.
+"""The text in a store's files: of tables their cells, of databases their rows, of weights their names, else all.
 
 Belongs here: walking the files, telling their kinds by content, reading them in pieces. Not here: what is looked for.
 """
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 PIECE: Final = 2**22
 """Characters or bytes of a text that are looked at together."""
@@ -55,7 +56,8 @@ def files_below(place: Path, without: Iterable[Path]) -> Iterator[Path]:
 def texts(path: Path) -> Iterator[Text]:
     """The text of the file at `path`, in pieces; none of a picture or of one that has vanished.
 
-    A table or database that cannot be read as such is read as bytes. Raises `OSError` where the file cannot be read.
+    A table, database or graph that cannot be read as such is read as bytes. Raises `OSError` where the file cannot be
+    read.
     """
     try:
         with path.open("rb") as file:
@@ -66,6 +68,8 @@ def texts(path: Path) -> Iterator[Text]:
             yield from _or_bytes(_of_database(path), path)
         elif head.startswith(b"PAR1"):
             yield from _or_bytes(_of_table(path), path)
+        elif path.suffix == ".onnx":
+            yield from _or_bytes(_of_graph(path), path)
         else:
             yield from _of_bytes(path, _weights_header(head) if path.suffix == ".safetensors" else None)
     except FileNotFoundError:
@@ -75,7 +79,7 @@ def texts(path: Path) -> Iterator[Text]:
 def _or_bytes(pieces: Iterator[Text], path: Path) -> Iterator[Text]:
     try:
         yield from pieces
-    except (sqlite3.Error, pa.ArrowException, OSError):  # Arrow says so where a table is cut short
+    except (sqlite3.Error, pa.ArrowException, DecodeError, OSError):  # Arrow says so where a table is cut short
         yield from _of_bytes(path, None)
 
 
@@ -138,6 +142,16 @@ def _cells(column: pa.Array) -> Iterator[str | bytes]:
         yield from _cells(column.flatten())
     else:
         yield from (cell for cell in column.unique().to_pylist() if cell)
+
+
+def _of_graph(path: Path) -> Iterator[Text]:
+    """All of an ONNX file but its weights."""
+    import onnx  # noqa: PLC0415 - a third of a second, that a store without such files does not cost
+
+    model = onnx.load(path, load_external_data=False)
+    for weights in model.graph.initializer:
+        weights.ClearField("raw_data")
+    yield Text(model.SerializeToString().decode("utf-8", "replace"), in_cells=False)
 
 
 def _of_database(path: Path) -> Iterator[Text]:

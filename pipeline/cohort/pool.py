@@ -1,6 +1,6 @@
 """The pretraining pool: the one set of images on which every method trains.
 
-Belongs here: joining images, labels and split, and the two digests of the result. Not here: making any of the three.
+Belongs here: joining images, labels and split. Not here: making any of the three.
 """
 
 from collections import Counter
@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UserError
-from pipeline.files import digest
 from pipeline.recipe import Labels
 from pipeline.tables import POOLED, pretraining_pool_table
 
@@ -56,14 +55,3 @@ def leaking_patients(pool: pa.Table) -> list[str]:
     pairs = set(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
     sides = Counter(patient for patient, _ in pairs)
     return sorted(patient for patient, count in sides.items() if count > 1)
-
-
-def image_digest(pool: pa.Table) -> str:
-    """Digest of the pool's images and their sides, in the pool's order; labels do not count."""
-    return digest(pool["image_digest"].to_pylist(), pool["split"].to_pylist())
-
-
-def label_digest(pool: pa.Table) -> str:
-    """Digest of the pool's label space and of each image's labels, in the pool's order; pixels do not count."""
-    names = [name for name in pool.column_names if name not in {*POOLED, "split"}]
-    return digest(names, [pool[name].to_pylist() for name in names])

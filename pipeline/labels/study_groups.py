@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import digest
+from pipeline.recipe import Labels
 
 REQUIRED = ("study_description", "groups")
 OPTIONAL = ("reviewer", "reviewed_on")
@@ -62,6 +63,14 @@ def normalized(description: str) -> str:
 def shipped_study_groups() -> Path:
     """The paper's Table A1 as printed: 44 descriptions."""
     return Path(str(files("pipeline.labels") / "study_groups.csv"))
+
+
+def study_groups_for(path: Path, settings: Labels) -> StudyGroups | None:
+    """The table at `path` for the groups of a recipe; None where none of its labels comes from study descriptions.
+
+    Raises as `read_study_groups`.
+    """
+    return read_study_groups(path, settings.groups) if settings.groups else None
 
 
 def read_study_groups(path: Path, groups: Groups) -> StudyGroups:

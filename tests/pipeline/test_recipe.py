@@ -39,7 +39,7 @@ def test_the_paper_recipe_states_sections_3_and_4_and_table_a2() -> None:
 
 
 def test_every_shipped_recipe_is_named_like_its_file() -> None:
-    assert set(shipped_recipes()) >= {"demo", "paper"}
+    assert set(shipped_recipes()) >= {"demo", "paper", "ct_mr"}
     for name in shipped_recipes():
         assert load_recipe(name, {}).name == name
 
@@ -52,6 +52,50 @@ def test_every_shipped_recipe_is_named_like_its_file() -> None:
         ("name: a\npretraining: {epochs: 0}", r"pretraining\.epochs: "),
         ("name: a b", "name: "),
         ("images: {height: 64, width: 96}", "name: Field required"),
+        ("name: a\nlabels: {sources: []}", "labels: sources is empty"),
+        (
+            "name: a\nlabels: {sources: [{kind: tags}]}",
+            r"labels\.sources\.0: .*'study_groups', 'probe', 'values', 'bins'",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: values, field: ProtocolName, labels: {a: [A]}}]}",
+            r"labels\.sources\.0\.values\.field: 'ProtocolName' is none of Modality, BodyPartExamined, ",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: bins, field: BodyPartExamined, edges: [1], labels: [a, b]}]}",
+            r"labels\.sources\.0\.bins\.field: 'BodyPartExamined' is none of SliceThickness, KVP, ",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: bins, field: KVP, edges: [2, 2], labels: [a, b, c]}]}",
+            r"labels\.sources\.0\.bins: edges must ascend",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: bins, field: KVP, edges: [1, 2], labels: [a, b]}]}",
+            r"labels\.sources\.0\.bins: labels must be one more than edges, 3, and are 2",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: bins, field: KVP, edges: [.inf], labels: [a, b]}]}",
+            r"labels\.sources\.0\.bins\.edges\.0: ",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: study_groups}, {kind: values, field: Modality, labels: {chest: [X]}}]}",
+            "labels: sources name chest more than once",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: values, field: Modality, labels: {frame: [US]}}]}",
+            "labels: a label cannot be called frame",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: values, field: Modality, labels: {'a, b': [US]}}]}",
+            r"labels\.sources\.0\.values\.labels\.a, b",
+        ),
+        (
+            "name: a\nlabels: {sources: [{kind: values, field: Modality, labels: {a: [' ']}}]}",
+            r"labels\.sources\.0\.values\.labels\.a\.0: ",
+        ),
+        ("name: a\nlabels: {groups: [liver]}", r"labels\.groups: no such field"),
+        ("name: a\narchive: {modalities: [ultrasound]}", r"archive\.modalities\.0: "),
+        ("name: a\narchive: {modalities: []}", r"archive\.modalities: "),
         ("name: [", "is not readable YAML"),
         ("- 1", "mine.yaml: "),
         ("name: a\npretraining: {methods: [ce]}", "downstream.arms names baseline, imagenet, dcm, ce_dcm"),
@@ -66,6 +110,14 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, text: str, says: str) -> None
     with pytest.raises(UserError, match=says) as caught:
         load_recipe(write(tmp_path, text), {})
     assert "\n" not in str(caught.value)
+
+
+def test_without_label_sources_labels_are_the_paper_s_groups_and_probes(tmp_path: Path) -> None:
+    paper = ("liver", "kidney", "thyroid", "abdomen", "chest", "soft tissue", "nodule", "drainage")
+    labels = load_recipe(write(tmp_path, "name: a"), {}).labels
+    assert labels.names == (*paper, "linear", "curvilinear") and labels.groups == paper
+    said = "name: a\nlabels: {sources: [{kind: study_groups}, {kind: probe}]}"
+    assert load_recipe(write(tmp_path, said), {}).labels == labels
 
 
 def test_paths_start_at_the_recipe_and_variables_come_from_the_environment(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.archive import examine, images, scan
 from pipeline.archive.images import build_cache
 from pipeline.archive.listing import known_files, read_file_list
 from pipeline.archive.source import Listed
+from pipeline.errors import UserError
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 
@@ -139,7 +140,7 @@ def test_a_file_that_moves_while_it_is_read_waits_for_the_next_run(tmp_path, mon
     path = write_dicom(tmp_path / "x", PatientID="P1")
     status = path.stat()
     listed = Listed("x", status.st_size, str(status.st_mtime_ns))
-    examiner = examine.Examiner(str(tmp_path), KEY)
+    examiner = examine.Examiner(str(tmp_path), KEY, ("US",))
     assert isinstance(examiner(listed), dict)
     os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns + 1))
     assert str(examiner(listed).reason) == "still_being_written"
@@ -165,6 +166,17 @@ def test_another_key_or_another_archive_starts_afresh(tmp_path):
     assert other.read == 4
     shutil.move(tmp_path / "archive", tmp_path / "moved")
     assert index_folder(tmp_path / "moved", tmp_path / "private").read == 4
+
+
+def test_a_scan_of_another_version_is_a_sentence_and_then_made_anew(tmp_path):
+    build(grow(tmp_path, range(2)))
+    scanned = tmp_path / "private" / "scan.parquet"
+    older = pq.read_table(scanned)
+    metadata = older.schema.metadata | {b"code": b"2"}
+    pq.write_table(older.drop_columns("for_labels").replace_schema_metadata(metadata), scanned)
+    with pytest.raises(UserError, match="written by another version: run the job `ingest` first"):
+        known_files(tmp_path / "private")
+    assert build(tmp_path)[0].read == 2 and known_files(tmp_path / "private").num_rows == 2
 
 
 def test_a_scan_that_is_cut_short_has_not_read_in_vain(tmp_path, monkeypatch):

@@ -20,14 +20,14 @@ from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
 WHEEL = Path(pydicom.data.__file__).parent / "test_files"
 
 
-def header_of(content):
-    return read_header(io.BytesIO(content), len(content))
+def header_of(content, modalities=("US",)):
+    return read_header(io.BytesIO(content), len(content), modalities)
 
 
-def outcome(content):
+def outcome(content, modalities=("US",)):
     """A header, or why there is none."""
     try:
-        return header_of(content)
+        return header_of(content, modalities)
     except Rejected as rejected:
         return rejected.rejection.reason.value
 
@@ -58,7 +58,6 @@ def test_fields_are_those_of_the_file():
         study="1.2.3.4",
         patient_id="P1",
         issuer="A",
-        modality="US",
         sop_class="1.2.840.10008.5.1.4.1.1.6.1",
         transfer_syntax="1.2.840.10008.1.2.1",
         photometric="MONOCHROME2",
@@ -70,6 +69,7 @@ def test_fields_are_those_of_the_file():
         transducer_type="CURVED LINEAR",
         transducer_data="C5-1\\UNUSED",
         study_description="US ABDOMEN",
+        for_labels={"modality": "US"},
         unreadable_fields=(),
     )
 
@@ -102,11 +102,67 @@ def test_frames_are_counted_however_they_are_written(written, frames):
 
 
 def test_ultrasound_is_told_by_modality_or_class_and_other_images_are_not():
-    assert header_of(made(Modality=None)).modality is None
+    assert header_of(made(Modality=None)).for_labels == {}
     assert header_of(made(SOPClassUID="1.2.3")).sop_class == "1.2.3"
     assert outcome(made(Modality="CT", SOPClassUID=CTImageStorage)) == "not_ultrasound"
     assert outcome(made(PixelData=None)) == "not_an_image"
     assert outcome(made(Rows=None)) == "unreadable_header"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize(
+    ("modalities", "stated", "result"),
+    [
+        (["CT", "MR"], {"Modality": "CT", "SOPClassUID": CTImageStorage}, None),
+        (["CT", "MR"], {"Modality": "mr ", "SOPClassUID": "1.2.3"}, None),
+        (["CT", "MR"], {}, "other_modality"),
+        (["CT"], {"Modality": None, "SOPClassUID": CTImageStorage}, "other_modality"),
+        (["CT", "US"], {"Modality": None}, None),
+        (["CT", "US"], {"Modality": "MR", "SOPClassUID": "1.2.3"}, "other_modality"),
+        (["US"], {"Modality": "MR", "SOPClassUID": "1.2.3"}, "not_ultrasound"),
+    ],
+)
+def test_the_recipe_s_modalities_are_records_and_no_others(modalities, stated, result):
+    found = outcome(made(**stated), modalities)
+    assert isinstance(found, Header) if result is None else found == result
+
+
+def test_fields_that_labels_are_made_of_are_read_as_texts_and_numbers():
+    stated = {
+        "BodyPartExamined": "CHEST",
+        "ScanningSequence": ["GR", "IR"],
+        "PatientPosition": "HFS",
+        "ViewPosition": "AP",
+        "ConvolutionKernel": ["B30f", "3"],
+        "Laterality": "L",
+        "ImageLaterality": "R",
+        "SliceThickness": "0.625",
+        "KVP": 120,
+        "RepetitionTime": "4000.0",
+        "EchoTime": "1e2",
+        "MagneticFieldStrength": 3,
+    }
+    assert header_of(made(**stated)).for_labels == {
+        "modality": "US",
+        "body_part_examined": "CHEST",
+        "scanning_sequence": "GR\\IR",
+        "patient_position": "HFS",
+        "view_position": "AP",
+        "convolution_kernel": "B30f\\3",
+        "laterality": "L",
+        "image_laterality": "R",
+        "slice_thickness": 0.625,
+        "kvp": 120.0,
+        "repetition_time": 4000.0,
+        "echo_time": 100.0,
+        "magnetic_field_strength": 3.0,
+    }
+
+
+def test_a_number_that_is_none_or_several_is_not_stated():
+    content = made(SliceThickness="5.5", KVP=["80", "140"], EchoTime="", BodyPartExamined=" ")
+    header = header_of(content.replace(b"DS\x04\x005.5 ", b"DS\x04\x00thin"))
+    assert header.for_labels == {"modality": "US"} and header.unreadable_fields == ("SliceThickness",)
 
 
 def test_pixel_data_before_the_fields_that_describe_them_are_found():

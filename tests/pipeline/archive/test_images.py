@@ -12,12 +12,12 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from pipeline.archive import images as images_module
 from pipeline.archive.identity import load_key
-from pipeline.archive.images import build_cache, cache_folder
+from pipeline.archive.images import build_cache
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
 from pipeline.archive.workers import Failed
 from pipeline.errors import UserError
-from pipeline.images.cache import load_pixels
+from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
@@ -101,8 +101,8 @@ def test_a_replaced_file_is_decoded_again(clinic):
 
 def test_settings_have_folders_of_their_own():
     folders = {cache_folder(images_module.Path("x"), size, settings) for size in (SIZE, Images(height=64, width=64))
-               for settings in (Archive(), Archive(frames_per_cine=2))}  # fmt: skip
-    assert len(folders) == 4 and all(folder.name.startswith(("32x64-", "64x64-")) for folder in folders)
+               for settings in (Archive(), Archive(frames_per_cine=2), Archive(modalities=("CT",)))}  # fmt: skip
+    assert len(folders) == 6 and all(folder.name.startswith(("32x64-", "64x64-")) for folder in folders)
 
 
 def test_what_a_killed_run_left_behind_is_cleared_away(clinic):

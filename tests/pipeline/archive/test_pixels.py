@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.pixels import apply_rescale, apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000,
@@ -139,6 +141,46 @@ def test_a_window_that_says_nothing_is_passed_over(tmp_path, width):
     pixels = np.arange(192, dtype=np.uint16).reshape(12, 16) * 300
     path = write_dicom(tmp_path / "x", pixels, WindowCenter="5", WindowWidth=width)
     assert np.array_equal(decode_grey(path, 0), np.rint(pixels.astype(float) * 255 / 65535))
+
+
+def slice_of(name, tmp_path, **fields):
+    """One of the slices that pydicom ships, with other fields; its data set, and its grey."""
+    made = dcmread(get_testdata_file(name))
+    for keyword, value in fields.items():
+        setattr(made, keyword, value)
+    made.save_as(tmp_path / "slice")
+    return made, decode_grey(tmp_path / "slice", 0)
+
+
+def test_a_ct_slice_without_a_window_spans_from_its_least_to_its_greatest_value(tmp_path):
+    made, grey = slice_of("CT_small.dcm", tmp_path)
+    stored = made.pixel_array.astype(float)  # 128 to 2191 of signed 16 bits: Hounsfield units but for 1024
+    assert np.array_equal(grey, np.rint((stored - stored.min()) / np.ptp(stored) * 255))
+    assert (grey.min(), grey.max()) == (0, 255)
+
+
+@pytest.mark.parametrize(("center", "width"), [(40, 400), (-600, 1500)])
+def test_a_ct_slice_goes_through_its_window_in_hounsfield_units(tmp_path, center, width):
+    made, grey = slice_of("CT_small.dcm", tmp_path, WindowCenter=center, WindowWidth=width)
+    hounsfield = made.pixel_array.astype(float) * 1 - 1024  # its RescaleSlope and RescaleIntercept
+    expected = np.clip(((hounsfield - (center - 0.5)) / (width - 1) + 0.5) * 255, 0, 255)  # PS3.3 C.11.2.1.2.1
+    assert np.abs(grey - expected).max() <= 0.5
+    by_pydicom = apply_windowing(apply_rescale(made.pixel_array, made), made)  # -32768 to 32767, less 1024
+    assert np.abs(grey - (by_pydicom + 32768 + 1024) * 255 / 65535).max() <= 0.51
+
+
+def test_an_mr_slice_goes_through_the_window_that_it_states(tmp_path):
+    made, grey = slice_of("MR_small.dcm", tmp_path)
+    expected = np.clip(((made.pixel_array.astype(float) - 599.5) / 1599 + 0.5) * 255, 0, 255)  # 600, 1600
+    assert np.abs(grey - expected).max() <= 0.5 and grey.std() > 20
+
+
+def test_a_slice_in_monochrome1_is_inverted_and_one_of_a_single_level_is_black(tmp_path):
+    made, grey = slice_of("CT_small.dcm", tmp_path, PhotometricInterpretation="MONOCHROME1")
+    stored = made.pixel_array.astype(float)
+    assert np.array_equal(grey, 255 - np.rint((stored - stored.min()) / np.ptp(stored) * 255))
+    flat = np.full((128, 128), 500, np.int16).tobytes()
+    assert not slice_of("CT_small.dcm", tmp_path, PixelData=flat)[1].any()
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])

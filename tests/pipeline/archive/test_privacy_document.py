@@ -7,6 +7,7 @@ from pydicom.sr.codedict import Collection
 
 from pipeline.archive.header import Header
 from pipeline.archive.identifiers import SAMPLE, SHORTEST
+from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 from pipeline.recipe import Archive
 from tests.pipeline.archive.real import REPOSITORY
 
@@ -38,7 +39,14 @@ def test_every_profile_and_option_of_the_standard_is_answered_under_its_name() -
     assert len(expected) == 13
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Header) if field.name != "unreadable_fields"])
+@pytest.mark.parametrize("keyword", [*TEXT_FIELDS, *NUMBER_FIELDS])
+def test_every_field_that_labels_are_made_of_is_named(keyword: str) -> None:
+    assert any(keyword in row[0] for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    "field", [field.name for field in fields(Header) if field.name not in {"for_labels", "unreadable_fields"}]
+)
 def test_every_field_that_leaves_the_reader_is_named(field: str) -> None:
     assert any(SAID_AS.get(field, field.capitalize()) in row[0] for row in ROWS)
 

@@ -108,7 +108,7 @@ def expected(path):
 def found(path):
     with path.open("rb") as file:
         try:
-            return read_header(file, path.stat().st_size)
+            return read_header(file, path.stat().st_size, ("US",))
         except Rejected as rejected:
             return rejected.rejection.reason.value
 

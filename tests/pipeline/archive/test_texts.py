@@ -4,6 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -82,6 +83,17 @@ def test_the_header_of_weights_is_read_and_not_the_weights(tmp_path: Path) -> No
     assert WORD in seen(path) and "weights" not in seen(path)
 
 
+def test_names_and_notes_of_a_graph_are_read_and_not_its_weights(tmp_path: Path) -> None:
+    weights = onnx.helper.make_tensor("first layer", onnx.TensorProto.UINT8, [7], b"weights", raw=True)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["Müller"])], "g", [], [], [weights])
+    model = onnx.helper.make_model(graph)
+    onnx.helper.set_model_props(model, {"note": WORD})
+    onnx.save(model, tmp_path / "encoder.onnx")
+    text = seen(tmp_path / "encoder.onnx")
+    assert WORD in text and "Müller" in text and "first layer" in text
+    assert "weights" not in text
+
+
 @pytest.mark.parametrize("name", ["run.log", "noted.JSON", "no_extension", "card.md", "odd.bin"])
 def test_any_other_file_is_read_whole(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\xff\x00" + WORD.encode() + b"\xc3")
@@ -101,10 +113,12 @@ def test_what_lies_across_two_pieces_is_whole_in_one(tmp_path: Path, shift: int)
     assert any(long in piece.text for piece in texts(tmp_path / "log"))
 
 
-@pytest.mark.parametrize("head", [b"PAR1", b"SQLite format 3\0"])
-def test_a_damaged_table_or_database_is_read_as_bytes(tmp_path: Path, head: bytes) -> None:
-    (tmp_path / "broken").write_bytes(head + b"\x01" * 200 + WORD.encode())
-    assert WORD in seen(tmp_path / "broken")
+@pytest.mark.parametrize(
+    ("name", "head"), [("broken", b"PAR1"), ("broken", b"SQLite format 3\0"), ("broken.onnx", b"\xff")]
+)
+def test_a_damaged_table_database_or_graph_is_read_as_bytes(tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / name).write_bytes(head + b"\x01" * 200 + WORD.encode())
+    assert WORD in seen(tmp_path / name)
 
 
 def test_pictures_empty_files_and_vanished_ones_have_no_text(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.archive.trained_on import record_training_set, saw
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing
-from pipeline.recipe import Method, Pretraining
+from pipeline.recipe import Method
 from pipeline.store import Store
 from pipeline.training.loop import History
 from pipeline.training.outcome import Outcome
@@ -33,7 +33,7 @@ def encoder(folder: Path, digest: str | None, status: str = "ran") -> Path:
         (folder / ("encoder.safetensors" if digest else "checkpoint.safetensors")).touch()
     if digest:
         preprocessing = Preprocessing("resnet50", 32, 32, 1.0, 1.0)
-        ModelCard("ce", preprocessing, Pretraining(), digest, 1, 1, (), History(), ()).write(folder)
+        ModelCard("ce", preprocessing, {}, digest, 1, 1, (), History(), ()).write(folder)
         Outcome(status, "", "f").write(folder)  # type: ignore[arg-type]
     return folder
 

@@ -3,12 +3,12 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.pool import image_digest, label_digest, leaking_patients, pretraining_pool
+from pipeline.cohort.pool import leaking_patients, pretraining_pool
 from pipeline.errors import UserError
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
 from pipeline.recipe import Labels
-from pipeline.tables import IMAGES, PATIENT_SPLITS, pretraining_pool_table
+from pipeline.tables import IMAGES, PATIENT_SPLITS, image_digest, label_digest, pretraining_pool_table
 
 EXCLUDE, MASK = Labels(), Labels(missing="mask")
 GROUPS = StudyGroups({"US LIVER": ("liver",), "US CHEST": ("chest",), "US NONE": ()})

@@ -1,0 +1,45 @@
+"""Header fields that weak labels can be made of: the allow-list, by the keyword that a recipe names.
+
+Belongs here: which fields, and their columns in the index. Not here: reading them, what their values mean.
+
+A field stands here if PS3.15 Table E.1-1 (the Basic Application Level Confidentiality Profile) leaves it as it is, and
+if a machine or a protocol fills it, not a person at a keyboard. So StudyDescription, SeriesDescription, ProtocolName
+and ContrastBolusAgent, which the profile removes or replaces, are none of them; StudyDescription has its own way, by
+the radiologist's table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class LabelField:
+    """One field: its column in the index, and what that column holds."""
+
+    column: str
+    says: str
+
+
+TEXT_FIELDS: Final[Mapping[str, LabelField]] = {
+    "Modality": LabelField("modality", "Modality (0008,0060)"),
+    "BodyPartExamined": LabelField("body_part_examined", "BodyPartExamined (0018,0015)"),
+    "ScanningSequence": LabelField("scanning_sequence", "ScanningSequence (0018,0020), values joined by a backslash"),
+    "PatientPosition": LabelField("patient_position", "PatientPosition (0018,5100)"),
+    "ViewPosition": LabelField("view_position", "ViewPosition (0018,5101)"),
+    "ConvolutionKernel": LabelField(
+        "convolution_kernel", "ConvolutionKernel (0018,1210), values joined by a backslash"
+    ),
+    "Laterality": LabelField("laterality", "Laterality (0020,0060), of the series"),
+    "ImageLaterality": LabelField("image_laterality", "ImageLaterality (0020,0062)"),
+}
+"""Texts, for label sources of kind `values`."""
+
+NUMBER_FIELDS: Final[Mapping[str, LabelField]] = {
+    "SliceThickness": LabelField("slice_thickness", "SliceThickness (0018,0050), millimetres"),
+    "KVP": LabelField("kvp", "KVP (0018,0060), kilovolts"),
+    "RepetitionTime": LabelField("repetition_time", "RepetitionTime (0018,0080), milliseconds"),
+    "EchoTime": LabelField("echo_time", "EchoTime (0018,0081), milliseconds"),
+    "MagneticFieldStrength": LabelField("magnetic_field_strength", "MagneticFieldStrength (0018,0087), tesla"),
+}
+"""Single positive numbers, for label sources of kind `bins`."""

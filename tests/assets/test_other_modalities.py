@@ -1,0 +1,30 @@
+"""The job `ingest` with a recipe for CT and MR: labels written by hand, and nothing of ultrasound in the way."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tests.conftest import run_job
+from tests.pipeline.archive.ct_mr import FILES, LABELS, RECIPE, write_archive
+
+
+def test_a_recipe_for_other_modalities_is_ingested_without_code(tmp_path: Path) -> None:
+    write_archive(tmp_path / "archive")
+    (tmp_path / "slices.yaml").write_text(RECIPE, encoding="utf-8")
+    done = run_job(
+        "ingest",
+        tmp_path / "store",
+        SONOTAG_ARCHIVE=str(tmp_path / "archive"),
+        SONOTAG_RECIPE=str(tmp_path / "slices.yaml"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    def table(name: str) -> list[dict]:
+        return pq.read_table(tmp_path / "store" / "tables" / f"{name}.parquet").to_pylist()
+
+    labelled = sorted(values for *_, status, values in FILES.values() if status == "labelled")
+    assert sorted(tuple(row[name] for name in LABELS) for row in table("pretraining_pool")) == labelled
+    assert {row["split"] for row in table("pretraining_pool")} == {"train", "val"}
+    assert sorted(row["status"] for row in table("weak_labels")) == sorted(status for *_, status, _ in FILES.values())
+    assert [row["reason"] for row in table("quarantine")] == ["other_modality"]
+    assert table("unmapped_descriptions") == []

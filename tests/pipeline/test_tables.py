@@ -1,0 +1,19 @@
+"""Reading an archive table: what is missing is a sentence."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import write_table
+from pipeline.tables import weak_labels_table
+
+
+def test_a_table_that_another_recipe_wrote_is_told_apart_by_its_columns(tmp_path: Path) -> None:
+    table = weak_labels_table(("chest", "thin slice"))
+    with pytest.raises(UserError, match="does not exist yet"):
+        table.read(tmp_path)
+    write_table(table.path(tmp_path), pa.table({"sop_instance": ["a"], "status": ["labelled"], "chest": [1]}))
+    with pytest.raises(UserError, match="no column 'thin slice': another recipe or version wrote it"):
+        table.read(tmp_path)
