@@ -19,7 +19,7 @@ from pipeline import code_versions
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.trained_on import record_training_set
 from pipeline.cohort.near_duplicates import near_duplicates
-from pipeline.cohort.pool import image_digest, label_digest, leaking_patients, pretraining_pool
+from pipeline.cohort.pool import leaking_patients, pretraining_pool
 from pipeline.cohort.repeats import across_split, without
 from pipeline.cohort.splits import sides_of
 from pipeline.files import digest, read_table
@@ -31,6 +31,8 @@ from pipeline.tables import (
     NEAR_DUPLICATES,
     PATIENT_SPLITS,
     REJECTED_FRAMES,
+    image_digest,
+    label_digest,
     pretraining_pool_table,
     weak_labels_table,
 )
@@ -53,7 +55,9 @@ def image_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
 def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     size = f"{recipe.images.height}x{recipe.images.width}"
-    version = f"{code_versions.IMAGES}-{size}-{recipe.archive.frames_per_cine}-{recipe.archive.b_mode_only}"
+    archive = recipe.archive
+    of_archive = f"{archive.frames_per_cine}-{archive.b_mode_only}-{'-'.join(archive.modalities)}"
+    version = f"{code_versions.IMAGES}-{size}-{of_archive}"
     tables = {
         "image_cache": f"One row per image: a frame's insonated area as grey pixels of {size}, in Parquet shards.",
         "rejected_frames": "One row per selected frame that became no image, with its reason.",

@@ -4,24 +4,18 @@ Belongs here: the factory of the group `pretraining`. Not here: training (`pipel
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from assets.step import Step, step
 from pipeline import code_versions
-from pipeline.cohort.pool import image_digest, label_digest
 from pipeline.files import digest
 from pipeline.recipe import Backbone, Method, Recipe
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
 from resources.compute import Compute
 from resources.store import StoreFolder
 from resources.tracking import Tracking
-
-if TYPE_CHECKING:
-    from pipeline.pretraining.dataset import PretrainingSet
 
 GROUP = "pretraining"
 
@@ -61,6 +55,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDef
     def encoder(
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.pretraining.pool import load_pool
         from pipeline.pretraining.pretrain import pretrain
 
         params = {"backbone": backbone, "method": method, **recipe.pretraining.model_dump(exclude={"backbones"})}
@@ -82,18 +77,6 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDef
             yield _made(here, asset, outcome, place, recipe, backbone, method)
 
     return encoder
-
-
-def load_pool(store: Store, recipe: Recipe) -> "PretrainingSet":
-    """The pretraining pool in memory; raises `UserError` where `ingest` has not made it."""
-    from pipeline.archive.images import cache_folder
-    from pipeline.images.cache import load_pixels
-    from pipeline.pretraining.pool import pretraining_set
-
-    names = recipe.labels.names
-    rows = pretraining_pool_table(names).read(store.tables)
-    pixels = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), rows)
-    return pretraining_set(rows, pixels, names, image_digest(rows), label_digest(rows))
 
 
 def _made(

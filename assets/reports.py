@@ -12,7 +12,7 @@ import dagster as dg
 from assets import privacy
 from assets.downstream import places
 from assets.pictures import data_url
-from assets.pretraining import encoder_name, load_pool
+from assets.pretraining import encoder_name
 from assets.step import step
 from pipeline import code_versions
 from pipeline.files import digest
@@ -198,6 +198,7 @@ def _figure(
 
 def _draw_inpainting(recipe: Recipe, store: Store) -> list[Path]:
     from pipeline.evaluation.report import write_inpainting_figure
+    from pipeline.pretraining.pool import load_pool
 
     return write_inpainting_figure(recipe, store.experiment(recipe.name), load_pool(store, recipe))
 

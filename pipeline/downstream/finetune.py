@@ -3,8 +3,9 @@
 Belongs here: one cell of the results table, trained and tested. Not here: what differs by kind of task (objectives.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,21 @@ from pipeline.errors import UserError
 from pipeline.files import digest, write_table
 from pipeline.images.batches import draw_moves, epoch_order
 from pipeline.networks.encoders import load_encoder
-from pipeline.pretraining.encoder_folder import CURVES, ENCODER, PREPROCESSING, Preprocessing, write_curves
+from pipeline.pretraining.encoder_folder import CHECKPOINT, CURVES, ENCODER, PREPROCESSING, Preprocessing, write_curves
 from pipeline.progress import Progress, Say
 from pipeline.recipe import Task
-from pipeline.training.checkpoint import Trained
-from pipeline.training.device import adam, on_device, training_device
-from pipeline.training.loop import Advance, Diverged, Metrics, OnEpoch, fit
+from pipeline.training.checkpoint import Trained, remove_checkpoints
+from pipeline.training.device import adam, on_device, prepare, training_device
+from pipeline.training.loop import Diverged, History, Metrics, OnEpoch, fit, steps_done
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import generator, scoped_seed, seeded
 from pipeline.training.tensors import write_tensors
 
 _BETAS = (0.9, 0.999)  # of Adam, the same for every task (paper Table A2)
 _EVALUATION_BATCH = 16  # images; batch norm is fixed then, so the size changes nothing but speed
+LabelledBatch = tuple[Tensor, Tensor]
+"""Images as z-scores, shape (N, 1, H, W), and their targets."""
+
 _FILES = ("outcome.json", "predictions.parquet", "model.safetensors", CURVES)
 
 
@@ -59,6 +63,7 @@ def finetune(
     if pretrained.status == "ran":
         outcome = _train_and_test(cell, task, data, encoder_folder, folder, fingerprint, say, on_epoch)
     outcome.write(folder)
+    remove_checkpoints(folder / CHECKPOINT)
     return outcome
 
 
@@ -89,10 +94,8 @@ def _train_and_test(
     with seeded(*_scope(cell, "network")):
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
         training = FineTuning(cell, task, data, encoder_folder)
-        images = task.epochs * training.images_per_epoch
         try:
-            with Progress(_name(cell), images, "images", say) as progress:
-                history = fit(training, task.epochs, None, fingerprint, advance=progress.advance, on_epoch=on_epoch)
+            history = _fit(cell, training, folder / CHECKPOINT, fingerprint, say, on_epoch)
         except Diverged as why:
             return Outcome("diverged", str(why), fingerprint)
     write_tensors(folder / "model.safetensors", training.network.state_dict())
@@ -101,13 +104,34 @@ def _train_and_test(
     return Outcome("ran", "", fingerprint)
 
 
+def _fit(
+    cell: Cell, training: "FineTuning", checkpoint: Path, fingerprint: str, say: Say, on_epoch: OnEpoch
+) -> History:
+    epochs, steps = steps_done(checkpoint, fingerprint)
+    if epochs or steps:
+        say(f"{_name(cell)}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
+    task = training.task
+    left = training.steps - epochs * (training.steps // task.epochs) - steps
+    with Progress(_name(cell), left * task.batch_size, "images", say) as progress:
+        return fit(
+            training,
+            task.epochs,
+            checkpoint,
+            fingerprint,
+            advance=lambda count: progress.advance(count * task.batch_size),
+            on_epoch=on_epoch,
+        )
+
+
 class FineTuning:
     """The training of one cell, on the training device."""
 
     kept: tuple[str, ...] = ("network",)
+    metrics: tuple[str, ...] = ("train_loss",)
 
     def __init__(self, cell: Cell, task: Task, data: TaskImages, encoder_folder: Path) -> None:
         device = training_device()
+        prepare(device)
         self.cell, self.task, self.data = cell, task, data
         self.train = training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)
         self.images_NHW = data.images_NHW.to(device)
@@ -123,22 +147,31 @@ class FineTuning:
         self.trained = Trained({"network": self.network}, {"network": self.optimizer})
 
     @property
-    def images_per_epoch(self) -> int:
-        """Images of an epoch's whole batches."""
-        return len(self.train) // self.task.batch_size * self.task.batch_size
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.task.epochs * (len(self.train) // self.task.batch_size)
 
-    def train_epoch(self, epoch: int, advance: Advance) -> Metrics:
-        """One epoch; returns `train_loss`, the mean over its steps."""
-        self._training_mode()
-        losses = []
-        for x_N1HW, targets in self._training_batches(epoch):
-            loss = self.objective.loss(self.network(x_N1HW), targets)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            losses.append(loss.detach())
-            advance(len(x_N1HW))
-        return {"train_loss": torch.stack(losses).double().mean().item()}
+    def batches(self, epoch: int, first_step: int) -> Iterator[LabelledBatch]:
+        """The batches of an epoch from `first_step` on; the network is in training mode.
+
+        A frozen encoder is not: in evaluation mode its batch-norm statistics stay as they are.
+        """
+        self.network.train()
+        if self.frozen is not None:
+            self.frozen.eval()
+        return islice(self._training_batches(epoch), first_step, None)
+
+    def step(self, batch: LabelledBatch) -> Tensor:
+        """Learn from a batch; returns its loss, shape (1,), left on the device."""
+        x_N1HW, targets = batch
+        loss = self.objective.loss(self.network(x_N1HW), targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach().unsqueeze(0)
+
+    def judge(self, curves: Sequence[Metrics]) -> None:
+        """Nothing to judge: a loss that is finite goes on teaching."""
 
     @torch.no_grad()
     def validate(self) -> Metrics:
@@ -164,13 +197,7 @@ class FineTuning:
             for position, answer in zip(self.data.test.tolist(), answers, strict=True)
         ]
 
-    def _training_mode(self) -> None:
-        """Training mode, but for a frozen encoder: in evaluation mode its batch-norm statistics stay as they are."""
-        self.network.train()
-        if self.frozen is not None:
-            self.frozen.eval()
-
-    def _training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _training_batches(self, epoch: int) -> Iterator[LabelledBatch]:
         """Shuffled, augmented batches; drawn by seed, task, fraction and epoch alone, so the same for every arm."""
         device, (height, width) = self.images_NHW.device, self.images_NHW.shape[1:]
         order_SN = epoch_order(self.train, self.task.batch_size, generator(*_scope(self.cell, "order", epoch)))

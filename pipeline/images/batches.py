@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.images.feed import GreyImages
 from pipeline.recipe import Augmentation
 
-_CHUNK = 1024  # images at a time where all of them are counted or averaged
+_CHUNK = 256  # images at a time where all of them are counted or averaged
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,21 @@ class Normalization:
 
     def apply(self, images_NHW: Tensor) -> Tensor:
         """Grey levels, shape (N, H, W), as z-scores, float32, shape (N, 1, H, W)."""
-        return ((images_NHW.float() - self.mean) / self.sd).unsqueeze(1)
+        return images_NHW.sub(self.mean).div_(self.sd).unsqueeze(1)
 
     def grey_levels(self, x_N1HW: Tensor) -> Tensor:
         """Z-scores, shape (N, 1, H, W), as uint8 grey levels, rounded and clamped, shape (N, H, W)."""
         return (x_N1HW * self.sd + self.mean).round().clamp(0, 255).to(torch.uint8).squeeze(1)
 
 
-def fit_normalization(images_NHW: Tensor, indices: Tensor) -> Normalization:
-    """Mean and (population) standard deviation over all pixels of the uint8 images that `indices` names.
+def fit_normalization(images: GreyImages, indices: Tensor) -> Normalization:
+    """Mean and (population) standard deviation over all pixels of the images that `indices` names.
 
     Exact sums, so the order of the images does not matter. Raises `UserError` where all pixels are the same.
     """
-    counts = torch.zeros(256, dtype=torch.int64, device=images_NHW.device)
-    for chunk in torch.split(indices, _CHUNK):
-        counts += torch.bincount(images_NHW[chunk].flatten(), minlength=256)
+    counts = torch.zeros(256, dtype=torch.int64, device=images.device)
+    for chunk_NHW in images.batches(torch.split(indices, _CHUNK)):
+        counts += torch.bincount(chunk_NHW.flatten(), minlength=256)
     share = counts.double().cpu() / counts.sum().cpu()
     level = torch.arange(256, dtype=torch.float64)
     mean = (share * level).sum()
@@ -63,16 +64,21 @@ class Moves:
     right_N: Tensor
 
     def apply(self, images_NHW: Tensor) -> Tensor:
-        """The images (or masks) moved, in any dtype; what is uncovered is 0: black, background."""
+        """The images (or masks) moved, in any dtype; what is uncovered is 0: black, background.
+
+        Whole rows first, then columns within them: no index is as large as the images, nothing waits for the host.
+        """
         count, height, width = images_NHW.shape
         device = images_NHW.device
         row_NH = torch.arange(height, device=device) - self.down_N[:, None]
         column_NW = torch.arange(width, device=device) - self.right_N[:, None]
-        inside_NHW = _within(row_NH, height)[:, :, None] & _within(column_NW, width)[:, None, :]
-        source_NW = torch.where(self.flip_N[:, None], width - 1 - column_NW, column_NW).clamp(0, width - 1)
-        image_N11 = torch.arange(count, device=device)[:, None, None]
-        moved = images_NHW[image_N11, row_NH.clamp(0, height - 1)[:, :, None], source_NW[:, None, :]]
-        return moved.masked_fill_(~inside_NHW, 0)
+        source_NW = torch.where(self.flip_N[:, None], width - 1 - column_NW, column_NW).clamp_(0, width - 1)
+        first_N1 = torch.arange(0, count * height, height, device=device)[:, None]
+        source_NH = first_N1 + row_NH.clamp(0, height - 1)
+        rows_NHW = images_NHW.flatten(0, 1).index_select(0, source_NH.flatten()).view(images_NHW.shape)
+        moved_NHW = rows_NHW.gather(2, source_NW[:, None, :].expand(images_NHW.shape))
+        moved_NHW.mul_(_within(row_NH, height)[:, :, None])
+        return moved_NHW.mul_(_within(column_NW, width)[:, None, :])
 
     def batches(self, batch_size: int) -> Iterator["Moves"]:
         """The moves of one batch after the other."""
@@ -119,10 +125,11 @@ def mask_center(x_NCHW: Tensor) -> Tensor:
     return masked
 
 
-def mean_center_patch(images_NHW: Tensor, indices: Tensor) -> Tensor:
+def mean_center_patch(images: GreyImages, indices: Tensor) -> Tensor:
     """The centre patch of the mean of the images that `indices` names: grey levels, float32, shape (H/2, W/2)."""
-    chunks = [center_patch(images_NHW[chunk]).sum(dim=0, dtype=torch.int64) for chunk in torch.split(indices, _CHUNK)]
-    return (torch.stack(chunks).sum(dim=0).double() / len(indices)).float()
+    chunks = images.batches(torch.split(indices, _CHUNK))
+    sums = [center_patch(chunk_NHW).sum(dim=0, dtype=torch.int64) for chunk_NHW in chunks]
+    return (torch.stack(sums).sum(dim=0).double() / len(indices)).float()
 
 
 def _within(position: Tensor, size: int) -> Tensor:

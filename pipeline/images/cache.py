@@ -3,25 +3,36 @@
 Belongs here: the format of a shard, writing and reading it. Not here: decoding, what an image is used for.
 """
 
-from collections import defaultdict
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import code_versions
 from pipeline.errors import UserError
-from pipeline.files import read_json, replacing
+from pipeline.files import digest, read_json, replacing
+from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES
 
 SHARDS = 64
 ROW_GROUP = 256
 """Images per row group, and in memory at a time while a shard is written."""
+MEMORY_SHARE = 0.5
+"""Images that take more of a machine's memory, or of a GPU's free memory, than this are not held in it."""
+
+_READERS = min(8, os.cpu_count() or 1)  # shards at a time; more would wait for the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,22 @@ class CachedImage:
 _CARRIED = [field.name for field in fields(CachedImage) if field.name != "pixels"]
 _CONTENT = b"content"
 _PLACED = {"patient", "shard", "position"}  # columns of IMAGES that no shard holds: they follow from where it lies
+
+
+def cache_folder(root: Path, images: Images, settings: Archive) -> Path:
+    """Where the cache of these settings lies below `root`."""
+    return root / f"{images.height}x{images.width}-{digest(cache_description(images, settings))[:12]}"
+
+
+def cache_description(images: Images, settings: Archive) -> dict[str, object]:
+    """What a cache depends on besides its files and their decoders: the content of its cache.json."""
+    return {
+        "height": images.height,
+        "width": images.width,
+        "modalities": sorted(set(settings.modalities)),
+        **settings.model_dump(include={"frames_per_cine", "b_mode_only"}),
+        "code": code_versions.IMAGES,
+    }
 
 
 def shard_of(sop_instance: str) -> int:
@@ -139,21 +166,45 @@ def _shard_rows(path: Path) -> pa.Table:
     return table.append_column("position", pa.array(range(table.num_rows), pa.int64()))
 
 
-def load_pixels(folder: Path, pool: pa.Table) -> npt.NDArray[np.uint8]:
+def load_pixels(folder: Path, pool: pa.Table, memory_share: float = MEMORY_SHARE) -> npt.NDArray[np.uint8]:
     """The pixels of the pool's images, N x height x width uint8, in the pool's order.
 
-    `pool` needs the columns sop_instance, frame, shard and position. Shards are memory-mapped and read one at a time.
-    Raises `UserError` where a shard is missing or is not the one the pool was made from.
+    `pool` needs the columns sop_instance, frame, image_digest, shard and position. What takes more than `memory_share`
+    of the machine's memory lies in a mapped file without a name beside the shards: it goes with the array, also after a
+    kill.
+    Raises `UserError` where a shard is missing, damaged or not the one the pool was made from, and on a full disk.
     """
     size = read_json(_existing(folder / "cache.json"))
     height, width = int(size["height"]), int(size["width"])
-    images_nhw = np.empty((pool.num_rows, height, width), np.uint8)
-    rows_of_shard: dict[str, list[int]] = defaultdict(list)
-    for row, shard in enumerate(pool["shard"].to_pylist()):
-        rows_of_shard[shard].append(row)
-    for shard, rows in rows_of_shard.items():
-        images_nhw[rows] = _pixels_of_rows(_existing(folder / shard), pool.take(rows)).reshape(-1, height, width)
-    return images_nhw
+    images = _room(folder, (pool.num_rows, height * width), memory_share)
+    shards = pool["shard"].combine_chunks().dictionary_encode()
+    rows_of_shard = [np.flatnonzero(shards.indices.to_numpy() == code) for code in range(len(shards.dictionary))]
+    with ThreadPoolExecutor(_READERS) as readers:
+        filled = readers.map(partial(_fill, folder, pool, images), shards.dictionary.to_pylist(), rows_of_shard)
+        deque(filled, maxlen=0)  # raises what a reader has raised
+    return images.reshape(-1, height, width)
+
+
+def _room(folder: Path, shape: tuple[int, int], memory_share: float) -> npt.NDArray[np.uint8]:
+    """An array to be filled, in memory or in an unnamed file in `folder`."""
+    size = shape[0] * shape[1]
+    if size <= memory_share * host_memory():
+        return np.empty(shape, np.uint8)
+    try:
+        with TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk would end the process when a page is written
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        large = f"{size / 1e9:.1f} GB of images, too many for memory"
+        raise UserError(f"There is no room in {folder} for {large}: {error.strerror}.") from None
+
+
+def host_memory() -> int:
+    """Bytes of memory of this machine, or of the container that we are in (cgroup v2) where it has less."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no such file elsewhere; "max" where there is no limit
+        return min(installed, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return installed
 
 
 def _existing(path: Path) -> Path:
@@ -162,18 +213,51 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _pixels_of_rows(path: Path, pool: pa.Table) -> npt.NDArray[np.uint8]:
-    """Pixels of the pool's rows, all of the shard at `path`, as rows of bytes."""
-    shard = pq.read_table(path, memory_map=True)
-    positions = pool["position"]
-    fits = pool.num_rows == 0 or max(positions.to_pylist()) < shard.num_rows
-    if not fits or not all(shard[name].take(positions).equals(pool[name]) for name in ("sop_instance", "frame")):
-        raise UserError(f"{path} holds other images than the pretraining pool names: run the job `ingest` again.")
-    pixels = [
-        np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, shard["pixels"].type.byte_width)[chunk.offset :][
-            : len(chunk)
-        ]
-        for chunk in shard["pixels"].chunks
-    ]
-    taken: npt.NDArray[np.uint8] = np.concatenate(pixels)[positions.to_numpy()]
-    return taken
+def _fill(folder: Path, pool: pa.Table, images: npt.NDArray[np.uint8], shard: str, rows: npt.NDArray[np.int64]) -> None:
+    """Put the pixels of the pool's `rows`, all of one `shard`, into these rows of `images`, a row group at a time."""
+    path = folder / shard
+    rows = rows[np.argsort(pool["position"].to_numpy()[rows], kind="stable")]
+    asked = pool.select([*_NAMED, "position"]).take(rows)
+    positions = asked["position"].to_numpy()
+    with _opened(path) as file:
+        start = done = 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            until = int(np.searchsorted(positions, end))
+            if done < until:
+                found = file.read_row_group(group, [*_NAMED, "pixels"], use_threads=False)
+                within = positions[done:until] - start
+                if not all(found[n].take(within).equals(asked[n].slice(done, until - done)) for n in _NAMED):
+                    raise _of_others(path)
+                _copy(found["pixels"], within, images, rows[done:until])
+            start, done = end, until
+    if done < len(rows):
+        raise _of_others(path)
+
+
+_NAMED = ("sop_instance", "frame", "image_digest")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(_existing(path), memory_map=True) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} of the image cache is damaged ({error}): run the job `ingest` again.") from None
+
+
+def _copy(
+    pixels: pa.ChunkedArray,
+    positions: npt.NDArray[np.int64],
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+) -> None:
+    column = pixels.chunk(0) if pixels.num_chunks == 1 else pixels.combine_chunks()  # which would copy one chunk, too
+    bytes_of = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, column.type.byte_width)[column.offset :]
+    for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
+        images[row] = bytes_of[position]  # one copy; by two arrays of indices there would be two
+
+
+def _of_others(path: Path) -> UserError:
+    return UserError(f"{path} holds other images than the pretraining pool names: run the job `ingest` again.")

@@ -4,6 +4,7 @@ Belongs here: features to the inpainted centre. Not here: losses, the encoder.
 """
 
 from torch import Tensor, nn
+from torch.nn.functional import fold
 
 _WIDTHS = (512, 256, 128, 64)  # the paper gives none; those of the context encoder of 2016
 
@@ -19,7 +20,8 @@ class Decoder(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inputs = (channels, *_WIDTHS)
-        self.blocks = nn.Sequential(*[_up_block(inputs[i], inputs[i + 1]) for i in range(len(_WIDTHS))])
+        ups = [_DeepUpConvolution, *[nn.ConvTranspose2d] * (len(_WIDTHS) - 1)]
+        self.blocks = nn.Sequential(*[_up_block(up, *inputs[i : i + 2]) for i, up in enumerate(ups)])
         self.to_grey = nn.Conv2d(_WIDTHS[-1], 1, 3, padding=1)
 
     def forward(self, features_NCHW: Tensor) -> Tensor:
@@ -28,6 +30,21 @@ class Decoder(nn.Module):
         return patch_N1HW
 
 
-def _up_block(inputs: int, outputs: int) -> nn.Sequential:
-    up = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
-    return nn.Sequential(up, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+class _DeepUpConvolution(nn.ConvTranspose2d):
+    """An up-convolution of few pixels with many channels: the same function, by one matrix product on a CPU.
+
+    Every pixel's 3×3 patch of outputs, added up where patches overlap. The library's own up-convolution takes a
+    tenth of the whole training step longer there (2048 channels of 2×3 pixels).
+    """
+
+    def forward(self, x_NCHW: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if x_NCHW.is_cuda or output_size is not None:
+            return super().forward(x_NCHW, output_size)
+        height, width = x_NCHW.shape[2:]
+        patches = self.weight.flatten(1).t() @ x_NCHW.flatten(2)
+        return fold(patches, (2 * height, 2 * width), kernel_size=3, padding=1, stride=2)
+
+
+def _up_block(up: type[nn.ConvTranspose2d], inputs: int, outputs: int) -> nn.Sequential:
+    convolution = up(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

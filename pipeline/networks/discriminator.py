@@ -47,7 +47,7 @@ def held_fixed(network: nn.Module) -> Iterator[None]:
 
     It is how the context encoder's step uses D: gradients flow through D to the patch, and D stays as it is.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     network.requires_grad_(False)
     for norm in norms:
         norm.track_running_stats = False

@@ -3,7 +3,8 @@
 Belongs here: inpainting the hidden centre, one epoch of training it, how good it is. Not here: files, epochs' loop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,12 @@ from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator, held_fixed
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
-from pipeline.pretraining.losses import adversarial_loss, discriminator_loss, reconstruction_loss
+from pipeline.pretraining.losses import adversarial_loss, discriminator_loss, reconstruction_loss, saturated_share
 from pipeline.recipe import Pretraining
 from pipeline.training.checkpoint import Trained
-from pipeline.training.device import adam
-from pipeline.training.loop import Advance, Metrics
+from pipeline.training.device import adam, computing_in
+from pipeline.training.loop import Diverged, Metrics
+from pipeline.training.parallel import average_statistics, averaging, sum_over_processes
 
 TRAIN_METRICS = (
     "train_loss",
@@ -26,7 +28,11 @@ TRAIN_METRICS = (
     "train_discriminator_loss",
     "train_score_real",
     "train_score_inpainted",
+    "train_saturation",
 )
+
+STUCK_EPOCHS = 3
+"""So many epochs in a row without any gradient for D end a training as diverged."""
 
 
 class ContextEncoder(nn.Module):
@@ -43,9 +49,13 @@ class ContextEncoder(nn.Module):
 
 
 class ContextEncoderTraining:
-    """Training of F against D on a pool (equations 2 and 3); networks and pool are on one device."""
+    """Training of F against D on a pool (equations 2 and 3); networks and pool are on one device.
+
+    `inpaint` is how a step calls F where that is not F itself: compiled.
+    """
 
     kept: tuple[str, ...] = ("encoder", "decoder")
+    metrics: tuple[str, ...] = TRAIN_METRICS
 
     def __init__(
         self,
@@ -54,9 +64,13 @@ class ContextEncoderTraining:
         pool: PretrainingSet,
         normalization: Normalization,
         settings: Pretraining,
+        inpaint: nn.Module | None = None,
     ) -> None:
         self.context_encoder, self.discriminator = context_encoder, discriminator
         self.pool, self.normalization, self.settings = pool, normalization, settings
+        self._computing = partial(computing_in, settings.precision)
+        self._inpaint = averaging(context_encoder if inpaint is None else inpaint)
+        self._scores = averaging(_Scores(discriminator))
         self.optimizer_f = adam(context_encoder.parameters(), settings.learning_rate, settings.betas)
         self.optimizer_d = adam(discriminator.parameters(), settings.discriminator_learning_rate, settings.betas)
         self.trained = Trained(
@@ -64,37 +78,36 @@ class ContextEncoderTraining:
             {"context_encoder": self.optimizer_f, "discriminator": self.optimizer_d},
         )
 
-    def train_epoch(self, epoch: int, advance: Advance) -> Metrics:
-        """One epoch of alternating steps; returns the means of `TRAIN_METRICS` over its steps."""
+    def batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        """The batches of an epoch from `first_step` on; both networks are in training mode."""
         self.context_encoder.train()
         self.discriminator.train()
-        steps = []
-        for batch in training_batches(self.pool, self.normalization, self.settings, epoch):
-            steps.append(self.step(batch))
-            advance(len(batch.x_N1HW))
-        means = torch.stack(steps).double().mean(dim=0).tolist()
-        return dict(zip(TRAIN_METRICS, means, strict=True))
+        return training_batches(self.pool, self.normalization, self.settings, epoch, first_step)
 
     def step(self, batch: Batch) -> Tensor:
         """One step of D, then one of F, from one inpainting; returns `TRAIN_METRICS`, left on the device."""
         patch_N1HW = center_patch(batch.x_N1HW)
-        inpainted_N1HW = self.context_encoder(batch.x_N1HW)
+        with self._computing(patch_N1HW.device):
+            inpainted_N1HW = self._inpaint(batch.x_N1HW).to(patch_N1HW.dtype)
         of_discriminator = self._discriminator_step(patch_N1HW, inpainted_N1HW.detach(), batch.labels_NL)
         of_context_encoder = self._context_encoder_step(patch_N1HW, inpainted_N1HW, batch.labels_NL)
         return torch.stack([*of_context_encoder, *of_discriminator])
 
     def _discriminator_step(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> list[Tensor]:
-        real_N = self.discriminator(patch_N1HW, labels_NL)  # two calls: batch norm sees each kind by itself
-        fake_N = self.discriminator(inpainted_N1HW, labels_NL)
+        with self._computing(patch_N1HW.device):
+            scores = self._scores(patch_N1HW, inpainted_N1HW, labels_NL)
+        real_N, fake_N = (scores_N.to(patch_N1HW.dtype) for scores_N in scores)
         loss = discriminator_loss(real_N, fake_N)
         self.optimizer_d.zero_grad()
         loss.backward()
         self.optimizer_d.step()
-        return [loss.detach(), real_N.detach().mean(), fake_N.detach().mean()]
+        real_N, fake_N = real_N.detach(), fake_N.detach()
+        return [loss.detach(), real_N.mean(), fake_N.mean(), saturated_share(real_N, fake_N)]
 
     def _context_encoder_step(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> list[Tensor]:
-        with held_fixed(self.discriminator):
-            adversarial = adversarial_loss(self.discriminator(inpainted_N1HW, labels_NL))
+        with held_fixed(self.discriminator), self._computing(patch_N1HW.device):
+            score_N = self.discriminator(inpainted_N1HW, labels_NL)
+        adversarial = adversarial_loss(score_N.to(inpainted_N1HW.dtype))
         reconstruction = reconstruction_loss(inpainted_N1HW, patch_N1HW)
         loss = self.settings.lambda_adv * adversarial + self.settings.lambda_rec * reconstruction
         self.optimizer_f.zero_grad()
@@ -104,22 +117,78 @@ class ContextEncoderTraining:
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """L_F (`val_loss`) and its reconstruction term (`val_mse`) over the validation images, in evaluation mode."""
+        """L_F (`val_loss`), its reconstruction term (`val_mse`) and `val_diversity` over the validation images.
+
+        In evaluation mode. The diversity is that of the inpainted patches over that of the real ones
+        (`PatchDiversity`): near 0 where every image gets the same patch, which is mode collapse.
+        """
         self.context_encoder.eval()
         self.discriminator.eval()
-        sums = []
+        average_statistics(self.context_encoder, self.discriminator)
+        sums, real, inpainted = [], PatchDiversity(), PatchDiversity()
         for batch in validation_batches(self.pool, self.normalization, self.settings.batch_size):
-            inpainted_N1HW = self.context_encoder(batch.x_N1HW)
-            score_N = self.discriminator(inpainted_N1HW, batch.labels_NL)
-            error_N = (inpainted_N1HW - center_patch(batch.x_N1HW)).square().mean(dim=(1, 2, 3))
-            sums.append(torch.stack([score_N.sum(), error_N.sum()]))
-        score, mse = (torch.stack(sums).double().sum(dim=0) / len(self.pool.val)).tolist()
-        return {"val_loss": -self.settings.lambda_adv * score + self.settings.lambda_rec * mse, "val_mse": mse}
+            patch_N1HW = center_patch(batch.x_N1HW)
+            with self._computing(patch_N1HW.device):
+                inpainted_N1HW = self.context_encoder(batch.x_N1HW).float()
+                score_N = self.discriminator(inpainted_N1HW, batch.labels_NL).float()
+            error_N = (inpainted_N1HW - patch_N1HW).square().mean(dim=(1, 2, 3))
+            sums.append(torch.stack([score_N.sum(), error_N.sum(), torch.ones_like(score_N).sum()]))
+            real.add(patch_N1HW)
+            inpainted.add(inpainted_N1HW)
+        score, mse, count = sum_over_processes(torch.stack(sums).double().sum(dim=0)).tolist()
+        return {
+            "val_loss": (-self.settings.lambda_adv * score + self.settings.lambda_rec * mse) / count,
+            "val_mse": mse / count,
+            "val_diversity": inpainted.deviation() / max(real.deviation(), torch.finfo(torch.float32).tiny),
+        }
+
+    def judge(self, curves: Sequence[Metrics]) -> None:
+        """Raises `Diverged` where D's loss has been 0 in every step of the last `STUCK_EPOCHS` epochs.
+
+        Every score was then beyond the hinge's margin: D has no gradient, and what F hears from it is frozen. Where
+        the adversarial term has no weight, D does not matter.
+        """
+        last = [metrics["train_saturation"] for metrics in curves[-STUCK_EPOCHS:]]
+        if self.settings.lambda_adv > 0 and len(last) == STUCK_EPOCHS and min(last) == 1.0:
+            raise Diverged(
+                f"the discriminator's loss was 0 in every step of epochs {len(curves) - STUCK_EPOCHS + 1} to "
+                f"{len(curves)}: it is sure of every patch, and nothing is learnt against it any more"
+            )
+
+
+class PatchDiversity:
+    """How much patches differ from image to image, gathered batch by batch over all processes."""
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor] = []
+
+    def add(self, patch_N1HW: Tensor) -> None:
+        """Take in the patches of a batch."""
+        pixels_NP = patch_N1HW.flatten(1).double()
+        count_P = torch.full_like(pixels_NP[0], len(pixels_NP))
+        self._sums.append(torch.stack([pixels_NP.sum(dim=0), pixels_NP.square().sum(dim=0), count_P]))
+
+    def deviation(self) -> float:
+        """The (population) deviation over the images at each place of the patch, as root of the mean square."""
+        sum_P, square_P, count_P = sum_over_processes(torch.stack(self._sums).sum(dim=0))
+        variance_P = (square_P / count_P - (sum_P / count_P).square()).clamp(min=0)
+        return float(variance_P.mean().sqrt())
+
+
+class _Scores(nn.Module):
+    """D's scores of real and of inpainted patches: two calls, so that batch norm sees each kind by itself."""
+
+    def __init__(self, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> tuple[Tensor, Tensor]:
+        return self.discriminator(patch_N1HW, labels_NL), self.discriminator(inpainted_N1HW, labels_NL)
 
 
 def inpainting_report(val_mse: float, pool: PretrainingSet, normalization: Normalization) -> Mapping[str, float | str]:
     """The validation error of the inpainted centre beside that of the training images' mean centre, in z-scores²."""
-    mean_patch = (mean_center_patch(pool.images_NHW, pool.train) - normalization.mean) / normalization.sd
+    mean_patch = (mean_center_patch(pool.images, pool.train) - normalization.mean) / normalization.sd
     errors = [
         (center_patch(batch.x_N1HW) - mean_patch).square().mean(dim=(1, 2, 3)).double().sum()
         for batch in validation_batches(pool, normalization, batch_size=256)

@@ -1,52 +1,93 @@
 """The images every method pretrains on, and their batches.
 
-Belongs here: the pretraining set in memory, batches of it. Not here: reading it from the cache, networks.
+Belongs here: the pretraining set, one process's shard of it, batches of it. Not here: reading the cache, networks.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from pipeline.errors import UserError
 from pipeline.images.batches import Normalization, draw_moves, epoch_order
+from pipeline.images.feed import GreyImages
 from pipeline.recipe import Pretraining
 from pipeline.training.seeds import generator
 
 
 @dataclass(frozen=True)
 class PretrainingSet:
-    """The pretraining pool as tensors: N images of H × W pixels, L labels. H and W are multiples of 32.
+    """The pretraining pool: N images of H × W pixels, L labels. H and W are multiples of 32.
 
-    `images_NHW`: uint8 grey. `labels_NL`: float32, 0 or 1, and 0 where not known. `known_NL`: bool. `train` and `val`:
-    int64 indices into N. The digests are those of `pipeline.cohort.pool`: of images and split, and of labels.
+    `labels_NL`: float32, 0 or 1, and 0 where not known. `known_NL`: bool. `patients_N`: int64, equal for images of one
+    patient. `train` and `val`: int64 indices into N, on the CPU. The digests are those of `pipeline.cohort.pool`: of
+    images and split, and of labels. A process's shard (`shard`) names fewer indices, of the same N images; `rank` is
+    whose it is, and an epoch takes `epoch_images` of its training images: as many as every other process has.
     """
 
-    images_NHW: Tensor
+    images: GreyImages
     labels_NL: Tensor
     known_NL: Tensor
+    patients_N: Tensor
     train: Tensor
     val: Tensor
     label_names: tuple[str, ...]
     image_digest: str
     label_digest: str
+    rank: int = 0
+    epoch_images: int | None = None
 
     def __post_init__(self) -> None:
-        count, names = len(self.images_NHW), len(self.label_names)
+        count, names = self.images.count, len(self.label_names)
         if self.labels_NL.shape != (count, names) or self.known_NL.shape != (count, names):
             raise ValueError(f"labels of {count} images and {names} names have shape {tuple(self.labels_NL.shape)}")
+        if self.patients_N.shape != (count,):
+            raise ValueError(f"patients of {count} images have shape {tuple(self.patients_N.shape)}")
         if not len(self.train) or not len(self.val):
             raise ValueError("no training or no validation image")
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width, in pixels."""
-        return self.images_NHW.shape[1], self.images_NHW.shape[2]
+        return self.images.height, self.images.width
 
     def to(self, device: torch.device) -> "PretrainingSet":
-        """The same set with its tensors on `device`."""
-        names = ("images_NHW", "labels_NL", "known_NL", "train", "val")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        """The same set, fed to `device`: its labels lie there, its images where `pipeline.images.feed` decides."""
+        images, labels_NL, known_NL = self.images.to(device), self.labels_NL.to(device), self.known_NL.to(device)
+        return replace(self, images=images, labels_NL=labels_NL, known_NL=known_NL)
+
+    def steps(self, batch_size: int) -> int:
+        """Steps of an epoch, on every process the same; raises `UserError` where the images do not fill one batch."""
+        images = len(self.train) if self.epoch_images is None else self.epoch_images
+        if images < batch_size:
+            raise UserError(f"pretraining.batch_size is {batch_size}, but the pool has {images} training images.")
+        return images // batch_size
+
+    def shard(self, rank: int, world: int) -> "PretrainingSet":
+        """The part of process `rank` of `world`: whole patients, dealt so that each has about as many images.
+
+        Training and validation patients are dealt apart. All shards together are the set. Raises `UserError` where a
+        process would get no training or no validation image.
+        """
+        trains, vals = (_dealt(indices, self.patients_N, world) for indices in (self.train, self.val))
+        if not all(len(indices) for indices in (*trains, *vals)):
+            raise UserError(
+                f"The pool has too few patients for {world} processes: each needs one for training, one for validation."
+            )
+        return replace(self, train=trains[rank], val=vals[rank], rank=rank, epoch_images=min(map(len, trains)))
+
+
+def _dealt(indices: Tensor, patients_N: Tensor, world: int) -> list[Tensor]:
+    """`indices` in `world` parts that share no patient: the patients with most images first, each to the smallest."""
+    patients, of_index, counts = torch.unique(patients_N[indices], return_inverse=True, return_counts=True)
+    owner, load = torch.zeros(len(patients), dtype=torch.int64), [0] * world
+    for patient in torch.argsort(counts, descending=True, stable=True).tolist():
+        rank = load.index(min(load))
+        owner[patient] = rank
+        load[rank] += int(counts[patient])
+    return [indices[owner[of_index] == rank] for rank in range(world)]
 
 
 @dataclass(frozen=True)
@@ -59,26 +100,31 @@ class Batch:
 
 
 def training_batches(
-    pool: PretrainingSet, normalization: Normalization, settings: Pretraining, epoch: int
+    pool: PretrainingSet, normalization: Normalization, settings: Pretraining, epoch: int, first_step: int = 0
 ) -> Iterator[Batch]:
-    """The batches of one epoch, shuffled and augmented on the pool's device; the last images are dropped.
+    """The batches of one epoch from `first_step` on, shuffled and augmented on the pool's device.
 
-    Order and augmentation depend on the recipe's seed and `epoch` alone: every method sees the same images. They are
-    drawn for the whole epoch beforehand, so that no step waits for the host.
+    Order and augmentation depend on the recipe's seed, the process's rank and `epoch` alone: every method sees the same
+    images. They are drawn for the whole epoch beforehand, so no step waits for the host, and a resumed epoch goes on
+    with the same bits. The last images, which fill no batch, are dropped.
     """
-    device = pool.images_NHW.device
-    order_SN = epoch_order(pool.train, settings.batch_size, generator(settings.seed, "order", epoch)).to(device)
-    draws = generator(settings.seed, "moves", epoch)
-    moves = draw_moves(order_SN.numel(), *pool.size, settings.augmentation, draws).to(device)
-    for index_N, moves_N in zip(order_SN, moves.batches(settings.batch_size), strict=True):
-        x_N1HW = normalization.apply(moves_N.apply(pool.images_NHW[index_N]))
-        yield Batch(x_N1HW, *_labels(pool, index_N))
+    scope, size, steps = (epoch, pool.rank), settings.batch_size, pool.steps(settings.batch_size)
+    order_SN = epoch_order(pool.train, size, generator(settings.seed, "order", *scope))[:steps]
+    moves = draw_moves(steps * size, *pool.size, settings.augmentation, generator(settings.seed, "moves", *scope))
+    chosen_SN, device = order_SN[first_step:], pool.images.device
+    moves_SN = islice(moves.to(device).batches(size), first_step, None)
+    for images_NHW, moves_N, index_N in zip(
+        pool.images.batches(chosen_SN), moves_SN, chosen_SN.to(device), strict=True
+    ):
+        yield Batch(normalization.apply(moves_N.apply(images_NHW)), *_labels(pool, index_N))
 
 
 def validation_batches(pool: PretrainingSet, normalization: Normalization, batch_size: int) -> Iterator[Batch]:
     """All validation images in their order, as they are; the last batch may be smaller."""
-    for index_N in torch.split(pool.val, batch_size):
-        yield Batch(normalization.apply(pool.images_NHW[index_N]), *_labels(pool, index_N))
+    index_batches = torch.split(pool.val, batch_size)
+    there = torch.split(pool.val.to(pool.images.device), batch_size)
+    for images_NHW, index_N in zip(pool.images.batches(index_batches), there, strict=True):
+        yield Batch(normalization.apply(images_NHW), *_labels(pool, index_N))
 
 
 def _labels(pool: PretrainingSet, index_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,18 +5,28 @@ Belongs here: names, contents and reading of its files. Not here: what is traine
 
 import csv
 import io
-from collections.abc import Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
+import torch
+import torchvision
+
+from pipeline.code_versions import PRETRAINING
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json, write_text
 from pipeline.images.batches import Normalization
-from pipeline.recipe import Backbone, Method, Pretraining
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.recipe import Backbone, Method
+from pipeline.training.device import training_device
 from pipeline.training.loop import SELECTED_BY, History, Metrics
+from pipeline.training.parallel import group
 
 ENCODER = "encoder.safetensors"
+ONNX = "encoder.onnx"
 DECODER = "decoder.safetensors"
 PREPROCESSING = "preprocessing.json"
 MODEL_CARD = "model_card.md"
@@ -25,23 +35,40 @@ INPAINTING = "inpainting.json"
 METADATA = "metadata.json"
 CHECKPOINT = "checkpoint.safetensors"
 
+ONNX_INPUT, ONNX_OUTPUT = "grey", "features"
+
 _CROP = (
-    "the insonated area, by SequenceOfUltrasoundRegions (0018,6011), else as found in the pixels, black where nothing "
-    "is insonated; then resized to height x width, its aspect ratio is not kept"
+    "ultrasound: the insonated area, by SequenceOfUltrasoundRegions (0018,6011), else as found in the pixels, black "
+    "where nothing is insonated; other modalities: the whole frame"
+)
+_RESIZE = (
+    "to height x width, its aspect ratio is not kept; 8-bit grey, bilinear and antialiased, as by Pillow's "
+    "Image.resize((width, height), Image.Resampling.BILINEAR)"
+)
+_ONNX = (
+    f"{ONNX} makes the z-score itself: its input '{ONNX_INPUT}' is float32, 0 to 255, shape (N, 1, height, width); its "
+    f"output '{ONNX_OUTPUT}' has shape (N, C, height / 32, width / 32)"
 )
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the encoder's input: grey, resized to `height` x `width`, then (grey − mean) / sd."""
+    """How an image becomes the encoder's input: grey, resized to `height` x `width`, then (grey − mean) / sd.
+
+    `mean` and `sd` are grey levels, 0 to 255. The texts are for whoever has only the folder.
+    """
 
     backbone: Backbone
     height: int
     width: int
     mean: float
     sd: float
-    channels: str = "grey, one channel of 0 to 255 before the z-score; repeated to three for the backbone"
+    channels: str = "one, grey; repeated to three for the backbone"
+    values: str = "0 (black) to 255 (white), then the z-score: (grey - mean) / sd"
     crop: str = _CROP
+    resize: str = _RESIZE
+    masking: str = "none: the encoder takes whole images; a hidden centre belongs to pretraining alone"
+    onnx: str = _ONNX
 
     @property
     def normalization(self) -> Normalization:
@@ -71,61 +98,88 @@ def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
 
 
 @dataclass(frozen=True)
+class LabelCount:
+    """A label among the training images: how many carry it, of how many it is known."""
+
+    name: str
+    carried: int
+    known: int
+
+
+def count_labels(pool: PretrainingSet) -> tuple[LabelCount, ...]:
+    """The labels of the pool's training images, counted, in the label space's order."""
+    known_NL = pool.known_NL[pool.train]
+    carried = (pool.labels_NL[pool.train] * known_NL).sum(dim=0, dtype=torch.int64).tolist()
+    known = known_NL.sum(dim=0).tolist()
+    return tuple(LabelCount(*counted) for counted in zip(pool.label_names, carried, known, strict=True))
+
+
+@dataclass(frozen=True)
 class ModelCard:
-    """What the card of an encoder says."""
+    """What the card of an encoder says; an encoder that came to nothing has no card."""
 
     method: Method
     preprocessing: Preprocessing
-    settings: Pretraining
+    settings: Mapping[str, Any]
+    """The recipe's settings that the method uses."""
     image_digest: str
     train_images: int
     val_images: int
-    label_names: tuple[str, ...]
+    labels: tuple[LabelCount, ...]
     """The labels that the method was shown; none where it was shown none."""
     history: History
     results: Sequence[tuple[str, Any]]
     """What came out, as (what, value), such as the inpainting error."""
 
     def write(self, folder: Path) -> None:
-        """Write it into `folder` as Markdown."""
-        parts = [self._head(), self._data(), self._training(), self._curves(), self._use()]
+        """Write it into `folder` as Markdown, last of the files that it speaks of."""
+        onnx = (folder / ONNX).is_file()
+        parts = [self._head(), self._data(), self._labels(), self._training(), self._curves(), self._use(onnx)]
         write_text(folder / MODEL_CARD, "\n".join(part for part in parts if part))
 
     def _head(self) -> str:
         return f"# {self.preprocessing.backbone}, pretrained by {self.method}\n\n{_METHODS[self.method]}\n"
 
     def _data(self) -> str:
-        labels = ", ".join(self.label_names) or "none"
         return _section(
             "Data",
             [
                 ("training images", self.train_images),
                 ("validation images", self.val_images),
                 ("digest of images and split", self.image_digest),
-                ("label space", labels),
+                ("label space", ", ".join(label.name for label in self.labels) or "none"),
                 ("input", f"grey, {self.preprocessing.height} x {self.preprocessing.width} pixels"),
                 ("z-score", f"mean {self.preprocessing.mean:.4f}, deviation {self.preprocessing.sd:.4f}"),
             ],
         )
 
-    def _training(self) -> str:
-        if not self.history.curves:
+    def _labels(self) -> str:
+        if not self.labels:
             return ""
-        settings = self.settings.model_dump(mode="json", exclude={"backbones", "methods", "imagenet_weights"})
-        chosen = [("epoch kept", f"{self.history.best_epoch}, the lowest {SELECTED_BY} of {len(self.history.curves)}")]
-        return _section("Training", [*settings.items(), *chosen, *self.results])
+        rows = [[label.name, str(label.carried), str(label.known)] for label in self.labels]
+        return "## Labels\n\n" + _table(["label", "training images that carry it", "of which it is known"], rows)
+
+    def _training(self) -> str:
+        facts = [("outcome", "ran"), ("backbone", self.preprocessing.backbone), *self.settings.items()]
+        if self.history.curves:
+            kept = f"{self.history.best_epoch}, the lowest {SELECTED_BY} of {len(self.history.curves)}"
+            facts.append(("epoch kept", kept))
+        return _section("Training", [*facts, *self.results, ("made with", _software())])
 
     def _curves(self) -> str:
         if not self.history.curves:
             return ""
         names = list(self.history.curves[0])
-        lines = [_row(["epoch", *names]), _row(["---"] * (len(names) + 1))]
-        for epoch, metrics in enumerate(self.history.curves, start=1):
-            lines.append(_row([str(epoch), *(f"{metrics[name]:.5g}" for name in names)]))
-        return "## Curves\n\n" + "\n".join(lines) + "\n"
+        rows = [
+            [str(epoch), *(f"{metrics[name]:.5g}" for name in names)]
+            for epoch, metrics in enumerate(self.history.curves, start=1)
+        ]
+        return "## Curves\n\n" + _table(["epoch", *names], rows)
 
-    def _use(self) -> str:
-        return _USE.format(backbone=self.preprocessing.backbone)
+    def _use(self, onnx: bool) -> str:
+        backbone = self.preprocessing.backbone
+        text = _USE.substitute(backbone=backbone, head="fc" if backbone == "resnet50" else "classifier")
+        return text + (_USE_ONNX if onnx else _NO_ONNX)
 
 
 _METHODS: dict[Method, str] = {
@@ -137,30 +191,72 @@ _METHODS: dict[Method, str] = {
     "labels of the DICOM tags.",
 }
 
-_USE = """## Use
+_USE = Template("""## Use
 
-Intended: as the starting point of networks for ultrasound images, fine-tuned and validated for their own purpose.
-Not intended: any diagnostic use as it is. It has seen the images of one archive; expect less elsewhere.
+Intended: as the starting point of networks for such images, fine-tuned and validated for their own purpose. Not
+intended: any diagnostic use as it is. It has seen the images of one archive; expect less elsewhere.
+
+Licence: the code that made it is Apache-2.0. This card grants no right to the weights: they follow from the images
+that they were trained on, so ask whoever holds those before you pass them on. A network can give away what it has seen.
 
 `encoder.safetensors` holds the backbone under torchvision's names, without its head; `preprocessing.json` says how an
-image becomes its input.
+image becomes its input. In this folder:
 
 ```python
 import json
-import torch, torchvision
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
 from safetensors.torch import load_file
 
-network = torchvision.models.{backbone}()
+how = json.loads(Path("preprocessing.json").read_text())
+network = torchvision.models.$backbone()
 network.load_state_dict(load_file("encoder.safetensors"), strict=False)  # misses only the head
-how = json.load(open("preprocessing.json"))
-grey = torch.zeros(1, 1, how["height"], how["width"])  # your image, 0 to 255
-x = ((grey - how["mean"]) / how["sd"]).expand(-1, 3, -1, -1)
+network.$head = torch.nn.Identity()  # your own head goes here
+network.eval()
+
+image = Image.open("image.png").convert("L")  # cropped as preprocessing.json says
+grey = np.array(image.resize((how["width"], how["height"]), Image.Resampling.BILINEAR), np.float32)
+x = torch.from_numpy((grey - how["mean"]) / how["sd"]).expand(1, 3, -1, -1)
+features = network(x)
+```
+""")
+
+_USE_ONNX = f"""
+`{ONNX}` is the same encoder up to its features at stride 32; it makes the z-score itself:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{ONNX}")
+(maps,) = session.run(None, {{"{ONNX_INPUT}": grey[None, None]}})
 ```
 """
+
+_NO_ONNX = f"""
+There is no `{ONNX}`: onnxscript was not installed where this encoder was made.
+"""
+
+
+def _software() -> str:
+    """What an encoder was made with, as far as its numbers may depend on it."""
+    device = training_device()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
+    return (
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}, "
+        f"pretraining code {PRETRAINING}, {group().world} x {name}"
+    )
 
 
 def _section(title: str, facts: Sequence[tuple[str, Any]]) -> str:
     return f"## {title}\n\n" + "\n".join(f"- {what}: {value}" for what, value in facts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(_row(cells) for cells in [head, ["---"] * len(head), *rows]) + "\n"
 
 
 def _row(cells: Sequence[str]) -> str:

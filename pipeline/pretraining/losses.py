@@ -12,6 +12,11 @@ def discriminator_loss(real_N: Tensor, inpainted_N: Tensor) -> Tensor:
     return relu(1 - real_N).mean() + relu(1 + inpainted_N).mean()
 
 
+def saturated_share(real_N: Tensor, inpainted_N: Tensor) -> Tensor:
+    """The share of scores beyond the margin of equation 2 (real at least 1, inpainted at most −1): 1 where L_D is 0."""
+    return ((real_N >= 1).float().mean() + (inpainted_N <= -1).float().mean()) / 2
+
+
 def adversarial_loss(inpainted_N: Tensor) -> Tensor:
     """The first term of equation 3 without its weight: −E[D(F(x̂), y)], of scores of shape (N,)."""
     return -inpainted_N.mean()

@@ -3,6 +3,8 @@
 Belongs here: its head, one epoch of training it, how good it is. Not here: files, epochs' loop.
 """
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +12,13 @@ from torch import Tensor, nn
 
 from pipeline.images.batches import Normalization
 from pipeline.networks.encoders import Encoder
-from pipeline.pretraining.dataset import PretrainingSet, training_batches, validation_batches
+from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
 from pipeline.pretraining.losses import label_loss
 from pipeline.recipe import Pretraining
 from pipeline.training.checkpoint import Trained
-from pipeline.training.device import adam
-from pipeline.training.loop import Advance, Metrics
+from pipeline.training.device import adam, computing_in
+from pipeline.training.loop import Metrics
+from pipeline.training.parallel import average_statistics, averaging, sum_over_processes
 
 
 class MetadataHead(nn.Module):
@@ -32,9 +35,13 @@ class MetadataHead(nn.Module):
 
 
 class MetadataTraining:
-    """Training of an encoder to predict the known labels of a pool; networks and pool are on one device."""
+    """Training of an encoder to predict the known labels of a pool; networks and pool are on one device.
+
+    `encode` is how a step calls the encoder where that is not the encoder itself: compiled.
+    """
 
     kept: tuple[str, ...] = ("encoder", "head")
+    metrics: tuple[str, ...] = ("train_loss",)
 
     def __init__(
         self,
@@ -43,31 +50,42 @@ class MetadataTraining:
         pool: PretrainingSet,
         normalization: Normalization,
         settings: Pretraining,
+        encode: nn.Module | None = None,
     ) -> None:
         self.network = nn.Sequential(encoder, head)
+        self._computing = partial(computing_in, settings.precision)
+        self._predict = averaging(nn.Sequential(encoder if encode is None else encode, head))
         self.pool, self.normalization, self.settings = pool, normalization, settings
         self.optimizer = adam(self.network.parameters(), settings.learning_rate, settings.betas)
         self.trained = Trained({"encoder": encoder, "head": head}, {"classifier": self.optimizer})
 
-    def train_epoch(self, epoch: int, advance: Advance) -> Metrics:
-        """One epoch; returns `train_loss`, the mean over its steps."""
+    def batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        """The batches of an epoch from `first_step` on; the network is in training mode."""
         self.network.train()
-        losses = []
-        for batch in training_batches(self.pool, self.normalization, self.settings, epoch):
-            loss = label_loss(self.network(batch.x_N1HW), batch.labels_NL, batch.known_NL)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            losses.append(loss.detach())
-            advance(len(batch.x_N1HW))
-        return {"train_loss": torch.stack(losses).double().mean().item()}
+        return training_batches(self.pool, self.normalization, self.settings, epoch, first_step)
+
+    def step(self, batch: Batch) -> Tensor:
+        """Learn from a batch; returns its loss, shape (1,), left on the device."""
+        with self._computing(batch.x_N1HW.device):
+            logits_NL = self._predict(batch.x_N1HW).float()
+        loss = label_loss(logits_NL, batch.labels_NL, batch.known_NL)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach().unsqueeze(0)
 
     def validate(self) -> Metrics:
         """Cross-entropy (`val_loss`) and accuracy (`val_accuracy`) over the known labels of the validation images."""
+        average_statistics(self.network)
         logits_NL, labels_NL, known_NL = self._validation_logits()
         right_NL = ((logits_NL > 0) == (labels_NL > 0.5)) & known_NL
-        accuracy = right_NL.sum() / known_NL.sum().clamp(min=1)
-        return {"val_loss": label_loss(logits_NL, labels_NL, known_NL).item(), "val_accuracy": accuracy.item()}
+        known = known_NL.sum()
+        sums = torch.stack([label_loss(logits_NL, labels_NL, known_NL).double() * known, right_NL.sum(), known])
+        loss, right, count = sum_over_processes(sums).tolist()
+        return {"val_loss": loss / max(count, 1), "val_accuracy": right / max(count, 1)}
+
+    def judge(self, curves: Sequence[Metrics]) -> None:
+        """Nothing to judge: a cross-entropy that is finite goes on teaching."""
 
     def report(self) -> list[dict[str, Any]]:
         """Per label: its name, validation images where it is known, share of them that carry it, accuracy.
@@ -76,7 +94,8 @@ class MetadataTraining:
         """
         logits_NL, labels_NL, known_NL = self._validation_logits()
         right_NL = ((logits_NL > 0) == (labels_NL > 0.5)) & known_NL
-        columns = [known_NL.sum(dim=0).tolist(), labels_NL.sum(dim=0).tolist(), right_NL.sum(dim=0).tolist()]
+        counts_3L = torch.stack([known_NL.sum(dim=0), labels_NL.long().sum(dim=0), right_NL.sum(dim=0)])
+        columns = sum_over_processes(counts_3L).tolist()
         return [
             {
                 "label": name,
@@ -92,6 +111,7 @@ class MetadataTraining:
         """Logits, labels and which are known, of all validation images, in evaluation mode."""
         self.network.eval()
         batches = validation_batches(self.pool, self.normalization, self.settings.batch_size)
-        parts = [(self.network(batch.x_N1HW), batch.labels_NL, batch.known_NL) for batch in batches]
+        with self._computing(self.pool.images.device):
+            parts = [(self.network(batch.x_N1HW), batch.labels_NL, batch.known_NL) for batch in batches]
         logits_NL, labels_NL, known_NL = (torch.cat(part) for part in zip(*parts, strict=True))
-        return logits_NL, labels_NL, known_NL
+        return logits_NL.float(), labels_NL, known_NL

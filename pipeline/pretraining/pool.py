@@ -1,6 +1,6 @@
-"""The pretraining pool's table and pixels as the tensors that training takes.
+"""The pretraining pool's table and pixels as what training takes.
 
-Belongs here: that step between Parquet and PyTorch. Not here: which images are in the pool (`pipeline.cohort`).
+Belongs here: that step between a store's files and PyTorch. Not here: which images are in the pool (`pipeline.cohort`).
 """
 
 import numpy as np
@@ -9,7 +9,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.errors import UserError
+from pipeline.images.cache import cache_folder, load_pixels
+from pipeline.images.feed import ResidentImages
 from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+from pipeline.tables import image_digest, label_digest, pretraining_pool_table
+
+
+def load_pool(store: Store, recipe: Recipe) -> PretrainingSet:
+    """The recipe's pretraining pool, from the store's table `pretraining_pool` and its image cache.
+
+    Raises `UserError` where either is missing or is another recipe's.
+    """
+    table = pretraining_pool_table(recipe.labels.names)
+    rows = table.read(store.tables)
+    if rows.column_names != table.schema.names:
+        raise UserError(
+            f"{table.path(store.tables)} has other labels than the recipe {recipe.name}: run the job `ingest` with it."
+        )
+    pixels = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), rows)
+    return pretraining_set(rows, pixels, recipe.labels.names, image_digest(rows), label_digest(rows))
 
 
 def pretraining_set(
@@ -19,21 +40,31 @@ def pretraining_set(
     image_digest: str,
     label_digest: str,
 ) -> PretrainingSet:
-    """The pool `rows` (columns split and one per label, null where not known) with its N images, in the same order."""
+    """The pool `rows` with its N images, in the same order.
+
+    `rows` needs the columns patient, split and one per label, null where not known.
+    """
     labels = [rows[name].combine_chunks() for name in label_names]
     known = np.stack([column.is_valid().to_numpy(zero_copy_only=False) for column in labels], axis=1)
     values = np.stack([column.fill_null(0).to_numpy() for column in labels], axis=1)
     split = np.array(rows["split"].to_pylist())
     return PretrainingSet(
-        images_NHW=torch.from_numpy(images_NHW),
+        images=ResidentImages(torch.from_numpy(images_NHW)),
         labels_NL=torch.from_numpy(values.astype(np.float32)),
         known_NL=torch.from_numpy(known),
+        patients_N=_codes(rows["patient"]),
         train=_positions(split == "train"),
         val=_positions(split == "val"),
         label_names=label_names,
         image_digest=image_digest,
         label_digest=label_digest,
     )
+
+
+def _codes(patients: pa.ChunkedArray) -> Tensor:
+    """One number per patient, in the order of their first image."""
+    codes = patients.combine_chunks().dictionary_encode().indices
+    return torch.from_numpy(codes.to_numpy().astype(np.int64))
 
 
 def _positions(chosen: NDArray[np.bool_]) -> Tensor:

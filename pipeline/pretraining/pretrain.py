@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.code_versions import PRETRAINING
 from pipeline.errors import UserError
@@ -27,14 +27,17 @@ from pipeline.networks.encoders import (
 )
 from pipeline.pretraining import encoder_folder
 from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderTraining, inpainting_report
-from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, write_curves
+from pipeline.pretraining.dataset import Batch, PretrainingSet
+from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_labels, write_curves
 from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining
+from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import Progress, Say
 from pipeline.recipe import Backbone, Method, Pretraining
-from pipeline.training.device import on_device, training_device
-from pipeline.training.loop import Diverged, History, OnEpoch, Trainer, epochs_done, fit
+from pipeline.training.checkpoint import remove_checkpoints
+from pipeline.training.device import Network, compiled, on_device, prepare, training_device
+from pipeline.training.loop import Diverged, History, OnEpoch, Trainer, fit, steps_done
 from pipeline.training.outcome import Outcome
+from pipeline.training.parallel import group, wait_for_all
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import read_tensors, write_tensors
 
@@ -54,24 +57,27 @@ def pretrain(
     """Pretrain `backbone` by `method` on `pool` and fill `folder`; returns what became of it.
 
     Work that `folder` holds already is not done again: same images, labels (where used), settings and code. A run that
-    was killed goes on after its last whole epoch. `on_epoch(epoch, metrics)` hears of every epoch, from 1. Outcomes:
-    `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite), without an encoder. Raises
-    `UserError` where the training images do not fill one batch.
+    was killed goes on where its last checkpoint was. `on_epoch(epoch, metrics)` hears of every epoch, from 1. Outcomes:
+    `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the discriminator stuck), without
+    an encoder. Of several processes (`pipeline.training.parallel`), which all call this, each trains on the patients of
+    its own shard, `batch_size` counts the images of all, and the first one writes. Raises `UserError` where the
+    training images do not fill one batch, or the batch cannot be shared out evenly.
     """
     fingerprint = fingerprint_of(backbone, method, pool, settings)
     done = Outcome.read(folder)
     if done is not None and done.fingerprint == fingerprint:
         say(f"{backbone} {method}: nothing has changed, {done.status} before")
         return done
-    if method in _TRAINED and len(pool.train) < settings.batch_size:
-        raise UserError(
-            f"pretraining.batch_size is {settings.batch_size}, but the pool has {len(pool.train)} training images."
-        )
-    _clear(folder)
-    job = _Job(backbone, method, pool, settings, folder, fingerprint, say, on_epoch)
-    outcome = _outcome(job)
-    outcome.write(folder)
-    (folder / encoder_folder.CHECKPOINT).unlink(missing_ok=True)
+    if method in _TRAINED:
+        _own_share(pool, settings)  # raises where there is not enough
+    wait_for_all()  # none may still be looking for the outcome that the first one clears away
+    if group().writes:
+        _clear(folder)
+    outcome = _outcome(_Job(backbone, method, pool, settings, folder, fingerprint, say, on_epoch))
+    wait_for_all()
+    if group().writes:
+        outcome.write(folder)
+        remove_checkpoints(folder / encoder_folder.CHECKPOINT)
     return outcome
 
 
@@ -118,11 +124,16 @@ class _Job:
     def name(self) -> str:
         return f"{self.backbone} {self.method}"
 
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.settings.epochs * self.pool.steps(self.settings.batch_size)
+
 
 def _outcome(job: _Job) -> Outcome:
     """Do the job; what goes wrong in a foreseen way is an outcome, too."""
     try:
-        _MAKERS[job.method](job, fit_normalization(job.pool.images_NHW, job.pool.train))
+        _MAKERS[job.method](job, fit_normalization(job.pool.images, job.pool.train))
     except WeightsUnavailable as reason:
         return Outcome("unavailable", str(reason), job.fingerprint)
     except Diverged as reason:
@@ -131,41 +142,67 @@ def _outcome(job: _Job) -> Outcome:
 
 
 def _make_baseline(job: _Job, normalization: Normalization) -> None:
-    _save(job, normalization, _fresh_encoder(job), History(), {})
+    if group().writes:
+        _save(job, normalization, _fresh_encoder(job), History(), {})
 
 
 def _make_imagenet(job: _Job, normalization: Normalization) -> None:
     encoder = imagenet_encoder(job.backbone, _weights_file(job.backbone, job.settings))
-    _save(job, normalization, encoder, History(), {})
+    if group().writes:
+        _save(job, normalization, encoder, History(), {})
 
 
 def _make_dcm(job: _Job, normalization: Normalization) -> None:
-    device = training_device()
-    encoder = on_device(_fresh_encoder(job), device)
-    with seeded(job.settings.seed, "head"):
-        head = on_device(MetadataHead(encoder.channels[-1], len(job.pool.label_names)), device)
-    training = MetadataTraining(encoder, head, job.pool.to(device), normalization, job.settings)
+    pool, settings = _own_share(job.pool, job.settings)
+    encoder = _placed(_fresh_encoder(job), settings)
+    with seeded(settings.seed, "head"):
+        head = _placed(MetadataHead(encoder.channels[-1], len(pool.label_names)), settings)
+    encode = compiled(encoder, job.steps, job.say)
+    training = MetadataTraining(encoder, head, pool.to(training_device()), normalization, settings, encode)
     history = _fit(job, training)
     report = training.report()
-    write_json(job.folder / encoder_folder.METADATA, report)
-    accuracies = {f"validation accuracy, {row['label']}": row["accuracy"] for row in report}
-    _save(job, normalization, encoder, history, accuracies)
+    if group().writes:
+        write_json(job.folder / encoder_folder.METADATA, report)
+        accuracies = {f"validation accuracy, {row['label']}": row["accuracy"] for row in report}
+        _save(job, normalization, encoder, history, accuracies)
 
 
 def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
-    device = training_device()
+    pool, settings = _own_share(job.pool, job.settings)
     encoder = _fresh_encoder(job)
-    with seeded(job.settings.seed, "decoder", job.backbone):
-        network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), device)
-    with seeded(job.settings.seed, "discriminator"):
-        labels = len(job.pool.label_names) if job.method in _LABELLED else 0
-        discriminator = on_device(Discriminator(labels), device)
-    pool = job.pool.to(device)
-    history = _fit(job, ContextEncoderTraining(network, discriminator, pool, normalization, job.settings))
-    report = inpainting_report(history.curves[history.best_epoch - 1]["val_mse"], pool, normalization)
-    write_tensors(job.folder / encoder_folder.DECODER, network.decoder.state_dict())
-    write_json(job.folder / encoder_folder.INPAINTING, report)
-    _save(job, normalization, encoder, history, {f"inpainting, {what}": value for what, value in report.items()})
+    with seeded(settings.seed, "decoder", job.backbone):
+        network = _placed(ContextEncoder(encoder, Decoder(encoder.channels[-1])), settings)
+    with seeded(settings.seed, "discriminator"):
+        labels = len(pool.label_names) if job.method in _LABELLED else 0
+        discriminator = _placed(Discriminator(labels), settings)
+    pool, inpaint = pool.to(training_device()), compiled(network, job.steps, job.say)
+    history = _fit(job, ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint))
+    if group().writes:
+        val_mse = history.curves[history.best_epoch - 1]["val_mse"]
+        report = inpainting_report(val_mse, job.pool.to(training_device()), normalization)
+        write_tensors(job.folder / encoder_folder.DECODER, network.decoder.state_dict())
+        write_json(job.folder / encoder_folder.INPAINTING, report)
+        _save(job, normalization, encoder, history, {f"inpainting, {what}": value for what, value in report.items()})
+
+
+def _own_share(pool: PretrainingSet, settings: Pretraining) -> tuple[PretrainingSet, Pretraining]:
+    """What this process trains on, and its settings: its share of the patients and of every batch."""
+    rank, world = group().rank, group().world
+    if settings.batch_size % world:
+        raise UserError(f"pretraining.batch_size {settings.batch_size} cannot be shared out among {world} processes.")
+    share = pool if world == 1 else pool.shard(rank, world)
+    own = settings.model_copy(update={"batch_size": settings.batch_size // world})
+    share.steps(own.batch_size)  # raises where they do not fill one batch
+    return share, own
+
+
+def _placed(network: Network, settings: Pretraining) -> Network:
+    """`network` on this process's device, its batch norm as the recipe wants it among several processes."""
+    if group().world > 1 and settings.sync_batch_norm:
+        if training_device().type != "cuda":
+            raise UserError("pretraining.sync_batch_norm needs GPUs: PyTorch has no such batch norm on CPUs.")
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return on_device(network, training_device())
 
 
 _MAKERS: dict[Method, Callable[[_Job, Normalization], None]] = {
@@ -183,19 +220,20 @@ def _fresh_encoder(job: _Job) -> Encoder:
         return build_encoder(job.backbone)
 
 
-def _fit(job: _Job, training: Trainer) -> History:
-    checkpoint = job.folder / encoder_folder.CHECKPOINT
-    done = epochs_done(checkpoint, job.fingerprint)
-    if done:
-        job.say(f"{job.name}: goes on after epoch {done}")
-    per_epoch = len(job.pool.train) // job.settings.batch_size * job.settings.batch_size
-    with Progress(job.name, (job.settings.epochs - done) * per_epoch, "images", job.say) as progress:
+def _fit(job: _Job, training: Trainer[Batch]) -> History:
+    prepare(training_device())
+    checkpoint, images = job.folder / encoder_folder.CHECKPOINT, job.settings.batch_size
+    epochs, steps = steps_done(checkpoint, job.fingerprint)
+    if epochs or steps:
+        job.say(f"{job.name}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
+    left = job.steps - epochs * (job.steps // job.settings.epochs) - steps
+    with Progress(job.name, left * images, "images", job.say) as progress:
         return fit(
             training,
             job.settings.epochs,
             checkpoint,
             job.fingerprint,
-            advance=progress.advance,
+            advance=lambda count: progress.advance(count * images),
             on_epoch=job.on_epoch,
         )
 
@@ -205,16 +243,17 @@ def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: Hi
     preprocessing = Preprocessing(job.backbone, *job.pool.size, normalization.mean, normalization.sd)
     save_encoder(encoder, job.folder / encoder_folder.ENCODER)
     preprocessing.write(job.folder)
+    export_onnx(job.folder, job.say)
     if history.curves:
         write_curves(job.folder, history.curves)
     ModelCard(
         method=job.method,
         preprocessing=preprocessing,
-        settings=job.settings,
+        settings=_settings_used(job.backbone, job.method, job.settings),
         image_digest=job.pool.image_digest,
         train_images=len(job.pool.train),
         val_images=len(job.pool.val),
-        label_names=job.pool.label_names if job.method in _LABELLED else (),
+        labels=count_labels(job.pool) if job.method in _LABELLED else (),
         history=history,
         results=tuple(results.items()),
     ).write(job.folder)
@@ -253,6 +292,7 @@ def _clear(folder: Path) -> None:
     names = [
         "outcome.json",
         encoder_folder.ENCODER,
+        encoder_folder.ONNX,
         encoder_folder.DECODER,
         encoder_folder.PREPROCESSING,
         encoder_folder.MODEL_CARD,

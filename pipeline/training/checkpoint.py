@@ -1,6 +1,7 @@
 """Checkpoints from which training goes on bit for bit.
 
-Belongs here: networks, optimizers and a JSON state in one file, and back. Not here: when to write one.
+Belongs here: networks, optimizers, random numbers and a JSON state in one file, and back; the file before it is kept.
+Not here: when to write one.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import UserError
 from pipeline.training.tensors import read_tensors, read_texts, write_tensors
 
 
@@ -23,36 +25,77 @@ class Trained:
     optimizers: Mapping[str, torch.optim.Optimizer] = field(default_factory=dict)
 
 
-def write_checkpoint(path: Path, trained: Trained, state: Any, extra: Mapping[str, Tensor] | None = None) -> None:
-    """Write `trained`, JSON-able `state` and `extra` tensors to the one file `path`, whole or not at all.
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint on disk: its file, and the JSON state it was written with."""
 
-    Random numbers need no place in it at an epoch's end: they are drawn by seed and epoch (`pipeline.training.seeds`).
+    path: Path
+    state: Any
+
+
+def write_checkpoint(path: Path, trained: Trained, state: Any, extra: Mapping[str, Tensor] | None = None) -> None:
+    """Write `trained`, torch's random numbers, JSON-able `state` and `extra` tensors to `path`, whole or not at all.
+
+    What was at `path` becomes the one kept before it: a damaged file costs one checkpoint, not the training.
     """
     tensors = {f"extra/{name}": tensor for name, tensor in (extra or {}).items()}
+    tensors |= {f"random/{device}": numbers for device, numbers in _random_states()}
     for name, network in trained.networks.items():
         tensors |= {f"network/{name}/{key}": tensor for key, tensor in network.state_dict().items()}
     for name, optimizer in trained.optimizers.items():
         tensors |= {f"optimizer/{name}/{i}/{key}": tensor for i, key, tensor in _slots(optimizer)}
+    if path.is_file():
+        path.replace(_previous(path))
     write_tensors(path, tensors, {"state": json.dumps(state)})
 
 
-def restore_checkpoint(path: Path, trained: Trained) -> tuple[Any, dict[str, Tensor]]:
-    """Put the checkpoint at `path` into `trained`, in place; returns its state and its extra tensors.
+def newest_checkpoint(path: Path) -> Saved | None:
+    """The checkpoint at `path`, or the one kept before it where that is missing or damaged; None without either."""
+    for candidate in (path, _previous(path)):
+        try:
+            if candidate.is_file():
+                return Saved(candidate, json.loads(read_texts(candidate)["state"]))
+        except (UserError, KeyError, ValueError):
+            continue  # cut short or overwritten: the other one may be whole
+    return None
+
+
+def restore_checkpoint(saved: Saved, trained: Trained) -> dict[str, Tensor]:
+    """Put a checkpoint into `trained` and torch's generators, in place; returns its extra tensors.
 
     The optimizers' settings (learning rates) stay those of `trained`. Raises `UserError` where the file is damaged and
     RuntimeError where it is another network's.
     """
-    tensors = read_tensors(path)
+    tensors = read_tensors(saved.path)
     for name, network in trained.networks.items():
         network.load_state_dict(_under(tensors, f"network/{name}/"))
     for name, optimizer in trained.optimizers.items():
         _restore_slots(optimizer, _under(tensors, f"optimizer/{name}/"))
-    return checkpoint_state(path), _under(tensors, "extra/")
+    _restore_random(_under(tensors, "random/"))
+    return _under(tensors, "extra/")
 
 
-def checkpoint_state(path: Path) -> Any:
-    """The JSON state of the checkpoint at `path`, without reading its tensors; None where there is no checkpoint."""
-    return json.loads(read_texts(path)["state"]) if path.is_file() else None
+def remove_checkpoints(path: Path) -> None:
+    """Remove the checkpoint at `path` and the one kept before it."""
+    for each in (path, _previous(path)):
+        each.unlink(missing_ok=True)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_stem(f"{path.stem}-previous")
+
+
+def _random_states() -> Iterator[tuple[str, Tensor]]:
+    """The global generators, from which dropout draws; what the project draws itself follows seed and epoch."""
+    yield "cpu", torch.get_rng_state()
+    if torch.cuda.is_available():
+        yield "cuda", torch.cuda.get_rng_state()
+
+
+def _restore_random(states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _slots(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:

@@ -4,39 +4,54 @@ Belongs here: resuming, selecting the best epoch, noticing divergence, curves. N
 """
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
-from pipeline.training.checkpoint import Trained, checkpoint_state, restore_checkpoint, write_checkpoint
+from pipeline.training.checkpoint import Saved, Trained, newest_checkpoint, restore_checkpoint, write_checkpoint
+from pipeline.training.parallel import group, mean_over_processes
 
 Metrics = dict[str, float]
 OnEpoch = Callable[[int, Metrics], None]
 Advance = Callable[[int], None]
+B = TypeVar("B")
 
 SELECTED_BY = "val_loss"  # the metric whose lowest epoch is kept
 
+CHECKPOINT_SECONDS = 60.0
+"""The least time between two checkpoints, hence the most work that a killed training does again, but for one step."""
+
 
 class Diverged(Exception):  # noqa: N818 - an outcome, not a fault
-    """A metric is not a finite number any more; the message says which and when."""
+    """Training has gone where nothing is learnt any more; the message says what happened and when."""
 
 
-class Trainer(Protocol):
-    """One training: what a step changes, and one epoch of it."""
+class Trainer(Protocol[B]):
+    """One training: what a step changes, its batches, one step, and how good it is."""
 
     trained: Trained
     """All that a checkpoint holds."""
     kept: tuple[str, ...]
     """Names of the networks of `trained` whose best epoch is the result."""
+    metrics: tuple[str, ...]
+    """Names of what a step returns."""
 
-    def train_epoch(self, epoch: int, advance: Advance) -> Metrics:
-        """Train for epoch number `epoch`, from 1; all randomness comes from it and the seed."""
+    def batches(self, epoch: int, first_step: int) -> Iterator[B]:
+        """The batches of epoch number `epoch`, from 1, from `first_step` on; puts the networks into training mode."""
+
+    def step(self, batch: B) -> Tensor:
+        """Learn from a batch; returns `metrics`, shape (len(metrics),), left on the device."""
 
     def validate(self) -> Metrics:
         """Metrics on the validation images, `val_loss` among them, in evaluation mode."""
+
+    def judge(self, curves: Sequence[Metrics]) -> None:
+        """Raise `Diverged` where the epochs so far show that nothing is learnt any more."""
 
 
 @dataclass
@@ -49,46 +64,107 @@ class History:
 
 
 def fit(
-    trainer: Trainer, epochs: int, checkpoint: Path | None, fingerprint: str, *, advance: Advance, on_epoch: OnEpoch
+    trainer: Trainer[B],
+    epochs: int,
+    checkpoint: Path,
+    fingerprint: str,
+    *,
+    advance: Advance,
+    on_epoch: OnEpoch,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> History:
     """Train until `epochs` epochs are done, and leave the best one's weights in the networks that `trainer` keeps.
 
-    A file `checkpoint` with the same `fingerprint` is resumed, bit for bit on the CPU, and `on_epoch` hears of its
-    epochs again first, so that a tracker has whole curves. `on_epoch(epoch, metrics)` is called after each epoch's
-    checkpoint lies on disk. Without a `checkpoint`, as for a training of minutes, a killed run starts over. Raises
-    `Diverged` where a metric is not finite.
+    A file `checkpoint` with the same `fingerprint` is resumed, in the middle of an epoch too, bit for bit on the CPU;
+    `on_epoch` hears of its epochs again first, so that a tracker has whole curves. Checkpoints are written at least
+    `checkpoint_seconds` apart. `advance(1)` counts a step. Raises `Diverged` where a metric is not finite, or where
+    `trainer.judge` does.
     """
-    history = _resumed(trainer, checkpoint, fingerprint) if checkpoint is not None else History()
+    course = _resumed(trainer, checkpoint, fingerprint, checkpoint_seconds)
+    history = course.history
     for epoch, metrics in enumerate(history.curves, start=1):
         on_epoch(epoch, metrics)
     for epoch in range(len(history.curves) + 1, epochs + 1):
-        metrics = trainer.train_epoch(epoch, advance)
-        _check_finite(epoch, metrics)
-        metrics |= trainer.validate()
+        for batch in trainer.batches(epoch, len(course.steps)):
+            course.steps.append(trainer.step(batch))
+            advance(1)
+            course.save_if_due(epoch)
+        metrics = course.means(epoch) | trainer.validate()
         _check_finite(epoch, metrics)
         _take_note(history, trainer, epoch, metrics)
-        if checkpoint is not None:
-            state = {"fingerprint": fingerprint, "curves": history.curves, "best_epoch": history.best_epoch}
-            write_checkpoint(checkpoint, trainer.trained, state, history.best_weights)
+        trainer.judge(history.curves)
+        course.save_if_due(epoch + 1)
         on_epoch(epoch, metrics)
     _put_back(trainer, history.best_weights)
     return history
 
 
-def epochs_done(checkpoint: Path, fingerprint: str) -> int:
-    """How many epochs `fit` would find done already."""
-    state = checkpoint_state(checkpoint)
-    return len(state["curves"]) if state is not None and state["fingerprint"] == fingerprint else 0
+def steps_done(checkpoint: Path, fingerprint: str) -> tuple[int, int]:
+    """How many whole epochs, and how many steps of the next one, `fit` would find done already."""
+    saved = _matching(checkpoint, fingerprint)
+    return (len(saved.state["curves"]), saved.state["steps"]) if saved else (0, 0)
 
 
-def _resumed(trainer: Trainer, checkpoint: Path, fingerprint: str) -> History:
-    if epochs_done(checkpoint, fingerprint) == 0:
-        return History()
-    state, best_weights = restore_checkpoint(checkpoint, trainer.trained)
-    return History(state["curves"], state["best_epoch"], best_weights)
+@dataclass
+class _Course:
+    """A training on its way: what is done, of the present epoch too, and when that was last written down."""
+
+    trainer: Trainer[Any]
+    checkpoint: Path
+    fingerprint: str
+    seconds: float
+    history: History = field(default_factory=History)
+    steps: list[Tensor] = field(default_factory=list)
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def means(self, epoch: int) -> Metrics:
+        """The means of the epoch's steps over all processes; the next epoch has no steps yet."""
+        means = mean_over_processes(torch.stack(self.steps).double().mean(dim=0))
+        self.steps.clear()
+        metrics = dict(zip(self.trainer.metrics, means.tolist(), strict=True))
+        _check_finite(epoch, metrics)
+        return metrics
+
+    def save_if_due(self, epoch: int) -> None:
+        """Write a checkpoint where the last one is long enough ago; `epoch` is the one the steps belong to."""
+        if not group().writes or time.monotonic() - self.saved_at < self.seconds:
+            return
+        rows = {"steps": torch.stack(self.steps)} if self.steps else {}
+        if rows and group().world == 1:  # of several processes none may leave the others behind in a step
+            _check_finite(epoch, dict(zip(self.trainer.metrics, rows["steps"][-1].tolist(), strict=True)))
+        best = {f"best/{name}": tensor for name, tensor in self.history.best_weights.items()}
+        write_checkpoint(self.checkpoint, self.trainer.trained, self._state(), rows | best)
+        self.saved_at = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.fingerprint,
+            "curves": self.history.curves,
+            "best_epoch": self.history.best_epoch,
+            "steps": len(self.steps),
+        }
 
 
-def _take_note(history: History, trainer: Trainer, epoch: int, metrics: Metrics) -> None:
+def _matching(checkpoint: Path, fingerprint: str) -> Saved | None:
+    saved = newest_checkpoint(checkpoint)
+    return saved if saved is not None and saved.state["fingerprint"] == fingerprint else None
+
+
+def _resumed(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float) -> _Course:
+    course = _Course(trainer, checkpoint, fingerprint, seconds)
+    saved = _matching(checkpoint, fingerprint)
+    if saved is None:
+        return course
+    extra = restore_checkpoint(saved, trainer.trained)
+    best = {name.removeprefix("best/"): tensor for name, tensor in extra.items() if name.startswith("best/")}
+    course.history = History(saved.state["curves"], saved.state["best_epoch"], best)
+    device = next(iter(trainer.trained.networks.values())).parameters()
+    if saved.state["steps"]:
+        course.steps = list(extra["steps"].to(next(device).device))
+    return course
+
+
+def _take_note(history: History, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
     history.curves.append(metrics)
     best = min(history.curves, key=lambda past: past[SELECTED_BY])
     if best is metrics:  # `min` names the first of equals
@@ -100,7 +176,7 @@ def _take_note(history: History, trainer: Trainer, epoch: int, metrics: Metrics)
         }
 
 
-def _put_back(trainer: Trainer, weights: Mapping[str, Tensor]) -> None:
+def _put_back(trainer: Trainer[B], weights: Mapping[str, Tensor]) -> None:
     for name in trainer.kept:
         own = {key.removeprefix(f"{name}/"): value for key, value in weights.items() if key.startswith(f"{name}/")}
         trainer.trained.networks[name].load_state_dict(own)

@@ -18,6 +18,7 @@ from pipeline.images.batches import (
     mask_center,
     mean_center_patch,
 )
+from pipeline.images.feed import ResidentImages, StreamedImages
 from pipeline.recipe import Augmentation
 from pipeline.training.seeds import generator
 
@@ -32,15 +33,22 @@ def moves(flip, down, right):
 
 def test_normalization_is_that_of_the_training_images_alone():
     every, train = images(), torch.tensor([0, 2, 5])
-    normalization = fit_normalization(every, train)
+    normalization = fit_normalization(ResidentImages(every), train)
     pixels = every.numpy()[train.numpy()].astype(np.float64)
     assert normalization.mean == pytest.approx(pixels.mean(), rel=1e-12)
     assert normalization.sd == pytest.approx(pixels.std(), rel=1e-12)
 
 
+def test_statistics_do_not_depend_on_how_images_are_fed():
+    every = images(600)  # more than are counted at a time
+    fed, train = StreamedImages(every, torch.device("cpu")), torch.arange(0, 600, 2)
+    assert fit_normalization(fed, train) == fit_normalization(ResidentImages(every), train)
+    assert torch.equal(mean_center_patch(fed, train), mean_center_patch(ResidentImages(every), train))
+
+
 def test_images_of_one_grey_level_are_a_users_mistake():
     with pytest.raises(UserError, match="one grey level"):
-        fit_normalization(torch.full((2, 32, 32), 7, dtype=torch.uint8), torch.tensor([0, 1]))
+        fit_normalization(ResidentImages(torch.full((2, 32, 32), 7, dtype=torch.uint8)), torch.tensor([0, 1]))
 
 
 def test_z_scores_use_one_mean_for_all_images_and_turn_back_into_grey_levels():
@@ -48,6 +56,7 @@ def test_z_scores_use_one_mean_for_all_images_and_turn_back_into_grey_levels():
     x = normalization.apply(every)
     np.testing.assert_allclose(x.numpy()[:, 0], (every.numpy().astype(np.float64) - 100) / 40, atol=1e-6)
     assert torch.equal(normalization.grey_levels(x), every)
+    assert torch.equal(every, images()), "they must stay as they are"
     assert normalization.grey_levels(torch.tensor([[[[99.0, -99.0]]]])).tolist() == [[[255, 0]]]
 
 
@@ -70,9 +79,16 @@ def test_a_flip_comes_before_the_shift_and_never_turns_depth_around():
 def test_every_image_gets_its_own_move_and_a_mask_the_move_of_its_image():
     every = images(64)
     drawn = draw_moves(64, 32, 64, Augmentation(shift=0.25), generator(1))
-    moved, mask = drawn.apply(every), drawn.apply((every > 128).long())
-    assert torch.equal(mask, (moved > 128).long())
+    moved = drawn.apply(every)
+    for dtype in (torch.int64, torch.float32, torch.bool):
+        mask = drawn.apply((every > 128).to(dtype))
+        assert torch.equal(mask, (moved > 128).to(dtype))
     assert len(set(zip(drawn.flip_N.tolist(), drawn.down_N.tolist(), drawn.right_N.tolist(), strict=True))) > 32
+
+
+def test_a_move_larger_than_the_image_leaves_black():
+    for down, right in ((32, 0), (-32, 0), (0, 64), (0, -64), (100, -100)):
+        assert not moves(True, down, right).apply(images(1) | 1).any()
 
 
 def test_moves_stay_within_the_recipes_bounds():
@@ -109,4 +125,4 @@ def test_the_hidden_centre_of_paper_size_is_rows_64_to_192_and_columns_96_to_288
 def test_mean_patch_is_that_of_the_training_images():
     every, train = images(), torch.tensor([1, 3])
     expected = every.numpy()[[1, 3]].astype(np.float64).mean(axis=0)[8:24, 16:48]
-    np.testing.assert_allclose(mean_center_patch(every, train).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(mean_center_patch(ResidentImages(every), train).numpy(), expected, rtol=1e-6)

@@ -1,17 +1,21 @@
 """Shards: where an image goes, what a shard holds, reading back."""
 
 import hashlib
+import resource
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.images.cache import (
     CachedImage,
     cached_images,
+    host_memory,
     load_pixels,
     read_shard,
     shard_content,
@@ -100,8 +104,44 @@ def test_pixels_come_back_in_the_pool_s_order(cache):
     assert np.array_equal(load_pixels(folder, pool), np.stack(expected))
 
 
-def test_no_images_are_an_empty_array(cache):
-    assert load_pixels(cache[0], cached_images(cache[0]).slice(0, 0)).shape == (0, 4, 6)
+@pytest.mark.parametrize("memory_share", [0.5, 0])
+def test_no_images_are_an_empty_array(cache, memory_share):
+    assert load_pixels(cache[0], cached_images(cache[0]).slice(0, 0), memory_share).shape == (0, 4, 6)
+
+
+def test_an_image_may_be_asked_for_twice(cache):
+    folder, pixels = cache
+    pool = cached_images(folder).take([599, 3, 599, 600, 3])
+    expected = [pixels[i, f] for i, f in zip(pool["sop_instance"].to_pylist(), pool["frame"].to_pylist(), strict=True)]
+    assert np.array_equal(load_pixels(folder, pool), np.stack(expected))
+
+
+def test_more_images_than_memory_holds_are_the_same_images_in_a_file_that_has_no_name(cache):
+    folder, _ = cache
+    pool = cached_images(folder)
+    before = sorted(folder.iterdir())
+    mapped = load_pixels(folder, pool, memory_share=0)
+    assert isinstance(mapped.base, np.memmap)
+    assert sorted(folder.iterdir()) == before
+    assert np.array_equal(mapped, load_pixels(folder, pool))
+    assert torch.equal(torch.from_numpy(mapped)[7], torch.from_numpy(np.array(mapped[7])))
+
+
+def test_no_room_for_them_is_a_sentence(cache):
+    folder, _ = cache
+    pool = cached_images(folder)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # bytes a file may have: as on a full disk
+    try:
+        with pytest.raises(UserError, match=r"There is no room in .* too many for memory"):
+            load_pixels(folder, pool, memory_share=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_machine_has_no_more_memory_than_is_installed():
+    total = Path("/proc/meminfo").read_text().partition("MemTotal:")[2].split()[0]
+    assert 0 < host_memory() <= int(total) * 1024
 
 
 def test_a_missing_shard_is_a_sentence(cache):
@@ -114,12 +154,23 @@ def test_a_missing_shard_is_a_sentence(cache):
         load_pixels(folder / "nowhere", pool)
 
 
+def test_a_damaged_shard_is_a_sentence(cache):
+    folder, _ = cache
+    pool, path = cached_images(folder), folder / "part-03.parquet"
+    whole = path.read_bytes()
+    for damaged in (whole[:-20], b"", whole[:4] + bytes(20_000) + whole[20_004:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"part-03\.parquet of the image cache is damaged"):
+            load_pixels(folder, pool)
+
+
 def test_a_shard_of_other_images_is_a_sentence(cache):
     folder, _ = cache
     pool = cached_images(folder)
     rest = pool.drop_columns(["position"])
     beyond = rest.append_column("position", pa.array([10_000] * 601))
     swapped = rest.append_column("position", pa.array([0] * 601))
-    for wrong in (beyond, swapped):
+    of_other_pixels = pool.set_column(pool.schema.get_field_index("image_digest"), "image_digest", [["0" * 64] * 601])
+    for wrong in (beyond, swapped, of_other_pixels):
         with pytest.raises(UserError, match="other images"):
             load_pixels(folder, wrong)

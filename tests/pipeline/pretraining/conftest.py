@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
+from pipeline.images.feed import ResidentImages
 from pipeline.networks import encoders
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining import pretrain as pretrain_module
@@ -58,7 +59,17 @@ def make_pool(count=16, train=12, height=32, width=32):
     known[1] = False
     images = (smooth * 120).clamp(0, 255).to(torch.uint8)
     order = torch.arange(count)
-    return PretrainingSet(images, labels * known, known, order[:train], order[train:], LABELS, "images", "labels")
+    return PretrainingSet(
+        images=ResidentImages(images),
+        labels_NL=labels * known,
+        known_NL=known,
+        patients_N=order // 2,
+        train=order[:train],
+        val=order[train:],
+        label_names=LABELS,
+        image_digest="images",
+        label_digest="labels",
+    )
 
 
 @pytest.fixture

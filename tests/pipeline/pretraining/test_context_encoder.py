@@ -3,6 +3,7 @@
 Belongs here: ce and ce_dcm step by step, checked in NumPy. Not here: files, the loop over epochs.
 """
 
+from contextlib import nullcontext
 from copy import deepcopy
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipeline.pretraining.context_encoder import (
 from pipeline.pretraining.dataset import Batch, training_batches
 from pipeline.recipe import Pretraining
 from pipeline.training.device import on_device
+from pipeline.training.loop import Diverged
 from pipeline.training.seeds import generator, seeded
 from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, make_pool, without_augmentation
 
@@ -31,9 +33,7 @@ def training(pool, settings, labels=3, encoder=None):
         encoder = encoder or TinyEncoder()
         network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), torch.device("cpu"))
         discriminator = Discriminator(labels)
-    return ContextEncoderTraining(
-        network, discriminator, pool, fit_normalization(pool.images_NHW, pool.train), settings
-    )
+    return ContextEncoderTraining(network, discriminator, pool, fit_normalization(pool.images, pool.train), settings)
 
 
 @pytest.fixture
@@ -113,6 +113,7 @@ def test_the_steps_losses_are_equations_2_and_3_in_float64(pool, settings, label
         "train_reconstruction": reconstruction,
         "train_adversarial": adversarial,
         "train_loss": 0.001 * adversarial + 0.999 * reconstruction,
+        "train_saturation": (np.mean(real >= 1) + np.mean(inpainted <= -1)) / 2,
     }
     assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
@@ -198,10 +199,11 @@ def test_every_method_sees_the_same_batches_in_an_epoch_and_others_in_the_next(o
 
 
 def test_validation_is_l_f_over_all_images_with_the_running_statistics_of_both_networks(one, pool, settings):
-    one.train_epoch(1, lambda count: None)
+    for batch in one.batches(1, 0):
+        one.step(batch)
     metrics = one.validate()
     network, discriminator = deepcopy(one.context_encoder).eval(), deepcopy(one.discriminator).eval()
-    x = (pool.images_NHW[pool.val].float() - one.normalization.mean) / one.normalization.sd
+    x = (pool.images.images_NHW[pool.val].float() - one.normalization.mean) / one.normalization.sd
     x = x[:, None]
     with torch.no_grad():
         fake = network(x)
@@ -209,6 +211,41 @@ def test_validation_is_l_f_over_all_images_with_the_running_statistics_of_both_n
     mse = np.mean((array(fake) - array(x[:, :, 8:24, 8:24])) ** 2)
     assert metrics["val_mse"] == pytest.approx(mse, rel=1e-5)
     assert metrics["val_loss"] == pytest.approx(0.999 * mse - 0.001 * score.mean(), rel=1e-5)
+
+
+def test_diversity_is_that_of_the_inpainted_patches_over_that_of_the_real_ones(pool, settings):
+    one = training(pool, settings.model_copy(update={"batch_size": 3}))
+    x = (pool.images.batches([pool.val]).__next__().float() - one.normalization.mean) / one.normalization.sd
+    with torch.no_grad():
+        fake = array(one.context_encoder.eval()(x[:, None]))
+    real = array(x[:, None, 8:24, 8:24])
+    deviations = [np.sqrt(patches.var(axis=0).mean()) for patches in (fake, real)]
+    assert one.validate()["val_diversity"] == pytest.approx(deviations[0] / deviations[1], rel=1e-5)
+
+
+def test_one_patch_for_all_images_has_no_diversity(one):
+    for parameter in one.context_encoder.decoder.to_grey.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert one.validate()["val_diversity"] == 0
+
+
+@pytest.mark.parametrize(
+    ("saturation", "lambda_adv", "stuck"),
+    [
+        ([1.0, 1.0, 1.0], 0.001, True),
+        ([0.2, 1.0, 1.0, 1.0], 0.001, True),
+        ([1.0, 1.0], 0.001, False),
+        ([1.0, 1.0, 0.999], 0.001, False),
+        ([1.0, 1.0, 1.0], 0.0, False),
+    ],
+)
+def test_a_discriminator_without_any_gradient_for_three_epochs_is_divergence(
+    pool, settings, saturation, lambda_adv, stuck
+):
+    one = training(pool, settings.model_copy(update={"lambda_adv": lambda_adv}))
+    curves = [{"train_saturation": share} for share in saturation]
+    with pytest.raises(Diverged, match=r"loss was 0 in every step of epochs \d to \d") if stuck else nullcontext():
+        one.judge(curves)
 
 
 def test_validation_counts_every_image_once_whatever_the_batch_size(pool, settings):
@@ -224,13 +261,13 @@ def test_validation_changes_nothing(one):
     assert unchanged(one.discriminator, before[1])
 
 
-@pytest.mark.parametrize("backbone", ["resnet50"])
-def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone):
+@pytest.mark.parametrize(("backbone", "rate"), [("resnet50", 1e-3), ("vgg16_bn", 1e-4)])
+def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone, rate):
     pool = make_pool(count=5, train=4)
-    settings = without_augmentation(Pretraining(batch_size=4, learning_rate=1e-3))
+    settings = without_augmentation(Pretraining(batch_size=4, learning_rate=rate))
     one = training(pool, settings, encoder=build_encoder(backbone))
     one.context_encoder.train()
-    x = one.normalization.apply(pool.images_NHW[:4])
+    x = one.normalization.apply(pool.images.images_NHW[:4])
     batch = Batch(x, pool.labels_NL[:4], pool.known_NL[:4])
     errors = [one.step(batch)[1].item() for _ in range(35)]
     assert errors[-1] < 0.05 * errors[0]
@@ -251,9 +288,9 @@ def test_the_discriminator_learns_which_labels_belong_to_a_patch(one):
 
 
 def test_the_report_compares_with_the_training_images_mean_patch(pool):
-    normalization = fit_normalization(pool.images_NHW, pool.train)
+    normalization = fit_normalization(pool.images, pool.train)
     report = inpainting_report(0.5, pool, normalization)
-    patches = pool.images_NHW.numpy().astype(np.float64)[:, 8:24, 8:24]
+    patches = pool.images.images_NHW.numpy().astype(np.float64)[:, 8:24, 8:24]
     errors = ((patches[12:] - patches[:12].mean(axis=0)) / normalization.sd) ** 2
     assert report["validation_mse"] == 0.5
     assert report["mean_patch_mse"] == pytest.approx(errors.mean(), rel=1e-5)

@@ -9,6 +9,7 @@ from pipeline.pretraining.pool import pretraining_set
 def test_labels_sides_and_unknowns_are_taken_row_by_row() -> None:
     rows = pa.table(
         {
+            "patient": ["b", "a", "b"],
             "split": ["train", "val", "train"],
             "liver": pa.array([1, 0, None], pa.int8()),
             "linear": pa.array([0, None, 1], pa.int8()),
@@ -18,7 +19,8 @@ def test_labels_sides_and_unknowns_are_taken_row_by_row() -> None:
     pool = pretraining_set(rows, images, ("liver", "linear"), "images", "labels")
     assert pool.labels_NL.tolist() == [[1, 0], [0, 0], [0, 1]]
     assert pool.known_NL.tolist() == [[True, True], [True, False], [False, True]]
+    assert pool.patients_N.tolist() == [0, 1, 0]
     assert pool.train.tolist() == [0, 2]
     assert pool.val.tolist() == [1]
-    assert np.array_equal(pool.images_NHW.numpy(), images)
+    assert np.array_equal(pool.images.images_NHW.numpy(), images)
     assert (pool.image_digest, pool.label_digest) == ("images", "labels")

@@ -8,6 +8,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,18 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
+import pipeline.pretraining.pretrain as module
 from pipeline.errors import UserError
 from pipeline.images.batches import center_patch, fit_normalization
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.pretraining.pretrain import fingerprint_of, inpaint, pretrain
-from pipeline.progress import silent
+from pipeline.progress import Progress, silent
+from pipeline.training.loop import fit
 from pipeline.training.outcome import Outcome
 from tests.pipeline.pretraining.conftest import LABELS, make_pool, relabelled
 
-COMMON = {"encoder.safetensors", "preprocessing.json", "model_card.md", "outcome.json"}
+COMMON = {"encoder.safetensors", "encoder.onnx", "preprocessing.json", "model_card.md", "outcome.json"}
 
 
 def run(method, pool, settings, folder, say=silent, on_epoch=lambda epoch, metrics: None):
@@ -38,6 +41,18 @@ def names(folder):
 def same_weights(one: Path, other: Path, file="encoder.safetensors"):
     first, second = load_file(one / file), load_file(other / file)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def stopping(after):
+    """`Progress.advance` that stops the run once `after` images are counted, before that step's checkpoint."""
+    counted = []
+
+    def advance(self, count=1, note=""):
+        counted.append(count)
+        if sum(counted) >= after:
+            raise KeyboardInterrupt
+
+    return advance
 
 
 @pytest.mark.usefixtures("tiny_backbone")
@@ -71,8 +86,10 @@ class TestTrained:
             "train_discriminator_loss",
             "train_score_real",
             "train_score_inpainted",
+            "train_saturation",
             "val_loss",
             "val_mse",
+            "val_diversity",
         }
         best = min(heard, key=lambda told: told[1]["val_loss"])
         report = json.loads((tmp_path / "inpainting.json").read_text())
@@ -83,7 +100,7 @@ class TestTrained:
         """Its validation error, measured anew from the files, is the one the best epoch reported."""
         run("ce", pool, settings, tmp_path)
         how = Preprocessing.read(tmp_path)
-        images = pool.images_NHW[pool.val]
+        images = pool.images.images_NHW[pool.val]
         painted, real = center_patch(inpaint(tmp_path, images)).float(), center_patch(images).float()
         measured = ((painted - real) / how.sd).square().mean().item()
         report = json.loads((tmp_path / "inpainting.json").read_text())
@@ -92,7 +109,7 @@ class TestTrained:
     def test_preprocessing_says_how_to_make_an_input(self, tmp_path, pool, settings):
         run("baseline", pool, settings, tmp_path)
         how, fitted = json.loads((tmp_path / "preprocessing.json").read_text()), None
-        fitted = fit_normalization(pool.images_NHW, pool.train)
+        fitted = fit_normalization(pool.images, pool.train)
         assert (how["height"], how["width"], how["mean"], how["sd"]) == (32, 32, fitted.mean, fitted.sd)
         assert {"channels", "crop", "backbone"} <= how.keys()
 
@@ -114,22 +131,24 @@ class TestTrained:
         assert not same_weights(tmp_path / "a", tmp_path / "c")
 
     @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
-    def test_a_run_stopped_between_epochs_or_within_one_ends_with_the_same_bits(self, tmp_path, pool, settings, method):
+    @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 8])
+    def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
+        self, tmp_path, pool, settings, method, stop_after, monkeypatch
+    ):
+        """Three epochs of three steps; a checkpoint after each step."""
         run(method, pool, settings, tmp_path / "whole")
-
-        def stop(epoch, metrics):
-            if epoch == 2:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            run(method, pool, settings, tmp_path / "stopped", on_epoch=stop)
+        monkeypatch.setattr(module, "fit", partial(fit, checkpoint_seconds=0))
+        with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patched:
+            patched.setattr(Progress, "advance", stopping(stop_after * settings.batch_size))
+            run(method, pool, settings, tmp_path / "stopped")
         assert Outcome.read(tmp_path / "stopped") is None
         heard, said = [], []
         run(method, pool, settings, tmp_path / "stopped", said.append, lambda epoch, metrics: heard.append(epoch))
-        assert "resnet50 " + method + ": goes on after epoch 2" in said
+        assert any(f"resnet50 {method}: goes on after epoch" in line for line in said) == (stop_after > 1)
         assert heard == [1, 2, 3]
+        assert names(tmp_path / "whole") == names(tmp_path / "stopped")
         for file in names(tmp_path / "whole"):
-            assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "stopped" / file).read_bytes()
+            assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "stopped" / file).read_bytes(), file
 
     def test_nothing_is_done_again_while_nothing_changes(self, tmp_path, pool, settings):
         first = run("ce", pool, settings, tmp_path)
@@ -181,7 +200,7 @@ class TestTrained:
 
     def test_inpainting_replaces_the_centre_alone_and_never_looks_at_it(self, tmp_path, pool, settings):
         run("ce", pool, settings, tmp_path)
-        images = pool.images_NHW[:3]
+        images = pool.images.images_NHW[:3]
         spoilt = images.clone()
         center_patch(spoilt).fill_(255)
         painted = inpaint(tmp_path, images)
@@ -195,7 +214,7 @@ class TestTrained:
     def test_only_context_encoders_inpaint(self, tmp_path, pool, settings):
         run("dcm", pool, settings, tmp_path)
         with pytest.raises(UserError, match=r"decoder\.safetensors does not exist"):
-            inpaint(tmp_path, pool.images_NHW)
+            inpaint(tmp_path, pool.images.images_NHW)
 
 
 class TestFingerprint:
@@ -249,7 +268,7 @@ class TestImageNet:
         assert run("imagenet", pool, named, tmp_path / "encoder").status == "ran"
         ours = load_file(tmp_path / "encoder" / "encoder.safetensors")
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
-        assert Preprocessing.read(tmp_path / "encoder").mean == fit_normalization(pool.images_NHW, pool.train).mean
+        assert Preprocessing.read(tmp_path / "encoder").mean == fit_normalization(pool.images, pool.train).mean
 
 
 def test_a_real_backbone_goes_through_it_all_at_small_size(tmp_path, settings):
@@ -260,7 +279,7 @@ def test_a_real_backbone_goes_through_it_all_at_small_size(tmp_path, settings):
     peer = torchvision.models.resnet50()
     loaded = peer.load_state_dict(load_file(tmp_path / "encoder.safetensors"), strict=False)
     assert set(loaded.missing_keys) == {"fc.weight", "fc.bias"}
-    assert inpaint(tmp_path, pool.images_NHW).shape == (6, 64, 96)
+    assert inpaint(tmp_path, pool.images.images_NHW).shape == (6, 64, 96)
 
 
 def test_a_set_whose_labels_do_not_fit_its_images_is_refused(pool):

@@ -11,45 +11,62 @@ import torch
 from torch import nn
 
 from pipeline.training.checkpoint import Trained
-from pipeline.training.loop import Diverged, epochs_done, fit
+from pipeline.training.loop import Diverged, fit, steps_done
+
+STEPS = 3
 
 
 class Toy:
-    """Its only weight is the number of epochs trained; its validation losses are given."""
+    """Its only weight is the number of steps trained; its validation losses are given."""
 
     kept: tuple[str, ...] = ("counter",)
+    metrics: tuple[str, ...] = ("train_loss",)
 
-    def __init__(self, losses, stop_in=None):
+    def __init__(self, losses, stop_in=None, stuck_from=None):
         self.counter = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(self.counter.weight)
         self.trained = Trained({"counter": self.counter})
-        self.losses, self.stop_in, self.epoch = losses, stop_in, 0
+        self.losses, self.stop_in, self.stuck_from, self.epoch = losses, stop_in, stuck_from, 0
 
-    def train_epoch(self, epoch, advance):
-        if epoch == self.stop_in:
-            raise KeyboardInterrupt
+    def batches(self, epoch, first_step):
         self.epoch = epoch
+        return iter([(epoch, step) for step in range(STEPS)][first_step:])
+
+    def step(self, batch):
+        if batch == self.stop_in:
+            raise KeyboardInterrupt
         with torch.no_grad():
             self.counter.weight += 1
-        advance(10)
-        return {"train_loss": 1.0 / epoch}
+        return torch.tensor([float(batch[1])]) / batch[0]
 
     def validate(self):
         return {"val_loss": self.losses[self.epoch - 1]}
 
+    def judge(self, curves):
+        if self.stuck_from is not None and len(curves) >= self.stuck_from:
+            raise Diverged("stuck")
 
-def run(toy, folder, fingerprint="f", heard=None, advanced=None):
+
+def run(toy, folder, fingerprint="f", heard=None, advanced=None, seconds=0.0):
     note = (lambda epoch, metrics: heard.append((epoch, metrics))) if heard is not None else (lambda *_: None)
     count = advanced.append if advanced is not None else (lambda _: None)
-    return fit(toy, len(toy.losses), folder / "c.safetensors", fingerprint, advance=count, on_epoch=note)
+    return fit(
+        toy,
+        len(toy.losses),
+        folder / "c.safetensors",
+        fingerprint,
+        advance=count,
+        on_epoch=note,
+        checkpoint_seconds=seconds,
+    )
 
 
 def test_the_epoch_with_the_lowest_validation_loss_is_kept_the_first_of_equals(tmp_path: Path):
     toy, heard = Toy([3.0, 1.0, 2.0, 1.0]), []
     history = run(toy, tmp_path, heard=heard)
     assert history.best_epoch == 2
-    assert toy.counter.weight.item() == 2
-    assert heard[1] == (2, {"train_loss": 0.5, "val_loss": 1.0})
+    assert toy.counter.weight.item() == 2 * STEPS
+    assert heard[1] == (2, {"train_loss": 0.5, "val_loss": 1.0})  # steps of 0, 1/2 and 2/2
     assert [epoch for epoch, _ in heard] == [1, 2, 3, 4]
 
 
@@ -59,22 +76,60 @@ def test_a_loss_that_is_not_finite_is_divergence_and_names_metric_and_epoch(tmp_
         run(Toy([3.0, loss, 2.0]), tmp_path)
 
 
-def test_a_stopped_run_goes_on_after_its_last_whole_epoch_and_tells_of_the_epochs_before(tmp_path: Path):
+@pytest.mark.parametrize("stop_in", [(epoch, step) for epoch in (1, 3, 4) for step in range(STEPS)])
+def test_a_run_stopped_in_any_step_goes_on_there_and_tells_of_the_epochs_before(tmp_path: Path, stop_in):
     losses = [1.0, 3.0, 2.0, 4.0]
+    whole, whole_heard = Toy(losses), []
+    run(whole, tmp_path / "whole", heard=whole_heard)
     with pytest.raises(KeyboardInterrupt):
-        run(Toy(losses, stop_in=4), tmp_path)
-    assert epochs_done(tmp_path / "c.safetensors", "f") == 3
+        run(Toy(losses, stop_in), tmp_path)
+    assert steps_done(tmp_path / "c.safetensors", "f") == (0, 0) if stop_in == (1, 0) else (stop_in[0] - 1, stop_in[1])
     resumed, heard, advanced = Toy(losses), [], []
     history = run(resumed, tmp_path, heard=heard, advanced=advanced)
-    assert advanced == [10], "only the fourth epoch is left to do"
-    assert [(epoch, metrics["val_loss"]) for epoch, metrics in heard] == list(enumerate(losses, start=1))
+    done = (stop_in[0] - 1) * STEPS + stop_in[1]
+    assert advanced == [1] * (4 * STEPS - done), "only what was not done is left to do"
+    assert heard == whole_heard, "means over an epoch count the steps before the stop"
     assert history.best_epoch == 1
-    assert resumed.counter.weight.item() == 1, "the best epoch lay before the stop"
+    assert resumed.counter.weight.item() == STEPS, "the best epoch's weights, wherever the stop was"
+
+
+def test_a_damaged_checkpoint_costs_one_checkpoint_not_the_training(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Toy([3.0, 2.0], stop_in=(2, 2)), tmp_path)
+    assert steps_done(tmp_path / "c.safetensors", "f") == (1, 2)
+    (tmp_path / "c.safetensors").write_bytes(b"cut short")
+    assert steps_done(tmp_path / "c.safetensors", "f") == (1, 1)
+    resumed, heard = Toy([3.0, 2.0]), []
+    run(resumed, tmp_path, heard=heard)
+    assert resumed.counter.weight.item() == 2 * STEPS
+    assert [metrics["train_loss"] for _, metrics in heard] == [1.0, 0.5]
+
+
+def test_checkpoints_are_written_no_more_often_than_asked(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Toy([1.0, 2.0], stop_in=(2, 2)), tmp_path, seconds=3600.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_step_that_is_not_finite_ends_the_run_before_it_is_written_down(tmp_path: Path):
+    class Exploding(Toy):
+        def step(self, batch):
+            super().step(batch)
+            return torch.tensor([math.nan if batch == (2, 1) else 1.0])
+
+    with pytest.raises(Diverged, match="train_loss was nan in epoch 2"):
+        run(Exploding([1.0, 1.0]), tmp_path)
+    assert steps_done(tmp_path / "c.safetensors", "f") == (1, 1)
+
+
+def test_a_trainer_may_judge_that_nothing_is_learnt_any_more(tmp_path: Path):
+    with pytest.raises(Diverged, match="stuck"):
+        run(Toy([1.0, 2.0, 3.0], stuck_from=2), tmp_path)
 
 
 def test_a_checkpoint_of_other_inputs_is_not_resumed(tmp_path: Path):
     run(Toy([1.0]), tmp_path, fingerprint="before")
-    assert epochs_done(tmp_path / "c.safetensors", "after") == 0
+    assert steps_done(tmp_path / "c.safetensors", "after") == (0, 0)
     advanced: list[int] = []
     run(Toy([1.0, 2.0]), tmp_path, fingerprint="after", advanced=advanced)
-    assert advanced == [10, 10]
+    assert advanced == [1] * 2 * STEPS

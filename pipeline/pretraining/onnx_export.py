@@ -1,0 +1,87 @@
+"""An encoder as an ONNX graph, for programs that know no PyTorch.
+
+Belongs here: that graph, from grey levels to features, and its file. Not here: the other files of an encoder's folder.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.files import replacing
+from pipeline.networks.encoders import Encoder, load_encoder
+from pipeline.pretraining.encoder_folder import ENCODER, ONNX, ONNX_INPUT, ONNX_OUTPUT, Preprocessing
+from pipeline.progress import Say
+
+
+def export_onnx(folder: Path, say: Say) -> None:
+    """Write `encoder.onnx` from the weights and the preprocessing in `folder`, whole or not at all.
+
+    Input `grey`: float32 grey levels, 0 to 255, shape (N, 1, H, W) of any N, at the size of the preprocessing; the
+    z-score is inside, so that nobody can get it wrong. Output `features`: stride 32, shape (N, C, H/32, W/32), as of
+    the encoder in evaluation mode. The same encoder gives the same bytes. On a machine without onnxscript there is no
+    such file, and `say` hears of it.
+    """
+    if find_spec("onnxscript") is None:
+        say(f"{folder.name}: no {ONNX}, since onnxscript is not installed")
+        return
+    how = Preprocessing.read(folder)
+    encoder = load_encoder(how.backbone, folder / ENCODER)
+    weights = _FromGreyLevels(encoder, how.mean, how.sd).state_dict()
+    graph = _graph(type(encoder), how.height, how.width)  # type: ignore[arg-type]  # mypy: a class is no Hashable
+    program = _with_weights(graph, weights)
+    with replacing(folder / ONNX) as temporary:
+        program.save(temporary, external_data=False)
+
+
+class _FromGreyLevels(nn.Module):
+    """The z-score, then the encoder; mean and deviation are tensors, so that they are weights of the graph."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, encoder: Encoder, mean: float = 0.0, sd: float = 1.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("sd", torch.tensor(sd))
+
+    def forward(self, grey_N1HW: Tensor) -> Tensor:
+        features_NCHW: Tensor = self.encoder((grey_N1HW - self.mean) / self.sd)
+        return features_NCHW
+
+
+@cache  # seconds of tracing, the same for every method: the demo has four encoders of one backbone
+def _graph(encoder: type[Encoder], height: int, width: int) -> torch.onnx.ONNXProgram:
+    """The graph of such an encoder, its weights left out."""
+    with torch.device("meta"):
+        network = _FromGreyLevels(encoder()).eval().requires_grad_(False)
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, 1, height, width),),
+            dynamo=True,
+            optimize=False,  # would look at weights
+            verbose=False,
+            input_names=[ONNX_INPUT],
+            output_names=[ONNX_OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None
+    return program
+
+
+def _with_weights(graph: torch.onnx.ONNXProgram, weights: dict[str, Tensor]) -> torch.onnx.ONNXProgram:
+    """A copy of `graph` with `weights`, batch norm folded into the convolutions, and nothing about who made it where.
+
+    The exporter notes the lines of source code that each node comes from: the paths of this machine.
+    """
+    program = torch.onnx.ONNXProgram(graph.model.clone(), graph.exported_program)
+    program.apply_weights({name: weights[name] for name in program.model.graph.initializers})
+    program.optimize()
+    graph_ir = program.model.graph
+    values = [*graph_ir.inputs, *graph_ir.outputs, *graph_ir.initializers.values()]
+    for noted in [program.model, graph_ir, *graph_ir, *values, *(value for node in graph_ir for value in node.outputs)]:
+        noted.metadata_props.clear()
+    return program

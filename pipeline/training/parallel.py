@@ -1,0 +1,94 @@
+"""Training on several devices at once, a process each, as torchrun starts them.
+
+Belongs here: joining the processes, and what they tell each other. Not here: which images a process trains on
+(`PretrainingSet.shard`), the loops. A process by itself is a group of one, in which nothing is exchanged.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+
+@dataclass(frozen=True)
+class Group:
+    """Which process this is, of those that train together."""
+
+    rank: int
+    world: int
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the one process that writes files and says things."""
+        return self.rank == 0
+
+
+@contextmanager
+def joined() -> Iterator[Group]:
+    """Join the processes that torchrun has started, for the block; without torchrun, a group of one.
+
+    Gradients travel by NCCL between CUDA devices, one per process, and by Gloo on CPUs.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield group()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield group()
+    finally:
+        dist.destroy_process_group()
+
+
+def group() -> Group:
+    """The group this process has joined."""
+    if dist.is_available() and dist.is_initialized():
+        return Group(dist.get_rank(), dist.get_world_size())
+    return Group(0, 1)
+
+
+def averaging(module: nn.Module) -> nn.Module:
+    """`module`, such that a backward through its forward averages the parameters' gradients over the processes.
+
+    It is for one backward per forward: a step that calls a network twice wraps both calls in one module.
+    """
+    if group().world == 1:
+        return module
+    device_ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+    return DistributedDataParallel(module, device_ids, broadcast_buffers=False)
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of every process's `values`, the same on all of them."""
+    return sum_over_processes(values) / group().world
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of every process's `values`, the same on all of them."""
+    if group().world > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+@torch.no_grad()
+def average_statistics(*networks: nn.Module) -> None:
+    """Make batch norm's running statistics the mean over the processes: from then on all hold the same networks."""
+    if group().world == 1:
+        return
+    for network in networks:
+        buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+        vector_to_parameters(mean_over_processes(parameters_to_vector(buffers)), buffers)
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here."""
+    if group().world > 1:
+        dist.barrier()

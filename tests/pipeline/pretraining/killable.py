@@ -1,0 +1,27 @@
+"""Run as a process of its own: a small pretraining that checkpoints after every step, to be killed at any time.
+
+Belongs here: what is killed by test_killed_pretraining.py. Not here: what is expected of it.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from pipeline.networks import encoders
+from pipeline.pretraining import pretrain as module
+from pipeline.recipe import Pretraining
+from pipeline.training.loop import fit
+from tests.pipeline.pretraining.conftest import TinyEncoder, make_pool
+
+
+def main(method: str, folder: Path) -> None:
+    for room in (encoders, module):
+        room.build_encoder = lambda _: TinyEncoder()
+    module.fit = partial(fit, checkpoint_seconds=0)
+    settings = Pretraining(epochs=6, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
+    print("ready", flush=True)
+    module.pretrain("resnet50", method, make_pool(), settings, folder, print, lambda *_: None)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,198 @@
+"""`python -m pipeline.pretraining` on a store, as on a machine that has nothing but this package and the images.
+
+Belongs here: the command, and loading the pool. Not here: training.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.images.cache import CachedImage, cache_description, cache_folder, shard_name, shard_of, write_shard
+from pipeline.pretraining.__main__ import main
+from pipeline.pretraining.pool import load_pool
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.store import Store
+from pipeline.tables import image_digest, label_digest, pretraining_pool_table
+from tests.conftest import ROOT
+
+RECIPE = """
+name: small
+labels: {sources: [{kind: study_groups, groups: [liver, kidney]}]}
+images: {height: 32, width: 32}
+pretraining: {backbones: [resnet50], methods: [baseline, ce_dcm], epochs: 2, batch_size: 4}
+downstream: {arms: [baseline, ce_dcm]}
+"""
+METHODS = ("baseline", "ce_dcm")
+COUNT = 8
+SPLIT = ["train", "val", "train", "train", "val", "train", "train", "train"]
+LIVER = [1, 0, 1, None, 0, 1, 0, 1]
+
+
+def pixels(number):
+    return np.random.default_rng(number).integers(0, 256, (32, 32), dtype=np.uint8)
+
+
+def write_store(root: Path, recipe: Recipe):
+    """The two things that a machine for training needs: the pool's table and the image cache."""
+    instances = [sha256(bytes([number])).hexdigest()[:32] for number in range(COUNT)]
+    folder = cache_folder(root / "images", recipe.images, recipe.archive)
+    write_json(folder / "cache.json", cache_description(recipe.images, recipe.archive))
+    places = {}
+    for shard in sorted(set(map(shard_of, instances))):
+        inside = sorted(instance for instance in instances if shard_of(instance) == shard)
+        images = [CachedImage(i, 0, "", "", "whole", None, None, pixels(instances.index(i))) for i in inside]
+        write_shard(folder / shard_name(shard), images, 32, 32)
+        places |= {instance: (shard_name(shard), row) for row, instance in enumerate(inside)}
+    rows = [
+        {
+            "sop_instance": instance,
+            "frame": 0,
+            "patient": f"p{number}",
+            "shard": places[instance][0],
+            "position": places[instance][1],
+            "image_digest": sha256(pixels(number).tobytes()).hexdigest(),
+            "source_digest": "",
+            "split": SPLIT[number],
+            "liver": LIVER[number],
+            "kidney": 1,
+        }
+        for number, instance in enumerate(instances)
+    ]
+    table = pretraining_pool_table(recipe.labels.names)
+    table.write(root / "tables", pa.Table.from_pylist(rows, table.schema))
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def store(tmp_path, recipe):
+    write_store(tmp_path / "store", load_recipe(str(recipe)))
+    return tmp_path / "store"
+
+
+def command(store, recipe, *more):
+    return ["--store", str(store), "--recipe", str(recipe), *more]
+
+
+def test_the_pool_is_the_tables_rows_with_their_pixels_from_the_cache(store, recipe):
+    pool = load_pool(Store(store), load_recipe(str(recipe)))
+    (images,) = pool.images.batches([torch.arange(COUNT)])
+    assert all(np.array_equal(images[number], pixels(number)) for number in range(COUNT))
+    assert pool.train.tolist() == [0, 2, 3, 5, 6, 7]
+    assert pool.val.tolist() == [1, 4]
+    assert pool.labels_NL[:, 0].tolist() == [1, 0, 1, 0, 0, 1, 0, 1]
+    assert pool.known_NL[:, 0].tolist() == [True, True, True, False, True, True, True, True]
+    rows = pretraining_pool_table(("liver", "kidney")).read(store / "tables")
+    assert (pool.image_digest, pool.label_digest) == (image_digest(rows), label_digest(rows))
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_a_recipes_encoders_are_trained_into_the_store_and_told_about(store, recipe, capsys):
+    assert main(command(store, recipe)) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    lines = printed.out.splitlines()
+    assert lines[0] == f"8 images of 32 x 32 pixels from {store}"
+    told = [line for line in lines if line.startswith("resnet50 ce_dcm: epoch ")]
+    assert [line.split(":")[1] for line in told] == [" epoch 1 of 2", " epoch 2 of 2"]
+    assert all("val_loss" in line for line in told)
+    folders = {method: store / "experiments" / "small" / "encoders" / f"resnet50_{method}" for method in METHODS}
+    assert [line for line in lines if ": ran, in " in line] == [
+        f"resnet50 {method}: ran, in {folder}" for method, folder in folders.items()
+    ]
+    for folder in folders.values():
+        assert json.loads((folder / "outcome.json").read_text())["status"] == "ran"
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_one_encoder_can_be_named_and_is_not_trained_twice(store, recipe, capsys):
+    for line in ("resnet50 dcm: epoch 1 of 2: ", "resnet50 dcm: nothing has changed, ran before"):
+        assert main(command(store, recipe, "--method", "dcm", "--backbone", "resnet50")) == 0
+        assert line in capsys.readouterr().out
+    assert [path.name for path in (store / "experiments" / "small" / "encoders").iterdir()] == ["resnet50_dcm"]
+
+
+def test_an_encoder_that_came_to_nothing_is_an_outcome_with_its_reason(store, recipe, capsys):
+    assert main(command(store, recipe, "--method", "imagenet")) == 0
+    assert "resnet50 imagenet: unavailable: ImageNet weights of resnet50: no file is named" in capsys.readouterr().out
+
+
+def sentence(capsys):
+    printed = capsys.readouterr()
+    assert printed.out == "" or printed.out.count("\n") == 1
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_a_users_mistake_is_one_sentence_and_a_failure(store, recipe, tmp_path, capsys):
+    assert main(command(tmp_path / "nowhere", recipe)) == 1
+    assert "nowhere/tables/pretraining_pool.parquet does not exist yet" in sentence(capsys)
+    assert not (tmp_path / "nowhere").exists()
+    assert main(command(store, "unheard_of")) == 1
+    assert "No recipe 'unheard_of'" in sentence(capsys)
+    larger = tmp_path / "larger.yaml"
+    larger.write_text(RECIPE.replace("height: 32", "height: 64"), encoding="utf-8")
+    assert main(command(store, larger)) == 1
+    assert "of the image cache is missing: run the job `ingest` again" in sentence(capsys)
+    many = tmp_path / "many.yaml"
+    many.write_text(RECIPE.replace("batch_size: 4", "batch_size: 7"), encoding="utf-8")
+    assert main(command(store, many, "--method", "ce")) == 1
+    assert "pretraining.batch_size is 7, but the pool has 6 training images" in sentence(capsys)
+    with pytest.raises(SystemExit, match="2"):
+        main(command(store, recipe, "--method", "simclr"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "why"), [("[liver]", "other labels than the recipe small"), ("[liver, chest]", "no column 'chest'")]
+)
+def test_another_recipes_pool_is_not_trained_on(store, tmp_path, groups, why):
+    other = tmp_path / "other.yaml"
+    other.write_text(RECIPE.replace("[liver, kidney]", groups), encoding="utf-8")
+    with pytest.raises(UserError, match=why):
+        load_pool(Store(store), load_recipe(str(other)))
+
+
+@pytest.mark.slow
+def test_under_torchrun_several_processes_make_one_encoder_and_the_first_one_speaks(store, recipe):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    asked = ["-m", "pipeline.pretraining", *command(store, recipe, "--method", "ce_dcm")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, *asked], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 2 of 2") == done.stdout.count("ce_dcm: ran, in ") == 1
+    (folder,) = (store / "experiments" / "small" / "encoders").iterdir()
+    assert (folder / "encoder.onnx").is_file()
+
+
+def test_it_needs_neither_dicom_nor_an_orchestrator(store, recipe):
+    """A real ResNet-50, in a process in which whatever belongs to the other floors and rooms cannot be imported."""
+    absent = ("dagster", "mlflow", "pydicom", "scipy", "sklearn", "matplotlib", "onnxscript", "onnx")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); import torch; torch.set_num_threads(1);"
+        "from pipeline.pretraining.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    asked = command(store, recipe, "--method", "ce_dcm")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *asked], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "resnet50 ce_dcm: ran, in " in done.stdout
+    assert "no encoder.onnx, since onnxscript is not installed" in done.stdout
+    (folder,) = (store / "experiments" / "small" / "encoders").iterdir()
+    assert {path.name for path in folder.iterdir()} >= {"encoder.safetensors", "model_card.md", "outcome.json"}
+    assert "There is no `encoder.onnx`" in (folder / "model_card.md").read_text(encoding="utf-8")

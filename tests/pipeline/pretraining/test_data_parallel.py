@@ -1,0 +1,107 @@
+"""Two processes train as one that normalizes each half of the batch by itself.
+
+Belongs here: real processes, started by torchrun, over Gloo. Not here: how patients are dealt (test_dataset.py).
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import mse_loss
+
+from pipeline.errors import UserError
+from pipeline.images.batches import center_patch, fit_normalization
+from pipeline.pretraining import pretrain as module
+from pipeline.pretraining.context_encoder import TRAIN_METRICS
+from pipeline.pretraining.dataset import training_batches
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.progress import silent
+from pipeline.training.parallel import Group
+from pipeline.training.tensors import read_tensors
+from tests.conftest import ROOT
+from tests.pipeline.pretraining.conftest import make_pool
+from tests.pipeline.pretraining.data_parallel import STEPS, double, networks, settings
+
+
+def torchrun(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.run([*start, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    done = torchrun("-m", "tests.pipeline.pretraining.data_parallel", str(folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [read_tensors(folder / f"rank-{rank}.safetensors") for rank in (0, 1)]
+
+
+def halves_in_one_process():
+    """Equations 2 and 3 on both halves of each batch; every network call sees one half, every step both."""
+    pool = make_pool(count=28, train=20)
+    normalization = fit_normalization(pool.images, pool.train)
+    shards = [training_batches(pool.shard(rank, 2), normalization, settings(), 1) for rank in (0, 1)]
+    network, discriminator = networks()
+    of_f = torch.optim.Adam(network.parameters(), settings().learning_rate)
+    of_d = torch.optim.Adam(discriminator.parameters(), settings().discriminator_learning_rate)
+    rows = []
+    for _ in range(STEPS):
+        halves = [double(next(shard)) for shard in shards]
+        fakes = [network(half.x_N1HW) for half in halves]
+        losses_d = [
+            (1 - discriminator(center_patch(half.x_N1HW), half.labels_NL)).relu().mean()
+            + (1 + discriminator(fake.detach(), half.labels_NL)).relu().mean()
+            for half, fake in zip(halves, fakes, strict=True)
+        ]
+        of_d.zero_grad()
+        (sum(losses_d) / 2).backward()
+        of_d.step()
+        losses_f = [
+            0.999 * mse_loss(fake, center_patch(half.x_N1HW)) - 0.1 * discriminator(fake, half.labels_NL).mean()
+            for half, fake in zip(halves, fakes, strict=True)
+        ]
+        of_f.zero_grad()
+        (sum(losses_f) / 2).backward()
+        of_f.step()
+        rows.append([sum(losses_f).item() / 2, sum(losses_d).item() / 2])
+    return np.array(rows), network
+
+
+def test_two_processes_have_the_losses_and_weights_of_one_with_batch_norm_per_half(ranks):
+    expected, network = halves_in_one_process()
+    columns = [TRAIN_METRICS.index(name) for name in ("train_loss", "train_discriminator_loss")]
+    np.testing.assert_allclose(ranks[0]["steps"][:, columns].numpy(), expected, rtol=1e-6)
+    for name, parameter in network.named_parameters():
+        if name.startswith("encoder") and name.endswith("0.bias"):
+            continue  # batch norm takes a bias away again: its gradient is noise alone
+        np.testing.assert_allclose(
+            ranks[0][f"weights.{name}"].numpy(), parameter.detach().numpy(), rtol=1e-5, atol=1e-6, err_msg=name
+        )
+
+
+def test_both_processes_end_with_the_same_networks_batch_norms_statistics_included(ranks):
+    assert any("running_var" in name for name in ranks[0])
+    for name, tensor in ranks[0].items():
+        assert torch.equal(tensor, ranks[1][name]), name
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_a_batch_that_cannot_be_shared_out_is_said_so(tmp_path, pool, settings, monkeypatch):
+    monkeypatch.setattr(module, "group", lambda: Group(0, 3))
+    with pytest.raises(UserError, match=r"batch_size 4 cannot be shared out among 3 processes"):
+        pretrain("resnet50", "ce", pool, settings, tmp_path, silent, lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_batch_norm_over_all_processes_needs_gpus(tmp_path, pool, settings, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(module, "group", lambda: Group(0, 2))
+    synchronized = settings.model_copy(update={"sync_batch_norm": True})
+    with pytest.raises(UserError, match="sync_batch_norm needs GPUs"):
+        pretrain("resnet50", "ce", pool, synchronized, tmp_path, silent, lambda *_: None)

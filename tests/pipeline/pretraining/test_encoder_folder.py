@@ -1,0 +1,168 @@
+"""An encoder's folder is enough to use the encoder right.
+
+Belongs here: its texts, and its weights in other libraries. Not here: training, the ONNX file (test_onnx.py).
+"""
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipeline.images.batches import fit_normalization
+from pipeline.pretraining.encoder_folder import LabelCount, ModelCard, Preprocessing, count_labels
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.progress import silent
+from pipeline.recipe import Pretraining
+from pipeline.training.loop import History
+from tests.conftest import ROOT
+from tests.pipeline.pretraining.conftest import LABELS, make_pool
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """By backbone, what `pretrain` writes, without the hours."""
+
+    @cache
+    def folder_of(backbone):
+        folder = tmp_path_factory.mktemp(backbone)
+        pretrain(backbone, "baseline", make_pool(4, 2, 32, 64), Pretraining(seed=3), folder, silent, lambda *_: None)
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="module", params=["resnet50", "vgg16_bn"])
+def folder(request, made):
+    return made(request.param)
+
+
+@pytest.fixture
+def card(tmp_path):
+    """The text of a card as `pretrain` fills it for ce_dcm, in a folder of its own."""
+
+    def text(onnx=True, **changes):
+        if onnx:
+            (tmp_path / "encoder.onnx").touch()
+        history = History([{"val_loss": 0.5}, {"val_loss": 0.25}, {"val_loss": 1.0}], best_epoch=2)
+        labels = (LabelCount("liver", 3, 7), LabelCount("linear", 4, 9))
+        preprocessing = Preprocessing("resnet50", 32, 64, 40.0, 20.0)
+        one = ModelCard("ce_dcm", preprocessing, {"seed": 3}, "ab" * 32, 9, 2, labels, history, [("error", 0.1)])
+        replace(one, **changes).write(tmp_path)
+        return (tmp_path / "model_card.md").read_text(encoding="utf-8")
+
+    return text
+
+
+def test_plain_torchvision_loads_the_weights_and_misses_only_the_head(folder):
+    backbone = Preprocessing.read(folder).backbone
+    network = torchvision.models.get_model(backbone)
+    missing, unexpected = network.load_state_dict(load_file(folder / "encoder.safetensors"), strict=False)
+    assert not unexpected
+    assert {name.split(".")[0] for name in missing} == {"fc" if backbone == "resnet50" else "classifier"}
+
+
+def test_timm_loads_the_resnet_and_misses_only_the_head(made):
+    state = load_file(made("resnet50") / "encoder.safetensors")
+    network, peer = timm.create_model("resnet50"), torchvision.models.resnet50()
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    assert set(missing) == {"fc.weight", "fc.bias"}
+    assert not unexpected
+    peer.load_state_dict(state, strict=False)
+    peer.fc = torch.nn.Identity()
+    x = torch.randn(2, 3, 32, 64)
+    with torch.no_grad():
+        pooled = network.eval().forward_features(x).mean(dim=(2, 3))
+        torch.testing.assert_close(pooled, peer.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_cards_own_example_runs_in_its_folder(folder, monkeypatch):
+    blocks = re.findall(r"^```python\n(.*?)^```$", (folder / "model_card.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) == 2
+    picture = np.random.default_rng(0).integers(0, 256, (50, 70), dtype=np.uint8)
+    Image.fromarray(picture).save(folder / "image.png")
+    monkeypatch.chdir(folder)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    resnet = names["how"]["backbone"] == "resnet50"
+    assert names["features"].shape == (1, 2048 if resnet else 512 * 7 * 7)
+    assert names["maps"].shape == (1, 2048 if resnet else 512, 1, 2)
+    assert names["grey"].mean() == pytest.approx(picture.mean(), rel=0.02), "grey levels go into the ONNX graph"
+    if resnet:
+        pooled = names["maps"].mean(axis=(2, 3))
+        np.testing.assert_allclose(names["features"].detach(), pooled, rtol=1e-4, atol=1e-4 * pooled.max())
+
+
+def test_preprocessing_tells_all_that_is_done_to_an_image(folder):
+    how, fitted = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8")), make_pool(4, 2, 32, 64)
+    normalization = fit_normalization(fitted.images, fitted.train)
+    assert (how["height"], how["width"]) == (32, 64)
+    assert (how["mean"], how["sd"]) == (normalization.mean, normalization.sd)
+    assert "0018,6011" in how["crop"]
+    assert "BILINEAR" in how["resize"]
+    assert how["values"].startswith("0 (black) to 255 (white)")
+    assert how["masking"].startswith("none")
+    assert "makes the z-score itself" in how["onnx"]
+
+
+def test_nothing_in_the_folder_names_the_place_where_it_was_made(folder):
+    for path in folder.glob("*"):
+        content = path.read_bytes()
+        for place in (str(folder.parent), str(ROOT), str(Path(torch.__file__).parent)):
+            assert place.encode() not in content, (path.name, place)
+
+
+def test_a_card_tells_where_the_encoder_comes_from(card):
+    text = card()
+    for line in (
+        "# resnet50, pretrained by ce_dcm",
+        "- training images: 9",
+        f"- digest of images and split: {'ab' * 32}",
+        "- label space: liver, linear",
+        "| liver | 3 | 7 |",
+        "- outcome: ran",
+        "- backbone: resnet50",
+        "- seed: 3",
+        "- epoch kept: 2, the lowest val_loss of 3",
+        "- error: 0.1",
+        "| 3 | 1 |",
+    ):
+        assert line in text.splitlines()
+    assert f"torch {torch.__version__}, torchvision {torchvision.__version__}" in text
+    assert "Licence:" in text
+    assert "Not\nintended: any diagnostic use" in text
+
+
+def test_a_card_of_an_encoder_that_saw_no_labels_and_was_not_trained_says_so(card):
+    text = card(method="baseline", labels=(), history=History(), settings={"seed": 5})
+    assert "- label space: none" in text
+    assert "- seed: 5" in text
+    assert "not trained" in text
+    assert "## Labels" not in text
+    assert "## Curves" not in text
+
+
+def test_a_card_shows_the_onnx_file_where_there_is_one_and_says_why_where_there_is_none(card):
+    without, beside = card(onnx=False), card()
+    assert "onnxscript was not installed" in without
+    assert "onnxruntime" not in without
+    assert 'onnxruntime.InferenceSession("encoder.onnx")' in beside
+    assert "onnxscript" not in beside
+
+
+def test_labels_are_counted_over_training_images_where_they_are_known():
+    pool = make_pool(count=6, train=4)
+    labels = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1]]).float()
+    known = torch.ones(6, 3, dtype=torch.bool)
+    known[1] = known[0, 2] = False
+    counted = count_labels(replace(pool, labels_NL=labels, known_NL=known))
+    assert counted == (LabelCount(LABELS[0], 2, 3), LabelCount(LABELS[1], 1, 3), LabelCount(LABELS[2], 0, 2))
