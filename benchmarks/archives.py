@@ -23,8 +23,8 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def copies(phantom: Path, folder: Path, count: int) -> list[Path]:
-    """`count` files with the phantom's headers and pixels, each an instance of its own."""
-    originals = [(path.read_bytes(), uid.encode()) for path, uid in _instances(phantom)]
+    """`count` files with the phantom's headers and pixels, all sound, each an instance of its own."""
+    originals = [(path.read_bytes(), uid.encode()) for path, uid in _instances(phantom) if _decodes(path)]
     paths = []
     for number in range(count):
         content, uid = originals[number % len(originals)]
@@ -88,6 +88,13 @@ def _instances(phantom: Path) -> Iterator[tuple[Path, str]]:
                 yield path, uid
         except Exception:
             continue
+
+
+def _decodes(path: Path) -> bool:
+    try:
+        return bool(pydicom.dcmread(path).pixel_array.size)
+    except Exception:
+        return False
 
 
 def _frames(phantom: Path) -> Iterator[tuple[Dataset, Pixels]]:

@@ -1,88 +1,241 @@
-"""A context encoder's training against the loop a researcher would write in a day.
+"""Pretraining with images in memory against a plain loop, and how much of the device both use.
 
-Belongs here: the plain loop and the comparison, same networks and losses. Not here: quality of what is learnt.
+Belongs here: what a machine without pydicom can measure. Not here: files (`pretraining_from_files`), what is learnt.
+
+`python -m benchmarks.pretraining` runs it alone, as on a GPU machine that has no more than PyTorch and this project.
 """
 
-from pathlib import Path
+from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.measure import Row, compare
-from pipeline.images.batches import center_patch, fit_normalization, mask_center
+from benchmarks.apart import Apart, Parts
+from benchmarks.measure import Figure, Row, compare, figures_table, table
+from benchmarks.plain_pretraining import BATCH, PlainTraining, memory_batches, use_tf32
+from benchmarks.roofline import (
+    Layer,
+    Machine,
+    Peaks,
+    least_seconds,
+    measured_peaks,
+    operations,
+    step_layers,
+)
+from pipeline.images.batches import Normalization
+from pipeline.images.feed import ResidentImages
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Pretraining
-from pipeline.training.device import on_device, training_device
+from pipeline.recipe import Backbone, Precision, Pretraining
+from pipeline.training.device import (
+    COMPILE_FROM_STEPS,
+    compiled,
+    multiplies_bfloat16,
+    on_device,
+    prepare,
+    training_device,
+)
 
-BATCH, STEPS, LABELS = 32, 4, 10
+THREADS, LABELS = 2, 10
+NORMALIZATION = Normalization(127.5, 73.9)
+PLAIN = "an eager loop in {precision}: contiguous tensors, plain Adam, no augmentation"
 
 
-def measure(_: Path, __: Path) -> list[Row]:
-    """One row: ResNet-50, CE+DCM at 64×96, batch 32, data in memory."""
-    pool = _random_pool(BATCH * STEPS)
-    normalization = fit_normalization(pool.images_NHW, pool.train)
-    settings = Pretraining(batch_size=BATCH)
-    encoder = build_encoder("resnet50")
-    network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), training_device())
-    discriminator = on_device(Discriminator(LABELS), training_device())
-    training = ContextEncoderTraining(network, discriminator, pool.to(training_device()), normalization, settings)
-    plain = _PlainLoop(pool)
-    training.train_epoch(1, lambda _: None)
-    plain.epoch()
-    return [
-        compare(
-            f"train ResNet-50 CE+DCM, 64×96, batch 32, on {training_device().type}",
-            "images",
-            BATCH * STEPS,
-            lambda: training.train_epoch(2, lambda _: None),
-            plain.epoch,
-            "an eager loop: contiguous tensors, plain Adam",
+@dataclass(frozen=True)
+class Case:
+    """A context encoder's training: CE+DCM, batches of 32 images of `height` × `width` pixels, `steps` an epoch.
+
+    `precision` is the project's; the plain loop computes in float32, on a GPU in TF32.
+    """
+
+    backbone: Backbone
+    precision: Precision
+    height: int
+    width: int
+    steps: int
+
+    @property
+    def images(self) -> int:
+        """Images of an epoch."""
+        return self.steps * BATCH
+
+    @property
+    def name(self) -> str:
+        """As a row of a table says it."""
+        return f"{self.backbone} CE+DCM, {self.height}×{self.width}, batch {BATCH}, {self.precision}"
+
+
+def cases(device: torch.device) -> tuple[Case, ...]:
+    """The paper's size on a GPU; on a CPU a small one, with as few steps as still can be timed."""
+    if device.type == "cuda":
+        return Case("resnet50", "bfloat16", 256, 384, 60), Case("vgg16_bn", "bfloat16", 256, 384, 30)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if multiplies_bfloat16(device) else ("float32",)
+    steps: dict[Backbone, int] = {"resnet50": 4, "vgg16_bn": 2}
+    return tuple(Case(b, precision, 64, 96, count) for b, count in steps.items() for precision in precisions)
+
+
+def measuring_device() -> torch.device:
+    """The device that is trained on; a CPU with two threads, for whoever measures."""
+    device = training_device()
+    if device.type == "cpu":
+        torch.set_num_threads(THREADS)
+    return device
+
+
+class Ours:
+    """The project's training of a context encoder on `pool`, as in a training of the paper's length."""
+
+    def __init__(self, case: Case, pool: PretrainingSet, device: torch.device) -> None:
+        prepare(device)
+        encoder = build_encoder(case.backbone)
+        network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), device)
+        discriminator = on_device(Discriminator(len(pool.label_names)), device)
+        inpaint = compiled(network, COMPILE_FROM_STEPS, print)
+        self.device = device
+        self.training = ContextEncoderTraining(
+            network,
+            discriminator,
+            pool.to(device),
+            NORMALIZATION,
+            Pretraining(batch_size=BATCH, precision=case.precision),
+            inpaint,
         )
+
+    def take(self, pool: PretrainingSet) -> None:
+        """Go on with another pool."""
+        self.training.pool = pool.to(self.device)
+
+    def epoch(self) -> list[float]:
+        """One pass over the training images; returns the means of what a step returns."""
+        steps = [self.training.step(batch) for batch in self.training.batches(1, 0)]
+        means: list[float] = torch.stack(steps).mean(dim=0).tolist()
+        return means
+
+
+def in_memory(case: Case, device: torch.device) -> tuple[Row, list[Figure]]:
+    """Training by the project and by the plain loop; on a GPU also the memory that each needs."""
+    with Apart(_our_parts, case) as ours, Apart(_plain_parts, case) as plain:
+        ours("epoch")
+        plain("epoch")
+        figures = [
+            Figure(f"{case.name}: GPU memory, {name}", f"{side('memory') / 2**30:.1f} GiB")
+            for name, side in (("sonotag", ours), ("plain loop", plain))
+            if device.type == "cuda"
+        ]
+        row = compare(
+            f"train {case.name}, in memory",
+            "images",
+            case.images,
+            lambda: ours("epoch"),
+            lambda: plain("epoch"),
+            PLAIN.format(precision="TF32" if device.type == "cuda" else "float32"),
+        )
+    return row, figures
+
+
+def _our_parts(case: Case) -> Parts:
+    ours = Ours(case, pool_of(random_images(case), random_labels(case.images + BATCH)), measuring_device())
+    return {"epoch": ours.epoch, "memory": torch.cuda.max_memory_allocated}
+
+
+def _plain_parts(case: Case) -> Parts:
+    device = measuring_device()
+    plain = PlainTraining(case.backbone, LABELS, device)
+    grey, labels = random_images(case)[: case.images], random_labels(case.images)
+
+    def epoch() -> list[tuple[float, float]]:
+        return plain.epoch(memory_batches(grey, labels, NORMALIZATION.mean, NORMALIZATION.sd, device))
+
+    return {"epoch": epoch, "memory": torch.cuda.max_memory_allocated}
+
+
+def random_images(case: Case) -> Tensor:
+    """Noise, uint8: an epoch's images, and a batch for validation."""
+    torch.manual_seed(0)
+    return torch.randint(0, 256, (case.images + BATCH, case.height, case.width), dtype=torch.uint8)
+
+
+def random_labels(count: int) -> Tensor:
+    """Labels of `count` images."""
+    return torch.randint(0, 2, (count, LABELS)).float()
+
+
+def pool_of(images: Tensor, labels: Tensor) -> PretrainingSet:
+    """The pool of `images`, of which the last batch is for validation; every one is another patient's."""
+    names = tuple(f"label-{number}" for number in range(LABELS))
+    numbers, known = torch.arange(len(images)), torch.ones_like(labels).bool()
+    return PretrainingSet(
+        ResidentImages(images), labels, known, numbers, numbers[:-BATCH], numbers[-BATCH:], names, "", ""
+    )
+
+
+def device_figures(peaks: Peaks, device: torch.device) -> list[Figure]:
+    """What the device was measured to do."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    products = [
+        Figure(f"matrix product, {kind}, {str(dtype).removeprefix('torch.')}", f"{rate / 1e9:,.0f} GFLOP/s")
+        for (kind, dtype), rate in peaks.products.items()
+    ]
+    bandwidth = Figure("memory bandwidth, copy or triad", f"{peaks.bytes / 1e9:,.0f} GB/s")
+    return [Figure("device", f"{name}, PyTorch {torch.__version__}"), *products, bandwidth]
+
+
+def use_of_device(case: Case, row: Row, peaks: Peaks) -> list[Figure]:
+    """Operations of a step, its least time in the case's number format, and the shares reached of it."""
+    dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float32
+    layers, machine = _layers(case, dtype), peaks.machine(dtype)
+    least = least_seconds(layers, machine)
+    bound = least_seconds((layer for layer in layers if machine.bound_by_bytes(layer)), machine) / least
+    busy = operations(layers) / machine.operations
+    form = str(dtype).removeprefix("torch.")
+    return [
+        Figure(f"{case.name}: operations per image", f"{operations(layers) / BATCH / 1e9:.2f} GFLOP"),
+        Figure(f"{case.name}: least time of a step, {form}", f"{least * 1e3:,.1f} ms, {bound:.0%} bound by bandwidth"),
+        Figure(f"{case.name}: of which forward + backward", _by_kind(layers, machine)),
+        Figure(f"{case.name}: share of this roofline", _shares(least, row)),
+        Figure(f"{case.name}: share of the fastest matrix product, {form}", _shares(busy, row)),
     ]
 
 
-def _random_pool(count: int) -> PretrainingSet:
-    torch.manual_seed(0)
-    images = torch.randint(0, 256, (count + BATCH, 64, 96), dtype=torch.uint8)
-    labels = torch.randint(0, 2, (len(images), LABELS)).float()
-    names = tuple(f"label-{number}" for number in range(LABELS))
-    train, val = torch.arange(count), torch.arange(count, len(images))
-    return PretrainingSet(images, labels, torch.ones_like(labels).bool(), train, val, names, "", "")
+def _layers(case: Case, dtype: torch.dtype) -> list[Layer]:
+    return step_layers(case.backbone, LABELS, BATCH, case.height, case.width, dtype)
 
 
-class _PlainLoop:
-    """Equations 2 and 3 as one would first write them down."""
+def _by_kind(layers: list[Layer], machine: Machine) -> str:
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for layer in layers:
+        seconds[layer.kind, layer.direction] += machine.seconds(layer)
+    kinds = dict.fromkeys(kind for kind, _ in seconds)
+    return ", ".join(f"{k} {seconds[k, 'forward'] * 1e3:.1f} + {seconds[k, 'backward'] * 1e3:.1f} ms" for k in kinds)
 
-    def __init__(self, pool: PretrainingSet) -> None:
-        self.pool, device = pool, training_device()
-        encoder = build_encoder("resnet50")
-        self.generator = nn.Sequential(encoder, Decoder(encoder.channels[-1])).to(device)
-        self.discriminator = Discriminator(LABELS).to(device)
-        self.of_f = torch.optim.Adam(self.generator.parameters(), 1e-4)
-        self.of_d = torch.optim.Adam(self.discriminator.parameters(), 1e-5)
-        self.device = device
 
-    def epoch(self) -> None:
-        """One pass over the training images."""
-        for index in torch.randperm(len(self.pool.train)).split(BATCH):
-            images = self.pool.images_NHW[index].float().unsqueeze(1).to(self.device)
-            self._step((images - 127.5) / 73.9, self.pool.labels_NL[index].to(self.device))
+def _shares(least: float, row: Row) -> str:
+    """`least` seconds a step as a share of what the row measured."""
+    return f"sonotag {least * row.ours / BATCH:.0%}, plain loop {least * row.peer / BATCH:.0%}"
 
-    def _step(self, x: Tensor, labels: Tensor) -> None:
-        patch = center_patch(x)
-        inpainted = self.generator(mask_center(x))
-        real, fake = self.discriminator(patch, labels), self.discriminator(inpainted.detach(), labels)
-        loss_d = (1 - real).relu().mean() + (1 + fake).relu().mean()
-        self.of_d.zero_grad()
-        loss_d.backward()
-        self.of_d.step()
-        adversarial = -self.discriminator(inpainted, labels).mean()
-        loss_f = 0.001 * adversarial + 0.999 * nn.functional.mse_loss(inpainted, patch)
-        self.of_f.zero_grad()
-        loss_f.backward()
-        self.of_f.step()
-        loss_f.item()  # as one would, to print it
+
+def short() -> list[Row]:
+    """The first case's row alone."""
+    device = measuring_device()
+    return [in_memory(cases(device)[0], device)[0]]
+
+
+def measure() -> tuple[list[Row], list[Figure]]:
+    """A row per backbone, and what of the device each uses."""
+    device = measuring_device()
+    measured = [in_memory(case, device) for case in cases(device)]
+    use_tf32(device)
+    peaks = measured_peaks(device)
+    figures = device_figures(peaks, device)
+    for case, (row, memory) in zip(cases(device), measured, strict=True):
+        figures += [*use_of_device(case, row, peaks), *memory]
+    return [row for row, _ in measured], figures
+
+
+if __name__ == "__main__":
+    rows, figures = measure()
+    print(table(rows), figures_table(figures), sep="\n\n")

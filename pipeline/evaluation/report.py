@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 from matplotlib.figure import Figure
 
 from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
@@ -143,7 +144,12 @@ def write_training_curves(recipe: Recipe, experiment: Experiment) -> list[Path]:
 
 
 def write_boxplots(recipe: Recipe, experiment: Experiment) -> list[Path]:
-    """Write boxplots.png of the first regime, boxplots_fraction-F_seed-S.png of others (paper Figure 6)."""
+    """Write boxplots.png of the first regime, boxplots_fraction-F_seed-S.png of others (paper Figure 6).
+
+    Nothing where the recipe has no task.
+    """
+    if not recipe.downstream.tasks:
+        return []
     predictions = predictions_of(recipe, experiment)
     constants = _constants(recipe, experiment)
     paths = []
@@ -187,7 +193,7 @@ def _inpaintings(recipe: Recipe, experiment: Experiment) -> list[Inpainting]:
 
 def _inpainting_rows(pool: PretrainingSet, folders: Sequence[Path]) -> list[InpaintingRow]:
     chosen = _one_per_group(pool)
-    originals_NHW = pool.images_NHW[chosen]
+    (originals_NHW,) = pool.images.batches([torch.tensor(chosen)])
     hidden_NHW = originals_NHW.clone()
     center_patch(hidden_NHW).fill_(round(Preprocessing.read(folders[0]).mean))  # what the encoder sees there
     inpainted = [inpaint(folder, originals_NHW) for folder in folders]

@@ -113,7 +113,13 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
     assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png"}
     for method in ("baseline", "dcm", "ce", "ce_dcm"):
         names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}").iterdir()}
-        assert names >= {"encoder.safetensors", "preprocessing.json", "model_card.md", "outcome.json"}, method
+        assert names >= {
+            "encoder.safetensors",
+            "encoder.onnx",
+            "preprocessing.json",
+            "model_card.md",
+            "outcome.json",
+        }, method
     unavailable = demo_store / EXPERIMENT / "encoders" / "resnet50_imagenet"
     assert json.loads((unavailable / "outcome.json").read_text())["status"] == "unavailable"
 

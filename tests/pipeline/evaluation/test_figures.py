@@ -14,7 +14,9 @@ from pipeline.evaluation.figures import (
     inpainting_figure,
     save_figure,
 )
+from pipeline.evaluation.report import write_boxplots
 from pipeline.recipe import Recipe
+from pipeline.store import Experiment
 from tests.pipeline.evaluation.conftest import everything
 
 
@@ -56,6 +58,10 @@ def test_boxplots_have_a_panel_per_task_and_a_box_per_arm_that_ran(recipe: Recip
     assert len(names) == 6
     assert len(quality.patches) == 4
     assert any(list(line.get_ydata()) == [0.3, 0.3] for line in quality.lines)
+
+
+def test_a_recipe_without_tasks_has_no_boxplots(tmp_path: Path) -> None:
+    assert write_boxplots(Recipe(name="none"), Experiment(tmp_path)) == [] and not list(tmp_path.iterdir())
 
 
 def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
