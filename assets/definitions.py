@@ -59,11 +59,6 @@ def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource[An
     }
 
 
-# Waiting OpenMP threads give up their core soon. A fine-tuning step on 2 cores takes 0.2 s with this or without it;
-# beside another training it takes 0.7 s with it, more than 7 s without it. It must be set before torch is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
-
 def _load(variables: Mapping[str, str]) -> dg.Definitions:
     """The definitions; a recipe that cannot be read is one sentence and exit code 2, not a traceback."""
     try:

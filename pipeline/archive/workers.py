@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.context import BaseContext
 from typing import Final, TypeVar
 
@@ -51,12 +51,14 @@ def each_in_worker(
     number of items.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    remaining = iter(items)
+    batches = _batched(items, chunk)
+    first = list(islice(batches, workers))  # a process without work would be ended while it still starts
+    batches = chain(first, batches)
     under_way: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-    with ProcessPool(max_workers=workers, initializer=_prepare, context=_context()) as pool:
+    with ProcessPool(max_workers=max(len(first), 1), initializer=_prepare, context=_context()) as pool:
         try:
             while True:
-                while len(under_way) < 4 * workers and (batch := list(islice(remaining, chunk))):
+                for batch in islice(batches, 4 * workers - len(under_way)):
                     under_way.append((batch, pool.schedule(_all, args=(work, batch), timeout=seconds)))
                 if not under_way:
                     return
@@ -65,6 +67,12 @@ def each_in_worker(
         finally:
             for _, future in under_way:
                 future.cancel()
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def _results(
