@@ -55,15 +55,18 @@ CURVE_TITLES = {
     "ce": {
         "train_loss": "L_F, training",
         "val_loss": "L_F, validation",
-        "train_reconstruction": "squared error (z-scores²), training",
         "val_mse": "squared error (z-scores²), validation",
-        "train_adversarial": "−D of the inpainted, training",
+        "val_diversity": "diversity of the inpainted, validation",
         "train_discriminator_loss": "L_D, training",
         "train_score_real": "D of the real, training",
         "train_score_inpainted": "D of the inpainted, training",
+        "train_saturation": "share of D beyond the margin, training",
     },
 }
-"""What a panel of the training curves is called; DCM's loss is another function than L_F of CE and CE+DCM."""
+"""What a panel of the training curves is called; DCM's loss is another function than L_F of CE and CE+DCM.
+
+What follows from the panels shown has none: the reconstruction in training is L_F but for a thousandth.
+"""
 INPAINTING_ROWS = 8
 INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
