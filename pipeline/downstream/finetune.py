@@ -56,6 +56,7 @@ def finetune(
     done = Outcome.read(folder)
     if done is not None and done.fingerprint == fingerprint:
         say(f"{_name(cell)}: nothing to do, {done.status} already.")
+        remove_checkpoints(folder / CHECKPOINT)  # left by a run that was killed between outcome and here
         return done
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)

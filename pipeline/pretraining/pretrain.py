@@ -67,6 +67,8 @@ def pretrain(
     done = Outcome.read(folder)
     if done is not None and done.fingerprint == fingerprint:
         say(f"{backbone} {method}: nothing has changed, {done.status} before")
+        if group().writes:
+            remove_checkpoints(folder / encoder_folder.CHECKPOINT)  # left by a run killed between outcome and here
         return done
     if method in _TRAINED:
         _own_share(pool, settings)  # raises where there is not enough

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipeline.errors import UserError
@@ -18,7 +18,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write named `tensors`, with strings of `metadata` in the file's header, to the safetensors file `path`."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary, metadata=dict(metadata or {}))
+        # `save_file` would write through a temporary file of its own, which a killed process leaves behind for good.
+        temporary.write_bytes(save(plain, metadata=dict(metadata or {})))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

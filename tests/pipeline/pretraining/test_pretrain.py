@@ -158,6 +158,14 @@ class TestTrained:
         assert (tmp_path / "encoder.safetensors").read_bytes() == b"untouched"
         assert not heard
 
+    def test_a_checkpoint_that_a_killed_run_left_beside_its_outcome_is_cleared_away(self, tmp_path, pool, settings):
+        run("ce", pool, settings, tmp_path)
+        whole = names(tmp_path)
+        for name in ("checkpoint.safetensors", "checkpoint-previous.safetensors"):
+            (tmp_path / name).write_bytes(b"of the killed run")
+        run("ce", pool, settings, tmp_path)
+        assert names(tmp_path) == whole
+
     def test_new_labels_retrain_ce_dcm_but_not_ce(self, tmp_path, pool, settings):
         for method in ("ce", "ce_dcm"):
             run(method, pool, settings, tmp_path / method)
