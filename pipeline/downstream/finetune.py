@@ -21,11 +21,11 @@ from pipeline.files import digest, write_table
 from pipeline.images.batches import draw_moves, epoch_order
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import CHECKPOINT, CURVES, ENCODER, PREPROCESSING, Preprocessing, write_curves
-from pipeline.progress import Progress, Say
+from pipeline.progress import Say
 from pipeline.recipe import Task
 from pipeline.training.checkpoint import Trained, remove_checkpoints
 from pipeline.training.device import adam, on_device, prepare, training_device
-from pipeline.training.loop import Diverged, History, Metrics, OnEpoch, fit, steps_done
+from pipeline.training.loop import Diverged, Metrics, OnEpoch, Plan, fit_as_planned
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import generator, scoped_seed, seeded
 from pipeline.training.tensors import write_tensors
@@ -96,32 +96,13 @@ def _train_and_test(
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
         training = FineTuning(cell, task, data, encoder_folder)
         try:
-            history = _fit(cell, training, folder / CHECKPOINT, fingerprint, say, on_epoch)
+            history = fit_as_planned(training, training.plan, folder / CHECKPOINT, fingerprint, say, on_epoch)
         except Diverged as why:
             return Outcome("diverged", str(why), fingerprint)
     write_tensors(folder / "model.safetensors", training.network.state_dict())
     write_curves(folder, history.curves)
     write_table(folder / "predictions.parquet", predictions_table(training.test(), cell))
     return Outcome("ran", "", fingerprint)
-
-
-def _fit(
-    cell: Cell, training: "FineTuning", checkpoint: Path, fingerprint: str, say: Say, on_epoch: OnEpoch
-) -> History:
-    epochs, steps = steps_done(checkpoint, fingerprint)
-    if epochs or steps:
-        say(f"{_name(cell)}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
-    task = training.task
-    left = training.steps - epochs * (training.steps // task.epochs) - steps
-    with Progress(_name(cell), left * task.batch_size, "images", say) as progress:
-        return fit(
-            training,
-            task.epochs,
-            checkpoint,
-            fingerprint,
-            advance=lambda count: progress.advance(count * task.batch_size),
-            on_epoch=on_epoch,
-        )
 
 
 class FineTuning:
@@ -148,9 +129,10 @@ class FineTuning:
         self.trained = Trained({"network": self.network}, {"network": self.optimizer})
 
     @property
-    def steps(self) -> int:
-        """Of the whole training."""
-        return self.task.epochs * (len(self.train) // self.task.batch_size)
+    def plan(self) -> Plan:
+        """How long it takes."""
+        size = self.task.batch_size
+        return Plan(_name(self.cell), self.task.epochs, len(self.train) // size, size)
 
     def batches(self, epoch: int, first_step: int) -> Iterator[LabelledBatch]:
         """The batches of an epoch from `first_step` on; the network is in training mode.

@@ -31,11 +31,11 @@ from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_labels, write_curves
 from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining
 from pipeline.pretraining.onnx_export import export_onnx
-from pipeline.progress import Progress, Say
+from pipeline.progress import Say
 from pipeline.recipe import Backbone, Method, Pretraining
 from pipeline.training.checkpoint import remove_checkpoints
 from pipeline.training.device import Network, compiled, on_device, prepare, training_device
-from pipeline.training.loop import Diverged, History, OnEpoch, Trainer, fit, steps_done
+from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_as_planned
 from pipeline.training.outcome import Outcome
 from pipeline.training.parallel import group, wait_for_all
 from pipeline.training.seeds import seeded
@@ -127,9 +127,15 @@ class _Job:
         return f"{self.backbone} {self.method}"
 
     @property
+    def plan(self) -> Plan:
+        """How long it takes; `images` are those of all processes."""
+        size = self.settings.batch_size
+        return Plan(self.name, self.settings.epochs, self.pool.steps(size), size)
+
+    @property
     def steps(self) -> int:
         """Of the whole training."""
-        return self.settings.epochs * self.pool.steps(self.settings.batch_size)
+        return self.plan.epochs * self.plan.steps
 
 
 def _outcome(job: _Job) -> Outcome:
@@ -224,20 +230,8 @@ def _fresh_encoder(job: _Job) -> Encoder:
 
 def _fit(job: _Job, training: Trainer[Batch]) -> History:
     prepare(training_device())
-    checkpoint, images = job.folder / encoder_folder.CHECKPOINT, job.settings.batch_size
-    epochs, steps = steps_done(checkpoint, job.fingerprint)
-    if epochs or steps:
-        job.say(f"{job.name}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
-    left = job.steps - epochs * (job.steps // job.settings.epochs) - steps
-    with Progress(job.name, left * images, "images", job.say) as progress:
-        return fit(
-            training,
-            job.settings.epochs,
-            checkpoint,
-            job.fingerprint,
-            advance=lambda count: progress.advance(count * images),
-            on_epoch=job.on_epoch,
-        )
+    checkpoint = job.folder / encoder_folder.CHECKPOINT
+    return fit_as_planned(training, job.plan, checkpoint, job.fingerprint, job.say, job.on_epoch)
 
 
 def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: History, results: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from pipeline.progress import Progress, Say
 from pipeline.training.checkpoint import Saved, Trained, newest_checkpoint, restore_checkpoint, write_checkpoint
 from pipeline.training.parallel import group, mean_over_processes
 
@@ -97,6 +98,37 @@ def fit(
         on_epoch(epoch, metrics)
     _put_back(trainer, history.best_weights)
     return history
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a training is, and what it is called where people read of it."""
+
+    name: str
+    epochs: int
+    steps: int
+    """Of an epoch."""
+    images: int
+    """Of a step."""
+
+
+def fit_as_planned(
+    trainer: Trainer[B], plan: Plan, checkpoint: Path, fingerprint: str, say: Say, on_epoch: OnEpoch
+) -> History:
+    """`fit`, with progress in images and a line where an earlier run is gone on with."""
+    epochs, steps = steps_done(checkpoint, fingerprint)
+    if epochs or steps:
+        say(f"{plan.name}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
+    left = (plan.epochs - epochs) * plan.steps - steps
+    with Progress(plan.name, left * plan.images, "images", say) as progress:
+        return fit(
+            trainer,
+            plan.epochs,
+            checkpoint,
+            fingerprint,
+            advance=lambda count: progress.advance(count * plan.images),
+            on_epoch=on_epoch,
+        )
 
 
 def steps_done(checkpoint: Path, fingerprint: str) -> tuple[int, int]:

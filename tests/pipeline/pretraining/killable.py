@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.networks import encoders
 from pipeline.pretraining import pretrain as module
 from pipeline.recipe import Pretraining
+from pipeline.training import loop
 from pipeline.training.loop import fit
 from tests.pipeline.pretraining.conftest import TinyEncoder, make_pool
 
@@ -17,7 +18,7 @@ from tests.pipeline.pretraining.conftest import TinyEncoder, make_pool
 def main(method: str, folder: Path) -> None:
     for room in (encoders, module):
         room.build_encoder = lambda _: TinyEncoder()
-    module.fit = partial(fit, checkpoint_seconds=0)
+    loop.fit = partial(fit, checkpoint_seconds=0)
     settings = Pretraining(epochs=6, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
     print("ready", flush=True)
     module.pretrain("resnet50", method, make_pool(), settings, folder, print, lambda *_: None)

@@ -16,13 +16,13 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-import pipeline.pretraining.pretrain as module
 from pipeline.errors import UserError
 from pipeline.images.batches import center_patch, fit_normalization
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.pretraining.pretrain import fingerprint_of, inpaint, pretrain
 from pipeline.progress import Progress, silent
+from pipeline.training import loop
 from pipeline.training.loop import fit
 from pipeline.training.outcome import Outcome
 from tests.pipeline.pretraining.conftest import LABELS, make_pool, relabelled
@@ -137,7 +137,7 @@ class TestTrained:
     ):
         """Three epochs of three steps; a checkpoint after each step."""
         run(method, pool, settings, tmp_path / "whole")
-        monkeypatch.setattr(module, "fit", partial(fit, checkpoint_seconds=0))
+        monkeypatch.setattr(loop, "fit", partial(fit, checkpoint_seconds=0))
         with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patched:
             patched.setattr(Progress, "advance", stopping(stop_after * settings.batch_size))
             run(method, pool, settings, tmp_path / "stopped")
