@@ -13,6 +13,8 @@ TRAINING_FLOOR = ("images", "networks", "training", "pretraining", "downstream")
 TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
 ROOMS_OF = {
     "pydicom": {"archive", "phantom"},
+    "highdicom": set(),
+    "defusedxml": {"cohort"},
     "onnx": {"archive"},
     "PIL": {"archive", "cohort", "phantom", "evaluation"},
     "pandas": {"evaluation", "labels"},
