@@ -31,10 +31,14 @@ CHECK = "every_file_has_a_row"
 
 
 class NewImages(dg.Config):
-    """Which model is applied to what; `ops: {new_predictions: {config: {…}}}` of a run of the job `predict`."""
+    """Which model is applied to what; `ops: {new_predictions: {config: {…}}}` of a run of the job `predict`.
 
-    folder: str = Field(description="folder of DICOM files")
-    model: str = Field(description="asset of the model, such as resnet50_ce_dcm_thyroid")
+    Folder and model have no default that could be meant: empty ones are refused, by a sentence and not when loading,
+    since a job whose config comes with it (the executor) must be complete.
+    """
+
+    folder: str = Field(default="", description="folder of DICOM files")
+    model: str = Field(default="", description="asset of the model, such as resnet50_ce_dcm_thyroid")
     fraction: float = Field(default=1.0, description="share of the training images that it was trained on")
     seed: int = Field(default=0, description="seed of its fine-tuning")
 
@@ -72,6 +76,8 @@ def prediction_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
 def _known(recipe: Recipe, config: NewImages) -> str:
     """The folder of the model that `config` names, relative to the recipe's models."""
+    if not config.folder:
+        raise UserError("new_predictions.folder is not set: the run's config must name a folder of DICOM files.")
     known = [place.asset for place in places(recipe)]
     if config.model not in known:
         raise UserError(f"new_predictions.model is {config.model!r}, which is none of {', '.join(known)}.")

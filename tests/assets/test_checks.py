@@ -42,6 +42,8 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     assert len(layers["finetune"]) == 3 + 2 * 6 * 3
     assert {key.path[-1] for key in layers["predict"]} == {"new_predictions"}
     assert not layers["predict"] & layers["demo"]  # it asks what to predict
+    for name in layers:
+        assert definitions.resolve_job_def(name).run_config_schema  # else the job cannot be run, nor shown
 
 
 def test_the_last_part_of_every_key_tells_two_nodes_apart(tmp_path: Path) -> None:

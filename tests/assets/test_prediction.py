@@ -70,11 +70,15 @@ def test_a_batch_is_kept_in_the_private_folder_and_done_anew_by_the_next_run(sto
 def test_a_model_that_the_recipe_does_not_have_or_that_did_not_run_fails_with_a_sentence(
     store: Store, tmp_path: Path
 ) -> None:
-    for model, says in (
-        ("../../elsewhere", "none of resnet50_baseline_quality"),
-        ("resnet50_ce_thyroid", "model.json is missing"),
+    new = {"folder": str(tmp_path / "new")}
+    for config, says in (
+        ({"model": MODEL}, "folder is not set"),
+        (new, "model is '', which is none of"),
+        (new | {"model": "../../elsewhere"}, "none of resnet50_baseline_quality"),
+        (new | {"model": "resnet50_ce_thyroid"}, "model.json is missing"),
+        ({"folder": str(tmp_path / "none"), "model": MODEL}, "none does not exist"),
     ):
-        done = materialize(store, folder=str(tmp_path / "new"), model=model)
+        done = materialize(store, **config)
         (failure,) = [event for event in done.all_events if event.is_step_failure]
         assert says in str(failure.step_failure_data.error)
     assert not (store.private / "predictions").exists() or not list((store.private / "predictions").rglob("*.parquet"))
