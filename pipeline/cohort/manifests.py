@@ -232,9 +232,10 @@ def _of_segments(
     for frame in frames:
         if frame.mask.shape != values.shape:
             raise _of_another_size(row, frame.mask.shape, values.shape)
-        if (taken & frame.mask).any():
-            raise UserError(f"{row.place}: mask {row.label} has segments that overlap.")
-        values[frame.mask] = _class_of(row, frame.number, frame.label, task)
+        value = _class_of(row, frame.number, frame.label, task)
+        if (frame.mask & taken & (values != value)).any():
+            raise UserError(f"{row.place}: mask {row.label} has segments of different classes that overlap.")
+        values[frame.mask] = value
         taken |= frame.mask
     return values
 

@@ -133,8 +133,13 @@ def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int,
     with Progress("prediction", len(files), "files", say) as progress:
         for path, read in zip(files, each_in_worker(reader, map(str, files), chunk=1), strict=True):
             file = _file(path, read)
-            yield from (_Read(str(path), found, dict(file.reference)) for found in file.images)
+            yield from (_Read(_shown(path), found, dict(file.reference)) for found in file.images)
             progress.advance()
+
+
+def _shown(path: Path) -> str:
+    """The path as the table holds it: bytes that are no UTF-8, as file names may have, as their escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _file(path: Path, read: NewFile | Unopened | Failed) -> NewFile:

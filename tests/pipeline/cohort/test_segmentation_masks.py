@@ -92,6 +92,15 @@ def test_an_organ_that_is_not_in_the_image_needs_no_segment(tmp_path, rows):
     assert set(mask) == {0, 2}
 
 
+def test_several_segments_of_one_class_are_one_mask_even_where_they_overlap(tmp_path, rows):
+    expected = read(masked(tmp_path, rows, "0.png"))["mask"]
+    kidney = organs() == 2
+    upper, lower = kidney.copy(), kidney.copy()
+    upper[40:], lower[:36] = False, False
+    write_seg(tmp_path / "0.seg", tmp_path / "0.dcm", {"kidney": upper, "liver": organs() == 1, "KIDNEY ": lower})
+    assert read(masked(tmp_path, rows, "0.seg"))["mask"].equals(expected)
+
+
 def test_a_seg_is_cut_with_its_image(tmp_path, rows):
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
@@ -156,7 +165,7 @@ def test_mistakes_are_a_sentence_that_names_the_row(tmp_path, rows):
     for mask, says in (
         ("other.seg", "cannot be used: it refers to another image"),
         ("spleen.seg", "the label of segment 2 is none of background, liver, kidney"),
-        ("overlap.seg", "segments that overlap"),
+        ("overlap.seg", "segments of different classes that overlap"),
         ("fraction.seg", "cannot be read: its SegmentationType .* is not BINARY"),
         ("small.seg", "is 32x96 pixels, its image 64x96"),
         ("cut.seg", "cannot be read: decoding stopped"),

@@ -1,5 +1,6 @@
 """New images through a model: what is scored, what is flagged and why, and that nothing is lost."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,14 @@ def test_the_command_says_what_became_of_the_files(
     said = capsys.readouterr().out
     assert "9 files, 9 images: 1 scored, 8 flagged: 1 incomplete, 2 no_tissue, 2 not_b_mode, 2 not_dicom" in said
     assert str(out / "predictions.parquet") in said
+
+
+def test_a_name_that_is_no_utf_8_does_not_cost_the_batch(grading: Path, tmp_path: Path) -> None:
+    good = write_dicom(tmp_path / "new" / "good.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    odd = Path(os.fsdecode(os.fsencode(good.parent) + b"/M\xfcller.dcm"))
+    good.rename(odd)
+    _, (row,) = run(grading, files_in([tmp_path / "new"], tmp_path / "out"), tmp_path / "out")
+    assert (row["status"], Path(row["file"]).name) == ("scored", "M\\udcfcller.dcm")
 
 
 def test_a_file_that_is_given_twice_is_taken_once(tmp_path: Path) -> None:
