@@ -16,6 +16,7 @@ from assets.images import image_assets
 from assets.ingestion import ingestion_assets
 from assets.jobs import jobs
 from assets.labels import label_assets
+from assets.prediction import prediction_assets
 from assets.pretraining import encoder_assets
 from assets.reports import report_assets
 from pipeline.errors import UserError
@@ -37,6 +38,7 @@ def build_defs(environment: Environment) -> dg.Definitions:
             *encoder_assets(recipe),
             *downstream_assets(recipe),
             *report_assets(recipe),
+            *prediction_assets(recipe),
         ],
         jobs=jobs(),
         resources=_resources(environment),

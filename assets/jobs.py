@@ -1,4 +1,4 @@
-"""What can be run: the five jobs.
+"""What can be run: the six jobs.
 
 Belongs here: which assets a job materializes, and how. Not here: when (schedules and sensors).
 """
@@ -13,13 +13,15 @@ IN_PROCESS = {"execution": {"config": {"in_process": {}}}, "loggers": {"console"
 INGEST = dg.AssetSelection.groups("archive", "labels", "images")
 PRETRAIN = dg.AssetSelection.groups("pretraining")
 REPORT = dg.AssetSelection.groups("reports")
-DEMO = dg.AssetSelection.all()
+PREDICTION = dg.AssetSelection.groups("prediction")
+DEMO = dg.AssetSelection.all() - PREDICTION  # which asks what to predict
 
 JOBS = {
     "ingest": (INGEST, "From the archive's DICOM files to the image cache and the pretraining pool."),
     "pretrain": (PRETRAIN, "Every encoder of the recipe, from the pretraining pool."),
     "finetune": (DEMO - INGEST - PRETRAIN - REPORT, "Every arm on every task, and its predictions."),
     "report": (REPORT, "Tables and figures, from predictions and encoders."),
+    "predict": (PREDICTION, "A fine-tuned model on new DICOM files, which its run config names."),
     "demo": (DEMO, "All of it, from DICOM files to the results table."),
 }
 

@@ -28,6 +28,10 @@ class Store:
         """What must not be shared: the pseudonym key, and where each archive file lies."""
         return self.root / "private"
 
+    def new_predictions(self, recipe: str, model: str) -> Path:
+        """What a model has said of new images: private, since its files name patients and their files' places."""
+        return self.private / "predictions" / recipe / model
+
     @property
     def images(self) -> Path:
         """Image caches, one folder per size and decoder."""

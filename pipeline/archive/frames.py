@@ -5,6 +5,7 @@ Belongs here: decoding, tissue, size and digests of one file's frames, in their 
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +70,9 @@ class FrameReader:
             try:
                 frame = file.frame(number)
                 if area is None or area.found_by == "whole":
-                    area = _area(frame.grey, file, self._regions(file))
+                    area = kept_area(frame.grey, file, self._regions(file))
                 if self.b_mode_only and file.is_ultrasound:
-                    _check_mode(frame, area)
+                    refuse_colour(frame, area)
                 images.append(self._image(frame.grey, area))
             except Rejected as rejected:
                 images.append(rejected.rejection)
@@ -93,18 +94,35 @@ class FrameReader:
         )
 
 
-def _area(grey: Grey, file: PixelFile, regions: tuple[Region, ...]) -> Area:
-    """The part of a frame to keep: what is insonated, and of another modality than ultrasound all of it."""
+def kept_area(grey: Grey, file: PixelFile, regions: tuple[Region, ...]) -> Area:
+    """The part of a frame to keep: what is insonated, and of another modality than ultrasound all of it.
+
+    Raises `Rejected` (not_b_mode) where `regions` say that an ultrasound frame shows something else than tissue.
+    """
     return tissue_area(grey, regions, file.spacing_mm) if file.is_ultrasound else whole_frame(grey, file.spacing_mm)
 
 
-def _check_mode(frame: Frame, area: Area) -> None:
+def refuse_colour(frame: Frame, area: Area) -> None:
+    """Raise `Rejected` (not_b_mode) where the area of an ultrasound frame shows colour flow."""
     if frame.rgb is not None and is_colour(frame.rgb, area, frame.grey.shape):
         raise Rejected(Reason.NOT_B_MODE, "colours within the insonated area")
 
 
-def labelled_picture(path: str) -> tuple[Grey, Area] | Rejection | Unopened:
-    """An image file of a labelled set, and the part of it to keep, as grey; what is wrong with it is a result.
+@dataclass(frozen=True, slots=True)
+class LabelledPicture:
+    """An image of a labelled set as grey, and the part of it to keep.
+
+    Of DICOM `modality` (US where none is stated) and `sop_instance`, the raw SOPInstanceUID; None of PNG and JPEG.
+    """
+
+    grey: Grey
+    area: Area
+    modality: str | None = None
+    sop_instance: str | None = None
+
+
+def labelled_picture(path: str) -> LabelledPicture | Rejection | Unopened:
+    """An image file of a labelled set; what is wrong with it is a result.
 
     A DICOM file is cut as the archive's are, but whatever its mode: a person has chosen it. A PNG or JPEG was prepared
     by somebody and is kept whole.
@@ -117,18 +135,17 @@ def labelled_picture(path: str) -> tuple[Grey, Area] | Rejection | Unopened:
         return Unopened.because(error)
 
 
-def _picture(path: Path) -> tuple[Grey, Area]:
+def _picture(path: Path) -> LabelledPicture:
     grey = decode_image_file(path)
-    whole = whole_frame(grey, None)
+    area = whole_frame(grey, None)
     with quiet(), path.open("rb") as file:
         if not is_dicom(file.read(132)):
-            return grey, whole
+            return LabelledPicture(grey, area)
         file.seek(0)
         opened = PixelFile.open(file)
-        try:
-            return grey, _area(grey, opened, opened.regions)
-        except Rejected:
-            return grey, whole
+        with suppress(Rejected):
+            area = kept_area(grey, opened, opened.regions)
+        return LabelledPicture(grey, area, opened.modality, opened.sop_instance)
 
 
 def _spacing(per_pixel_mm: float | None, before: int, after: int) -> float | None:
@@ -154,7 +171,7 @@ class PairReader:
             with quiet(), open_file(self.archive, job.path, whole=True) as file:
                 opened = PixelFile.open(file)
                 grey = opened.frame(job.frames[0]).grey
-                area = _area(grey, opened, opened.regions)
+                area = kept_area(grey, opened, opened.regions)
                 return Pair(grey, area, cut_out(grey, area), caption)
         except (Rejected, OSError, MemoryError):
             return None

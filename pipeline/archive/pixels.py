@@ -27,7 +27,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExten
 from pipeline.archive.areas import Grey as Grey  # noqa: PLC0414 - others find it here
 from pipeline.archive.areas import Region
 from pipeline.archive.fields import Fields, tag_of
-from pipeline.archive.header import is_ultrasound, native_length
+from pipeline.archive.header import ULTRASOUND, is_ultrasound, native_length
 from pipeline.archive.quarantine import Reason, Rejected
 from pipeline.archive.reading import (
     STEPS,
@@ -77,6 +77,7 @@ _TAGS: Final = frozenset(
         *(keyword for keyword, _ in _NUMBERS.values()),
         "Modality",
         "SOPClassUID",
+        "SOPInstanceUID",
         "NumberOfFrames",
         "PhotometricInterpretation",
         "BitsStored",
@@ -209,11 +210,14 @@ class PixelFile:
 
     `regions` are those of SequenceOfUltrasoundRegions (0018,6011). `spacing_mm` is PixelSpacing (0028,0030), else
     ImagerPixelSpacing (0018,1164): millimetres between rows, and between columns. `frames` is at least 1.
-    `is_ultrasound` is False where the file says that it is of another modality.
+    `is_ultrasound` is False where the file says that it is of another modality. `modality` is what it states, `US`
+    where that is ultrasound or nothing. `sop_instance` is SOPInstanceUID, raw.
     """
 
     frames: int
     is_ultrasound: bool
+    modality: str | None
+    sop_instance: str | None
     regions: tuple[Region, ...]
     spacing_mm: tuple[float, float] | None
     _opened: Opened
@@ -239,7 +243,11 @@ class PixelFile:
         options = _options(opened, opened.pixels, end, fields, decoder)
         frames, regions = options["number_of_frames"], _regions(opened)
         spacing, ultrasound = _spacing(fields), _may_be_ultrasound(fields)
-        return PixelFile(frames, ultrasound, regions, spacing, opened, opened.pixels, decoder, options, end)
+        modality = ULTRASOUND if ultrasound else fields.text("Modality")
+        instance = fields.uid("SOPInstanceUID")
+        return PixelFile(
+            frames, ultrasound, modality, instance, regions, spacing, opened, opened.pixels, decoder, options, end
+        )
 
     def each_frame(self) -> Iterator[Frame]:
         """All frames in order, each read once; raises `Rejected` as `frame` does."""

@@ -5,20 +5,21 @@ Belongs here: reading and checking the CSV, its images and labels, and splitting
 
 import csv
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.archive.areas import Area
-from pipeline.archive.frames import labelled_picture, source_digest
-from pipeline.archive.pixels import Grey, resize_grey
-from pipeline.archive.quarantine import Rejection
+from pipeline.archive.frames import LabelledPicture, labelled_picture, source_digest
+from pipeline.archive.pixels import is_dicom, resize_grey
+from pipeline.archive.quarantine import Rejected, Rejection
 from pipeline.archive.reading import Unopened
+from pipeline.archive.segments import Segments, read_segments
 from pipeline.archive.tissue import cut_out
 from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.errors import UserError
@@ -47,40 +48,49 @@ def read_manifest(
     """The labelled images of the task called `name`, in the manifest's order.
 
     Columns: image_id (number of the row, from 0), patient (`pseudonym` of the manifest's), split (train, val, test),
-    image (height x width bytes, grey), image_digest (SHA-256 of those), source_digest (as in IMAGES), and quality
-    (0 to K-1) or mask (height x width bytes, class numbers, nearest neighbour). Of two classes a mask's 255 means 1.
-    A DICOM image is cut to its insonated area, and its mask with it. Without a split column patients are split
-    70/10/20 by a hash of their name.
+    image (height x width bytes, grey), image_digest (SHA-256 of those), source_digest and cropped_by (as in IMAGES),
+    modality (of DICOM images, null of others), and quality (0 to K-1) or mask (height x width bytes, class numbers,
+    nearest neighbour). A mask is a PNG of class numbers, where of two classes 255 means 1, or a DICOM SEG whose
+    segments are called as the classes are. A DICOM image is its first frame, cut to its insonated area, and its mask
+    with it. Without a split column patients are split 70/10/20 by a hash of their name.
     Raises `UserError`, naming file, line and field, for whatever is missing, unreadable or contradictory.
     """
     path = existing_file(task.manifest, f"downstream.tasks.{name}.manifest")
-    rows = _read_rows(path, "quality" if task.kind == "ordinal" else "mask")
+    label = "quality" if task.kind == "ordinal" else "mask"
+    rows = _read_rows(path, label)
     splits = _splits(path, rows)
-    pixels: list[bytes] = []
-    sources: list[str] = []
-    labels: list[int | bytes] = []
     files = [str(_file(path, row, "image", row.image)) for row in rows]
+    segmentations = _segmentations(path, rows) if label == "mask" else iter(())
+    made: list[dict[str, Any]] = []
     with Progress(f"{name} images", len(rows), "images", say) as progress:
-        for row, read in zip(rows, each_in_worker(labelled_picture, files), strict=True):
-            image, area = _image(row, read)
-            sources.append(source_digest(image))
-            pixels.append(resize_grey(cut_out(image, area), images.height, images.width).tobytes())
-            labels.append(
-                _quality(row, task) if task.kind == "ordinal" else _mask(path, row, image.shape, area, task, images)
+        for row, split, read in zip(rows, splits, each_in_worker(labelled_picture, files), strict=True):
+            picture = _image(row, read)
+            named = {"image_id": len(made), "patient": pseudonym(row.patient), "split": split}
+            value = (
+                _quality(row, task) if label == "quality" else _mask(path, row, picture, task, images, segmentations)
             )
+            made.append(named | _pixels(picture, images) | {label: value})
             progress.advance()
-    area = pa.binary(images.height * images.width)
-    columns = {
-        "image_id": pa.array(range(len(rows)), pa.int64()),
-        "patient": pa.array([pseudonym(row.patient) for row in rows], pa.string()),
-        "split": pa.array(splits, pa.string()),
-        "image": pa.array(pixels, area),
-        "image_digest": pa.array([hashlib.sha256(image).hexdigest() for image in pixels], pa.string()),
-        "source_digest": pa.array(sources, pa.string()),
+    return pa.Table.from_pylist(made, schema=_schema(label, images))
+
+
+def _pixels(picture: LabelledPicture, images: Images) -> dict[str, Any]:
+    """What the table says of an image's pixels."""
+    pixels = resize_grey(cut_out(picture.grey, picture.area), images.height, images.width).tobytes()
+    return {
+        "image": pixels,
+        "image_digest": hashlib.sha256(pixels).hexdigest(),
+        "source_digest": source_digest(picture.grey),
+        "cropped_by": picture.area.found_by,
+        "modality": picture.modality,
     }
-    kind = "quality" if task.kind == "ordinal" else "mask"
-    columns[kind] = pa.array(labels, pa.int64() if kind == "quality" else area)
-    return pa.table(columns)
+
+
+def _schema(label: str, images: Images) -> pa.Schema:
+    text, number, pixels = pa.string(), pa.int64(), pa.binary(images.height * images.width)
+    columns = {"image_id": number, "patient": text, "split": text, "image": pixels, "image_digest": text}
+    columns |= {"source_digest": text, "cropped_by": text, "modality": text}
+    return pa.schema(list((columns | {label: number if label == "quality" else pixels}).items()))
 
 
 def _read_rows(path: Path, label: str) -> list[_Row]:
@@ -139,9 +149,9 @@ def _split_by_patient(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     return dict(zip(patients, sides, strict=True))
 
 
-def _image(row: _Row, read: tuple[Grey, Area] | Rejection | Unopened | Failed) -> tuple[Grey, Area]:
+def _image(row: _Row, read: LabelledPicture | Rejection | Unopened | Failed) -> LabelledPicture:
     match read:
-        case tuple():
+        case LabelledPicture():
             return read
         case Unopened():
             raise UserError(f"{row.place}: image {row.image} cannot be opened: {read.why}.")
@@ -165,20 +175,91 @@ def _quality(row: _Row, task: Task) -> int:
     return int(row.label)
 
 
-def _mask(manifest: Path, row: _Row, shape_HW: tuple[int, ...], area: Area, task: Task, images: Images) -> bytes:
-    mask = _read_mask(_file(manifest, row, "mask", row.label), row)
-    if mask.shape != shape_HW:
-        sizes = (f"{shape[0]}x{shape[1]}" for shape in (mask.shape, shape_HW))
-        raise UserError(f"{row.place}: mask {row.label} is {next(sizes)} pixels, its image {next(sizes)}.")
+def _mask(
+    manifest: Path,
+    row: _Row,
+    picture: LabelledPicture,
+    task: Task,
+    images: Images,
+    segmentations: Iterator[Segments | Rejection | Unopened | Failed],
+) -> bytes:
+    path = _file(manifest, row, "mask", row.label)
+    shape = picture.grey.shape
+    mask = _of_segments(next(segmentations), row, picture, task) if _is_dicom(path) else _of_png(path, row, task)
+    if mask.shape != shape:
+        raise _of_another_size(row, mask.shape, shape)
+    kept = cut_out(mask, picture.area)
+    resized = Image.fromarray(kept).resize((images.width, images.height), Image.Resampling.NEAREST)
+    return resized.tobytes()
+
+
+def _of_another_size(row: _Row, mask_HW: tuple[int, ...], image_HW: tuple[int, ...]) -> UserError:
+    mask, image = (f"{height}x{width}" for height, width in (mask_HW, image_HW))
+    return UserError(f"{row.place}: mask {row.label} is {mask} pixels, its image {image}.")
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(132))
+    except OSError:  # reading it as a PNG says so
+        return False
+
+
+def _segmentations(manifest: Path, rows: Sequence[_Row]) -> Iterator[Segments | Rejection | Unopened | Failed]:
+    """What is in the masks that are DICOM, in the rows' order."""
+    paths = [_file(manifest, row, "mask", row.label) for row in rows]
+    return each_in_worker(read_segments, [str(path) for path in paths if _is_dicom(path)])
+
+
+def _of_segments(
+    read: Segments | Rejection | Unopened | Failed, row: _Row, picture: LabelledPicture, task: Task
+) -> npt.NDArray[np.uint8]:
+    """Class numbers, by the segments' labels: numbers are given out anew by every program that writes a SEG."""
+    match read:
+        case Unopened():
+            raise UserError(f"{row.place}: mask {row.label} cannot be opened: {read.why}.")
+        case Failed():
+            raise UserError(f"{row.place}: mask {row.label} cannot be read: {read.rejection.detail}.")
+        case Rejection():
+            raise UserError(f"{row.place}: mask {row.label} cannot be read: {read.detail}.")
+    try:
+        frames = read.of_first_frame(picture.sop_instance)
+    except Rejected as rejected:
+        raise UserError(f"{row.place}: mask {row.label} cannot be used: {rejected.rejection.detail}.") from None
+    values = np.zeros(picture.grey.shape, np.uint8)
+    taken = np.zeros(picture.grey.shape, np.bool_)
+    for frame in frames:
+        if frame.mask.shape != values.shape:
+            raise _of_another_size(row, frame.mask.shape, values.shape)
+        value = _class_of(row, frame.number, frame.label, task)
+        if (frame.mask & taken & (values != value)).any():
+            raise UserError(f"{row.place}: mask {row.label} has segments of different classes that overlap.")
+        values[frame.mask] = value
+        taken |= frame.mask
+    return values
+
+
+def _class_of(row: _Row, number: int, label: str, task: Task) -> int:
+    """The class that a segment's label names, whatever its case and the spaces around it."""
+    names = [name.casefold() for name in task.classes]
+    if label.strip().casefold() not in names:
+        raise UserError(
+            f"{row.place}: mask {row.label}: the label of segment {number} is none of {', '.join(task.classes)}."
+        )
+    return names.index(label.strip().casefold())
+
+
+def _of_png(path: Path, row: _Row, task: Task) -> npt.NDArray[np.uint8]:
+    """Class numbers of a PNG."""
+    mask = _read_mask(path, row)
     if len(task.classes) == 2 and set(np.unique(mask)) <= {0, 255}:
         mask = mask // 255
     if mask.max() >= len(task.classes):
         raise UserError(
             f"{row.place}: mask {row.label} holds the value {mask.max()}; the classes are 0 to {len(task.classes) - 1}."
         )
-    kept = cut_out(mask.astype(np.uint8), area)
-    resized = Image.fromarray(kept).resize((images.width, images.height), Image.Resampling.NEAREST)
-    return resized.tobytes()
+    return mask.astype(np.uint8)
 
 
 def _read_mask(path: Path, row: _Row) -> npt.NDArray[np.integer]:
@@ -187,7 +268,7 @@ def _read_mask(path: Path, row: _Row) -> npt.NDArray[np.integer]:
         with Image.open(path, formats=("PNG",)) as image:
             values = np.asarray(image.convert("L") if image.mode in {"1", "LA"} else image)
     except UnidentifiedImageError:
-        raise UserError(f"{row.place}: mask {row.label} is no PNG.") from None
+        raise UserError(f"{row.place}: mask {row.label} is neither PNG nor DICOM.") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{row.place}: mask {row.label} cannot be decoded: {type(error).__name__}.") from None
     if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():

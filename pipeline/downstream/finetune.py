@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.code_versions import FINETUNING
+from pipeline.downstream.model_folder import DESCRIPTION, MODEL, describe, write_description
 from pipeline.downstream.objectives import Objective, objective
 from pipeline.downstream.predictions import Cell, predictions_table
 from pipeline.downstream.tasks import TaskImages, training_subset
@@ -35,7 +36,7 @@ _EVALUATION_BATCH = 16  # images; batch norm is fixed then, so the size changes 
 LabelledBatch = tuple[Tensor, Tensor]
 """Images as z-scores, shape (N, 1, H, W), and their targets."""
 
-_FILES = ("outcome.json", "predictions.parquet", "model.safetensors", CURVES)
+_FILES = ("outcome.json", "predictions.parquet", DESCRIPTION, MODEL, CURVES)
 
 
 def finetune(
@@ -44,8 +45,8 @@ def finetune(
     """Fine-tune the encoder in `encoder_folder` on a share of `data`'s training split, test it, and fill `folder`.
 
     The epoch with the lowest validation loss is kept (paper section 4.4.4). `folder` gets model.safetensors,
-    curves.csv, predictions.parquet and, last, outcome.json; where it already holds the outcome of the same inputs,
-    nothing is done. An encoder that did not run passes its outcome on; a loss that is not finite is `diverged`.
+    model.json, curves.csv, predictions.parquet and, last, outcome.json; where it already holds the outcome of the same
+    inputs, nothing is done. An encoder that did not run passes its outcome on; a loss that is not finite is `diverged`.
     `on_epoch(epoch, metrics)`, from 1, gets train_loss and val_loss. Raises `UserError` where no encoder has been
     pretrained yet, or where the training split is smaller than a batch.
     """
@@ -99,7 +100,8 @@ def _train_and_test(
             history = fit_as_planned(training, training.plan, folder / CHECKPOINT, fingerprint, say, on_epoch)
         except Diverged as why:
             return Outcome("diverged", str(why), fingerprint)
-    write_tensors(folder / "model.safetensors", training.network.state_dict())
+    write_tensors(folder / MODEL, training.network.state_dict())
+    write_description(folder, describe(cell, task, training.preprocessing, data, training.train))
     write_curves(folder, history.curves)
     write_table(folder / "predictions.parquet", predictions_table(training.test(), cell))
     return Outcome("ran", "", fingerprint)
@@ -118,7 +120,8 @@ class FineTuning:
         self.train = training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)
         self.images_NHW = data.images_NHW.to(device)
         self.objective: Objective = objective(task, data, self.train, device)
-        self.normalization = Preprocessing.read(encoder_folder).normalization
+        self.preprocessing = Preprocessing.read(encoder_folder)
+        self.normalization = self.preprocessing.normalization
         encoder = load_encoder(cell.backbone, encoder_folder / ENCODER)
         self.network = on_device(self.objective.network(encoder), device)
         self.frozen = encoder if cell.arm == "ce_dcm_frozen" else None

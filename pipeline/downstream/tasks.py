@@ -20,13 +20,16 @@ class TaskImages:
     """All images of a task, on the CPU, in the order of its table.
 
     `images_NHW` are uint8 grey levels. `truth` is the class of each image (ordinal: int64, shape (N,)) or of each
-    pixel (segmentation: uint8, shape (N, H, W)). `train`, `val` and `test` are positions along N.
+    pixel (segmentation: uint8, shape (N, H, W)). `train`, `val` and `test` are positions along N. `cropped_by` and
+    `modalities` say of each image how its area was found, and, of DICOM, its modality.
     """
 
     images_NHW: Tensor
     truth: Tensor
     image_ids: tuple[int, ...]
     patients: tuple[str, ...]
+    cropped_by: tuple[str, ...]
+    modalities: tuple[str | None, ...]
     train: Tensor
     val: Tensor
     test: Tensor
@@ -34,14 +37,15 @@ class TaskImages:
 
 
 def task_images(table: pa.Table, task: Task, size: Images) -> TaskImages:
-    """The images of a task's `table`: columns image_id, patient, split, image (H·W bytes) and quality or mask."""
+    """The images of a task's `table`, as `pipeline.cohort.manifests.read_manifest` makes it at `size`."""
     images_NHW = _pixels(table["image"], size)
     truth = torch.tensor(table["quality"].to_numpy()) if task.kind == "ordinal" else _pixels(table["mask"], size)
     patients, splits = table["patient"].to_pylist(), table["split"].to_pylist()
     train, val, test = (_positions(splits, side) for side in ("train", "val", "test"))
-    content = digest(images_NHW.numpy().tobytes(), truth.numpy().tobytes(), patients, splits)
+    read = tuple(table["cropped_by"].to_pylist()), tuple(table["modality"].to_pylist())
+    content = digest(images_NHW.numpy().tobytes(), truth.numpy().tobytes(), patients, splits, read)
     image_ids = tuple(table["image_id"].to_pylist())
-    return TaskImages(images_NHW, truth, image_ids, tuple(patients), train, val, test, content)
+    return TaskImages(images_NHW, truth, image_ids, tuple(patients), *read, train, val, test, content)
 
 
 def training_subset(data: TaskImages, name: str, fraction: float, seed: int, batch_size: int) -> Tensor:

@@ -32,7 +32,7 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}))
     layers = {
         name: set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys)
-        for name in ("ingest", "pretrain", "finetune", "report", "demo")
+        for name in ("ingest", "pretrain", "finetune", "report", "demo", "predict")
     }
     parts = [layers[name] for name in ("ingest", "pretrain", "finetune", "report")]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(layers["demo"])
@@ -40,6 +40,10 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     methods = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
     assert names == {f"{backbone}_{method}_encoder" for backbone in ("vgg16_bn", "resnet50") for method in methods}
     assert len(layers["finetune"]) == 3 + 2 * 6 * 3
+    assert {key.path[-1] for key in layers["predict"]} == {"new_predictions"}
+    assert not layers["predict"] & layers["demo"]  # it asks what to predict
+    for name in layers:
+        assert definitions.resolve_job_def(name).run_config_schema  # else the job cannot be run, nor shown
 
 
 def test_the_last_part_of_every_key_tells_two_nodes_apart(tmp_path: Path) -> None:

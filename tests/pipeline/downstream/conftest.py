@@ -35,6 +35,8 @@ def table(kind: str, splits: list[str] = SPLITS, per_patient: int = 2) -> pa.Tab
         "patient": [f"patient {number // per_patient}" for number in range(len(splits))],
         "split": splits,
         "image": pa.array(rows["image"], pa.binary(32 * 64)),
+        "cropped_by": ["detected"] * len(splits),
+        "modality": pa.array(["US"] * len(splits), pa.string()),
     }
     if kind == "ordinal":
         return pa.table(columns | {"quality": rows["quality"]})

@@ -12,10 +12,13 @@ import torch
 
 import pipeline.downstream.finetune as module
 from pipeline.downstream.finetune import FineTuning, finetune
+from pipeline.downstream.model_folder import describe
 from pipeline.downstream.ordinal import encode
 from pipeline.downstream.predictions import PREDICTIONS, Cell
+from pipeline.downstream.predictor import Predictor
 from pipeline.errors import UserError
 from pipeline.files import read_table
+from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.progress import silent
 from pipeline.recipe import Arm, Task
 from pipeline.training.outcome import Outcome
@@ -75,6 +78,7 @@ def test_a_cell_that_ran_leaves_its_files_and_tells_of_every_epoch(quality: Run)
     assert Outcome.read(quality.folder) == quality.outcome
     assert sorted(path.name for path in quality.folder.iterdir()) == [
         "curves.csv",
+        "model.json",
         "model.safetensors",
         "outcome.json",
         "predictions.parquet",
@@ -127,6 +131,45 @@ def test_segmentation_predictions_count_the_pixels_of_each_foreground_class(froz
         assert row["truth_pixels"] == [(t == 1).sum(), (t == 2).sum()]
         assert row["intersection"] == [((p == 1) & (t == 1)).sum(), ((p == 2) & (t == 2)).sum()]
         assert row["scores"] is row["truth"] is None
+
+
+def test_a_model_folder_alone_gives_the_predictions_of_its_test_images_again(
+    quality: Run, frozen: Run, tmp_path: Path
+) -> None:
+    for run, kind in ((quality, "ordinal"), (frozen, "segmentation")):
+        folder, images = tmp_path / kind, data(kind)
+        folder.mkdir()
+        for name in ("model.json", "model.safetensors"):
+            (folder / name).write_bytes((run.folder / name).read_bytes())
+        model, test = Predictor(folder), [images.images_NHW[position].numpy() for position in images.test]
+        if kind == "ordinal":
+            assert np.allclose(model.scores(test), run.predictions["scores"].to_pylist(), atol=1e-5)
+        else:
+            counts = [[(p == 1).sum().item(), (p == 2).sum().item()] for p in model.probabilities(test).argmax(dim=1)]
+            assert counts == run.predictions["predicted_pixels"].to_pylist()
+
+
+def test_a_model_says_what_its_training_images_were_like(quality: Run) -> None:
+    said = Predictor(quality.folder).description
+    assert (said.task, said.arm, said.kind, said.classes) == (
+        "ordinal",
+        "ce",
+        "ordinal",
+        ("background", "bright", "dark"),
+    )
+    assert (said.height, said.width, said.mean, said.sd) == (32, 64, 80.0, 40.0)
+    assert (said.cropped_by, said.modalities) == (("detected",), ("US",))
+
+
+def test_what_a_model_says_of_its_images_is_of_those_it_was_trained_on() -> None:
+    images = data("ordinal")
+    mixed = replace(
+        images, cropped_by=("regions",) * 12 + ("whole",) * 8, modalities=("US", None, "CT") + (None,) * 9 + ("MR",) * 8
+    )
+    read = Preprocessing("resnet50", 32, 64, mean=80.0, sd=40.0)
+    said = describe(cell("ce", "ordinal"), task("ordinal"), read, mixed, mixed.train)
+    assert (said.cropped_by, said.modalities) == (("regions",), ("CT", "US"))
+    assert describe(cell("ce", "ordinal"), task("ordinal"), read, mixed, mixed.train[3:]).modalities == ("US",)
 
 
 def test_a_frozen_encoder_keeps_its_parameters_and_its_batch_norm_statistics_bit_for_bit(

@@ -25,7 +25,8 @@ def task(kind: str, classes: int) -> Task:
 def data(truth: torch.Tensor, train: list[int], test: list[int]) -> TaskImages:
     ids = tuple(range(len(truth)))
     sides = (torch.tensor(train), torch.tensor([], dtype=torch.int64), torch.tensor(test))
-    return TaskImages(torch.zeros(len(truth), 1, 4), truth, ids, tuple(map(str, ids)), *sides, "digest")
+    read = (("whole",) * len(ids), (None,) * len(ids))
+    return TaskImages(torch.zeros(len(truth), 1, 4), truth, ids, tuple(map(str, ids)), *read, *sides, "digest")
 
 
 def test_the_commonest_training_class_is_scored_on_the_test_images() -> None:

@@ -1,0 +1,139 @@
+"""A fine-tuned model's folder: the files by which it can be applied without its recipe, task and encoder.
+
+Belongs here: their names and contents, and the network they hold. Not here: training, reading images.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from pipeline.downstream.predictions import Cell
+from pipeline.downstream.tasks import TaskImages
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.images.batches import Normalization
+from pipeline.networks.classifier import Classifier
+from pipeline.networks.encoders import build_encoder
+from pipeline.networks.unet import UNet
+from pipeline.pretraining.encoder_folder import Preprocessing
+from pipeline.recipe import STRIDE, Arm, Backbone, Share, Task
+from pipeline.training.tensors import read_tensors
+
+MODEL = "model.safetensors"
+DESCRIPTION = "model.json"
+
+Side = Annotated[int, Field(ge=STRIDE, multiple_of=STRIDE)]
+CroppedBy = Literal["regions", "detected", "whole"]
+
+
+class ModelDescription(BaseModel):
+    """model.json: what the network is, what its outputs mean, and what an image must be like to be its input.
+
+    An image becomes `height` x `width` grey pixels, then (grey − `mean`) / `sd`; both are grey levels, 0 to 255.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: Literal[1] = 1
+    """Of this file."""
+    recipe: str
+    task: str
+    arm: Arm
+    fraction: Share
+    seed: int
+    kind: Literal["ordinal", "segmentation"]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    """In the order of their values; a segmentation's first class is the background."""
+    backbone: Backbone
+    height: Side
+    width: Side
+    mean: float
+    sd: Annotated[float, Field(gt=0)]
+    cropped_by: Annotated[tuple[CroppedBy, ...], Field(min_length=1)]
+    """How the areas of the training images were found; whole: nothing was cut away."""
+    modalities: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Of the training images; ultrasound where they were pictures that state none."""
+
+    @property
+    def name(self) -> str:
+        """The model in a line."""
+        return f"{self.recipe}, {self.backbone}_{self.arm}_{self.task}, fraction {self.fraction:g}, seed {self.seed}"
+
+    @property
+    def normalization(self) -> Normalization:
+        """The z-score."""
+        return Normalization(self.mean, self.sd)
+
+
+def describe(
+    cell: Cell, task: Task, preprocessing: Preprocessing, data: TaskImages, train: torch.Tensor
+) -> ModelDescription:
+    """The description of `cell`'s model, which was trained on the images of `data` at the positions `train`."""
+    positions = train.tolist()
+    stated = {modality for position in positions if (modality := data.modalities[position])}
+    return ModelDescription(
+        recipe=cell.recipe,
+        task=cell.task,
+        arm=cell.arm,
+        fraction=cell.fraction,
+        seed=cell.seed,
+        kind=task.kind,
+        classes=task.classes,
+        backbone=cell.backbone,
+        height=preprocessing.height,
+        width=preprocessing.width,
+        mean=preprocessing.mean,
+        sd=preprocessing.sd,
+        cropped_by=tuple(sorted({data.cropped_by[position] for position in positions})),
+        modalities=tuple(sorted(stated)) or ("US",),
+    )
+
+
+def write_description(folder: Path, description: ModelDescription) -> None:
+    """Write model.json into `folder`."""
+    write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """The description in `folder`; raises `UserError` where there is none, or none that this version understands."""
+    path = folder / DESCRIPTION
+    try:
+        return ModelDescription.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} holds no fine-tuned model: {DESCRIPTION} is missing (job `finetune` makes it)."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise UserError(f"{path}: {field}{': ' if field else ''}{problem['msg']}.") from None
+
+
+def load_network(folder: Path, description: ModelDescription) -> nn.Module:
+    """The network in `folder`, on the CPU, in evaluation mode.
+
+    Raises `UserError` where the weights are missing or are not of the network that `description` speaks of.
+    """
+    path = folder / MODEL
+    if not path.is_file():
+        raise UserError(f"{folder} holds no fine-tuned model: {MODEL} is missing.")
+    with torch.device("meta"):  # its random weights would be overwritten at once
+        network = _network(description)
+    network.to_empty(device="cpu")
+    try:
+        network.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit {DESCRIPTION}: {' '.join(str(error).split())[:300]}.") from None
+    return network.eval()
+
+
+def _network(description: ModelDescription) -> nn.Module:
+    encoder, classes = build_encoder(description.backbone), len(description.classes)
+    if description.kind == "ordinal":
+        return Classifier(encoder, classes, dropout=0.0)  # of training alone
+    return UNet(encoder, classes)

@@ -1,0 +1,142 @@
+"""A predicted mask as a DICOM segmentation (SEG) that refers to its image.
+
+Belongs here: writing one. Not here: predicting it, reading one (`pipeline.archive.segments`).
+"""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    Segmentation,
+    SegmentationTypeValues,
+    SegmentDescription,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import UltrasoundImageStorage
+
+from pipeline.archive.new_images import REFERENCE_TEXTS, REFERENCE_UIDS
+from pipeline.archive.reading import quiet
+from pipeline.files import replacing
+
+MAKER = "sonotag"
+SERIES_NUMBER = 900
+"""Of the masks within their images' study: beyond those that scanners give out."""
+LONGEST = 64
+"""Characters of a long string, PS3.5 section 6.2."""
+
+_DATE = re.compile(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+_ALLOWED = {"PatientBirthDate": _DATE, "StudyDate": _DATE, "StudyTime": _TIME, "PatientSex": re.compile("[MFO]")}
+"""What the standard allows in fields that highdicom takes at its word (PS3.5 section 6.2)."""
+
+
+@dataclass(frozen=True)
+class MaskWriter:
+    """Writes masks that one model has made: `name` says which, `version` is a digest of it, `classes` are the task's.
+
+    Made twice, of one image by one model, a mask has the same UIDs, so that an archive that gets both holds one.
+    """
+
+    name: str
+    version: str
+    classes: Sequence[str]
+
+    def write(
+        self,
+        path: Path,
+        classes_HW: npt.NDArray[np.uint8],
+        reference: Mapping[str, str],
+        frame: int,
+        frames: int,
+        number: int,
+    ) -> None:
+        """Write `classes_HW`, class numbers of the full frame `frame` (from 0) of `frames`, as a SEG to `path`.
+
+        `reference` is the image's (`pipeline.archive.new_images.read_reference`): the SEG lies in its study, with its
+        patient. `number` is InstanceNumber, from 1. There is a segment per foreground class, empty ones too.
+        """
+        with quiet():
+            made = self._segmentation(classes_HW, reference, frame, number)
+            _refer(made, reference["SOPClassUID"], frame + 1 if frames > 1 else None)
+            made.SpecificCharacterSet = "ISO_IR 192"
+            made.PatientOrientation = ""  # must be there, and is not known: type 2C, PS3.3 section C.7.6.1
+            with replacing(path) as temporary:
+                made.save_as(temporary, enforce_file_format=True)
+
+    def _segmentation(
+        self, classes_HW: npt.NDArray[np.uint8], reference: Mapping[str, str], frame: int, number: int
+    ) -> Segmentation:
+        return Segmentation(
+            source_images=[_image(reference, classes_HW.shape)],
+            pixel_array=classes_HW[np.newaxis],
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=[self._segment(value) for value in range(1, len(self.classes))],
+            series_instance_uid=_uid("series", reference["SeriesInstanceUID"], self.version),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=_uid("instance", reference["SOPInstanceUID"], self.version, str(frame)),
+            instance_number=number,
+            manufacturer=MAKER,
+            manufacturer_model_name=MAKER,
+            software_versions=self.version,
+            device_serial_number=self.version,
+            content_description=self.name[:LONGEST],
+            series_description=f"{MAKER}: {self.name}"[:LONGEST],
+            omit_empty_frames=False,
+        )
+
+    def _segment(self, value: int) -> SegmentDescription:
+        """What a class is called; the standard's codes say no more than tissue, since tasks are a user's own."""
+        return SegmentDescription(
+            segment_number=value,
+            segment_label=self.classes[value],
+            segmented_property_category=codes.SCT.Tissue,
+            segmented_property_type=codes.SCT.Tissue,
+            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+                name=self.name[:LONGEST], family=codes.DCM.ArtificialIntelligence, version=self.version
+            ),
+        )
+
+
+def _uid(*parts: str) -> str:
+    """A UID that the same parts give again (PS3.5 section B.2)."""
+    content = hashlib.sha256("\0".join(parts).encode()).digest()[:16]
+    return f"2.25.{uuid.UUID(bytes=content, version=5).int}"
+
+
+def _image(reference: Mapping[str, str], shape_HW: tuple[int, ...]) -> Dataset:
+    """What highdicom must know of the image: always one frame of a kind that it knows; `_refer` mends what differs.
+
+    It takes cines and kinds of images that are retired for errors.
+    """
+    image = Dataset()
+    for keyword in (*REFERENCE_UIDS, *REFERENCE_TEXTS):
+        setattr(image, keyword, _valid(keyword, reference.get(keyword, "")))
+    image.SOPClassUID, image.Modality = UltrasoundImageStorage, "US"
+    image.Rows, image.Columns = shape_HW
+    return image
+
+
+def _valid(keyword: str, value: str) -> str:
+    """`value`, or nothing where the standard does not allow it: a SEG must not fail for its image's birth date."""
+    allowed = _ALLOWED.get(keyword)
+    return value if allowed is None or allowed.fullmatch(value) else ""
+
+
+def _refer(made: Segmentation, sop_class: str, frame: int | None) -> None:
+    """Make the references say of which kind the image is and, of a cine, which frame, from 1, was looked at."""
+    for element in made.iterall():
+        if element.keyword == "ReferencedSOPClassUID":
+            element.value = sop_class
+    if frame is not None:
+        for group in made.PerFrameFunctionalGroupsSequence:
+            group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = frame

@@ -1,0 +1,217 @@
+"""A folder of DICOM files through a fine-tuned model, to a table and masks.
+
+Belongs here: the batch and its table, in which every file has a row. Not here: reading an image, the network, writing a
+mask.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from torch import Tensor
+
+from pipeline.archive.new_images import Flagged, NewFile, NewImage, NewImageReader, flagged
+from pipeline.archive.reading import Unopened
+from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.downstream.model_folder import MODEL
+from pipeline.downstream.predictor import Predictor, classes_at
+from pipeline.errors import UserError
+from pipeline.files import write_table
+from pipeline.prediction.masks import MaskWriter
+from pipeline.progress import Progress, Say
+from pipeline.tables import column
+
+TABLE = "predictions.parquet"
+MASKS = "masks"
+
+_BATCH = 16  # images; batch norm is fixed, so the size changes nothing but speed
+
+_text, _count = pa.string(), pa.int64()
+
+NEW_PREDICTIONS = pa.schema(
+    [
+        column("file", _text, "the file, as it was named to the command"),
+        column("frame", _count, "frame number, from 0; null where no frame could be read", nullable=True),
+        column("frames", _count, "frames that the file has; null where that could not be read", nullable=True),
+        column("status", _text, "scored, or flagged: unlike what the model has learnt from, or not readable"),
+        column("reason", _text, "flagged: reason code", nullable=True),
+        column("detail", _text, "flagged: one line", nullable=True),
+        column("cropped_by", _text, "scored: how the insonated area was found", nullable=True),
+        column("scores", pa.list_(pa.field("element", pa.float32())), "ordinal: P(class > t) by t", nullable=True),
+        column("class", _text, "ordinal: name of the likeliest class", nullable=True),
+        column("mask", _text, "segmentation: the DICOM SEG, relative to this table", nullable=True),
+        column(
+            "pixels", pa.list_(pa.field("element", _count)), "segmentation: of each foreground class", nullable=True
+        ),
+    ]
+)
+"""One row per frame that was looked at, and one for a file of which none could be."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a batch: `files` given, `images` looked at (rows), of them `scored`, and the others by reason."""
+
+    files: int
+    images: int
+    scored: int
+    flagged: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image or a flag with the file that it is of."""
+
+    file: str
+    found: NewImage | Flagged
+    reference: dict[str, str]
+
+
+def predict(model: Path, files: Sequence[Path], out: Path, frames_per_cine: int, say: Say) -> Summary:
+    """Apply the model in the folder `model` to `files`, and write `out`/predictions.parquet (NEW_PREDICTIONS).
+
+    Each image is read, cut to its insonated area and resized as the model's training images were. A segmentation model
+    writes a DICOM SEG per image to `out`/masks; these name the patient as their images do. Of a cine `frames_per_cine`
+    frames are looked at, evenly spaced. Every file has a row, in the order given; the table is written last. Raises
+    `UserError` where there is no model, where `out` holds predictions, and for a file that cannot be opened.
+    """
+    predictor = Predictor(model)
+    if (out / TABLE).exists() or (out / MASKS).exists():
+        raise UserError(f"{out} holds predictions already: name a new folder.")
+    rows = list(_Batch(predictor, model, out).rows(_read_all(predictor, files, frames_per_cine, say)))
+    write_table(out / TABLE, pa.Table.from_pylist(rows, schema=NEW_PREDICTIONS))
+    reasons = Counter(row["reason"] for row in rows if row["status"] == "flagged")
+    return Summary(len(files), len(rows), len(rows) - reasons.total(), dict(sorted(reasons.items())))
+
+
+def files_in(inputs: Sequence[Path], out: Path) -> list[Path]:
+    """Every file that `inputs`, files and folders, name or hold, each once; a folder's sorted by path.
+
+    Symbolic links within a folder are not followed. Raises `UserError` for an input that does not exist, where there is
+    no file at all, and where `out`, to which predictions will be written, lies in one of the folders.
+    """
+    found: dict[Path, None] = {}
+    for given in inputs:
+        if given.is_dir():
+            if out.resolve().is_relative_to(given.resolve()):
+                raise UserError(f"{out} lies in {given}: its masks would be taken for new images.")
+            found |= dict.fromkeys(sorted(_walk(given)))
+        elif given.exists():
+            found[given] = None
+        else:
+            raise UserError(f"{given} does not exist.")
+    if not found:
+        raise UserError(f"{', '.join(map(str, inputs))} holds no file.")
+    return list(found)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        paths = (Path(parent, name) for name in names)
+        yield from (path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int, say: Say) -> Iterator[_Read]:
+    """Each file's frames, in the files' order."""
+    model = predictor.description
+    reader = NewImageReader(
+        model.height,
+        model.width,
+        model.modalities,
+        "whole" in model.cropped_by,
+        frames_per_cine,
+        for_masks=model.kind == "segmentation",
+    )
+    with Progress("prediction", len(files), "files", say) as progress:
+        for path, read in zip(files, each_in_worker(reader, map(str, files), chunk=1), strict=True):
+            file = _file(path, read)
+            yield from (_Read(_shown(path), found, dict(file.reference)) for found in file.images)
+            progress.advance()
+
+
+def _shown(path: Path) -> str:
+    """The path as the table holds it: bytes that are no UTF-8, as file names may have, as their escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _file(path: Path, read: NewFile | Unopened | Failed) -> NewFile:
+    match read:
+        case NewFile():
+            return read
+        case Failed():
+            return flagged(read.rejection)
+        case Unopened():
+            raise UserError(f"{path} cannot be opened: {read.why}.")
+
+
+class _Batch:
+    """Rows of the table, in order, from images that are predicted many at a time."""
+
+    def __init__(self, predictor: Predictor, model: Path, out: Path) -> None:
+        self._predictor, self._out = predictor, out
+        description = predictor.description
+        with (model / MODEL).open("rb") as file:
+            version = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self._writer = MaskWriter(description.name, version, description.classes)
+        self._masks: Counter[str] = Counter()
+
+    def rows(self, all_read: Iterable[_Read]) -> Iterator[dict[str, Any]]:
+        """A row for each of `all_read`."""
+        left = iter(all_read)
+        while read := list(islice(left, _BATCH)):
+            images = [one.found for one in read if isinstance(one.found, NewImage)]
+            answers = iter(self._answers(images))
+            for one in read:
+                if isinstance(one.found, NewImage):
+                    yield _row(one) | self._scored(one, one.found, next(answers))
+                else:
+                    why = one.found.why
+                    yield _row(one) | {"status": "flagged", "reason": why.reason.value, "detail": why.detail}
+
+    def _answers(self, images: list[NewImage]) -> Sequence[npt.NDArray[np.float32]] | Tensor:
+        """What the network says of each image: its scores, or its pixels' probabilities."""
+        pixels = [image.pixels for image in images]
+        if not pixels:
+            return []
+        ordinal = self._predictor.description.kind == "ordinal"
+        return list(self._predictor.scores(pixels)) if ordinal else self._predictor.probabilities(pixels)
+
+    def _scored(self, read: _Read, image: NewImage, answer: npt.NDArray[np.float32] | Tensor) -> dict[str, Any]:
+        scored = {"status": "scored", "cropped_by": image.area.found_by}
+        if isinstance(answer, Tensor):
+            return scored | self._mask(read, image, answer)
+        names = self._predictor.description.classes
+        (value,) = self._predictor.classes(answer[np.newaxis]).tolist()
+        return scored | {"scores": answer.tolist(), "class": names[value]}
+
+    def _mask(self, read: _Read, image: NewImage, probabilities_CHW: Tensor) -> dict[str, Any]:
+        """Write the mask of the full frame, where nothing lies outside the insonated area."""
+        classes_HW = placed(probabilities_CHW, image)
+        series = read.reference["SeriesInstanceUID"]
+        self._masks[series] += 1
+        name = f"{MASKS}/{self._masks.total():06d}.dcm"
+        self._writer.write(self._out / name, classes_HW, read.reference, image.frame, image.frames, self._masks[series])
+        counts = np.bincount(classes_HW.ravel(), minlength=len(self._predictor.description.classes))
+        return {"mask": name, "pixels": counts[1:].tolist()}
+
+
+def placed(probabilities_CHW: Tensor, image: NewImage) -> npt.NDArray[np.uint8]:
+    """The likeliest class of each pixel of the image's full frame; background where nothing is insonated."""
+    area = image.area
+    classes_HW = np.zeros(image.shape, np.uint8)
+    inside = classes_at(probabilities_CHW, area.bottom - area.top, area.right - area.left)
+    kept = inside if area.inside is None else inside * area.inside
+    classes_HW[area.top : area.bottom, area.left : area.right] = kept
+    return classes_HW
+
+
+def _row(read: _Read) -> dict[str, Any]:
+    return {"file": read.file, "frame": read.found.frame, "frames": read.found.frames}

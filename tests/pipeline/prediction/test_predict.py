@@ -1,0 +1,283 @@
+"""New images through a model: what is scored, what is flagged and why, and that nothing is lost."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from pydicom import dcmread
+
+from pipeline.archive.areas import Area
+from pipeline.archive.new_images import NewImage
+from pipeline.downstream.__main__ import main
+from pipeline.errors import UserError
+from pipeline.files import read_table
+from pipeline.networks.classifier import Classifier
+from pipeline.networks.encoders import build_encoder
+from pipeline.prediction.predict import NEW_PREDICTIONS, Summary, files_in, placed, predict
+from pipeline.progress import silent
+from pipeline.training.tensors import read_tensors
+from tests.pipeline.archive.synthetic import noise, write_dicom
+from tests.pipeline.prediction.conftest import HEIGHT, LEFT, MEAN, SD, TOP, WIDTH, classes, region, tissue, write_model
+
+
+def run(model: Path, files: list[Path], out: Path, frames_per_cine: int = 1) -> tuple[Summary, list[dict]]:
+    summary = predict(model, files, out, frames_per_cine, silent)
+    table = read_table(out / "predictions.parquet")
+    assert table.schema.equals(NEW_PREDICTIONS)
+    return summary, table.to_pylist()
+
+
+def test_an_ordinal_model_scores_the_image_as_it_was_taught_to_see_it(grading: Path, tmp_path: Path) -> None:
+    frames = [np.kron(tissue(seed), np.ones((2, 2), np.uint8)) for seed in (1, 2)]
+    items = []
+    for _ in frames:
+        items.append(region())
+        items[-1].RegionLocationMinX0, items[-1].RegionLocationMaxX1 = 2 * LEFT, 2 * (LEFT + WIDTH) - 1
+        items[-1].RegionLocationMinY0, items[-1].RegionLocationMaxY1 = 2 * TOP, 2 * (TOP + HEIGHT) - 1
+    files = [
+        write_dicom(tmp_path / f"{number}.dcm", frame, SequenceOfUltrasoundRegions=[item])
+        for number, (frame, item) in enumerate(zip(frames, items, strict=True))
+    ]
+    summary, rows = run(grading, files, tmp_path / "out")
+    assert summary == Summary(2, 2, 2, {})
+    network = Classifier(build_encoder("resnet50"), 3, 0.5)
+    network.load_state_dict(read_tensors(grading / "model.safetensors"))
+    network.eval()
+    for file, frame, row in zip(files, frames, rows, strict=True):
+        cut = frame[2 * TOP : 2 * (TOP + HEIGHT), 2 * LEFT : 2 * (LEFT + WIDTH)]
+        small = np.asarray(Image.fromarray(cut).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR), np.float32)
+        with torch.no_grad():
+            logits = network(torch.from_numpy((small - MEAN) / SD)[None, None])[0].numpy()
+        assert row["scores"] == pytest.approx((1 / (1 + np.exp(-logits))).tolist(), abs=1e-5)
+        assert row["class"] in ("poor", "fair", "good")
+        assert (row["file"], row["frame"], row["frames"], row["cropped_by"]) == (str(file), 0, 1, "regions")
+        assert row["mask"] is row["pixels"] is row["reason"] is None
+
+
+def test_the_class_is_the_one_whose_code_fits_the_scores(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", "ordinal")
+    state = read_tensors(model / "model.safetensors")
+    state["head.4.weight"].zero_()
+    state["head.4.bias"].copy_(torch.tensor([2.0, -2.0]))  # above the first threshold, not above the second
+    from pipeline.training.tensors import write_tensors
+
+    write_tensors(model / "model.safetensors", state)
+    file = write_dicom(tmp_path / "a.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    _, (row,) = run(model, [file], tmp_path / "out")
+    assert row["scores"] == pytest.approx([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))], abs=1e-6)
+    assert row["class"] == "fair"
+
+
+def test_a_mask_covers_the_full_frame_and_is_empty_outside_the_insonated_area(segmenting: Path, tmp_path: Path) -> None:
+    frames = [tissue(seed) for seed in range(3)]
+    files = [
+        write_dicom(tmp_path / f"{number}.dcm", frame, SequenceOfUltrasoundRegions=[region()])
+        for number, frame in enumerate(frames)
+    ]
+    summary, rows = run(segmenting, files, tmp_path / "out")
+    assert summary == Summary(3, 3, 3, {})
+    for frame, row in zip(frames, rows, strict=True):
+        bright, dark = dcmread(tmp_path / "out" / row["mask"]).pixel_array
+        assert np.array_equal(bright, classes(frame) == 1)
+        assert np.array_equal(dark, classes(frame) == 2)
+        assert row["pixels"] == [160, 160]
+        assert row["scores"] is row["class"] is None
+
+
+def test_an_area_that_is_larger_than_the_model_gets_a_smooth_mask_and_nothing_beyond_its_outline() -> None:
+    inside = np.ones((64, 128), np.bool_)
+    inside[:, :40] = False
+    image = NewImage(
+        0, 1, np.zeros((HEIGHT, WIDTH), np.uint8), Area(8, 72, 4, 132, inside, "detected", None, None), (80, 140)
+    )
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    disc = torch.from_numpy((((y - 15.5) ** 2 + (x - 31.5) ** 2) < 100).astype(np.float32))
+    mask = placed(torch.stack([1 - disc, disc]), image)
+    y, x = np.mgrid[:80, :140]
+    expected = ((y - 8 - 31.5) ** 2 + (x - 4 - 63.5) ** 2 < 400) & (x >= 44)
+    assert (mask[8:72, 4:44] == 0).all()
+    assert (mask.astype(bool) != expected).mean() < 0.01
+    assert mask[:8].sum() == mask[72:].sum() == mask[:, :4].sum() == mask[:, 132:].sum() == 0
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> dict[Path, tuple[str, str | None]]:
+    """Files of every kind, with the status and the reason that each must have."""
+    folder = tmp_path / "new"
+    colour = np.repeat(tissue()[..., None], 3, axis=2)
+    colour[TOP + 2 : TOP + 30, LEFT + 4 : LEFT + 40] = (200, 20, 20)
+    flow = {"SequenceOfUltrasoundRegions": [region()]}
+    cut_off = write_dicom(folder / "cut_off.dcm", tissue(), **flow)
+    cut_off.write_bytes(cut_off.read_bytes()[:-3000])
+    (folder / "text.txt").write_text("no image")
+    blank = np.zeros((64, 96), np.uint8)
+    Image.fromarray(tissue()).save(folder / "picture.png")
+    return {
+        write_dicom(folder / "good.dcm", tissue(), **flow): ("scored", None),
+        write_dicom(folder / "ct.dcm", tissue(), Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2"): (
+            "flagged",
+            "not_ultrasound",
+        ),
+        write_dicom(folder / "colour.dcm", colour, **flow): ("flagged", "not_b_mode"),
+        write_dicom(folder / "flow.dcm", tissue(), SequenceOfUltrasoundRegions=[region(), region(2)]): (
+            "flagged",
+            "not_b_mode",
+        ),
+        write_dicom(folder / "small.dcm", noise(32, 64)): ("flagged", "no_tissue"),
+        write_dicom(folder / "blank.dcm", blank, **flow): ("flagged", "no_tissue"),
+        cut_off: ("flagged", "incomplete"),
+        folder / "text.txt": ("flagged", "not_dicom"),
+        folder / "picture.png": ("flagged", "not_dicom"),
+    }
+
+
+def test_every_file_has_a_row_and_what_is_unlike_the_training_images_is_flagged_with_its_reason(
+    segmenting: Path, mixed: dict[Path, tuple[str, str | None]], tmp_path: Path
+) -> None:
+    files = files_in([tmp_path / "new"], tmp_path / "out")
+    assert set(files) == set(mixed)
+    summary, rows = run(segmenting, files, tmp_path / "out")
+    assert {Path(row["file"]): (row["status"], row["reason"]) for row in rows} == mixed
+    assert [row["file"] for row in rows] == [str(file) for file in files]
+    assert summary.files == summary.images == len(mixed) == summary.scored + sum(summary.flagged.values())
+    assert summary.flagged == {"incomplete": 1, "no_tissue": 2, "not_b_mode": 2, "not_dicom": 2, "not_ultrasound": 1}
+    for row in rows:
+        assert bool(row["detail"]) == (row["status"] == "flagged")
+        assert bool(row["mask"]) == (row["status"] == "scored")
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 1
+
+
+def test_a_model_that_learnt_from_whole_frames_takes_them(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", "ordinal", cropped_by=("whole",))
+    file = write_dicom(tmp_path / "small.dcm", noise(32, 64))
+    _, (row,) = run(model, [file], tmp_path / "out")
+    assert (row["status"], row["cropped_by"]) == ("scored", "whole")
+
+
+def test_a_model_of_another_modality_takes_that_and_flags_ultrasound(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", "ordinal", cropped_by=("whole",), modalities=("CT",))
+    slice_ = write_dicom(tmp_path / "ct.dcm", noise(40, 40), Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    scan = write_dicom(tmp_path / "us.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    _, rows = run(model, [slice_, scan], tmp_path / "out")
+    assert [(row["status"], row["reason"]) for row in rows] == [("scored", None), ("flagged", "other_modality")]
+
+
+def test_of_a_cine_frames_are_taken_evenly_and_one_bad_frame_costs_itself(grading: Path, tmp_path: Path) -> None:
+    cine = np.stack([tissue(seed) for seed in range(10)])
+    cine[5, TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH] = 0
+    file = write_dicom(tmp_path / "cine.dcm", cine, SequenceOfUltrasoundRegions=[region()])
+    summary, rows = run(grading, [file], tmp_path / "out", frames_per_cine=5)
+    assert [(row["frame"], row["frames"], row["status"]) for row in rows] == [
+        (1, 10, "scored"),
+        (3, 10, "scored"),
+        (5, 10, "flagged"),
+        (7, 10, "scored"),
+        (9, 10, "scored"),
+    ]
+    assert summary == Summary(1, 5, 4, {"no_tissue": 1})
+
+
+def test_more_images_than_fit_a_batch_keep_their_order(segmenting: Path, tmp_path: Path) -> None:
+    cine = np.stack([tissue(seed) for seed in range(20)])
+    cine[:, TOP, LEFT] = np.where(np.arange(20) % 2, 220, 100)  # one bright pixel more in every other frame
+    file = write_dicom(tmp_path / "cine.dcm", cine, SequenceOfUltrasoundRegions=[region()])
+    text = tmp_path / "note.txt"
+    text.write_text("no image")
+    _, rows = run(segmenting, [text, file], tmp_path / "out", frames_per_cine=20)
+    assert [row["frame"] for row in rows] == [None, *range(20)]
+    assert [row["pixels"][0] for row in rows[1:]] == [160, 161] * 10
+
+
+def test_the_command_says_what_became_of_the_files(
+    segmenting: Path, mixed: dict[Path, tuple[str, str | None]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", str(segmenting), str(tmp_path / "new"), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "9 files, 9 images: 1 scored, 8 flagged: 1 incomplete, 2 no_tissue, 2 not_b_mode, 2 not_dicom" in said
+    assert str(out / "predictions.parquet") in said
+
+
+def test_a_name_that_is_no_utf_8_does_not_cost_the_batch(grading: Path, tmp_path: Path) -> None:
+    good = write_dicom(tmp_path / "new" / "good.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    odd = Path(os.fsdecode(os.fsencode(good.parent) + b"/M\xfcller.dcm"))
+    good.rename(odd)
+    _, (row,) = run(grading, files_in([tmp_path / "new"], tmp_path / "out"), tmp_path / "out")
+    assert (row["status"], Path(row["file"]).name) == ("scored", "M\\udcfcller.dcm")
+
+
+def test_a_file_that_is_given_twice_is_taken_once(tmp_path: Path) -> None:
+    file = write_dicom(tmp_path / "new" / "a.dcm")
+    (tmp_path / "new" / "link.dcm").symlink_to(file)
+    assert files_in([file, tmp_path / "new", file], tmp_path / "out") == [file]
+
+
+def test_mistakes_are_a_sentence_and_leave_nothing_behind(
+    segmenting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_dicom(tmp_path / "new" / "a.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    (tmp_path / "empty").mkdir()
+    done = tmp_path / "done"
+    (done / "masks").mkdir(parents=True)
+    out = tmp_path / "out"
+    for arguments, says in (
+        ([str(tmp_path), str(file), "--out", str(out)], "holds no fine-tuned model: model.json is missing"),
+        ([str(segmenting), str(tmp_path / "none"), "--out", str(out)], "none does not exist"),
+        ([str(segmenting), str(tmp_path / "empty"), "--out", str(out)], "empty holds no file"),
+        ([str(segmenting), str(tmp_path / "new"), "--out", str(tmp_path / "new" / "out")], "lies in"),
+        ([str(segmenting), str(file), "--out", str(done)], "holds predictions already"),
+    ):
+        assert main(["predict", *arguments]) == 1
+        said = capsys.readouterr().err
+        assert says in said and said.count("\n") == 1
+        assert not (out / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ('"resnet50"', "backbone"),
+        ('"kind": "segmentation"', "kind"),
+        ('"layout": 1', "layout"),
+        ("{", "model.json"),
+    ],
+)
+def test_a_model_folder_that_is_not_understood_is_a_sentence(
+    segmenting: Path, tmp_path: Path, change: str, says: str
+) -> None:
+    broken = {
+        '"resnet50"': '"resnet"',
+        '"kind": "segmentation"': '"kind": "boxes"',
+        '"layout": 1': '"layout": 2',
+        "{": "[",
+    }
+    text = (segmenting / "model.json").read_text()
+    assert change in text
+    (tmp_path / "model.json").write_text(text.replace(change, broken[change]))
+    with pytest.raises(UserError, match=says) as error:
+        predict(tmp_path, [], tmp_path / "out", 1, silent)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_network_are_a_sentence(segmenting: Path, grading: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_bytes((grading / "model.json").read_bytes())
+    with pytest.raises(UserError, match=r"model.safetensors is missing"):
+        predict(tmp_path, [], tmp_path / "out", 1, silent)
+    (tmp_path / "model.safetensors").write_bytes((segmenting / "model.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"does not fit model.json"):
+        predict(tmp_path, [], tmp_path / "out", 1, silent)
+
+
+def test_a_file_that_cannot_be_opened_is_said_and_no_table_is_written(segmenting: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.dcm cannot be opened"):
+        predict(segmenting, [tmp_path / "gone.dcm"], tmp_path / "out", 1, silent)
+    assert not (tmp_path / "out" / "predictions.parquet").exists()
+
+
+def test_the_table_says_of_every_column_what_it_holds() -> None:
+    assert all(field.metadata[b"description"] for field in NEW_PREDICTIONS)
+    assert isinstance(NEW_PREDICTIONS, pa.Schema)
