@@ -13,7 +13,7 @@ import torch
 import pipeline.downstream.finetune as module
 from pipeline.downstream.finetune import FineTuning, finetune
 from pipeline.downstream.ordinal import encode
-from pipeline.downstream.predictions import PREDICTIONS, Cell
+from pipeline.downstream.predictions import PREDICTIONS, Cell, unpack_mask
 from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.progress import silent
@@ -127,6 +127,8 @@ def test_segmentation_predictions_count_the_pixels_of_each_foreground_class(froz
         assert row["truth_pixels"] == [(t == 1).sum(), (t == 2).sum()]
         assert row["intersection"] == [((p == 1) & (t == 1)).sum(), ((p == 2) & (t == 2)).sum()]
         assert row["scores"] is row["truth"] is None
+        assert np.array_equal(unpack_mask(row["predicted_mask"]), p)
+        assert np.array_equal(unpack_mask(row["truth_mask"]), t)
 
 
 def test_a_frozen_encoder_keeps_its_parameters_and_its_batch_norm_statistics_bit_for_bit(
