@@ -52,7 +52,7 @@ def differences_markdown(recipe: Recipe, rows: Sequence[Difference]) -> str:
         parts = [
             f"### {_regime(recipe, fraction)}",
             _differences_grid(regime).markdown().rstrip(),
-            _ABOUT[regime[0].about],
+            _ABOUT[regime[0].about] if any(row.p is not None for row in regime) else "",
             "\n".join(reasons),
         ]
         sections.append("\n\n".join(part for part in parts if part))

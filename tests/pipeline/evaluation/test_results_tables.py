@@ -109,6 +109,7 @@ def test_a_difference_that_cannot_be_told_says_so_and_why_below(three_seeds: Rec
     tested = differences(three_seeds, results_rows(three_seeds, outcomes, predictions), predictions)
     text = differences_markdown(three_seeds, tested)
     assert lines(text, "| VGG16-BN | Quality")[0][3:] == ["not run", "–", "–", "–", "–"]
+    assert "p-values are about" not in text, "there is none"
     assert "- CE+DCM+F − CE, VGG16-BN, Quality: CE+DCM+F, seed 0: not run: this cell has not been run" in text
 
 
