@@ -18,14 +18,15 @@ from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, holm
 from pipeline.evaluation.tables import ARM_LABELS
 from pipeline.recipe import Arm, Backbone, Recipe
 
-About = Literal["models", "methods"]
+About = Literal["models", "encoders"]
 
 
 @dataclass(frozen=True)
 class Difference:
     """One row of the differences table; its fields, in order, are the table's columns.
 
-    A p-value is `about` the methods where seeds were drawn too (`FEWEST_SEEDS`), else about the models of these seeds.
+    A p-value is `about` the pretrained encoders where seeds were drawn too (`FEWEST_SEEDS`), else about the models
+    that were fine-tuned from them.
     `difference` is the metric of `arm` minus that of `against`, averaged over the seeds, `low` to `high` its 95 %
     interval, `p` its two-sided p-value and `p_holm` the one adjusted over the `family` tests of the regime; `seed_sd`
     is the deviation of the difference from seed to seed. What cannot be told is None, and `reason` says why.
@@ -72,7 +73,7 @@ def _declared(recipe: Recipe, fraction: float) -> list[Difference]:
     tasks, backbones = recipe.downstream.tasks, recipe.pretraining.backbones
     family = len(recipe.comparisons) * len(tasks) * len(backbones)
     seeds = len(recipe.downstream.seeds)
-    about: About = "models" if seeds < FEWEST_SEEDS else "methods"
+    about: About = "models" if seeds < FEWEST_SEEDS else "encoders"
     return [
         Difference(recipe.name, backbone, name, fraction, METRICS[task.kind], c.arm, c.against, family, seeds, about)
         for c in recipe.comparisons

@@ -19,9 +19,10 @@ from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, percent, tas
 from pipeline.recipe import Recipe
 
 _ABOUT: Mapping[About, str] = {
-    "models": "Intervals and p-values are about the models trained with these seeds, not about the methods: that takes "
-    f"{FEWEST_SEEDS} seeds.",
-    "methods": "Intervals and p-values are about the methods: seeds were resampled as well as patients.",
+    "models": "Intervals and p-values are about the models fine-tuned with these seeds, not about the encoders that "
+    f"they started from: that takes {FEWEST_SEEDS} seeds.",
+    "encoders": "Intervals and p-values are about the pretrained encoders: fine-tuning seeds were resampled as well as "
+    "patients.",
 }
 
 

@@ -57,14 +57,14 @@ def test_the_difference_is_arm_minus_against_tested_by_patient(three_seeds: Reci
     assert row.n_test_patients == 8
 
 
-def test_a_p_value_is_about_the_methods_where_seeds_are_drawn_too(three_seeds: Recipe) -> None:
+def test_a_p_value_is_about_the_encoders_where_seeds_are_drawn_too(three_seeds: Recipe) -> None:
     settings = three_seeds.model_dump()
     settings["downstream"] |= {"seeds": [0, 1, 2, 3, 4], "fractions": [1.0]}
     five_seeds = Recipe.model_validate(settings)
     few = differences(three_seeds, *of_seeds(three_seeds, {"ce": (2, 4, 5), "ce_dcm_frozen": (7, 6, 5)}))
     many = differences(five_seeds, *of_seeds(five_seeds, {"ce": (2, 4, 5, 4, 4), "ce_dcm_frozen": (7, 6, 5, 5, 4)}))
     assert {row.about for row in few} == {"models"}
-    assert {row.about for row in many} == {"methods"}
+    assert {row.about for row in many} == {"encoders"}
 
 
 def test_images_are_paired_not_averaged_apart(recipe: Recipe) -> None:

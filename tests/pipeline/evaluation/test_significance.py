@@ -151,7 +151,7 @@ def test_fewer_than_five_seeds_are_averaged_and_the_test_is_about_their_models()
 
 
 def test_a_test_about_models_finds_seeds_that_differ() -> None:
-    """So it must not be read as one about methods."""
+    """So it must not be read as one about encoders."""
     simulate = Simulation([2] * 40, seeds=2, patient=0.05, seed=0.05)
     assert rejected(simulate, simulate.patients, 200) > 0.3
 
