@@ -88,7 +88,8 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
     @_report_asset(
         recipe,
         "results_table",
-        "One row per backbone, arm, task, fraction and seed: mean and bootstrap deviation, or why it did not run.",
+        "One row per backbone, arm, task, fraction and seed: mean and bootstrap deviation, or why it did not run; "
+        "the differences that the recipe declares, with intervals and p-values; all metrics.",
         deps,
         kinds={"csv", "markdown"},
         check_specs=[
@@ -99,7 +100,7 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
     def results_table(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.evaluation.report import write_results
+        from pipeline.evaluation.report import RESULTS_FILES, write_results
 
         with step(context, tracking, recipe, recipe.evaluation.model_dump()) as here:
             place = store.open()
@@ -108,16 +109,15 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
             ran = [result for result in report.results if result.status == "ran"]
             yield here.made(
                 "results_table",
-                digest([str(result) for result in report.results])[:16],
+                digest([str(row) for row in (*report.results, *report.summaries, *report.differences)])[:16],
                 {
                     "dagster/row_count": len(report.results),
                     "ran": len(ran),
+                    "differences tested": sum(row.p is not None for row in report.differences),
                     "results": dg.MetadataValue.md(report.markdown),
                 },
-                metrics={
-                    f"{r.backbone}.{r.arm}.{r.task}.fraction-{r.fraction:g}.seed-{r.seed}": r.mean or 0.0 for r in ran
-                },
-                files=[experiment.reports / "results_table.csv", experiment.reports / "results_table.md"],
+                metrics=_metrics(report),
+                files=[experiment.reports / name for name in RESULTS_FILES],
                 checks=[
                     *_learning_checks(report, tasks),
                     privacy.no_identifier_exposed(archive.folder, place, "results_table"),
@@ -125,6 +125,21 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
             )
 
     return results_table
+
+
+def _metrics(report: "ResultsReport") -> dict[str, float]:
+    """Scores of what ran and p-values of what was tested, as MLflow keeps them."""
+    scores = {
+        f"{r.backbone}.{r.arm}.{r.task}.fraction-{r.fraction:g}.seed-{r.seed}": r.mean
+        for r in report.results
+        if r.mean is not None
+    }
+    p_values = {
+        f"p.{d.backbone}.{d.arm}-{d.against}.{d.task}.fraction-{d.fraction:g}": d.p
+        for d in report.differences
+        if d.p is not None
+    }
+    return scores | p_values
 
 
 def _learning_checks(report: "ResultsReport", tasks: list[str]) -> list[dg.AssetCheckResult]:

@@ -262,12 +262,38 @@ class Downstream(Model):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
 
 
+class Comparison(Model):
+    """Two arms whose difference is tested, on every task and backbone."""
+
+    arm: Arm
+    against: Arm
+
+    @model_validator(mode="after")
+    def _arms_differ(self) -> "Comparison":
+        if self.arm == self.against:
+            raise ValueError(f"{self.arm} is compared with itself")
+        return self
+
+
 class Evaluation(Model):
-    """Bootstrap of the printed mean and deviation (paper Table 2)."""
+    """Bootstrap of the printed deviation (paper Table 2), tests of significance (docs/evaluation.md)."""
 
     resamples: Count = 1000
     resample_share: Share = 0.5
+    comparisons: tuple[Comparison, ...] = (Comparison(arm="ce_dcm", against="ce"),)
+    """The family of tests: each of these on every task and backbone; in each regime its p-values are adjusted."""
+    test_resamples: Annotated[int, Field(ge=20_000)] = 20_000
+    """Resamples of a test of significance: the smallest p-value is one over one more."""
     seed: int = 0
+
+    @field_validator("comparisons")
+    @classmethod
+    def _are_named_once(cls, comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
+        pairs = [frozenset((c.arm, c.against)) for c in comparisons]
+        repeated = [c for c, pair in zip(comparisons, pairs, strict=True) if pairs.count(pair) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0].arm} and {repeated[0].against} are compared more than once")
+        return comparisons
 
 
 class Recipe(Model):
@@ -292,6 +318,20 @@ class Recipe(Model):
             if lacking:
                 raise ValueError(f"downstream.tasks.{name}.learning_rate lacks {', '.join(lacking)}")
         return self
+
+    @model_validator(mode="after")
+    def _comparisons_are_of_its_arms(self) -> "Recipe":
+        named = {arm for c in self.evaluation.comparisons for arm in (c.arm, c.against)}
+        missing = sorted(named - set(self.downstream.arms))
+        if missing and "comparisons" in self.evaluation.model_fields_set:
+            raise ValueError(f"evaluation.comparisons names {', '.join(missing)}, which downstream.arms does not train")
+        return self
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """What is compared: the default comparison is left out where the recipe does not train its arms."""
+        arms = self.downstream.arms
+        return tuple(c for c in self.evaluation.comparisons if c.arm in arms and c.against in arms)
 
 
 def method_of(arm: Arm) -> Method:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.downstream.losses import class_probabilities, positive_weights, soft_dice_loss, weighted_bce
 from pipeline.downstream.ordinal import encode
+from pipeline.downstream.predictions import pack_mask
 from pipeline.downstream.tasks import TaskImages
 from pipeline.images.batches import Moves
 from pipeline.networks.classifier import Classifier
@@ -83,11 +84,23 @@ class _Segmentation(Objective):
 
     def answers(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
         values = torch.arange(1, self._classes, device=logits.device)[:, None, None]
-        predicted = class_probabilities(logits).argmax(dim=1, keepdim=True) == values
-        truth = targets[:, None] == values
-        counts = [mask.sum(dim=(2, 3)).tolist() for mask in (predicted & truth, predicted, truth)]
-        names = ("intersection", "predicted_pixels", "truth_pixels")
-        return [{"kind": "segmentation", **dict(zip(names, image, strict=True))} for image in zip(*counts, strict=True)]
+        classes = class_probabilities(logits).argmax(dim=1)
+        predicted, truth = classes[:, None] == values, targets[:, None] == values
+        columns = {
+            "intersection": _pixels(predicted & truth),
+            "predicted_pixels": _pixels(predicted),
+            "truth_pixels": _pixels(truth),
+            "predicted_mask": [pack_mask(mask) for mask in classes.to("cpu", torch.uint8).numpy()],
+            "truth_mask": [pack_mask(mask) for mask in targets.cpu().numpy()],
+        }
+        images = zip(*columns.values(), strict=True)
+        return [{"kind": "segmentation", **dict(zip(columns, image, strict=True))} for image in images]
+
+
+def _pixels(masks_NCHW: Tensor) -> list[list[int]]:
+    """How many pixels each mask has, by image and class."""
+    counts: list[list[int]] = masks_NCHW.sum(dim=(2, 3)).tolist()
+    return counts
 
 
 def objective(task: Task, data: TaskImages, train: Tensor, device: torch.device) -> Objective:

@@ -1,14 +1,20 @@
 """Predictions: one row per test image and fine-tuned model, from which every number is computed.
 
-Belongs here: what names a model (its cell) and the schema of its predictions. Not here: making or scoring them.
+Belongs here: what names a model (its cell), the schema of predictions, masks in them. Not here: making or scoring them.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from pipeline.errors import UserError
+from pipeline.files import read_table
 from pipeline.recipe import Arm, Backbone, Recipe
 from pipeline.tables import column
 
@@ -33,6 +39,8 @@ PREDICTIONS = pa.schema(
         column("intersection", _counts, "segmentation: pixels right, by foreground class", nullable=True),
         column("predicted_pixels", _counts, "segmentation: pixels predicted, by foreground class", nullable=True),
         column("truth_pixels", _counts, "segmentation: pixels true, by foreground class", nullable=True),
+        column("predicted_mask", pa.binary(), "segmentation: predicted classes, `pack_mask`", nullable=True),
+        column("truth_mask", pa.binary(), "segmentation: true classes, `pack_mask`", nullable=True),
     ]
 )
 
@@ -60,6 +68,28 @@ def cells(recipe: Recipe) -> list[Cell]:
         for fraction in downstream.fractions
         for seed in downstream.seeds
     ]
+
+
+def pack_mask(classes: NDArray[np.uint8]) -> bytes:
+    """A mask of class values, shape (H, W), as predictions hold it: NumPy's compressed format, about a kilobyte."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, classes=classes)
+    return stream.getvalue()
+
+
+def unpack_mask(packed: bytes) -> NDArray[np.uint8]:
+    """The class values that `pack_mask` packed, shape (H, W)."""
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        classes: NDArray[np.uint8] = arrays["classes"]
+    return classes
+
+
+def read_predictions(path: Path) -> pa.Table:
+    """The predictions at `path`; raises `UserError` where another version wrote them."""
+    rows = read_table(path)
+    if rows.schema.names != PREDICTIONS.names:
+        raise UserError(f"{path} has other columns than this version writes: run the job `finetune` again.")
+    return rows
 
 
 def predictions_table(rows: Sequence[dict[str, Any]], cell: Cell) -> pa.Table:

@@ -1,6 +1,6 @@
 """The bootstrap behind a printed deviation (paper Table 2).
 
-Belongs here: resampling of per-image scores. Not here: the scores themselves, tests of significance.
+Belongs here: resampling of test images. Not here: metrics, tests of significance.
 """
 
 import numpy as np
@@ -24,7 +24,10 @@ def bootstrap_means(scores: NDArray[np.float64], indices: NDArray[np.int64]) -> 
     return means
 
 
-def bootstrap_deviation(scores: NDArray[np.float64], settings: Evaluation) -> float:
-    """The standard deviation of the mean of `scores` over the resamples; 0 where there is only one."""
-    means = bootstrap_means(scores, resample_indices(len(scores), settings))
-    return float(means.std(ddof=1)) if len(means) > 1 else 0.0
+def deviation(values: NDArray[np.float64]) -> float:
+    """The standard deviation of a metric's `values` over resamples, or over seeds; 0 where there is only one.
+
+    A resample on which the metric is not defined (nan) is left out.
+    """
+    defined = values[~np.isnan(values)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else 0.0

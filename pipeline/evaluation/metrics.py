@@ -1,6 +1,6 @@
 """Metrics of predictions, image by image.
 
-Belongs here: accuracy and Dice (the paper names no metric). Not here: their spread, tables and figures.
+Belongs here: accuracy, Dice and IoU of single images (the paper names no metric). Not here: metrics of a set of images.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.downstream.ordinal import decode
 
 METRICS: Mapping[str, str] = {"ordinal": "accuracy", "segmentation": "dice"}
-"""The metric by kind of task: the mean over test images of `image_scores`."""
+"""The metric by kind of task that tables print first and tests are about: the mean of `image_scores`."""
 
 
 def image_scores(predictions: pa.Table) -> NDArray[np.float64]:
@@ -24,10 +24,9 @@ def image_scores(predictions: pa.Table) -> NDArray[np.float64]:
     """
     scores: NDArray[np.float64]
     if predictions["kind"][0].as_py() == "ordinal":
-        scores = (decode(_matrix(predictions["scores"])) == predictions["truth"].to_numpy()).astype(np.float64)
+        scores = (decode(matrix(predictions["scores"])) == predictions["truth"].to_numpy()).astype(np.float64)
     else:
-        overlaps = (_matrix(predictions[name]) for name in ("intersection", "predicted_pixels", "truth_pixels"))
-        scores = dice(*overlaps).mean(axis=1)
+        scores = dice(*overlaps(predictions)).mean(axis=1)
     return scores
 
 
@@ -35,13 +34,32 @@ def dice(
     intersection: NDArray[np.integer], predicted: NDArray[np.integer], truth: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """Dice coefficients from pixel counts of one common shape; 1 where both masks are empty."""
-    pixels = predicted + truth
-    coefficients: NDArray[np.float64] = np.ones(pixels.shape)
-    np.divide(2.0 * intersection, pixels, out=coefficients, where=pixels > 0)
-    return coefficients
+    return ratio(2 * intersection, predicted + truth, otherwise=1)
 
 
-def _matrix(lists: pa.ChunkedArray) -> NDArray[Any]:
+def iou(
+    intersection: NDArray[np.integer], predicted: NDArray[np.integer], truth: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Intersection over union from pixel counts of one common shape; 1 where both masks are empty."""
+    return ratio(intersection, predicted + truth - intersection, otherwise=1)
+
+
+def overlaps(predictions: pa.Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Pixels right, predicted and true of each row of a segmentation's `predictions`, each of shape (N, classes)."""
+    intersection, predicted, truth = (
+        matrix(predictions[name]) for name in ("intersection", "predicted_pixels", "truth_pixels")
+    )
+    return intersection, predicted, truth
+
+
+def ratio(part: NDArray[np.integer], whole: NDArray[np.integer], otherwise: float) -> NDArray[np.float64]:
+    """`part` over `whole`, and `otherwise` where `whole` is 0."""
+    ratios = np.full(whole.shape, otherwise, dtype=np.float64)
+    np.divide(part, whole, out=ratios, where=whole > 0)
+    return ratios
+
+
+def matrix(lists: pa.ChunkedArray) -> NDArray[Any]:
     """A column of N lists of one length as an array of N rows."""
     values: NDArray[Any] = pc.list_flatten(lists).to_numpy()
     return values.reshape(len(lists), -1)

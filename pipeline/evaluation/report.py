@@ -5,9 +5,8 @@ layout (`tables`, `figures`), and any training.
 """
 
 import csv
-import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import pyarrow as pa
 import torch
 from matplotlib.figure import Figure
 
-from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
+from pipeline.downstream.predictions import PREDICTIONS, Cell, cells, read_predictions
 from pipeline.downstream.tasks import task_images
 from pipeline.evaluation.constant import Constant, best_constant
+from pipeline.evaluation.differences import Difference, differences
 from pipeline.evaluation.figures import (
     InpaintingRow,
     boxplots_figure,
@@ -25,7 +25,14 @@ from pipeline.evaluation.figures import (
     inpainting_figure,
     save_figure,
 )
-from pipeline.evaluation.results import Result, results_rows, write_results_csv
+from pipeline.evaluation.results import Result, results_rows, write_csv
+from pipeline.evaluation.results_tables import (
+    differences_markdown,
+    metrics_markdown,
+    results_latex,
+    results_markdown,
+)
+from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.tables import (
     ARM_LABELS,
     BACKBONE_LABELS,
@@ -35,14 +42,13 @@ from pipeline.evaluation.tables import (
     dataset_markdown,
     dataset_row,
     inpainting_markdown,
-    results_markdown,
 )
 from pipeline.files import read_json, read_table, write_text
 from pipeline.images.batches import center_patch
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import CURVES, INPAINTING, Preprocessing
 from pipeline.pretraining.pretrain import inpaint
-from pipeline.recipe import PROBES, Backbone, Method, Recipe, Task
+from pipeline.recipe import PROBES, Backbone, Evaluation, Method, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
@@ -67,6 +73,11 @@ CURVE_TITLES = {
 
 What follows from the panels shown has none: the reconstruction in training is L_F but for a thousandth.
 """
+RESULTS_FILES = (
+    *("results_table.csv", "metrics_table.csv", "differences_table.csv"),
+    *("results_table.md", "results_table.tex"),
+)
+"""What `write_results` writes."""
 INPAINTING_ROWS = 8
 INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
@@ -76,31 +87,27 @@ class ResultsReport:
     """What the results table was made of."""
 
     results: Sequence[Result]
+    summaries: Sequence[Summary]
+    differences: Sequence[Difference]
     constants: Sequence[Constant]
     inpaintings: Sequence[Inpainting]
     markdown: str
 
 
 def write_results(recipe: Recipe, experiment: Experiment) -> ResultsReport:
-    """Write results_table.csv and .md: the paper's Table 2, and what each result is to be compared with."""
-    predictions = predictions_of(recipe, experiment)
-    results = results_rows(recipe, _outcomes(recipe, experiment), predictions)
-    constants = _constants(recipe, experiment)
-    inpaintings = _inpaintings(recipe, experiment)
-    parts = [
-        f"# Results of the recipe {recipe.name}",
-        f"Metric on the whole test set ± its standard deviation over {recipe.evaluation.resamples} bootstrap resamples "
-        f"of {recipe.evaluation.resample_share:.0%} of the test images; best of a backbone in bold.",
-        results_markdown(recipe, results, predictions),
-        "## Is it better than a constant?",
-        comparison_markdown(results, constants) if constants else "No task has been prepared.",
-        "## Is the inpainting better than the mean?",
-        inpainting_markdown(inpaintings) if inpaintings else "No context encoder has been trained.",
-    ]
-    markdown = "\n\n".join(part.strip() for part in parts) + "\n"
-    write_results_csv(experiment.reports / "results_table.csv", results)
-    write_text(experiment.reports / "results_table.md", markdown)
-    return ResultsReport(results, constants, inpaintings, markdown)
+    """Write the paper's Table 2, the differences that the recipe declares, all metrics, and what to compare them with.
+
+    Files: results_table.csv, metrics_table.csv and differences_table.csv; results_table.md with all of it;
+    results_table.tex with results and differences.
+    """
+    report = _results_report(recipe, experiment)
+    results, metrics, tested, markdown, latex = (experiment.reports / name for name in RESULTS_FILES)
+    write_csv(results, Result, report.results)
+    write_csv(metrics, Summary, report.summaries)
+    write_csv(tested, Difference, report.differences)
+    write_text(markdown, report.markdown)
+    write_text(latex, results_latex(recipe, report.summaries, report.differences))
+    return report
 
 
 def write_dataset_table(recipe: Recipe, experiment: Experiment, pool: pa.Table) -> str:
@@ -112,11 +119,7 @@ def write_dataset_table(recipe: Recipe, experiment: Experiment, pool: pa.Table) 
             kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
             label = name.replace("_", " ").capitalize()
             rows.append(dataset_row(label, kind, read_table(path).select(["patient", "split"])))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(DatasetRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_text(experiment.reports / "dataset_table.csv", text.getvalue())
+    write_csv(experiment.reports / "dataset_table.csv", DatasetRow, rows)
     markdown = dataset_markdown(rows)
     write_text(experiment.reports / "dataset_table.md", f"# Data sets of the recipe {recipe.name}\n\n{markdown}\n")
     return markdown
@@ -165,10 +168,51 @@ def write_boxplots(recipe: Recipe, experiment: Experiment) -> list[Path]:
 
 
 def predictions_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
-    """All predictions that this experiment holds for the arms and tasks of `recipe`."""
+    """All predictions that this experiment holds for the arms and tasks of `recipe`.
+
+    Raises `UserError` where another version wrote them.
+    """
     places = {(cell.backbone, cell.arm, cell.task): None for cell in cells(recipe)}
     paths = (experiment.predictions(*place) for place in places)
-    return pa.concat_tables([PREDICTIONS.empty_table(), *(read_table(path) for path in paths if path.is_file())])
+    return pa.concat_tables([PREDICTIONS.empty_table(), *(read_predictions(path) for path in paths if path.is_file())])
+
+
+def _results_report(recipe: Recipe, experiment: Experiment) -> ResultsReport:
+    predictions = predictions_of(recipe, experiment)
+    results = results_rows(recipe, _outcomes(recipe, experiment), predictions)
+    rows, tested = summaries(recipe, results, predictions), differences(recipe, results, predictions)
+    constants, inpaintings = _constants(recipe, experiment), _inpaintings(recipe, experiment)
+    parts = [
+        f"# Results of the recipe {recipe.name}",
+        _what_is_printed(recipe.evaluation),
+        results_markdown(recipe, results, rows, predictions),
+        "## Is one arm better than another?",
+        _what_is_tested(recipe.evaluation) if tested else "The recipe compares no arms.",
+        differences_markdown(recipe, tested),
+        "## All metrics",
+        metrics_markdown(recipe, rows) or "No arm ran.",
+        "## Is it better than a constant?",
+        comparison_markdown(results, constants) if constants else "No task has been prepared.",
+        "## Is the inpainting better than the mean?",
+        inpainting_markdown(inpaintings) if inpaintings else "No context encoder has been trained.",
+    ]
+    markdown = "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+    return ResultsReport(results, rows, tested, constants, inpaintings, markdown)
+
+
+def _what_is_printed(settings: Evaluation) -> str:
+    return (
+        f"Metric on the whole test set ± its standard deviation over {settings.resamples} bootstrap resamples of "
+        f"{settings.resample_share:.0%} of the test images; after it, where there are several seeds, the standard "
+        "deviation from seed to seed. Best of a backbone in bold."
+    )
+
+
+def _what_is_tested(settings: Evaluation) -> str:
+    return (
+        f"Paired, whole patients resampled {settings.test_resamples:,} times, two-sided; Holm's p-values hold for all "
+        "tests of a table together. What is tested and what is not: docs/evaluation.md."
+    )
 
 
 def _outcomes(recipe: Recipe, experiment: Experiment) -> dict[Cell, Outcome]:

@@ -1,6 +1,6 @@
 """The results table: one row per cell of a recipe, whether it ran or not.
 
-Belongs here: joining outcomes and predictions into rows, and their CSV. Not here: their layout for reading.
+Belongs here: joining outcomes and predictions into rows, and rows as CSV. Not here: their layout for reading.
 """
 
 import csv
@@ -8,16 +8,18 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from pipeline.downstream.predictions import Cell, cells
-from pipeline.evaluation.bootstrap import bootstrap_deviation
+from pipeline.evaluation.bootstrap import bootstrap_means, deviation, resample_indices
 from pipeline.evaluation.metrics import METRICS, image_scores
 from pipeline.files import write_text
-from pipeline.recipe import Evaluation, Recipe
+from pipeline.recipe import Arm, Backbone, Evaluation, Recipe
 from pipeline.training.outcome import Outcome
+
+Status = Literal["ran", "not run", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Result:
     """
 
     recipe: str
-    backbone: str
-    arm: str
+    backbone: Backbone
+    arm: Arm
     task: str
     metric: str
     fraction: float
@@ -39,7 +41,7 @@ class Result:
     sd: float | None = None
     n_train: int | None = None
     n_test: int | None = None
-    status: Literal["ran", "not run", "diverged"] = "not run"
+    status: Status = "not run"
     reason: str = ""
 
 
@@ -60,12 +62,17 @@ def predictions_by_cell(predictions: pa.Table) -> dict[Cell, pa.Table]:
     return {cell: predictions.take(rows) for cell, rows in positions.items()}
 
 
-def write_results_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write `results` as CSV with exactly the columns of `Result`; None is an empty cell."""
+def cell_of(result: Result) -> Cell:
+    """The cell that a row is about."""
+    return Cell(result.recipe, result.backbone, result.arm, result.task, result.fraction, result.seed)
+
+
+def write_csv(path: Path, kind: type, rows: Sequence[Any]) -> None:
+    """Write `rows`, instances of the dataclass `kind`, as CSV whose columns are its fields; None is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(result) for result in results)
+    writer.writerows(asdict(row) for row in rows)
     write_text(path, text.getvalue())
 
 
@@ -86,7 +93,7 @@ def _scored(row: Result, predictions: pa.Table, settings: Evaluation) -> Result:
     return replace(
         row,
         mean=float(scores.mean()),
-        sd=bootstrap_deviation(scores, settings),
+        sd=deviation(bootstrap_means(scores, resample_indices(len(scores), settings))),
         n_train=predictions["n_train"][0].as_py(),
         n_test=len(scores),
         status="ran",

@@ -1,19 +1,18 @@
-"""Tables for reading, in Markdown and in the paper's layout.
+"""What a report says of data sets, and what its results are to be compared with.
 
-Belongs here: the layout of results, data sets and comparisons. Not here: the numbers themselves.
+Belongs here: the wording of those tables, and names as they are printed. Not here: results (`results_tables`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.constant import Constant
-from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.layout import Grid
 from pipeline.evaluation.results import Result
-from pipeline.recipe import Backbone, Method, Recipe
+from pipeline.recipe import Backbone, Method
 
 ARM_LABELS: Mapping[str, str] = {
     "baseline": "Baseline",
@@ -76,27 +75,7 @@ def dataset_markdown(rows: Sequence[DatasetRow]) -> str:
         for row in rows
     ]
     names = ("images (patients)", "train", "val", "test")
-    return _markdown(("Data set", "Task", *names), body, numbers_from=2)
-
-
-def results_markdown(recipe: Recipe, results: Sequence[Result], predictions: pa.Table) -> str:
-    """The results in the layout of the paper's Table 2: one table per fraction and seed of `recipe`.
-
-    A cell is mean ± sd; the best of a backbone and task, as printed, is in bold; a cell without a number says
-    "not run" or "diverged", and why stands below. `predictions` tell how many images and patients were trained on.
-    """
-    downstream = recipe.downstream
-    sections = []
-    for fraction, seed in product(downstream.fractions, downstream.seeds):
-        here = [r for r in results if (r.fraction, r.seed) == (fraction, seed)]
-        parts = [
-            f"### {_percent(fraction)} of the training images, seed {seed}",
-            _results_table(recipe, here).rstrip(),
-            _trained_on(predictions, fraction, seed),
-            _reasons(here),
-        ]
-        sections.append("\n\n".join(part for part in parts if part))
-    return "\n\n".join(sections) + "\n"
+    return Grid(("Data set", "Task", *names), body, numbers_from=2).markdown()
 
 
 def comparison_markdown(results: Iterable[Result], constants: Sequence[Constant]) -> str:
@@ -108,7 +87,7 @@ def comparison_markdown(results: Iterable[Result], constants: Sequence[Constant]
             regimes.setdefault((result.task, result.fraction, result.seed), []).append(result)
     body = [_comparison(scores[task], arms) for (task, _, _), arms in regimes.items()]
     head = ("Task", "Training images", "Seed", "Metric", "Best constant predictor", "Best arm", "Arms above it")
-    return _markdown(head, body)
+    return Grid(head, body, numbers_from=len(head)).markdown()
 
 
 def inpainting_markdown(inpaintings: Iterable[Inpainting]) -> str:
@@ -124,7 +103,7 @@ def inpainting_markdown(inpaintings: Iterable[Inpainting]) -> str:
         for i in inpaintings
     ]
     head = ("Backbone", "Pretraining", "Validation error (squared z-scores)", "Error of the mean patch", "Better?")
-    return _markdown(head, body)
+    return Grid(head, body, numbers_from=len(head)).markdown()
 
 
 def _comparison(constant: Constant, arms: Sequence[Result]) -> tuple[str, ...]:
@@ -132,57 +111,13 @@ def _comparison(constant: Constant, arms: Sequence[Result]) -> tuple[str, ...]:
     above = sum(_mean(arm) > constant.score for arm in arms)
     return (
         task_label(constant.task),
-        _percent(best.fraction),
+        percent(best.fraction),
         str(best.seed),
         constant.metric,
         f"{constant.score:.3f} ({constant.predictor})",
         f"{_number(best)} ({_arm_label(best)})",
         f"{above} of {len(arms)}",
     )
-
-
-def _results_table(recipe: Recipe, results: Sequence[Result]) -> str:
-    found = {(r.backbone, r.arm, r.task): r for r in results}
-    tasks = list(recipe.downstream.tasks)
-    metrics = [METRICS[task.kind] for task in recipe.downstream.tasks.values()]
-    body = []
-    for backbone in recipe.pretraining.backbones:
-        best = {task: _best_printed(r for r in results if (r.backbone, r.task) == (backbone, task)) for task in tasks}
-        for arm in recipe.downstream.arms:
-            numbers = [_cell(found.get((backbone, arm, task)), best[task]) for task in tasks]
-            body.append((BACKBONE_LABELS[backbone], ARM_LABELS[arm], *numbers))
-    columns = [f"{task_label(task)} ({metric})" for task, metric in zip(tasks, metrics, strict=True)]
-    return _markdown(("Backbone", "Pretraining", *columns), body, numbers_from=2)
-
-
-def _best_printed(results: Iterable[Result]) -> str:
-    return max((f"{_mean(r):.3f}" for r in results if r.status == "ran"), default="")
-
-
-def _cell(result: Result | None, best: str) -> str:
-    if result is None or result.status != "ran":
-        return result.status if result else "not run"
-    return f"**{_number(result)}**" if f"{_mean(result):.3f}" == best else _number(result)
-
-
-def _trained_on(predictions: pa.Table, fraction: float, seed: int) -> str:
-    here = predictions.filter((pc.field("fraction") == fraction) & (pc.field("seed") == seed))
-    sets = here.group_by(["task", "n_train", "n_train_patients"], use_threads=False).aggregate([]).to_pylist()
-    said = (f"{task_label(s['task'])} {s['n_train']} images of {_patients(s['n_train_patients'])}" for s in sets)
-    return f"Trained on: {'; '.join(said)}." if sets else ""
-
-
-def _patients(count: int) -> str:
-    return f"{count} patient{'' if count == 1 else 's'}"
-
-
-def _reasons(results: Iterable[Result]) -> str:
-    """Why cells have no number, one line for all tasks of an arm that share the reason."""
-    tasks: dict[tuple[str, str, str], list[str]] = {}
-    for r in results:
-        if r.status != "ran":
-            tasks.setdefault((_arm_label(r), r.status, r.reason), []).append(task_label(r.task))
-    return "\n".join(f"- {arm}, {', '.join(names)}: {status}: {why}" for (arm, status, why), names in tasks.items())
 
 
 def _mean(result: Result) -> float:
@@ -204,13 +139,6 @@ def task_label(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """A share of the training images as it is printed: 0.05 is "5 %"."""
     return f"{fraction * 100:g} %"
-
-
-def _markdown(head: Sequence[str], body: Iterable[Sequence[str]], numbers_from: int | None = None) -> str:
-    """A Markdown table; columns from `numbers_from` on are aligned to the right."""
-    first_number = len(head) if numbers_from is None else numbers_from
-    rule = ["---" if i < first_number else "---:" for i in range(len(head))]
-    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, rule, *body)]
-    return "\n".join(lines) + "\n"

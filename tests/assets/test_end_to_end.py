@@ -110,6 +110,7 @@ def test_numbers_come_from_the_predictions(demo_store: Path) -> None:
 def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
     reports = {path.name for path in (demo_store / EXPERIMENT / "reports").iterdir()}
     assert reports >= {"results_table.csv", "results_table.md", "dataset_table.csv", "dataset_table.md"}
+    assert reports >= {"metrics_table.csv", "differences_table.csv", "results_table.tex"}
     assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png"}
     for method in ("baseline", "dcm", "ce", "ce_dcm"):
         names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}").iterdir()}

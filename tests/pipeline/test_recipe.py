@@ -38,6 +38,18 @@ def test_the_paper_recipe_states_sections_3_and_4_and_table_a2() -> None:
     assert len(recipe.downstream.arms) == 6
 
 
+def test_by_default_metadata_is_compared_with_none_where_both_are_trained() -> None:
+    paper = load_recipe("paper", {})
+    assert [(c.arm, c.against) for c in paper.comparisons] == [("ce_dcm", "ce")]
+    assert paper.evaluation.test_resamples >= 20_000
+    assert (
+        load_recipe("paper", {})
+        .model_copy(update={"downstream": paper.downstream.model_copy(update={"arms": ("baseline", "ce")})})
+        .comparisons
+        == ()
+    )
+
+
 def test_every_shipped_recipe_is_named_like_its_file() -> None:
     assert set(shipped_recipes()) >= {"demo", "paper", "ct_mr"}
     for name in shipped_recipes():
@@ -50,6 +62,19 @@ def test_every_shipped_recipe_is_named_like_its_file() -> None:
         ("name: a\npretraining: {epoch: 3}", r"mine\.yaml: pretraining\.epoch: no such field"),
         ("name: a\nimages: {height: 60, width: 96}", r"images\.height: .*multiple of 32"),
         ("name: a\npretraining: {epochs: 0}", r"pretraining\.epochs: "),
+        ("name: a\nevaluation: {test_resamples: 999}", r"evaluation\.test_resamples: .*20000"),
+        (
+            "name: a\nevaluation: {comparisons: [{arm: ce, against: ce}]}",
+            r"evaluation\.comparisons\.0: ce is compared with itself",
+        ),
+        (
+            "name: a\nevaluation: {comparisons: [{arm: ce, against: dcm}, {arm: dcm, against: ce}]}",
+            r"evaluation\.comparisons: dcm and ce are compared more than once|ce and dcm are compared more than once",
+        ),
+        (
+            "name: a\ndownstream: {arms: [ce]}\nevaluation: {comparisons: [{arm: ce_dcm, against: ce}]}",
+            r"evaluation\.comparisons names ce_dcm, which downstream\.arms does not train",
+        ),
         ("name: a b", "name: "),
         ("images: {height: 64, width: 96}", "name: Field required"),
         ("name: a\nlabels: {sources: []}", "labels: sources is empty"),

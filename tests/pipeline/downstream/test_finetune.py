@@ -14,7 +14,7 @@ import pipeline.downstream.finetune as module
 from pipeline.downstream.finetune import FineTuning, finetune
 from pipeline.downstream.model_folder import describe
 from pipeline.downstream.ordinal import encode
-from pipeline.downstream.predictions import PREDICTIONS, Cell
+from pipeline.downstream.predictions import PREDICTIONS, Cell, unpack_mask
 from pipeline.downstream.predictor import Predictor
 from pipeline.errors import UserError
 from pipeline.files import read_table
@@ -131,6 +131,8 @@ def test_segmentation_predictions_count_the_pixels_of_each_foreground_class(froz
         assert row["truth_pixels"] == [(t == 1).sum(), (t == 2).sum()]
         assert row["intersection"] == [((p == 1) & (t == 1)).sum(), ((p == 2) & (t == 2)).sum()]
         assert row["scores"] is row["truth"] is None
+        assert np.array_equal(unpack_mask(row["predicted_mask"]), p)
+        assert np.array_equal(unpack_mask(row["truth_mask"]), t)
 
 
 def test_a_model_folder_alone_gives_the_predictions_of_its_test_images_again(

@@ -1,13 +1,20 @@
 """A recipe with two backbones, three arms and two tasks, and predictions made up for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.downstream.predictions import PREDICTIONS, Cell, cells, predictions_table
+from pipeline.downstream.predictions import PREDICTIONS, Cell, cells, pack_mask, predictions_table
+from pipeline.evaluation.results import Result, results_rows
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome
+
+LEFT_AND_RIGHT = np.repeat([[1] * 10 + [0] * 5 + [2] * 5], 10, axis=0).astype(np.uint8)
+"""100 pixels of class 1 on the left, 50 of class 2 on the right."""
+MASK, MIRRORED = pack_mask(LEFT_AND_RIGHT), pack_mask(np.roll(LEFT_AND_RIGHT, 10, axis=1))
+"""The other one has not a pixel of either class right."""
 
 
 @pytest.fixture
@@ -30,6 +37,15 @@ def recipe() -> Recipe:
     )
 
 
+@pytest.fixture
+def three_seeds(recipe: Recipe) -> Recipe:
+    """The same with three seeds, comparing the frozen arm with CE."""
+    settings = recipe.model_dump()
+    settings["downstream"]["seeds"] = [0, 1, 2]
+    settings["evaluation"]["comparisons"] = [{"arm": "ce_dcm_frozen", "against": "ce"}]
+    return Recipe.model_validate(settings)
+
+
 def predicted(recipe: Recipe, cell: Cell, right: int) -> pa.Table:
     """Ten test images, the first `right` of them predicted without a fault, the others wholly wrong."""
     rows: list[dict[str, object]] = []
@@ -41,7 +57,8 @@ def predicted(recipe: Recipe, cell: Cell, right: int) -> pa.Table:
             rows.append(common | {"truth": 2, "scores": [0.9, 0.9 if good else 0.1]})
         else:
             overlap = [100, 50] if good else [0, 0]
-            rows.append(common | {"intersection": overlap, "predicted_pixels": [100, 50], "truth_pixels": [100, 50]})
+            pixels = {"intersection": overlap, "predicted_pixels": [100, 50], "truth_pixels": [100, 50]}
+            rows.append(common | pixels | {"predicted_mask": MASK if good else MIRRORED, "truth_mask": MASK})
     return predictions_table(rows, cell)
 
 
@@ -51,3 +68,18 @@ def everything(recipe: Recipe, right: Mapping[str, int]) -> tuple[dict[Cell, Out
     outcomes |= {cell: Outcome("unavailable", "no file", "f") for cell in cells(recipe) if cell.arm == "imagenet"}
     tables = [predicted(recipe, cell, right[cell.arm]) for cell in cells(recipe) if cell.arm in right]
     return outcomes, pa.concat_tables([PREDICTIONS.empty_table(), *tables])
+
+
+def of_seeds(recipe: Recipe, right: Mapping[str, Sequence[int]]) -> tuple[list[Result], pa.Table]:
+    """Results and predictions of arms that ran, so many images right by seed; the others were not run."""
+    places = [(cell, right[cell.arm][cell.seed]) for cell in cells(recipe) if cell.arm in right]
+    predictions = pa.concat_tables([predicted(recipe, cell, good) for cell, good in places])
+    outcomes = {cell: Outcome("ran", "", "f") for cell, _ in places}
+    return results_rows(recipe, outcomes, predictions), predictions
+
+
+def lines(markdown: str, start: str) -> list[list[str]]:
+    """Cells of the table rows that begin with `start`."""
+    return [
+        [c.strip() for c in line.strip("| ").split("|")] for line in markdown.splitlines() if line.startswith(start)
+    ]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.downstream.predictions import PREDICTIONS, cells
-from pipeline.evaluation.results import Result, predictions_by_cell, results_rows, write_results_csv
+from pipeline.evaluation.results import Result, cell_of, predictions_by_cell, results_rows, write_csv
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome
 from tests.pipeline.evaluation.conftest import everything, predicted
@@ -72,9 +72,13 @@ def test_predictions_are_told_apart_by_cell(recipe: Recipe) -> None:
     assert {len(part) for part in parts.values()} == {10}
 
 
+def test_rows_know_their_cells(recipe: Recipe) -> None:
+    assert [cell_of(row) for row in results_rows(recipe, {}, PREDICTIONS.empty_table())] == cells(recipe)
+
+
 def test_the_csv_has_exactly_the_agreed_columns(recipe: Recipe, tmp_path: Path) -> None:
     rows = results_rows(recipe, *everything(recipe, {"ce": 7}))
-    write_results_csv(tmp_path / "results_table.csv", rows)
+    write_csv(tmp_path / "results_table.csv", Result, rows)
     header, *body = csv.reader((tmp_path / "results_table.csv").open())
     assert header == (
         "recipe backbone arm task metric fraction seed mean sd n_train n_test status reason".split()  # noqa: SIM905

@@ -1,0 +1,212 @@
+"""Results, their differences and all their metrics, as they are read.
+
+Belongs here: the wording of these tables, in Markdown and in LaTeX. Not here: the numbers themselves.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.evaluation.differences import About, Difference
+from pipeline.evaluation.layout import Bold, Grid
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.results import Result
+from pipeline.evaluation.significance import FEWEST_SEEDS
+from pipeline.evaluation.summaries import Summary, own_metric
+from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, percent, task_label
+from pipeline.recipe import Recipe
+
+_ABOUT: Mapping[About, str] = {
+    "models": "Intervals and p-values are about the models fine-tuned with these seeds, not about the encoders that "
+    f"they started from: that takes {FEWEST_SEEDS} seeds.",
+    "encoders": "Intervals and p-values are about the pretrained encoders: fine-tuning seeds were resampled as well as "
+    "patients.",
+}
+
+
+def results_markdown(recipe: Recipe, results: Sequence[Result], rows: Sequence[Summary], predictions: pa.Table) -> str:
+    """The layout of the paper's Table 2: one table per fraction of the training images.
+
+    A cell is mean ± sd, and the deviation from seed to seed where there are several; the best of a backbone and task,
+    as printed, is in bold. What has no number says "not run" or "diverged", and why, seed by seed, stands below.
+    """
+    sections = []
+    for fraction in recipe.downstream.fractions:
+        parts = [
+            f"### {_regime(recipe, fraction)}",
+            _results_grid(recipe, rows, fraction).markdown().rstrip(),
+            _trained_on(predictions, fraction),
+            _reasons(recipe, [result for result in results if result.fraction == fraction]),
+        ]
+        sections.append("\n\n".join(part for part in parts if part))
+    return "\n\n".join(sections) + "\n"
+
+
+def differences_markdown(recipe: Recipe, rows: Sequence[Difference]) -> str:
+    """One table per fraction: each difference that the recipe declares, its interval and its p-values."""
+    sections = []
+    for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
+        regime = list(of_regime)
+        reasons = [f"- {_pair(row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
+        parts = [
+            f"### {_regime(recipe, fraction)}",
+            _differences_grid(regime).markdown().rstrip(),
+            _ABOUT[regime[0].about] if any(row.p is not None for row in regime) else "",
+            "\n".join(reasons),
+        ]
+        sections.append("\n\n".join(part for part in parts if part))
+    return "\n\n".join(sections) + "\n"
+
+
+def metrics_markdown(recipe: Recipe, rows: Sequence[Summary]) -> str:
+    """All other metrics of the arms that ran: one table per task and fraction."""
+    sections = []
+    for task in recipe.downstream.tasks:
+        for fraction in recipe.downstream.fractions:
+            here = [row for row in rows if (row.task, row.fraction) == (task, fraction) and row.status == "ran"]
+            if here:
+                heading = f"### {task_label(task)}: {_regime(recipe, fraction)}"
+                sections.append(f"{heading}\n\n{_metrics_grid(recipe, here).markdown()}")
+    return "\n".join(sections)
+
+
+def results_latex(recipe: Recipe, rows: Sequence[Summary], tested: Sequence[Difference]) -> str:
+    """Results and differences as LaTeX tables, one after the other (package booktabs)."""
+    tables = []
+    for fraction in recipe.downstream.fractions:
+        regime = _regime(recipe, fraction)
+        differences = [row for row in tested if row.fraction == fraction]
+        tables.append(_results_grid(recipe, rows, fraction).latex(f"Results of {recipe.name}: {regime}."))
+        if differences:
+            tables.append(_differences_grid(differences).latex(f"Differences of {recipe.name}: {regime}."))
+    return "\n".join(tables)
+
+
+def _results_grid(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> Grid:
+    found = {(r.backbone, r.arm, r.task): r for r in own_metric(recipe, rows) if r.fraction == fraction}
+    tasks = recipe.downstream.tasks
+    body = []
+    for backbone in recipe.pretraining.backbones:
+        of_backbone = [row for row in found.values() if row.backbone == backbone]
+        best = {name: _best_printed(row for row in of_backbone if row.task == name) for name in tasks}
+        for arm in recipe.downstream.arms:
+            cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
+            body.append((BACKBONE_LABELS[backbone], ARM_LABELS[arm], *cells))
+    columns = [f"{task_label(name)} ({METRICS[task.kind]})" for name, task in tasks.items()]
+    return Grid(("Backbone", "Pretraining", *columns), body, numbers_from=2)
+
+
+def _differences_grid(rows: Sequence[Difference]) -> Grid:
+    body = [
+        (
+            BACKBONE_LABELS[row.backbone],
+            f"{task_label(row.task)} ({row.metric})",
+            _pair(row),
+            _difference(row),
+            "–" if row.seed_sd is None else f"{row.seed_sd:.3f}",
+            _p_value(row.p),
+            _p_value(row.p_holm),
+            "–" if row.n_test is None else f"{row.n_test} ({row.n_test_patients})",
+        )
+        for row in rows
+    ]
+    head = (
+        *("Backbone", "Task", "Compared", "Difference [95 % interval]", "sd of seeds", "p"),
+        *(f"p, Holm ({rows[0].family} tests)", "Test images (patients)"),
+    )
+    return Grid(head, body, numbers_from=3)
+
+
+def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
+    own = METRICS[recipe.downstream.tasks[rows[0].task].kind]
+    metrics = [name for name in dict.fromkeys(row.metric for row in rows) if name != own]
+    found = {(row.backbone, row.arm, row.metric): row for row in rows}
+    body = [
+        (BACKBONE_LABELS[backbone], ARM_LABELS[arm], *(_number(recipe, found[backbone, arm, m]) for m in metrics))
+        for backbone, arm in dict.fromkeys((row.backbone, row.arm) for row in rows)
+    ]
+    return Grid(("Backbone", "Pretraining", *metrics), body, numbers_from=2)
+
+
+def _best_printed(rows: Iterable[Summary]) -> str:
+    return max((f"{row.mean:.3f}" for row in rows if row.mean is not None), default="")
+
+
+def _cell(recipe: Recipe, row: Summary | None, best: str) -> str:
+    if row is None or row.mean is None:
+        return row.status if row else "not run"
+    number = _number(recipe, row)
+    return Bold(number) if f"{row.mean:.3f}" == best else number
+
+
+def _number(recipe: Recipe, row: Summary) -> str:
+    if row.mean is None:
+        return "–"
+    declared = len(recipe.downstream.seeds)
+    notes = [f"seeds {row.seed_sd:.3f}"] if row.seed_sd is not None else []
+    notes += [f"{row.seeds} of {declared} seeds"] if row.seeds < declared else []
+    return f"{row.mean:.3f} ± {row.sd:.3f}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _difference(row: Difference) -> str:
+    if row.difference is None:
+        return "not run"
+    if row.low is None or row.high is None:
+        return _signed(row.difference)
+    return f"{_signed(row.difference)} [{_signed(row.low)}, {_signed(row.high)}]"
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.3f}".replace("-", "−")
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _pair(row: Difference) -> str:
+    return f"{ARM_LABELS[row.arm]} − {ARM_LABELS[row.against]}"
+
+
+def _place(row: Difference) -> str:
+    return f"{BACKBONE_LABELS[row.backbone]}, {task_label(row.task)}"
+
+
+def _regime(recipe: Recipe, fraction: float) -> str:
+    first, *others = recipe.downstream.seeds
+    seeds = f"mean over seeds {', '.join(map(str, (first, *others)))}" if others else f"seed {first}"
+    return f"{percent(fraction)} of the training images, {seeds}"
+
+
+def _trained_on(predictions: pa.Table, fraction: float) -> str:
+    here = predictions.filter(pc.field("fraction") == fraction)
+    sets = here.group_by(["task", "n_train", "n_train_patients"], use_threads=False).aggregate([]).to_pylist()
+    said = (f"{task_label(s['task'])} {s['n_train']} images of {_patients(s['n_train_patients'])}" for s in sets)
+    return f"Trained on: {'; '.join(said)}." if sets else ""
+
+
+def _patients(count: int) -> str:
+    return f"{count} patient{'' if count == 1 else 's'}"
+
+
+def _reasons(recipe: Recipe, results: Iterable[Result]) -> str:
+    """Why there is no number, one line for all tasks and seeds of an arm that share the reason."""
+    tasks: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    for r in results:
+        if r.status != "ran":
+            arm = f"{BACKBONE_LABELS[r.backbone]} {ARM_LABELS[r.arm]}"
+            tasks.setdefault((arm, r.status, r.reason), {}).setdefault(task_label(r.task), []).append(r.seed)
+    return "\n".join(
+        f"- {arm}, {', '.join(_with_seeds(recipe, name, seeds) for name, seeds in names.items())}: {status}: {why}"
+        for (arm, status, why), names in tasks.items()
+    )
+
+
+def _with_seeds(recipe: Recipe, task: str, seeds: Sequence[int]) -> str:
+    """The task, with the seeds in parentheses where they are not all of the recipe's."""
+    some = len(seeds) < len(recipe.downstream.seeds)
+    return f"{task} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})" if some else task

@@ -1,0 +1,125 @@
+"""Whether two arms differ by more than chance: one paired test, and p-values of a family of them.
+
+Belongs here: the statistics (docs/evaluation.md says why these). Not here: which arms are compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEWEST_PATIENTS = 6
+"""With five, the chance that all differ in the same direction is 2 / 2⁵ = 0.06 where there is nothing to find."""
+FEWEST_SEEDS = 5
+"""So many tell how much a difference changes from seed to seed; with two to four a test finds up to thrice too much."""
+LEVEL = 0.05
+_BLOCK = 2_000  # resamples at a time, which bounds the memory
+_ROUNDING = 1e-12  # scores lie in [0, 1]: smaller differences are rounding
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A difference of two arms, in [-1, 1], with its 95 % interval and two-sided p-value in (0, 1].
+
+    `low`, `high` and `p` are None where there are too few patients. `p` is at most 0.05 exactly where 0 lies outside
+    of [`low`, `high`].
+    """
+
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """Differences summed by patient and seed, shape (P, S), and how many images each patient has, shape (P,)."""
+
+    sums_PS: NDArray[np.float64]
+    images_P: NDArray[np.float64]
+
+
+def paired_test(differences_NS: NDArray[np.float64], patients: Sequence[str], resamples: int, seed: int) -> PairedTest:
+    """Test whether the mean of `differences_NS` is 0: scores in [0, 1] of one arm minus the other's.
+
+    A row per test image, whose patient `patients` names, and a column per training seed that both arms share. A
+    studentized bootstrap of full size (Efron and Tibshirani 1993, section 16.4; symmetric, Hall 1988) draws whole
+    patients and, where there are at least `FEWEST_SEEDS`, whole seeds, both with replacement; fewer seeds are averaged
+    and kept. p = (k + 1) / (resamples + 1), k being the resamples whose deviation from the observed mean, in standard
+    errors of their own, is at least the observed mean in standard errors.
+    """
+    if differences_NS.shape[1] < FEWEST_SEEDS:
+        differences_NS = differences_NS.mean(axis=1, keepdims=True)
+    clusters = _clusters(differences_NS, patients)
+    patient_count, seed_count = clusters.sums_PS.shape
+    effects, errors = _effects(clusters, np.ones((1, patient_count)), np.ones((1, seed_count)))
+    difference, error = float(effects[0]), float(errors[0])
+    if patient_count < FEWEST_PATIENTS:
+        return PairedTest(difference, None, None, None)
+    null = np.sort(_deviations(clusters, difference, resamples, seed))
+    observed = float(_in_errors(effects, errors)[0])
+    extreme = int((null >= observed * (1 - 1e-9)).sum())
+    reach = float(null[resamples - int(LEVEL * (resamples + 1))]) * error if error > _ROUNDING else 0.0
+    low, high = max(-1.0, difference - reach), min(1.0, difference + reach)
+    return PairedTest(difference, low, high, (extreme + 1) / (resamples + 1))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p-values (Holm 1979), in the order given: at most 0.05 where the family's error rate of 0.05 allows it.
+
+    A test of the family that has no p-value (None) has none afterwards, and counts as one that found nothing.
+    """
+    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _clusters(differences_NS: NDArray[np.float64], patients: Sequence[str]) -> _Clusters:
+    names, patient_N = np.unique(np.asarray(patients), return_inverse=True)
+    sums_PS = np.zeros((len(names), differences_NS.shape[1]))
+    np.add.at(sums_PS, patient_N, differences_NS)
+    return _Clusters(sums_PS, np.bincount(patient_N).astype(np.float64))
+
+
+def _deviations(clusters: _Clusters, difference: float, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How far each resample's mean lies from the observed `difference`, in its own standard errors; (resamples,)."""
+    random = np.random.default_rng(seed)
+    patients, seeds = clusters.sums_PS.shape
+    blocks = []
+    for start in range(0, resamples, _BLOCK):
+        size = min(_BLOCK, resamples - start)
+        patients_RP = random.multinomial(patients, np.full(patients, 1 / patients), size)
+        seeds_RS = random.multinomial(seeds, np.full(seeds, 1 / seeds), size)
+        effects, errors = _effects(clusters, patients_RP, seeds_RS)
+        blocks.append(_in_errors(effects - difference, errors))
+    return np.concatenate(blocks)
+
+
+def _effects(
+    clusters: _Clusters, patients_RP: NDArray[np.number], seeds_RS: NDArray[np.number]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean difference over images and seeds, and its standard error, when patients and seeds count so many times.
+
+    The squared error is the sum of what patients (a ratio of sums, linearized) and what seeds contribute.
+    """
+    patients, seeds = clusters.sums_PS.shape
+    images_R = patients_RP @ clusters.images_P
+    means_RS = patients_RP @ clusters.sums_PS / images_R[:, None]
+    effects_R = (seeds_RS * means_RS).sum(axis=1) / seeds
+    residuals_RP = seeds_RS @ clusters.sums_PS.T / seeds - effects_R[:, None] * clusters.images_P
+    squares_R = patients / max(patients - 1, 1) * (patients_RP * residuals_RP**2).sum(axis=1) / images_R**2
+    if seeds > 1:
+        squares_R += (seeds_RS * (means_RS - effects_R[:, None]) ** 2).sum(axis=1) / (seeds * (seeds - 1))
+    return effects_R, np.sqrt(squares_R)
+
+
+def _in_errors(deviations: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sizes of `deviations` in `errors`: 0 where there is no deviation, infinite where there is one without error."""
+    sizes = np.where(np.abs(deviations) > _ROUNDING, np.inf, 0.0)
+    np.divide(np.abs(deviations), errors, out=sizes, where=(errors > _ROUNDING) & (sizes > 0))
+    return sizes

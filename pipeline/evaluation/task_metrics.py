@@ -1,0 +1,95 @@
+"""All metrics of a task: of all test images, and of any number of resamples of them at once.
+
+Belongs here: what is measured of a set of images. Not here: resampling, scores of single images (`metrics`).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.downstream.ordinal import decode
+from pipeline.evaluation.bootstrap import bootstrap_means
+from pipeline.evaluation.hausdorff import hausdorff_distances
+from pipeline.evaluation.metrics import dice, image_scores, iou, matrix, overlaps, ratio
+
+Metric = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+"""A metric of R resamples: positions of their images, shape (R, n), to values, shape (R,); nan where not defined."""
+
+
+def task_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, Metric]:
+    """All metrics, by name, of one model's `predictions` (schema `PREDICTIONS`); the first is that of `METRICS`.
+
+    Ordinal, with classes as ranks from 0: accuracy in [0, 1]; mean absolute error in classes; Cohen's kappa with
+    quadratic weights in [-1, 1], not defined where truth and prediction are one and the same class throughout; for
+    each class but the lowest, the area under the ROC curve in [0, 1] of telling it and those above from those below,
+    not defined where one side is absent. Segmentation: Dice and IoU in [0, 1] and the 95th percentile Hausdorff
+    distance in pixels, image by image, averaged over the foreground classes, then over images; and class by class
+    where there are several. `classes` are the task's.
+    """
+    if predictions["kind"][0].as_py() == "ordinal":
+        return _ordinal_metrics(predictions, classes)
+    return _segmentation_metrics(predictions, classes[1:])
+
+
+def of_all(metric: Metric, images: int) -> float:
+    """`metric` on all `images`; nan where it is not defined."""
+    return float(metric(np.arange(images)[None])[0])
+
+
+def _ordinal_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, Metric]:
+    scores, truth = matrix(predictions["scores"]), predictions["truth"].to_numpy()
+    predicted = decode(scores)
+    aucs = {
+        f"auc at least {name}": partial(_auc, *_coded(truth > rank, scores[:, rank]))
+        for rank, name in enumerate(classes[1:])
+    }
+    return {
+        "accuracy": partial(bootstrap_means, image_scores(predictions)),
+        "mean absolute error": partial(bootstrap_means, np.abs(predicted - truth).astype(np.float64)),
+        "quadratic kappa": partial(_quadratic_kappa, truth, predicted),
+        **aucs,
+    }
+
+
+def _segmentation_metrics(predictions: pa.Table, foreground: Sequence[str]) -> dict[str, Metric]:
+    counts = overlaps(predictions)
+    scores_NC = {
+        "dice": dice(*counts),
+        "iou": iou(*counts),
+        "hd95 (pixels)": hausdorff_distances(predictions, len(foreground)),
+    }
+    means = {name: of_classes.mean(axis=1) for name, of_classes in scores_NC.items()}
+    if len(foreground) > 1:
+        for name, of_classes in scores_NC.items():
+            means |= {f"{name} {label}": of_classes[:, column] for column, label in enumerate(foreground)}
+    return {name: partial(bootstrap_means, scores) for name, scores in means.items()}
+
+
+def _quadratic_kappa(
+    truth: NDArray[np.int64], predicted: NDArray[np.int64], indices: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Cohen's kappa, weights (i - j)²: 1 - observed / expected squared distance, both from sums, exact in integers."""
+    t, p = truth[indices], predicted[indices]
+    n = indices.shape[1]
+    observed = n * np.square(t - p).sum(axis=1)
+    expected = n * (np.square(t).sum(axis=1) + np.square(p).sum(axis=1)) - 2 * t.sum(axis=1) * p.sum(axis=1)
+    return 1 - ratio(observed, expected, otherwise=np.nan)
+
+
+def _coded(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], int]:
+    """Each image's side and its score's place among the different scores, as one number; how many places there are."""
+    values, places = np.unique(scores, return_inverse=True)
+    return positive * len(values) + places, len(values)
+
+
+def _auc(codes: NDArray[np.int64], places: int, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The share of pairs of a positive and a negative in which the positive scores higher; equal scores count half."""
+    resamples = len(indices)
+    flat = codes[indices] + np.arange(resamples)[:, None] * 2 * places
+    counts = np.bincount(flat.ravel(), minlength=resamples * 2 * places).reshape(resamples, 2, places)
+    negatives, positives = counts[:, 0], counts[:, 1]
+    won_twice = (positives * (2 * negatives.cumsum(axis=1) - negatives)).sum(axis=1)
+    return ratio(won_twice, 2 * positives.sum(axis=1) * negatives.sum(axis=1), otherwise=np.nan)

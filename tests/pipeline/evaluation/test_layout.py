@@ -1,0 +1,33 @@
+"""A table in Markdown and in LaTeX."""
+
+from pipeline.evaluation.layout import Bold, Grid
+
+GRID = Grid(("Backbone", "Score"), [("VGG16-BN", Bold("0.857 ± 0.012")), ("a|b_c", "5 % & <0.001")], numbers_from=1)
+
+
+def test_markdown_aligns_numbers_to_the_right() -> None:
+    assert GRID.markdown() == (
+        "| Backbone | Score |\n| --- | ---: |\n| VGG16-BN | **0.857 ± 0.012** |\n| a/b_c | 5 % & <0.001 |\n"
+    )
+
+
+def test_latex_is_a_booktabs_table_whose_special_signs_are_escaped() -> None:
+    assert GRID.latex("5 % of {all}").splitlines() == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{5 \% of \{all\}}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"Backbone & Score \\",
+        r"\midrule",
+        r"VGG16-BN & \textbf{0.857 $\pm$ 0.012} \\",
+        r"a|b\_c & 5 \% \& $<$0.001 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def test_a_backslash_and_a_brace_stay_what_they_are_in_latex() -> None:
+    (row,) = [line for line in Grid(("x",), [("\\{^~",)], 1).latex("c").splitlines() if "textbackslash" in line]
+    assert row == r"\textbackslash{}\{\textasciicircum{}\textasciitilde{} \\"

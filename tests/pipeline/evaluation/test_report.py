@@ -1,0 +1,94 @@
+"""The report of an experiment's folder: its files, and what the command prints."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.evaluation.__main__ import main
+from pipeline.evaluation.report import RESULTS_FILES, write_results
+from pipeline.files import read_table, write_table
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+from tests.pipeline.evaluation.conftest import everything
+
+
+@pytest.fixture
+def store(three_seeds: Recipe, tmp_path: Path) -> Store:
+    """A store whose experiment holds outcomes and predictions, with CE better in three of ten images."""
+    store = Store(tmp_path / "store").open()
+    experiment = store.experiment(three_seeds.name)
+    outcomes, predictions = everything(three_seeds, {"ce": 6, "ce_dcm_frozen": 9})
+    for cell, outcome in outcomes.items():
+        outcome.write(experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed))
+        rows = [
+            (p["backbone"], p["arm"], p["task"]) == (cell.backbone, cell.arm, cell.task)
+            for p in predictions.select(["backbone", "arm", "task"]).to_pylist()
+        ]
+        if any(rows):
+            write_table(experiment.predictions(cell.backbone, cell.arm, cell.task), predictions.filter(rows))
+    return store
+
+
+def test_every_number_is_written_as_csv_markdown_and_latex(three_seeds: Recipe, store: Store) -> None:
+    experiment = store.experiment(three_seeds.name)
+    report = write_results(three_seeds, experiment)
+    assert {path.name for path in experiment.reports.iterdir()} == set(RESULTS_FILES)
+    rows = {
+        name: list(csv.DictReader((experiment.reports / f"{name}_table.csv").open()))
+        for name in ("results", "metrics", "differences")
+    }
+    assert len(rows["results"]) == len(report.results) == 2 * 3 * 2 * 2 * 3
+    assert len(rows["differences"]) == 8
+    assert [float(row["difference"]) for row in rows["differences"]] == pytest.approx([0.3] * 8)
+    assert {row["p"] for row in rows["differences"]} == {str(row.p) for row in report.differences}
+    assert {"mean", "sd", "seed_sd"} < set(rows["metrics"][0])
+    assert {row["metric"] for row in rows["metrics"]} >= {"accuracy", "quadratic kappa", "dice", "iou liver"}
+
+
+def test_two_reports_of_the_same_predictions_are_the_same_bytes(three_seeds: Recipe, store: Store) -> None:
+    experiment = store.experiment(three_seeds.name)
+    contents = []
+    for _ in range(2):
+        write_results(three_seeds, experiment)
+        contents.append([(experiment.reports / name).read_bytes() for name in RESULTS_FILES])
+    assert contents[0] == contents[1]
+
+
+def test_the_command_prints_intervals_and_p_values(
+    three_seeds: Recipe,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(json.dumps(three_seeds.model_dump(mode="json")), encoding="utf-8")
+    monkeypatch.setenv("SONOTAG_STORE", str(store.root))
+    monkeypatch.setenv("SONOTAG_RECIPE", str(tmp_path / "tiny.yaml"))
+    assert main() == 1
+    assert "run the job `report`" in capsys.readouterr().err
+    report = write_results(three_seeds, store.experiment(three_seeds.name))
+    assert main() == 0
+    printed = capsys.readouterr().out
+    test = report.differences[0]
+    assert f"+0.300 [{test.low:+.3f}, {test.high:+.3f}]".replace("-", "−") in printed
+    assert f"| {test.p:.3f} | {test.p_holm:.3f} |" in printed
+    assert "not run: no file" in printed
+    assert str(store.experiment("tiny").reports / "differences_table.csv") in printed
+
+
+def test_a_report_without_any_run_has_no_number(three_seeds: Recipe, tmp_path: Path) -> None:
+    report = write_results(three_seeds, Store(tmp_path).experiment("tiny"))
+    assert {row.mean for row in report.results} == {row.mean for row in report.summaries} == {None}
+    assert {row.difference for row in report.differences} == {None}
+    assert "No arm ran." in report.markdown
+    assert "±" not in report.markdown.split("## Is one arm")[0].split("Best of a backbone")[1]
+
+
+def test_predictions_of_an_older_version_are_said_so(three_seeds: Recipe, store: Store) -> None:
+    path = store.experiment(three_seeds.name).predictions("resnet50", "ce", "quality")
+    write_table(path, read_table(path).drop_columns(["truth_mask"]))
+    with pytest.raises(UserError, match=r"resnet50_ce_quality\.parquet has other columns .*`finetune` again"):
+        write_results(three_seeds, store.experiment(three_seeds.name))

@@ -1,0 +1,145 @@
+"""Results, differences and metrics as they are read."""
+
+import pytest
+
+from pipeline.downstream.predictions import PREDICTIONS, Cell
+from pipeline.evaluation.differences import differences
+from pipeline.evaluation.results import results_rows
+from pipeline.evaluation.results_tables import (
+    differences_markdown,
+    metrics_markdown,
+    results_latex,
+    results_markdown,
+)
+from pipeline.evaluation.summaries import summaries
+from pipeline.recipe import Recipe
+from pipeline.training.outcome import Outcome
+from tests.pipeline.evaluation.conftest import everything, lines, of_seeds
+
+
+def printed(recipe: Recipe, right: dict[str, int]) -> str:
+    outcomes, predictions = everything(recipe, right)
+    results = results_rows(recipe, outcomes, predictions)
+    return results_markdown(recipe, results, summaries(recipe, results, predictions), predictions)
+
+
+@pytest.fixture
+def markdown(recipe: Recipe) -> str:
+    return printed(recipe, {"ce": 7, "ce_dcm_frozen": 9})
+
+
+def test_the_layout_is_the_papers_with_one_table_per_fraction(markdown: str) -> None:
+    assert [line for line in markdown.splitlines() if line.startswith("#")] == [
+        "### 100 % of the training images, seed 0",
+        "### 5 % of the training images, seed 0",
+    ]
+    head = ["Backbone", "Pretraining", "Quality (accuracy)", "Liver kidney (dice)"]
+    assert lines(markdown, "| Backbone") == [head, head]
+    arms = ["ImageNet", "CE", "CE+DCM+F"]
+    assert [row[1] for row in lines(markdown, "| VGG16-BN")] == arms * 2
+    assert [row[1] for row in lines(markdown, "| ResNet-50")] == arms * 2
+
+
+def test_the_best_of_each_backbone_and_task_is_bold_and_no_other(markdown: str) -> None:
+    for row in lines(markdown, "| VGG16-BN") + lines(markdown, "| ResNet-50"):
+        bold = [cell.startswith("**0.900 ± ") and cell.endswith("**") for cell in row[2:]]
+        assert bold == [row[1] == "CE+DCM+F"] * 2
+    assert lines(markdown, "| ResNet-50")[1][2].startswith("0.700 ± 0.")
+
+
+def test_arms_that_print_alike_are_both_bold(recipe: Recipe) -> None:
+    rows = lines(printed(recipe, {"ce": 8, "ce_dcm_frozen": 8}), "| ResNet-50")
+    assert [row[2].startswith("**") for row in rows[:3]] == [False, True, True]
+
+
+def test_an_arm_that_did_not_run_says_so_and_why_below(markdown: str) -> None:
+    assert lines(markdown, "| ResNet-50")[0][2:] == ["not run", "not run"]
+    assert "- ResNet-50 ImageNet, Quality, Liver kidney: not run: no file" in markdown
+
+
+def test_an_arm_without_rows_is_not_run(recipe: Recipe) -> None:
+    bare = results_markdown(recipe, [], [], PREDICTIONS.empty_table())
+    rows = lines(bare, "| ResNet-50") + lines(bare, "| VGG16-BN")
+    assert len(rows) == 12
+    assert {cell for row in rows for cell in row[2:]} == {"not run"}
+
+
+def test_images_and_patients_trained_on_are_printed(markdown: str) -> None:
+    assert "Trained on: Quality 100 images of 20 patients; Liver kidney 100 images of 20 patients." in markdown
+    assert "Trained on: Quality 5 images of 1 patient; Liver kidney 5 images of 1 patient." in markdown
+
+
+def test_seed_spread_stands_beside_bootstrap_spread(three_seeds: Recipe) -> None:
+    """7, 8 and 9 of ten images right, by seed: mean 0.8, deviation of the seeds 0.1."""
+    results, predictions = of_seeds(three_seeds, {"ce": (7, 8, 9), "ce_dcm_frozen": (5, 5, 5)})
+    text = results_markdown(three_seeds, results, summaries(three_seeds, results, predictions), predictions)
+    assert "### 100 % of the training images, mean over seeds 0, 1, 2" in text
+    _, ce, frozen = lines(text, "| ResNet-50")[:3]
+    assert ce[2].startswith("**0.800 ± 0.") and ce[2].endswith(" (seeds 0.100)**")
+    assert frozen[2].startswith("0.500 ± 0.") and frozen[2].endswith(" (seeds 0.000)")
+
+
+def test_a_seed_that_diverged_is_counted_and_said_why(three_seeds: Recipe) -> None:
+    outcomes, predictions = everything(three_seeds, {"ce": 7})
+    lost = Cell("tiny", "resnet50", "ce", "quality", 1.0, 1)
+    results = results_rows(three_seeds, outcomes | {lost: Outcome("diverged", "train_loss was nan", "f")}, predictions)
+    text = results_markdown(three_seeds, results, summaries(three_seeds, results, predictions), predictions)
+    assert lines(text, "| ResNet-50")[1][2].endswith("(seeds 0.000; 2 of 3 seeds)**")
+    assert "- ResNet-50 CE, Quality (seed 1): diverged: train_loss was nan" in text
+    assert "- ResNet-50 ImageNet, Quality, Liver kidney: not run: no file" in text
+
+
+def test_differences_have_intervals_and_p_values(three_seeds: Recipe) -> None:
+    results, predictions = of_seeds(three_seeds, {"ce": (4, 4, 4), "ce_dcm_frozen": (9, 9, 9)})
+    tested = differences(three_seeds, results, predictions)
+    text = differences_markdown(three_seeds, tested)
+    assert text.count("| Backbone | Task | Compared |") == 2
+    assert "| p, Holm (4 tests) |" in text
+    row = lines(text, "| ResNet-50 | Quality")[0]
+    assert row[1:3] == ["Quality (accuracy)", "CE+DCM+F − CE"]
+    found = next(d for d in tested if (d.backbone, d.task) == ("resnet50", "quality"))
+    assert row[3] == f"+0.500 [+{found.low:.3f}, +{found.high:.3f}]"
+    assert row[4:6] == ["0.000", f"{found.p:.3f}"]
+    assert row[7] == "10 (10)"
+    assert text.count("about the models fine-tuned with these seeds, not about the encoders") == 2
+
+
+def test_a_difference_that_cannot_be_told_says_so_and_why_below(three_seeds: Recipe) -> None:
+    outcomes, predictions = everything(three_seeds, {"ce": 4})
+    tested = differences(three_seeds, results_rows(three_seeds, outcomes, predictions), predictions)
+    text = differences_markdown(three_seeds, tested)
+    assert lines(text, "| VGG16-BN | Quality")[0][3:] == ["not run", "–", "–", "–", "–"]
+    assert "p-values are about" not in text, "there is none"
+    assert "- CE+DCM+F − CE, VGG16-BN, Quality: CE+DCM+F, seed 0: not run: this cell has not been run" in text
+
+
+def test_other_metrics_are_printed_for_every_arm_that_ran(recipe: Recipe) -> None:
+    outcomes, predictions = everything(recipe, {"ce": 7, "ce_dcm_frozen": 9})
+    text = metrics_markdown(recipe, summaries(recipe, results_rows(recipe, outcomes, predictions), predictions))
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "### Quality: 100 % of the training images, seed 0",
+        "### Quality: 5 % of the training images, seed 0",
+        "### Liver kidney: 100 % of the training images, seed 0",
+        "### Liver kidney: 5 % of the training images, seed 0",
+    ]
+    quality, _, liver, _ = lines(text, "| Backbone")
+    assert quality[2:] == ["mean absolute error", "quadratic kappa", "auc at least 1", "auc at least 2"]
+    assert liver[2:] == [
+        *("iou", "hd95 (pixels)", "dice liver", "dice kidney", "iou liver", "iou kidney"),
+        *("hd95 (pixels) liver", "hd95 (pixels) kidney"),
+    ]
+    ce = lines(text, "| VGG16-BN | CE |")[0]
+    assert ce[2].startswith("0.300 ± 0.")
+    assert ce[4:] == ["–", "–"], "every true class is 2, so no threshold has two sides"
+
+
+def test_latex_holds_the_same_numbers(three_seeds: Recipe) -> None:
+    results, predictions = of_seeds(three_seeds, {"ce": (4, 4, 4), "ce_dcm_frozen": (9, 9, 9)})
+    rows, tested = summaries(three_seeds, results, predictions), differences(three_seeds, results, predictions)
+    latex = results_latex(three_seeds, rows, tested)
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 4
+    assert r"ResNet-50 & ImageNet & not run & not run \\" in latex
+    assert r"\textbf{0.900 $\pm$ 0." in latex
+    assert r"CE+DCM+F $-$ CE" in latex
+    bare = results_latex(three_seeds, [], [])
+    assert bare.count("not run") == 2 * 3 * 2 * 2, "backbones, arms, tasks, fractions"
