@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing.context import BaseContext
+from multiprocessing.synchronize import Semaphore
 from typing import Final, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -27,6 +28,7 @@ MEMORY: Final = 2**31
 """Bytes that a worker may hold: 2 GiB, four times the largest frame that is decoded."""
 SECONDS: Final = 30.0
 """The longest that a worker may take over one item."""
+_START_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,12 @@ def each_in_worker(
     batches = _batched(items, chunk)
     first = list(islice(batches, workers))  # a process without work would be ended while it still starts
     batches = chain(first, batches)
+    if not first:
+        return
     under_way: deque[tuple[list[Item], Future[list[Result]]]] = deque()
-    with ProcessPool(max_workers=max(len(first), 1), initializer=_prepare, context=_context()) as pool:
+    context = _context()
+    started = context.Semaphore(0)
+    with ProcessPool(max_workers=len(first), initializer=_prepare, initargs=(started,), context=context) as pool:
         try:
             while True:
                 for batch in islice(batches, 4 * workers - len(under_way)):
@@ -67,6 +73,8 @@ def each_in_worker(
         finally:
             for _, future in under_way:
                 future.cancel()
+            for _ in first:  # a process that is ended while it starts prints a traceback
+                started.acquire(timeout=_START_SECONDS)
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -106,8 +114,9 @@ def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     return [work(item) for item in items]
 
 
-def _prepare() -> None:
+def _prepare(started: Semaphore) -> None:
     """Silence and limit a new worker: native decoders print, and what they print can quote the file."""
+    started.release()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
