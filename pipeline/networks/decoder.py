@@ -33,8 +33,8 @@ class Decoder(nn.Module):
 class _DeepUpConvolution(nn.ConvTranspose2d):
     """An up-convolution of few pixels with many channels: the same function, by one matrix product on a CPU.
 
-    Every pixel's 3×3 patch of outputs, added up where patches overlap. The library's own up-convolution takes a
-    tenth of the whole training step longer there (2048 channels of 2×3 pixels).
+    Every pixel's 3×3 patch of outputs, added up where patches overlap. With the library's own the whole training
+    step takes a twentieth longer there (2048 channels of 2×3 pixels).
     """
 
     def forward(self, x_NCHW: Tensor, output_size: list[int] | None = None) -> Tensor:

@@ -118,6 +118,36 @@ def test_the_steps_losses_are_equations_2_and_3_in_float64(pool, settings, label
     assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
+class _Wrapped(torch.nn.Module):
+    """As a compiled network: it asks the wrapped one for what it does not have, its length too."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def __len__(self):
+        return len(self.network)
+
+    def forward(self, x_N1HW):
+        return self.network(x_N1HW)
+
+
+def test_a_step_through_a_wrapped_network_is_the_step_through_the_network(pool, settings, batch):
+    plain = training(pool, settings)
+    other = training(pool, settings)
+    wrapped = ContextEncoderTraining(
+        other.context_encoder,
+        other.discriminator,
+        pool,
+        other.normalization,
+        settings,
+        _Wrapped(other.context_encoder),
+    )
+    assert torch.equal(wrapped.step(batch), plain.step(batch))
+    weights = other.context_encoder.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in plain.context_encoder.state_dict().items())
+
+
 def test_the_discriminators_step_leaves_the_context_encoder_untouched(one, batch):
     one.context_encoder.train()
     inpainted = one.context_encoder(batch.x_N1HW)
