@@ -212,19 +212,19 @@ def _figure(
 
 
 def _draw_inpainting(recipe: Recipe, store: Store) -> list[Path]:
-    from pipeline.evaluation.report import write_inpainting_figure
+    from pipeline.evaluation.report_figures import write_inpainting_figure
     from pipeline.pretraining.pool import load_pool
 
     return write_inpainting_figure(recipe, store.experiment(recipe.name), load_pool(store, recipe))
 
 
 def _draw_training_curves(recipe: Recipe, store: Store) -> list[Path]:
-    from pipeline.evaluation.report import write_training_curves
+    from pipeline.evaluation.report_figures import write_training_curves
 
     return write_training_curves(recipe, store.experiment(recipe.name))
 
 
 def _draw_boxplots(recipe: Recipe, store: Store) -> list[Path]:
-    from pipeline.evaluation.report import write_boxplots
+    from pipeline.evaluation.report_figures import write_boxplots
 
     return write_boxplots(recipe, store.experiment(recipe.name))

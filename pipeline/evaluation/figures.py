@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import bootstrap_means, resample_indices
 from pipeline.evaluation.constant import Constant
-from pipeline.evaluation.metrics import METRICS, image_scores
+from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, task_label
 from pipeline.files import replacing
@@ -25,6 +27,8 @@ from pipeline.recipe import Arm, Backbone, Recipe
 
 _DPI = 150
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # told apart by the colour-blind, too
+_TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
+_STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes, in turn
 _WRAP = 4  # panels, or labels of a legend, side by side
 _Place = tuple[Backbone, Arm]
 
@@ -42,8 +46,23 @@ class InpaintingRow:
     inpainted: Sequence[NDArray[np.uint8]]
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """A test image under its title: grey uint8, true and predicted class of each pixel, all of shape (H, W)."""
+
+    title: str
+    image: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, whole or not at all; the same figure gives the same bytes."""
+    """Write `figure` as PNG, whole or not at all; the same figure gives the same bytes.
+
+    Dollar signs of names are not read as formulas.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Software": None})
 
@@ -108,6 +127,82 @@ def boxplots_figure(
     figure.suptitle(f"{fraction * 100:g} % of the training images, seed {seed} ({share})", fontsize=10)
     _legend(figure, panels)
     return figure
+
+
+def confusions_figure(title: str, classes: Sequence[str], matrices: Mapping[str, NDArray[np.int64] | None]) -> Figure:
+    """A panel per arm: counts, and their share of the true class, which is also the shade.
+
+    A matrix has shape (classes, classes), the true class along the first axis; an arm without one says so.
+    """
+    side = 0.55 * len(classes) + 1.2
+    figure, panels = _panels(len(matrices), max(side, 2.4), max(side, 2.2))
+    for axes, (arm, counts_CC) in zip(panels, matrices.items(), strict=True):
+        axes.set_title(arm, fontsize=10)
+        if counts_CC is None:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes)
+        else:
+            _confusion(axes, classes, counts_CC)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _confusion(axes: Axes, classes: Sequence[str], counts_CC: NDArray[np.int64]) -> None:
+    shares_CC = ratio(counts_CC, np.broadcast_to(counts_CC.sum(axis=1, keepdims=True), counts_CC.shape), otherwise=0)
+    axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares_CC):
+        number = f"{counts_CC[row, column]}\n{share:.0%}" if counts_CC[row].any() else "–"
+        axes.text(column, row, number, ha="center", va="center", fontsize=7, color="white" if share > 0.6 else "black")
+    upright = max(map(len, classes)) <= 3
+    axes.set_xticks(range(len(classes)), classes, fontsize=8, rotation=0 if upright else 90)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set_xlabel("decoded", fontsize=8)
+    axes.set_ylabel("true", fontsize=8)
+
+
+def overlays_figure(title: str, classes: Sequence[str], rows: Mapping[str, Sequence[Overlay]]) -> Figure:
+    """A row of images per arm, each with the outlines of the true and of the predicted `classes` (without background).
+
+    Colour tells truth from prediction, the stroke one class from another.
+    """
+    height, width = next(iter(rows.values()))[0].image.shape
+    columns = max(len(overlays) for overlays in rows.values())
+    size = (2.6 * columns + 0.8, (2.6 * height / width + 0.25) * len(rows) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (arm, overlays) in zip(grid, rows.items(), strict=True):
+        line[0].set_ylabel(arm, rotation=0, ha="right", va="center", fontsize=9)
+        for axes, overlay in zip(line, overlays, strict=True):
+            axes.imshow(overlay.image, cmap="gray", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(overlay.title, fontsize=8)
+            _outlines(axes, overlay.truth, len(classes), _TRUE)
+            _outlines(axes, overlay.predicted, len(classes), _PREDICTED)
+    figure.suptitle(title, fontsize=10)
+    _key_of_outlines(figure, classes)
+    return figure
+
+
+def _outlines(axes: Axes, mask_HW: NDArray[np.uint8], classes: int, colour: str) -> None:
+    """The outline of every class that `mask_HW` holds, closed also along the edge of the image."""
+    height, width = mask_HW.shape
+    across, down = np.arange(-1, width + 1), np.arange(-1, height + 1)
+    for value in range(1, classes + 1):
+        inside = np.pad(mask_HW == value, 1)
+        if inside.any():
+            stroke = _STROKES[(value - 1) % len(_STROKES)]
+            axes.contour(across, down, inside, levels=[0.5], colors=[colour], linestyles=[stroke], linewidths=1.1)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _key_of_outlines(figure: Figure, classes: Sequence[str]) -> None:
+    lines = [
+        Line2D([], [], color=colour, ls=_STROKES[number % len(_STROKES)], label=f"{name}, {what}")
+        for number, name in enumerate(classes)
+        for what, colour in (("true", _TRUE), ("predicted", _PREDICTED))
+    ]
+    legend = figure.legend(handles=lines, loc="outside lower center", ncols=_WRAP, fontsize=8, labelcolor="white")
+    legend.get_frame().set(facecolor="0.2", edgecolor="none")
 
 
 def _boxes(axes: Axes, recipe: Recipe, values: Mapping[_Place, NDArray[np.float64]]) -> None:

@@ -1,10 +1,11 @@
-"""A table for reading, in Markdown and in LaTeX.
+"""Tables for reading, and the chapters around them, in Markdown and in LaTeX; `page` makes HTML of the same.
 
 Belongs here: rows of text to either format. Not here: what the text says.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _LATEX = str.maketrans(
     {
@@ -55,6 +56,48 @@ class Grid:
             r"\end{table}",
         ]
         return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table under its heading, if it has one; below it `notes`, a paragraph each, and `points`, a list."""
+
+    heading: str
+    grid: Grid
+    notes: Sequence[str] = ()
+    points: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """As Markdown; the heading is of the third level."""
+        heading = f"### {self.heading}" if self.heading else ""
+        points = "\n".join(f"- {point}" for point in self.points)
+        parts = (heading, self.grid.markdown().rstrip(), *self.notes, points)
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file with the sentence below it, and what it shows for who cannot see it."""
+
+    path: Path
+    caption: str
+    shows: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What a report says under one heading; `anchor` names it in a link. Pictures are left out of Markdown."""
+
+    anchor: str
+    title: str
+    paragraphs: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+    pictures: Sequence[Picture] = ()
+
+    def markdown(self) -> str:
+        """As Markdown; the heading is of the second level."""
+        parts = (f"## {self.title}", *self.paragraphs, *(section.markdown().rstrip() for section in self.sections))
+        return "\n\n".join(parts) + "\n"
 
 
 def _markdown_cell(cell: str) -> str:

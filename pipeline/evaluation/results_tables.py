@@ -1,6 +1,6 @@
 """Results, their differences and all their metrics, as they are read.
 
-Belongs here: the wording of these tables, in Markdown and in LaTeX. Not here: the numbers themselves.
+Belongs here: the wording of these tables and of what stands below them. Not here: the numbers themselves.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.differences import About, Difference
-from pipeline.evaluation.layout import Bold, Grid
+from pipeline.evaluation.layout import Bold, Grid, Section
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.significance import FEWEST_SEEDS
@@ -26,50 +26,46 @@ _ABOUT: Mapping[About, str] = {
 }
 
 
-def results_markdown(recipe: Recipe, results: Sequence[Result], rows: Sequence[Summary], predictions: pa.Table) -> str:
-    """The layout of the paper's Table 2: one table per fraction of the training images.
+def results_sections(
+    recipe: Recipe, results: Sequence[Result], rows: Sequence[Summary], predictions: pa.Table
+) -> list[Section]:
+    """The layout of the paper's Table 2: one section per fraction of the training images.
 
     A cell is mean ± sd, and the deviation from seed to seed where there are several; the best of a backbone and task,
     as printed, is in bold. What has no number says "not run" or "diverged", and why, seed by seed, stands below.
     """
-    sections = []
-    for fraction in recipe.downstream.fractions:
-        parts = [
-            f"### {_regime(recipe, fraction)}",
-            _results_grid(recipe, rows, fraction).markdown().rstrip(),
+    return [
+        Section(
+            _regime(recipe, fraction),
+            _results_grid(recipe, rows, fraction),
             _trained_on(predictions, fraction),
             _reasons(recipe, [result for result in results if result.fraction == fraction]),
-        ]
-        sections.append("\n\n".join(part for part in parts if part))
-    return "\n\n".join(sections) + "\n"
+        )
+        for fraction in recipe.downstream.fractions
+    ]
 
 
-def differences_markdown(recipe: Recipe, rows: Sequence[Difference]) -> str:
-    """One table per fraction: each difference that the recipe declares, its interval and its p-values."""
+def differences_sections(recipe: Recipe, rows: Sequence[Difference]) -> list[Section]:
+    """One section per fraction: each difference that the recipe declares, its interval and its p-values."""
     sections = []
     for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
         regime = list(of_regime)
-        reasons = [f"- {_pair(row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
-        parts = [
-            f"### {_regime(recipe, fraction)}",
-            _differences_grid(regime).markdown().rstrip(),
-            _ABOUT[regime[0].about] if any(row.p is not None for row in regime) else "",
-            "\n".join(reasons),
-        ]
-        sections.append("\n\n".join(part for part in parts if part))
-    return "\n\n".join(sections) + "\n"
+        reasons = [f"{_pair(row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
+        notes = [_ABOUT[regime[0].about]] if any(row.p is not None for row in regime) else []
+        sections.append(Section(_regime(recipe, fraction), _differences_grid(regime), notes, reasons))
+    return sections
 
 
-def metrics_markdown(recipe: Recipe, rows: Sequence[Summary]) -> str:
-    """All other metrics of the arms that ran: one table per task and fraction."""
+def metrics_sections(recipe: Recipe, rows: Sequence[Summary]) -> list[Section]:
+    """All other metrics of the arms that ran: one section per task and fraction."""
     sections = []
     for task in recipe.downstream.tasks:
         for fraction in recipe.downstream.fractions:
             here = [row for row in rows if (row.task, row.fraction) == (task, fraction) and row.status == "ran"]
             if here:
-                heading = f"### {task_label(task)}: {_regime(recipe, fraction)}"
-                sections.append(f"{heading}\n\n{_metrics_grid(recipe, here).markdown()}")
-    return "\n".join(sections)
+                heading = f"{task_label(task)}: {_regime(recipe, fraction)}"
+                sections.append(Section(heading, _metrics_grid(recipe, here)))
+    return sections
 
 
 def results_latex(recipe: Recipe, rows: Sequence[Summary], tested: Sequence[Difference]) -> str:
@@ -182,28 +178,28 @@ def _regime(recipe: Recipe, fraction: float) -> str:
     return f"{percent(fraction)} of the training images, {seeds}"
 
 
-def _trained_on(predictions: pa.Table, fraction: float) -> str:
+def _trained_on(predictions: pa.Table, fraction: float) -> list[str]:
     here = predictions.filter(pc.field("fraction") == fraction)
     sets = here.group_by(["task", "n_train", "n_train_patients"], use_threads=False).aggregate([]).to_pylist()
     said = (f"{task_label(s['task'])} {s['n_train']} images of {_patients(s['n_train_patients'])}" for s in sets)
-    return f"Trained on: {'; '.join(said)}." if sets else ""
+    return [f"Trained on: {'; '.join(said)}."] if sets else []
 
 
 def _patients(count: int) -> str:
     return f"{count} patient{'' if count == 1 else 's'}"
 
 
-def _reasons(recipe: Recipe, results: Iterable[Result]) -> str:
+def _reasons(recipe: Recipe, results: Iterable[Result]) -> list[str]:
     """Why there is no number, one line for all tasks and seeds of an arm that share the reason."""
     tasks: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     for r in results:
         if r.status != "ran":
             arm = f"{BACKBONE_LABELS[r.backbone]} {ARM_LABELS[r.arm]}"
             tasks.setdefault((arm, r.status, r.reason), {}).setdefault(task_label(r.task), []).append(r.seed)
-    return "\n".join(
-        f"- {arm}, {', '.join(_with_seeds(recipe, name, seeds) for name, seeds in names.items())}: {status}: {why}"
+    return [
+        f"{arm}, {', '.join(_with_seeds(recipe, name, seeds) for name, seeds in names.items())}: {status}: {why}"
         for (arm, status, why), names in tasks.items()
-    )
+    ]
 
 
 def _with_seeds(recipe: Recipe, task: str, seeds: Sequence[int]) -> str:

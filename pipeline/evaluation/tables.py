@@ -61,7 +61,7 @@ def dataset_row(dataset: str, task: str, images: pa.Table) -> DatasetRow:
     return DatasetRow(dataset, task, len(images), train, val, test, patients, *by_side)
 
 
-def dataset_markdown(rows: Sequence[DatasetRow]) -> str:
+def dataset_grid(rows: Sequence[DatasetRow]) -> Grid:
     """The data sets in the layout of the paper's Table 1, with patients in parentheses."""
     body = [
         (
@@ -75,10 +75,10 @@ def dataset_markdown(rows: Sequence[DatasetRow]) -> str:
         for row in rows
     ]
     names = ("images (patients)", "train", "val", "test")
-    return Grid(("Data set", "Task", *names), body, numbers_from=2).markdown()
+    return Grid(("Data set", "Task", *names), body, numbers_from=2)
 
 
-def comparison_markdown(results: Iterable[Result], constants: Sequence[Constant]) -> str:
+def comparison_grid(results: Iterable[Result], constants: Sequence[Constant]) -> Grid:
     """For each task, fraction and seed: the best constant predictor, the best arm, and how many arms are above."""
     scores = {constant.task: constant for constant in constants}
     regimes: dict[tuple[str, float, int], list[Result]] = {}
@@ -87,10 +87,10 @@ def comparison_markdown(results: Iterable[Result], constants: Sequence[Constant]
             regimes.setdefault((result.task, result.fraction, result.seed), []).append(result)
     body = [_comparison(scores[task], arms) for (task, _, _), arms in regimes.items()]
     head = ("Task", "Training images", "Seed", "Metric", "Best constant predictor", "Best arm", "Arms above it")
-    return Grid(head, body, numbers_from=len(head)).markdown()
+    return Grid(head, body, numbers_from=len(head))
 
 
-def inpainting_markdown(inpaintings: Iterable[Inpainting]) -> str:
+def inpainting_grid(inpaintings: Iterable[Inpainting]) -> Grid:
     """For each context encoder: its error on validation images beside that of the mean training patch."""
     body = [
         (
@@ -103,7 +103,7 @@ def inpainting_markdown(inpaintings: Iterable[Inpainting]) -> str:
         for i in inpaintings
     ]
     head = ("Backbone", "Pretraining", "Validation error (squared z-scores)", "Error of the mean patch", "Better?")
-    return Grid(head, body, numbers_from=len(head)).markdown()
+    return Grid(head, body, numbers_from=len(head))
 
 
 def _comparison(constant: Constant, arms: Sequence[Result]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pipeline.evaluation.figures import (
     inpainting_figure,
     save_figure,
 )
-from pipeline.evaluation.report import write_boxplots
+from pipeline.evaluation.report_figures import write_boxplots
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
 from tests.pipeline.evaluation.conftest import everything

@@ -4,12 +4,13 @@ import pytest
 
 from pipeline.downstream.predictions import PREDICTIONS, Cell
 from pipeline.evaluation.differences import differences
+from pipeline.evaluation.layout import Section
 from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.results_tables import (
-    differences_markdown,
-    metrics_markdown,
+    differences_sections,
+    metrics_sections,
     results_latex,
-    results_markdown,
+    results_sections,
 )
 from pipeline.evaluation.summaries import summaries
 from pipeline.recipe import Recipe
@@ -17,10 +18,14 @@ from pipeline.training.outcome import Outcome
 from tests.pipeline.evaluation.conftest import everything, lines, of_seeds
 
 
+def text_of(sections: list[Section]) -> str:
+    return "\n".join(section.markdown() for section in sections)
+
+
 def printed(recipe: Recipe, right: dict[str, int]) -> str:
     outcomes, predictions = everything(recipe, right)
     results = results_rows(recipe, outcomes, predictions)
-    return results_markdown(recipe, results, summaries(recipe, results, predictions), predictions)
+    return text_of(results_sections(recipe, results, summaries(recipe, results, predictions), predictions))
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def test_an_arm_that_did_not_run_says_so_and_why_below(markdown: str) -> None:
 
 
 def test_an_arm_without_rows_is_not_run(recipe: Recipe) -> None:
-    bare = results_markdown(recipe, [], [], PREDICTIONS.empty_table())
+    bare = text_of(results_sections(recipe, [], [], PREDICTIONS.empty_table()))
     rows = lines(bare, "| ResNet-50") + lines(bare, "| VGG16-BN")
     assert len(rows) == 12
     assert {cell for row in rows for cell in row[2:]} == {"not run"}
@@ -72,7 +77,7 @@ def test_images_and_patients_trained_on_are_printed(markdown: str) -> None:
 def test_seed_spread_stands_beside_bootstrap_spread(three_seeds: Recipe) -> None:
     """7, 8 and 9 of ten images right, by seed: mean 0.8, deviation of the seeds 0.1."""
     results, predictions = of_seeds(three_seeds, {"ce": (7, 8, 9), "ce_dcm_frozen": (5, 5, 5)})
-    text = results_markdown(three_seeds, results, summaries(three_seeds, results, predictions), predictions)
+    text = text_of(results_sections(three_seeds, results, summaries(three_seeds, results, predictions), predictions))
     assert "### 100 % of the training images, mean over seeds 0, 1, 2" in text
     _, ce, frozen = lines(text, "| ResNet-50")[:3]
     assert ce[2].startswith("**0.800 ± 0.") and ce[2].endswith(" (seeds 0.100)**")
@@ -83,7 +88,7 @@ def test_a_seed_that_diverged_is_counted_and_said_why(three_seeds: Recipe) -> No
     outcomes, predictions = everything(three_seeds, {"ce": 7})
     lost = Cell("tiny", "resnet50", "ce", "quality", 1.0, 1)
     results = results_rows(three_seeds, outcomes | {lost: Outcome("diverged", "train_loss was nan", "f")}, predictions)
-    text = results_markdown(three_seeds, results, summaries(three_seeds, results, predictions), predictions)
+    text = text_of(results_sections(three_seeds, results, summaries(three_seeds, results, predictions), predictions))
     assert lines(text, "| ResNet-50")[1][2].endswith("(seeds 0.000; 2 of 3 seeds)**")
     assert "- ResNet-50 CE, Quality (seed 1): diverged: train_loss was nan" in text
     assert "- ResNet-50 ImageNet, Quality, Liver kidney: not run: no file" in text
@@ -92,7 +97,7 @@ def test_a_seed_that_diverged_is_counted_and_said_why(three_seeds: Recipe) -> No
 def test_differences_have_intervals_and_p_values(three_seeds: Recipe) -> None:
     results, predictions = of_seeds(three_seeds, {"ce": (4, 4, 4), "ce_dcm_frozen": (9, 9, 9)})
     tested = differences(three_seeds, results, predictions)
-    text = differences_markdown(three_seeds, tested)
+    text = text_of(differences_sections(three_seeds, tested))
     assert text.count("| Backbone | Task | Compared |") == 2
     assert "| p, Holm (4 tests) |" in text
     row = lines(text, "| ResNet-50 | Quality")[0]
@@ -107,7 +112,7 @@ def test_differences_have_intervals_and_p_values(three_seeds: Recipe) -> None:
 def test_a_difference_that_cannot_be_told_says_so_and_why_below(three_seeds: Recipe) -> None:
     outcomes, predictions = everything(three_seeds, {"ce": 4})
     tested = differences(three_seeds, results_rows(three_seeds, outcomes, predictions), predictions)
-    text = differences_markdown(three_seeds, tested)
+    text = text_of(differences_sections(three_seeds, tested))
     assert lines(text, "| VGG16-BN | Quality")[0][3:] == ["not run", "–", "–", "–", "–"]
     assert "p-values are about" not in text, "there is none"
     assert "- CE+DCM+F − CE, VGG16-BN, Quality: CE+DCM+F, seed 0: not run: this cell has not been run" in text
@@ -115,7 +120,9 @@ def test_a_difference_that_cannot_be_told_says_so_and_why_below(three_seeds: Rec
 
 def test_other_metrics_are_printed_for_every_arm_that_ran(recipe: Recipe) -> None:
     outcomes, predictions = everything(recipe, {"ce": 7, "ce_dcm_frozen": 9})
-    text = metrics_markdown(recipe, summaries(recipe, results_rows(recipe, outcomes, predictions), predictions))
+    text = text_of(
+        metrics_sections(recipe, summaries(recipe, results_rows(recipe, outcomes, predictions), predictions))
+    )
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "### Quality: 100 % of the training images, seed 0",
         "### Quality: 5 % of the training images, seed 0",

@@ -6,8 +6,8 @@ from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.tables import (
     DatasetRow,
-    comparison_markdown,
-    dataset_markdown,
+    comparison_grid,
+    dataset_grid,
     dataset_row,
 )
 from pipeline.recipe import Recipe
@@ -20,7 +20,7 @@ def test_the_comparison_counts_the_arms_above_the_constant(recipe: Recipe) -> No
         Constant("quality", "accuracy", "class 2", 0.75),
         Constant("liver_kidney", "dice", "mean training mask", 0.95),
     ]
-    text = comparison_markdown(results_rows(recipe, outcomes, predictions), constants)
+    text = comparison_grid(results_rows(recipe, outcomes, predictions), constants).markdown()
     quality, liver = lines(text, "| Quality")[0], lines(text, "| Liver")[0]
     assert quality[:5] == ["Quality", "100 %", "0", "accuracy", "0.750 (class 2)"]
     assert quality[5].startswith("0.900 ± ")
@@ -38,7 +38,7 @@ def test_the_data_set_table_counts_images_and_patients_by_split() -> None:
     )
     row = dataset_row("thyroid", "Segmentation", table)
     assert row == DatasetRow("thyroid", "Segmentation", 7, 3, 3, 1, 4, 2, 1, 1)
-    assert lines(dataset_markdown([row]), "| thyroid") == [
+    assert lines(dataset_grid([row]).markdown(), "| thyroid") == [
         ["thyroid", "Segmentation", "7 (4)", "3 (2)", "3 (1)", "1 (1)"]
     ]
 
