@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets import privacy
-from assets.pictures import data_url
 from assets.step import step
 from assets.tables import table_metadata, table_version
 from pipeline import code_versions
@@ -22,7 +21,7 @@ from pipeline.cohort.near_duplicates import near_duplicates
 from pipeline.cohort.pool import leaking_patients, pretraining_pool
 from pipeline.cohort.repeats import across_split, without
 from pipeline.cohort.splits import sides_of
-from pipeline.files import digest, read_table
+from pipeline.files import data_url, digest, read_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import (

@@ -11,11 +11,10 @@ import dagster as dg
 
 from assets import privacy
 from assets.downstream import places
-from assets.pictures import data_url
 from assets.pretraining import encoder_name
 from assets.step import step
 from pipeline import code_versions
-from pipeline.files import digest
+from pipeline.files import data_url, digest
 from pipeline.recipe import Method, Recipe
 from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table

@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and digests of what they hold.
 
-Belongs here: atomic writing, hashing, one way to read and write a Parquet table. Not here: what a table means.
+Belongs here: atomic writing, hashing, a picture as a URL, one way to read and write a Parquet table. Not here: what a
+table means.
 """
 
+import base64
 import glob
 import hashlib
 import json
@@ -83,6 +85,11 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path) -> pa.Table:
     """Read the Parquet table at `path`, memory-mapped."""
     return pq.read_table(path, memory_map=True)
+
+
+def data_url(path: Path) -> str:
+    """The PNG at `path` as a URL that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def digest(*parts: Any) -> str:

@@ -25,7 +25,8 @@ from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, task_label
 from pipeline.files import replacing
 from pipeline.recipe import Arm, Backbone, Recipe
 
-_DPI = 150
+DPI = 150
+"""Of the files: a figure's inch in pixels."""
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # told apart by the colour-blind, too
 _TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
 _STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes, in turn
@@ -64,7 +65,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
 def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> Figure:
@@ -134,13 +135,14 @@ def confusions_figure(title: str, classes: Sequence[str], matrices: Mapping[str,
 
     A matrix has shape (classes, classes), the true class along the first axis; an arm without one says so.
     """
-    side = 0.55 * len(classes) + 1.2
-    figure, panels = _panels(len(matrices), max(side, 2.4), max(side, 2.2))
+    side = max(0.5 * len(classes) + 0.6, 2.2)
+    figure, panels = _panels(len(matrices), side, side + 0.2)
+    figure.set_layout_engine("constrained", hspace=0.1)
     for axes, (arm, counts_CC) in zip(panels, matrices.items(), strict=True):
         axes.set_title(arm, fontsize=10)
         if counts_CC is None:
             axes.set_axis_off()
-            axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes)
+            axes.text(0.5, 0.5, "no predictions", ha="center", va="center", transform=axes.transAxes)
         else:
             _confusion(axes, classes, counts_CC)
     figure.suptitle(title, fontsize=10)
@@ -151,8 +153,8 @@ def _confusion(axes: Axes, classes: Sequence[str], counts_CC: NDArray[np.int64])
     shares_CC = ratio(counts_CC, np.broadcast_to(counts_CC.sum(axis=1, keepdims=True), counts_CC.shape), otherwise=0)
     axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares_CC):
-        number = f"{counts_CC[row, column]}\n{share:.0%}" if counts_CC[row].any() else "–"
-        axes.text(column, row, number, ha="center", va="center", fontsize=7, color="white" if share > 0.6 else "black")
+        number = f"{counts_CC[row, column]}\n{share * 100:.0f} %" if counts_CC[row].any() else "–"
+        axes.text(column, row, number, ha="center", va="center", fontsize=8, color="white" if share > 0.6 else "black")
     upright = max(map(len, classes)) <= 3
     axes.set_xticks(range(len(classes)), classes, fontsize=8, rotation=0 if upright else 90)
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
@@ -163,7 +165,7 @@ def _confusion(axes: Axes, classes: Sequence[str], counts_CC: NDArray[np.int64])
 def overlays_figure(title: str, classes: Sequence[str], rows: Mapping[str, Sequence[Overlay]]) -> Figure:
     """A row of images per arm, each with the outlines of the true and of the predicted `classes` (without background).
 
-    Colour tells truth from prediction, the stroke one class from another.
+    Colour and width tell truth from prediction, the stroke one class from another.
     """
     height, width = next(iter(rows.values()))[0].image.shape
     columns = max(len(overlays) for overlays in rows.values())
@@ -176,14 +178,14 @@ def overlays_figure(title: str, classes: Sequence[str], rows: Mapping[str, Seque
             axes.imshow(overlay.image, cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.set_title(overlay.title, fontsize=8)
-            _outlines(axes, overlay.truth, len(classes), _TRUE)
-            _outlines(axes, overlay.predicted, len(classes), _PREDICTED)
+            _outlines(axes, overlay.truth, len(classes), _TRUE, 2.2)
+            _outlines(axes, overlay.predicted, len(classes), _PREDICTED, 1.1)
     figure.suptitle(title, fontsize=10)
     _key_of_outlines(figure, classes)
     return figure
 
 
-def _outlines(axes: Axes, mask_HW: NDArray[np.uint8], classes: int, colour: str) -> None:
+def _outlines(axes: Axes, mask_HW: NDArray[np.uint8], classes: int, colour: str, width_pt: float) -> None:
     """The outline of every class that `mask_HW` holds, closed also along the edge of the image."""
     height, width = mask_HW.shape
     across, down = np.arange(-1, width + 1), np.arange(-1, height + 1)
@@ -191,7 +193,7 @@ def _outlines(axes: Axes, mask_HW: NDArray[np.uint8], classes: int, colour: str)
         inside = np.pad(mask_HW == value, 1)
         if inside.any():
             stroke = _STROKES[(value - 1) % len(_STROKES)]
-            axes.contour(across, down, inside, levels=[0.5], colors=[colour], linestyles=[stroke], linewidths=1.1)
+            axes.contour(across, down, inside, levels=[0.5], colors=[colour], linestyles=[stroke], linewidths=width_pt)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 

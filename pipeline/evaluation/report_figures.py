@@ -123,7 +123,7 @@ def overlay_pictures(recipe: Recipe, experiment: Experiment) -> dict[_Place, Pic
         place: Picture(
             experiment.reports / f"overlays_{_file_stem(recipe, place)}.png",
             f"{_titled(place)}, seed {recipe.downstream.seeds[0]}: the test images with each arm's best, median and "
-            "worst Dice, true and predicted outlines.",
+            "worst Dice, true and predicted outlines. An arm without predictions is left out.",
             "A grid of ultrasound images with true and predicted outlines: a row per arm; best, median and worst.",
         )
         for place in _places(recipe, "segmentation")
@@ -168,12 +168,13 @@ def write_confusion_matrices(recipe: Recipe, experiment: Experiment) -> list[Pat
     predictions = predictions_of(recipe, experiment)
     paths = []
     for place, picture in confusion_pictures(recipe, experiment).items():
-        classes = recipe.downstream.tasks[place[0]].classes
-        matrices = {
-            ARM_LABELS[arm]: confusion(rows, len(classes)) for arm, rows in _by_arm(recipe, predictions, place).items()
-        }
-        title = f"{_titled(place)}{_all_seeds(recipe)}"
-        paths += _drawn(picture, confusions_figure(title, classes, matrices) if any(matrices.values()) else None)
+        of_arms = _by_arm(recipe, predictions, place)
+        figure = None
+        if any(map(len, of_arms.values())):
+            classes = recipe.downstream.tasks[place[0]].classes
+            matrices = {ARM_LABELS[arm]: confusion(rows, len(classes)) for arm, rows in of_arms.items()}
+            figure = confusions_figure(f"{_titled(place)}{_all_seeds(recipe)}", classes, matrices)
+        paths += _drawn(picture, figure)
     return paths
 
 
@@ -191,7 +192,8 @@ def write_overlays(recipe: Recipe, experiment: Experiment) -> list[Path]:
         if of_arms:
             images = _task_images(recipe, experiment, place[0])
             rows = {ARM_LABELS[arm]: best_median_worst(rows, images) for arm, rows in of_arms.items()}
-            figure = overlays_figure(_titled(place), recipe.downstream.tasks[place[0]].classes[1:], rows)
+            title = f"{_titled(place)}, seed {recipe.downstream.seeds[0]}"
+            figure = overlays_figure(title, recipe.downstream.tasks[place[0]].classes[1:], rows)
         paths += _drawn(picture, figure)
     return paths
 

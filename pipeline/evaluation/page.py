@@ -1,0 +1,239 @@
+"""The report as one HTML page that stands alone: no script, nothing from a network, pictures inside.
+
+Belongs here: what the page says beside the tables, and making it. Not here: any number (`report`), drawing (`figures`).
+"""
+
+import base64
+import hashlib
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow.compute as pc
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+from PIL import Image
+
+from pipeline import code_versions
+from pipeline.evaluation.figures import DPI
+from pipeline.evaluation.layout import Bold, Chapter, Grid, Picture, Section
+from pipeline.evaluation.report import ResultsReport, dataset_rows, results_report
+from pipeline.evaluation.report_figures import (
+    boxplots_pictures,
+    confusion_pictures,
+    curves_pictures,
+    inpainting_pictures,
+    overlay_pictures,
+)
+from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, dataset_grid, percent, task_label
+from pipeline.files import data_url, read_table, write_text
+from pipeline.recipe import Recipe, Task
+from pipeline.store import Experiment, Store
+from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES, pretraining_pool_table
+
+PAGE = "report.html"
+_HERE = Path(__file__).parent
+_LIBRARIES = ("sonotag", "torch", "torchvision", "numpy", "pyarrow", "pydicom", "scikit-learn", "scipy", "matplotlib")
+_LIMITS = (
+    "Every number is about this archive, these test sets and patients like theirs. The programme is no medical device, "
+    "and none of this says that a model may be used on patients.",
+    "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no spread "
+    "here, and no p-value is about the methods as such.",
+    "The deviation behind ± is the paper's, of resamples half the size of the test set: it is no standard error and no "
+    "interval, and images of one patient count in it as if they were independent. Two arms whose ranges overlap may "
+    "differ, and two whose ranges do not may be alike: see the differences.",
+    "A p-value above 0.05 does not show that two arms are equal; the interval says how different they may be.",
+    "Only the differences that the recipe declares are tested. One that was noticed in these tables is not a finding.",
+    "An arm that did not run has no number. Its absence says nothing about it.",
+)
+
+
+def write_page(recipe: Recipe, store: Store) -> Path:
+    """Write report.html among the recipe's reports and return its path.
+
+    It holds all tables anew, from what the store holds now, and those figures that have been drawn. Paths in the recipe
+    and in the reasons of arms that did not run are cut to their last name. The same store gives the same bytes.
+    """
+    experiment = store.experiment(recipe.name)
+    report = results_report(recipe, experiment)
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    html = _template().render(
+        title=f"Report of the recipe {recipe.name}",
+        summary=_summary(report),
+        chapters=[_without_places(recipe, chapter) for chapter in _chapters(recipe, store, report)],
+        recipe=yaml.safe_dump(_portable(recipe).model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        style=Markup(style),  # our own file, whose digest is all that the page's policy lets style it
+        style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
+    )
+    path = experiment.reports / PAGE
+    write_text(path, html)
+    return path
+
+
+def _template() -> Template:
+    pages = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    pages.filters |= {"data_url": data_url, "width": _width, "held": _held}
+    pages.tests["bold"] = lambda cell: isinstance(cell, Bold)
+    return pages.get_template("page.html")
+
+
+def _held(cell: str) -> str:
+    """A number is not parted from its deviation, nor a count from the one in parentheses behind it."""
+    return re.sub(r"(?<=\d) (?=±|\(\d+\)$)|(?<=±) ", "\N{NO-BREAK SPACE}", cell)
+
+
+def _width(path: Path) -> int:
+    """How wide the picture at `path` is drawn, in CSS pixels, of which an inch has 96."""
+    with Image.open(path) as picture:
+        return round(picture.width * 96 / DPI)
+
+
+def _summary(report: ResultsReport) -> str:
+    ran = sum(result.status == "ran" for result in report.results)
+    tested = sum(row.p is not None for row in report.differences)
+    return (
+        f"{ran} of {len(report.results)} fine-tunings ran; {tested} of {len(report.differences)} declared differences "
+        "could be tested. Everything here was computed from the predictions and outcomes that this store holds."
+    )
+
+
+def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapter]:
+    experiment = store.experiment(recipe.name)
+    of_report = {chapter.anchor: chapter for chapter in report.chapters}
+    drawn = {
+        "results": boxplots_pictures(recipe, experiment).values(),
+        "inpainting": inpainting_pictures(recipe, experiment).values(),
+    }
+    results, differences, metrics, constants, inpainting = (
+        replace(chapter, pictures=_existing(drawn.get(anchor, ()))) for anchor, chapter in of_report.items()
+    )
+    confusions = _existing(confusion_pictures(recipe, experiment).values())
+    overlays = _existing(overlay_pictures(recipe, experiment).values())
+    curves = _existing(curves_pictures(recipe, experiment).values())
+    return [
+        Chapter("overview", "What was done", sections=[Section("The recipe in short", _recipe_grid(recipe))]),
+        _data(recipe, store, experiment),
+        results,
+        differences,
+        Chapter("limits", "What one may not conclude", _LIMITS),
+        metrics,
+        constants,
+        _gallery("confusions", "Which classes are taken for which?", confusions, "No ordinal task has predictions."),
+        _gallery("overlays", "Where do the outlines lie?", overlays, "No segmentation has predictions."),
+        inpainting,
+        _gallery("curves", "How did pretraining go?", curves, "No encoder has been pretrained."),
+        Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_grid())]),
+    ]
+
+
+def _gallery(anchor: str, title: str, pictures: Sequence[Picture], otherwise: str) -> Chapter:
+    return Chapter(anchor, title, [] if pictures else [otherwise], pictures=pictures)
+
+
+def _existing(pictures: Iterable[Picture]) -> list[Picture]:
+    return [picture for picture in pictures if picture.path.is_file()]
+
+
+def _recipe_grid(recipe: Recipe) -> Grid:
+    """What a reader must know of the recipe to read the tables; all of it stands at the end of the page."""
+    trained, tuned = recipe.pretraining, recipe.downstream
+    rows = [
+        ("Images", f"{recipe.images.height} × {recipe.images.width} pixels, grey"),
+        ("Labels from tags", ", ".join(recipe.labels.names)),
+        ("Backbones", ", ".join(BACKBONE_LABELS[backbone] for backbone in trained.backbones)),
+        ("Pretraining", ", ".join(ARM_LABELS[method] for method in trained.methods)),
+        (
+            "Pretrained for",
+            f"{trained.epochs} epochs in batches of {trained.batch_size}, {trained.precision}, seed {trained.seed}",
+        ),
+        ("Arms", ", ".join(ARM_LABELS[arm] for arm in tuned.arms)),
+        *((f"Task {task_label(name)}", _task(task)) for name, task in tuned.tasks.items()),
+        ("Of the training images", ", ".join(percent(fraction) for fraction in tuned.fractions)),
+        ("Fine-tuning seeds", ", ".join(map(str, tuned.seeds))),
+    ]
+    return Grid(("What", "In this recipe"), rows, numbers_from=2)
+
+
+def _task(task: Task) -> str:
+    kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
+    return f"{kind} into {', '.join(task.classes)}; {task.epochs} epochs in batches of {task.batch_size}"
+
+
+def _data(recipe: Recipe, store: Store, experiment: Experiment) -> Chapter:
+    sections = []
+    archive = _archive_rows(store)
+    if archive:
+        sections.append(Section("The archive, as it was read last", Grid(("What", "How many"), archive, 1)))
+    pool = pretraining_pool_table(recipe.labels.names)
+    if pool.path(store.tables).is_file():
+        rows = dataset_rows(recipe, experiment, pool.read(store.tables))
+        sections.append(Section("Data sets (paper Table 1)", dataset_grid(rows)))
+    return Chapter("data", "On which data?", [] if sections else ["No archive has been read."], sections)
+
+
+def _archive_rows(store: Store) -> list[tuple[str, str]]:
+    """Counts of the archive's tables that the store holds."""
+    counted = (
+        ("Records: instances whose header was read", DICOM_INDEX),
+        ("Files rejected", REJECTED_FILES),
+        ("Images, cut to the insonated area", IMAGES),
+        ("Frames rejected", REJECTED_FRAMES),
+    )
+    rows = [
+        (says, str(len(read_table(table.path(store.tables)))))
+        for says, table in counted
+        if table.path(store.tables).is_file()
+    ]
+    if DICOM_INDEX.path(store.tables).is_file():
+        patients = pc.count_distinct(DICOM_INDEX.read(store.tables)["patient"]).as_py()
+        rows.insert(1, ("Patients of the records", str(patients)))
+    return rows
+
+
+_VERSIONS = (
+    "What this page was made with, and the version of each stage's code. What an encoder was trained with stands in "
+    "its model card."
+)
+
+
+def _versions_grid() -> Grid:
+    stages = {name.lower(): number for name, number in vars(code_versions).items() if name.isupper()}
+    rows = [
+        ("Python", platform.python_version()),
+        *((library, version(library)) for library in _LIBRARIES),
+        *((f"stage {stage}", number) for stage, number in stages.items()),
+    ]
+    return Grid(("What", "Version"), rows, numbers_from=2)
+
+
+def _portable(recipe: Recipe) -> Recipe:
+    """The recipe with the bare names of its files: where they lie is the affair of one machine."""
+    tasks = {
+        name: task.model_copy(update={"manifest": Path(task.manifest).name})
+        for name, task in recipe.downstream.tasks.items()
+    }
+    weights = {backbone: Path(file).name for backbone, file in recipe.pretraining.imagenet_weights.items()}
+    return recipe.model_copy(
+        update={
+            "downstream": recipe.downstream.model_copy(update={"tasks": tasks}),
+            "pretraining": recipe.pretraining.model_copy(update={"imagenet_weights": weights}),
+        }
+    )
+
+
+def _without_places(recipe: Recipe, chapter: Chapter) -> Chapter:
+    """The chapter with the bare names of the recipe's files in its lists of reasons."""
+    places = [task.manifest for task in recipe.downstream.tasks.values()]
+    places += recipe.pretraining.imagenet_weights.values()
+
+    def bare(text: str) -> str:
+        for place in sorted(places, key=len, reverse=True):
+            text = text.replace(place, Path(place).name)
+        return text
+
+    sections = [replace(part, points=[bare(point) for point in part.points]) for part in chapter.sections]
+    return replace(chapter, sections=sections)
