@@ -30,11 +30,15 @@ INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
 
 def report_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """`results_table`, `dataset_table`, `inpainting_figure`, `training_curves` and `boxplots`."""
+    """Tables, figures, and the page that holds them all."""
+    parts = [_results_table(recipe), _dataset_table(recipe), *_figures(recipe)]
+    return [*parts, _html_report(recipe, [part.key.path[-1] for part in parts])]
+
+
+def _figures(recipe: Recipe) -> list[dg.AssetsDefinition]:
+    """Drawn assets: of pretraining, then of fine-tuning."""
     fine_tuned = [place.asset for place in places(recipe)]
     return [
-        _results_table(recipe),
-        _dataset_table(recipe),
         _figure(
             recipe,
             "inpainting_figure",
@@ -56,7 +60,26 @@ def report_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             fine_tuned,
             _draw_boxplots,
         ),
+        _figure(
+            recipe,
+            "confusion_matrices",
+            "Ordinal tasks: true against decoded classes, a panel per arm, all seeds counted together.",
+            _of_kind(recipe, "ordinal"),
+            _draw_confusion_matrices,
+        ),
+        _figure(
+            recipe,
+            "segmentation_overlays",
+            "Segmentations: true and predicted outlines on the test images of each arm's best, median and worst Dice.",
+            _of_kind(recipe, "segmentation"),
+            _draw_overlays,
+        ),
     ]
+
+
+def _of_kind(recipe: Recipe, kind: str) -> list[str]:
+    """The fine-tuned assets of tasks of that kind."""
+    return [place.asset for place in places(recipe) if recipe.downstream.tasks[place.task].kind == kind]
 
 
 def _encoders(recipe: Recipe, methods: Sequence[Method]) -> list[str]:
@@ -227,3 +250,48 @@ def _draw_boxplots(recipe: Recipe, store: Store) -> list[Path]:
     from pipeline.evaluation.report_figures import write_boxplots
 
     return write_boxplots(recipe, store.experiment(recipe.name))
+
+
+def _draw_confusion_matrices(recipe: Recipe, store: Store) -> list[Path]:
+    from pipeline.evaluation.report_figures import write_confusion_matrices
+
+    return write_confusion_matrices(recipe, store.experiment(recipe.name))
+
+
+def _draw_overlays(recipe: Recipe, store: Store) -> list[Path]:
+    from pipeline.evaluation.report_figures import write_overlays
+
+    return write_overlays(recipe, store.experiment(recipe.name))
+
+
+def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
+    @_report_asset(
+        recipe,
+        "html_report",
+        "All tables and figures as one HTML page that stands alone, to be kept, printed or passed on.",
+        deps,
+        kinds={"html"},
+        check_specs=[privacy.spec("html_report")],
+    )
+    def html_report(
+        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.evaluation.page import write_page
+
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            page = write_page(recipe, place)
+            yield here.made(
+                "html_report",
+                digest(page.read_bytes())[:16],
+                {"page": dg.MetadataValue.path(page), "bytes": page.stat().st_size, **_in_mlflow(here.run.url, page)},
+                files=[page],
+                checks=[privacy.no_identifier_exposed(archive.folder, place, "html_report")],
+            )
+
+    return html_report
+
+
+def _in_mlflow(run: str | None, page: Path) -> dict[str, Any]:
+    """Where MLflow shows the page, which a browser opens from there; nothing where MLflow could not be reached."""
+    return {"page in MLflow": dg.MetadataValue.url(f"{run}/artifacts/{page.name}")} if run else {}

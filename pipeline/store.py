@@ -101,3 +101,8 @@ class Experiment:
     def reports(self) -> Path:
         """Tables and figures."""
         return self.root / "reports"
+
+    @property
+    def page(self) -> Path:
+        """All tables and figures on one page."""
+        return self.reports / "report.html"

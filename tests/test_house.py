@@ -21,6 +21,7 @@ ROOMS_OF = {
     "sklearn": {"evaluation", "labels"},
     "scipy": {"archive", "evaluation", "labels"},
     "matplotlib": {"evaluation"},
+    "jinja2": {"evaluation"},
 }
 
 

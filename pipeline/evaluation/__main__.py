@@ -1,4 +1,4 @@
-"""`python -m pipeline.evaluation` prints a recipe's results table and where its figures lie.
+"""`python -m pipeline.evaluation` prints a recipe's results table and where its figures and its page lie.
 
 Belongs here: that command. Not here: making the table.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
-from pipeline.store import Store
+from pipeline.store import Experiment, Store
 
 TABLE = "results_table.md"
 
@@ -17,24 +17,26 @@ TABLE = "results_table.md"
 def main() -> int:
     """Print the report of SONOTAG_RECIPE in SONOTAG_STORE; 1 and a sentence where there is none."""
     try:
-        reports = _reports()
+        experiment = _experiment()
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    print((reports / TABLE).read_text(encoding="utf-8"))
+    print((experiment.reports / TABLE).read_text(encoding="utf-8"))
     print("Tables and figures:")
-    for path in sorted(reports.iterdir()):
+    for path in sorted(experiment.reports.iterdir()):
         print(f"  {path}")
+    if experiment.page.is_file():
+        print(f"All of it on one page: {experiment.page}")
     return 0
 
 
-def _reports() -> Path:
+def _experiment() -> Experiment:
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
     recipe = load_recipe(os.environ.get("SONOTAG_RECIPE") or "demo", {**os.environ, "SONOTAG_STORE": str(store.root)})
-    reports = store.experiment(recipe.name).reports
-    if not (reports / TABLE).is_file():
-        raise UserError(f"{reports / TABLE} does not exist yet: run the job `report` (or `demo`) first.")
-    return reports
+    experiment = store.experiment(recipe.name)
+    if not (experiment.reports / TABLE).is_file():
+        raise UserError(f"{experiment.reports / TABLE} does not exist yet: run the job `report` (or `demo`) first.")
+    return experiment
 
 
 if __name__ == "__main__":

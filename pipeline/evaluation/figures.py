@@ -142,6 +142,7 @@ def confusions_figure(title: str, classes: Sequence[str], matrices: Mapping[str,
         axes.set_title(arm, fontsize=10)
         if counts_CC is None:
             axes.set_axis_off()
+            axes.set_box_aspect(1)  # as the others are
             axes.text(0.5, 0.5, "no predictions", ha="center", va="center", transform=axes.transAxes)
         else:
             _confusion(axes, classes, counts_CC)

@@ -35,7 +35,6 @@ from pipeline.recipe import Recipe, Task
 from pipeline.store import Experiment, Store
 from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES, pretraining_pool_table
 
-PAGE = "report.html"
 _HERE = Path(__file__).parent
 _LIBRARIES = ("sonotag", "torch", "torchvision", "numpy", "pyarrow", "pydicom", "scikit-learn", "scipy", "matplotlib")
 _LIMITS = (
@@ -69,9 +68,8 @@ def write_page(recipe: Recipe, store: Store) -> Path:
         style=Markup(style),  # our own file, whose digest is all that the page's policy lets style it
         style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
     )
-    path = experiment.reports / PAGE
-    write_text(path, html)
-    return path
+    write_text(experiment.page, html)
+    return experiment.page
 
 
 def _template() -> Template:
@@ -82,8 +80,8 @@ def _template() -> Template:
 
 
 def _held(cell: str) -> str:
-    """A number is not parted from its deviation, nor a count from the one in parentheses behind it."""
-    return re.sub(r"(?<=\d) (?=±|\(\d+\)$)|(?<=±) ", "\N{NO-BREAK SPACE}", cell)
+    """No line ends beside a ± or −, nor between a count and the one in parentheses behind it."""
+    return re.sub(r" (?=[±−] )|(?<= [±−]) | (?=\(\d+\)$)", "\N{NO-BREAK SPACE}", cell)
 
 
 def _width(path: Path) -> int:

@@ -1,7 +1,9 @@
 """From DICOM files to the results table by the command line: what is there afterwards, and what a second run does."""
 
 import csv
+import html
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +113,9 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
     reports = {path.name for path in (demo_store / EXPERIMENT / "reports").iterdir()}
     assert reports >= {"results_table.csv", "results_table.md", "dataset_table.csv", "dataset_table.md"}
     assert reports >= {"metrics_table.csv", "differences_table.csv", "results_table.tex"}
-    assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png"}
+    assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png", "report.html"}
+    for fraction in ("1", "0.5"):
+        assert reports >= {f"confusion_quality_fraction-{fraction}.png", f"overlays_thyroid_fraction-{fraction}.png"}
     for method in ("baseline", "dcm", "ce", "ce_dcm"):
         names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}").iterdir()}
         assert names >= {
@@ -125,6 +129,18 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
     assert json.loads((unavailable / "outcome.json").read_text())["status"] == "unavailable"
 
 
+def test_the_page_holds_the_table_and_every_figure_and_no_path(demo_store: Path) -> None:
+    reports = demo_store / EXPERIMENT / "reports"
+    page = (reports / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img ") == len(list(reports.glob("*.png"))) == 8
+    for row in results(demo_store):
+        if row["status"] != "ran":
+            assert row["reason"] in html.unescape(page)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
+    assert f"{float(results(demo_store)[0]['mean']):.3f}" in " ".join(cells)
+    assert str(demo_store) not in page and str(ROOT) not in page
+
+
 def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:
     from mlflow import MlflowClient
 
@@ -135,6 +151,8 @@ def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:
     assert set(runs) >= {"index_archive", "cache_images", "pretraining_pool", "resnet50_ce_dcm_encoder"}
     assert set(runs) >= {f"resnet50_{arm}_thyroid" for arm in ARMS} | {"results_table", "inpainting_figure"}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    page = runs["html_report"].info.run_id
+    assert [artifact.path for artifact in client.list_artifacts(page)] == ["report.html"]
     encoder = runs["resnet50_ce_dcm_encoder"]
     assert encoder.data.params["method"] == "ce_dcm"
     assert "val_loss" in encoder.data.metrics
@@ -200,6 +218,7 @@ def test_the_report_command_prints_the_table_or_says_what_to_run(
     assert printed.returncode == 0
     assert "| ResNet-50 | CE+DCM |" in printed.stdout
     assert "inpainting.png" in printed.stdout
+    assert printed.stdout.endswith(f"All of it on one page: {demo_store / EXPERIMENT / 'reports' / 'report.html'}\n")
     missing = report(tmp_path / "empty")
     assert missing.returncode == 1
     assert missing.stderr.count("\n") == 1

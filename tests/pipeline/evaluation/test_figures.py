@@ -9,12 +9,16 @@ from PIL import Image
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.figures import (
     InpaintingRow,
+    Overlay,
     boxplots_figure,
+    confusions_figure,
     curves_figure,
     inpainting_figure,
+    overlays_figure,
     save_figure,
 )
-from pipeline.evaluation.report_figures import write_boxplots
+from pipeline.evaluation.report_figures import write_boxplots, write_confusion_matrices, write_overlays
+from pipeline.files import write_table
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
 from tests.pipeline.evaluation.conftest import everything
@@ -62,6 +66,63 @@ def test_boxplots_have_a_panel_per_task_and_a_box_per_arm_that_ran(recipe: Recip
 
 def test_a_recipe_without_tasks_has_no_boxplots(tmp_path: Path) -> None:
     assert write_boxplots(Recipe(name="none"), Experiment(tmp_path)) == [] and not list(tmp_path.iterdir())
+
+
+def test_a_confusion_matrix_has_a_panel_per_arm_with_counts_and_shares_of_the_true_class() -> None:
+    figure = confusions_figure("Quality", ["no", "yes"], {"CE": np.array([[3, 1], [0, 0]]), "ImageNet": None})
+    trained, absent = figure.axes
+    assert (trained.get_title(), absent.get_title()) == ("CE", "ImageNet")
+    assert [text.get_text() for text in trained.texts] == ["3\n75 %", "1\n25 %", "–", "–"]
+    assert trained.images[0].get_array().tolist() == [[0.75, 0.25], [0, 0]]
+    assert [tick.get_text() for tick in trained.get_yticklabels()] == ["no", "yes"]
+    assert [text.get_text() for text in absent.texts] == ["no predictions"]
+
+
+def test_outlines_lie_between_the_pixels_of_a_class_and_others(tmp_path: Path) -> None:
+    """A square at the upper left corner: its outline is closed along the edges of the image."""
+    truth = np.zeros((8, 12), np.uint8)
+    truth[:4, :4] = 1
+    overlay = Overlay("best", np.full((8, 12), 9, np.uint8), truth, np.zeros_like(truth))
+    figure = overlays_figure("Liver", ["liver", "kidney"], {"CE": [overlay]})
+    (axes,) = figure.axes
+    assert (axes.get_title(), axes.get_ylabel()) == ("best", "CE")
+    (outline,) = axes.collections
+    points = np.concatenate([path.vertices for path in outline.get_paths()])
+    assert (points.min(), points.max()) == (-0.5, 3.5)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("liver, true", "liver, predicted", "kidney, true", "kidney, predicted"),
+    ]
+    save_figure(figure, tmp_path / "overlays.png")
+
+
+def test_names_with_dollar_signs_are_no_formulas(tmp_path: Path) -> None:
+    names = ["$\\frac{1}$", "$x_$", "<b>"]
+    save_figure(confusions_figure("$\\nothing$", names, {"$\\no$": np.eye(3, dtype=np.int64)}), tmp_path / "x.png")
+    assert (tmp_path / "x.png").is_file()
+
+
+def test_confusion_matrices_are_drawn_per_backbone_and_fraction_where_an_arm_ran(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    _, predictions = everything(recipe, {"ce": 7})
+    experiment = Experiment(tmp_path)
+    wanted = [(p["backbone"], p["task"]) == ("resnet50", "quality") for p in predictions.to_pylist()]
+    write_table(experiment.predictions("resnet50", "ce", "quality"), predictions.filter(wanted))
+    experiment.reports.mkdir()
+    (experiment.reports / "confusion_quality_vgg16_bn_fraction-1.png").write_bytes(b"of an earlier run")
+    drawn = write_confusion_matrices(recipe, experiment)
+    assert sorted(path.name for path in drawn) == [
+        "confusion_quality_resnet50_fraction-0.05.png",
+        "confusion_quality_resnet50_fraction-1.png",
+    ]
+    assert sorted(experiment.reports.iterdir()) == sorted(drawn), "nothing is left of what no run drew"
+
+
+def test_without_predictions_no_overlay_is_drawn_and_none_is_left(recipe: Recipe, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path)
+    experiment.reports.mkdir()
+    (experiment.reports / "overlays_liver_kidney_resnet50_fraction-1.png").write_bytes(b"of an earlier run")
+    assert write_overlays(recipe, experiment) == [] and not list(experiment.reports.iterdir())
 
 
 def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
