@@ -4,6 +4,7 @@ Belongs here: walking the files, telling their kinds by content, reading them in
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -22,6 +23,8 @@ OVERLAP: Final = 2**14
 """Bytes that a piece shares with the one before: what is looked for may lie across their border."""
 
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
+_INSIDE_TEXT: Final = re.compile(rb";base64,[A-Za-z0-9+/=]+")
+"""A picture in a page or a cell: so many letters that any short name stands among them by chance."""
 _TABLES = {".csv", ".tsv"}
 _LONGEST_HEADER = 2**28  # bytes, of a weights file
 
@@ -54,7 +57,7 @@ def files_below(place: Path, without: Iterable[Path]) -> Iterator[Path]:
 
 
 def texts(path: Path) -> Iterator[Text]:
-    """The text of the file at `path`, in pieces; none of a picture or of one that has vanished.
+    """The text of the file at `path`, in pieces; none of a picture, in a text neither, or of a file that has vanished.
 
     A table, database or graph that cannot be read as such is read as bytes. Raises `OSError` where the file cannot be
     read.
@@ -90,8 +93,14 @@ def _of_bytes(path: Path, end: int | None) -> Iterator[Text]:
         before = b""
         while left > 0 and (data := file.read(min(PIECE, left))):
             left -= len(data)
-            yield Text((before + data).decode("utf-8", "replace"), in_cells)
-            before = data[-OVERLAP:]
+            piece = _without_pictures(before + data)
+            yield Text(piece.decode("utf-8", "replace"), in_cells)
+            before = piece[-OVERLAP:]
+
+
+def _without_pictures(text: bytes) -> bytes:
+    """`text` with what announces a picture in base64, and without the picture; so the rest of it is found, too."""
+    return _INSIDE_TEXT.sub(b";base64,", text)
 
 
 def _weights_header(head: bytes) -> int:
@@ -167,7 +176,7 @@ def _of_database(path: Path) -> Iterator[Text]:
 
 
 def _as_text(cell: str | bytes) -> str:
-    return cell if isinstance(cell, str) else cell.decode("utf-8", "replace")
+    return _without_pictures(cell.encode() if isinstance(cell, str) else cell).decode("utf-8", "replace")
 
 
 def _joined(cells: Iterable[str]) -> Iterator[str]:

@@ -46,6 +46,15 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
         assert definitions.resolve_job_def(name).run_config_schema  # else the job cannot be run, nor shown
 
 
+def test_the_page_waits_for_every_other_report(tmp_path: Path) -> None:
+    definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}))
+    graph = definitions.resolve_asset_graph()
+    page = next(key for key in graph.get_all_asset_keys() if key.path[-1] == "html_report")
+    others = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name == "reports"} - {page}
+    assert graph.get(page).parent_keys == others
+    assert {key.path[-1] for key in others} >= {"results_table", "confusion_matrices", "segmentation_overlays"}
+
+
 def test_the_last_part_of_every_key_tells_two_nodes_apart(tmp_path: Path) -> None:
     definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path)}))
     keys = [key for asset in definitions.assets for key in asset.keys]

@@ -1,4 +1,4 @@
-"""The web pages a person opens after `make demo`: Dagster's graph, the results table, MLflow's runs.
+"""The pages a person opens after `make demo`: Dagster's graph, the results table, MLflow's runs, the report.
 
 Belongs here: pages in a real browser. Not here: what the job did (`tests/assets`).
 """
@@ -118,3 +118,31 @@ def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path) -> None:
         page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs")
         page.get_by_text("resnet50_ce_dcm_encoder").first.wait_for(timeout=60_000)
         keep(page, "mlflow_runs")
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
+def test_the_report_is_read_without_a_network_and_without_scrolling_sideways(
+    page: "Page", demo_store: Path, width: int
+) -> None:
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_viewport_size({"width": width, "height": 850})
+    address = (demo_store / "experiments" / "tiny" / "reports" / "report.html").resolve().as_uri()
+    page.goto(address)
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+    assert said == [], "the browser complains of what the page's own policy forbids"
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("[...document.images].every(picture => picture.naturalWidth > 0)")
+    assert page.evaluate("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
+    keep(page, f"report_{width}")
+
+
+def test_the_report_is_printed_with_its_recipe_unfolded(page: "Page", demo_store: Path) -> None:
+    page.goto((demo_store / "experiments" / "tiny" / "reports" / "report.html").resolve().as_uri())
+    height = "document.querySelector('details').getBoundingClientRect().height"
+    folded = page.evaluate(height)
+    page.emulate_media(media="print")
+    assert page.evaluate(height) > 10 * folded
+    page.emulate_media(media="screen")

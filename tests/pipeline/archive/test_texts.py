@@ -127,6 +127,22 @@ def test_pictures_empty_files_and_vanished_ones_have_no_text(tmp_path: Path) -> 
     assert [seen(tmp_path / name) for name in ("picture.png", "empty.parquet", "vanished")] == ["", "", ""]
 
 
+@pytest.mark.parametrize("size", [50, PIECE + OVERLAP, 3 * PIECE])
+def test_a_picture_inside_a_page_is_no_text_and_what_follows_is(tmp_path: Path, size: int) -> None:
+    letters = "ANNA" * (size // 4)
+    (tmp_path / "page.html").write_text(f'<img src="data:image/png;base64,{letters}=="><p>{WORD}</p>{"x" * 9000}{WORD}')
+    assert "ANNA" not in seen(tmp_path / "page.html")
+    assert seen(tmp_path / "page.html").count(WORD) >= 2
+
+
+def test_a_picture_inside_a_databases_cell_is_no_text_and_what_follows_is(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "events.db")
+    database.execute("CREATE TABLE events (t)")
+    database.execute("INSERT INTO events VALUES (?)", (f"![](data:image/png;base64,{'ANNA' * 99}) {WORD}",))
+    database.commit()
+    assert "ANNA" not in seen(tmp_path / "events.db") and WORD in seen(tmp_path / "events.db")
+
+
 def test_walking_leaves_out_folders_and_follows_no_link(tmp_path: Path) -> None:
     for name in ("a/one", "a/private/key", "b/two", "three"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
