@@ -284,7 +284,7 @@ def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
             yield here.made(
                 "html_report",
                 digest(page.read_bytes())[:16],
-                {"page": dg.MetadataValue.path(page), "bytes": page.stat().st_size, **_in_mlflow(here.run.url, page)},
+                {"page": dg.MetadataValue.path(page), **_in_mlflow(here.run.url, page)},
                 files=[page],
                 checks=[privacy.no_identifier_exposed(archive.folder, place, "html_report")],
             )

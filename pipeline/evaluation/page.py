@@ -31,7 +31,7 @@ from pipeline.evaluation.report_figures import (
 )
 from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, dataset_grid, percent, task_label
 from pipeline.files import data_url, read_table, write_text
-from pipeline.recipe import Recipe, Task
+from pipeline.recipe import Pretraining, Recipe, Task
 from pipeline.store import Experiment, Store
 from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES, pretraining_pool_table
 
@@ -42,9 +42,9 @@ _LIMITS = (
     "and none of this says that a model may be used on patients.",
     "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no spread "
     "here, and no p-value is about the methods as such.",
-    "The deviation behind ± is the paper's, of resamples half the size of the test set: it is no standard error and no "
-    "interval, and images of one patient count in it as if they were independent. Two arms whose ranges overlap may "
-    "differ, and two whose ranges do not may be alike: see the differences.",
+    "The deviation behind ± is that of the paper's bootstrap: with resamples smaller than the test set it is no standard "
+    "error, it is no interval, and images of one patient count in it as if they were independent. Two arms whose ranges "
+    "overlap may differ, and two whose ranges do not may be alike: see the differences.",
     "A p-value above 0.05 does not show that two arms are equal; the interval says how different they may be.",
     "Only the differences that the recipe declares are tested. One that was noticed in these tables is not a finding.",
     "An arm that did not run has no number. Its absence says nothing about it.",
@@ -146,7 +146,7 @@ def _recipe_grid(recipe: Recipe) -> Grid:
         ("Pretraining", ", ".join(ARM_LABELS[method] for method in trained.methods)),
         (
             "Pretrained for",
-            f"{trained.epochs} epochs in batches of {trained.batch_size}, {trained.precision}, seed {trained.seed}",
+            f"{_length(trained)}, {trained.precision}, seed {trained.seed}",
         ),
         ("Arms", ", ".join(ARM_LABELS[arm] for arm in tuned.arms)),
         *((f"Task {task_label(name)}", _task(task)) for name, task in tuned.tasks.items()),
@@ -158,7 +158,11 @@ def _recipe_grid(recipe: Recipe) -> Grid:
 
 def _task(task: Task) -> str:
     kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
-    return f"{kind} into {', '.join(task.classes)}; {task.epochs} epochs in batches of {task.batch_size}"
+    return f"{kind} into {', '.join(task.classes)}; {_length(task)}"
+
+
+def _length(training: Pretraining | Task) -> str:
+    return f"{training.epochs} epoch{'' if training.epochs == 1 else 's'} in batches of {training.batch_size}"
 
 
 def _data(recipe: Recipe, store: Store, experiment: Experiment) -> Chapter:

@@ -124,6 +124,7 @@ def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path) -> None:
 def test_the_report_is_read_without_a_network_and_without_scrolling_sideways(
     page: "Page", demo_store: Path, width: int
 ) -> None:
+    page.goto("about:blank")  # away from a server that has ended
     said: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: said.append(message.text))

@@ -128,6 +128,8 @@ def test_every_number_of_the_markdown_report_is_on_the_page(three_seeds: Recipe,
     _, page = page_of(three_seeds, store)
     assert len(wanted) > 40
     assert [row for row in wanted if row not in page.rows] == []
+    notes = [line for line in markdown.splitlines() if line.startswith(("Trained on: ", "Intervals and p-values"))]
+    assert len(notes) == 4 and all(note in page.text for note in notes)
     assert "no file" in page.text and "not run" in page.text
     assert next(line for line in markdown.splitlines() if "Paired, whole patients" in line) in page.text
 
