@@ -42,9 +42,9 @@ _LIMITS = (
     "and none of this says that a model may be used on patients.",
     "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no spread "
     "here, and no p-value is about the methods as such.",
-    "The deviation behind ± is that of the paper's bootstrap: with resamples smaller than the test set it is no standard "
-    "error, it is no interval, and images of one patient count in it as if they were independent. Two arms whose ranges "
-    "overlap may differ, and two whose ranges do not may be alike: see the differences.",
+    "The deviation behind ± is that of the paper's bootstrap. With resamples smaller than the test set it is no "
+    "standard error, it is never an interval, and images of one patient count in it as if they were independent. Two "
+    "arms whose ranges overlap may differ, and two whose ranges do not may be alike: see the differences.",
     "A p-value above 0.05 does not show that two arms are equal; the interval says how different they may be.",
     "Only the differences that the recipe declares are tested. One that was noticed in these tables is not a finding.",
     "An arm that did not run has no number. Its absence says nothing about it.",
@@ -144,10 +144,7 @@ def _recipe_grid(recipe: Recipe) -> Grid:
         ("Labels from tags", ", ".join(recipe.labels.names)),
         ("Backbones", ", ".join(BACKBONE_LABELS[backbone] for backbone in trained.backbones)),
         ("Pretraining", ", ".join(ARM_LABELS[method] for method in trained.methods)),
-        (
-            "Pretrained for",
-            f"{_length(trained)}, {trained.precision}, seed {trained.seed}",
-        ),
+        ("Pretrained for", f"{_length(trained)}, {trained.precision}, seed {trained.seed}"),
         ("Arms", ", ".join(ARM_LABELS[arm] for arm in tuned.arms)),
         *((f"Task {task_label(name)}", _task(task)) for name, task in tuned.tasks.items()),
         ("Of the training images", ", ".join(percent(fraction) for fraction in tuned.fractions)),
