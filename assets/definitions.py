@@ -10,12 +10,13 @@ from typing import Any
 
 import dagster as dg
 
+from assets.catalog import with_catalog
 from assets.console import console
 from assets.downstream import downstream_assets
 from assets.images import image_assets
 from assets.ingestion import ingestion_assets
 from assets.jobs import jobs
-from assets.labels import label_assets
+from assets.labels import label_assets, mapping_version
 from assets.prediction import prediction_assets
 from assets.pretraining import encoder_assets
 from assets.reports import report_assets
@@ -30,16 +31,20 @@ from resources.tracking import Tracking
 def build_defs(environment: Environment) -> dg.Definitions:
     """Everything for one recipe, archive and store."""
     recipe = environment.recipe
+    mapping = mapping_version(recipe, environment.study_groups)
     return dg.Definitions(
-        assets=[
-            *ingestion_assets(recipe),
-            *label_assets(recipe, environment.study_groups),
-            *image_assets(recipe),
-            *encoder_assets(recipe),
-            *downstream_assets(recipe),
-            *report_assets(recipe),
-            *prediction_assets(recipe),
-        ],
+        assets=with_catalog(
+            [
+                *ingestion_assets(recipe),
+                *label_assets(recipe, environment.study_groups, mapping),
+                *image_assets(recipe, mapping),
+                *encoder_assets(recipe, mapping),
+                *downstream_assets(recipe),
+                *report_assets(recipe),
+                *prediction_assets(recipe),
+            ],
+            recipe,
+        ),
         jobs=jobs(),
         resources=_resources(environment),
         loggers={"console": console},

@@ -5,6 +5,7 @@ Belongs here: the assets of the group `images`. Not here: decoding and caching (
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,16 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets import privacy
+from assets.labels import MappingVersion
 from assets.step import step
-from assets.tables import table_metadata, table_version
+from assets.tables import markdown_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.trained_on import record_training_set
 from pipeline.cohort.near_duplicates import near_duplicates
-from pipeline.cohort.pool import leaking_patients, pretraining_pool
+from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool
 from pipeline.cohort.repeats import across_split, without
 from pipeline.cohort.splits import sides_of
-from pipeline.files import data_url, digest, read_table
+from pipeline.files import data_url, read_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import (
@@ -45,11 +47,17 @@ if TYPE_CHECKING:
 GROUP = "images"
 SAMPLES = 24
 """Images on the crop sheet."""
+SAMPLED_SHARDS = 4
+"""Shards of the cache that are looked into in each run."""
+SAMPLED_IMAGES = 1000
+"""Images there, at most, whose pixels are compared with their digests."""
+FEWEST_PATIENTS = 5
+"""Of the training split, with and without a label: fewer teach who they are, not what the label means."""
 
 
-def image_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """`image_cache` with `rejected_frames` and `near_duplicates`, and `pretraining_pool`."""
-    return [_image_cache(recipe), _pretraining_pool(recipe)]
+def image_assets(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetsDefinition]:
+    """`image_cache` with `rejected_frames` and `near_duplicates`, and `pretraining_pool` with `pool_labels`."""
+    return [_image_cache(recipe), _pretraining_pool(recipe, mapping)]
 
 
 def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
@@ -78,6 +86,12 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
         check_specs=[
             dg.AssetCheckSpec(
                 "no_frame_lost", asset="image_cache", blocking=True, description="frames selected = images + rejected"
+            ),
+            dg.AssetCheckSpec(
+                "cache_intact",
+                asset="image_cache",
+                blocking=True,
+                description=f"A sample of {SAMPLED_IMAGES} images has the pixels that their digests name.",
             ),
             dg.AssetCheckSpec(
                 "no_near_duplicates",
@@ -124,7 +138,8 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                         asset_key="image_cache",
                         passed=counts["frames"] == counts["images"] + counts["rejected"],
                         metadata=counts,
-                    )
+                    ),
+                    _cache_intact(cache.folder, images, context.run_id),
                 ],
             )
             yield here.made("rejected_frames", table_version(rejected), table_metadata(REJECTED_FRAMES, rejected))
@@ -179,31 +194,76 @@ def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, f
     return sheet
 
 
-def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
+def _cache_intact(folder: Path, images: pa.Table, run_id: str) -> dg.AssetCheckResult:
+    """Other shards in every run: what rots unseen is found after some."""
+    from pipeline.images.cache import damaged_images
+
+    draws, shards = Random(run_id), sorted(set(images["shard"].to_pylist()))
+    sample = draws.sample(shards, min(SAMPLED_SHARDS, len(shards)))
+    rows = images.filter(pc.is_in(images["shard"], value_set=pa.array(sample, pa.string())))
+    rows = rows.take(sorted(draws.sample(range(rows.num_rows), min(SAMPLED_IMAGES, rows.num_rows))))
+    damaged = damaged_images(folder, rows)
+    return dg.AssetCheckResult(
+        check_name="cache_intact",
+        asset_key="image_cache",
+        passed=not damaged,
+        description=f"{len(damaged)} of {rows.num_rows} images differ: remove the folder {folder.name} below images/ "
+        "in the store and run `ingest`, which makes it again."
+        if damaged
+        else f"{rows.num_rows} images of {len(sample)} shards looked at",
+        metadata={"images": rows.num_rows, "shards": sorted(sample), "damaged": damaged},
+    )
+
+
+def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefinition:
     table = pretraining_pool_table(recipe.labels.names)
     blocking = {
         "no_patient_on_both_sides": "No patient has images in train and in val.",
         "no_test_image_in_pool": "No patient and no image of a task's test set is in the pool.",
     }
+    size = f"{recipe.images.height}x{recipe.images.width}"
+    version = f"{code_versions.COHORT}-{recipe.labels.missing}-{size}"
 
-    @dg.asset(
-        name="pretraining_pool",
-        deps=[
-            "image_cache",
-            "weak_labels",
-            "patient_splits",
-            "quarantine",
-            *(f"{task}_images" for task in recipe.downstream.tasks),
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec(
+                "pretraining_pool",
+                deps=[
+                    "image_cache",
+                    "labelled_records",
+                    "patient_splits",
+                    "quarantine",
+                    *(f"{task}_images" for task in recipe.downstream.tasks),
+                ],
+                description="One row per image that every pretraining method trains or validates on, with its split.",
+                code_version=f"{version}-{mapping.membership}",
+                group_name=GROUP,
+                kinds={"parquet"},
+            ),
+            dg.AssetSpec(
+                "pool_labels",
+                deps=["pretraining_pool", "weak_labels"],
+                description="The labels of the pool's images, as columns of its table: what dcm and ce_dcm learn from. "
+                "New labels for the same images leave ce as it is.",
+                code_version=f"{version}-{mapping.meaning}",
+                group_name=GROUP,
+                kinds={"parquet"},
+            ),
         ],
-        description="One row per image that every pretraining method trains or validates on, with split and labels.",
-        code_version=f"{code_versions.COHORT}-{recipe.labels.missing}",
-        group_name=GROUP,
-        kinds={"parquet"},
         check_specs=[
-            dg.AssetCheckSpec(name, asset="pretraining_pool", blocking=True, description=says)
-            for name, says in blocking.items()
-        ]
-        + [privacy.spec("pretraining_pool")],
+            *(
+                dg.AssetCheckSpec(name, asset="pretraining_pool", blocking=True, description=says)
+                for name, says in blocking.items()
+            ),
+            privacy.spec("pretraining_pool"),
+            dg.AssetCheckSpec(
+                "labels_are_balanced",
+                asset="pool_labels",
+                description=f"Each label is carried, and lacked, by at least {FEWEST_PATIENTS} training patients and "
+                "one validation patient.",
+            ),
+        ],
+        name="pool_images",
     )
     def pool(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
@@ -223,26 +283,56 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
             record_training_set(place.private, image_digest(rows), rows["patient"].to_pylist())
             yield here.made(
                 "pretraining_pool",
-                digest(image_digest(rows), label_digest(rows))[:16],
-                {
-                    **table_metadata(table, rows),
-                    **counts,
-                    "image digest": image_digest(rows),
-                    "label digest": label_digest(rows),
-                },
+                image_digest(rows)[:16],
+                {**table_metadata(table, rows), **counts, "image digest": image_digest(rows)},
                 metrics=counts,
                 checks=[
                     dg.AssetCheckResult(
-                        check_name="no_patient_on_both_sides", passed=not leaking, metadata={"patients": leaking}
+                        check_name="no_patient_on_both_sides",
+                        asset_key="pretraining_pool",
+                        passed=not leaking,
+                        metadata={"patients": leaking},
                     ),
                     privacy.no_identifier_exposed(archive.folder, place, "pretraining_pool"),
                     dg.AssetCheckResult(
-                        check_name="no_test_image_in_pool", passed=not any(shared.values()), metadata={"shared": shared}
+                        check_name="no_test_image_in_pool",
+                        asset_key="pretraining_pool",
+                        passed=not any(shared.values()),
+                        metadata={"shared": shared},
                     ),
                 ],
             )
+            balance = label_balance(rows, recipe.labels.names)
+            yield here.made(
+                "pool_labels",
+                label_digest(rows)[:16],
+                {
+                    "dagster/row_count": rows.num_rows,
+                    "label digest": label_digest(rows),
+                    "patients per label": dg.MetadataValue.md(markdown_table(balance)),
+                },
+                checks=[_balanced(balance)],
+            )
 
     return pool
+
+
+def _balanced(balance: pa.Table) -> dg.AssetCheckResult:
+    rare = [
+        row["label"]
+        for row in balance.to_pylist()
+        if min(row["train with"], row["train without"]) < FEWEST_PATIENTS
+        or not row["val with"]
+        or not row["val without"]
+    ]
+    return dg.AssetCheckResult(
+        check_name="labels_are_balanced",
+        asset_key="pool_labels",
+        passed=not rare,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"too few patients with or without: {', '.join(rare)}" if rare else None,
+        metadata={"labels": rare},
+    )
 
 
 def shared_with_tests(pool: pa.Table, recipe: Recipe, store: Store) -> dict[str, int]:

@@ -3,41 +3,102 @@
 Belongs here: the assets of the group `labels`. Not here: the rules (`pipeline.labels`, `pipeline.cohort`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 
+from assets.pictures import thumbnail_url
 from assets.step import FIRST, step
-from assets.tables import as_csv, markdown_table, table_metadata, table_version
+from assets.tables import markdown_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.archive.descriptions import with_rare_descriptions
 from pipeline.cohort.repeats import linked_patients
 from pipeline.cohort.splits import read_draws, split_patients
+from pipeline.errors import UserError
 from pipeline.files import digest, write_text
-from pipeline.labels.study_groups import StudyGroups, study_groups_for
-from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
+from pipeline.labels.changes import changes_by_description, keep_mapping, label_changes, last_mapping
+from pipeline.labels.study_groups import StudyGroups, read_study_groups, shipped_study_groups, study_groups_for
+from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions, weak_labels
 from pipeline.recipe import Recipe
-from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
+from pipeline.store import Store
+from pipeline.tables import (
+    DICOM_INDEX,
+    IMAGES,
+    LABEL_CHANGES,
+    PATIENT_SPLITS,
+    UNMAPPED_DESCRIPTIONS,
+    weak_labels_table,
+)
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 GROUP = "labels"
 WORKLIST = "unmapped_descriptions.csv"
+EXAMPLES = 3
+"""Pictures per description of the worklist, each of another patient."""
+ILLUSTRATED = 20
+"""Descriptions of the worklist with pictures, the most frequent ones: an event of Dagster carries them."""
 
 
-def label_assets(recipe: Recipe, mapping: Path) -> list[dg.AssetsDefinition]:
-    """`study_groups`, `weak_labels` with `unmapped_descriptions`, and `patient_splits`."""
-    return [_study_groups(recipe, mapping), _weak_labels(recipe, mapping), _patient_splits(recipe)]
+@dataclass(frozen=True)
+class MappingVersion:
+    """The radiologist's table as part of code versions: an edit shows as stale before anything has run.
+
+    Dagster calls stale what has another code version, or inputs that were made anew, but not what lies further down.
+    """
+
+    meaning: str
+    """Of what each description means."""
+    membership: str
+    """Of which descriptions are in some group and which in none: this decides what trains, not as what."""
 
 
-def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
-    @dg.asset(
-        description="The radiologist's table: which study description means which groups; empty where the recipe takes "
-        "no labels from it.",
-        code_version=code_versions.LABELS,
-        group_name=GROUP,
-        kinds={"csv"},
+def mapping_version(recipe: Recipe, mapping: Path) -> MappingVersion:
+    """The version of the table at `mapping`; one that cannot be read leaves the graph to be looked at."""
+    try:
+        groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
+    except UserError:
+        return MappingVersion("unreadable", "unreadable")  # the step says why
+    return MappingVersion(groups.digest[:8], _membership(groups)[:8])
+
+
+def _membership(groups: StudyGroups) -> str:
+    return digest(sorted((description, bool(names)) for description, names in groups.mapping.items()))
+
+
+def label_assets(recipe: Recipe, mapping: Path, version: MappingVersion) -> list[dg.AssetsDefinition]:
+    """`study_groups`, the labels that follow from it, the worklist `unmapped_descriptions`, and `patient_splits`."""
+    return [
+        _study_groups(recipe, mapping, version),
+        _weak_labels(recipe, mapping, version),
+        _unmapped_descriptions(recipe, mapping),
+        _patient_splits(recipe),
+    ]
+
+
+def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec(
+                "study_groups",
+                description="The radiologist's table: which study description means which groups; empty where the "
+                "recipe takes no labels from it.",
+                code_version=f"{code_versions.LABELS}-{version.meaning}",
+                group_name=GROUP,
+                kinds={"csv"},
+            ),
+            dg.AssetSpec(
+                "reviewed_descriptions",
+                description="Which descriptions of the radiologist's table are in some group, and which in none: "
+                "what decides who trains, whatever the groups.",
+                code_version=f"{code_versions.LABELS}-{version.membership}",
+                group_name=GROUP,
+                kinds={"csv"},
+            ),
+        ],
         op_tags=FIRST,
         check_specs=[
             dg.AssetCheckSpec(
@@ -46,11 +107,13 @@ def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
                 description="Descriptions that differ in LEFT and RIGHT alone share their groups (for the reviewer).",
             )
         ],
+        name="read_study_groups",
     )
     def study_groups(context: dg.AssetExecutionContext, tracking: Tracking) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
             groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
             disagreements = groups.left_right_disagreements()
+            in_none = sum(not names for names in groups.mapping.values())
             yield here.made(
                 "study_groups",
                 groups.digest[:16],
@@ -59,38 +122,49 @@ def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
                 checks=[
                     dg.AssetCheckResult(
                         check_name="left_and_right_agree",
+                        asset_key="study_groups",
                         passed=not disagreements,
                         severity=dg.AssetCheckSeverity.WARN,
                         metadata={"disagreements": [" / ".join(pair) for pair in disagreements]},
                     )
                 ],
             )
+            counts = {"in some group": len(groups.mapping) - in_none, "in none": in_none}
+            yield here.made("reviewed_descriptions", _membership(groups)[:16], counts)
 
     return study_groups
 
 
-def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
+def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
     table = weak_labels_table(recipe.labels.names)
-    version = f"{code_versions.LABELS}-{digest(recipe.labels.model_dump(exclude={'missing'}))[:8]}"
+    relevant = recipe.labels.model_dump(exclude={"missing", "largest_unmapped_share"})
+    code = f"{code_versions.LABELS}-{digest(relevant)[:8]}"
+    meaning = ("study_groups", f"{code}-{version.meaning}")
+    rows = {
+        "weak_labels": ("One row per record: its labels as 0/1, null where the tags do not say.", *meaning),
+        "labelled_records": (
+            "Which records the tags label, and why the others are left out: the column `status` of weak_labels. "
+            "Groups that change their meaning leave it as it is.",
+            "reviewed_descriptions",
+            f"{code}-{version.membership}",
+        ),
+        "label_changes": (
+            "One row per record whose labels the newest version of the study groups changed.",
+            *meaning,
+        ),
+    }
 
     @dg.multi_asset(
         specs=[
             dg.AssetSpec(
-                "weak_labels",
-                deps=["dicom_index", "study_groups"],
-                description="One row per record: its labels as 0/1, null where the tags do not say.",
-                code_version=version,
+                name,
+                deps=["dicom_index", source],
+                description=says,
+                code_version=code_version,
                 group_name=GROUP,
                 kinds={"parquet"},
-            ),
-            dg.AssetSpec(
-                "unmapped_descriptions",
-                deps=["dicom_index", "study_groups"],
-                description="One row per study description that the study groups do not know, with counts.",
-                code_version=version,
-                group_name=GROUP,
-                kinds={"parquet"},
-            ),
+            )
+            for name, (says, source, code_version) in rows.items()
         ],
         check_specs=[
             dg.AssetCheckSpec(
@@ -107,13 +181,15 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
             place = store.open()
-            index, rare = with_rare_descriptions(place.private, DICOM_INDEX.read(place.tables))
             groups = study_groups_for(mapping, recipe.labels)
+            published = DICOM_INDEX.read(place.tables)
+            index, _ = with_rare_descriptions(place.private, published)
             labels = weak_labels(index, groups, recipe.labels)
-            unmapped = unmapped_descriptions(index, groups, rare)
-            write_text(place.private / WORKLIST, as_csv(unmapped_descriptions(index, groups)))
+            changes = _changes(place, recipe, index, published, groups)
             table.write(place.tables, labels)
-            UNMAPPED_DESCRIPTIONS.write(place.tables, unmapped)
+            LABEL_CHANGES.write(place.tables, changes)
+            if groups is not None:
+                keep_mapping(place.private, groups)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
             yield here.made(
@@ -123,18 +199,30 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
                 metrics={f"records.{key}": count for key, count in (status | positives).items()},
                 checks=[_label_space(recipe, labels.column_names[2:], labels.select(recipe.labels.names).to_pylist())],
             )
+            yield here.made("labelled_records", table_version(labels.select(["sop_instance", "status"])), status)
             yield here.made(
-                "unmapped_descriptions",
-                table_version(unmapped),
+                "label_changes",
+                table_version(changes),
                 {
-                    **table_metadata(UNMAPPED_DESCRIPTIONS, unmapped),
-                    "for the radiologist": dg.MetadataValue.md(markdown_table(unmapped)),
-                    "with the rare ones": f"private/{WORKLIST} in the store",
+                    **table_metadata(LABEL_CHANGES, changes),
+                    "by description": dg.MetadataValue.md(markdown_table(changes_by_description(changes))),
                 },
-                metrics={"unmapped_descriptions": unmapped.num_rows},
+                metrics={"label_changes": changes.num_rows},
             )
 
     return label_records
+
+
+def _changes(
+    place: Store, recipe: Recipe, index: pa.Table, published: pa.Table, groups: StudyGroups | None
+) -> pa.Table:
+    """What the newest version of the mapping changed; while it stays the same, what was found then."""
+    before, path = last_mapping(place.private), LABEL_CHANGES.path(place.tables)
+    if before is None or groups is None:
+        return LABEL_CHANGES.schema.empty_table()
+    if before.digest == groups.digest and path.is_file():
+        return LABEL_CHANGES.read(place.tables)
+    return label_changes(index, published["study_description"], before, groups, recipe.labels)
 
 
 def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | None]]) -> dg.AssetCheckResult:
@@ -145,6 +233,94 @@ def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | 
         passed=tuple(columns) == recipe.labels.names and not strange,
         metadata={"columns": columns, "recipe": list(recipe.labels.names)},
     )
+
+
+def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
+    most = recipe.labels.largest_unmapped_share
+
+    @dg.asset(
+        name="unmapped_descriptions",
+        deps=["dicom_index", "study_groups", "image_cache"],
+        description="The radiologist's worklist. One row per study description that the study groups do not know, with "
+        "counts, pictures, and the groups of the reviewed description most like it: a suggestion, not a review.",
+        code_version=code_versions.LABELS,
+        group_name=GROUP,
+        kinds={"parquet", "csv"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "few_records_unmapped",
+                asset="unmapped_descriptions",
+                description=f"At most {most:.0%} of the records carry a description that nobody has reviewed.",
+            )
+        ],
+    )
+    def unmapped(
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            published = DICOM_INDEX.read(place.tables)
+            rows = _worklist(place, recipe, mapping, published)
+            UNMAPPED_DESCRIPTIONS.write(place.tables, rows)
+            share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
+            yield here.made(
+                "unmapped_descriptions",
+                table_version(rows),
+                {
+                    **table_metadata(UNMAPPED_DESCRIPTIONS, rows),
+                    "for the radiologist": dg.MetadataValue.md(_illustrated(place, recipe, rows, published)),
+                    "to fill in": f"private/{WORKLIST} in the store: correct the groups, take the question mark away, "
+                    "and put the file into the folder that SONOTAG_STUDY_GROUPS names",
+                },
+                metrics={"unmapped_descriptions": rows.num_rows, "unmapped_share": share},
+                checks=[
+                    dg.AssetCheckResult(
+                        check_name="few_records_unmapped",
+                        passed=share <= most,
+                        severity=dg.AssetCheckSeverity.WARN,
+                        description=f"{share:.1%} of the records, {rows.num_rows} descriptions",
+                    )
+                ],
+            )
+
+    return unmapped
+
+
+def _worklist(place: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> pa.Table:
+    """The worklist as it may be published; the whole of it is written to the private folder, as a CSV to fill in."""
+    from pipeline.labels.worklist import publishable, with_suggestions, worklist_csv
+
+    groups = study_groups_for(mapping, recipe.labels)
+    reviewed = groups or StudyGroups({})
+    index, rare = with_rare_descriptions(place.private, published)
+    private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
+    write_text(place.private / WORKLIST, worklist_csv(private))
+    printed = read_study_groups(shipped_study_groups(), recipe.labels.groups) if groups else reviewed
+    shown = publishable(reviewed, published, printed)
+    return with_suggestions(unmapped_descriptions(index, groups, rare), shown)
+
+
+def _illustrated(place: Store, recipe: Recipe, rows: pa.Table, published: pa.Table) -> str:
+    """The worklist as a Markdown table with pictures."""
+    from pipeline.labels.worklist import example_images
+
+    shown = rows.slice(0, ILLUSTRATED)
+    names = shown["study_description"].to_pylist()
+    wanted = [name for name in names if name not in ("", TOO_RARE)]
+    pictures = _pictures(place, recipe, example_images(published, IMAGES.read(place.tables), wanted, EXAMPLES))
+    cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
+    return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())))
+
+
+def _pictures(place: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) -> dict[str, list[str]]:
+    """The examples of each description as URLs that hold small pictures."""
+    from pipeline.images.cache import cache_folder, load_pixels
+
+    if not examples:
+        return {}
+    folder = cache_folder(place.images, recipe.images, recipe.archive)
+    pixels = iter(load_pixels(folder, pa.concat_tables(examples.values())))
+    return {name: [thumbnail_url(next(pixels)) for _ in range(rows.num_rows)] for name, rows in examples.items()}
 
 
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.labels import MappingVersion
 from assets.step import Step, step
 from pipeline import code_versions
 from pipeline.files import digest
@@ -18,6 +19,8 @@ from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 GROUP = "pretraining"
+LEARNS_LABELS: tuple[Method, ...] = ("dcm", "ce_dcm")
+"""Methods whose encoder a new mapping makes stale."""
 
 DESCRIPTIONS: dict[Method, str] = {
     "baseline": "random initialisation, no pretraining",
@@ -33,19 +36,23 @@ def encoder_name(backbone: Backbone, method: Method) -> str:
     return f"{backbone}_{method}_encoder"
 
 
-def encoder_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
+def encoder_assets(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetsDefinition]:
     """One encoder per backbone and method of the recipe."""
     settings = recipe.pretraining
-    return [_encoder(recipe, backbone, method) for backbone in settings.backbones for method in settings.methods]
+    return [
+        _encoder(recipe, backbone, method, mapping) for backbone in settings.backbones for method in settings.methods
+    ]
 
 
-def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDefinition:
+def _encoder(recipe: Recipe, backbone: Backbone, method: Method, mapping: MappingVersion) -> dg.AssetsDefinition:
     asset = encoder_name(backbone, method)
-    version = f"{code_versions.PRETRAINING}-{digest(recipe.pretraining.model_dump())[:8]}"
+    tags = mapping.meaning if method in LEARNS_LABELS else mapping.membership
+    settings = digest(recipe.pretraining.model_dump(), recipe.images.model_dump())[:8]
+    version = f"{code_versions.PRETRAINING}-{settings}-{tags}"
 
     @dg.asset(
         name=asset,
-        deps=["pretraining_pool"],
+        deps=["pretraining_pool", *(["pool_labels"] if method in LEARNS_LABELS else [])],
         description=f"{backbone} encoder: {DESCRIPTIONS[method]}.",
         code_version=version,
         group_name=GROUP,

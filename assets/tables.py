@@ -8,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
-from pyarrow import csv
 
 from pipeline.files import digest
 from pipeline.tables import Table
@@ -49,13 +48,6 @@ def markdown_table(rows: pa.Table) -> str:
         cells = ("" if value is None else str(value).replace("|", "\\|") for value in row.values())
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def as_csv(rows: pa.Table) -> str:
-    """`rows` as CSV with a header."""
-    buffer = pa.BufferOutputStream()
-    csv.write_csv(rows, buffer)
-    return bytes(buffer.getvalue()).decode()
 
 
 def table_version(rows: pa.Table) -> str:

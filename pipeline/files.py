@@ -89,7 +89,12 @@ def read_table(path: Path) -> pa.Table:
 
 def data_url(path: Path) -> str:
     """The PNG at `path` as a URL that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return png_url(path.read_bytes())
+
+
+def png_url(png: bytes) -> str:
+    """The bytes of a PNG as a URL that holds them."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def digest(*parts: Any) -> str:

@@ -159,6 +159,8 @@ class Labels(Model):
     """In the order of the label space."""
     missing: Literal["exclude", "mask"] = "exclude"
     """An image of which a source leaves its labels open: left out of every method alike, or kept with a mask."""
+    largest_unmapped_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of the records; where more carry a study description that nobody has reviewed, a check warns."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -111,6 +111,22 @@ UNMAPPED_DESCRIPTIONS = Table(
             column("study_description", _text, "StudyDescription (0008,1030); empty where the files have none"),
             column("images", _count, "records that carry it"),
             column("patients", _count, "patients that carry it"),
+            column("suggested_groups", _text, "groups of the reviewed description most like it", nullable=True),
+            column("like", _text, "that description; a suggestion, not a review", nullable=True),
+            column("similarity", _count, "how alike the two are, of 100", nullable=True),
+        ]
+    ),
+)
+
+LABEL_CHANGES = Table(
+    "label_changes",
+    "one record whose labels the newest version of the study groups changed",
+    pa.schema(
+        [
+            column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
+            column("study_description", _text, "its description; null where absent or too rare", nullable=True),
+            column("before", _text, "its labels by the version before, and in brackets why some are open"),
+            column("after", _text, "its labels by the newest version"),
         ]
     ),
 )

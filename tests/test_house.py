@@ -16,6 +16,7 @@ ROOMS_OF = {
     "highdicom": {"prediction"},
     "defusedxml": {"cohort"},
     "onnx": {"archive"},
+    "rapidfuzz": {"labels"},
     "PIL": {"archive", "cohort", "phantom", "evaluation"},
     "pandas": {"evaluation", "labels"},
     "sklearn": {"evaluation", "labels"},

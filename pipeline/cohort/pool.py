@@ -55,3 +55,22 @@ def leaking_patients(pool: pa.Table) -> list[str]:
     pairs = set(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
     sides = Counter(patient for patient, _ in pairs)
     return sorted(patient for patient, count in sides.items() if count > 1)
+
+
+def label_balance(pool: pa.Table, labels: tuple[str, ...]) -> pa.Table:
+    """Per label: how many patients of either side have an image with it, and how many one without it.
+
+    Columns label, train with, train without, val with, val without. Where a label is not known (null) it counts for
+    neither.
+    """
+    people = list(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
+    rows = []
+    for label in labels:
+        values = pool[label].to_pylist()
+        found: dict[tuple[str, int], set[str]] = {(side, value): set() for side in ("train", "val") for value in (1, 0)}
+        for (patient, side), value in zip(people, values, strict=True):
+            if value is not None:
+                found[side, value].add(patient)
+        counts = {f"{side} {'with' if value else 'without'}": len(who) for (side, value), who in found.items()}
+        rows.append({"label": label, **counts})
+    return pa.Table.from_pylist(rows)

@@ -185,6 +185,16 @@ def load_pixels(folder: Path, pool: pa.Table, memory_share: float = MEMORY_SHARE
     return images.reshape(-1, height, width)
 
 
+def damaged_images(folder: Path, rows: pa.Table) -> list[str]:
+    """Which of the images `rows` (columns as for `load_pixels`) lie in the cache with other pixels than their digest's.
+
+    Named by instance and frame, such as `0a…:0`. Raises as `load_pixels`.
+    """
+    names = zip(*(rows[name].to_pylist() for name in _NAMED), strict=True)
+    found = zip(names, load_pixels(folder, rows), strict=True)
+    return [f"{instance}:{frame}" for (instance, frame, wanted), grey in found if sha256(grey).hexdigest() != wanted]
+
+
 def _room(folder: Path, shape: tuple[int, int], memory_share: float) -> npt.NDArray[np.uint8]:
     """An array to be filled, in memory or in an unnamed file in `folder`."""
     size = shape[0] * shape[1]

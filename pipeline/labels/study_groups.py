@@ -7,6 +7,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from pipeline.recipe import Labels
 
 REQUIRED = ("study_description", "groups")
 OPTIONAL = ("reviewer", "reviewed_on")
+NOT_REVIEWED = "?"
+"""What `groups` of a row begin with that nobody has reviewed yet: such a row counts as absent."""
+
+_FORMULA = re.compile(r"^'?(?=[=+\-@\t\r])")
+"""Where a spreadsheet takes text for a formula, unless an apostrophe stands there."""
 
 Groups = tuple[str, ...]
 
@@ -53,6 +59,8 @@ class _Row:
     place: str
     description: str
     groups: Groups
+    reviewed_on: str
+    """ISO 8601, as such texts are ordered in time; empty where the row has none."""
 
 
 def normalized(description: str) -> str:
@@ -76,14 +84,27 @@ def study_groups_for(path: Path, settings: Labels) -> StudyGroups | None:
 def read_study_groups(path: Path, groups: Groups) -> StudyGroups:
     """Read a CSV of `study_description,groups[,reviewer,reviewed_on]`, or a folder of them in the order of their names.
 
-    In a folder, a later file's row replaces an earlier file's row of the same description. Raises `UserError`, naming
-    file and line, for a missing or unknown column, a group that is not among `groups`, an empty description, and two
-    rows of one file that contradict each other.
+    Of several rows of one description the last reviewed counts (`reviewed_on`, YYYY-MM-DD; without a date before all
+    others), among those of one day that of the last file. A row whose groups begin with `?` is a worklist's and not
+    reviewed yet: it counts as absent. Raises `UserError`, naming file and line, for a missing or unknown column, a
+    group that is not among `groups`, an empty description, a date of another form, and two rows of one file and day
+    that contradict each other.
     """
-    mapping: dict[str, Groups] = {}
+    latest: dict[str, _Row] = {}
     for file in _csv_files(path):
-        mapping |= _one_file(file, groups)
-    return StudyGroups(mapping)
+        latest = _later(latest, _one_file(file, groups))
+    return StudyGroups({description: row.groups for description, row in latest.items()})
+
+
+def for_spreadsheet(description: str) -> str:
+    """A description as a spreadsheet takes it for text, whatever it begins with; reading takes the apostrophe away."""
+    return _FORMULA.sub("'", description)
+
+
+def _later(rows: Mapping[str, _Row], others: Mapping[str, _Row]) -> dict[str, _Row]:
+    """For each description the row reviewed later; the same day, that of `others`."""
+    newer = {d: row for d, row in others.items() if d not in rows or row.reviewed_on >= rows[d].reviewed_on}
+    return {**rows, **newer}
 
 
 def _csv_files(path: Path) -> list[Path]:
@@ -97,13 +118,14 @@ def _csv_files(path: Path) -> list[Path]:
     return found
 
 
-def _one_file(path: Path, groups: Groups) -> dict[str, Groups]:
+def _one_file(path: Path, groups: Groups) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for row in _rows(path, groups):
-        earlier = rows.setdefault(row.description, row)
-        if set(earlier.groups) != set(row.groups):
+        earlier = rows.get(row.description, row)
+        if earlier.reviewed_on == row.reviewed_on and set(earlier.groups) != set(row.groups):
             raise UserError(f"{row.place}: {row.description!r} has other groups than in {earlier.place}.")
-    return {row.description: row.groups for row in rows.values()}
+        rows = _later(rows, {row.description: row})
+    return rows
 
 
 def _rows(path: Path, groups: Groups) -> Iterator[_Row]:
@@ -113,7 +135,8 @@ def _rows(path: Path, groups: Groups) -> Iterator[_Row]:
             reader = csv.DictReader(file, strict=True)
             _check_columns(path, reader.fieldnames or [])
             for cells in reader:
-                yield _row(f"{path}, line {reader.line_num}", cells, groups)
+                if not (cells["groups"] or "").lstrip().startswith(NOT_REVIEWED):
+                    yield _row(f"{path}, line {reader.line_num}", cells, groups)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"Study groups {path} cannot be read as UTF-8 CSV: {error}.") from None
     except OSError as error:
@@ -132,11 +155,19 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 def _row(place: str, cells: Mapping[str, str | None], groups: Groups) -> _Row:
     if None in cells or cells["groups"] is None:
         raise UserError(f"{place}: not as many cells as columns; several groups in one cell need quotation marks.")
-    description = normalized(cells["study_description"] or "")
+    description = normalized(_FORMULA.sub("", cells["study_description"] or ""))
     if not description:
         raise UserError(f"{place}: study_description is empty.")
     named = [name for part in cells["groups"].split(",") if (name := " ".join(part.lower().split()))]
     for name in named:
         if name not in groups:
             raise UserError(f"{place}: groups names {name!r}, which is none of {', '.join(groups)}.")
-    return _Row(place, description, tuple(name for name in groups if name in named))
+    return _Row(place, description, tuple(name for name in groups if name in named), _day(place, cells))
+
+
+def _day(place: str, cells: Mapping[str, str | None]) -> str:
+    text = (cells.get("reviewed_on") or "").strip()
+    try:
+        return date.fromisoformat(text).isoformat() if text else ""
+    except ValueError:
+        raise UserError(f"{place}: reviewed_on {text!r} is no date of the form YYYY-MM-DD.") from None

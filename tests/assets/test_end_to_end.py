@@ -148,7 +148,7 @@ def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id], max_results=1000)}
-    assert set(runs) >= {"index_archive", "cache_images", "pretraining_pool", "resnet50_ce_dcm_encoder"}
+    assert set(runs) >= {"index_archive", "cache_images", "pool_images", "resnet50_ce_dcm_encoder"}
     assert set(runs) >= {f"resnet50_{arm}_thyroid" for arm in ARMS} | {"results_table", "inpainting_figure"}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     page = runs["html_report"].info.run_id

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.pool import leaking_patients, pretraining_pool
+from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool
 from pipeline.errors import UserError
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
@@ -103,3 +103,18 @@ def test_other_pixels_or_another_split_change_the_image_digest_alone():
     two = pretraining_pool(changed, labels(), splits(), EXCLUDE)
     assert len({image_digest(pool) for pool in (one, swapped, two)}) == 3
     assert len({label_digest(pool) for pool in (one, swapped, two)}) == 1
+
+
+def test_balance_counts_patients_with_and_without_a_label_on_either_side():
+    rows = [  # patient, side, liver, chest
+        ("p1", "train", 1, 0),
+        ("p1", "train", 0, 0),
+        ("p2", "train", 1, None),
+        ("p3", "val", 0, 1),
+        ("p3", "val", 0, 1),
+    ]
+    pool = pa.table(dict(zip(("patient", "split", "liver", "chest"), map(list, zip(*rows, strict=True)), strict=True)))
+    assert label_balance(pool, ("liver", "chest")).to_pylist() == [
+        {"label": "liver", "train with": 2, "train without": 1, "val with": 0, "val without": 1},
+        {"label": "chest", "train with": 0, "train without": 1, "val with": 1, "val without": 0},
+    ]

@@ -15,6 +15,7 @@ from pipeline.files import write_json
 from pipeline.images.cache import (
     CachedImage,
     cached_images,
+    damaged_images,
     host_memory,
     load_pixels,
     read_shard,
@@ -162,6 +163,21 @@ def test_a_damaged_shard_is_a_sentence(cache):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"part-03\.parquet of the image cache is damaged"):
             load_pixels(folder, pool)
+
+
+def test_pixels_that_are_not_those_of_their_digest_are_named(cache):
+    """The file is whole and says what it should: only the pixels of two images are others."""
+    folder, _ = cache
+    rows, path = cached_images(folder), folder / "part-03.parquet"
+    assert damaged_images(folder, rows) == []
+    table = pq.read_table(path)
+    pixels = table["pixels"].to_pylist()
+    pixels[7], pixels[300] = bytes(24), pixels[300][:-1] + bytes([pixels[300][-1] ^ 1])
+    at = table.schema.get_field_index("pixels")
+    rotten = table.set_column(at, table.schema.field(at), pa.array(pixels, pa.binary(24)))
+    pq.write_table(rotten, path, row_group_size=256, compression="lz4")
+    names = [f"{table['sop_instance'][row]}:{table['frame'][row]}" for row in (7, 300)]
+    assert sorted(damaged_images(folder, rows)) == sorted(names)
 
 
 def test_a_shard_of_other_images_is_a_sentence(cache):

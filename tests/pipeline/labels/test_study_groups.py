@@ -79,6 +79,28 @@ def test_in_a_folder_later_files_win(tmp_path):
     assert read_study_groups(tmp_path / "g", GROUPS).mapping == {"US A": ("kidney",), "US B": ("chest",)}
 
 
+def test_the_row_reviewed_last_wins_whatever_its_file_is_called(tmp_path):
+    header = "study_description,groups,reviewed_on\n"
+    write(tmp_path / "g" / "a.csv", header + "US A,liver,2026-03-01\nUS B,liver,2026-01-01\nUS C,liver,2026-01-01\n")
+    write(tmp_path / "g" / "b.csv", header + "US A,kidney,2026-02-28\nUS B,kidney,2026-01-01\nUS C,kidney,\n")
+    assert read_study_groups(tmp_path / "g", GROUPS).mapping == {
+        "US A": ("liver",),  # a later day, in an earlier file
+        "US B": ("kidney",),  # the same day: the later file
+        "US C": ("liver",),  # without a date: before all others
+    }
+
+
+def test_within_one_file_a_later_review_replaces_an_earlier_one(tmp_path):
+    text = "study_description,groups,reviewed_on\nUS A,liver,2026-03-01\nUS A,kidney,2026-02-01\n"
+    assert read_study_groups(write(tmp_path / "x.csv", text), GROUPS).mapping == {"US A": ("liver",)}
+
+
+def test_a_row_with_a_question_mark_is_not_reviewed_and_replaces_nothing(tmp_path):
+    write(tmp_path / "g" / "1.csv", "study_description,groups,reviewed_on\nUS A,liver,2026-01-01\n")
+    write(tmp_path / "g" / "2.csv", 'study_description,groups,reviewed_on\nUS A,"? spleen",2026-02-01\nUS B, ?,\n')
+    assert read_study_groups(tmp_path / "g", GROUPS).mapping == {"US A": ("liver",)}
+
+
 def test_the_digest_is_that_of_the_mapping_alone(tmp_path):
     one = write(tmp_path / "1.csv", 'study_description,groups\nUS A,liver\nUS B,"chest,nodule"\n')
     two = write(tmp_path / "2.csv", 'groups,study_description,reviewer\n"nodule,chest",us b,X\nliver,US A,Y\n')
@@ -98,6 +120,10 @@ def test_the_digest_is_that_of_the_mapping_alone(tmp_path):
         ("study_description,groups\nUS A\n", r"line 2: not as many cells"),
         ("study_description,groups\n ,liver\n", r"line 2: study_description is empty"),
         ("", r"line 1: no column"),
+        (
+            "study_description,groups,reviewed_on\nUS A,liver,23.11.2026\n",
+            r"line 2: reviewed_on '23.11.2026' is no date of the form YYYY-MM-DD",
+        ),
     ],
 )
 def test_a_mistake_is_a_sentence_with_file_and_line(tmp_path, text, says):

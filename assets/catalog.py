@@ -1,0 +1,82 @@
+"""What the catalog in Dagster's UI says of every asset beside its description: owners, documentation, column lineage.
+
+Belongs here: facts that hold for whole groups, and from which columns a table's columns come. Not here: any asset.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.step import COLUMN_LINEAGE
+from pipeline.labels.sources import columns_of
+from pipeline.recipe import Recipe
+from pipeline.tables import POOLED, QUARANTINE
+
+ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"
+
+OF_RADIOLOGISTS = frozenset({"study_groups", "reviewed_descriptions", "unmapped_descriptions", "label_changes"})
+"""Assets that ask for a radiologist's judgement."""
+
+DOCUMENTATION = {
+    "archive": "docs/privacy.md",
+    "labels": "docs/mapping.md",
+    "images": "docs/architecture.md",
+    "pretraining": "docs/method.md",
+    "reports": "docs/evaluation.md",
+    "prediction": "docs/prediction.md",
+}
+OF_TASKS = "docs/tasks.md"
+"""Documentation of the groups that are named after tasks."""
+
+Columns = Mapping[str, list[tuple[str, str]]]
+"""For each column, the tables and columns that it comes from."""
+
+
+def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe) -> list[dg.AssetsDefinition]:
+    """`assets` with owner, documentation and, where it is known, column lineage on every one."""
+    lineage = _lineage(recipe)
+
+    def described(spec: dg.AssetSpec) -> dg.AssetSpec:
+        name = spec.key.path[-1]
+        owner = RADIOLOGY if name in OF_RADIOLOGISTS else ENGINEERING
+        metadata: dict[str, Any] = {"documentation": DOCUMENTATION.get(spec.group_name or "", OF_TASKS)}
+        if name in lineage:
+            metadata[COLUMN_LINEAGE] = _as_dagster(lineage[name])
+        return spec.replace_attributes(owners=[owner], metadata={**spec.metadata, **metadata})
+
+    return list(dg.map_asset_specs(described, assets))
+
+
+def _as_dagster(columns: Columns) -> dg.TableColumnLineage:
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset_key=table, column_name=name) for table, name in sources]
+            for column, sources in columns.items()
+        }
+    )
+
+
+def _lineage(recipe: Recipe) -> dict[str, Columns]:
+    rejections = {name: [("rejected_files", name), ("rejected_frames", name)] for name in QUARANTINE.schema.names}
+    from_tags = {
+        label: [("dicom_index", column) for column in columns_of(source)]
+        for source in recipe.labels.sources
+        for label in source.names
+    }
+    every_tag = sorted({source for sources in from_tags.values() for source in sources})
+    return {
+        "quarantine": rejections,
+        "weak_labels": {"sop_instance": [("dicom_index", "sop_instance")], "status": every_tag, **from_tags},
+        "unmapped_descriptions": {
+            "study_description": [("dicom_index", "study_description")],
+            "images": [("dicom_index", "sop_instance"), ("dicom_index", "study_description")],
+            "patients": [("dicom_index", "patient"), ("dicom_index", "study_description")],
+        },
+        "patient_splits": {"patient": [("dicom_index", "patient")]},
+        "pretraining_pool": {
+            **{name: [("image_cache", name)] for name in POOLED},
+            "split": [("patient_splits", "split")],
+        },
+        "pool_labels": {label: [("weak_labels", label)] for label in recipe.labels.names},
+    }

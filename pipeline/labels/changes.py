@@ -1,0 +1,60 @@
+"""What another version of the radiologist's table changes: which records' labels.
+
+Belongs here: the comparison of two mappings on one index, and the copy of the last mapping that it needs. Not here: the
+labels themselves (`weak_labels`).
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.files import read_json, write_json
+from pipeline.labels.study_groups import StudyGroups
+from pipeline.labels.weak_labels import LABELLED, weak_labels
+from pipeline.recipe import Labels
+from pipeline.tables import LABEL_CHANGES
+
+_LAST = "study_groups.json"
+
+
+def label_changes(
+    index: pa.Table, shown: pa.ChunkedArray, before: StudyGroups, after: StudyGroups, settings: Labels
+) -> pa.Table:
+    """The records of `index` whose labels differ between two mappings: schema LABEL_CHANGES, in the order of `index`.
+
+    `index` needs what `weak_labels` needs; `shown` is each record's study description as it may be published.
+    """
+    sides = [_spoken(weak_labels(index, groups, settings), settings) for groups in (before, after)]
+    table = pa.table([index["sop_instance"], shown, *sides], names=LABEL_CHANGES.schema.names)
+    return table.filter(pc.not_equal(*sides)).cast(LABEL_CHANGES.schema)
+
+
+def changes_by_description(changes: pa.Table) -> pa.Table:
+    """`changes` counted: study description, before, after, images; the most frequent first."""
+    keys = ["study_description", "before", "after"]
+    counted = changes.group_by(keys).aggregate([("sop_instance", "count")]).rename_columns([*keys, "images"])
+    return counted.sort_by([("images", "descending"), *((key, "ascending") for key in keys)])
+
+
+def last_mapping(private: Path) -> StudyGroups | None:
+    """The mapping that was last applied to this store; None where there was none."""
+    path = private / _LAST
+    if not path.is_file():
+        return None
+    return StudyGroups({description: tuple(groups) for description, groups in read_json(path).items()})
+
+
+def keep_mapping(private: Path, groups: StudyGroups) -> None:
+    """Keep `groups` for the next comparison; in the private folder, since descriptions can name patients."""
+    write_json(private / _LAST, {description: list(names) for description, names in sorted(groups.mapping.items())})
+
+
+def _spoken(labels: pa.Table, settings: Labels) -> pa.ChunkedArray:
+    """Each record's positive labels as text, such as `liver, abdomen, linear`, and in brackets why some are open."""
+    columns = (labels[name].to_pylist() for name in ("status", *settings.names))
+    texts = []
+    for status, *values in zip(*columns, strict=True):
+        positive = ", ".join(name for name, value in zip(settings.names, values, strict=True) if value)
+        texts.append(positive if status == LABELLED else f"{positive} ({status})".lstrip())
+    return pa.chunked_array([pa.array(texts, pa.string())])

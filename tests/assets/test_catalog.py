@@ -1,0 +1,90 @@
+"""What Dagster's catalog says of every asset."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.catalog import ENGINEERING, RADIOLOGY
+from assets.definitions import build_defs
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.tables import (
+    DICOM_INDEX,
+    IMAGES,
+    LABEL_CHANGES,
+    PATIENT_SPLITS,
+    QUARANTINE,
+    REJECTED_FILES,
+    REJECTED_FRAMES,
+    UNMAPPED_DESCRIPTIONS,
+    pretraining_pool_table,
+    weak_labels_table,
+)
+from resources.environment import read_environment
+from tests.conftest import ROOT
+
+
+def specs(folder: Path, recipe: str) -> dict[str, dg.AssetSpec]:
+    definitions = build_defs(read_environment({"SONOTAG_STORE": str(folder), "SONOTAG_RECIPE": recipe}))
+    return {spec.key.path[-1]: spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def columns(recipe: Recipe) -> dict[str, set[str]]:
+    """The columns of every table, by the asset that a lineage names."""
+    names = recipe.labels.names
+    tables = {
+        **{
+            spec.name: spec
+            for spec in (
+                DICOM_INDEX,
+                REJECTED_FILES,
+                REJECTED_FRAMES,
+                QUARANTINE,
+                PATIENT_SPLITS,
+                UNMAPPED_DESCRIPTIONS,
+                LABEL_CHANGES,
+            )
+        },
+        "image_cache": IMAGES,
+        "weak_labels": weak_labels_table(names),
+        "pretraining_pool": pretraining_pool_table(names),
+        "pool_labels": pretraining_pool_table(names),
+    }
+    return {name: set(spec.schema.names) for name, spec in tables.items()}
+
+
+@pytest.mark.parametrize("recipe", ["demo", "paper", "ct_mr"])
+def test_every_asset_says_whose_it_is_what_a_row_is_and_where_to_read_on(recipe: str, tmp_path: Path) -> None:
+    for name, spec in specs(tmp_path, recipe).items():
+        assert spec.owners in ([ENGINEERING], [RADIOLOGY]), name
+        assert spec.group_name and spec.kinds and spec.description and spec.code_version, name
+        assert (ROOT / str(spec.metadata["documentation"])).is_file(), name
+
+
+def test_the_radiologist_owns_what_asks_for_a_radiologist(tmp_path: Path) -> None:
+    owners = {name: spec.owners for name, spec in specs(tmp_path, "demo").items()}
+    assert owners["unmapped_descriptions"] == owners["study_groups"] == [RADIOLOGY]
+    assert owners["dicom_index"] == owners["resnet50_ce_dcm_encoder"] == [ENGINEERING]
+
+
+@pytest.mark.parametrize("recipe", ["demo", "ct_mr"])
+def test_column_lineage_names_columns_that_there_are_of_assets_above(recipe: str, tmp_path: Path) -> None:
+    known, assets = columns(load_recipe(recipe)), specs(tmp_path, recipe)
+    told = {
+        name: spec.metadata["dagster/column_lineage"]
+        for name, spec in assets.items()
+        if "dagster/column_lineage" in spec.metadata
+    }
+    assert {"quarantine", "weak_labels", "pretraining_pool", "pool_labels"} <= set(told)
+    for name, lineage in told.items():
+        assert set(lineage.deps_by_column) <= known[name], name
+        for sources in lineage.deps_by_column.values():
+            for source in sources:
+                assert source.column_name in known[source.asset_key.path[-1]], (name, source)
+                assert source.asset_key in {dep.asset_key for dep in assets[name].deps}, (name, source)
+
+
+def test_a_label_comes_from_the_tags_that_its_source_reads(tmp_path: Path) -> None:
+    lineage = specs(tmp_path, "demo")["weak_labels"].metadata["dagster/column_lineage"].deps_by_column
+    read = {label: sorted(source.column_name for source in lineage[label]) for label in ("thyroid", "linear")}
+    assert read == {"thyroid": ["study_description"], "linear": ["transducer_data", "transducer_type"]}

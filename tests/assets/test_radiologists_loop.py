@@ -1,0 +1,81 @@
+"""The worklist leaves the store as a CSV, is filled in, and comes back through the mapping's folder."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
+from pipeline.recipe import Labels
+from tests.conftest import run_job
+
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
+WORKLIST = "private/unmapped_descriptions.csv"
+
+
+def table(store: Path, name: str) -> list[dict]:
+    return pq.read_table(store / "tables" / f"{name}.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def returned(demo_store: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the store after an `ingest` with its worklist filled in: every description on it means the chest."""
+    folder = tmp_path_factory.mktemp("loop")
+    store, mapping = folder / "store", folder / "mapping"
+    ignored = shutil.ignore_patterns("models", "mlflow", "experiments")
+    shutil.copytree(demo_store, store, symlinks=True, ignore=ignored)
+    mapping.mkdir()
+    shutil.copy(shipped_study_groups(), mapping / "table_a1.csv")
+    with open(store / WORKLIST, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with open(mapping / "reviewed.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "groups": "chest", "reviewer": "R", "reviewed_on": "2026-11-23"} for row in rows)
+    done = run_job("ingest", store, SONOTAG_RECIPE=str(tiny_recipe), SONOTAG_STUDY_GROUPS=str(mapping))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return store
+
+
+def test_the_worklist_as_it_is_written_says_nothing_yet(demo_store: Path) -> None:
+    with open(demo_store / WORKLIST, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and list(rows[0]) == ["study_description", "groups", "reviewer", "reviewed_on"]
+    assert all(row["groups"].startswith("?") for row in rows)
+    assert read_study_groups(demo_store / WORKLIST, Labels().groups).mapping == {}
+
+
+def test_the_worklist_in_dagster_shows_pictures_and_what_is_suggested(demo_store: Path) -> None:
+    with dg.DagsterInstance.from_config(str(demo_store / "dagster")) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("unmapped_descriptions"))
+    assert event is not None and event.asset_materialization is not None
+    shown = event.asset_materialization.metadata["for the radiologist"].value
+    lines = str(shown).splitlines()[2:]
+    published = [row["study_description"] for row in table(demo_store, "unmapped_descriptions")]
+    assert len(lines) == len(published)
+    for line, description in zip(lines, published, strict=True):
+        with_pictures = description and not description.startswith("(")
+        assert ("data:image/png;base64," in line) == bool(with_pictures), line[:80]
+
+
+def test_what_was_filled_in_is_labelled_and_no_longer_on_the_list(demo_store: Path, returned: Path) -> None:
+    before = {row["sop_instance"]: row for row in table(demo_store, "weak_labels")}
+    described = {row["sop_instance"] for row in before.values() if row["status"] == "unmapped_description"}
+    assert described
+    after = {row["sop_instance"]: row for row in table(returned, "weak_labels")}
+    mapped = {instance for instance in described if after[instance]["status"] != "unmapped_description"}
+    assert mapped and all(after[instance]["chest"] == 1 for instance in mapped)
+    assert {row["sop_instance"] for row in table(returned, "label_changes")} == mapped
+    left = [row["study_description"] for row in table(returned, "unmapped_descriptions")]
+    assert left in ([], [""])  # what has no description cannot be mapped
+
+
+def test_a_run_with_the_same_mapping_keeps_what_the_last_change_was(returned: Path, tiny_recipe: Path) -> None:
+    changes = (returned / "tables" / "label_changes.parquet").read_bytes()
+    mapping = returned.parent / "mapping"
+    done = run_job("ingest", returned, SONOTAG_RECIPE=str(tiny_recipe), SONOTAG_STUDY_GROUPS=str(mapping))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (returned / "tables" / "label_changes.parquet").read_bytes() == changes

@@ -1,0 +1,67 @@
+"""What another mapping changes, record by record."""
+
+import pyarrow as pa
+
+from pipeline.labels.changes import changes_by_description, keep_mapping, label_changes, last_mapping
+from pipeline.labels.study_groups import StudyGroups
+from pipeline.recipe import Labels
+from pipeline.tables import LABEL_CHANGES
+
+BEFORE = StudyGroups({"US A": ("liver",), "US B": ("kidney", "abdomen"), "US C": (), "US D": ("chest",)})
+AFTER = StudyGroups({"US A": ("liver",), "US B": ("kidney",), "US C": ("nodule",), "US E": ("chest",)})
+
+
+def index(*rows):
+    """Records of (description, transducer type)."""
+    return pa.table(
+        {
+            "sop_instance": [f"i{number}" for number in range(len(rows))],
+            "study_description": pa.array([row[0] for row in rows], pa.string()),
+            "transducer_type": pa.array([row[1] for row in rows], pa.string()),
+            "transducer_data": pa.array([None] * len(rows), pa.string()),
+        }
+    )
+
+
+def test_every_record_whose_labels_change_is_named_with_both_and_no_other():
+    records = index(
+        ("US A", "LINEAR"),
+        ("US B", "LINEAR"),
+        ("US B", None),
+        ("US C", "LINEAR"),
+        ("US D", "LINEAR"),
+        ("us e", "LINEAR"),
+        ("US F", "LINEAR"),
+        (None, "LINEAR"),
+    )
+    changes = label_changes(records, records["study_description"], BEFORE, AFTER, Labels())
+    assert changes.schema.equals(LABEL_CHANGES.schema)
+    assert [tuple(row.values()) for row in changes.to_pylist()] == [
+        ("i1", "US B", "kidney, abdomen, linear", "kidney, linear"),
+        ("i2", "US B", "kidney, abdomen (unknown_probe)", "kidney (unknown_probe)"),
+        ("i3", "US C", "linear (in_no_group)", "nodule, linear"),
+        ("i4", "US D", "chest, linear", "linear (unmapped_description)"),
+        ("i5", "us e", "linear (unmapped_description)", "chest, linear"),
+    ]
+
+
+def test_a_rare_description_changes_labels_and_is_not_shown():
+    records = index(("US B", "LINEAR"))
+    hidden = pa.chunked_array([pa.array([None], pa.string())])
+    (row,) = label_changes(records, hidden, BEFORE, AFTER, Labels()).to_pylist()
+    assert row["study_description"] is None and row["after"] == "kidney, linear"
+
+
+def test_changes_are_counted_by_description_the_most_frequent_first():
+    records = index(("US D", "LINEAR"), ("US B", "LINEAR"), ("US B", "LINEAR"))
+    counted = changes_by_description(label_changes(records, records["study_description"], BEFORE, AFTER, Labels()))
+    assert [tuple(row.values()) for row in counted.to_pylist()] == [
+        ("US B", "kidney, abdomen, linear", "kidney, linear", 2),
+        ("US D", "chest, linear", "linear (unmapped_description)", 1),
+    ]
+
+
+def test_the_last_mapping_is_kept_and_a_new_store_has_none(tmp_path):
+    assert last_mapping(tmp_path) is None
+    keep_mapping(tmp_path, BEFORE)
+    assert last_mapping(tmp_path) == BEFORE

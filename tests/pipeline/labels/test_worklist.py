@@ -1,0 +1,153 @@
+"""The worklist a radiologist fills in: what is suggested, what the CSV says, and reading it back."""
+
+import csv
+import io
+
+import pyarrow as pa
+import pytest
+
+from pipeline.labels.study_groups import StudyGroups, read_study_groups
+from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions
+from pipeline.labels.worklist import (
+    ALIKE,
+    example_images,
+    publishable,
+    suggestion,
+    with_suggestions,
+    worklist_csv,
+)
+from pipeline.recipe import Labels
+from pipeline.tables import UNMAPPED_DESCRIPTIONS
+
+REVIEWED = StudyGroups(
+    {
+        "US BIOPSY LIVER FOCAL": ("liver", "abdomen"),
+        "US THYROID BIOPSY": ("thyroid", "nodule"),
+        "US FETAL HEAD": (),
+    }
+)
+
+
+def records(*descriptions):
+    """An index with one image of one patient per description."""
+    numbers = range(len(descriptions))
+    return pa.table(
+        {
+            "sop_instance": [f"{number:032x}" for number in numbers],
+            "study_description": pa.array(descriptions, pa.string()),
+            "patient": [f"p{number}" for number in numbers],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("description", "like"),
+    [
+        ("us focal  biopsy liver", "US BIOPSY LIVER FOCAL"),  # the same words in another order
+        ("US THYROYD BIOPSY", "US THYROID BIOPSY"),  # one letter of sixteen
+        ("US FETAL HEAD 2ND TRIMESTER", "US FETAL HEAD"),
+        ("XR WRIST", None),
+    ],
+)
+def test_a_description_is_suggested_what_the_most_similar_reviewed_one_means(description, like):
+    found = suggestion(description, REVIEWED)
+    if like is None:
+        assert found is None
+    else:
+        assert (found.like, found.groups) == (like, REVIEWED.mapping[like])
+        assert ALIKE <= found.similarity <= 100
+
+
+def test_nothing_is_suggested_where_nothing_has_been_reviewed():
+    assert suggestion("US THYROID", StudyGroups({})) is None
+
+
+def test_the_similarity_is_that_of_the_words_in_common():
+    """Two of three words: the pair `us thyroid` against `us thyroid biopsy` shares a whole set, which counts as 100."""
+    assert suggestion("US THYROID", REVIEWED).similarity == 100
+
+
+def test_the_table_shows_suggestions_and_leaves_the_row_of_rare_ones_alone():
+    rare = pa.chunked_array([[False, False, True]])
+    counts = unmapped_descriptions(records("US THYROYD BIOPSY", "XR WRIST", "US THYROID BIOPSY MRS X"), REVIEWED, rare)
+    rows = with_suggestions(counts, REVIEWED)
+    assert rows.schema.equals(UNMAPPED_DESCRIPTIONS.schema)
+    shown = {row["study_description"]: (row["suggested_groups"], row["like"]) for row in rows.to_pylist()}
+    assert shown == {
+        TOO_RARE: (None, None),
+        "US THYROYD BIOPSY": ("thyroid,nodule", "US THYROID BIOPSY"),
+        "XR WRIST": (None, None),
+    }
+
+
+def test_a_rare_description_of_the_mapping_is_never_what_another_one_is_like():
+    reviewed = StudyGroups({**REVIEWED.mapping, "US THYROID MRS MILLER": ("thyroid",)})
+    index = records("US FETAL HEAD", None)
+    printed = StudyGroups({"US BIOPSY LIVER FOCAL": ("liver",)})
+    shown = publishable(reviewed, index, printed)
+    assert set(shown.mapping) == {"US FETAL HEAD", "US BIOPSY LIVER FOCAL"}
+    assert shown.groups_of("US BIOPSY LIVER FOCAL") == ("liver", "abdomen")  # as reviewed, not as printed
+
+
+def filled_in(text, answers, **more):
+    """The CSV as a radiologist sends it back: `answers` replace the groups of their descriptions."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    for row in rows:
+        if row["study_description"] in answers:
+            row |= {"groups": answers[row["study_description"]], **more}
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def worklist(*descriptions):
+    return worklist_csv(with_suggestions(unmapped_descriptions(records(*descriptions), REVIEWED), REVIEWED))
+
+
+def test_an_untouched_worklist_maps_nothing(tmp_path):
+    text = worklist("US THYROYD BIOPSY", "XR WRIST", None)
+    assert text.splitlines() == [
+        "study_description,groups,reviewer,reviewed_on",
+        'US THYROYD BIOPSY,"? thyroid,nodule",,',
+        "XR WRIST,?,,",
+    ]
+    (tmp_path / "new.csv").write_text(text, encoding="utf-8")
+    assert read_study_groups(tmp_path / "new.csv", Labels().groups).mapping == {}
+
+
+def test_what_is_filled_in_is_mapped_and_the_rest_stays_on_the_list(tmp_path):
+    text = worklist("US THYROYD BIOPSY", "US FETAL SPINE", "XR WRIST")
+    answers = {"US THYROYD BIOPSY": "thyroid,nodule", "US FETAL SPINE": ""}
+    (tmp_path / "1.csv").write_text("study_description,groups\nUS OLD,liver\n", encoding="utf-8")
+    (tmp_path / "2.csv").write_text(filled_in(text, answers, reviewer="Dr A", reviewed_on="2026-11-23"))
+    groups = read_study_groups(tmp_path, Labels().groups)
+    assert groups.mapping == {"US OLD": ("liver",), "US THYROYD BIOPSY": ("thyroid", "nodule"), "US FETAL SPINE": ()}
+    left = unmapped_descriptions(records("US THYROYD BIOPSY", "US FETAL SPINE", "XR WRIST"), groups)
+    assert left["study_description"].to_pylist() == ["XR WRIST"]
+
+
+@pytest.mark.parametrize("description", ["=HYPERLINK(1)", "+1 LIVER", "-LIVER", "@LIVER"])
+def test_a_spreadsheet_takes_no_description_for_a_formula_and_it_is_read_back_as_it_was(description, tmp_path):
+    text = worklist(description)
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["study_description"] == f"'{description}"
+    answer = tmp_path / "x.csv"
+    answer.write_text(filled_in(text, {f"'{description}": "liver"}), encoding="utf-8")
+    assert read_study_groups(answer, Labels().groups).groups_of(description) == ("liver",)
+
+
+def test_examples_are_of_different_patients_and_of_the_description():
+    index = pa.table(
+        {
+            "sop_instance": ["a", "b", "c", "d", "e"],
+            "study_description": pa.array(["US X", "us  x", "US X", "US Y", None], pa.string()),
+        }
+    )
+    images = pa.table(
+        {"sop_instance": ["a", "a", "b", "c", "d", "e"], "frame": [0, 1, 0, 0, 0, 0], "patient": list("ppqrst")}
+    )
+    found = example_images(index, images, ["US X", "US Z"], 2)
+    assert {name: rows["sop_instance"].to_pylist() for name, rows in found.items()} == {"US X": ["a", "b"]}
+    assert found["US X"]["frame"].to_pylist() == [0, 0]
