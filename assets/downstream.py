@@ -113,7 +113,9 @@ def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
 
 def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     task = recipe.downstream.tasks[place.task]
-    relevant = task.model_dump(exclude={"manifest"}) | recipe.downstream.model_dump(include={"fractions", "seeds"})
+    relevant = task.model_dump(exclude={"manifest"}) | recipe.downstream.model_dump(
+        include={"fractions", "seeds", "precision"}
+    )
 
     @dg.asset(
         name=place.asset,
@@ -123,21 +125,24 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
         code_version=f"{code_versions.FINETUNING}-{digest(relevant)[:8]}",
         group_name=place.task,
         kinds={"torch", "parquet"},
-        check_specs=[outcome_check(place.asset)],
+        check_specs=[outcome_check(place.asset), _apart_check(place.asset)],
     )
     def finetuned(
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         params = {"backbone": place.backbone, "arm": place.arm, "task": place.task, **relevant}
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
             images = read_table(_prepared(opened, recipe, place.task))
-            _refuse_leakage(opened, recipe, place.task, images)
+            apart = _apart_result(opened, recipe, place, images)
+            if not apart.passed:  # before anything is trained, and whatever else the run materializes
+                yield apart
+                raise UserError(str(apart.description))
             with compute.training(here.say):
                 outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, images)
             path = opened.experiment(recipe.name).predictions(place.backbone, place.arm, place.task)
             write_table(path, predictions)
-            yield _made(here, place, outcomes, predictions)
+            yield _made(here, place, outcomes, predictions, apart)
 
     return finetuned
 
@@ -149,14 +154,31 @@ def _prepared(store: Store, recipe: Recipe, task: str) -> Path:
     return path
 
 
-def _refuse_leakage(store: Store, recipe: Recipe, task: str, images: pa.Table) -> None:
-    """A test image whose patient or pixels were pretrained on would flatter every pretrained arm."""
+def _apart_check(asset: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        "no_test_image_in_pool",
+        asset=asset,
+        blocking=True,
+        description="No patient and no image of the task's test set is in the pretraining pool as it is now.",
+    )
+
+
+def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table) -> dg.AssetCheckResult:
+    """A test image whose patient or pixels were pretrained on would flatter every pretrained arm.
+
+    The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again.
+    """
     table = pretraining_pool_table(recipe.labels.names)
-    if not table.path(store.tables).exists():
-        return
-    shared = count_shared(table.read(store.tables), images.select(["patient", "source_digest", "split"]))
-    if shared:
-        raise UserError(f"Task {task}: {shared} test images share their patient or pixels with the pretraining pool.")
+    pool = table.read(store.tables) if table.path(store.tables).exists() else table.schema.empty_table()
+    shared = count_shared(pool, images.select(["patient", "source_digest", "split"]))
+    of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
+    return dg.AssetCheckResult(
+        check_name="no_test_image_in_pool",
+        asset_key=place.asset,
+        passed=shared == 0,
+        description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool.",
+        metadata={"shared": shared, "images in the pool": pool.num_rows},
+    )
 
 
 def _train_cells(
@@ -178,7 +200,16 @@ def _train_cells(
         name = f"{place.asset}, {cell.fraction:.0%} of the images, seed {cell.seed}"
         with tracking.run(name, {"recipe": recipe.name}, here.say, parent=here.run) as run:
             run.params(asdict(cell))
-            outcome = finetune(cell, task, data, encoder, folder, here.say, lambda epoch, m: run.metrics(m, epoch))
+            outcome = finetune(
+                cell,
+                task,
+                data,
+                encoder,
+                folder,
+                here.say,
+                lambda epoch, m: run.metrics(m, epoch),
+                recipe.downstream.precision,
+            )
             run.files([folder / "curves.csv"])
         outcomes[cell] = outcome
         if outcome.status == "ran":
@@ -187,7 +218,7 @@ def _train_cells(
 
 
 def _made(
-    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table
+    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table, apart: dg.AssetCheckResult
 ) -> dg.MaterializeResult[None]:
     """Report the worst outcome: an arm that did not run everywhere is warned of."""
     worst = min(outcomes.values(), key=lambda outcome: outcome.status == "ran")
@@ -201,5 +232,5 @@ def _made(
         digest(*(outcome.fingerprint for outcome in outcomes.values()))[:16],
         {"dagster/row_count": predictions.num_rows, "outcome": worst.status, "reason": worst.reason, **scores},
         metrics=scores,
-        checks=[outcome_result(worst)],
+        checks=[outcome_result(worst), apart],
     )
