@@ -21,7 +21,8 @@ from pipeline.downstream.predictions import Cell
 from pipeline.downstream.tasks import TaskImages
 from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
-from pipeline.recipe import Arm, Backbone, Task
+from pipeline.recipe import Arm, Backbone, Precision, Task
+from pipeline.training.device import multiplies_bfloat16
 
 CLASSES = {"ordinal": ("0", "1", "2", "3", "4"), "segmentation": ("background", "nodule")}
 _BACKBONES: tuple[Backbone, ...] = ("resnet50", "vgg16_bn")
@@ -30,7 +31,10 @@ PLAIN = "an eager loop in {precision}: contiguous tensors, plain Adam, a DataLoa
 
 @dataclass(frozen=True)
 class Case:
-    """Fine-tuning on a task of the paper's batch size; `steps` an epoch."""
+    """Fine-tuning on a task of the paper's batch size; `steps` an epoch.
+
+    `precision` is the project's; the plain loop computes in float32, on a GPU in TF32.
+    """
 
     kind: Kind
     backbone: Backbone
@@ -38,6 +42,7 @@ class Case:
     width: int
     steps: int
     arm: Arm = "ce_dcm"
+    precision: Precision = "float32"
 
     @property
     def batch(self) -> int:
@@ -53,19 +58,21 @@ class Case:
     def name(self) -> str:
         """As a row of a table says it."""
         frozen = ", frozen encoder" if self.arm == "ce_dcm_frozen" else ""
-        return f"{self.backbone} {self.kind}{frozen}, {self.height}×{self.width}, batch {self.batch}"
+        return f"{self.backbone} {self.kind}{frozen}, {self.height}×{self.width}, batch {self.batch}, {self.precision}"
 
 
 def cases(device: torch.device) -> tuple[Case, ...]:
     """The paper's size on a GPU; on a CPU a small one, with as few steps as still can be timed."""
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if multiplies_bfloat16(device) else ("float32",)
     if device.type == "cuda":
-        return tuple(Case(kind, backbone, 256, 384, 100) for kind in BATCH for backbone in _BACKBONES)
+        kinds = [(kind, backbone) for kind in BATCH for backbone in _BACKBONES]
+        return tuple(Case(*kind, 256, 384, 100, precision=precision) for kind in kinds for precision in precisions)
     return (
-        Case("ordinal", "resnet50", 64, 96, 12),
-        Case("segmentation", "resnet50", 64, 96, 6),
+        *(Case("ordinal", "resnet50", 64, 96, 12, precision=precision) for precision in precisions),
+        *(Case("segmentation", "resnet50", 64, 96, 6, precision=precision) for precision in precisions),
+        Case("segmentation", "resnet50", 64, 96, 12, "ce_dcm_frozen"),
         Case("ordinal", "vgg16_bn", 64, 96, 8),
         Case("segmentation", "vgg16_bn", 64, 96, 4),
-        Case("segmentation", "resnet50", 64, 96, 12, "ce_dcm_frozen"),
         Case("ordinal", "resnet50", 128, 192, 6),
     )
 
@@ -111,7 +118,7 @@ def our_training(case: Case) -> FineTuning:
         save_encoder(build_encoder(case.backbone), Path(scratch, ENCODER))
         Preprocessing(case.backbone, case.height, case.width, NORMALIZATION.mean, NORMALIZATION.sd).write(Path(scratch))
         cell = Cell("benchmark", case.backbone, case.arm, case.kind, 1.0, 0)
-        return FineTuning(cell, task, _task_images(case), Path(scratch))
+        return FineTuning(cell, task, _task_images(case), Path(scratch), case.precision)
 
 
 def _plain_parts(case: Case) -> Parts:

@@ -212,6 +212,12 @@ def test_every_arm_sees_the_same_images_and_another_seed_others(fraction: float,
     assert not torch.equal(first, batches("ce", 0, 2))
 
 
+def test_the_optimizer_is_that_of_table_a2(encoder_folder: Path) -> None:
+    how = task("ordinal").model_copy(update={"learning_rate": {"resnet50": 5e-5, "vgg16_bn": 1e-4}})
+    (group,) = FineTuning(cell("ce", "ordinal"), how, data("ordinal"), encoder_folder).optimizer.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (5e-5, (0.9, 0.999), 0)
+
+
 def test_masks_move_with_their_images(encoder_folder: Path) -> None:
     tuned = FineTuning(cell("ce", "segmentation"), task("segmentation"), data("segmentation"), encoder_folder)
     for x_N1HW, masks_NHW in tuned._training_batches(1):
