@@ -17,6 +17,7 @@ from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
 from pipeline.archive.identity import pseudonym
+from pipeline.archive.trained_on import training_patients
 from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, image_scores
@@ -159,18 +160,21 @@ def _apart_check(asset: str) -> dg.AssetCheckSpec:
         "no_test_image_in_pool",
         asset=asset,
         blocking=True,
-        description="No patient and no image of the task's test set is in the pretraining pool as it is now.",
+        description="No patient and no image of the task's test set is in the pretraining pool, now or of its encoder.",
     )
 
 
 def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table) -> dg.AssetCheckResult:
     """A test image whose patient or pixels were pretrained on would flatter every pretrained arm.
 
-    The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again.
+    The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again, and
+    at the patients of the pool that the encoder was made from, where the pool is another by now.
     """
     table = pretraining_pool_table(recipe.labels.names)
     pool = table.read(store.tables) if table.path(store.tables).exists() else table.schema.empty_table()
-    shared = count_shared(pool, images.select(["patient", "source_digest", "split"]))
+    encoder = store.experiment(recipe.name).encoder(place.backbone, method_of(place.arm))
+    seen = training_patients(store.private, encoder)
+    shared = count_shared(pool, images.select(["patient", "source_digest", "split"]), seen)
     of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
     return dg.AssetCheckResult(
         check_name="no_test_image_in_pool",

@@ -154,3 +154,17 @@ def test_the_command_says_it_in_a_sentence_and_exits_with_1(clinic: Path) -> Non
     assert f"check {CHECK} did not pass (error)" in done.stderr
     assert "Traceback" not in done.stderr
     assert "P3" not in done.stderr
+
+
+def test_a_patient_whom_the_encoder_saw_counts_also_after_leaving_the_archive(clinic: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(clinic, tmp_path / "clinic")
+    (folder / "archive" / "3").unlink()
+    share_a_patient(folder)
+    ingested = job_of(folder, "ingest").execute_in_process(instance=dg.DagsterInstance.ephemeral())
+    assert ingested.success
+    result = materialize(folder)
+    assert not result.success
+    evaluation = check_of(result)
+    assert evaluation.metadata["images in the pool"].value == 7
+    assert evaluation.metadata["shared"].value == 1
+    assert said(result) == SENTENCE
