@@ -180,7 +180,8 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table)
         check_name="no_test_image_in_pool",
         asset_key=place.asset,
         passed=shared == 0,
-        description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool.",
+        description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
+        f"as {encoder_name(place.backbone, method_of(place.arm))} was made from it.",
         metadata={"shared": shared, "images in the pool": pool.num_rows},
     )
 

@@ -124,12 +124,10 @@ def our_training(case: Case) -> FineTuning:
 def _plain_parts(case: Case) -> Parts:
     device, (grey, truth) = measuring_device(), random_images(case)
     network = (PlainClassifier if case.kind == "ordinal" else PlainUNet)(case.backbone, len(CLASSES[case.kind]))
-    if case.arm == "ce_dcm_frozen":
-        network.backbone.requires_grad_(False)
     thresholds = torch.arange(len(CLASSES["ordinal"]) - 1)
     targets = (truth[:, None] > thresholds).float() if case.kind == "ordinal" else truth
     weights = torch.ones(len(thresholds)) if case.kind == "ordinal" else None
-    plain = PlainFineTuning(network, weights, device)
+    plain = PlainFineTuning(network, weights, device, frozen=case.arm == "ce_dcm_frozen")
     batches = loader(Augmented(grey, targets, NORMALIZATION.mean, NORMALIZATION.sd), case.batch)
     return {"epoch": lambda: plain.epoch(batches)}
 

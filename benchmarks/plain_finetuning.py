@@ -143,10 +143,13 @@ def loader(images: Augmented, batch: int) -> DataLoader[Pair]:
 class PlainFineTuning:
     """Fine-tuning, eager: contiguous tensors, float32 (on a GPU with TF32), `torch.optim.Adam` as it comes."""
 
-    def __init__(self, network: nn.Module, weights: Tensor | None, device: torch.device) -> None:
-        """`weights` are those of the positives of each threshold; None for a segmentation."""
+    def __init__(
+        self, network: PlainClassifier | PlainUNet, weights: Tensor | None, device: torch.device, frozen: bool = False
+    ) -> None:
+        """`weights` are of the positives of each threshold, None for a segmentation; `frozen`: the backbone stays."""
         use_tf32(device)
-        self.device = device
+        self.device, self.frozen = device, frozen
+        network.backbone.requires_grad_(not frozen)
         self.network = network.to(device)
         self.weights = None if weights is None else weights.to(device)
         self.optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4)
@@ -154,6 +157,8 @@ class PlainFineTuning:
     def epoch(self, batches: Iterable[Pair]) -> list[float]:
         """Train on `batches`; returns the loss of every step, as one would print them."""
         self.network.train()
+        if self.frozen:
+            self.network.backbone.eval()
         return [self.step(images.to(self.device), targets.to(self.device)) for images, targets in batches]
 
     def step(self, images: Tensor, targets: Tensor) -> float:

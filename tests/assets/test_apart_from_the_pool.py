@@ -14,7 +14,10 @@ from tests.conftest import run_job
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
 CHECK, ASSET = "no_test_image_in_pool", "resnet50_baseline_quality"
-SENTENCE = "Task quality: 1 of 2 test images share patient or pixels with the pretraining pool."
+SENTENCE = (
+    "Task quality: 1 of 2 test images share patient or pixels with the pretraining pool, as it is now or as "
+    "resnet50_baseline_encoder was made from it."
+)
 RECIPE = """
 name: apart
 images: {height: 32, width: 64}

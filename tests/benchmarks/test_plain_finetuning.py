@@ -45,6 +45,15 @@ def test_the_projects_steps_are_those_of_the_plain_loop(case):
         assert ours.step((x_N1HW, targets)).item() == pytest.approx(plain.step(x_N1HW, targets), rel=1e-6)
 
 
+def test_a_frozen_backbone_of_the_plain_loop_stays_as_it_is_and_the_rest_learns():
+    network = PlainUNet("resnet50", 2)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    batch = torch.randn(2, 1, 32, 64), torch.ones(2, 32, 64, dtype=torch.uint8)
+    PlainFineTuning(network, None, CPU, frozen=True).epoch([batch])
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name for name in before if not name.startswith("backbone")} == changed
+
+
 def test_the_plain_loop_moves_an_image_as_the_project_does():
     image = torch.arange(1, 25, dtype=torch.uint8).view(4, 6)
     for flip, down, right in [(False, 0, 0), (True, 1, -2), (False, -3, 0), (True, 0, 5)]:
