@@ -17,6 +17,7 @@ from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
 from pipeline.archive.identity import pseudonym
+from pipeline.archive.trained_on import training_patients
 from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, image_scores
@@ -113,7 +114,9 @@ def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
 
 def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     task = recipe.downstream.tasks[place.task]
-    relevant = task.model_dump(exclude={"manifest"}) | recipe.downstream.model_dump(include={"fractions", "seeds"})
+    relevant = task.model_dump(exclude={"manifest"}) | recipe.downstream.model_dump(
+        include={"fractions", "seeds", "precision"}
+    )
 
     @dg.asset(
         name=place.asset,
@@ -123,21 +126,24 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
         code_version=f"{code_versions.FINETUNING}-{digest(relevant)[:8]}",
         group_name=place.task,
         kinds={"torch", "parquet"},
-        check_specs=[outcome_check(place.asset)],
+        check_specs=[outcome_check(place.asset), _apart_check(place.asset)],
     )
     def finetuned(
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         params = {"backbone": place.backbone, "arm": place.arm, "task": place.task, **relevant}
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
             images = read_table(_prepared(opened, recipe, place.task))
-            _refuse_leakage(opened, recipe, place.task, images)
+            apart = _apart_result(opened, recipe, place, images)
+            if not apart.passed:  # before anything is trained, and whatever else the run materializes
+                yield apart
+                raise UserError(str(apart.description))
             with compute.training(here.say):
                 outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, images)
             path = opened.experiment(recipe.name).predictions(place.backbone, place.arm, place.task)
             write_table(path, predictions)
-            yield _made(here, place, outcomes, predictions)
+            yield _made(here, place, outcomes, predictions, apart)
 
     return finetuned
 
@@ -149,14 +155,35 @@ def _prepared(store: Store, recipe: Recipe, task: str) -> Path:
     return path
 
 
-def _refuse_leakage(store: Store, recipe: Recipe, task: str, images: pa.Table) -> None:
-    """A test image whose patient or pixels were pretrained on would flatter every pretrained arm."""
+def _apart_check(asset: str) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        "no_test_image_in_pool",
+        asset=asset,
+        blocking=True,
+        description="No patient and no image of the task's test set is in the pretraining pool, now or of its encoder.",
+    )
+
+
+def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table) -> dg.AssetCheckResult:
+    """A test image whose patient or pixels were pretrained on would flatter every pretrained arm.
+
+    The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again, and
+    at the patients of the pool that the encoder was made from, where the pool is another by now.
+    """
     table = pretraining_pool_table(recipe.labels.names)
-    if not table.path(store.tables).exists():
-        return
-    shared = count_shared(table.read(store.tables), images.select(["patient", "source_digest", "split"]))
-    if shared:
-        raise UserError(f"Task {task}: {shared} test images share their patient or pixels with the pretraining pool.")
+    pool = table.read(store.tables) if table.path(store.tables).exists() else table.schema.empty_table()
+    encoder = store.experiment(recipe.name).encoder(place.backbone, method_of(place.arm))
+    seen = training_patients(store.private, encoder)
+    shared = count_shared(pool, images.select(["patient", "source_digest", "split"]), seen)
+    of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
+    return dg.AssetCheckResult(
+        check_name="no_test_image_in_pool",
+        asset_key=place.asset,
+        passed=shared == 0,
+        description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
+        f"as {encoder_name(place.backbone, method_of(place.arm))} was made from it.",
+        metadata={"shared": shared, "images in the pool": pool.num_rows},
+    )
 
 
 def _train_cells(
@@ -178,7 +205,16 @@ def _train_cells(
         name = f"{place.asset}, {cell.fraction:.0%} of the images, seed {cell.seed}"
         with tracking.run(name, {"recipe": recipe.name}, here.say, parent=here.run) as run:
             run.params(asdict(cell))
-            outcome = finetune(cell, task, data, encoder, folder, here.say, lambda epoch, m: run.metrics(m, epoch))
+            outcome = finetune(
+                cell,
+                task,
+                data,
+                encoder,
+                folder,
+                here.say,
+                lambda epoch, m: run.metrics(m, epoch),
+                recipe.downstream.precision,
+            )
             run.files([folder / "curves.csv"])
         outcomes[cell] = outcome
         if outcome.status == "ran":
@@ -187,7 +223,7 @@ def _train_cells(
 
 
 def _made(
-    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table
+    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table, apart: dg.AssetCheckResult
 ) -> dg.MaterializeResult[None]:
     """Report the worst outcome: an arm that did not run everywhere is warned of."""
     worst = min(outcomes.values(), key=lambda outcome: outcome.status == "ran")
@@ -201,5 +237,5 @@ def _made(
         digest(*(outcome.fingerprint for outcome in outcomes.values()))[:16],
         {"dagster/row_count": predictions.num_rows, "outcome": worst.status, "reason": worst.reason, **scores},
         metrics=scores,
-        checks=[outcome_result(worst)],
+        checks=[outcome_result(worst), apart],
     )

@@ -3,7 +3,7 @@
 Belongs here: the assets of the group `images`. Not here: decoding and caching (`pipeline.archive`, `pipeline.images`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -348,9 +348,9 @@ def shared_with_tests(pool: pa.Table, recipe: Recipe, store: Store) -> dict[str,
     return shared
 
 
-def count_shared(pool: pa.Table, task_images: pa.Table) -> int:
-    """Test images of a task whose patient or pixels are in the pool."""
-    patients = set(pool["patient"].to_pylist())
+def count_shared(pool: pa.Table, task_images: pa.Table, seen: Collection[str] = ()) -> int:
+    """Test images of a task whose patient or pixels are in the pool, or whose patient is among those `seen` before."""
+    patients = {*pool["patient"].to_pylist(), *seen}
     pixels = set(pool["source_digest"].to_pylist())
     return sum(
         row["split"] == "test" and (row["patient"] in patients or row["source_digest"] in pixels)

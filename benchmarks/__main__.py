@@ -1,7 +1,7 @@
 """`python -m benchmarks` compares with peers; an argument measures one thing at length.
 
-`python -m benchmarks pretraining`: training and its reading (4 minutes). `python -m benchmarks million`: indexing
-1,000,000 files (6 minutes).
+`python -m benchmarks pretraining`: training and its reading (4 minutes). `python -m benchmarks finetuning`: small
+batches (2 minutes). `python -m benchmarks million`: indexing 1,000,000 files (6 minutes).
 
 Belongs here: these commands. Not here: any measurement.
 """
@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import archive_at_scale, evaluation, ingestion, pretraining, pretraining_from_files
+from benchmarks import archive_at_scale, evaluation, finetuning, ingestion, pretraining, pretraining_from_files
 from benchmarks.measure import figures_table, table
 from pipeline.phantom.clinic import make_phantom
 
@@ -28,7 +28,7 @@ def main() -> None:
 
 def _all(phantom: Path, work: Path) -> None:
     rows = [row for module in (ingestion, archive_at_scale) for row in module.measure(phantom, work)]
-    print(table([*rows, *evaluation.measure(), *pretraining.short()]))
+    print(table([*rows, *evaluation.measure(), *pretraining.short(), *finetuning.short()]))
 
 
 def _pretraining(phantom: Path, work: Path) -> None:
@@ -37,11 +37,15 @@ def _pretraining(phantom: Path, work: Path) -> None:
     print(table([*in_memory, *from_files]), figures_table([*splits, *use_of_device]), sep="\n\n")
 
 
+def _finetuning(_phantom: Path, _work: Path) -> None:
+    print(table(finetuning.measure()))
+
+
 def _million(phantom: Path, work: Path) -> None:
     print(figures_table(archive_at_scale.million(phantom, work, print)))
 
 
-_MEASUREMENTS = {"all": _all, "pretraining": _pretraining, "million": _million}
+_MEASUREMENTS = {"all": _all, "pretraining": _pretraining, "finetuning": _finetuning, "million": _million}
 
 
 if __name__ == "__main__":

@@ -262,6 +262,8 @@ class Downstream(Model):
     fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
     """Shares of the training images; smaller ones lie inside larger ones."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    precision: Precision = "float32"
+    """In which training steps compute, as `pretraining.precision`; validation and test are always in float32."""
 
 
 class Comparison(Model):

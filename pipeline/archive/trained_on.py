@@ -29,6 +29,15 @@ def record_training_set(private: Path, digest: str, patients: Iterable[str]) -> 
     write_table(_training_set(private, digest), table)
 
 
+def training_patients(private: Path, encoder: Path) -> frozenset[str]:
+    """Pseudonyms of the patients whose images the encoder in the folder `encoder` was made from, as far as recorded.
+
+    It is of the pool as it was then: who has left the archive since is among them.
+    """
+    record = _record_of(private, encoder)
+    return frozenset(read_table(record)["patient"].to_pylist()) if record is not None else frozenset()
+
+
 def saw(store: Store, patient: str) -> list[str]:
     """Folders in the store, relative to it and sorted, of networks whose training the patient's images had a part in.
 
@@ -54,10 +63,16 @@ def _encoder_saw(private: Path, folder: Path, patient: str) -> bool:
     """Whether the encoder in `folder` saw the patient, or may have; one that came to nothing holds no weights."""
     if not any(folder.glob(_WEIGHTS)):
         return False
-    card = folder / "model_card.md"
+    record = _record_of(private, folder)
+    return record is None or _holds(read_table(record), patient)
+
+
+def _record_of(private: Path, encoder: Path) -> Path | None:
+    """The record of an encoder's training set, where its model card names one that is kept."""
+    card = encoder / "model_card.md"
     stated = _DIGEST.search(card.read_text(encoding="utf-8")) if card.is_file() else None
     record = _training_set(private, stated[1]) if stated else None
-    return record is None or not record.is_file() or _holds(read_table(record), patient)
+    return record if record is not None and record.is_file() else None
 
 
 def _models(recipe: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ Belongs here: one cell of the results table, trained and tested. Not here: what 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from pipeline.files import digest, write_table
 from pipeline.images.batches import draw_moves, epoch_order
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import CHECKPOINT, CURVES, ENCODER, PREPROCESSING, Preprocessing, write_curves
-from pipeline.progress import Say
-from pipeline.recipe import Task
+from pipeline.progress import Say, silent
+from pipeline.recipe import Precision, Task
 from pipeline.training.checkpoint import Trained, remove_checkpoints
-from pipeline.training.device import adam, on_device, prepare, training_device
+from pipeline.training.device import adam, compiled, computing_in, on_device, prepare, training_device
 from pipeline.training.loop import Diverged, Metrics, OnEpoch, Plan, fit_as_planned
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import generator, scoped_seed, seeded
@@ -33,6 +34,7 @@ from pipeline.training.tensors import write_tensors
 
 _BETAS = (0.9, 0.999)  # of Adam, the same for every task (paper Table A2)
 _EVALUATION_BATCH = 16  # images; batch norm is fixed then, so the size changes nothing but speed
+_PREPARED = 64  # images moved and z-scored at once: batches of 4 would leave a GPU waiting for launches
 LabelledBatch = tuple[Tensor, Tensor]
 """Images as z-scores, shape (N, 1, H, W), and their targets."""
 
@@ -40,7 +42,14 @@ _FILES = ("outcome.json", "predictions.parquet", DESCRIPTION, MODEL, CURVES)
 
 
 def finetune(
-    cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, folder: Path, say: Say, on_epoch: OnEpoch
+    cell: Cell,
+    task: Task,
+    data: TaskImages,
+    encoder_folder: Path,
+    folder: Path,
+    say: Say,
+    on_epoch: OnEpoch,
+    precision: Precision = "float32",
 ) -> Outcome:
     """Fine-tune the encoder in `encoder_folder` on a share of `data`'s training split, test it, and fill `folder`.
 
@@ -53,7 +62,7 @@ def finetune(
     pretrained = Outcome.read(encoder_folder)
     if pretrained is None:
         raise UserError(f"{encoder_folder} holds no finished encoder: run the job `pretrain` first.")
-    fingerprint = _fingerprint(cell, task, data, encoder_folder, pretrained)
+    fingerprint = _fingerprint(cell, task, data, encoder_folder, pretrained, precision)
     done = Outcome.read(folder)
     if done is not None and done.fingerprint == fingerprint:
         say(f"{_name(cell)}: nothing to do, {done.status} already.")
@@ -63,20 +72,22 @@ def finetune(
         (folder / name).unlink(missing_ok=True)
     outcome = Outcome(pretrained.status, pretrained.reason, fingerprint)
     if pretrained.status == "ran":
-        outcome = _train_and_test(cell, task, data, encoder_folder, folder, fingerprint, say, on_epoch)
+        outcome = _train_and_test(cell, task, data, encoder_folder, folder, fingerprint, say, on_epoch, precision)
     outcome.write(folder)
     remove_checkpoints(folder / CHECKPOINT)
     return outcome
 
 
-def _fingerprint(cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, pretrained: Outcome) -> str:
+def _fingerprint(
+    cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, pretrained: Outcome, precision: Precision
+) -> str:
     """Digest of all that the cell's result depends on."""
     settings = task.model_dump(mode="json", exclude={"manifest", "learning_rate"})
     encoder = pretrained.reason
     if pretrained.status == "ran":
         encoder = digest(*((encoder_folder / name).read_bytes() for name in (ENCODER, PREPROCESSING)))
     rate = task.learning_rate[cell.backbone]
-    return digest(FINETUNING, asdict(cell), settings, rate, data.digest, pretrained.status, encoder)
+    return digest(FINETUNING, asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder)
 
 
 def _train_and_test(
@@ -88,6 +99,7 @@ def _train_and_test(
     fingerprint: str,
     say: Say,
     on_epoch: OnEpoch,
+    precision: Precision,
 ) -> Outcome:
     if len(data.train) < task.batch_size:
         raise UserError(
@@ -95,7 +107,7 @@ def _train_and_test(
         )
     with seeded(*_scope(cell, "network")):
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
-        training = FineTuning(cell, task, data, encoder_folder)
+        training = FineTuning(cell, task, data, encoder_folder, precision, say)
         try:
             history = fit_as_planned(training, training.plan, folder / CHECKPOINT, fingerprint, say, on_epoch)
         except Diverged as why:
@@ -108,12 +120,20 @@ def _train_and_test(
 
 
 class FineTuning:
-    """The training of one cell, on the training device."""
+    """The training of one cell, on the training device; steps compute in `precision`, all else in float32."""
 
     kept: tuple[str, ...] = ("network",)
     metrics: tuple[str, ...] = ("train_loss",)
 
-    def __init__(self, cell: Cell, task: Task, data: TaskImages, encoder_folder: Path) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        task: Task,
+        data: TaskImages,
+        encoder_folder: Path,
+        precision: Precision = "float32",
+        say: Say = silent,
+    ) -> None:
         device = training_device()
         prepare(device)
         self.cell, self.task, self.data = cell, task, data
@@ -128,6 +148,8 @@ class FineTuning:
         if self.frozen is not None:
             self.frozen.requires_grad_(False)
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self._logits = compiled(self.network, task.epochs * self.plan.steps, say, as_graph=True)
+        self._computing = partial(computing_in, precision, device)
         self.optimizer = adam(learnt, task.learning_rate[cell.backbone], _BETAS)
         self.trained = Trained({"network": self.network}, {"network": self.optimizer})
 
@@ -150,8 +172,10 @@ class FineTuning:
     def step(self, batch: LabelledBatch) -> Tensor:
         """Learn from a batch; returns its loss, shape (1,), left on the device."""
         x_N1HW, targets = batch
-        loss = self.objective.loss(self.network(x_N1HW), targets)
         self.optimizer.zero_grad()
+        with self._computing():
+            logits = self._logits(x_N1HW)
+        loss = self.objective.loss(logits.to(x_N1HW.dtype), targets)
         loss.backward()
         self.optimizer.step()
         return loss.detach().unsqueeze(0)
@@ -186,12 +210,16 @@ class FineTuning:
     def _training_batches(self, epoch: int) -> Iterator[LabelledBatch]:
         """Shuffled, augmented batches; drawn by seed, task, fraction and epoch alone, so the same for every arm."""
         device, (height, width) = self.images_NHW.device, self.images_NHW.shape[1:]
-        order_SN = epoch_order(self.train, self.task.batch_size, generator(*_scope(self.cell, "order", epoch)))
+        size = self.task.batch_size
+        order_SN = epoch_order(self.train, size, generator(*_scope(self.cell, "order", epoch))).to(device)
         draws = generator(*_scope(self.cell, "moves", epoch))
         moves = draw_moves(order_SN.numel(), height, width, self.task.augmentation, draws).to(device)
-        for index_N, moves_N in zip(order_SN.to(device), moves.batches(self.task.batch_size), strict=True):
+        steps = max(1, _PREPARED // size)
+        for part_SN, moves_N in zip(order_SN.split(steps), moves.batches(steps * size), strict=True):
+            index_N = part_SN.flatten()
             x_N1HW = self.normalization.apply(moves_N.apply(self.images_NHW[index_N]))
-            yield x_N1HW, self.objective.moved(self.objective.targets[index_N], moves_N)
+            targets = self.objective.moved(self.objective.targets[index_N], moves_N)
+            yield from zip(x_N1HW.split(size), targets.split(size), strict=True)
 
     def _evaluated(self, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Positions and logits, batch by batch, in evaluation mode."""

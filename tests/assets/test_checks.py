@@ -26,6 +26,7 @@ def test_a_test_image_shares_neither_patient_nor_pixels(
 ) -> None:
     task = pa.table({"patient": [patient], "source_digest": [source_digest], "split": [split]})
     assert count_shared(POOL, task) == shared
+    assert count_shared(POOL, task, {"c"}) == (split == "test")
 
 
 def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:

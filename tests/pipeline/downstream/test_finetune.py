@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import pipeline.downstream.finetune as module
-from pipeline.downstream.finetune import FineTuning, finetune
+from pipeline.downstream.finetune import FineTuning, LabelledBatch, finetune
 from pipeline.downstream.model_folder import describe
 from pipeline.downstream.ordinal import encode
 from pipeline.downstream.predictions import PREDICTIONS, Cell, unpack_mask
@@ -21,6 +22,8 @@ from pipeline.files import read_table
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.progress import silent
 from pipeline.recipe import Arm, Task
+from pipeline.training import loop
+from pipeline.training.device import COMPILE_FROM_STEPS, multiplies_bfloat16
 from pipeline.training.outcome import Outcome
 from pipeline.training.tensors import read_tensors
 from tests.pipeline.downstream.conftest import data, task
@@ -196,9 +199,11 @@ def test_the_same_seed_gives_the_same_predictions(quality: Run, run: Runner, tmp
     assert again.predictions.equals(quality.predictions)
 
 
-def test_every_arm_sees_the_same_images_and_another_seed_others(encoder_folder: Path) -> None:
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_every_arm_sees_the_same_images_and_another_seed_others(fraction: float, encoder_folder: Path) -> None:
     def batches(arm: Arm, seed: int, epoch: int) -> torch.Tensor:
-        tuned = FineTuning(cell(arm, "segmentation", seed), task("segmentation"), data("segmentation"), encoder_folder)
+        which = replace(cell(arm, "segmentation", seed), fraction=fraction)
+        tuned = FineTuning(which, task("segmentation"), data("segmentation"), encoder_folder)
         return torch.cat([torch.cat([x[:, 0], masks]) for x, masks in tuned._training_batches(epoch)])
 
     first = batches("ce", 0, 1)
@@ -207,12 +212,117 @@ def test_every_arm_sees_the_same_images_and_another_seed_others(encoder_folder: 
     assert not torch.equal(first, batches("ce", 0, 2))
 
 
+def test_the_optimizer_is_that_of_table_a2(encoder_folder: Path) -> None:
+    how = task("ordinal").model_copy(update={"learning_rate": {"resnet50": 5e-5, "vgg16_bn": 1e-4}})
+    (group,) = FineTuning(cell("ce", "ordinal"), how, data("ordinal"), encoder_folder).optimizer.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (5e-5, (0.9, 0.999), 0)
+
+
 def test_masks_move_with_their_images(encoder_folder: Path) -> None:
     tuned = FineTuning(cell("ce", "segmentation"), task("segmentation"), data("segmentation"), encoder_folder)
     for x_N1HW, masks_NHW in tuned._training_batches(1):
         grey_NHW = x_N1HW[:, 0] * 40 + 80
         assert (grey_NHW[masks_NHW == 2] < 60).all()  # the dark ellipse is dark: 80 ± 10 times 0.3
         assert (grey_NHW[masks_NHW == 1] > 50).all()
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
+def test_a_training_that_is_stopped_within_an_epoch_ends_with_the_same_bits(
+    kind: str, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "fit", partial(loop.fit, checkpoint_seconds=0))
+    which, how = cell("ce", kind), task(kind, epochs=2)
+    whole = run(which, how, tmp_path / "whole")
+    step, steps = FineTuning.step, iter(range(4))  # of three an epoch: the second epoch has begun
+
+    def stopped(self: FineTuning, batch: LabelledBatch) -> torch.Tensor:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FineTuning, "step", stopped)
+        run(which, how, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "outcome.json").exists()
+    taken: list[int] = []
+    monkeypatch.setattr(FineTuning, "step", lambda self, batch: (taken.append(1), step(self, batch))[1])
+    again = run(which, how, tmp_path / "stopped")
+    assert len(taken) == 2
+    assert again.epochs == whole.epochs
+    assert again.predictions.equals(whole.predictions)
+    one, other = (read_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_positives_weigh_by_the_images_that_are_trained_on_alone(encoder_folder: Path) -> None:
+    """Of a fraction: neither the rest of the training split nor validation and test images count."""
+    images, how = data("ordinal"), task("ordinal")
+    part = FineTuning(replace(cell("ce", "ordinal"), fraction=0.5), how, images, encoder_folder)
+    weights = []
+    for threshold in range(2):
+        above = sum(int(images.truth[position]) > threshold for position in part.train.tolist())
+        weights.append(max(len(part.train) - above, 1) / max(above, 1))
+    logits, codes = torch.zeros(1, 2), torch.ones(1, 2)
+    expected = np.log(2) * np.mean(weights)  # the loss of a positive at 0 is its weight times log 2
+    assert len(part.train) == 6
+    assert part.objective.loss(logits, codes).item() == pytest.approx(expected, rel=1e-6)
+    everyone = FineTuning(cell("ce", "ordinal"), how, images, encoder_folder).objective.loss(logits, codes).item()
+    assert everyone != pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
+def test_batches_are_those_that_one_after_the_other_would_be_moved(
+    kind: str, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are prepared at once."""
+
+    def batches() -> list[torch.Tensor]:
+        return [
+            part
+            for batch in FineTuning(cell("ce", kind), task(kind), data(kind), encoder_folder).batches(1, 1)
+            for part in batch
+        ]
+
+    together = batches()
+    monkeypatch.setattr(module, "_PREPARED", 1)
+    apart = batches()
+    assert len(together) == len(apart) == 4  # two batches are left of three, each images and targets
+    assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
+def test_precision_is_of_the_steps_alone_and_their_losses_are_float32(kind: str, encoder_folder: Path) -> None:
+    seen: dict[str, torch.dtype] = {}
+    losses, tuned = {}, {}
+    how = task(kind).model_copy(update={"dropout": 0.0})
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        tuned[precision] = FineTuning(cell("ce", kind), how, data(kind), encoder_folder, precision)
+        first = next(m for m in tuned[precision].network.modules() if isinstance(m, torch.nn.Conv2d))
+        first.register_forward_hook(lambda _, __, y: seen.update(convolution=y.dtype))
+        losses[precision] = tuned[precision].step(next(tuned[precision].batches(1, 0)))
+        assert seen["convolution"] == getattr(torch, precision)
+        assert losses[precision].dtype == torch.float32
+        assert {parameter.dtype for parameter in tuned[precision].network.parameters()} == {torch.float32}
+        tuned[precision].validate()
+        assert seen["convolution"] == torch.float32
+    assert losses["bfloat16"].item() == pytest.approx(losses["float32"].item(), rel=0.15)
+    assert losses["bfloat16"].item() != losses["float32"].item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
+def test_steps_recorded_as_graphs_give_the_losses_of_plain_steps(kind: str, encoder_folder: Path) -> None:
+    def losses(epochs: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        how = task(kind, epochs).model_copy(update={"dropout": 0.0})
+        tuned = FineTuning(cell("ce", kind), how, data(kind), encoder_folder)
+        assert (tuned._logits is tuned.network) == (epochs == 1)
+        return torch.cat([tuned.step(batch) for epoch in (1, 2) for batch in tuned.batches(epoch, 0)])
+
+    assert torch.allclose(losses(COMPILE_FROM_STEPS), losses(1), rtol=1e-2)
 
 
 def test_nothing_is_done_where_the_same_cell_ran_before(quality: Run, run: Runner) -> None:
@@ -248,6 +358,9 @@ def test_a_change_of_anything_that_matters_is_done_anew(
     finetune(usual, settings, images, encoder_folder, tmp_path, silent, lambda *_: None)
     finetune(usual, elsewhere, images, encoder_folder, tmp_path, silent, lambda *_: None)
     assert len(seen) == len(variants) + 1
+    finetune(usual, elsewhere, images, encoder_folder, tmp_path, silent, lambda *_: None, "bfloat16")
+    assert len(set(seen)) == len(variants) + 1
+    assert seen[-1] not in seen[:-1]
 
 
 @pytest.mark.parametrize("status", ["unavailable", "diverged"])

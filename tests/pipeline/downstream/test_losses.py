@@ -76,3 +76,18 @@ def test_weighted_cross_entropy_has_finite_gradients_where_logits_saturate() -> 
     weighted_bce(logits, torch.tensor([[0.0, 1.0]]), torch.tensor([20.0, 20.0])).backward()
     assert logits.grad is not None
     assert logits.grad[0].tolist() == [pytest.approx(0.5), pytest.approx(-10)]
+
+
+def test_soft_dice_of_two_small_images_computed_by_hand() -> None:
+    """Per image and class, an empty mask among them: 3/4 and 1 of the first image, 1/2 and 1 of the second."""
+    truth = torch.tensor([[[1, 1], [0, 2]], [[0, 0], [0, 0]]], dtype=torch.uint8)
+    predicted = torch.tensor([[[1, 0], [0, 2]], [[0, 0], [0, 1]]])
+    logits = torch.stack([torch.where(predicted == value, 50.0, -50.0) for value in (1, 2)], dim=1)
+    assert soft_dice_loss(logits, truth).item() == pytest.approx(1 - (3 / 4 + 1 + 1 / 2 + 1) / 4, abs=1e-6)
+
+
+def test_soft_dice_of_one_class_computed_by_hand() -> None:
+    """Even odds at two of four pixels, of which one is true: overlap 1/2, squares 1/4 + 1/4."""
+    logits = torch.tensor([[[[0.0, 0.0], [-50.0, -50.0]]]])
+    truth = torch.tensor([[[1, 0], [0, 0]]], dtype=torch.uint8)
+    assert soft_dice_loss(logits, truth).item() == pytest.approx(1 - (2 * 0.5 + 1) / (0.5 + 1 + 1), abs=1e-6)
