@@ -57,6 +57,7 @@ def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource[An
             artifacts=str(store.mlflow / "artifacts"),
             experiment=environment.recipe.name,
             lock_file=str(store.locks / "mlflow.lock"),
+            unsent=str(store.mlflow / "unsent"),
         ),
     }
 
