@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.champions import champion_assets
 from assets.console import console
 from assets.downstream import downstream_assets
 from assets.images import image_assets
@@ -37,6 +38,7 @@ def build_defs(environment: Environment) -> dg.Definitions:
             *image_assets(recipe),
             *encoder_assets(recipe),
             *downstream_assets(recipe),
+            *champion_assets(recipe),
             *report_assets(recipe),
             *prediction_assets(recipe),
         ],

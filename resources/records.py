@@ -166,13 +166,13 @@ class Champion(_Record):
     name: str
     encoder: str
     digest: str
-    instead_of: str | None
-    """Digest of the champion that it replaces."""
+    earlier: tuple[str, ...]
+    """Digests of the champions that it may replace."""
     tags: dict[str, str]
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
         """Move the alias."""
-        crown(client, self.name, self.encoder, self.digest, self.instead_of, self.tags)
+        crown(client, self.name, self.encoder, self.digest, self.earlier, self.tags)
 
 
 class End(_Record):

@@ -4,11 +4,10 @@ Belongs here: the model's folder, its versions, the alias. Not here: which encod
 (`pipeline.evaluation.champion`).
 """
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pipeline.pretraining.encoder_folder import ONNX, ONNX_INPUT, ONNX_OUTPUT, Preprocessing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +32,8 @@ def write_encoder_model(encoder: Path, folder: Path) -> None:
     import onnx
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
+
+    from pipeline.pretraining.encoder_folder import ONNX, ONNX_INPUT, ONNX_OUTPUT, Preprocessing
 
     how = Preprocessing.read(encoder)
     graph = onnx.load(encoder / ONNX)
@@ -66,18 +67,18 @@ def register(client: "MlflowClient", run_id: str, name: str, digest: str, folder
 
 
 def crown(
-    client: "MlflowClient", name: str, encoder: str, digest: str, instead_of: str | None, tags: dict[str, str]
+    client: "MlflowClient", name: str, encoder: str, digest: str, earlier: Sequence[str], tags: Mapping[str, str]
 ) -> None:
     """Point the alias of the model `name` at the encoder `digest`, a version of the registered model `encoder`.
 
-    Raises `Refused` where that version is missing, and where the alias is on another encoder than `instead_of`: it
+    Raises `Refused` where that version is missing, and where the alias is on an encoder that is none of `earlier`: it
     was put there from elsewhere, and nobody has compared the two.
     """
     original = find_version(client, encoder, digest)
     if original is None:
         raise Refused(f"{encoder} has no version of this encoder: materialize that encoder again")
     now = _champion_digest(client, name)
-    if now not in {None, digest, instead_of}:
+    if now not in {None, digest, *earlier}:
         raise Refused(
             f"the alias {ALIAS} of {name} is on an encoder that this store has not put there: it stays, and you may "
             "delete it"

@@ -74,7 +74,7 @@ class Server:
             return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that runs; a test that stops it starts it again."""
     made = Server(tmp_path_factory.mktemp("server"))
