@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
@@ -189,7 +189,7 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # creating tables is no news
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        with self._first_use():
+        with nullcontext() if self._is_server() else self._first_use():
             client = MlflowClient(tracking_uri=self.uri)
             client.search_experiments(max_results=1)
         return client

@@ -61,7 +61,6 @@ class Throne(BaseModel):
     """Encoders that were champions before."""
     metric: Metric
     images: str
-    patients: tuple[str, ...]
     scores: tuple[tuple[float, ...], ...]
 
 
@@ -117,7 +116,6 @@ def enthrone(recipe: Recipe, experiment: Experiment, task: str, verdict: Verdict
         earlier=verdict.earlier,
         metric=recipe.downstream.tasks[task].champion_metric,
         images=champion.images,
-        patients=champion.patients,
         scores=tuple(map(tuple, champion.scores_NS.tolist())),
     )
     write_json(experiment.champion(task), throne.model_dump(mode="json"))
@@ -185,7 +183,7 @@ def _reigning(throne: Throne | None, found: tuple[Contender, ...], metric: Metri
     same = (throne.images, throne.metric, scores_NS.shape) == (found[0].images, metric, found[0].scores_NS.shape)
     if not same:
         return None
-    return Contender(throne.backbone, throne.arm, throne.encoder, throne.images, throne.patients, scores_NS)
+    return Contender(throne.backbone, throne.arm, throne.encoder, throne.images, found[0].patients, scores_NS)
 
 
 def _crowned(experiment: Experiment, task: str, champion: Contender) -> tuple[str, ...]:

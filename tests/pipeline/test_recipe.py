@@ -131,7 +131,7 @@ def task(fields: str) -> str:
         ("- 1", "mine.yaml: "),
         (
             task("kind: ordinal, champion: {metric: dice}"),
-            r"downstream\.tasks\.t: .*champion\.metric dice is none of accur",
+            r"downstream\.tasks\.t: .*metric dice is none of accuracy",
         ),
         (task("kind: segmentation, champion: {metric: accuracy}"), "champion.metric accuracy is none of dice, iou"),
         (
