@@ -43,6 +43,8 @@ def _monitor(on_sample: OnSample, seconds: float) -> Any:
         """MLflow's asks its server before each sample, and ends with the first that it cannot send."""
 
         def monitor(self) -> None:
+            self.collect_metrics()  # the CPU's load is that since it was last asked for: at first it means nothing
+            self._forget()
             while not self._shutdown_event.wait(seconds):
                 self.collect_metrics()
                 self.publish_metrics(self.aggregate_metrics())
@@ -50,6 +52,9 @@ def _monitor(on_sample: OnSample, seconds: float) -> Any:
         def publish_metrics(self, metrics: Mapping[str, float]) -> None:
             on_sample({f"system/{name}": value for name, value in metrics.items()}, self._logging_step)
             self._logging_step += 1
+            self._forget()
+
+        def _forget(self) -> None:
             for monitor in self.monitors:
                 monitor.clear_metrics()
 

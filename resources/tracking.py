@@ -38,6 +38,9 @@ PATIENCE = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
 }
 
+VIEW = "workflowType=machine_learning"
+"""In a link: MLflow's page then shows runs and models, and not what language models need."""
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -171,7 +174,8 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         with suppress(OSError):
             if unsent is not None:
                 unsent.update(run_id=run_id)
-        return TrackedRun(client, run_id, f"{self._ui()}/#/experiments/{experiment_id}/runs/{run_id}", unsent, say)
+        url = f"{self._ui()}/#/experiments/{experiment_id}/runs/{run_id}?{VIEW}"
+        return TrackedRun(client, run_id, url, unsent, say)
 
     def _begin(self, start: Start, say: Say) -> Unsent | None:
         try:
