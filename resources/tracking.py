@@ -41,6 +41,12 @@ PATIENCE = {
 VIEW = "workflowType=machine_learning"
 """In a link: MLflow's page then shows runs and models, and not what language models need."""
 
+SLOW_SECONDS = 5.0
+"""An address from which nothing came back for so long costs every run as much:"""
+LEFT_ALONE_SECONDS = 300.0
+"""so this process asks it again after that time only."""
+_left_alone_until: dict[str, float] = {}
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -163,6 +169,9 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         family = {"mlflow.parentRunId": parent.run_id} if parent and parent.run_id else {}
         start = Start(experiment=self.experiment, name=name, tags={**tags, **family}, at=now_in_ms())
         unsent = self._begin(start, say)
+        began = time.monotonic()
+        if began < _left_alone_until.get(self.uri, 0.0):
+            return TrackedRun(None, "", None, unsent, say)
         try:
             client = self._open()
             send_what_waits(Path(self.unsent), client, lambda other: self._experiment(client, other), say)
@@ -170,6 +179,8 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
             run_id = client.create_run(experiment_id, start.at, start.tags, name).info.run_id
         except Exception as error:
             say(f"MLflow at {self._place()} cannot be reached ({told(error)}); what it misses is kept, and sent later.")
+            if time.monotonic() - began > SLOW_SECONDS:
+                _left_alone_until[self.uri] = time.monotonic() + LEFT_ALONE_SECONDS
             return TrackedRun(None, "", None, unsent, say)
         with suppress(OSError):
             if unsent is not None:

@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from resources import spool
+from resources import tracking as module
 from resources.records import Input
 from resources.tracking import Tracking
 from tests.conftest import ROOT
@@ -149,6 +151,27 @@ def test_a_server_that_is_down_is_said_once_and_worked_without(make_tracking: Ma
     kept = "".join(path.read_text() for path in Path(tracking.unsent).rglob("*.json*"))
     assert "loss" in kept
     assert "secret" not in said[0] + kept
+
+
+def test_an_address_from_which_nothing_comes_back_is_left_alone_for_a_while(
+    make_tracking: MakeTracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(module, "SLOW_SECONDS", 0.5)
+    asked: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        tracking = make_tracking(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        opened = Tracking._open
+        monkeypatch.setattr(Tracking, "_open", lambda self: (asked.append(1), opened(self))[1])
+        for _ in range(3):
+            with tracking.run("encoder", {}, print) as run:
+                run.metrics({"loss": 1.0})
+        assert len(asked) == 1
+        monkeypatch.setattr(module, "_left_alone_until", {})  # as when the time is over
+        with tracking.run("encoder", {}, print):
+            pass
+    assert len(asked) == 2
+    assert len(waiting(tracking)) == 4
 
 
 def test_a_password_in_the_address_is_in_no_link(server: Server, make_tracking: MakeTracking) -> None:
