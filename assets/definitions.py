@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from assets.catalog import with_catalog
+from assets.champions import champion_assets
 from assets.console import console
 from assets.downstream import downstream_assets
 from assets.images import image_assets
@@ -40,6 +41,7 @@ def build_defs(environment: Environment) -> dg.Definitions:
                 *image_assets(recipe, mapping),
                 *encoder_assets(recipe, mapping),
                 *downstream_assets(recipe),
+                *champion_assets(recipe),
                 *report_assets(recipe),
                 *prediction_assets(recipe),
             ],
@@ -62,6 +64,7 @@ def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource[An
             artifacts=str(store.mlflow / "artifacts"),
             experiment=environment.recipe.name,
             lock_file=str(store.locks / "mlflow.lock"),
+            unsent=str(store.mlflow / "unsent"),
         ),
     }
 

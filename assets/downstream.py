@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
@@ -29,8 +30,12 @@ from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
 from resources.archive import Archive
 from resources.compute import Compute
+from resources.records import Input
 from resources.store import StoreFolder
 from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    from pipeline.downstream.tasks import TaskImages
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
 
 def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     task = recipe.downstream.tasks[place.task]
-    relevant = task.model_dump(exclude={"manifest"}) | recipe.downstream.model_dump(
+    relevant = task.model_dump(exclude={"manifest", "champion"}) | recipe.downstream.model_dump(
         include={"fractions", "seeds", "precision"}
     )
 
@@ -198,13 +203,16 @@ def _train_cells(
     encoder = experiment.encoder(place.backbone, method_of(place.arm))
     data = task_images(images, task, recipe.images)
     outcomes, predictions = {}, []
+    read = _input(store, recipe, place.task, data)
+    here.run.input(read)
     for cell in cells(recipe):
         if (cell.backbone, cell.arm, cell.task) != (place.backbone, place.arm, place.task):
             continue
         folder = experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed)
         name = f"{place.asset}, {cell.fraction:.0%} of the images, seed {cell.seed}"
-        with tracking.run(name, {"recipe": recipe.name}, here.say, parent=here.run) as run:
+        with tracking.run(name, here.tags, here.say, parent=here.run) as run:
             run.params(asdict(cell))
+            run.input(read)
             outcome = finetune(
                 cell,
                 task,
@@ -220,6 +228,12 @@ def _train_cells(
         if outcome.status == "ran":
             predictions.append(read_table(folder / "predictions.parquet"))
     return outcomes, pa.concat_tables([PREDICTIONS.empty_table(), *predictions])
+
+
+def _input(store: Store, recipe: Recipe, task: str, data: "TaskImages") -> Input:
+    where = store.experiment(recipe.name).task_images(task).relative_to(store.root).as_posix()
+    size = {f"images.{side}": len(getattr(data, side)) for side in ("train", "val", "test")}
+    return Input(name=f"{task} images", digest=data.digest, place=where, use="training", size=size)
 
 
 def _made(

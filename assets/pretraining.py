@@ -4,6 +4,7 @@ Belongs here: the factory of the group `pretraining`. Not here: training (`pipel
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -13,10 +14,15 @@ from pipeline import code_versions
 from pipeline.files import digest
 from pipeline.recipe import Backbone, Method, Recipe
 from pipeline.store import Store
+from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
 from resources.compute import Compute
+from resources.records import Input
 from resources.store import StoreFolder
 from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    from pipeline.pretraining.dataset import PretrainingSet
 
 GROUP = "pretraining"
 LEARNS_LABELS: tuple[Method, ...] = ("dcm", "ce_dcm")
@@ -62,6 +68,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method, mapping: Mappin
     def encoder(
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.pretraining.encoder_folder import encoder_digest
         from pipeline.pretraining.pool import load_pool
         from pipeline.pretraining.pretrain import pretrain
 
@@ -72,6 +79,8 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method, mapping: Mappin
             with compute.training(here.say):
                 pool = load_pool(place, recipe)
                 here.run.params({"image_digest": pool.image_digest, "label_digest": pool.label_digest})
+                for data in _inputs(method, pool, recipe):
+                    here.run.input(data)
                 outcome = pretrain(
                     backbone,
                     method,
@@ -81,9 +90,30 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method, mapping: Mappin
                     here.say,
                     lambda epoch, values: here.run.metrics(values, epoch),
                 )
+            if outcome.status == "ran":
+                here.run.encoder(registered_name(recipe, asset), encoder_digest(folder), folder)
             yield _made(here, asset, outcome, place, recipe, backbone, method)
 
     return encoder
+
+
+def registered_name(recipe: Recipe, asset: str) -> str:
+    """What the encoder or the task's champion is called in MLflow's registry."""
+    return f"{recipe.name}.{asset}"
+
+
+def _inputs(method: Method, pool: "PretrainingSet", recipe: Recipe) -> list[Input]:
+    """The data that the method is shown: images, and of the methods that see labels those."""
+    from pipeline.pretraining.encoder_folder import count_labels
+    from pipeline.pretraining.pretrain import LABELLED
+
+    place = f"tables/{pretraining_pool_table(recipe.labels.names).name}.parquet"
+    size = {"images.train": len(pool.train), "images.val": len(pool.val)}
+    images = Input(name="pretraining images", digest=pool.image_digest, place=place, use="training", size=size)
+    if method not in LABELLED:
+        return [images]
+    size = {label.name: label.carried for label in count_labels(pool)}
+    return [images, Input(name="weak labels", digest=pool.label_digest, place=place, use="training", size=size)]
 
 
 def _made(

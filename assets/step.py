@@ -25,8 +25,10 @@ FIRST = {"dagster/priority": "10"}
 class Step:
     """One step at work: where it says things, and how it reports what it made."""
 
-    def __init__(self, context: dg.AssetExecutionContext, run: TrackedRun) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, run: TrackedRun, tags: Mapping[str, str]) -> None:
         self._context, self.run = context, run
+        self.tags = tags
+        """Of its MLflow run; a run inside of it has them too, so that one tag finds all that a Dagster run did."""
 
     def say(self, line: str) -> None:
         """A line in Dagster's log."""
@@ -80,7 +82,7 @@ def step(
     }
     with _sentence(), tracking.run(context.op_def.name, tags, context.log.warning) as run:
         run.params(params or {})
-        yield Step(context, run)
+        yield Step(context, run, tags)
 
 
 @contextmanager

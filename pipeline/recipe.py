@@ -23,8 +23,11 @@ Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
 Arm = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen"]
 Probe = Literal["linear", "curvilinear"]
 Precision = Literal["float32", "bfloat16"]
+Metric = Literal["accuracy", "dice", "iou"]
 
 PROBES: tuple[Probe, ...] = ("linear", "curvilinear")
+CHAMPION_METRICS: Mapping[str, tuple[Metric, ...]] = {"ordinal": ("accuracy",), "segmentation": ("dice", "iou")}
+"""By kind of task."""
 STRIDE = 32  # of the encoders' deepest features: image sides are multiples of it
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -231,6 +234,15 @@ class Pretraining(Model):
     seed: int = 0
 
 
+class Champion(Model):
+    """What decides which encoder is a task's champion in MLflow's registry (docs/running.md)."""
+
+    metric: Metric
+    """Of single images: accuracy of an ordinal task; Dice or IoU, averaged over the classes, of a segmentation."""
+    decided_by: Literal["validation"] = "validation"
+    """Never the test images: of those that decided, no honest number can be reported."""
+
+
 class Task(Model):
     """A downstream task with its hyper-parameters (paper Table A2)."""
 
@@ -245,6 +257,20 @@ class Task(Model):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Of the classifier head; a segmentation has none."""
     augmentation: Augmentation = Augmentation()
+    champion: Champion | None = None
+    """By accuracy or Dice where the recipe does not say."""
+
+    @property
+    def champion_metric(self) -> Metric:
+        """What the champion is the best in."""
+        return self.champion.metric if self.champion else CHAMPION_METRICS[self.kind][0]
+
+    @model_validator(mode="after")
+    def _the_champion_is_measured_by_its_kind(self) -> "Task":
+        allowed = CHAMPION_METRICS[self.kind]
+        if self.champion_metric not in allowed:
+            raise ValueError(f"champion.metric {self.champion_metric} is none of {', '.join(allowed)}")
+        return self
 
 
 class Downstream(Model):

@@ -97,6 +97,10 @@ class Experiment:
         """Predictions of every fraction and seed of an arm on a task's test images."""
         return self.root / "predictions" / f"{backbone}_{arm}_{task}.parquet"
 
+    def champion(self, task: str) -> Path:
+        """What is remembered of the best encoder of a task."""
+        return self.root / "champions" / f"{task}.json"
+
     @property
     def reports(self) -> Path:
         """Tables and figures."""

@@ -1,21 +1,28 @@
 """MLflow: one run per materialization, which never costs a trained encoder.
 
-Belongs here: opening runs and writing to them. Not here: what is worth writing.
+Belongs here: opening runs and what they may be told. Not here: what is worth telling, and how it is sent.
 """
 
 import logging
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
 import dagster as dg
 from filelock import FileLock
 
 from pipeline.progress import Say
+from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
+from resources.registry import write_encoder_model
+from resources.sending import Unreachable, send_what_waits, tell, told
+from resources.spool import Start, Unsent, begin
+from resources.system_metrics import SECONDS, watching
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,72 +38,101 @@ PATIENCE = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
 }
 
-MAX_PARAM_LENGTH = 6000  # MLflow's own limit for a parameter's value
+VIEW = "workflowType=machine_learning"
+"""In a link: MLflow's page then shows runs and models, and not what language models need."""
+
+SLOW_SECONDS = 5.0
+"""An address from which nothing came back for so long costs every run as much:"""
+LEFT_ALONE_SECONDS = 300.0
+"""so this process asks it again after that time only."""
+_left_alone_until: dict[str, float] = {}
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class TrackedRun:
-    """One MLflow run. The first failure is said once; from then on nothing more is tried, and work goes on."""
+    """One MLflow run: what it is told goes to MLflow, or waits in the store while MLflow does not answer.
 
-    def __init__(self, client: "MlflowClient | None", experiment_id: str, run_id: str, ui: str, say: Say) -> None:
-        self._client, self._experiment_id, self.run_id, self._ui, self._say = client, experiment_id, run_id, ui, say
+    Nothing that concerns tracking is ever raised: it is said once, and work goes on.
+    """
 
-    @property
-    def url(self) -> str | None:
+    def __init__(
+        self, client: "MlflowClient | None", run_id: str, url: str | None, unsent: Unsent | None, say: Say
+    ) -> None:
+        self.run_id = run_id
+        """MLflow's name of the run; empty where MLflow does not know it yet."""
+        self.url = url
         """Where a person sees the run; None where MLflow could not be reached."""
-        return f"{self._ui}/#/experiments/{self._experiment_id}/runs/{self.run_id}" if self.run_id else None
+        self._client, self._unsent, self._say = client, unsent, say
+        self._turn = Lock()  # the machine's metrics come from a thread of their own
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log `values` at `step` (an epoch)."""
-
-        def log(client: "MlflowClient") -> None:
-            from mlflow.entities import Metric
-
-            now = int(time.time() * 1000)
-            client.log_batch(self.run_id, metrics=[Metric(key, float(v), now, step) for key, v in values.items()])
-
-        self._try(log)
+        if values:
+            now = now_in_ms()
+            found = tuple(Value(key=key, value=float(v), step=step, at=now) for key, v in values.items())
+            self._tell(Metrics(values=found))
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log `values` as parameters, each as text."""
-
-        def log(client: "MlflowClient") -> None:
-            from mlflow.entities import Param
-
-            client.log_batch(self.run_id, params=[Param(k, str(v)[:MAX_PARAM_LENGTH]) for k, v in values.items()])
-
-        self._try(log)
+        """Log `values` as parameters, each as text; one inside of another gets a name with a dot."""
+        if values:
+            self._tell(Params(values=dict(_flat(values))))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set `values` as tags."""
+        self._tell(Tags(values=dict(values)))
 
-        def log(client: "MlflowClient") -> None:
-            for key, value in values.items():
-                client.set_tag(self.run_id, key, value)
-
-        self._try(log)
-
-    def files(self, paths: list[Path]) -> None:
+    def files(self, paths: Sequence[Path]) -> None:
         """Log the files that exist among `paths` as artifacts."""
+        found = tuple(path for path in paths if path.is_file())
+        if found:
+            self._tell(Artifacts(paths=found))
 
-        def log(client: "MlflowClient") -> None:
-            for path in paths:
-                if path.is_file():
-                    client.log_artifact(self.run_id, str(path))
+    def input(self, data: Input) -> None:
+        """Log a data set that the run reads."""
+        self._tell(data)
 
-        self._try(log)
-
-    def end(self, status: str) -> None:
-        """Close the run as FINISHED or FAILED."""
-        self._try(lambda client: client.set_terminated(self.run_id, status))
-
-    def _try(self, action: Callable[["MlflowClient"], None]) -> None:
-        if self._client is None:
+    def encoder(self, name: str, digest: str, folder: Path) -> None:
+        """Register the encoder in `folder`, whose `digest` this is, as a version of the model `name`."""
+        if self._unsent is None:
             return
+        model = self._unsent.folder / "model"
         try:
-            action(self._client)
+            write_encoder_model(folder, model)
         except Exception as error:
-            self._say(f"MLflow is not answering ({type(error).__name__}); the files are in the store, tracking stops.")
-            self._client = None
+            self._say(f"{name} is not registered with MLflow ({told(error)}).")
+        else:
+            self._tell(EncoderModel(name=name, digest=digest, folder=model))
+        shutil.rmtree(model, ignore_errors=True)
+
+    def champion(self, champion: Champion) -> None:
+        """Point the alias of a task's model at its best encoder."""
+        self._tell(champion)
+
+    def end(self, status: Status) -> None:
+        """Close the run; what MLflow has not heard stays in the store."""
+        self._tell(End(status=status, at=now_in_ms()))
+        if self._unsent is not None and self._unsent.is_empty:
+            self._unsent.remove()
+        elif self._unsent is not None:
+            self._unsent.close()
+
+    def _tell(self, record: Record) -> None:
+        with self._turn:
+            if self._client is not None:
+                try:
+                    return tell(self._client, self.run_id, record, self._say)
+                except Unreachable as why:
+                    self._say(f"MLflow is not answering ({why}); what it misses is kept, and sent by a later run.")
+                    self._client = None
+            if self._unsent is not None:
+                self._keep(self._unsent, record)
+
+    def _keep(self, unsent: Unsent, record: Record) -> None:
+        try:
+            unsent.keep(record)
+        except OSError as error:
+            self._say(f"Not kept for MLflow: {record.kind} ({error.strerror or error}); the files are in the store.")
 
 
 class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -107,55 +143,106 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Folder for artifacts of a local database (a server decides for itself)."""
     experiment: str
     lock_file: str
+    unsent: str
+    """Folder for what MLflow has not heard."""
+    sample_seconds: float = SECONDS
+    """Between two samples of the machine's load."""
 
     @contextmanager
     def run(
         self, name: str, tags: Mapping[str, str], say: Say, parent: TrackedRun | None = None
     ) -> Iterator[TrackedRun]:
-        """A run called `name`; FAILED where the body raises. An unreachable MLflow is said and worked without."""
+        """A run called `name`; FAILED where the body raises, KILLED where it is interrupted.
+
+        An unreachable MLflow is said and worked without. What runs that are over had to keep is sent first.
+        """
         run = self._start(name, tags, say, parent)
         try:
-            yield run
-        except BaseException:
-            run.end("FAILED")
+            with watching(run.metrics, say, self.sample_seconds):
+                yield run
+        except BaseException as error:
+            run.end("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         run.end("FINISHED")
 
     def _start(self, name: str, tags: Mapping[str, str], say: Say, parent: TrackedRun | None) -> TrackedRun:
         family = {"mlflow.parentRunId": parent.run_id} if parent and parent.run_id else {}
+        start = Start(experiment=self.experiment, name=name, tags={**tags, **family}, at=now_in_ms())
+        unsent = self._begin(start, say)
+        began = time.monotonic()
+        if began < _left_alone_until.get(self.uri, 0.0):
+            return TrackedRun(None, "", None, unsent, say)
         try:
-            client, experiment_id = self._open()
-            run_id = client.create_run(experiment_id, tags={**tags, **family}, run_name=name).info.run_id
+            client = self._open()
+            send_what_waits(Path(self.unsent), client, lambda other: self._experiment(client, other), say)
+            experiment_id = self._experiment(client, self.experiment)
+            run_id = client.create_run(experiment_id, start.at, start.tags, name).info.run_id
         except Exception as error:
-            say(f"MLflow at {self._place()} cannot be reached ({type(error).__name__}); going on without tracking.")
-            return TrackedRun(None, "", "", "", say)
-        return TrackedRun(client, experiment_id, run_id, self._ui(), say)
+            say(f"MLflow at {self._place()} cannot be reached ({told(error)}); what it misses is kept, and sent later.")
+            if time.monotonic() - began > SLOW_SECONDS:
+                _left_alone_until[self.uri] = time.monotonic() + LEFT_ALONE_SECONDS
+            return TrackedRun(None, "", None, unsent, say)
+        with suppress(OSError):
+            if unsent is not None:
+                unsent.update(run_id=run_id)
+        url = f"{self._ui()}/#/experiments/{experiment_id}/runs/{run_id}?{VIEW}"
+        return TrackedRun(client, run_id, url, unsent, say)
 
-    def _open(self) -> tuple["MlflowClient", str]:
-        """A client and the experiment's id; under a lock, since first use creates the database's tables."""
+    def _begin(self, start: Start, say: Say) -> Unsent | None:
+        try:
+            return begin(Path(self.unsent), start)
+        except OSError as error:
+            say(f"Nothing can be kept for MLflow ({error.strerror}), should it not answer.")
+            return None
+
+    def _open(self) -> "MlflowClient":
+        """A client of a database or server that is there."""
         for key, value in PATIENCE.items():
             os.environ.setdefault(key, value)
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # creating tables is no news
-        Path(self.lock_file).parent.mkdir(parents=True, exist_ok=True)
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.lock_file):
+        with nullcontext() if self._is_server() else self._first_use():
             client = MlflowClient(tracking_uri=self.uri)
-            known = client.get_experiment_by_name(self.experiment)
+            client.search_experiments(max_results=1)
+        return client
+
+    def _experiment(self, client: "MlflowClient", name: str) -> str:
+        """The id of the experiment called `name`, which is made where there is none."""
+        with self._first_use():
+            known = client.get_experiment_by_name(name)
             if known:
-                return client, known.experiment_id
-            location = None if self._is_server() else Path(self.artifacts, self.experiment).as_uri()
-            return client, client.create_experiment(self.experiment, artifact_location=location)
+                return str(known.experiment_id)
+            location = None if self._is_server() else Path(self.artifacts, name).as_uri()
+            return str(client.create_experiment(name, artifact_location=location))
+
+    def _first_use(self) -> FileLock:
+        """Two processes that make the database's tables, or an experiment, at the same time would fail."""
+        Path(self.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.lock_file)
 
     def _is_server(self) -> bool:
         return urlparse(self.uri).scheme in {"http", "https"}
 
     def _ui(self) -> str:
-        return self.uri.rstrip("/") if self._is_server() else MLFLOW_UI
+        return self._place().rstrip("/") if self._is_server() else MLFLOW_UI
 
     def _place(self) -> str:
         """The address without user name and password."""
         parts = urlparse(self.uri)
         return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def now_in_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", str(value)

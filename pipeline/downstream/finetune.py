@@ -16,13 +16,20 @@ from torch import Tensor
 from pipeline.code_versions import FINETUNING
 from pipeline.downstream.model_folder import DESCRIPTION, MODEL, describe, write_description
 from pipeline.downstream.objectives import Objective, objective
-from pipeline.downstream.predictions import Cell, predictions_table
+from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION, Cell, predictions_table
 from pipeline.downstream.tasks import TaskImages, training_subset
 from pipeline.errors import UserError
 from pipeline.files import digest, write_table
 from pipeline.images.batches import draw_moves, epoch_order
 from pipeline.networks.encoders import load_encoder
-from pipeline.pretraining.encoder_folder import CHECKPOINT, CURVES, ENCODER, PREPROCESSING, Preprocessing, write_curves
+from pipeline.pretraining.encoder_folder import (
+    CHECKPOINT,
+    CURVES,
+    ENCODER,
+    Preprocessing,
+    encoder_digest,
+    write_curves,
+)
 from pipeline.progress import Say, silent
 from pipeline.recipe import Precision, Task
 from pipeline.training.checkpoint import Trained, remove_checkpoints
@@ -38,7 +45,7 @@ _PREPARED = 64  # images moved and z-scored at once: batches of 4 would leave a 
 LabelledBatch = tuple[Tensor, Tensor]
 """Images as z-scores, shape (N, 1, H, W), and their targets."""
 
-_FILES = ("outcome.json", "predictions.parquet", DESCRIPTION, MODEL, CURVES)
+_FILES = ("outcome.json", "predictions.parquet", VALIDATION, DESCRIPTION, MODEL, CURVES)
 
 
 def finetune(
@@ -54,8 +61,9 @@ def finetune(
     """Fine-tune the encoder in `encoder_folder` on a share of `data`'s training split, test it, and fill `folder`.
 
     The epoch with the lowest validation loss is kept (paper section 4.4.4). `folder` gets model.safetensors,
-    model.json, curves.csv, predictions.parquet and, last, outcome.json; where it already holds the outcome of the same
-    inputs, nothing is done. An encoder that did not run passes its outcome on; a loss that is not finite is `diverged`.
+    model.json, curves.csv, predictions.parquet, validation.parquet (the same of the validation images) and, last,
+    outcome.json; where it already holds the outcome of the same inputs, nothing is done. An encoder that did not run
+    passes its outcome on; a loss that is not finite is `diverged`.
     `on_epoch(epoch, metrics)`, from 1, gets train_loss and val_loss. Raises `UserError` where no encoder has been
     pretrained yet, or where the training split is smaller than a batch.
     """
@@ -82,10 +90,10 @@ def _fingerprint(
     cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, pretrained: Outcome, precision: Precision
 ) -> str:
     """Digest of all that the cell's result depends on."""
-    settings = task.model_dump(mode="json", exclude={"manifest", "learning_rate"})
+    settings = task.model_dump(mode="json", exclude={"manifest", "learning_rate", "champion"})
     encoder = pretrained.reason
     if pretrained.status == "ran":
-        encoder = digest(*((encoder_folder / name).read_bytes() for name in (ENCODER, PREPROCESSING)))
+        encoder = encoder_digest(encoder_folder)
     rate = task.learning_rate[cell.backbone]
     return digest(FINETUNING, asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder)
 
@@ -115,7 +123,9 @@ def _train_and_test(
     write_tensors(folder / MODEL, training.network.state_dict())
     write_description(folder, describe(cell, task, training.preprocessing, data, training.train))
     write_curves(folder, history.curves)
-    write_table(folder / "predictions.parquet", predictions_table(training.test(), cell))
+    validated = predictions_table(training.predictions(data.val), cell)
+    write_table(folder / VALIDATION, validated.replace_schema_metadata({ENCODER_KEY: encoder_digest(encoder_folder)}))
+    write_table(folder / "predictions.parquet", predictions_table(training.predictions(data.test), cell))
     return Outcome("ran", "", fingerprint)
 
 
@@ -193,18 +203,18 @@ class FineTuning:
         return {"val_loss": torch.stack(sums).double().sum().item() / len(self.data.val)}
 
     @torch.no_grad()
-    def test(self) -> list[dict[str, Any]]:
-        """For each test image, in the manifest's order, the columns of its prediction that the cell does not hold."""
+    def predictions(self, positions: Tensor) -> list[dict[str, Any]]:
+        """For each image at `positions`, in that order, the columns of its prediction that the cell does not hold."""
         answers = [
             answer
-            for index_N, logits in self._evaluated(self.data.test)
+            for index_N, logits in self._evaluated(positions)
             for answer in self.objective.answers(logits, self.objective.targets[index_N])
         ]
         patients = {self.data.patients[position] for position in self.train.tolist()}
         trained_on = {"n_train": len(self.train), "n_train_patients": len(patients)}
         return [
             {"image_id": self.data.image_ids[position], "patient": self.data.patients[position], **trained_on, **answer}
-            for position, answer in zip(self.data.test.tolist(), answers, strict=True)
+            for position, answer in zip(positions.tolist(), answers, strict=True)
         ]
 
     def _training_batches(self, epoch: int) -> Iterator[LabelledBatch]:

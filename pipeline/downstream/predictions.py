@@ -44,6 +44,11 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+VALIDATION = "validation.parquet"
+"""In a model's folder: its predictions of the validation images, of schema `PREDICTIONS`."""
+ENCODER_KEY = b"encoder_digest"
+"""In that table's metadata: which encoder the model was fine-tuned from."""
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -17,7 +17,7 @@ import torchvision
 
 from pipeline.code_versions import PRETRAINING
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_json, write_text
+from pipeline.files import digest, read_json, write_json, write_text
 from pipeline.images.batches import Normalization
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Backbone, Method
@@ -86,6 +86,11 @@ class Preprocessing:
         if not path.is_file():
             raise UserError(f"{path} does not exist: pretrain this encoder first (job `pretrain`).")
         return Preprocessing(**read_json(path))
+
+
+def encoder_digest(folder: Path) -> str:
+    """SHA-256 over the weights and the preprocessing in `folder`: which encoder it is."""
+    return digest(*((folder / name).read_bytes() for name in (ENCODER, PREPROCESSING)))
 
 
 def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:

@@ -41,7 +41,8 @@ from pipeline.training.parallel import group, wait_for_all
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import read_tensors, write_tensors
 
-_LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
+LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
+"""Methods that are shown the weak labels."""
 _TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
 
 
@@ -87,7 +88,7 @@ def fingerprint_of(backbone: Backbone, method: Method, pool: PretrainingSet, set
     """Digest of all that decides the encoder: code, images and split, and what of labels and settings it uses."""
     split = [indices.cpu().numpy().tobytes() for indices in (pool.train, pool.val)]
     common = [PRETRAINING, backbone, method, pool.image_digest, pool.size, *split]
-    labels = [pool.label_names, pool.label_digest] if method in _LABELLED else []
+    labels = [pool.label_names, pool.label_digest] if method in LABELLED else []
     return digest(*common, *labels, _settings_used(backbone, method, settings))
 
 
@@ -181,7 +182,7 @@ def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
     with seeded(settings.seed, "decoder", job.backbone):
         network = _placed(ContextEncoder(encoder, Decoder(encoder.channels[-1])), settings)
     with seeded(settings.seed, "discriminator"):
-        labels = len(pool.label_names) if job.method in _LABELLED else 0
+        labels = len(pool.label_names) if job.method in LABELLED else 0
         discriminator = _placed(Discriminator(labels), settings)
     pool, inpaint = pool.to(training_device()), compiled(network, job.steps, job.say)
     history = _fit(job, ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint))
@@ -249,7 +250,7 @@ def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: Hi
         image_digest=job.pool.image_digest,
         train_images=len(job.pool.train),
         val_images=len(job.pool.val),
-        labels=count_labels(job.pool) if job.method in _LABELLED else (),
+        labels=count_labels(job.pool) if job.method in LABELLED else (),
         history=history,
         results=tuple(results.items()),
     ).write(job.folder)

@@ -157,6 +157,34 @@ def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:
     assert encoder.data.params["method"] == "ce_dcm"
     assert "val_loss" in encoder.data.metrics
     assert {"dagster.run_id", "code_version", "data_version.resnet50_ce_dcm_encoder"} <= set(encoder.data.tags)
+    assert len({run.data.tags["dagster.run_id"] for run in runs.values()}) == 1, "one tag finds all of a Dagster run"
+    pool = table(demo_store, "pretraining_pool")
+    inputs = {data.dataset.name: data.dataset for data in encoder.inputs.dataset_inputs}
+    assert set(inputs) == {"pretraining images", "weak labels"}
+    assert json.loads(inputs["pretraining images"].profile)["images.val"] == sum(row["split"] == "val" for row in pool)
+    assert encoder.data.params["image_digest"].startswith(inputs["pretraining images"].digest)
+    cell = runs["resnet50_ce_thyroid, 50% of the images, seed 0"]
+    assert cell.data.tags["mlflow.parentRunId"] == runs["resnet50_ce_thyroid"].info.run_id
+    assert [data.dataset.name for data in cell.inputs.dataset_inputs] == ["thyroid images"]
+    assert not any((demo_store / "mlflow" / "unsent").iterdir())
+
+
+def test_every_encoder_is_registered_and_each_task_has_its_champion(demo_store: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{demo_store / 'mlflow' / 'mlflow.db'}")
+    models = {model.name for model in client.search_registered_models()}
+    ran = ("baseline", "dcm", "ce", "ce_dcm")
+    assert models == {*(f"tiny.resnet50_{method}_encoder" for method in ran), "tiny.quality", "tiny.thyroid"}
+    for task in ("quality", "thyroid"):
+        remembered = json.loads((demo_store / EXPERIMENT / "champions" / f"{task}.json").read_text())
+        champion = client.get_model_version_by_alias(f"tiny.{task}", "champion")
+        assert champion.tags["arm"] == remembered["arm"]
+        assert champion.tags["encoder_digest"] == remembered["encoder"]
+        method = remembered["arm"].removesuffix("_frozen")
+        (version,) = client.search_model_versions(f"name = 'tiny.resnet50_{method}_encoder'")
+        assert version.source == champion.source
+        assert Path(champion.source.removeprefix("file://"), "model.onnx").is_file()
 
 
 def test_no_patient_name_or_path_is_on_the_console_or_in_a_table(demo_store: Path) -> None:

@@ -38,7 +38,11 @@ def materialize(store: Store, **config: object) -> dg.ExecuteInProcessResult:
         "compute": Compute(lock_file=str(locks / "training.lock")),
         # no server answers there: the work goes on without it
         "tracking": Tracking(
-            uri="http://127.0.0.1:9", artifacts="", experiment="tiny", lock_file=str(locks / "mlflow.lock")
+            uri="http://127.0.0.1:9",
+            artifacts="",
+            experiment="tiny",
+            lock_file=str(locks / "mlflow.lock"),
+            unsent=str(locks / "unsent"),
         ),
     }
     return dg.materialize(

@@ -56,6 +56,12 @@ def test_every_shipped_recipe_is_named_like_its_file() -> None:
         assert load_recipe(name, {}).name == name
 
 
+def task(fields: str) -> str:
+    """A recipe with a task that is complete but for `fields`."""
+    rest = "classes: [a, b], manifest: m.csv, epochs: 1, batch_size: 1, learning_rate: {vgg16_bn: 1, resnet50: 1}"
+    return f"name: a\ndownstream: {{tasks: {{t: {{{fields}, {rest}}}}}}}"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -123,6 +129,15 @@ def test_every_shipped_recipe_is_named_like_its_file() -> None:
         ("name: a\narchive: {modalities: []}", r"archive\.modalities: "),
         ("name: [", "is not readable YAML"),
         ("- 1", "mine.yaml: "),
+        (
+            task("kind: ordinal, champion: {metric: dice}"),
+            r"downstream\.tasks\.t: .*metric dice is none of accuracy",
+        ),
+        (task("kind: segmentation, champion: {metric: accuracy}"), "champion.metric accuracy is none of dice, iou"),
+        (
+            task("kind: ordinal, champion: {metric: accuracy, decided_by: test}"),
+            r"downstream\.tasks\.t\.champion\.decided_by: .*'validation'",
+        ),
         ("name: a\npretraining: {methods: [ce]}", "downstream.arms names baseline, imagenet, dcm, ce_dcm"),
         (
             "name: a\npretraining: {backbones: [resnet50]}\ndownstream: {tasks: {t: {kind: ordinal, classes: [a, b], "
@@ -155,6 +170,18 @@ def test_paths_start_at_the_recipe_and_variables_come_from_the_environment(tmp_p
     unset = load_recipe(write(tmp_path, text % '"${HERE}/t.csv"'), {})
     with pytest.raises(UserError, match="needs the environment variable HERE, which is not set"):
         existing_file(unset.downstream.tasks["t"].manifest, "Task t: manifest")
+
+
+def test_the_champion_is_decided_by_validation_images_in_the_metric_of_its_kind() -> None:
+    tasks = load_recipe("paper", {"SONOTAG_DOWNSTREAM": "/d"}).downstream.tasks
+    assert {name: t.champion_metric for name, t in tasks.items()} == {
+        "quality": "accuracy",
+        "liver_kidney": "dice",
+        "thyroid": "dice",
+    }
+    assert {t.champion.decided_by for t in tasks.values() if t.champion} == {"validation"}
+    unsaid = tasks["thyroid"].model_copy(update={"champion": None})
+    assert unsaid.champion_metric == "dice"
 
 
 def test_the_frozen_arm_starts_from_ce_dcm() -> None:

@@ -18,10 +18,10 @@ from pipeline.downstream.ordinal import encode
 from pipeline.downstream.predictions import PREDICTIONS, Cell, unpack_mask
 from pipeline.downstream.predictor import Predictor
 from pipeline.errors import UserError
-from pipeline.files import read_table
+from pipeline.files import digest, read_table
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.progress import silent
-from pipeline.recipe import Arm, Task
+from pipeline.recipe import Arm, Champion, Task
 from pipeline.training import loop
 from pipeline.training.device import COMPILE_FROM_STEPS, multiplies_bfloat16
 from pipeline.training.outcome import Outcome
@@ -85,6 +85,7 @@ def test_a_cell_that_ran_leaves_its_files_and_tells_of_every_epoch(quality: Run)
         "model.safetensors",
         "outcome.json",
         "predictions.parquet",
+        "validation.parquet",
     ]
     rows = list(csv.DictReader((quality.folder / "curves.csv").open()))
     assert [int(row["epoch"]) for row in rows] == [1, 2] == [epoch for epoch, _ in quality.epochs]
@@ -120,6 +121,23 @@ def test_ordinal_predictions_hold_truth_and_scores_of_every_test_image(quality: 
     assert set(rows["n_train"].to_pylist()) == {12}
     assert set(rows["n_train_patients"].to_pylist()) == {6}
     assert rows["intersection"].null_count == len(rows)
+
+
+def test_validation_predictions_are_of_the_validation_images_and_name_their_encoder(
+    quality: Run, encoder_folder: Path
+) -> None:
+    """Scores are those of the network that was kept, without augmentation."""
+    rows = read_table(quality.folder / "validation.parquet")
+    assert rows.schema.equals(PREDICTIONS)
+    assert rows["image_id"].to_pylist() == [12, 13, 14, 15]
+    files = [(encoder_folder / name).read_bytes() for name in ("encoder.safetensors", "preprocessing.json")]
+    assert rows.schema.metadata[b"encoder_digest"].decode() == digest(*files)
+    tuned, images = training(quality, "ordinal", "ce", encoder_folder), data("ordinal")
+    tuned.network.eval()
+    with torch.no_grad():
+        x_N1HW = (images.images_NHW[12:16, None].float() - 80.0) / 40.0
+        expected = torch.sigmoid(tuned.network(x_N1HW)).numpy()
+    assert np.allclose(np.array(rows["scores"].to_pylist()), expected, atol=1e-4)
 
 
 def test_segmentation_predictions_count_the_pixels_of_each_foreground_class(frozen: Run, encoder_folder: Path) -> None:
@@ -354,7 +372,8 @@ def test_a_change_of_anything_that_matters_is_done_anew(
     for which, how, what in variants:
         finetune(which, how, what, encoder_folder, tmp_path, silent, lambda *_: None)
     assert len(set(seen)) == len(variants) == len(seen)
-    elsewhere = settings.model_copy(update={"manifest": "moved.csv", "learning_rate": {"resnet50": 1e-3}})
+    moved = {"manifest": "moved.csv", "learning_rate": {"resnet50": 1e-3}, "champion": Champion(metric="accuracy")}
+    elsewhere = settings.model_copy(update=moved)
     finetune(usual, settings, images, encoder_folder, tmp_path, silent, lambda *_: None)
     finetune(usual, elsewhere, images, encoder_folder, tmp_path, silent, lambda *_: None)
     assert len(seen) == len(variants) + 1

@@ -1,0 +1,214 @@
+"""Which pretrained encoder is a task's champion, decided on validation images.
+
+Belongs here: who is compared, the decision, and its file. Not here: the registry in which others find the champion.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION
+from pipeline.evaluation.metrics import image_scores, iou, overlaps
+from pipeline.evaluation.significance import FEWEST_PATIENTS, PairedTest, paired_test
+from pipeline.files import digest, read_json, read_table, write_json
+from pipeline.recipe import Arm, Backbone, Metric, Recipe, Task
+from pipeline.store import Experiment
+from pipeline.training.outcome import Outcome
+
+_NONE_AHEAD = "no arm has a higher score"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An arm's encoder, by the validation images of a task that it was fine-tuned on.
+
+    `scores_NS` are the metric of each image and seed, in [0, 1]; `images` is the digest of those images and their
+    truth, `patients` names theirs; `encoder` is the digest of the encoder (`encoder_digest`).
+    """
+
+    backbone: Backbone
+    arm: Arm
+    encoder: str
+    images: str
+    patients: tuple[str, ...]
+    scores_NS: NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """The arm."""
+        return f"{self.backbone}_{self.arm}"
+
+    @property
+    def score(self) -> float:
+        """The mean over images and seeds."""
+        return float(self.scores_NS.mean())
+
+
+class Throne(BaseModel):
+    """What is remembered of a task's champion, so that a later encoder can be compared with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: Backbone
+    arm: Arm
+    encoder: str
+    earlier: tuple[str, ...]
+    """Encoders that were champions before."""
+    metric: Metric
+    images: str
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Who is the champion of a task, and why; None where no arm can be one."""
+
+    champion: Contender | None
+    earlier: tuple[str, ...]
+    """Digests of the encoders that were champions before this one."""
+    moved: bool
+    reason: str
+    test: PairedTest | None
+    """Of the best arm against the champion that there was, where they were compared."""
+    contenders: tuple[Contender, ...]
+    """By their score, the best first."""
+
+
+def judge(recipe: Recipe, experiment: Experiment, task: str) -> Verdict:
+    """The champion of the task called `task`: nothing is written.
+
+    Compared are the arms' means of the task's metric on its validation images, over all seeds, in the recipe's largest
+    fraction. A champion gives way to the best arm only where the interval of their paired difference
+    (`paired_test`) lies above 0. It is compared as it is now, or, where its encoder has been replaced since, by what
+    is remembered of it on the same images.
+    """
+    found = _contenders(recipe, experiment, task)
+    reigning = _reigning(_throne(experiment, task), found, recipe.downstream.tasks[task].champion_metric)
+    if not found:
+        return Verdict(None, (), False, "no arm has run on all seeds", None, ())
+    best = found[0]
+    if reigning is None:
+        return Verdict(best, _crowned(experiment, task, best), True, _why_first(experiment, task), None, found)
+    if (best.encoder, best.arm) == (reigning.encoder, reigning.arm):
+        return Verdict(best, _crowned(experiment, task, best), False, _NONE_AHEAD, None, found)
+    settings = recipe.evaluation
+    differences_NS = best.scores_NS - reigning.scores_NS
+    test = paired_test(differences_NS, reigning.patients, settings.test_resamples, settings.seed)
+    moved = test.low is not None and test.low > 0
+    champion = best if moved else reigning
+    return Verdict(champion, _crowned(experiment, task, champion), moved, _why(best, test, moved), test, found)
+
+
+def enthrone(recipe: Recipe, experiment: Experiment, task: str, verdict: Verdict) -> None:
+    """Remember the verdict's champion."""
+    champion = verdict.champion
+    if champion is None:
+        return
+    throne = Throne(
+        backbone=champion.backbone,
+        arm=champion.arm,
+        encoder=champion.encoder,
+        earlier=verdict.earlier,
+        metric=recipe.downstream.tasks[task].champion_metric,
+        images=champion.images,
+        scores=tuple(map(tuple, champion.scores_NS.tolist())),
+    )
+    write_json(experiment.champion(task), throne.model_dump(mode="json"))
+
+
+def _contenders(recipe: Recipe, experiment: Experiment, task: str) -> tuple[Contender, ...]:
+    """The arms that ran on all seeds and on the same images, which most of them have; the best first."""
+    found = [
+        contender
+        for backbone in recipe.pretraining.backbones
+        for arm in recipe.downstream.arms
+        if (contender := _contender(recipe, experiment, task, backbone, arm)) is not None
+    ]
+    if not found:
+        return ()
+    usual = Counter(contender.images for contender in found).most_common(1)[0][0]
+    return tuple(sorted((c for c in found if c.images == usual), key=lambda c: -c.score))
+
+
+def _contender(recipe: Recipe, experiment: Experiment, task: str, backbone: Backbone, arm: Arm) -> Contender | None:
+    fraction = max(recipe.downstream.fractions)
+    folders = [experiment.model(backbone, arm, task, fraction, seed) for seed in recipe.downstream.seeds]
+    if not all(_has_run(folder) for folder in folders):
+        return None
+    tables = [read_table(folder / VALIDATION) for folder in folders]
+    encoders = {table.schema.metadata[ENCODER_KEY].decode() for table in tables}
+    images = {_images(table) for table in tables}
+    if len(encoders) > 1 or len(images) > 1:  # some seeds were fine-tuned before, others after a change
+        return None
+    scores_NS = np.stack([_scores(recipe.downstream.tasks[task], table) for table in tables], axis=1)
+    patients = tuple(tables[0]["patient"].to_pylist())
+    return Contender(backbone, arm, encoders.pop(), images.pop(), patients, scores_NS)
+
+
+def _has_run(folder: Path) -> bool:
+    outcome = Outcome.read(folder)
+    return outcome is not None and outcome.status == "ran" and (folder / VALIDATION).is_file()
+
+
+def _images(table: pa.Table) -> str:
+    return digest(table.select(["image_id", "patient", "truth", "truth_pixels"]).to_pylist())
+
+
+def _scores(task: Task, table: pa.Table) -> NDArray[np.float64]:
+    """The task's metric of each image, shape (N,)."""
+    if task.champion_metric != "iou":
+        return image_scores(table)
+    scores: NDArray[np.float64] = iou(*overlaps(table)).mean(axis=1)
+    return scores
+
+
+def _throne(experiment: Experiment, task: str) -> Throne | None:
+    path = experiment.champion(task)
+    return Throne.model_validate(read_json(path)) if path.is_file() else None
+
+
+def _reigning(throne: Throne | None, found: tuple[Contender, ...], metric: Metric) -> Contender | None:
+    """The champion on the images that `found` were judged on; None where there is none that can be compared."""
+    if throne is None or not found:
+        return None
+    for contender in found:
+        if (contender.encoder, contender.arm) == (throne.encoder, throne.arm):
+            return contender
+    scores_NS = np.array(throne.scores)
+    same = (throne.images, throne.metric, scores_NS.shape) == (found[0].images, metric, found[0].scores_NS.shape)
+    if not same:
+        return None
+    return Contender(throne.backbone, throne.arm, throne.encoder, throne.images, found[0].patients, scores_NS)
+
+
+def _crowned(experiment: Experiment, task: str, champion: Contender) -> tuple[str, ...]:
+    """Encoders that this store has crowned before `champion`."""
+    throne = _throne(experiment, task)
+    if throne is None:
+        return ()
+    return tuple(dict.fromkeys(e for e in (*throne.earlier, throne.encoder) if e != champion.encoder))
+
+
+def _why_first(experiment: Experiment, task: str) -> str:
+    if _throne(experiment, task) is None:
+        return "the highest score; there was no champion yet"
+    return (
+        "the highest score; the champion that there was cannot be compared: its encoder has been replaced, and "
+        "validation images, metric or seeds have changed"
+    )
+
+
+def _why(best: Contender, test: PairedTest, moved: bool) -> str:
+    if test.difference <= 0:
+        return _NONE_AHEAD
+    if test.low is None or test.high is None:
+        return f"{best.name} is ahead by {test.difference:.3f}, but fewer than {FEWEST_PATIENTS} patients do not decide"
+    how = "above" if moved else "not above"
+    return (
+        f"{best.name} is ahead by {test.difference:.3f}, 95 % interval {test.low:.3f} to {test.high:.3f}: {how} chance"
+    )

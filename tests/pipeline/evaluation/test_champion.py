@@ -1,0 +1,192 @@
+"""Who is a task's champion: by validation images alone, and moved only where the interval says so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION, Cell
+from pipeline.evaluation.champion import Verdict, enthrone, judge
+from pipeline.evaluation.significance import paired_test
+from pipeline.files import read_json, write_json, write_table
+from pipeline.recipe import Arm, Recipe
+from pipeline.store import Experiment, Store
+from pipeline.training.outcome import Outcome
+from tests.pipeline.evaluation.conftest import predicted
+
+Right = Mapping[Arm, Sequence[int]]
+"""How many of ten validation images an arm has right, by seed."""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    return Store(tmp_path).experiment("tiny")
+
+
+def fill(recipe: Recipe, experiment: Experiment, right: Right, task: str = "quality", encoder: str = "") -> None:
+    """ResNet-50's models of each arm, fine-tuned from an encoder that is called as the arm, or `encoder`."""
+    for arm, by_seed in right.items():
+        for seed, count in enumerate(by_seed):
+            folder = experiment.model("resnet50", arm, task, 1.0, seed)
+            rows = predicted(recipe, Cell("tiny", "resnet50", arm, task, 1.0, seed), count)
+            write_table(folder / VALIDATION, rows.replace_schema_metadata({ENCODER_KEY: encoder or f"{arm} encoder"}))
+            Outcome("ran", "", "f").write(folder)
+
+
+def decide(recipe: Recipe, experiment: Experiment, task: str = "quality") -> Verdict:
+    verdict = judge(recipe, experiment, task)
+    enthrone(recipe, experiment, task, verdict)
+    return verdict
+
+
+def name_of(verdict: Verdict) -> str:
+    assert verdict.champion is not None
+    return verdict.champion.name
+
+
+def test_the_first_champion_has_the_highest_score(recipe: Recipe, experiment: Experiment) -> None:
+    fill(recipe, experiment, {"imagenet": (4,), "ce": (7,), "ce_dcm_frozen": (6,)})
+    verdict = decide(recipe, experiment)
+    assert (name_of(verdict), verdict.moved, verdict.earlier) == ("resnet50_ce", True, ())
+    assert [(c.name, c.score) for c in verdict.contenders] == [
+        ("resnet50_ce", 0.7),
+        ("resnet50_ce_dcm_frozen", 0.6),
+        ("resnet50_imagenet", 0.4),
+    ]
+
+
+def test_one_that_is_ahead_within_the_interval_changes_nothing(recipe: Recipe, experiment: Experiment) -> None:
+    fill(recipe, experiment, {"ce": (6,)})
+    decide(recipe, experiment)
+    fill(recipe, experiment, {"ce_dcm_frozen": (7,)})
+    verdict = decide(recipe, experiment)
+    scores = (np.arange(10)[:, None] < 7).astype(float) - (np.arange(10)[:, None] < 6)
+    expected = paired_test(scores, [f"p{image}" for image in range(10)], 20_000, recipe.evaluation.seed)
+    assert verdict.test == expected
+    assert expected.low is not None and expected.low <= 0 < expected.difference
+    assert (name_of(verdict), verdict.moved) == ("resnet50_ce", False)
+    assert "not above chance" in verdict.reason
+
+
+def test_one_that_is_better_beyond_the_interval_takes_over(recipe: Recipe, experiment: Experiment) -> None:
+    fill(recipe, experiment, {"ce": (0,)})
+    decide(recipe, experiment)
+    fill(recipe, experiment, {"ce_dcm_frozen": (10,)})
+    verdict = decide(recipe, experiment)
+    assert verdict.test is not None and verdict.test.low is not None and verdict.test.low > 0
+    assert (name_of(verdict), verdict.moved, verdict.earlier) == ("resnet50_ce_dcm_frozen", True, ("ce encoder",))
+    again = decide(recipe, experiment)
+    assert (name_of(again), again.moved, again.earlier) == ("resnet50_ce_dcm_frozen", False, ("ce encoder",))
+
+
+def test_test_images_decide_nothing(recipe: Recipe, experiment: Experiment) -> None:
+    fill(recipe, experiment, {"ce": (6,), "ce_dcm_frozen": (4,)})
+    for arm, right in (("ce", 0), ("ce_dcm_frozen", 10)):
+        rows = predicted(recipe, Cell("tiny", "resnet50", arm, "quality", 1.0, 0), right)  # type: ignore[arg-type]
+        write_table(experiment.model("resnet50", arm, "quality", 1.0, 0) / "predictions.parquet", rows)
+    assert name_of(decide(recipe, experiment)) == "resnet50_ce"
+
+
+def test_a_champion_that_was_trained_anew_must_beat_what_it_was(recipe: Recipe, experiment: Experiment) -> None:
+    """Its former self is compared by what is remembered; an equal one does not take over."""
+    fill(recipe, experiment, {"ce": (6,)})
+    decide(recipe, experiment)
+    fill(recipe, experiment, {"ce": (7,)}, encoder="trained anew")
+    verdict = decide(recipe, experiment)
+    assert verdict.champion is not None
+    assert (verdict.champion.encoder, verdict.champion.score, verdict.moved) == ("ce encoder", 0.6, False)
+    fill(recipe, experiment, {"ce": (0,)}, encoder="worse")
+    later = decide(recipe, experiment)
+    assert later.champion is not None
+    assert (later.champion.encoder, later.reason) == ("ce encoder", "no arm has a higher score")
+
+
+def test_a_champion_is_judged_by_its_present_validation_images(recipe: Recipe, experiment: Experiment) -> None:
+    fill(recipe, experiment, {"ce": (9,), "ce_dcm_frozen": (8,)})
+    decide(recipe, experiment)
+    fill(recipe, experiment, {"ce": (0,), "ce_dcm_frozen": (10,)})  # the same encoders, fine-tuned again
+    verdict = decide(recipe, experiment)
+    assert (name_of(verdict), verdict.moved) == ("resnet50_ce_dcm_frozen", True)
+
+
+def test_a_lost_champion_on_other_images_gives_way_and_the_reason_says_so(
+    recipe: Recipe, experiment: Experiment
+) -> None:
+    fill(recipe, experiment, {"ce": (9,)})
+    decide(recipe, experiment)
+    throne = read_json(experiment.champion("quality"))
+    write_json(experiment.champion("quality"), throne | {"images": "others", "encoder": "gone"})
+    verdict = decide(recipe, experiment)
+    assert (name_of(verdict), verdict.moved, verdict.earlier) == ("resnet50_ce", True, ("gone",))
+    assert "cannot be compared" in verdict.reason
+
+
+def test_five_patients_move_nothing(recipe: Recipe, experiment: Experiment) -> None:
+    def of_five(arm: Arm, right: int) -> None:
+        cell = Cell("tiny", "resnet50", arm, "quality", 1.0, 0)
+        rows = predicted(recipe, cell, right).slice(0, 5)
+        folder = experiment.model("resnet50", arm, "quality", 1.0, 0)
+        write_table(folder / VALIDATION, rows.replace_schema_metadata({ENCODER_KEY: arm}))
+        Outcome("ran", "", "f").write(folder)
+
+    of_five("ce", 0)
+    decide(recipe, experiment)
+    of_five("ce_dcm_frozen", 5)
+    verdict = decide(recipe, experiment)
+    assert (name_of(verdict), verdict.moved) == ("resnet50_ce", False)
+    assert "fewer than 6 patients" in verdict.reason
+
+
+def test_an_arm_needs_all_its_seeds_of_one_encoder(three_seeds: Recipe, experiment: Experiment) -> None:
+    fill(three_seeds, experiment, {"ce": (5, 5, 5), "ce_dcm_frozen": (9, 9)})
+    assert [c.name for c in decide(three_seeds, experiment).contenders] == ["resnet50_ce"]
+    fill(three_seeds, experiment, {"ce_dcm_frozen": (9, 9, 9)})
+    fill(three_seeds, experiment, {"ce_dcm_frozen": (9,)}, encoder="another")
+    assert [c.name for c in decide(three_seeds, experiment).contenders] == ["resnet50_ce"]
+    Outcome("diverged", "nan", "f").write(experiment.model("resnet50", "ce", "quality", 1.0, 1))
+    assert judge(three_seeds, experiment, "quality").champion is None
+
+
+def test_the_score_is_the_mean_over_images_and_seeds(three_seeds: Recipe, experiment: Experiment) -> None:
+    fill(three_seeds, experiment, {"ce": (5, 6, 10)})
+    (contender,) = decide(three_seeds, experiment).contenders
+    assert contender.score == pytest.approx(0.7)
+    assert contender.scores_NS.shape == (10, 3)
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("dice", 2 / 3), ("iou", 0.5)])
+def test_a_segmentation_is_judged_by_the_recipes_metric(
+    metric: str, expected: float, recipe: Recipe, experiment: Experiment
+) -> None:
+    """Half of each class was found and nothing else: by hand, Dice 2·50/(100+50) and IoU 50/100."""
+    settings = recipe.model_dump()
+    settings["downstream"]["tasks"]["liver_kidney"]["champion"] = {"metric": metric}
+    settings["evaluation"]["comparisons"] = []
+    chosen = Recipe.model_validate(settings)
+    fill(chosen, experiment, {"ce": (10,)}, task="liver_kidney")
+    table = predicted(chosen, Cell("tiny", "resnet50", "ce", "liver_kidney", 1.0, 0), 10)
+    half = [row | {"intersection": [50, 25], "predicted_pixels": [50, 25]} for row in table.to_pylist()]
+    written = pa.Table.from_pylist(half, schema=table.schema).replace_schema_metadata({ENCODER_KEY: "x"})
+    write_table(experiment.model("resnet50", "ce", "liver_kidney", 1.0, 0) / VALIDATION, written)
+    (contender,) = judge(chosen, experiment, "liver_kidney").contenders
+    assert contender.score == pytest.approx(expected)
+
+
+def test_without_any_arm_there_is_no_champion_and_nothing_is_written(recipe: Recipe, experiment: Experiment) -> None:
+    verdict = decide(recipe, experiment)
+    assert (verdict.champion, verdict.reason) == (None, "no arm has run on all seeds")
+    assert not experiment.champion("quality").exists()
+
+
+def test_a_killed_step_decides_the_same_again(recipe: Recipe, experiment: Experiment) -> None:
+    """Judging writes nothing: what MLflow was told before the kill is told once more."""
+    fill(recipe, experiment, {"ce": (0,)})
+    decide(recipe, experiment)
+    fill(recipe, experiment, {"ce_dcm_frozen": (10,)})
+    first, second = judge(recipe, experiment, "quality"), judge(recipe, experiment, "quality")
+    assert first.champion is not None and second.champion is not None
+    assert replace(first, champion=None, contenders=()) == replace(second, champion=None, contenders=())
+    assert first.champion.encoder == second.champion.encoder == "ce_dcm_frozen encoder"
