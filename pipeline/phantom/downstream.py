@@ -12,9 +12,10 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from pipeline.phantom.anatomy import Ellipse, Scene, Tissue, nodule, rib
+from pipeline.phantom.anatomy import Ellipse, Scene, Tissue
 from pipeline.phantom.dicom import Encoding, Header, Person, Study, fixed_uid, instance, write
-from pipeline.phantom.scanner import CURVILINEAR, LINEAR_HIGH, LOGIQ_LIKE, THIRD, Setup, View, picture
+from pipeline.phantom.organs import nodule, rib
+from pipeline.phantom.scanner import CURVILINEAR, LINEAR_HIGH, LOGIQ_LIKE, THIRD, Format, Setup, View, picture
 from pipeline.phantom.views import NODULE_KINDS, VIEWS, morison_at, neck
 
 T = Tissue
@@ -156,11 +157,10 @@ def _liver_kidney(body: Generator, pose: Generator) -> View:
 
 
 def _logiq(scene: Scene, pose: Generator, fading_db: float) -> View:
-    """The scene through the second scanner's curvilinear probe, with more power sent where sound fades."""
-    tuning, more = LOGIQ_LIKE.tuned(pose), 0.45 * fading_db
-    # More power lifts echoes alone; in `Tuning`, gain lifts the noise with them.
-    tuning = replace(tuning, fading_db=fading_db, gain_db=tuning.gain_db + more, noise_db=tuning.noise_db - more)
-    return picture(scene, Setup(LOGIQ_LIKE, tuning, CURVILINEAR, float(pose.choice((130, 150)))), pose)
+    """The scene through the second scanner's curvilinear probe, the whole width of the sector in view."""
+    tuning = replace(LOGIQ_LIKE.tuned(pose), fading_db=fading_db)
+    shape = (Format.FAN, Format.WIDENING)[int(pose.integers(2))]
+    return picture(scene, Setup(LOGIQ_LIKE, tuning, CURVILINEAR, float(pose.choice((130, 150))), shape), pose)
 
 
 def _thyroid(body: Generator, pose: Generator, place: Generator) -> View:
