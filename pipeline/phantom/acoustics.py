@@ -43,6 +43,7 @@ SOUNDS: dict[Tissue, Sound] = {
     T.CORTEX: Sound(-5, 0.1, 1.00, 1.5),
     T.PYRAMID: Sound(-11, 0.0, 0.995, 2.0),
     T.SINUS: Sound(7, 0.4, 1.03, 4.0, 4.0),
+    T.RENAL_CYST: Sound(-34, -0.7, 0.98, 4.0),
     T.CAPSULE: Sound(0, 0.2, 1.05, 4.0),
     T.PERIRENAL_FAT: Sound(0, 0.5, 0.98, 3.0, 6.0, 3.0),
     T.DIAPHRAGM: Sound(7, 0.3, 1.15, 4.0),

@@ -35,6 +35,7 @@ class Tissue(IntEnum):
     CORTEX = auto()
     PYRAMID = auto()
     SINUS = auto()
+    RENAL_CYST = auto()
     CAPSULE = auto()
     PERIRENAL_FAT = auto()
     DIAPHRAGM = auto()

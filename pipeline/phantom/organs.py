@@ -56,7 +56,7 @@ def sheet(rng: Generator, top: float, bottom: float, frame: str = "body", reach:
 
 
 def kidney(outline: Ellipse, body: Generator) -> Layers:
-    """A kidney: capsule, cortex, a ring of pyramids and the bright sinus, within `outline`."""
+    """A kidney: capsule, cortex, a ring of pyramids, the bright sinus, sometimes a cyst, within `outline`."""
     layers = [Layer(outline.grown(0.8), T.CAPSULE), Layer(outline, T.CORTEX)]
     count = int(body.integers(6, 11))
     for at in np.linspace(0, 2 * np.pi, count, endpoint=False) + body.uniform(0, 1) + body.normal(0, 0.12, count):
@@ -69,7 +69,7 @@ def kidney(outline: Ellipse, body: Generator) -> Layers:
         layers.append(Layer(outline.part(along, across, 0.2, 0.16, body.uniform(0, 3)), T.SINUS))
     if body.random() < 0.25:
         place = body.uniform(-0.6, 0.6), body.uniform(-0.5, 0.5)
-        layers.append(Layer(outline.part(*place, body.uniform(0.08, 0.2), body.uniform(0.14, 0.3)), T.FLUID))
+        layers.append(Layer(outline.part(*place, body.uniform(0.08, 0.2), body.uniform(0.14, 0.3)), T.RENAL_CYST))
     return tuple(layers)
 
 
@@ -175,8 +175,3 @@ def _within(outline: Ellipse, tissue: Tissue, count: int, share: float, body: Ge
     sizes = (share * body.uniform(0.6, 1.3, (count, 2))).tolist()
     spots = zip(places, sizes, strict=True)
     return tuple(Layer(outline.part(x, z, *size), tissue) for (x, z), size in spots)
-
-
-def fat_lobules(rng: Generator, count: int, top: float, bottom: float) -> Layers:
-    """Septa between the lobules of fat, each a thin bright sheet, from `top` to `bottom` mm."""
-    return tuple(sheet(rng, top, bottom, reach=25.0) for _ in range(count))

@@ -123,7 +123,7 @@ AIXPLORER_LIKE = Scanner(
 LOGIQ_LIKE = Scanner(
     "Phantom Imaging",
     "Grain Nine",
-    Screen(288, 384, (18, 20, 266, 320), "GRAIN 9", bar_left=False, ruler_right=False),
+    Screen(288, 384, (22, 20, 262, 320), "GRAIN 9", bar_left=False, ruler_right=False),
     axial=(0.55, 0.75),
     lateral=(0.65, 0.9),
     smooth=(0.6, 1.0),
@@ -138,7 +138,7 @@ LOGIQ_LIKE = Scanner(
 THIRD = Scanner(
     "Phantom Imaging",
     "Third",
-    Screen(272, 400, (18, 30, 250, 340), "THIRD", bar_left=True, ruler_right=False),
+    Screen(272, 400, (22, 34, 246, 332), "THIRD", bar_left=True, ruler_right=False),
     axial=(0.7, 1.0),
     lateral=(0.8, 1.2),
     smooth=(0.3, 0.7),
