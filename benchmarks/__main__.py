@@ -2,16 +2,27 @@
 
 `python -m benchmarks pretraining`: training and its reading (4 minutes). `python -m benchmarks million`: indexing
 1,000,000 files (6 minutes). `python -m benchmarks phantom`: drawing the phantom, and what its grey levels give away (a
-minute).
+minute). `python -m benchmarks realism`: its grey levels and speckle beside those of the real pictures in the folder
+`real_archive` of SONOTAG_SHARED_DATA (half a minute).
 
 Belongs here: these commands. Not here: any measurement.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
-from benchmarks import archive_at_scale, evaluation, ingestion, phantom, pretraining, pretraining_from_files, shortcuts
+from benchmarks import (
+    archive_at_scale,
+    evaluation,
+    ingestion,
+    phantom,
+    pretraining,
+    pretraining_from_files,
+    realism,
+    shortcuts,
+)
 from benchmarks.measure import figures_table, table
 from pipeline.phantom.clinic import make_phantom
 
@@ -46,7 +57,20 @@ def _phantom(_clinic: Path, _work: Path) -> None:
     print(table(phantom.measure()), figures_table(shortcuts.figures()), sep="\n\n")
 
 
-_MEASUREMENTS = {"all": _all, "phantom": _phantom, "pretraining": _pretraining, "million": _million}
+def _realism(_clinic: Path, _work: Path) -> None:
+    archive = Path(os.environ.get("SONOTAG_SHARED_DATA", "")) / "real_archive"
+    if not archive.is_dir():
+        raise SystemExit("SONOTAG_SHARED_DATA names no folder that holds a real_archive: nothing to compare with.")
+    print(figures_table(realism.figures(archive)))
+
+
+_MEASUREMENTS = {
+    "all": _all,
+    "phantom": _phantom,
+    "realism": _realism,
+    "pretraining": _pretraining,
+    "million": _million,
+}
 
 
 if __name__ == "__main__":

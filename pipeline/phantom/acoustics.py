@@ -35,7 +35,7 @@ SOUNDS: dict[Tissue, Sound] = {
     T.SKIN: Sound(6, 0.8, 1.02, 2.0),
     T.FAT: Sound(-12, 0.4, 0.96, 2.5, 15.0, 7.0),
     T.MUSCLE: Sound(-14, 0.4, 1.01, 2.0, 2.0, 20.0),
-    T.FASCIA: Sound(-3, 0.4, 1.05, 6.0),
+    T.FASCIA: Sound(-6, 0.4, 1.05, 6.0, 0.0, 9.0),
     T.LIVER: Sound(0, 0.2, 1.00, 1.4, 1.5),
     T.LIVER_VEIN: Sound(-26, -0.6, 0.99, 3.0),
     T.PORTAL_WALL: Sound(7, 0.1, 1.03, 3.0),

@@ -116,7 +116,7 @@ AIXPLORER_LIKE = Scanner(
     haze_db=(20, 30),
     brightness=(38, 72),
     contrast=(0.62, 1.02),
-    speckle=0.6,
+    speckle=0.68,
     edge_db=8.0,
     crispness=0.0,
 )
@@ -249,16 +249,17 @@ def _on_screen(image: npt.NDArray[_Kind], box: tuple[int, int, int, int], shape:
 def _filtered(decibels: Floats, scanner: Scanner) -> Floats:
     """Speckle held back against its surroundings as the scanner does: small deviations more than large ones."""
     away = decibels - _around(decibels)
-    squared = away * away
+    spared = np.maximum(away, np.float32(-0.6) * away)  # the holes in speckle are deep, and no edges
+    squared = spared * spared
     edges = squared / (squared + np.float32(scanner.edge_db**2))
     gain = edges * np.float32(scanner.crispness + scanner.speckle) - np.float32(scanner.speckle)
     return np.asarray(decibels + away * gain, np.float32)
 
 
 def _around(values: Floats) -> Floats:
-    """The mean of what lies around each value: that of 8 x 8 blocks, with smooth transitions."""
+    """The mean of what lies around each value: that of 16 x 16 blocks, with smooth transitions."""
     rows, columns = values.shape
-    blocks = Image.fromarray(values).resize((columns // 8, rows // 8), Image.Resampling.BOX)
+    blocks = Image.fromarray(values).resize((columns // 16, rows // 16), Image.Resampling.BOX)
     return np.asarray(blocks.resize((columns, rows), Image.Resampling.BILINEAR))
 
 
