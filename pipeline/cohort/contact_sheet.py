@@ -25,14 +25,15 @@ _MARGIN, _CAPTION, _GAP = 84, 18, 12
 def contact_sheet(pool: pa.Table, folder: Path, rows: Sequence[str], columns: Sequence[str], path: Path) -> None:
     """Write a PNG to `path`: for every label of `rows` (groups) and of `columns` (probes), images that carry both.
 
-    `pool` has the columns of `pretraining_pool_table`, `folder` is its image cache. At most MOST images of a pair, each
-    of another patient, the first ones in the pool's order: the same pool gives the same sheet. Labels are named, images
-    and patients are not. Raises `UserError` where the cache does not hold the pool.
+    Without `columns`, images that carry the row's label. `pool` has the columns of `pretraining_pool_table`, `folder`
+    is its image cache. At most MOST images of a pair, each of another patient, the first ones in the pool's order: the
+    same pool gives the same sheet. Labels are named, images and patients are not. Raises `UserError` where the cache
+    does not hold the pool.
     """
     cells = [
         (row, column, _chosen(pool, group, probe))
         for row, group in enumerate(rows)
-        for column, probe in enumerate(columns)
+        for column, probe in enumerate(columns or (None,))
     ]
     wanted = sorted({number for _, _, numbers in cells for number in numbers})
     pixels = load_pixels(folder, pool.take(wanted)) if wanted else np.empty((0, 1, 1), np.uint8)
@@ -44,10 +45,10 @@ def contact_sheet(pool: pa.Table, folder: Path, rows: Sequence[str], columns: Se
     sheet.save(path, format="PNG")
 
 
-def _chosen(pool: pa.Table, row: str, column: str) -> list[int]:
+def _chosen(pool: pa.Table, row: str, column: str | None) -> list[int]:
     """Up to MOST images that carry both labels, of different patients, as rows of the pool."""
     first: dict[str, int] = {}
-    labels = zip(pool[row].to_pylist(), pool[column].to_pylist(), pool["patient"].to_pylist(), strict=True)
+    labels = zip(pool[row].to_pylist(), pool[column or row].to_pylist(), pool["patient"].to_pylist(), strict=True)
     for number, (one, other, patient) in enumerate(labels):
         if one and other:
             first.setdefault(patient, number)
@@ -60,7 +61,7 @@ def _left(column: int) -> int:
 
 def _empty_sheet(rows: Sequence[str], columns: Sequence[str]) -> Image.Image:
     """The sheet without its pictures: the names of rows and columns."""
-    sheet = Image.new("L", (_left(len(columns)) - _GAP, _CAPTION + len(rows) * _HEIGHT), 24)
+    sheet = Image.new("L", (_left(max(1, len(columns))) - _GAP, _CAPTION + len(rows) * _HEIGHT), 24)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default_imagefont()
     for column, name in enumerate(columns):
         draw.text((_left(column) + 2, 3), name, fill=255, font=font)

@@ -44,9 +44,9 @@ SOUNDS: dict[Tissue, Sound] = {
     T.PYRAMID: Sound(-11, 0.0, 0.995, 2.0),
     T.SINUS: Sound(7, 0.4, 1.03, 4.0, 4.0),
     T.RENAL_CYST: Sound(-34, -0.7, 0.98, 4.0),
-    T.CAPSULE: Sound(0, 0.2, 1.05, 4.0),
+    T.CAPSULE: Sound(-4, 0.2, 1.06, 5.0),
     T.PERIRENAL_FAT: Sound(0, 0.5, 0.98, 3.0, 6.0, 3.0),
-    T.DIAPHRAGM: Sound(7, 0.3, 1.15, 4.0),
+    T.DIAPHRAGM: Sound(3, 0.3, 1.18, 5.0),
     T.MIRROR: Sound(-9, 1.6, 1.00, 3.5),
     T.BONE: Sound(8, 200.0, 1.4, 4.0),
     T.GAS: Sound(11, 45.0, 0.6, 6.0),
@@ -118,7 +118,7 @@ class Beams:
         return textures.cells(self.points.z * scale, self.points.x * scale)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _fibre_cells(beams: Beams, slope: float) -> Indices:
     """Cells of textures that run along the skin, or at a slope to it."""
     scale = np.float32(1 / (1.1 * beams.sample_mm))

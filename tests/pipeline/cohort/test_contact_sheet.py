@@ -85,3 +85,10 @@ def test_a_shard_that_is_gone_is_said(pooled, tmp_path):
         shard.unlink()
     with pytest.raises(UserError):
         contact_sheet(pool, folder, ROWS, COLUMNS, tmp_path / "sheet.png")
+
+
+def test_labels_of_one_source_stand_in_one_column(pooled, tmp_path):
+    pool, folder = pooled
+    contact_sheet(pool, folder, ROWS, (), tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert [int(sheet[18 + 50, 84 + place * 150 + 75]) for place in range(MOST)] == [10, 30, 50, 70]
