@@ -152,8 +152,8 @@ def _half_lag(rest: Floats, axis: int) -> float:
     size, before = rest.shape[axis], 1.0
     for lag in range(1, size // 2):
         later, sooner = np.take(rest, range(lag, size), axis), np.take(rest, range(size - lag), axis)
-        now = float((later * sooner).mean() / ((rest * rest).mean() + 1e-9))
+        now = float((later * sooner).mean()) / (float((rest * rest).mean()) + 1e-9)
         if now < 0.5:
             return float(lag - 1 + (before - 0.5) / (before - now))
         before = now
-    return size / 2
+    return float(size) / 2

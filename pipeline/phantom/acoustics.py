@@ -240,7 +240,7 @@ def _clutter(power: Floats, tuning: Tuning) -> Floats:
     depth = np.linspace(-1, 0, len(power), dtype=np.float32)[:, None]
     noise = 10 ** ((tuning.noise_db + 25 * depth) / 10)
     nearer = 8 * np.exp(-10 * (depth + 1))
-    level = np.minimum(power, 4).mean(1)
+    level = np.minimum(power[:, ::4], 4).mean(1)
     around = np.convolve(np.pad(level, REACH, mode="edge"), np.hanning(2 * REACH + 1) / REACH, mode="valid")
     haze = around[:, None] * 10 ** ((nearer - tuning.haze_db) / 10)
     return np.asarray(noise + haze, np.float32)

@@ -15,6 +15,7 @@ from pipeline.phantom.anatomy import (
     drawn_warp,
     label_map,
 )
+from pipeline.phantom.organs import drain
 from pipeline.phantom.views import VIEWS
 
 
@@ -152,3 +153,36 @@ def test_a_patient_keeps_its_organ_from_image_to_image_and_patients_differ():
 
     area = [np.sum(labels(body, pose) == Tissue.THYROID) for body, pose in ((1, 1), (1, 2), (2, 1))]
     assert abs(area[0] - area[1]) < abs(area[0] - area[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "tissues"),
+    [
+        ("aerated_lung", (Tissue.COMET, Tissue.REVERBERATION, Tissue.BONE)),
+        ("collection", (Tissue.DRAIN,)),
+        ("kidney_view", (Tissue.RENAL_CYST, Tissue.LIVER)),
+        ("abscess", (Tissue.DRAIN,)),
+        ("liver", (Tissue.BONE, Tissue.CORTEX)),
+        ("ascites", (Tissue.GAS, Tissue.LIVER)),
+        ("lymph_node", (Tissue.HILUM,)),
+    ],
+)
+def test_a_view_shows_some_things_in_some_images_alone(name, tissues):
+    def shown(number):
+        scene = VIEWS[name](np.random.default_rng(number), np.random.default_rng([number, 1]))
+        return set(np.unique(label_map(scene, GRID)).tolist())
+
+    seen = [shown(number) for number in range(30)]
+    for tissue in tissues:
+        assert 1 <= sum(tissue in one for one in seen) < 30, tissue
+
+
+GRID = grid(110, 150, 1.0)
+
+
+def test_a_drain_is_a_tube_with_fluid_in_it():
+    wall, lumen = drain(np.random.default_rng(0), (0.0, 40.0), 3.0)
+    points = grid(80, 60, 0.25)
+    labels = label_map(Scene(Tissue.FAT, (wall, lumen)), points)
+    outer, inner = (np.isin(labels, tissues).sum() for tissues in ((Tissue.DRAIN, Tissue.FLUID), (Tissue.FLUID,)))
+    assert 0.3 < inner / outer < 0.6

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from pipeline.phantom.anatomy import Ellipse
+from pipeline.phantom.anatomy import Ellipse, Tissue
 from pipeline.phantom.clinic import DEMO
-from pipeline.phantom.downstream import LIVER_KIDNEY, NODULE, cases, write_case, write_manifests
+from pipeline.phantom.downstream import LIVER_KIDNEY, NODULE, cases, graded_view, write_case, write_manifests
 from pipeline.phantom.organs import nodule
 
 
@@ -103,3 +103,27 @@ def test_clearer_grades_are_not_simply_brighter(tmp_path):
 
 def test_liver_and_kidney_classes_are_the_recipes():
     assert set(LIVER_KIDNEY.values()) == {1, 2}
+
+
+@pytest.fixture(scope="module")
+def graded():
+    """Grades and views of every second image of the quality set."""
+    return [graded_view(case, 0) for case in cases(DEMO.sets) if case.of.name == "quality" and case.image % 2]
+
+
+def test_clearer_grades_show_more_of_the_kidney(graded):
+    seen = []
+    for grade, view in graded:
+        kidney = view.mask(LIVER_KIDNEY) == 2
+        lit = np.count_nonzero(view.grey[kidney] > np.median(view.grey[view.inside]) / 2)
+        seen.append((grade, lit * view.pixel_mm**2))
+    grades, area = np.array(seen).T
+    assert area[grades == 0].max() == 0
+    assert area[(grades == 1) | (grades == 2)].mean() < 0.9 * area[grades >= 3].mean()
+
+
+def test_no_single_cause_tells_the_grade(graded):
+    ribs = {grade: set() for grade in range(5)}
+    for grade, view in graded:
+        ribs[grade].add(sum(layer.tissue is Tissue.BONE for layer in view.scene.wall))
+    assert all(len(ribs[grade]) > 1 for grade in (1, 2, 3, 4))
