@@ -194,6 +194,18 @@ def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, f
     return sheet
 
 
+def _contact_sheet(pool: pa.Table, recipe: Recipe, place: Store) -> Path:
+    """The picture that shows the pool by the labels of its first two sources, beside the cache."""
+    from pipeline.cohort.contact_sheet import contact_sheet
+    from pipeline.images.cache import cache_folder
+
+    folder = cache_folder(place.images, recipe.images, recipe.archive)
+    rows, *others = (source.names for source in recipe.labels.sources)
+    sheet = folder / "contact_sheet.png"
+    contact_sheet(pool, folder, rows, others[0] if others else (), sheet)
+    return sheet
+
+
 def _cache_intact(folder: Path, images: pa.Table, run_id: str) -> dg.AssetCheckResult:
     """Other shards in every run: what rots unseen is found after some."""
     from pipeline.images.cache import damaged_images
@@ -281,11 +293,18 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
             leaking = leaking_patients(rows)
             shared = shared_with_tests(rows, recipe, place)
             record_training_set(place.private, image_digest(rows), rows["patient"].to_pylist())
+            sheet = _contact_sheet(rows, recipe, place)
             yield here.made(
                 "pretraining_pool",
                 image_digest(rows)[:16],
-                {**table_metadata(table, rows), **counts, "image digest": image_digest(rows)},
+                {
+                    **table_metadata(table, rows),
+                    **counts,
+                    "image digest": image_digest(rows),
+                    "by label": dg.MetadataValue.md(f"![images by label]({data_url(sheet)})"),
+                },
                 metrics=counts,
+                files=[sheet],
                 checks=[
                     dg.AssetCheckResult(
                         check_name="no_patient_on_both_sides",
