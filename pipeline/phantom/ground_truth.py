@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.phantom.dicom import photometric, sop_class, transfer_syntax
 from pipeline.phantom.scanner import AIXPLORER_LIKE
 from pipeline.phantom.studies import ImagePlan
@@ -114,6 +115,14 @@ def write_ground_truth(folder: Path, records: Iterable[Record], rejections: Iter
     folder.mkdir(parents=True)
     _write(folder / RECORDS, Record, [asdict(record) for record in records])
     _write(folder / REJECTIONS, Rejection, [asdict(rejection) for rejection in rejections])
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `write_ground_truth` wrote, as texts; raises `UserError` where there is none."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: only a phantom clinic knows what its images show (`make phantom`).")
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def _write(path: Path, row: type[Record] | type[Rejection], rows: Sequence[dict[str, Any]]) -> None:
