@@ -40,7 +40,7 @@ def report_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             recipe,
             "inpainting_figure",
             "Validation images, their hidden centres, and what each context encoder paints there (paper Figure 5).",
-            _encoders(recipe, INPAINTING_METHODS),
+            [*_encoders(recipe, INPAINTING_METHODS), "pretraining_pool"],
             _draw_inpainting,
         ),
         _figure(

@@ -18,6 +18,13 @@ from pipeline.phantom.views import VIEWS, with_needle
 from pipeline.recipe import Amount, Phantom, TagNoise
 
 SHALLOW = {"thyroid", "thyroid_nodule", "lymph_node", "soft_tissue_mass", "abscess", "pseudoaneurysm", "shoulder"}
+OTHER_PROBE = {
+    **{"ascites": 0.3, "effusion": 0.3, "aerated_lung": 0.5, "collection": 0.15, "transplant": 0.2},
+    **{"liver": 0.1, "liver_lesion": 0.05, "kidney_view": 0.05, "morison": 0.05, "cholecystostomy": 0.05},
+    **{"abscess": 0.2, "soft_tissue_mass": 0.15, "pseudoaneurysm": 0.2, "lymph_node": 0.05, "thyroid": 0.03},
+}
+"""How often an image of a view is taken with the probe that others of it are not: a linear one on a deep view shows the
+wall and what lies behind it, where a needle goes in; a curvilinear one reaches what is deep in a limb."""
 ENCODINGS = (
     *(Encoding.EXPLICIT,) * 8,
     *(Encoding.IMPLICIT,) * 3,
@@ -91,7 +98,7 @@ def write_image(archive: Path, plan: ImagePlan) -> None:
     scene = VIEWS[plan.view](np.random.default_rng(plan.body), np.random.default_rng((*plan.key, 0)))
     rng = np.random.default_rng((*plan.key, 1))
     if plan.needle:
-        scene = with_needle(scene, rng, deep=plan.view not in SHALLOW)
+        scene = with_needle(scene, rng, deep=plan.probe is CURVILINEAR)
     tuning = AIXPLORER_LIKE.tuned(np.random.default_rng(plan.exam))
     setup = Setup(AIXPLORER_LIKE, tuning, plan.probe, float(rng.choice(plan.probe.depths_mm)))
     grain = (*plan.key, 2)
@@ -129,7 +136,8 @@ def _images_of(study: _StudyPlan, seed: int) -> Iterator[ImagePlan]:
     for image in range(study.images):
         views = study.examination.protocol.views
         view = views[int(rng.integers(len(views)))]
-        probe = shallow if view in SHALLOW else CURVILINEAR
+        usual, other = (shallow, CURVILINEAR) if view in SHALLOW else (CURVILINEAR, LINEAR_LOW)
+        probe = other if rng.random() < OTHER_PROBE.get(view, 0) else usual
         header = Header(
             person,
             tags,

@@ -16,7 +16,8 @@ from pipeline.errors import UserError
 from pipeline.phantom import clinic as clinic_module
 from pipeline.phantom.clinic import make_phantom
 from pipeline.phantom.defects import DEFECTS
-from pipeline.phantom.studies import clinic
+from pipeline.phantom.studies import OTHER_PROBE, SHALLOW, clinic
+from pipeline.phantom.views import VIEWS
 from pipeline.recipe import Defects, Phantom, TagNoise, load_recipe
 from tests.clinics import small_clinic
 from tests.pipeline.phantom.conftest import SMALL
@@ -165,6 +166,16 @@ def test_the_demo_clinic_shows_every_group_in_several_patients_and_both_probes()
     ):
         assert len({plan.header.person.patient for plan in plans if plan.view in views}) >= 4, views
     assert {plan.probe.kind for plan in plans} == {"LINEAR", "CURVED LINEAR"}
+
+
+def test_a_view_is_now_and_then_taken_with_the_other_probe():
+    taken = Counter((plan.view, plan.probe.kind) for plan in clinic(load_recipe("paper", {}).phantom, 0))
+    for view, share in OTHER_PROBE.items():
+        other = "CURVED LINEAR" if view in SHALLOW else "LINEAR"
+        images = taken[view, "LINEAR"] + taken[view, "CURVED LINEAR"]
+        chance = (share * (1 - share) / images) ** 0.5
+        assert abs(taken[view, other] / images - share) < 3.5 * chance, view
+    assert {view for view, _ in taken} == set(VIEWS)
 
 
 def test_good_files_are_ultrasound_with_pixels_and_fictional_patients(small_phantom):
