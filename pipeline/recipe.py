@@ -358,7 +358,7 @@ class Defects(Model):
     lying_dimensions: Likelihood = 0.002
     """More rows than there are pixels for."""
     enormous_dimensions: Likelihood = 0.002
-    """As many rows and columns as a header can state."""
+    """A few kilobytes that say to be half a gigabyte of pixels."""
     wrong_meta: Likelihood = 0.002
     """A transfer syntax that the pixels are not in."""
     broken_jpeg: Likelihood = 0.002

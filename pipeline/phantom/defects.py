@@ -142,10 +142,10 @@ def _lying_dimensions(archive: Path, plan: ImagePlan, name: str) -> Planted:
 
 
 def _enormous_dimensions(archive: Path, plan: ImagePlan, name: str) -> Planted:
-    """A compressed image that says to have as many rows and columns as a header can state."""
+    """A compressed image that says to have pixels for half a gigabyte."""
     path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
     dataset.compress(RLELossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
-    dataset.Rows = dataset.Columns = 65535
+    dataset.Rows = dataset.Columns = 24_000
     write(dataset, archive / path)
     return _with_bad_frame(dataset, plan, path, "unsupported_pixels")
 

@@ -294,7 +294,9 @@ def test_defects_are_what_they_are_called(small_phantom):
     pair = [dcmread(path) for path in files("conflicting_duplicate")]
     assert pair[0].SOPInstanceUID == pair[1].SOPInstanceUID
     assert not np.array_equal(pair[0].pixel_array, pair[1].pixel_array)
-    for path in files("incomplete") + files("undecodable") + files("unsupported_pixels"):
+    enormous = dcmread(files("unsupported_pixels")[0])
+    assert enormous.Rows * enormous.Columns > 2**29 > 1000 * len(enormous.PixelData)
+    for path in files("incomplete") + files("undecodable"):
         with pytest.raises((ValueError, RuntimeError)):
             _ = dcmread(path).pixel_array
     assert dcmread(files("not_ultrasound")[0]).Modality == "CT"
