@@ -138,6 +138,7 @@ def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:
     encoder = runs["resnet50_ce_dcm_encoder"]
     assert encoder.data.params["method"] == "ce_dcm"
     assert "val_loss" in encoder.data.metrics
+    assert {"accuracy.linear", "accuracy.soft tissue"} <= set(runs["resnet50_dcm_encoder"].data.metrics)
     assert {"dagster.run_id", "code_version", "data_version.resnet50_ce_dcm_encoder"} <= set(encoder.data.tags)
 
 
