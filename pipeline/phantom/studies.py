@@ -98,7 +98,7 @@ def write_image(archive: Path, plan: ImagePlan) -> None:
     scene = VIEWS[plan.view](np.random.default_rng(plan.body), np.random.default_rng((*plan.key, 0)))
     rng = np.random.default_rng((*plan.key, 1))
     if plan.needle:
-        scene = with_needle(scene, rng, deep=plan.probe is CURVILINEAR)
+        scene = with_needle(scene, rng, deep=plan.probe.radius_mm > 0)
     tuning = AIXPLORER_LIKE.tuned(np.random.default_rng(plan.exam))
     setup = Setup(AIXPLORER_LIKE, tuning, plan.probe, float(rng.choice(plan.probe.depths_mm)))
     grain = (*plan.key, 2)
@@ -127,31 +127,33 @@ def _shared_out(images: int, studies: int, rng: Generator) -> list[int]:
     return [1 + int(more) for more in rng.multinomial(images - studies, weights / weights.sum())]
 
 
+@dataclass(frozen=True)
+class _Habits:
+    """What the images of one study share: patient, tags, the linear probe at hand, which of two tags name the probe."""
+
+    person: Person
+    tags: Study
+    linear: Probe
+    has_data: bool
+    has_type: bool
+
+
 def _images_of(study: _StudyPlan, seed: int) -> Iterator[ImagePlan]:
-    """The images of one study; whether its tags name the probe twice or once is the study's habit."""
+    """The images of one study."""
     rng = np.random.default_rng([seed, 2, study.number])
     person, tags = _person(study.owner, seed), _study_tags(study, seed)
-    shallow = (LINEAR_LOW, LINEAR_HIGH)[int(rng.integers(2))]
-    has_data, has_type = rng.random() > 0.15, rng.random() < 0.75
+    linear = (LINEAR_LOW, LINEAR_HIGH)[int(rng.integers(2))]
+    has_data, has_type = bool(rng.random() > 0.15), bool(rng.random() < 0.75)
+    habits = _Habits(person, tags, linear, has_data, has_type or not has_data)
+    if study.names_no_probe:
+        habits = replace(habits, has_data=False, has_type=False)
+    views = study.examination.protocol.views
     for image in range(study.images):
-        views = study.examination.protocol.views
         view = views[int(rng.integers(len(views)))]
-        usual, other = (shallow, CURVILINEAR) if view in SHALLOW else (CURVILINEAR, LINEAR_LOW)
-        probe = other if rng.random() < OTHER_PROBE.get(view, 0) else usual
-        header = Header(
-            person,
-            tags,
-            instance_uid=fixed_uid(seed, "instance", study.number, image),
-            number=image + 1,
-            transducer_type=probe.kind if has_type or not has_data else None,
-            transducer_data=(probe.model, "UNUSED", "UNUSED") if has_data else None,
-            regions=bool(rng.random() < 0.7),
-        )
-        if study.names_no_probe:
-            header = replace(header, transducer_type=None, transducer_data=None)
+        probe = _probe(view, linear, rng)
         yield ImagePlan(
             path=f"{person.patient}/US{study.number:04d}/IM{image + 1:04d}{'.dcm' if study.owner % 4 else ''}",
-            header=header,
+            header=_header(habits, probe, image + 1, fixed_uid(seed, "instance", study.number, image), rng),
             examination=study.examination,
             foreign_probe=False,
             view=view,
@@ -163,6 +165,24 @@ def _images_of(study: _StudyPlan, seed: int) -> Iterator[ImagePlan]:
             exam=(seed, 4, study.number),
             key=(seed, 5, study.number, image),
         )
+
+
+def _probe(view: str, linear: Probe, rng: Generator) -> Probe:
+    """The probe of one image: the view's usual one, or now and then the other."""
+    usual, other = (linear, CURVILINEAR) if view in SHALLOW else (CURVILINEAR, LINEAR_LOW)
+    return other if rng.random() < OTHER_PROBE.get(view, 0) else usual
+
+
+def _header(habits: _Habits, probe: Probe, number: int, instance_uid: str, rng: Generator) -> Header:
+    return Header(
+        habits.person,
+        habits.tags,
+        instance_uid=instance_uid,
+        number=number,
+        transducer_type=probe.kind if habits.has_type else None,
+        transducer_data=(probe.model, "UNUSED", "UNUSED") if habits.has_data else None,
+        regions=bool(rng.random() < 0.7),
+    )
 
 
 def _with_foreign_probe(plan: ImagePlan) -> ImagePlan:

@@ -220,6 +220,15 @@ def test_the_command_makes_the_clinic_of_the_recipe(tmp_path):
     assert marker["defects"] == Defects().model_dump()
 
 
+def test_the_command_refuses_an_unknown_recipe_and_writes_nothing(tmp_path):
+    command = [sys.executable, "-m", "pipeline.phantom", str(tmp_path / "clinic"), "--recipe", "nobodys"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("No recipe 'nobodys'")
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_rate_is_another_phantom_and_replaces_the_old_one(tmp_path):
     clinics = [small_clinic(12, 2), small_clinic(12, 2, tag_noise=TagNoise(**QUIET | {"misspelt": 0.6}))]
     for settings in clinics:
