@@ -45,28 +45,35 @@ class Protocol:
         return _MEANT.get(self.description, self.mapped_groups)
 
 
+# An examination's pictures show its neighbours, too: what is on the way, what is looked at beforehand.
+_THYROID = (*("thyroid_nodule",) * 5, "thyroid", "thyroid", "lymph_node")
+_NODE = (*("lymph_node",) * 6, "soft_tissue_mass", "thyroid")
+_KIDNEY = (*("kidney_view",) * 5, "morison", "morison", "liver")
+_ASCITES = (*("ascites",) * 6, "collection", "liver")
+_CHEST = (*("effusion",) * 5, "aerated_lung", "aerated_lung", "liver")
+
 PROTOCOLS: tuple[Protocol, ...] = (
-    Protocol("US BIOPSY LIVER NONFOCAL", 10, ("liver", "liver", "liver", "morison")),
-    Protocol("US BIOPSY LIVER FOCAL", 8, ("liver_lesion", "liver_lesion", "liver")),
-    Protocol("US LYMPH NODE BIOPSY", 7, ("lymph_node",)),
-    Protocol("US BIOPSY KIDNEY NONFOCAL (EITHER SIDE)", 8, ("kidney_view", "kidney_view", "morison")),
-    Protocol("US PARACENTESIS THERAPEUTIC", 8, ("ascites",)),
-    Protocol("US BIOPSY TRANSPLANTED KIDNEY", 6, ("transplant",)),
-    Protocol("US PARACENTESIS DIAGNOSTIC AND THERAPEUTIC", 5, ("ascites",)),
-    Protocol("US THYROID BIOPSY", 9, ("thyroid_nodule", "thyroid_nodule", "thyroid")),
-    Protocol("US PARACENTESIS DIAGNOSTIC", 3, ("ascites",)),
-    Protocol("US THORACENTESIS DIAGNOSTIC AND THERAPEUTIC", 5, ("effusion", "effusion", "aerated_lung")),
-    Protocol("US THYROID ASPIRATION/FNA", 8, ("thyroid_nodule", "thyroid_nodule", "thyroid")),
+    Protocol("US BIOPSY LIVER NONFOCAL", 10, (*("liver",) * 6, "morison", "morison", "ascites")),
+    Protocol("US BIOPSY LIVER FOCAL", 8, (*("liver_lesion",) * 5, "liver", "liver", "morison")),
+    Protocol("US LYMPH NODE BIOPSY", 7, _NODE),
+    Protocol("US BIOPSY KIDNEY NONFOCAL (EITHER SIDE)", 8, _KIDNEY),
+    Protocol("US PARACENTESIS THERAPEUTIC", 8, _ASCITES),
+    Protocol("US BIOPSY TRANSPLANTED KIDNEY", 6, (*("transplant",) * 7, "collection")),
+    Protocol("US PARACENTESIS DIAGNOSTIC AND THERAPEUTIC", 5, _ASCITES),
+    Protocol("US THYROID BIOPSY", 9, _THYROID),
+    Protocol("US PARACENTESIS DIAGNOSTIC", 3, _ASCITES),
+    Protocol("US THORACENTESIS DIAGNOSTIC AND THERAPEUTIC", 5, _CHEST),
+    Protocol("US THYROID ASPIRATION/FNA", 8, _THYROID),
     Protocol("US DRAINAGE INTERVENTION NOT OTHERWISE SPECIFIED", 2, ("abscess",)),
-    Protocol("US DRAINAGE ABDOMEN", 3, ("collection",)),
+    Protocol("US DRAINAGE ABDOMEN", 3, (*("collection",) * 5, "ascites", "liver")),
     Protocol("US DRAINAGE GALLBLADDER (CHOLECYSTOSTOMY)", 2, ("cholecystostomy",)),
-    Protocol("US THORACENTESIS THERAPEUTIC (RIGHT)", 2, ("effusion",)),
-    Protocol("US THORACENTESIS THERAPEUTIC (LEFT)", 2, ("effusion",)),
+    Protocol("US THORACENTESIS THERAPEUTIC (RIGHT)", 2, _CHEST),
+    Protocol("US THORACENTESIS THERAPEUTIC (LEFT)", 2, _CHEST),
     Protocol("US BIOPSY MESENTERY", 0.7, ("collection", "soft_tissue_mass")),
-    Protocol("US NECK SOFT TISSUE BIOPSY", 2, ("lymph_node", "soft_tissue_mass")),
+    Protocol("US NECK SOFT TISSUE BIOPSY", 2, ("lymph_node", "lymph_node", "soft_tissue_mass", "thyroid")),
     Protocol("US DRAINAGE CATHETER PLACEMENT", 1.5, ("abscess",)),
     Protocol("US DRAINAGE PELVIS", 1.5, ("collection",)),
-    Protocol("US SOFT TISSUE BIOPSY", 3, ("soft_tissue_mass",)),
+    Protocol("US SOFT TISSUE BIOPSY", 3, (*("soft_tissue_mass",) * 5, "lymph_node")),
     Protocol("US BIOPSY KIDNEY NONFOCAL (LEFT)", 1.5, ("kidney_view",)),
     Protocol("US CHEST TUBE PLACEMENT (RIGHT)", 1, ("aerated_lung", "effusion")),
     Protocol("US BIOPSY NOT OTHERWISE SPECIFIED", 1, ("soft_tissue_mass", "abscess")),
@@ -75,20 +82,20 @@ PROTOCOLS: tuple[Protocol, ...] = (
     Protocol("CT BIOPSY LIVER FOCAL", 0.7, ("liver_lesion",)),
     Protocol("US BIOPSY KIDNEY FOCAL (LEFT)", 0.5, ("kidney_view",)),
     Protocol("US ASPIRATION ABDOMINAL COLLECTION", 1, ("collection",)),
-    Protocol("CT LYMPH NODE BIOPSY", 0.5, ("lymph_node",)),
+    Protocol("CT LYMPH NODE BIOPSY", 0.5, _NODE),
     Protocol("US DRAINAGE LIVER", 0.7, ("liver_lesion",)),
     Protocol("US BIOPSY RETROPERITONEUM", 0.5, ("collection", "kidney_view")),
-    Protocol("US LYMPH NODE ASPIRATION/FNA", 0.7, ("lymph_node",)),
+    Protocol("US LYMPH NODE ASPIRATION/FNA", 0.7, _NODE),
     Protocol("US SOFT TISSUE ASPIRATION", 0.7, ("abscess",)),
     Protocol("US ASPIRATION PELVIS", 0.5, ("collection",)),
-    Protocol("US THORACENTESIS DIAGNOSTIC (RIGHT)", 0.7, ("effusion",)),
-    Protocol("US THORACENTESIS DIAGNOSTIC (LEFT)", 0.7, ("effusion",)),
+    Protocol("US THORACENTESIS DIAGNOSTIC (RIGHT)", 0.7, _CHEST),
+    Protocol("US THORACENTESIS DIAGNOSTIC (LEFT)", 0.7, _CHEST),
     Protocol("US DRAINAGE KIDNEY/PARARENAL (RIGHT)", 0.4, ("kidney_view",)),
     Protocol("US HEAD/NECK INTERVENTION NOT OTHERWISE SPECIFIED", 0.5, ("soft_tissue_mass", "lymph_node")),
     Protocol("US BIOPSY KIDNEY FOCAL (RIGHT)", 0.5, ("kidney_view", "morison")),
     Protocol("CT ABDOMINAL PELVIC BIOPSY NOT OTHERWISE SPECIFIED", 0.3, ("collection",)),
     Protocol("US DRAINAGE KIDNEY/PARARENAL (LEFT)", 0.4, ("kidney_view",)),
-    Protocol("IR PARACENTESIS (THERAPEUTIC)", 0.5, ("ascites",)),
+    Protocol("IR PARACENTESIS (THERAPEUTIC)", 0.5, _ASCITES),
     Protocol("US PSEUDOANEURYSM THROMBIN INJECTION", 0.5, ("pseudoaneurysm",)),
 )
 """Table A1, most frequent first as far as the paper prints it; the weights are ours."""
