@@ -180,6 +180,18 @@ def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, f
     return sheet
 
 
+def _contact_sheet(pool: pa.Table, recipe: Recipe, place: Store) -> Path:
+    """The picture that shows the pool by the labels of its first two sources, beside the cache."""
+    from pipeline.cohort.contact_sheet import contact_sheet
+    from pipeline.images.cache import cache_folder
+
+    folder = cache_folder(place.images, recipe.images, recipe.archive)
+    rows, *others = (source.names for source in recipe.labels.sources)
+    sheet = folder / "contact_sheet.png"
+    contact_sheet(pool, folder, rows, others[0] if others else (), sheet)
+    return sheet
+
+
 def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
     table = pretraining_pool_table(recipe.labels.names)
     blocking = {
@@ -222,6 +234,7 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
             leaking = leaking_patients(rows)
             shared = shared_with_tests(rows, recipe, place)
             record_training_set(place.private, image_digest(rows), rows["patient"].to_pylist())
+            sheet = _contact_sheet(rows, recipe, place)
             yield here.made(
                 "pretraining_pool",
                 digest(image_digest(rows), label_digest(rows))[:16],
@@ -230,8 +243,10 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
                     **counts,
                     "image digest": image_digest(rows),
                     "label digest": label_digest(rows),
+                    "by label": dg.MetadataValue.md(f"![images by label]({data_url(sheet)})"),
                 },
                 metrics=counts,
+                files=[sheet],
                 checks=[
                     dg.AssetCheckResult(
                         check_name="no_patient_on_both_sides", passed=not leaking, metadata={"patients": leaking}

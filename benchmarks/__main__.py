@@ -1,16 +1,28 @@
 """`python -m benchmarks` compares with peers; an argument measures one thing at length.
 
 `python -m benchmarks pretraining`: training and its reading (4 minutes). `python -m benchmarks million`: indexing
-1,000,000 files (6 minutes).
+1,000,000 files (6 minutes). `python -m benchmarks phantom`: drawing the phantom, and what its grey levels give away (a
+minute). `python -m benchmarks realism`: its grey levels and speckle beside those of the real pictures in the folder
+`real_archive` of SONOTAG_SHARED_DATA (half a minute).
 
 Belongs here: these commands. Not here: any measurement.
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
-from benchmarks import archive_at_scale, evaluation, ingestion, pretraining, pretraining_from_files
+from benchmarks import (
+    archive_at_scale,
+    evaluation,
+    ingestion,
+    phantom,
+    pretraining,
+    pretraining_from_files,
+    realism,
+    shortcuts,
+)
 from benchmarks.measure import figures_table, table
 from pipeline.phantom.clinic import make_phantom
 
@@ -21,27 +33,44 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=_MEASUREMENTS, default="all")
     measure = _MEASUREMENTS[parser.parse_args().what]
     with tempfile.TemporaryDirectory() as folder:
-        phantom, work = Path(folder) / "phantom", Path(folder) / "work"
-        make_phantom(phantom, say=print)
-        measure(phantom, work)
+        clinic, work = Path(folder) / "phantom", Path(folder) / "work"
+        make_phantom(clinic, say=print)
+        measure(clinic, work)
 
 
-def _all(phantom: Path, work: Path) -> None:
-    rows = [row for module in (ingestion, archive_at_scale) for row in module.measure(phantom, work)]
-    print(table([*rows, *evaluation.measure(), *pretraining.short()]))
+def _all(clinic: Path, work: Path) -> None:
+    rows = [row for module in (ingestion, archive_at_scale) for row in module.measure(clinic, work)]
+    print(table([*rows, *phantom.measure(), *evaluation.measure(), *pretraining.short()]))
 
 
-def _pretraining(phantom: Path, work: Path) -> None:
+def _pretraining(clinic: Path, work: Path) -> None:
     in_memory, use_of_device = pretraining.measure()
-    from_files, splits = pretraining_from_files.measure(phantom, work)
+    from_files, splits = pretraining_from_files.measure(clinic, work)
     print(table([*in_memory, *from_files]), figures_table([*splits, *use_of_device]), sep="\n\n")
 
 
-def _million(phantom: Path, work: Path) -> None:
-    print(figures_table(archive_at_scale.million(phantom, work, print)))
+def _million(clinic: Path, work: Path) -> None:
+    print(figures_table(archive_at_scale.million(clinic, work, print)))
 
 
-_MEASUREMENTS = {"all": _all, "pretraining": _pretraining, "million": _million}
+def _phantom(_clinic: Path, _work: Path) -> None:
+    print(table(phantom.measure()), figures_table(shortcuts.figures()), sep="\n\n")
+
+
+def _realism(_clinic: Path, _work: Path) -> None:
+    archive = Path(os.environ.get("SONOTAG_SHARED_DATA", "")) / "real_archive"
+    if not archive.is_dir():
+        raise SystemExit("SONOTAG_SHARED_DATA names no folder that holds a real_archive: nothing to compare with.")
+    print(figures_table(realism.figures(archive)))
+
+
+_MEASUREMENTS = {
+    "all": _all,
+    "phantom": _phantom,
+    "realism": _realism,
+    "pretraining": _pretraining,
+    "million": _million,
+}
 
 
 if __name__ == "__main__":

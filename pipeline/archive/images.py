@@ -296,12 +296,13 @@ def _opened(builder: _Builder, folder: Path, records: pa.Table, frames: int, dec
 def drop_from_caches(root: Path, private: Path, instances: Collection[str]) -> int:
     """Take the images of `instances` (pseudonyms) out of every cache below `root`; returns how many there were.
 
-    A crop sheet may show one of them: it goes too, and is drawn again by the next run.
+    A sheet of pictures may show one of them: it goes too, and is drawn again by the next run.
     """
     dropped = 0
     for folder in sorted(path.parent for path in root.glob("*/cache.json")):
         with FileLock(root / f".{folder.name}.lock"):
-            (folder / "crop_sheet.png").unlink(missing_ok=True)
+            for name in ("crop_sheet.png", "contact_sheet.png"):
+                (folder / name).unlink(missing_ok=True)
             size = read_json(folder / "cache.json")
             for shard in sorted({shard_of(instance) for instance in instances}):
                 paths = folder / shard_name(shard), private / "cache" / folder.name / shard_name(shard)

@@ -1,18 +1,16 @@
-"""From a label map on the beams' grid to an ultrasound image on it: speckle, reflections, attenuation, compression.
+"""From a label map on the beams' grid to the strength of what comes back, in dB: speckle, reflections, attenuation.
 
-Belongs here: what sound does, per tissue and along a beam. Not here: organs' shapes, probes' geometry, the screen.
+Belongs here: what sound does, per tissue and along a beam. Not here: shapes of organs, geometry of probes, grey levels.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import Generator
 
-from pipeline.phantom.anatomy import Bytes, Floats, Scene, Tissue
-
-Complexes = npt.NDArray[np.complex64]
+from pipeline.phantom import textures
+from pipeline.phantom.anatomy import Bytes, Floats, Indices, Points, Scene, Tissue
 
 
 @dataclass(frozen=True)
@@ -21,187 +19,240 @@ class Sound:
 
     `echo_db`: strength of its speckle, liver = 0. `loss_db`: attenuation in dB per cm (both ways) beyond what the
     scanner's time-gain compensation takes back; negative makes what lies behind brighter. `impedance`: relative;
-    differences reflect. `clumps`: slow variation of its echo, dB. `strands`: layered variation of its echo, dB.
+    differences reflect. `clouds`, `lobules`, `fibres`: how strongly each texture shows in its echo, dB.
     """
 
     echo_db: float
     loss_db: float
     impedance: float
-    clumps: float = 1.0
-    strands: float = 0.0
+    clouds: float = 1.5
+    lobules: float = 0.0
+    fibres: float = 0.0
 
 
 T = Tissue
 SOUNDS: dict[Tissue, Sound] = {
-    T.SKIN: Sound(3, 0.5, 1.02, 2.0),
-    T.FAT: Sound(-9, 0.3, 0.93, 3.0, 4.0),
-    T.MUSCLE: Sound(-8, 0.3, 1.02, 2.0, 6.5),
-    T.FASCIA: Sound(4, 0.5, 1.06, 3.0),
-    T.LIVER: Sound(0, 0.1, 1.00, 1.2),
-    T.LIVER_VEIN: Sound(-34, -1.0, 0.99),
+    T.SKIN: Sound(6, 0.8, 1.02, 2.0),
+    T.FAT: Sound(-12, 0.4, 0.96, 2.5, 15.0, 7.0),
+    T.MUSCLE: Sound(-14, 0.4, 1.01, 2.0, 2.0, 20.0),
+    T.FASCIA: Sound(-6, 0.4, 1.05, 6.0, 0.0, 9.0),
+    T.LIVER: Sound(0, 0.2, 1.00, 1.4, 1.5),
+    T.LIVER_VEIN: Sound(-26, -0.6, 0.99, 3.0),
     T.PORTAL_WALL: Sound(7, 0.1, 1.03, 3.0),
-    T.LIVER_LESION: Sound(-8, 0.2, 1.01, 2.0),
-    T.CORTEX: Sound(-5, 0.0, 1.00, 1.2),
-    T.PYRAMID: Sound(-13, 0.0, 0.99),
-    T.SINUS: Sound(10, 0.4, 1.04, 4.0),
-    T.CAPSULE: Sound(3, 0.2, 1.06),
-    T.PERIRENAL_FAT: Sound(3, 0.4, 0.97, 3.0, 2.0),
-    T.DIAPHRAGM: Sound(10, 0.3, 1.2, 3.0),
-    T.MIRROR: Sound(-9, 1.2, 1.00, 3.0),
-    T.BONE: Sound(8, 260.0, 1.5),
-    T.GAS: Sound(10, 60.0, 0.5, 6.0),
-    T.PLEURA: Sound(16, 2.0, 0.80),
-    T.AIR_FILLED_LUNG: Sound(-13, 1.0, 0.82, 4.0),
-    T.REVERBERATION: Sound(1, 0.0, 0.83, 3.0),
-    T.CONSOLIDATED_LUNG: Sound(-1, 0.3, 0.99, 4.0),
-    T.FLUID: Sound(-42, -1.1, 0.98),
-    T.DEBRIS: Sound(-19, -0.4, 0.985, 5.0),
-    T.BOWEL: Sound(-3, 0.9, 0.98, 6.0, 2.0),
-    T.BOWEL_WALL: Sound(1, 0.4, 1.02),
-    T.STONE: Sound(14, 200.0, 1.5),
-    T.THYROID: Sound(4, 0.2, 1.01, 1.0),
-    T.BLOOD: Sound(-36, -0.5, 0.99),
-    T.ARTERY_WALL: Sound(2, 0.3, 1.05),
-    T.CARTILAGE: Sound(-10, 1.5, 1.12),
-    T.NODULE: Sound(-9, 0.3, 1.00, 2.5),
-    T.NODULE_HALO: Sound(-15, 0.2, 0.99),
-    T.NODULE_CORE: Sound(2, 0.2, 1.00, 3.0),
-    T.NODULE_CYST: Sound(-40, -1.2, 0.98),
-    T.NODULE_CALCIUM: Sound(16, 12.0, 1.20),
-    T.LYMPH_NODE: Sound(-13, 0.1, 0.99, 1.5),
-    T.HILUM: Sound(3, 0.3, 1.02, 2.0),
-    T.NEEDLE: Sound(24, 2.0, 1.40),
+    T.LIVER_LESION: Sound(-7, 0.2, 1.005, 3.0, 3.0),
+    T.CORTEX: Sound(-5, 0.1, 1.00, 1.5),
+    T.PYRAMID: Sound(-11, 0.0, 0.995, 2.0),
+    T.SINUS: Sound(7, 0.4, 1.03, 4.0, 4.0),
+    T.RENAL_CYST: Sound(-34, -0.7, 0.98, 4.0),
+    T.CAPSULE: Sound(-4, 0.2, 1.06, 5.0),
+    T.PERIRENAL_FAT: Sound(0, 0.5, 0.98, 3.0, 6.0, 3.0),
+    T.DIAPHRAGM: Sound(3, 0.3, 1.18, 5.0),
+    T.MIRROR: Sound(-9, 1.6, 1.00, 3.5),
+    T.BONE: Sound(8, 200.0, 1.4, 4.0),
+    T.GAS: Sound(11, 45.0, 0.6, 6.0),
+    T.PLEURA: Sound(15, 2.0, 0.80, 4.0),
+    T.AIR_FILLED_LUNG: Sound(-10, 1.4, 0.82, 3.5, 0.0, 3.0),
+    T.REVERBERATION: Sound(-1, 0.0, 0.83, 4.0),
+    T.COMET: Sound(1, 0.6, 0.82, 3.0),
+    T.CONSOLIDATED_LUNG: Sound(-1, 0.4, 0.99, 4.0, 4.0),
+    T.FLUID: Sound(-38, -0.7, 0.98, 4.0),
+    T.DEBRIS: Sound(-17, -0.2, 0.99, 6.0),
+    T.BOWEL: Sound(-6, 0.8, 0.99, 6.0, 6.0),
+    T.BOWEL_WALL: Sound(-3, 0.5, 1.03, 4.0),
+    T.STONE: Sound(14, 160.0, 1.4),
+    T.THYROID: Sound(0, 0.3, 1.01, 1.6, 1.5),
+    T.BLOOD: Sound(-32, -0.4, 0.99, 4.0),
+    T.ARTERY_WALL: Sound(-2, 0.3, 1.05, 4.0),
+    T.CARTILAGE: Sound(-12, 2.0, 1.10, 3.0),
+    T.NODULE: Sound(-8, 0.3, 1.005, 3.0, 3.0),
+    T.NODULE_HALO: Sound(-13, 0.2, 0.995, 3.0),
+    T.NODULE_CORE: Sound(1, 0.2, 1.00, 3.5, 2.5),
+    T.NODULE_CYST: Sound(-32, -0.8, 0.98, 4.0),
+    T.NODULE_CALCIUM: Sound(14, 12.0, 1.15),
+    T.LYMPH_NODE: Sound(-12, 0.1, 0.995, 2.5),
+    T.HILUM: Sound(1, 0.3, 1.01, 3.0, 4.0),
+    T.NEEDLE: Sound(20, 1.0, 1.30, 3.0),
+    T.DRAIN: Sound(6, 1.0, 1.15, 3.0),
 }
 
-REFLECTION = 26.0  # amplitude of an echo, speckle of liver = 1, per unit of impedance difference
-MIDDLE_GREY = 0.42  # grey of liver at 0 dB gain, white = 1
-DEEPEST_LOSS_DB = 40.0  # beyond it, scattered sound fills a shadow
+REFLECTION = 27.0  # amplitude of an echo, speckle of liver = 1, per unit of impedance difference
+DEEPEST_LOSS_DB = 34.0  # beyond it, scattered sound fills a shadow
+EDGE_LOSS_DB = 2.0  # lost per sample where a boundary along the beam bends it away, per unit of impedance difference
+LATERAL_TAPS = 4
+REACH = 40  # samples above and below from which haze comes
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a scanner turns echoes into grey.
+    """How a scanner hears, and how it was set for one examination.
 
     `axial`, `lateral`: standard deviation of the pulse at its sharpest, in samples and in beams. `spread`: by how much
-    the pulse is wider away from the focus. `focus`: depth of the focus as a share of the image's depth. `looks`: images
-    averaged (compounding). `range_db`: dynamic range shown. `fading_db`: what the deepest sample lacks after time-gain
-    compensation. `noise_db`: electronic noise at the deepest sample.
+    the pulse is wider away from the focus. `focus`: depth of the focus as a share of the image's depth. `smooth`: how
+    far compounding and persistence smooth speckle, 0 to 1. `fading_db`: what the deepest sample lacks after time-gain
+    compensation. `noise_db`: electronic noise at the deepest sample. `haze_db`: clutter from the near field's
+    reverberations and from side lobes, below the mean of its depth.
     """
 
     axial: float
     lateral: float
     spread: float
     focus: float
-    looks: int
-    range_db: float
-    gain_db: float
+    smooth: float
     fading_db: float
     noise_db: float
+    haze_db: float
 
 
-def b_mode(labels: Bytes, scene: Scene, tuning: Tuning, rng: Generator, *, sample_mm: float, turn: int = 0) -> Bytes:
-    """The grey image (samples × beams, uint8) that a scanner makes of a label map of the same shape.
+@dataclass(frozen=True, eq=False)
+class Beams:
+    """The grid that echoes are computed on: every sample of every beam as points, samples `sample_mm` apart."""
 
-    Samples are `sample_mm` apart. `turn` slides the tissue's grain by so many beams, so that frames of a sweep share
-    their speckle.
+    points: Points
+    depth: Floats
+    sample_mm: float
+
+    @cached_property
+    def body_cells(self) -> Indices:
+        """Cells of textures that lie in the body."""
+        scale = np.float32(1 / (1.1 * self.sample_mm))
+        return textures.cells(self.points.z * scale, self.points.x * scale)
+
+
+@lru_cache(maxsize=64)
+def _fibre_cells(beams: Beams, slope: float) -> Indices:
+    """Cells of textures that run along the skin, or at a slope to it."""
+    scale = np.float32(1 / (1.1 * beams.sample_mm))
+    across = beams.points.x * scale
+    return textures.cells(beams.depth * scale + np.float32(slope) * across, across)
+
+
+def echoes(labels: Bytes, scene: Scene, tuning: Tuning, rng: Generator, beams: Beams, *, turn: int = 0) -> Floats:
+    """What comes back, in dB with liver's mean near 0 (samples × beams), of a label map of the same shape.
+
+    `turn` slides the tissue's grain by so many beams, so that frames of a sweep share their speckle.
     Speckle is fully developed (complex Gaussian scatterers); the pulse is taken at baseband, so no carrier shows.
     """
-    grain = _grain(labels.shape, tuning.looks, rng, turn)
-    spectrum = np.asarray(np.fft.fft2(grain[0]), np.complex64)
-    echo_db = _echo_db(labels, scene, sample_mm, spectrum) + _coupling_db(labels.shape, tuning, rng)
-    reflected = _reflections(labels, spectrum)
-    amplitude = 10 ** (echo_db / 20)
-    lost = 10 ** (_lost_db(labels, sample_mm) / -20)
-    sound = (grain * amplitude + reflected) * lost
-    envelope = np.abs(_focused(np.asarray(sound, np.complex64), tuning)).mean(0)
-    return _compressed(envelope, tuning, rng)
+    grain = textures.window(textures.scatterers(), labels.shape, rng, turn, wide=2)
+    reflected, bent_away = _boundaries(labels)
+    lost = _lost_db(labels, bent_away, beams.sample_mm) + _coupling_db(labels.shape, tuning, rng)
+    sound = np.repeat(_decibels(_echo_db(labels, scene, beams) - lost), 2, axis=1)
+    sound *= grain
+    # A boundary answers in phase along itself: its echo adds to one part of the complex numbers.
+    sound[:, ::2] += reflected * _decibels(-lost)
+    parts = _focused(sound, tuning)
+    parts *= parts
+    power = parts[:, ::2] + parts[:, 1::2]
+    power += _clutter(power, tuning) * textures.window(textures.powers(), labels.shape, rng)
+    return np.asarray(10 * np.log10(_compounded(power, tuning.smooth) + np.float32(1e-9)), np.float32)
 
 
+@lru_cache(maxsize=16)
 def _of_tissue(name: str) -> Floats:
     """One property of every tissue, in the order of `Tissue`."""
     return np.array([getattr(SOUNDS[tissue], name) for tissue in Tissue], np.float32)
 
 
-def _grain(shape: tuple[int, ...], looks: int, rng: Generator, turn: int) -> Complexes:
-    """Unit complex scatterers, looks × samples × beams."""
-    parts = rng.standard_normal((looks, *shape, 2), np.float32).view(np.complex64)[..., 0] * np.float32(0.7071)
-    return np.asarray(np.roll(parts, -turn, axis=-1), np.complex64)
+def _decibels(values: Floats) -> Floats:
+    """Amplitudes of values in dB."""
+    return np.asarray(np.exp2(values * np.float32(np.log2(10) / 20)), np.float32)
 
 
-def _echo_db(labels: Bytes, scene: Scene, sample_mm: float, spectrum: Complexes) -> Floats:
-    """Strength of each sample's scatterers, dB: its tissue's, with clumps and strands a few millimetres apart."""
-    echo = _of_tissue("echo_db")
+def _echo_db(labels: Bytes, scene: Scene, beams: Beams) -> Floats:
+    """Strength of each sample's scatterers, dB: its tissue's, with the tissue's textures."""
+    table = _of_tissue("echo_db").copy()
     for tissue, change in scene.echo_db:
-        echo[tissue] += change
-    slow = _texture(spectrum, 2.4 / sample_mm**0.5, 5)
-    layered = _texture(spectrum, 0.55 / sample_mm**0.5, 26)
-    return np.asarray(
-        echo[labels] + _of_tissue("clumps")[labels] * slow + _of_tissue("strands")[labels] * layered, np.float32
+        table[tissue] += change
+    echo = table[labels]
+    in_body, along_skin = beams.body_cells, _fibre_cells(beams, round(scene.fibres, 1))
+    fields = (
+        ("clouds", textures.clouds, in_body),
+        ("lobules", textures.lobules, in_body),
+        ("fibres", textures.fibres, along_skin),
     )
+    for number, (name, field, cells) in enumerate(fields):
+        strength = _of_tissue(name) / np.float32(textures.STEPS)
+        echo += strength[labels] * textures.read(field(), cells, scene.grain + number)
+    return echo
 
 
-def _lost_db(labels: Bytes, sample_mm: float) -> Floats:
+def _boundaries(labels: Bytes) -> tuple[Floats, Floats]:
+    """Mirror-like echoes where impedance changes along the beam, and the change across the beam, which bends it away.
+
+    Oblique boundaries answer less: the more a boundary runs along the beam, the weaker.
+    """
+    impedance = _of_tissue("impedance")[labels]
+    down, across = np.zeros(labels.shape, np.float32), np.zeros(labels.shape, np.float32)
+    np.subtract(impedance[2:], impedance[:-2], out=down[1:-1])
+    np.subtract(impedance[:, 4:], impedance[:, :-4], out=across[:, 2:-2])
+    squared, aside = down * down, across * across
+    facing = squared / (squared + 1.5 * aside + np.float32(1e-6))
+    return np.asarray(np.float32(REFLECTION) * np.abs(down) * facing, np.float32), np.abs(across)
+
+
+def _lost_db(labels: Bytes, bent_away: Floats, sample_mm: float) -> Floats:
     """What each beam has lost on its way to each sample, dB, beyond the time-gain compensation."""
-    loss = _of_tissue("loss_db") * np.float32(sample_mm / 10)
-    return np.asarray(np.clip(np.cumsum(loss[labels], axis=0, dtype=np.float32), -12, DEEPEST_LOSS_DB), np.float32)
+    loss = (_of_tissue("loss_db") * np.float32(sample_mm / 10))[labels]
+    loss += np.float32(EDGE_LOSS_DB) * bent_away
+    return np.clip(np.cumsum(loss, axis=0, dtype=np.float32), -10, DEEPEST_LOSS_DB)
 
 
 def _coupling_db(shape: tuple[int, ...], tuning: Tuning, rng: Generator) -> Floats:
     """Sound lost to depth, and to poor contact of some beams with the skin, dB; samples × beams."""
     depth = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
     beam = np.linspace(-1, 1, shape[1], dtype=np.float32)[None]
-    edge = np.clip(beam * rng.choice((-1.0, 1.0)) - rng.uniform(0.3, 1.3), 0, 1) * rng.uniform(0, 40)
-    ripple = 1.2 * np.sin(beam * rng.uniform(2, 6) + rng.uniform(0, 6))
-    return np.asarray(ripple - edge - tuning.fading_db * depth, np.float32)
+    edge = np.clip(beam * rng.choice((-1.0, 1.0)) - rng.uniform(0.4, 1.4), 0, 1) * rng.uniform(0, 40)
+    ripple = 1.5 * np.sin(beam * rng.uniform(2, 9) + rng.uniform(0, 6))
+    uneven = rng.uniform(0, 2.5) * np.sin(depth * rng.uniform(3, 12) + rng.uniform(0, 6))
+    return np.asarray(np.float32(tuning.fading_db) * depth + uneven + (edge - ripple), np.float32)
 
 
-def _texture(spectrum: Complexes, down: float, across: float) -> Floats:
-    """A smooth random field of unit variance, correlated over `down` samples and `across` beams."""
-    field = np.fft.ifft2(spectrum * _gaussian(spectrum.shape, down, across)).real
-    return np.asarray(field / field.std(), np.float32)
+def _focused(sound: Floats, tuning: Tuning) -> Floats:
+    """The scatterers (samples × 2 · beams) seen through the pulse: sharp at the focus, wider above and below it."""
+    taps = np.exp(-0.5 * (np.arange(3) / tuning.axial) ** 2)
+    taps = (taps / np.sqrt(taps[0] ** 2 + 2 * (taps[1:] ** 2).sum())).astype(np.float32)
+    axial = sound * taps[0]
+    for reach in (1, 2):
+        part = sound * taps[reach]
+        axial[reach:] += part[:-reach]
+        axial[:-reach] += part[reach:]
+    weights = _lateral(sound.shape[0], tuning.lateral, tuning.spread, tuning.focus)
+    out = np.asarray(axial * weights[0], np.float32)
+    for reach in range(1, LATERAL_TAPS + 1):
+        part = axial * weights[reach]
+        out[:, 2 * reach :] += part[:, : -2 * reach]
+        out[:, : -2 * reach] += part[:, 2 * reach :]
+    return out
 
 
-def _reflections(labels: Bytes, spectrum: Complexes) -> Floats:
-    """Mirror-like echoes where impedance changes along the beam; oblique and rough boundaries answer less."""
-    impedance = _of_tissue("impedance")[labels]
-    down = np.zeros(labels.shape, np.float32)
-    across = np.zeros(labels.shape, np.float32)
-    down[1:-1] = impedance[2:] - impedance[:-2]
-    across[:, 2:-2] = impedance[:, 4:] - impedance[:, :-4]
-    facing = down * down / (down * down + 1.5 * across * across + 1e-6)
-    rough = np.clip(0.5 + 0.5 * _texture(spectrum, 2, 4), 0.05, 2)
-    return np.asarray(REFLECTION * np.abs(down) * facing * rough, np.float32)
+@lru_cache(maxsize=256)
+def _lateral(rows: int, sharpest: float, spread: float, focus: float) -> Floats:
+    """Weights of the beam itself and of its neighbours, per sample, of unit energy: (1 + LATERAL_TAPS, rows, 1)."""
+    depth = np.linspace(0, 1, rows)
+    away = np.abs(depth - focus) / max(focus, 1 - focus)
+    width = sharpest * (1 + (spread - 1) * away)
+    weights = np.exp(-0.5 * (np.arange(LATERAL_TAPS + 1)[:, None] / width) ** 2)
+    energy = weights[0] ** 2 + 2 * (weights[1:] ** 2).sum(0)
+    return np.asarray((weights / np.sqrt(energy))[..., None], np.float32)
 
 
-def _focused(sound: Complexes, tuning: Tuning) -> Complexes:
-    """The scatterers seen through a pulse that is sharp at the focus and wider above and below it."""
-    spectrum = np.fft.fft2(sound)
-    shape = sound.shape[-2:]
-    sharp = np.fft.ifft2(spectrum * _pulse(shape, tuning.axial, tuning.lateral))
-    wide = np.fft.ifft2(spectrum * _pulse(shape, 1.25 * tuning.axial, tuning.spread * tuning.lateral))
-    depth = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
-    blur = np.clip(np.abs(depth - tuning.focus) / max(tuning.focus, 1 - tuning.focus), 0, 1)
-    return np.asarray(sharp * np.sqrt(1 - blur) + wide * np.sqrt(blur), np.complex64)
+def _clutter(power: Floats, tuning: Tuning) -> Floats:
+    """Mean power of haze and electronic noise per depth, samples × 1."""
+    depth = np.linspace(-1, 0, len(power), dtype=np.float32)[:, None]
+    noise = 10 ** ((tuning.noise_db + 25 * depth) / 10)
+    nearer = 8 * np.exp(-10 * (depth + 1))
+    level = np.minimum(power[:, ::4], 4).mean(1)
+    around = np.convolve(np.pad(level, REACH, mode="edge"), np.hanning(2 * REACH + 1) / REACH, mode="valid")
+    haze = around[:, None] * 10 ** ((nearer - tuning.haze_db) / 10)
+    return np.asarray(noise + haze, np.float32)
 
 
-@lru_cache(maxsize=64)
-def _gaussian(shape: tuple[int, ...], down: float, across: float) -> Floats:
-    """Transfer function of a Gaussian with the given standard deviations in samples and beams."""
-    rows, columns = (np.fft.fftfreq(size).astype(np.float32) for size in shape)
-    return np.asarray(np.exp(-2 * np.pi**2 * ((down * rows[:, None]) ** 2 + (across * columns[None]) ** 2)), np.float32)
-
-
-@lru_cache(maxsize=64)
-def _pulse(shape: tuple[int, ...], down: float, across: float) -> Floats:
-    """A Gaussian pulse of unit energy, so that liver's speckle keeps its strength whatever the pulse's size."""
-    transfer = _gaussian(shape, down, across)
-    return np.asarray(transfer / np.sqrt(np.mean(transfer**2)), np.float32)
-
-
-def _compressed(envelope: Floats, tuning: Tuning, rng: Generator) -> Bytes:
-    """Log compression to 8 bits, with electronic noise that grows with depth as the gain does."""
-    depth = np.linspace(-1, 0, envelope.shape[0], dtype=np.float32)[:, None]
-    noise = 10 ** ((tuning.noise_db + 30 * depth) / 20)
-    power = envelope**2 + noise**2 * rng.standard_exponential(envelope.shape, np.float32)
-    grey = MIDDLE_GREY + (10 * np.log10(power + 1e-12) + tuning.gain_db) / tuning.range_db
-    return np.asarray(np.clip(grey, 0, 1) * 255 + 0.5, np.uint8)
+def _compounded(power: Floats, smooth: float) -> Floats:
+    """Speckle smoothed over neighbouring samples and beams, as compounding and persistence do."""
+    beside = np.float32(0.33 * smooth)
+    for rows, beams in ((1, 0), (0, 1)):
+        later, sooner = power[rows:, beams:], power[: -rows or None, : -beams or None]
+        out = power * (1 - 2 * beside)
+        out[rows:, beams:] += sooner * beside
+        out[: -rows or None, : -beams or None] += later * beside
+        power = out
+    return power

@@ -1,19 +1,24 @@
 """Anatomy as painted shapes: which tissue lies at which point of the body, in millimetres.
 
-Belongs here: tissues, shapes, scenes and organs made of several shapes. Not here: views of the body, sound, pixels.
+Belongs here: tissues, shapes, scenes and how they are painted. Not here: organs, views of the body, sound, pixels.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum, auto
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
+from PIL import Image, ImageChops, ImageDraw
 
 Floats = npt.NDArray[np.float32]
 Bits = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int32]
 
 
 class Tissue(IntEnum):
@@ -30,6 +35,7 @@ class Tissue(IntEnum):
     CORTEX = auto()
     PYRAMID = auto()
     SINUS = auto()
+    RENAL_CYST = auto()
     CAPSULE = auto()
     PERIRENAL_FAT = auto()
     DIAPHRAGM = auto()
@@ -39,6 +45,7 @@ class Tissue(IntEnum):
     PLEURA = auto()
     AIR_FILLED_LUNG = auto()
     REVERBERATION = auto()
+    COMET = auto()
     CONSOLIDATED_LUNG = auto()
     FLUID = auto()
     DEBRIS = auto()
@@ -57,48 +64,52 @@ class Tissue(IntEnum):
     LYMPH_NODE = auto()
     HILUM = auto()
     NEEDLE = auto()
+    DRAIN = auto()
 
 
-@dataclass(frozen=True)
-class Points:
-    """Points of the body in mm: `x` to the right, `z` away from the probe's centre, `depth` along the beam."""
-
-    x: Floats
-    z: Floats
-    depth: Floats
+Bumps = tuple[tuple[int, float, float], ...]
+"""How an outline departs from an ellipse: waves around it, as (number, share of the radius, phase)."""
 
 
 class Shape(Protocol):
     """A region of the plane."""
 
-    def holds(self, x: Floats, z: Floats) -> Bits:
-        """Which of the points (mm) lie inside."""
+    def outline(self) -> Floats:
+        """Its corners in mm, (n, 2): x and z."""
         ...
 
 
 @dataclass(frozen=True)
 class Ellipse:
-    """An ellipse with centre (x, z) and half axes (rx, rz) in mm, turned by `angle` radians."""
+    """An ellipse with centre (x, z) and half axes (rx, rz) in mm, turned by `angle` radians, dented by `bumps`."""
 
     x: float
     z: float
     rx: float
     rz: float
     angle: float = 0.0
+    bumps: Bumps = ()
 
-    def holds(self, x: Floats, z: Floats) -> Bits:
-        """Which points lie inside."""
-        cosine, sine = float(np.cos(self.angle)), float(np.sin(self.angle))
-        dx, dz = x - self.x, z - self.z
-        along, across = (dx * cosine + dz * sine) / self.rx, (dz * cosine - dx * sine) / self.rz
-        return np.asarray(along * along + across * across <= 1)
+    def outline(self) -> Floats:
+        """Its corners in mm, (n, 2)."""
+        at, cosines, sines = _circle(max(16, min(64, int(3 * (self.rx + self.rz)))))
+        corners = np.empty((len(at), 2), np.float32)
+        radius: Floats | float = 1.0
+        if self.bumps:
+            number, share, phase = _bump_columns(self.bumps)
+            radius = 1 + (share * np.sin(number * at + phase)).sum(0)
+        along, across = radius * cosines, radius * sines
+        cosine, sine = math.cos(self.angle), math.sin(self.angle)
+        corners[:, 0] = (self.rx * cosine) * along - (self.rz * sine) * across + self.x
+        corners[:, 1] = (self.rx * sine) * along + (self.rz * cosine) * across + self.z
+        return corners
 
     def grown(self, by: float) -> "Ellipse":
         """The ellipse with `by` mm more on each half axis."""
-        return Ellipse(self.x, self.z, self.rx + by, self.rz + by, self.angle)
+        return Ellipse(self.x, self.z, self.rx + by, self.rz + by, self.angle, self.bumps)
 
     def part(self, along: float, across: float, rx: float, rz: float, turn: float = 0.0) -> "Ellipse":
-        """An ellipse in this one's own axes: its centre and half axes as shares of this one's."""
+        """A smooth ellipse in this one's own axes: its centre and half axes as shares of this one's."""
         cosine, sine = float(np.cos(self.angle)), float(np.sin(self.angle))
         u, v = along * self.rx, across * self.rz
         centre = self.x + u * cosine - v * sine, self.z + u * sine + v * cosine
@@ -114,73 +125,68 @@ class Band:
     slope: float = 0.0
     bend: float = 0.0
 
-    def holds(self, x: Floats, z: Floats) -> Bits:
-        """Which points lie between the curves."""
-        level = z - x * (self.slope + self.bend * x)
-        return np.asarray((level >= self.top) & (level < self.bottom))
+    def outline(self) -> Floats:
+        """Its corners in mm, (n, 2), as far to both sides as a picture reaches."""
+        x = _across()
+        curve, half = x * (np.float32(self.slope) + np.float32(self.bend) * x), len(x)
+        corners = np.empty((2 * half, 2), np.float32)
+        corners[:half, 0], corners[half:, 0] = x, x[::-1]
+        corners[:half, 1], corners[half:, 1] = curve + np.float32(self.top), curve[::-1] + np.float32(self.bottom)
+        return corners
 
 
 @dataclass(frozen=True)
-class Rod:
-    """A straight rod from (x0, z0) to (x1, z1), `width` mm thick: a needle, a drain's wall."""
+class Tube:
+    """A bent tube through `path`, points (x, z, thickness) in mm: a vessel, a sheet of connective tissue, a drain."""
 
-    x0: float
-    z0: float
-    x1: float
-    z1: float
-    width: float
+    path: tuple[tuple[float, float, float], ...]
 
-    def holds(self, x: Floats, z: Floats) -> Bits:
-        """Which points lie within half a width of the rod's axis."""
-        dx, dz = self.x1 - self.x0, self.z1 - self.z0
-        length = float(np.hypot(dx, dz))
-        along = ((x - self.x0) * dx + (z - self.z0) * dz) / length
-        across = ((x - self.x0) * dz - (z - self.z0) * dx) / length
-        return np.asarray((along >= 0) & (along <= length) & (np.abs(across) <= self.width / 2))
+    def outline(self) -> Floats:
+        """Its corners in mm, (n, 2)."""
+        points = np.array(self.path, np.float32)
+        ahead = np.concatenate((points[1:2] - points[:1], points[2:] - points[:-2], points[-1:] - points[-2:-1]))
+        length = np.maximum(np.hypot(ahead[:, 0], ahead[:, 1]), np.float32(1e-6))
+        side = np.stack((-ahead[:, 1], ahead[:, 0]), -1) * (points[:, 2] / (2 * length))[:, None]
+        return np.concatenate((points[:, :2] + side, (points[:, :2] - side)[::-1])).astype(np.float32)
 
-
-@dataclass(frozen=True)
-class Both:
-    """What lies in two shapes at once."""
-
-    one: Shape
-    other: Shape
-
-    def holds(self, x: Floats, z: Floats) -> Bits:
-        """Which points lie inside both."""
-        return self.one.holds(x, z) & self.other.holds(x, z)
+    def grown(self, by: float) -> "Tube":
+        """The tube, thicker by `by` mm on each side."""
+        return Tube(tuple((x, z, thickness + 2 * by) for x, z, thickness in self.path))
 
 
 Frame = Literal["body", "rigid", "skin"]
+_FRAMES: dict[Frame, int] = {"body": 0, "rigid": 1, "skin": 2}
+_MOVED = np.array((1.0, 0.0, 0.25), np.float32)  # by the body's bending, in the same order: the probe flattens the skin
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A shape painted with a tissue.
+    """A shape painted with a tissue, only `within` another shape where one is given.
 
     `frame` says in which coordinates: `body` bends with the patient, `rigid` is straight in the room (needles),
-    `skin` follows the face of the probe, which presses the skin into its own curve and flattens the body's bending.
+    `skin` follows the face of the probe, which presses the skin into its own curve: x along the face, z along the beam.
     """
 
     shape: Shape
     tissue: Tissue
     frame: Frame = "body"
+    within: Shape | None = None
 
 
 @dataclass(frozen=True)
 class Warp:
-    """A smooth bending of the body: sums of waves with amplitude (mm), two wave numbers (rad/mm) and phases."""
+    """A smooth bending of the body: sums of waves with amplitude (mm), two wave numbers (rad/mm) and two phases."""
 
     waves: tuple[tuple[float, float, float, float, float], ...] = ()
 
-    def bent(self, points: Points) -> tuple[Floats, Floats]:
-        """The points' coordinates before bending."""
-        x, z = points.x, points.z
-        for amplitude, kx, kz, phase, other in self.waves:
-            along = points.x * np.float32(kx) + points.z * np.float32(kz)
-            x = np.asarray(x + np.float32(amplitude) * np.sin(along + np.float32(phase)), np.float32)
-            z = np.asarray(z + np.float32(amplitude) * np.sin(along + np.float32(other)), np.float32)
-        return x, z
+    def moved(self, corners: Floats, strength: Floats) -> Floats:
+        """Where points (n, 2) of the body lie in the room, mm, each moved by its share `strength` (n,)."""
+        if not self.waves:
+            return corners
+        amplitude, kx, kz, phase, other = (row[:, None] for row in _columns(self.waves))
+        along = kx * corners[:, 0] + kz * corners[:, 1]
+        shifts = [(amplitude * np.sin(along + p)).sum(0, dtype=np.float32) * strength for p in (phase, other)]
+        return np.asarray(corners + np.stack(shifts, -1), np.float32)
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ class Scene:
     """What one image shows: a background, layers painted over it in order, and how this patient's tissues differ.
 
     `wall` (skin, muscle, ribs, needles) is painted after the other layers. `echo_db` raises or lowers a tissue's echo
-    for this image, in dB.
+    for this image, in dB. `fibres` is the slope of muscle's fibres, `grain` chooses the patient's texture.
     """
 
     background: Tissue
@@ -196,20 +202,65 @@ class Scene:
     wall: tuple[Layer, ...] = ()
     warp: Warp = Warp()
     echo_db: tuple[tuple[Tissue, float], ...] = ()
+    fibres: float = 0.0
+    grain: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of the body in mm: `x` to the right, `z` away from the probe's centre; any shape.
+
+    `radius_mm` is that of the probe's face, 0 for a straight one; `step_mm` how finely anatomy is painted for them.
+    """
+
+    x: Floats
+    z: Floats
+    radius_mm: float = 0.0
+    step_mm: float = 0.5
+    ground: "Ground" = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Lay the grid that shapes are painted on."""
+        object.__setattr__(self, "ground", Ground.under(self.x, self.z, self.step_mm))
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The grid that shapes are painted on: its upper left corner and step in mm, size, and the cell of each point."""
+
+    left: float
+    top: float
+    step: float
+    width: int
+    height: int
+    cells: Indices
+
+    @staticmethod
+    def under(x: Floats, z: Floats, step: float) -> "Ground":
+        """The grid that covers the given points."""
+        left, top = float(x.min()) - step, float(z.min()) - step
+        column = np.asarray((x - left) / step, np.int32)
+        row = np.asarray((z - top) / step, np.int32)
+        width, height = int(column.max()) + 2, int(row.max()) + 2
+        return Ground(left, top, step, width, height, row * np.int32(width) + column)
 
 
 def label_map(scene: Scene, points: Points) -> Bytes:
     """The tissue at each point, as values of `Tissue`; the shape is that of the points."""
-    labels = np.full(points.x.shape, scene.background, np.uint8)
-    bent = scene.warp.bent(points)
-    coordinates = {
-        "body": bent,
-        "rigid": (points.x, points.z),
-        "skin": (points.x, points.depth + np.float32(0.4) * (bent[1] - points.z)),
-    }
-    for layer in (*scene.layers, *scene.wall):
-        labels[layer.shape.holds(*coordinates[layer.frame])] = layer.tissue
-    return labels
+    ground = points.ground
+    canvas = Image.new("L", (ground.width, ground.height), int(scene.background))
+    draw = ImageDraw.Draw(canvas)
+    layers = (*scene.layers, *scene.wall)
+    drawn = _drawn(layers, scene.warp, points)
+    for layer in layers:
+        if layer.within is None:
+            draw.polygon(next(drawn), fill=int(layer.tissue))
+            continue
+        stencil = [Image.new("1", canvas.size) for _ in range(2)]
+        for one in stencil:
+            ImageDraw.Draw(one).polygon(next(drawn), fill=1)
+        canvas.paste(int(layer.tissue), mask=ImageChops.logical_and(*stencil))
+    return np.asarray(canvas).ravel()[ground.cells]
 
 
 def class_map(labels: Bytes, classes: dict[Tissue, int]) -> Bytes:
@@ -221,79 +272,73 @@ def class_map(labels: Bytes, classes: dict[Tissue, int]) -> Bytes:
 
 
 def drawn_warp(body: Generator, size: float) -> Warp:
-    """A patient's bending: five waves, the longest about `size` mm, the shorter ones weaker."""
+    """A patient's bending: seven waves, the longest about `size` mm, the shorter ones weaker."""
     waves = []
-    for order in range(1, 6):
+    for order in range(1, 8):
         direction = body.uniform(0, 2 * np.pi)
         number = 2 * np.pi * order / (1.6 * size)
-        amplitude = body.uniform(0.4, 1.0) * size * 0.035 / order
+        amplitude = body.uniform(0.4, 1.0) * size * 0.03 / order
         phases = body.uniform(0, 2 * np.pi, 2)
         waves.append((amplitude, number * np.cos(direction), number * np.sin(direction), *map(float, phases)))
     return Warp(tuple((float(a), float(kx), float(kz), p, q) for a, kx, kz, p, q in waves))
 
 
-def body_wall(fat: float, muscle: float) -> tuple[Layer, ...]:
-    """Skin, `fat` mm of fat with a septum, fascia and `muscle` mm of muscle, from the probe's face downwards."""
-    under, septum = 1.8 + fat, 1.8 + 0.55 * fat
-    return (
-        Layer(Band(-99, 1.8), Tissue.SKIN, "skin"),
-        Layer(Band(1.8, under), Tissue.FAT, "skin"),
-        Layer(Band(septum, septum + 0.6, 0.04), Tissue.FASCIA, "skin"),
-        Layer(Band(under, under + muscle), Tissue.MUSCLE, "skin"),
-        Layer(Band(under, under + 0.6), Tissue.FASCIA, "skin"),
-        Layer(Band(under + muscle - 0.6, under + muscle), Tissue.FASCIA, "skin"),
-    )
+def bumps(rng: Generator, amount: float) -> Bumps:
+    """Dents of an outline, together about `amount` of its radius."""
+    drawn = zip(range(2, 8), rng.uniform(0.3, 1.0, 6), rng.uniform(0, 2 * np.pi, 6), strict=True)
+    return tuple((number, float(amount * share / (number - 0.5)), float(phase)) for number, share, phase in drawn)
 
 
-def kidney(outline: Ellipse, body: Generator) -> tuple[Layer, ...]:
-    """A kidney: capsule, cortex, a ring of pyramids and the bright sinus, within `outline`."""
-    layers = [Layer(outline.grown(0.9), Tissue.CAPSULE), Layer(outline, Tissue.CORTEX)]
-    count = int(body.integers(7, 10))
-    for at in np.linspace(0, 2 * np.pi, count, endpoint=False) + body.uniform(0, 1):
-        along, across = 0.66 * float(np.cos(at)), 0.6 * float(np.sin(at))
-        layers.append(Layer(outline.part(along, across, 0.12, 0.16, float(at)), Tissue.PYRAMID))
-    layers.append(Layer(outline.part(0.0, 0.0, 0.52, 0.3), Tissue.SINUS))
-    for _ in range(5):
-        along, across = body.uniform(-0.45, 0.45), body.uniform(-0.22, 0.22)
-        layers.append(Layer(outline.part(along, across, 0.2, 0.2, body.uniform(0, 3)), Tissue.SINUS))
-    return tuple(layers)
+def _drawn(layers: tuple[Layer, ...], warp: Warp, points: Points) -> Iterator[list[float]]:
+    """Corners of every layer's shape, and of what it lies within, on the points' ground: column, row and so on.
+
+    All are moved at once: a picture has some fifty shapes of some forty corners.
+    """
+    frames = [layer.frame for layer in layers for _ in ((0,) if layer.within is None else (0, 1))]
+    shapes = [shape for layer in layers for shape in (layer.shape, layer.within) if shape is not None]
+    outlines = [shape.outline() for shape in shapes]
+    ends = np.cumsum([len(outline) for outline in outlines])
+    corners = np.concatenate(outlines)
+    frame_of = np.repeat(np.array([_FRAMES[frame] for frame in frames]), [len(outline) for outline in outlines])
+    corners = warp.moved(corners, _MOVED[frame_of])
+    pressed = frame_of == _FRAMES["skin"]
+    corners[pressed] = _pressed(corners[pressed], points.radius_mm)
+    ground = points.ground
+    corner = np.array((ground.left, ground.top), np.float32)
+    flat: list[float] = ((corners - corner) * np.float32(1 / ground.step)).ravel().tolist()
+    for start, end in zip((0, *ends[:-1]), ends, strict=True):
+        yield flat[2 * start : 2 * end]
 
 
-def liver_vessels(body: Generator, pose: Generator, depth: float, count: int) -> tuple[Layer, ...]:
-    """`count` vessels of a liver down to `depth` mm: portal branches with bright walls, and bare veins."""
-    layers: list[Layer] = []
-    for _ in range(count):
-        x, z = body.uniform(-45, 45) + pose.normal(0, 6), body.uniform(0.3, 0.9) * depth + pose.normal(0, 5)
-        long, thin = body.uniform(3, 16), body.uniform(1.6, 3.6)
-        vessel = Ellipse(x, z, long, thin, body.uniform(-1.0, 1.0))
-        if body.random() < 0.6:
-            layers.append(Layer(vessel.grown(1.1), Tissue.PORTAL_WALL))
-        layers.append(Layer(vessel, Tissue.LIVER_VEIN))
-    return tuple(layers)
+def _pressed(corners: Floats, radius: float) -> Floats:
+    """Points (mm along the probe's face, mm along the beam) in the room."""
+    if not radius:
+        return corners
+    # Beyond a right angle the face would bend back on itself.
+    angle = np.clip(corners[:, 0] / np.float32(radius), -1.5, 1.5)
+    reach = corners[:, 1] + np.float32(radius)
+    return np.stack((reach * np.sin(angle), reach * np.cos(angle) - np.float32(radius)), -1).astype(np.float32)
 
 
-def needle(pose: Generator, target: tuple[float, float]) -> tuple[Layer, ...]:
-    """A needle from the skin beside the probe to `target` (x, z in mm)."""
-    x, z = target
-    side = float(pose.choice((-1.0, 1.0)))
-    start = x + side * z * pose.uniform(0.6, 1.3)
-    return (Layer(Rod(start, 0.0, x, z, pose.uniform(0.5, 0.9)), Tissue.NEEDLE, "rigid"),)
+@lru_cache(maxsize=64)
+def _circle(corners: int) -> tuple[Floats, Floats, Floats]:
+    """Angles around a circle, their cosines and sines."""
+    at = np.linspace(0, 2 * np.pi, corners, endpoint=False, dtype=np.float32)
+    return at, np.cos(at), np.sin(at)
 
 
-def rib(x: float, depth: float, width: float) -> Layer:
-    """A rib across the plane: bone that leaves a shadow."""
-    return Layer(Ellipse(x, depth, width, 0.45 * width), Tissue.BONE)
+@lru_cache(maxsize=64)
+def _bump_columns(bumps: Bumps) -> tuple[Floats, Floats, Floats]:
+    """Numbers, shares and phases of an outline's waves, each (waves, 1)."""
+    columns = np.array(bumps, np.float32).T[..., None]
+    return columns[0], columns[1], columns[2]
 
 
-def nodule(outline: Ellipse, kind: str, body: Generator) -> tuple[Layer, ...]:
-    """A thyroid nodule: `solid`, `halo` (about the gland's own echo within a dark rim), `cystic` or `mixed`."""
-    if kind == "halo":
-        return (Layer(outline, Tissue.NODULE_HALO), Layer(outline.part(0, 0, 0.86, 0.82), Tissue.NODULE_CORE))
-    if kind == "cystic":
-        return (Layer(outline, Tissue.NODULE_CYST),)
-    inner, count = (Tissue.NODULE_CYST, 3) if kind == "mixed" else (Tissue.NODULE_CALCIUM, int(body.integers(0, 5)))
-    share = 0.3 if kind == "mixed" else 0.05
-    layers = [Layer(outline, Tissue.NODULE)]
-    for along, across in body.uniform(-0.55, 0.55, (count, 2)):
-        layers.append(Layer(outline.part(float(along), float(across), share, share), inner))
-    return tuple(layers)
+@lru_cache(maxsize=1)
+def _across() -> Floats:
+    return np.linspace(-180, 180, 41, dtype=np.float32)
+
+
+@lru_cache(maxsize=64)
+def _columns(waves: tuple[tuple[float, float, float, float, float], ...]) -> Floats:
+    return np.array(waves, np.float32).T

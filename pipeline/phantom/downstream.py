@@ -12,14 +12,15 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from pipeline.phantom.anatomy import Ellipse, Scene, Tissue, nodule, rib
+from pipeline.phantom.anatomy import Scene, Tissue
 from pipeline.phantom.dicom import Encoding, Header, Person, Study, fixed_uid, instance, write
-from pipeline.phantom.scanner import CURVILINEAR, LINEAR_HIGH, LOGIQ_LIKE, THIRD, Setup, View, picture
+from pipeline.phantom.organs import blob, nodule, rib
+from pipeline.phantom.scanner import CURVILINEAR, LINEAR_HIGH, LOGIQ_LIKE, THIRD, Format, Setup, View, picture
 from pipeline.phantom.views import NODULE_KINDS, VIEWS, morison_at, neck
 from pipeline.recipe import Phantom
 
 T = Tissue
-LIVER_KIDNEY = {T.LIVER: 1, T.LIVER_VEIN: 1, T.PORTAL_WALL: 1, T.CORTEX: 2, T.PYRAMID: 2, T.SINUS: 2}
+LIVER_KIDNEY = {T.LIVER: 1, T.LIVER_VEIN: 1, T.PORTAL_WALL: 1, T.CORTEX: 2, T.PYRAMID: 2, T.SINUS: 2, T.RENAL_CYST: 2}
 NODULE = {T.NODULE: 1, T.NODULE_HALO: 1, T.NODULE_CORE: 1, T.NODULE_CYST: 1, T.NODULE_CALCIUM: 1}
 OTHER_VIEWS = ("ascites", "collection", "collection", "aerated_lung", "morison", "morison")
 LIVER_AND_KIDNEY = {*LIVER_KIDNEY, T.CAPSULE, T.PERIRENAL_FAT}
@@ -89,13 +90,7 @@ def cases(sets: tuple[LabelledSet, ...]) -> list[Case]:
 
 def write_case(folder: Path, case: Case, seed: int) -> None:
     """Make one labelled image and write it, with its mask where it has one, under `folder`."""
-    body, pose = _draws(case, seed, 1), _draws(case, seed, 2)
-    if case.of.name == "thyroid":
-        view = _thyroid(body, pose, _draws(case, seed, 3))
-    elif case.of.name == "liver_kidney":
-        view = _liver_kidney(body, pose)
-    else:
-        view = _quality(_grade(case, seed), body, pose)
+    view = _view(case, seed)
     image = folder / case.image_path
     image.parent.mkdir(parents=True, exist_ok=True)
     if case.of.label == "mask":
@@ -109,6 +104,11 @@ def write_case(folder: Path, case: Case, seed: int) -> None:
         Image.fromarray(view.grey).save(image)
 
 
+def graded_view(case: Case, seed: int) -> tuple[int, View]:
+    """Grade and picture of an image of the quality set."""
+    return _grade(case, seed), _view(case, seed)
+
+
 def write_manifests(folder: Path, sets: tuple[LabelledSet, ...], seed: int) -> None:
     """Write each set's CSV: image, its label (`quality` or `mask`), patient, split; paths relative to the CSV."""
     for labelled in sets:
@@ -118,6 +118,16 @@ def write_manifests(folder: Path, sets: tuple[LabelledSet, ...], seed: int) -> N
             for case in _cases_of(labelled):
                 label = case.mask_path if labelled.label == "mask" else _grade(case, seed)
                 rows.writerow((case.image_path, label, case.patient_name, case.split))
+
+
+def _view(case: Case, seed: int) -> View:
+    """The picture of a case."""
+    body, pose = _draws(case, seed, 1), _draws(case, seed, 2)
+    if case.of.name == "thyroid":
+        return _thyroid(body, pose, _draws(case, seed, 3))
+    if case.of.name == "liver_kidney":
+        return _liver_kidney(body, pose)
+    return _quality(_grade(case, seed), body, pose)
 
 
 def _cases_of(labelled: LabelledSet) -> Iterator[Case]:
@@ -146,22 +156,23 @@ def _grade(case: Case, seed: int) -> int:
 def _quality(grade: int, body: Generator, pose: Generator) -> View:
     """A view of Morison's pouch as clear as its grade says; grade 0 shows neither liver nor kidney.
 
-    Clarity is a sum of causes: the kidney's outline lies more or less within the sector, sound reaches less or more
-    deep, a rib shadows more or less of it, organs stand out from what surrounds them less or more. The operator sends
-    more power where sound fades, so that mean brightness says little.
+    What a view lacks to grade 4 is divided at random among four causes: the kidney lies towards the sector's edge,
+    sound fades before it, a rib shadows it, organs stand out less from what surrounds them. No single cause tells the
+    grade, and a rib may also lie where it hides nothing.
     """
     if grade == 0:
         return _logiq(_emptied(VIEWS[str(pose.choice(OTHER_VIEWS))](body, pose)), pose, fading_db=pose.uniform(2, 26))
-    clarity = grade + pose.uniform(-0.25, 0.25)
+    aside, faded, shadowed, blended = pose.dirichlet((1.0, 1.0, 1.0, 1.0)) * (4 - grade + pose.uniform(-0.25, 0.25))
     side = float(pose.choice((-1.0, 1.0)))
-    offset = max(0.0, 62 - 15 * clarity) + pose.normal(0, 4)
-    scene = morison_at(body, pose, x=side * offset, z=pose.uniform(68, 92), side=side)
-    width = 3.2 * (3.4 - clarity)
-    ribs = (rib(side * pose.uniform(2, 20), 22, width),) if width > 1.5 else ()
-    clutter = -2.5 * (clarity - 1)
-    changes = ((T.CORTEX, 1.0 + 0.7 * clutter), (T.CAPSULE, -clutter - 3), (T.BOWEL, clutter), (T.MUSCLE, clutter / 2))
+    x = side * (30 * aside + pose.uniform(0, 8))
+    scene = morison_at(body, pose, x=x, z=pose.uniform(66, 92), side=side)
+    ribs = [rib(x * pose.uniform(0.3, 0.5), 22, 1.5 + 5 * shadowed)] if shadowed > 0.2 else []
+    if pose.random() < 0.5:
+        ribs.append(rib(-side * pose.uniform(22, 34), 21, pose.uniform(2, 7)))
+    clutter = -4.5 * blended
+    changes = ((T.CORTEX, 0.7 * clutter - 1), (T.SINUS, clutter), (T.PERIRENAL_FAT, clutter), (T.LIVER, 0.5 * clutter))
     scene = replace(scene, wall=(*scene.wall, *ribs), echo_db=(*scene.echo_db, *changes))
-    return _logiq(scene, pose, fading_db=36 - 8.5 * clarity)
+    return _logiq(scene, pose, fading_db=3 + 18 * faded)
 
 
 def _emptied(scene: Scene) -> Scene:
@@ -178,21 +189,22 @@ def _liver_kidney(body: Generator, pose: Generator) -> View:
 
 
 def _logiq(scene: Scene, pose: Generator, fading_db: float) -> View:
-    """The scene through the second scanner's curvilinear probe, with more power sent where sound fades."""
-    tuning, more = LOGIQ_LIKE.tuned(pose), 0.45 * fading_db
-    # More power lifts echoes alone; in `Tuning`, gain lifts the noise with them.
-    tuning = replace(tuning, fading_db=fading_db, gain_db=tuning.gain_db + more, noise_db=tuning.noise_db - more)
-    return picture(scene, Setup(LOGIQ_LIKE, tuning, CURVILINEAR, float(pose.choice((130, 150)))), pose)
+    """The scene through the second scanner's curvilinear probe, the whole width of the sector in view."""
+    tuning = replace(LOGIQ_LIKE.tuned(pose), fading_db=fading_db)
+    shape = (Format.FAN, Format.WIDENING)[int(pose.integers(2))]
+    return picture(scene, Setup(LOGIQ_LIKE, tuning, CURVILINEAR, float(pose.choice((130, 150))), shape), pose)
 
 
 def _thyroid(body: Generator, pose: Generator, place: Generator) -> View:
     """A nodule in a lobe anywhere in the picture, through the third scanner's linear probe."""
     rx = place.uniform(6.3, 10.5)
     rz = rx * place.uniform(0.55, 0.8)
-    lobe = Ellipse(place.uniform(-17, 17), place.uniform(14.5, 26), rx + place.uniform(4, 8), rz + place.uniform(2, 4))
+    lobe = blob(
+        place, place.uniform(-17, 17), place.uniform(14.5, 26), rx + place.uniform(4, 8), rz + place.uniform(2, 4)
+    )
     x = lobe.x + place.uniform(-1, 1) * (lobe.rx - rx)
     z = lobe.z + place.uniform(-1, 1) * (lobe.rz - rz)
-    outline = Ellipse(x, z, rx, rz, place.normal(0, 0.2))
+    outline = blob(place, x, z, rx, rz, place.normal(0, 0.2), 0.1)
     scene = neck(body, pose, lobe, nodule(outline, str(place.choice(NODULE_KINDS)), place))
     return picture(scene, Setup(THIRD, THIRD.tuned(pose), LINEAR_HIGH, float(place.choice((35, 40)))), pose)
 

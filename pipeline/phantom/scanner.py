@@ -1,20 +1,43 @@
-"""Probes, the scan conversion of their beams, and the screen around the image.
+"""Probes, the scan conversion of their beams, grey, and the screen around the image.
 
-Belongs here: geometry in mm and pixels, what a scanner draws beside the tissue. Not here: sound, anatomy, DICOM.
+Belongs here: geometry in mm and pixels, the grey map, what a scanner draws beside the tissue. Not here: sound, anatomy,
+DICOM.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from enum import Enum
+from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.phantom.acoustics import Tuning, b_mode
-from pipeline.phantom.anatomy import Bits, Bytes, Floats, Points, Scene, Tissue, class_map, label_map
+from pipeline.phantom.acoustics import Beams, Tuning, echoes
+from pipeline.phantom.anatomy import Bits, Bytes, Floats, Indices, Points, Scene, Tissue, class_map, label_map
 
-SAMPLES, BEAMS = 288, 192  # of every acquisition; smooth sizes for the FFT
+_Kind = TypeVar("_Kind", bound=np.generic)
+
+SAMPLES, BEAMS = 256, 176  # of every acquisition
+STEERED = 0.3  # radians from the middle: the outermost beam of a linear probe in a widening picture
+ENLARGED_FROM = 0.2  # share of the depth where an enlarged part of a sector begins
+LEVELS = 4096  # that echoes are sorted into before the grey map
+SPREAD_DB = (7.0, 12.0)  # standard deviation of a picture's echoes once gain is set
+MOST_SHADE_DB = 26.0  # between lit and unlit parts, per half a picture
+
+
+class Format(Enum):
+    """The shape of the tissue region on the screen, which a person chooses: any probe can be shown in any of them.
+
+    `BOX` has its corners lit: a linear probe's own shape, or a part of a sector, enlarged. `WIDENING` is narrow above
+    and flat below: a linear probe's beams fanned out, or a sector cut off by the screen. `FAN` has an arc below: a
+    curvilinear probe's own shape, or a linear probe's virtual convex one.
+    """
+
+    BOX = "box"
+    WIDENING = "widening"
+    FAN = "fan"
 
 
 @dataclass(frozen=True)
@@ -47,30 +70,38 @@ class Screen:
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner's look: its screen and the ranges its tuning is drawn from (low, high)."""
+    """A scanner's look: its screen and the ranges its tuning is drawn from (low, high).
+
+    `brightness` and `contrast` are those of its grey map, see `_shown_grey`; `speckle` is the share of it that its
+    filter takes away, `edge_db` how much echoes that are spared differ from what is around, `crispness` how much those
+    are sharpened.
+    """
 
     manufacturer: str
     model: str
     screen: Screen
-    looks: int
     axial: tuple[float, float]
     lateral: tuple[float, float]
-    range_db: tuple[float, float]
-    gain_db: tuple[float, float]
+    smooth: tuple[float, float]
     noise_db: tuple[float, float]
+    haze_db: tuple[float, float]
+    brightness: tuple[float, float]
+    contrast: tuple[float, float]
+    speckle: float
+    edge_db: float
+    crispness: float
 
     def tuned(self, rng: Generator) -> Tuning:
         """One examination's settings."""
         return Tuning(
             axial=rng.uniform(*self.axial),
             lateral=rng.uniform(*self.lateral),
-            spread=rng.uniform(1.6, 2.3),
-            focus=rng.uniform(0.35, 0.65),
-            looks=self.looks,
-            range_db=rng.uniform(*self.range_db),
-            gain_db=rng.uniform(*self.gain_db),
-            fading_db=rng.uniform(0, 9),
+            spread=rng.uniform(1.4, 2.0),
+            focus=rng.uniform(0.3, 0.65),
+            smooth=rng.uniform(*self.smooth),
+            fading_db=rng.uniform(0, 14),
             noise_db=rng.uniform(*self.noise_db),
+            haze_db=rng.uniform(*self.haze_db),
         )
 
 
@@ -78,113 +109,194 @@ AIXPLORER_LIKE = Scanner(
     "Phantom Imaging",
     "Speckle One",
     Screen(288, 384, (26, 34, 254, 316), "SPECKLE ONE", bar_left=True, ruler_right=True),
-    looks=1,
-    axial=(0.75, 1.0),
-    lateral=(0.8, 1.1),
-    range_db=(58, 68),
-    gain_db=(-3, 5),
-    noise_db=(-34, -24),
+    axial=(0.5, 0.7),
+    lateral=(0.55, 0.8),
+    smooth=(0.5, 0.8),
+    noise_db=(-36, -26),
+    haze_db=(20, 30),
+    brightness=(38, 72),
+    contrast=(0.62, 1.02),
+    speckle=0.68,
+    edge_db=8.0,
+    crispness=0.0,
 )
 LOGIQ_LIKE = Scanner(
     "Phantom Imaging",
     "Grain Nine",
-    Screen(288, 384, (18, 20, 266, 320), "GRAIN 9", bar_left=False, ruler_right=False),
-    looks=2,
-    axial=(0.9, 1.2),
-    lateral=(1.0, 1.4),
-    range_db=(52, 64),
-    gain_db=(-6, 6),
-    noise_db=(-30, -16),
+    Screen(288, 384, (22, 20, 262, 320), "GRAIN 9", bar_left=False, ruler_right=False),
+    axial=(0.55, 0.75),
+    lateral=(0.65, 0.9),
+    smooth=(0.6, 1.0),
+    noise_db=(-34, -22),
+    haze_db=(16, 26),
+    brightness=(34, 62),
+    contrast=(0.75, 1.15),
+    speckle=0.55,
+    edge_db=7.0,
+    crispness=0.5,
 )
 THIRD = Scanner(
     "Phantom Imaging",
     "Third",
-    Screen(272, 400, (18, 30, 250, 340), "THIRD", bar_left=True, ruler_right=False),
-    looks=1,
-    axial=(0.9, 1.3),
-    lateral=(1.0, 1.6),
-    range_db=(50, 66),
-    gain_db=(-6, 6),
-    noise_db=(-30, -14),
+    Screen(272, 400, (22, 34, 246, 332), "THIRD", bar_left=True, ruler_right=False),
+    axial=(0.7, 1.0),
+    lateral=(0.8, 1.2),
+    smooth=(0.3, 0.7),
+    noise_db=(-32, -18),
+    haze_db=(15, 24),
+    brightness=(45, 85),
+    contrast=(0.55, 0.9),
+    speckle=0.35,
+    edge_db=9.0,
+    crispness=0.2,
 )
 
 
 @dataclass(frozen=True)
 class View:
-    """One picture as the scanner shows it: `grey` and `labels` (tissue, screen-sized), and where the tissue lies.
+    """One picture as the scanner shows it: `grey` (screen-sized), and where the tissue lies.
 
     `inside` marks the pixels that the beams reach; `box` is (top, left, height, width) of the region that holds them,
-    `pixel_mm` the side of a pixel, `origin` (row, column) the pixel at the middle of the probe's face.
+    `pixel_mm` the side of a pixel, `origin` (row, column) the pixel at the middle of the probe's face; where the
+    picture shows a part of the sector, that may lie above the box. `scene` and `pixels` (of the box) say what it shows.
     """
 
     grey: Bytes
-    labels: Bytes
     inside: Bits
     box: tuple[int, int, int, int]
     pixel_mm: float
     origin: tuple[int, int]
+    scene: Scene
+    pixels: Points
+
+    @cached_property
+    def labels(self) -> Bytes:
+        """The tissue at every pixel of the screen, as values of `Tissue`; 0 outside the box."""
+        return _on_screen(label_map(self.scene, self.pixels), self.box, self.grey.shape)
 
     def mask(self, classes: dict[Tissue, int]) -> Bytes:
         """Class values of the screen's pixels; 0 outside the tissue region."""
         return np.asarray(class_map(self.labels, classes) * self.inside, np.uint8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Conversion:
     """Scan conversion of one probe at one depth: beams' points, screen's points, and how one reads the other."""
 
-    beams: Points
+    beams: Beams
     pixels: Points
     inside: Bits
-    upper_left: npt.NDArray[np.int32]
+    at: npt.NDArray[np.intp]
+    upper_left: Indices
     down: Floats
     across: Floats
     top_left: tuple[int, int]
+    origin: tuple[int, int]
     pixel_mm: float
 
-    def shown(self, image: Bytes) -> Bytes:
-        """The beams' image on the screen's pixels (bilinear), black where no beam goes."""
-        flat, at = image.ravel().astype(np.float32), self.upper_left
-        upper = flat[at] * (1 - self.across) + flat[at + 1] * self.across
-        lower = flat[at + BEAMS] * (1 - self.across) + flat[at + BEAMS + 1] * self.across
-        grey = np.zeros(self.inside.shape, np.uint8)
-        grey[self.inside] = upper * (1 - self.down) + lower * self.down + 0.5
-        return grey
+    def read(self, image: Floats) -> Floats:
+        """The beams' image at the pixels inside (bilinear), one after the other."""
+        flat, at = image.ravel(), self.upper_left
+        upper, lower = flat[at], flat[BEAMS:][at]
+        upper += (flat[1:][at] - upper) * self.across
+        lower += (flat[BEAMS + 1 :][at] - lower) * self.across
+        lower -= upper
+        lower *= self.down
+        upper += lower
+        return upper
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How an image is taken: which scanner, its settings, which probe, how deep (mm)."""
+    """How an image is taken: which scanner, its settings, which probe, how deep (mm), in which format."""
 
     scanner: Scanner
     tuning: Tuning
     probe: Probe
     depth_mm: float
+    format: Format | None = None
+    """None: drawn, alike for every probe."""
 
 
 def picture(scene: Scene, setup: Setup, rng: Generator, turn: int = 0) -> View:
     """Scan `scene` and draw the screen; `turn` slides the probe by so many beams."""
-    screen, probe = setup.scanner.screen, setup.probe
-    way = _conversion(probe, setup.depth_mm, screen.box[2], screen.box[3])
-    labels = label_map(scene, _turned(way.beams, probe, turn))
-    sample_mm = setup.depth_mm / SAMPLES
-    beams = b_mode(labels, scene, setup.tuning, rng, sample_mm=sample_mm, turn=turn)
+    screen = setup.scanner.screen
+    drawn = tuple(Format)[int(rng.integers(len(Format)))]
+    way = _conversion(setup.probe, setup.depth_mm, screen.box[2], screen.box[3], setup.format or drawn)
+    beams, pixels = way.beams, way.pixels
+    if turn:
+        moved = _turned(beams.points, setup.probe, turn)
+        beams, pixels = Beams(moved, beams.depth, beams.sample_mm), _turned(pixels, setup.probe, turn)
+    decibels = echoes(label_map(scene, beams.points), scene, setup.tuning, rng, beams, turn=turn)
+    shown = way.read(_shaded(_filtered(decibels, setup.scanner), rng))
     height, width = way.inside.shape
-    top, left = screen.box[0] + way.top_left[0], screen.box[1] + way.top_left[1]
-    box = (top, left, height, width)
-    shown = _on_screen(label_map(scene, _turned(way.pixels, probe, turn)), box, screen)
-    inside = _on_screen(way.inside, box, screen)
-    grey = _on_screen(way.shown(beams), box, screen)
-    origin = (top, left + width // 2)
-    marks = _marks(setup, way.pixel_mm, origin)
-    return View(np.where(inside, grey, marks), shown, inside.astype(np.bool_), box, way.pixel_mm, origin)
+    box = (screen.box[0] + way.top_left[0], screen.box[1] + way.top_left[1], height, width)
+    origin = (screen.box[0] + way.origin[0], screen.box[1] + way.origin[1])
+    grey = _marks(setup.scanner, setup.probe, setup.depth_mm, way.pixel_mm, origin).copy()
+    region = np.zeros(way.inside.shape, np.uint8)
+    region.ravel()[way.at] = _shown_grey(shown, setup.scanner, rng)
+    grey[box[0] : box[0] + height, box[1] : box[1] + width] = region
+    return View(grey, _on_screen(way.inside, box, grey.shape), box, way.pixel_mm, origin, scene, pixels)
 
 
-def _on_screen(image: Bytes | Bits, box: tuple[int, int, int, int], screen: Screen) -> Bytes:
+def _on_screen(image: npt.NDArray[_Kind], box: tuple[int, int, int, int], shape: tuple[int, ...]) -> npt.NDArray[_Kind]:
     """The image in its place on an otherwise empty screen."""
-    full = np.zeros((screen.height, screen.width), np.uint8)
+    full = np.zeros(shape, image.dtype)
     full[box[0] : box[0] + box[2], box[1] : box[1] + box[3]] = image
     return full
+
+
+def _filtered(decibels: Floats, scanner: Scanner) -> Floats:
+    """Speckle held back against its surroundings as the scanner does: small deviations more than large ones."""
+    away = decibels - _around(decibels)
+    spared = np.maximum(away, np.float32(-0.6) * away)  # the holes in speckle are deep, and no edges
+    squared = spared * spared
+    edges = squared / (squared + np.float32(scanner.edge_db**2))
+    gain = edges * np.float32(scanner.crispness + scanner.speckle) - np.float32(scanner.speckle)
+    return np.asarray(decibels + away * gain, np.float32)
+
+
+def _around(values: Floats) -> Floats:
+    """The mean of what lies around each value: that of 16 x 16 blocks, with smooth transitions."""
+    rows, columns = values.shape
+    blocks = Image.fromarray(values).resize((columns // 16, rows // 16), Image.Resampling.BOX)
+    return np.asarray(blocks.resize((columns, rows), Image.Resampling.BILINEAR))
+
+
+def _shaded(decibels: Floats, rng: Generator) -> Floats:
+    """Gain as a person sets it with the sliders: uneven, and the more uneven the more alike all echoes are.
+
+    Without that, a picture of liver alone would show its speckle from black to white, as every picture's grey levels
+    are spread over the same range (`_shown_grey`).
+    """
+    rows, beams = decibels.shape
+    depth = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
+    beam = np.linspace(-1, 1, beams, dtype=np.float32)[None]
+    low, high = rng.uniform(-0.6, 0.9, 2)
+    shade = -np.clip(depth - low, 0, 9) * rng.uniform(0.3, 1.0)
+    shade = shade - np.clip(np.abs(beam + rng.normal(0, 0.3)) - high, 0, 9) * rng.uniform(0.0, 1.2)
+    shade -= shade.mean()
+    # Every third sample of every third beam tells enough.
+    few, few_shade = decibels[::3, ::3], shade[::3, ::3]
+    spread, own, both = rng.uniform(*SPREAD_DB), few.var(), (few_shade * (few - few.mean())).mean()
+    power = float((few_shade * few_shade).mean()) + 1e-6
+    wanted = float(np.sqrt(max(both * both - power * (own - spread * spread), 0)) - both) / power
+    return np.asarray(decibels + shade * np.float32(np.clip(wanted, 0, MOST_SHADE_DB)), np.float32)
+
+
+def _shown_grey(decibels: Floats, scanner: Scanner, rng: Generator) -> Bytes:
+    """Grey levels: the scanner's automatic gain and grey map bring the picture's histogram to a curve that is drawn.
+
+    The curve is a Weibull distribution's quantiles, which the quantiles of real pictures follow; it is drawn whatever
+    the picture shows, so that grey levels by themselves tell nothing. The map is monotone: brighter stays brighter.
+    """
+    bright, steep = np.exp(rng.uniform(*np.log(scanner.brightness))), rng.uniform(*scanner.contrast)
+    least, most = float(decibels.min()), float(decibels.max())
+    level = ((decibels - least) * np.float32((LEVELS - 1) / (most - least + 1e-6))).astype(np.uint16)
+    count = np.bincount(level, minlength=LEVELS)
+    share = (np.cumsum(count) - 0.5 * count) / level.size
+    curve = bright * (-np.log1p(-np.clip(share, 0, 1 - 1e-7))) ** steep
+    return np.asarray(np.clip(curve + 0.5, 0, 255), np.uint8)[level]
 
 
 def _half_angle(probe: Probe) -> float:
@@ -193,84 +305,131 @@ def _half_angle(probe: Probe) -> float:
 
 def _turned(points: Points, probe: Probe, turn: int) -> Points:
     """The points after the probe has moved by `turn` beams along its face."""
-    if not turn:
-        return points
     if not probe.radius_mm:
-        return Points(points.x + np.float32(turn * probe.face_mm / BEAMS), points.z, points.depth)
-    angle = 2 * _half_angle(probe) * turn / BEAMS
-    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    down = points.z + np.float32(probe.radius_mm)
-    return Points(
-        points.x * cosine + down * sine, down * cosine - points.x * sine - np.float32(probe.radius_mm), points.depth
-    )
+        x, z = points.x + np.float32(turn * probe.face_mm / BEAMS), points.z
+    else:
+        angle = 2 * _half_angle(probe) * turn / BEAMS
+        cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        down = points.z + np.float32(probe.radius_mm)
+        x, z = points.x * cosine + down * sine, down * cosine - points.x * sine - np.float32(probe.radius_mm)
+    return Points(x, z, points.radius_mm, points.step_mm)
+
+
+@dataclass(frozen=True)
+class _Fan:
+    """The paths of a probe's beams: parallel (`apex_mm` 0), or from an apex so far behind the middle of the face.
+
+    The face is an arc about the apex (`curved`), or straight. `half` of its width: mm where beams are parallel, else
+    an angle.
+    """
+
+    apex_mm: float
+    curved: bool
+    half: float
+
+    def polar(self, x: Floats, z: Floats) -> tuple[Floats, Floats]:
+        """Depth along the beam (mm) and place on the face (-0.5 to 0.5) of points in mm."""
+        if not self.apex_mm:
+            return z, x / np.float32(2 * self.half)
+        down = z + np.float32(self.apex_mm)
+        angle = np.arctan2(x, down)
+        return np.hypot(x, down) - self._start(angle), angle / np.float32(2 * self.half)
+
+    def points(self, depth: Floats, place: Floats) -> tuple[Floats, Floats]:
+        """Points in mm, x and z, at a depth along the beam (mm) and a place on the face (-0.5 to 0.5)."""
+        if not self.apex_mm:
+            return place * np.float32(2 * self.half), depth
+        angle = place * np.float32(2 * self.half)
+        reach = depth + self._start(angle)
+        return reach * np.sin(angle), reach * np.cos(angle) - np.float32(self.apex_mm)
+
+    def point(self, depth: float, place: float) -> tuple[float, float]:
+        """`points` of one point."""
+        x, z = self.points(np.full(1, depth, np.float32), np.full(1, place, np.float32))
+        return float(x[0]), float(z[0])
+
+    def _start(self, angle: Floats) -> Floats:
+        """How far the face is from the apex, mm."""
+        radius = np.float32(self.apex_mm)
+        return np.full_like(angle, radius) if self.curved else np.asarray(radius / np.cos(angle), np.float32)
+
+
+def _fan(probe: Probe, shape: Format) -> _Fan:
+    """The beams of a probe: a linear one's fan out where the picture is to widen."""
+    if probe.radius_mm:
+        return _Fan(probe.radius_mm, curved=True, half=_half_angle(probe))
+    if shape is Format.BOX:
+        return _Fan(0.0, curved=False, half=probe.face_mm / 2)
+    return _Fan(float(probe.face_mm / 2 / np.tan(STEERED)), curved=False, half=STEERED)
+
+
+def _window(fan: _Fan, depth_mm: float, shape: Format) -> tuple[float, float, float]:
+    """What the picture shows of the beams' plane: its upper and lower edge and half its width, mm."""
+    (_, top), (wide, low) = fan.point(0.0, 0.5), fan.point(depth_mm, 0.5)
+    if shape is Format.FAN:
+        return top, depth_mm, wide
+    if shape is Format.WIDENING:
+        return top, low, 0.85 * wide
+    if not fan.apex_mm:
+        return 0.0, depth_mm, wide
+    top = ENLARGED_FROM * depth_mm
+    half = float((top + fan.apex_mm) * np.tan(fan.half))
+    return top, float(np.sqrt((fan.apex_mm + depth_mm) ** 2 - half**2)) - fan.apex_mm, half
 
 
 @lru_cache(maxsize=64)
-def _conversion(probe: Probe, depth_mm: float, height: int, width: int) -> _Conversion:
-    """The scan conversion that fits the probe's field of view into height × width pixels."""
-    half_width, sagitta = probe.face_mm / 2, 0.0
-    if probe.radius_mm:
-        half = _half_angle(probe)
-        half_width = float((probe.radius_mm + depth_mm) * np.sin(half))
-        sagitta = float(probe.radius_mm * (1 - np.cos(half)))
-    pixel_mm = max(2 * half_width / width, (depth_mm + sagitta) / height)
-    rows, columns = int((depth_mm + sagitta) / pixel_mm), int(2 * half_width / pixel_mm)
-    z, x = np.meshgrid(
-        (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(pixel_mm) - np.float32(sagitta),
-        (np.arange(columns, dtype=np.float32) + 0.5 - columns / 2) * np.float32(pixel_mm),
-        indexing="ij",
-    )
-    depth, beam = _polar(probe, np.asarray(x, np.float32), np.asarray(z, np.float32))
-    sample, line = depth / depth_mm * SAMPLES - 0.5, (beam + 0.5) * BEAMS - 0.5
-    # The FFT's circular convolution smears the skin's echo into the last samples: they are not shown.
-    inside = (sample >= 0) & (sample < SAMPLES - 6) & (line >= 0) & (line < BEAMS - 1)
+def _conversion(probe: Probe, depth_mm: float, height: int, width: int, shape: Format) -> _Conversion:
+    """The scan conversion that fits what is seen into height x width pixels."""
+    fan = _fan(probe, shape)
+    top, bottom, half = _window(fan, depth_mm, shape)
+    pixel_mm = max(2 * half / width, (bottom - top) / height)
+    rows, columns = int((bottom - top) / pixel_mm), int(2 * half / pixel_mm)
+    down = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(pixel_mm) + np.float32(top)
+    across = (np.arange(columns, dtype=np.float32) + 0.5 - columns / 2) * np.float32(pixel_mm)
+    x, z = (np.asarray(grid, np.float32) for grid in np.meshgrid(across, down))
+    depth, place = fan.polar(x, z)
+    sample, line = depth / np.float32(depth_mm) * SAMPLES - 0.5, (place + np.float32(0.5)) * BEAMS - 0.5
+    inside = (sample >= 0) & (sample < SAMPLES - 1) & (line >= 0) & (line < BEAMS - 1)
     row, column = np.floor(sample[inside]).astype(np.int32), np.floor(line[inside]).astype(np.int32)
+    corner = (height - rows) // 2 if shape is Format.BOX else 0, (width - columns) // 2
     return _Conversion(
-        beams=_beam_points(probe, depth_mm),
-        pixels=Points(np.asarray(x, np.float32), np.asarray(z, np.float32), depth),
+        beams=_beams(probe, fan, depth_mm),
+        pixels=Points(x, z, probe.radius_mm, depth_mm / SAMPLES),
         inside=inside,
-        upper_left=row * BEAMS + column,
+        at=np.flatnonzero(inside),
+        upper_left=row * np.int32(BEAMS) + column,
         down=np.asarray(sample[inside] - row, np.float32),
         across=np.asarray(line[inside] - column, np.float32),
-        top_left=((height - rows) // 2 if not probe.radius_mm else 0, (width - columns) // 2),
+        top_left=corner,
+        origin=(corner[0] - round(top / pixel_mm), corner[1] + columns // 2),
         pixel_mm=pixel_mm,
     )
 
 
-def _polar(probe: Probe, x: Floats, z: Floats) -> tuple[Floats, Floats]:
-    """Depth along the beam (mm) and place on the face (-0.5 to 0.5) of points in mm."""
-    if not probe.radius_mm:
-        return z, x / np.float32(probe.face_mm)
-    down = z + np.float32(probe.radius_mm)
-    depth = np.hypot(x, down) - np.float32(probe.radius_mm)
-    return np.asarray(depth, np.float32), np.asarray(np.arctan2(x, down) / (2 * _half_angle(probe)), np.float32)
+def _beams(probe: Probe, fan: _Fan, depth_mm: float) -> Beams:
+    """Every sample of every beam, samples x beams."""
+    along = (np.arange(SAMPLES, dtype=np.float32) + np.float32(0.5)) * np.float32(depth_mm / SAMPLES)
+    place = (np.arange(BEAMS, dtype=np.float32) + np.float32(0.5)) / np.float32(BEAMS) - np.float32(0.5)
+    depth, places = np.meshgrid(along, place, indexing="ij")
+    x, z = fan.points(depth, places)
+    return Beams(Points(x, z, probe.radius_mm, depth_mm / SAMPLES), depth, depth_mm / SAMPLES)
 
 
-def _beam_points(probe: Probe, depth_mm: float) -> Points:
-    """The points of every sample of every beam, samples × beams."""
-    along = (np.arange(SAMPLES, dtype=np.float32) + 0.5) * np.float32(depth_mm / SAMPLES)
-    place = (np.arange(BEAMS, dtype=np.float32) + 0.5) / BEAMS - np.float32(0.5)
-    depth = np.repeat(along[:, None], BEAMS, axis=1)
-    if not probe.radius_mm:
-        return Points(np.repeat(place[None] * np.float32(probe.face_mm), SAMPLES, axis=0), depth, depth)
-    angle = (place * np.float32(2 * _half_angle(probe)))[None]
-    reach = depth + np.float32(probe.radius_mm)
-    return Points(reach * np.sin(angle), reach * np.cos(angle) - np.float32(probe.radius_mm), depth)
-
-
-def _marks(setup: Setup, pixel_mm: float, origin: tuple[int, int]) -> Bytes:
+@lru_cache(maxsize=256)
+def _marks(scanner: Scanner, probe: Probe, depth_mm: float, pixel_mm: float, origin: tuple[int, int]) -> Bytes:
     """What the scanner draws around the tissue: title, settings, grey bar and a ruler of depth."""
-    screen = setup.scanner.screen
+    screen = scanner.screen
     canvas = Image.new("L", (screen.width, screen.height))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default_imagefont()
-    settings = f"{setup.probe.model}  {setup.depth_mm / 10:.1f} cm  MI 1.1"
+    settings = f"{probe.model}  {depth_mm / 10:.1f} cm  MI 1.1"
     draw.text((4, 2), screen.title, fill=200, font=font)
     draw.text((screen.width // 2, 2), settings, fill=170, font=font)
     bar = 6 if screen.bar_left else screen.width - 16
     ramp = np.linspace(255, 0, 110).astype(np.uint8)[:, None].repeat(8, axis=1)
     canvas.paste(Image.fromarray(ramp), (bar, 40))
     edge = screen.width - 8 if screen.ruler_right else 2
-    for mark in range(int(setup.depth_mm // 10) + 1):
+    for mark in range(int(depth_mm // 10) + 1):
         row = int(origin[0] + mark * 10 / pixel_mm)
-        draw.line((edge, row, edge + (6 if mark % 5 == 0 else 3), row), fill=180)
+        if screen.box[0] <= row < screen.box[0] + screen.box[2]:
+            draw.line((edge, row, edge + (6 if mark % 5 == 0 else 3), row), fill=180)
     return np.asarray(canvas, np.uint8)

@@ -55,6 +55,9 @@ def tables(store: Store) -> dict[str, list[dict]]:
 def test_nothing_of_the_patient_is_left_and_no_file_is_lost(clinic):
     instances = [r["sop_instance"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["patient"] == FORGOTTEN]
     assert len(instances) == 3 and FORGOTTEN.encode() in everything(clinic)
+    for folder in (path.parent for path in clinic.images.glob("*/cache.json")):
+        for name in ("crop_sheet.png", "contact_sheet.png"):
+            (folder / name).write_bytes(b"a picture that may show one of them")
     done = forget(clinic, KEY, "P1", None)
     assert (done.files, done.images, done.saw) == (3, 3, ())
     left = everything(clinic)
@@ -62,7 +65,7 @@ def test_nothing_of_the_patient_is_left_and_no_file_is_lost(clinic):
     assert b"US OF P1" not in left and b"US OF P2" in left
     assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.tables).num_rows
     assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 3
-    assert not list(clinic.images.rglob("crop_sheet.png"))
+    assert not list(clinic.images.rglob("*.png"))
 
 
 def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clinic, tmp_path):
