@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 
 from pipeline.phantom.dicom import Encoding, Header, Person, Study, fixed_uid, instance, write
-from pipeline.phantom.scanner import AIXPLORER_LIKE, CURVILINEAR, LINEAR_HIGH, LINEAR_LOW, Probe, Setup, picture
+from pipeline.phantom.scanner import AIXPLORER_LIKE, CURVILINEAR, LINEAR_HIGH, LINEAR_LOW, Probe, Setup, View, picture
 from pipeline.phantom.tag_noise import Examination, Noise, examinations, hits
 from pipeline.phantom.views import VIEWS, with_needle
 from pipeline.recipe import Amount, Phantom, TagNoise
@@ -95,6 +95,11 @@ def clinic(settings: Phantom, seed: int) -> tuple[ImagePlan, ...]:
 
 def write_image(archive: Path, plan: ImagePlan) -> None:
     """Make the picture of a plan and write it as DICOM under `archive`."""
+    write(instance(plan.header, frames_of(plan), AIXPLORER_LIKE, plan.encoding), archive / plan.path)
+
+
+def frames_of(plan: ImagePlan) -> list[View]:
+    """The picture of a plan, frame by frame."""
     scene = VIEWS[plan.view](np.random.default_rng(plan.body), np.random.default_rng((*plan.key, 0)))
     rng = np.random.default_rng((*plan.key, 1))
     if plan.needle:
@@ -102,10 +107,9 @@ def write_image(archive: Path, plan: ImagePlan) -> None:
     tuning = AIXPLORER_LIKE.tuned(np.random.default_rng(plan.exam))
     setup = Setup(AIXPLORER_LIKE, tuning, plan.probe, float(rng.choice(plan.probe.depths_mm)))
     grain = (*plan.key, 2)
-    frames = [
+    return [
         picture(scene, setup, np.random.default_rng(grain), BEAMS_PER_FRAME * frame) for frame in range(plan.frames)
     ]
-    write(instance(plan.header, frames, AIXPLORER_LIKE, plan.encoding), archive / plan.path)
 
 
 def _studies(size: Amount, noise: TagNoise, rng: Generator) -> list[_StudyPlan]:
