@@ -21,7 +21,7 @@ SHALLOW = {"thyroid", "thyroid_nodule", "lymph_node", "soft_tissue_mass", "absce
 OTHER_PROBE = {
     **{"ascites": 0.3, "effusion": 0.3, "aerated_lung": 0.5, "collection": 0.15, "transplant": 0.2},
     **{"liver": 0.1, "liver_lesion": 0.05, "kidney_view": 0.05, "morison": 0.05, "cholecystostomy": 0.05},
-    **{"abscess": 0.2, "soft_tissue_mass": 0.15, "pseudoaneurysm": 0.2, "lymph_node": 0.05, "thyroid": 0.03},
+    **{"abscess": 0.1, "soft_tissue_mass": 0.1, "pseudoaneurysm": 0.1, "lymph_node": 0.03, "thyroid": 0.02},
 }
 """How often an image of a view is taken with the probe that others of it are not: a linear one on a deep view shows the
 wall and what lies behind it, where a needle goes in; a curvilinear one reaches what is deep in a limb."""
