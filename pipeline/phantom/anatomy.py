@@ -292,7 +292,8 @@ def bumps(rng: Generator, amount: float) -> Bumps:
 def _drawn(layers: tuple[Layer, ...], warp: Warp, points: Points) -> Iterator[list[float]]:
     """Corners of every layer's shape, and of what it lies within, on the points' ground: column, row and so on.
 
-    All are moved at once: a picture has some fifty shapes of some forty corners.
+    All are moved at once: a picture has some fifty shapes of some forty corners. Nothing is done for a scene without
+    layers, which asks for none.
     """
     frames = [layer.frame for layer in layers for _ in ((0,) if layer.within is None else (0, 1))]
     shapes = [shape for layer in layers for shape in (layer.shape, layer.within) if shape is not None]
