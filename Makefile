@@ -29,8 +29,8 @@ $(READY): pyproject.toml constraints.txt
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	@mkdir -p $(@D) && cp $< $@
 
-phantom: $(READY)  ## the phantom clinic, in the store
-	$(BIN)/python -m pipeline.phantom "$(SONOTAG_STORE)/phantom"
+phantom: $(READY)  ## the phantom clinic of the recipe, in the store
+	$(BIN)/python -m pipeline.phantom "$(SONOTAG_STORE)/phantom" --recipe "$(SONOTAG_RECIPE)"
 
 # The demo recipe's tasks are the phantom's, so that only an own archive with an own recipe goes without it.
 demo: $(READY) $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE))),,phantom) $(DAGSTER_HOME)/dagster.yaml  ## from DICOM files to the results table

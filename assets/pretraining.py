@@ -4,6 +4,7 @@ Belongs here: the factory of the group `pretraining`. Not here: training (`pipel
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,7 +12,7 @@ import dagster as dg
 from assets.labels import MappingVersion
 from assets.step import Step, step
 from pipeline import code_versions
-from pipeline.files import digest
+from pipeline.files import digest, read_json
 from pipeline.recipe import Backbone, Method, Recipe
 from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table
@@ -127,9 +128,17 @@ def _made(
         asset,
         outcome.fingerprint[:16],
         {"outcome": outcome.status, "reason": outcome.reason, "folder": str(folder.relative_to(store.root)), **shown},
+        metrics=_label_metrics(folder / "metadata.json"),
         files=[folder / name for name in (*names, "encoder.safetensors")],
         checks=[outcome_result(outcome)],
     )
+
+
+def _label_metrics(report: Path) -> dict[str, float]:
+    """What the method dcm says of each label on the validation images; nothing of other methods."""
+    rows = read_json(report) if report.is_file() else []
+    kinds = ("accuracy", "balanced_accuracy", "auc")
+    return {f"{kind}.{row['label']}": row[kind] for row in rows for kind in kinds if row[kind] is not None}
 
 
 def outcome_check(asset: str) -> dg.AssetCheckSpec:

@@ -43,7 +43,7 @@ def _figures(recipe: Recipe) -> list[dg.AssetsDefinition]:
             recipe,
             "inpainting_figure",
             "Validation images, their hidden centres, and what each context encoder paints there (paper Figure 5).",
-            _encoders(recipe, INPAINTING_METHODS),
+            [*_encoders(recipe, INPAINTING_METHODS), "pretraining_pool"],
             _draw_inpainting,
         ),
         _figure(

@@ -19,13 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.measure import Figure
-from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
-from pipeline.phantom.clinic import DEMO
-from pipeline.phantom.downstream import cases, graded_view
-from pipeline.phantom.scanner import AIXPLORER_LIKE, CURVILINEAR, LINEAR_HIGH, LINEAR_LOW, Setup, View, picture
-from pipeline.phantom.studies import PROTOCOLS, SHALLOW
-from pipeline.phantom.views import VIEWS
-from pipeline.recipe import Labels
+from pipeline.phantom.downstream import cases, graded_view, labelled_sets
+from pipeline.phantom.scanner import CURVILINEAR, View
+from pipeline.phantom.studies import clinic, frames_of
+from pipeline.recipe import Amount, Labels, Phantom
 
 Grey = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
@@ -69,26 +66,18 @@ def balanced_accuracy(features: list[list[float]], labels: list[int], patients: 
 
 
 def archive(count: int, seed: int = 0) -> Iterator[Seen]:
-    """Pictures as the archive's, descriptions at their frequencies; labels: each group, and `curvilinear`."""
-    groups = read_study_groups(shipped_study_groups(), Labels().groups)
-    weights = np.array([protocol.weight for protocol in PROTOCOLS])
-    for number in range(count):
-        patient = number // PER_PATIENT
-        exam, image = np.random.default_rng([seed, 1, patient]), np.random.default_rng([seed, 2, number])
-        protocol = PROTOCOLS[int(exam.choice(len(PROTOCOLS), p=weights / weights.sum()))]
-        name = protocol.views[int(image.integers(len(protocol.views)))]
-        shallow = (LINEAR_LOW, LINEAR_HIGH)[int(exam.integers(2))]
-        probe = shallow if name in SHALLOW else CURVILINEAR
-        scene = VIEWS[name](np.random.default_rng([seed, 3, patient]), image)
-        setup = Setup(AIXPLORER_LIKE, AIXPLORER_LIKE.tuned(exam), probe, float(image.choice(probe.depths_mm)))
-        carried = groups.groups_of(protocol.description) or ()
-        labels = {group: int(group in carried) for group in Labels().groups}
-        yield _seen(picture(scene, setup, image), patient, {**labels, "curvilinear": int(probe is CURVILINEAR)})
+    """Pictures of a clinic's archive; labels: each group of what was examined, and `curvilinear`."""
+    settings = Phantom(archive=Amount(images=count, patients=count // PER_PATIENT))
+    patients: dict[str, int] = {}
+    for plan in clinic(settings, seed):
+        patient = patients.setdefault(plan.header.person.patient, len(patients))
+        labels = {group: int(group in plan.examination.protocol.groups) for group in Labels().groups}
+        yield _seen(frames_of(plan)[0], patient, {**labels, "curvilinear": int(plan.probe is CURVILINEAR)})
 
 
 def quality(count: int, seed: int = 0) -> Iterator[Seen]:
     """Pictures of the quality set; label: `grade`."""
-    for case in [case for case in cases(DEMO.sets) if case.of.name == "quality"][:count]:
+    for case in [case for case in cases(labelled_sets(Phantom())) if case.of.name == "quality"][:count]:
         grade, view = graded_view(case, seed)
         yield _seen(view, case.patient, {"grade": grade})
 

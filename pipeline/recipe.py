@@ -33,6 +33,7 @@ STRIDE = 32  # of the encoders' deepest features: image sides are multiples of i
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+Likelihood = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$")]
 """A column of the tables and a metric's name in MLflow, which takes no other signs."""
@@ -326,6 +327,103 @@ class Evaluation(Model):
         return comparisons
 
 
+class Amount(Model):
+    """So many images of so many patients."""
+
+    images: Count
+    patients: Count
+
+    @model_validator(mode="after")
+    def _everybody_has_an_image(self) -> "Amount":
+        if self.images < self.patients:
+            raise ValueError(f"{self.images} images are too few for {self.patients} patients")
+        return self
+
+
+class LabelledAmount(Model):
+    """A labelled set's three splits."""
+
+    train: Amount
+    val: Amount
+    test: Amount
+
+
+class TagNoise(Model):
+    """How often a phantom's tags are wrong: shares of its studies, where nothing else is said.
+
+    Above 0, a rate hits one at least. Of the first five, a study is hit by one at most.
+    """
+
+    other_organ: Likelihood = 0.02
+    """An examination that the study groups do not know, such as of a shoulder."""
+    wrong_protocol: Likelihood = 0.05
+    """The description of another examination, of other groups."""
+    misspelt: Likelihood = 0.03
+    abbreviated: Likelihood = 0.03
+    """A wording of the house's own, which the study groups do not know."""
+    no_description: Likelihood = 0.02
+    swapped_side: Likelihood = 0.1
+    """LEFT for RIGHT or the other way, of the studies whose description names a side."""
+    missing_probe: Likelihood = 0.04
+    """Neither TransducerType nor TransducerData."""
+    foreign_probe: Likelihood = 0.02
+    """A phased array is named that was not used; of the images."""
+
+    @model_validator(mode="after")
+    def _a_study_has_one_description(self) -> "TagNoise":
+        shares = (self.other_organ, self.wrong_protocol, self.misspelt, self.abbreviated, self.no_description)
+        if sum(shares) > 1:
+            raise ValueError("other_organ, wrong_protocol, misspelt, abbreviated and no_description exceed 1 together")
+        return self
+
+
+class Defects(Model):
+    """How many defective files of each kind a phantom's archive holds, as shares of its good images.
+
+    Above 0, there is one at least.
+    """
+
+    truncated_header: Likelihood = 0.004
+    truncated_pixels: Likelihood = 0.004
+    lying_dimensions: Likelihood = 0.002
+    """More rows than there are pixels for."""
+    enormous_dimensions: Likelihood = 0.002
+    """A few kilobytes that say to be half a gigabyte of pixels."""
+    wrong_meta: Likelihood = 0.002
+    """A transfer syntax that the pixels are not in."""
+    broken_jpeg: Likelihood = 0.002
+    colour_doppler: Likelihood = 0.002
+    note: Likelihood = 0.002
+    """A text file."""
+    computed_tomography: Likelihood = 0.002
+    report: Likelihood = 0.002
+    """A structured report."""
+    directory: Likelihood = 0.002
+    """A DICOMDIR."""
+    duplicate: Likelihood = 0.004
+    conflict: Likelihood = 0.002
+    """Two files that claim one instance, with different pixels."""
+    zipped: Likelihood = 0.002
+    """A zip file with a note and two images in it, which are as good as any."""
+
+
+class Phantom(Model):
+    """The phantom clinic (docs/phantom.md): its size, how noisy its tags are, which files are defective."""
+
+    archive: Amount = Amount(images=434, patients=42)
+    quality: LabelledAmount = LabelledAmount(
+        train=Amount(images=120, patients=24), val=Amount(images=30, patients=6), test=Amount(images=50, patients=10)
+    )
+    liver_kidney: LabelledAmount = LabelledAmount(
+        train=Amount(images=72, patients=18), val=Amount(images=16, patients=4), test=Amount(images=36, patients=9)
+    )
+    thyroid: LabelledAmount = LabelledAmount(
+        train=Amount(images=72, patients=18), val=Amount(images=16, patients=4), test=Amount(images=36, patients=9)
+    )
+    tag_noise: TagNoise = TagNoise()
+    defects: Defects = Defects()
+
+
 class Recipe(Model):
     """A whole experiment. `name` is also the folder under `experiments/`."""
 
@@ -337,6 +435,7 @@ class Recipe(Model):
     pretraining: Pretraining = Pretraining()
     downstream: Downstream = Downstream()
     evaluation: Evaluation = Evaluation()
+    phantom: Phantom = Phantom()
 
     @model_validator(mode="after")
     def _every_arm_has_its_method(self) -> "Recipe":

@@ -69,16 +69,18 @@ def run_job(job: str, store: Path, *arguments: str, **changes: str) -> "subproce
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small phantom clinic: `archive/`, `downstream/` and the ground truth beside them."""
-    from pipeline.phantom.clinic import Size, write_phantom
-    from pipeline.phantom.downstream import LabelledSet
+    from pipeline.phantom.clinic import make_phantom
+    from tests.clinics import labelled, small_clinic
 
-    sets = (
-        LabelledSet("quality", "quality", 4, (6, 2, 4)),
-        LabelledSet("liver_kidney", "mask", 2, (1, 1, 1)),
-        LabelledSet("thyroid", "mask", 4, (6, 2, 4)),
+    clinic = small_clinic(
+        images=145,
+        patients=14,
+        quality=labelled(4, (6, 2, 4)),
+        liver_kidney=labelled(2, (1, 1, 1)),
+        thyroid=labelled(4, (6, 2, 4)),
     )
     folder = tmp_path_factory.mktemp("clinic") / "phantom"
-    write_phantom(folder, 0, Size(patients=14, sets=sets))
+    make_phantom(folder, 0, clinic)
     return folder
 
 

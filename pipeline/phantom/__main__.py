@@ -1,24 +1,31 @@
-"""The command `python -m pipeline.phantom FOLDER [--seed N]`.
+"""The command `python -m pipeline.phantom FOLDER [--recipe RECIPE] [--seed N]`.
 
 Belongs here: arguments and exit codes. Not here: any making.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.phantom.clinic import make_phantom
+from pipeline.recipe import load_recipe
 
 
 def main() -> int:
     """Make the phantom; 0, or 1 with one sentence for a mistake."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.phantom", description="Write the phantom clinic.")
     parser.add_argument("folder", type=Path, help="new or empty folder, or an older phantom to replace")
+    parser.add_argument(
+        "--recipe",
+        default=os.environ.get("SONOTAG_RECIPE") or "demo",
+        help="a name or a YAML file; its section `phantom` says how large and how noisy; default: %(default)s",
+    )
     parser.add_argument("--seed", type=int, default=0, help="another clinic for another number (default 0)")
     arguments = parser.parse_args()
     try:
-        make_phantom(arguments.folder, arguments.seed, say=print)
+        make_phantom(arguments.folder, arguments.seed, load_recipe(arguments.recipe).phantom, print)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,9 +3,8 @@
 Belongs here: making each kind of defect, its expected reason. Not here: good images, the reading of files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -20,41 +19,68 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     MediaStorageDirectoryStorage,
+    RLELossless,
 )
 
+from pipeline.errors import UserError
 from pipeline.phantom.dicom import Encoding, common_tags, fixed_uid, with_file_meta, write
+from pipeline.phantom.ground_truth import Record, Rejection, record_of
 from pipeline.phantom.studies import ImagePlan
+from pipeline.phantom.tag_noise import hits
+from pipeline.recipe import Defects
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """A file of the archive, or one frame of it, that must be rejected, and the reason code.
+class Planted:
+    """What a defect makes of the archive: what must be rejected, and the records beside those of the good images."""
 
-    `path` is relative to the archive; that of a zip's member goes through its zip as through a folder.
-    """
-
-    path: str
-    level: str
-    reason: str
-    frame: int | None = None
+    rejections: tuple[Rejection, ...]
+    records: tuple[Record, ...] = ()
 
 
-Defect = Callable[[Path, ImagePlan, str], list[Rejection]]
+Defect = Callable[[Path, ImagePlan, str], Planted]
 """Puts a defect into the archive: its folder, a good image to start from, a name for new files."""
 
 
-def add_defects(archive: Path, plans: tuple[ImagePlan, ...], seed: int) -> list[Rejection]:
-    """Add one or two files of each kind of defect to `archive`, which holds the images of `plans`.
+def add_defects(
+    archive: Path, plans: tuple[ImagePlan, ...], rates: Defects, seed: int
+) -> tuple[list[Record], list[Rejection]]:
+    """Add defective files to `archive`, which holds the images of `plans`, and leave some of those in zip files.
 
-    Returns what must be rejected, sorted by path. Every defect starts from another good image.
+    Returns all that an ingest must make of the archive, sorted by path. Raises `UserError` where there is no image
+    that a defect could start from.
     """
     rng = np.random.default_rng([seed, 8])
-    native = [plan for plan in plans if plan.encoding is Encoding.EXPLICIT and plan.frames == 1]
-    chosen = [native[int(i)] for i in rng.permutation(len(native))[: len(DEFECTS)]]
-    found: list[Rejection] = []
-    for number, (defect, plan) in enumerate(zip(DEFECTS, chosen, strict=True)):
-        found += defect(archive, plan, f"IM{900 + number}")
-    return sorted(found, key=lambda rejection: rejection.path)
+    order = [plans[int(i)] for i in rng.permutation(len(plans))]
+    planted, copied = _defective(archive, order, rates)
+    planted += _zips(archive, [plan for plan in order if plan.path not in copied], hits(rates.zipped, len(plans)))
+    records = {plan.header.instance_uid: record_of(plan) for plan in plans}
+    records |= {record.sop_instance_uid: record for one in planted for record in one.records}
+    rejections = [rejection for one in planted for rejection in one.rejections]
+    return sorted(records.values(), key=lambda record: record.path), sorted(rejections, key=lambda one: one.path)
+
+
+def _defective(archive: Path, order: list[ImagePlan], rates: Defects) -> tuple[list[Planted], set[str]]:
+    """The defects of all kinds but zips, and the paths of the images that have a copy: those must stay in place.
+
+    Each starts from another good image, as long as there are any.
+    """
+    native = [plan for plan in order if plan.encoding is Encoding.EXPLICIT and plan.frames == 1]
+    kinds = [defect for name, defect in DEFECTS.items() for _ in range(hits(getattr(rates, name), len(order)))]
+    if kinds and not native:
+        raise UserError(f"The phantom's {len(order)} images are too few to make defective files of: take more.")
+    chosen = [native[number % len(native)] for number in range(len(kinds))]
+    planted = [
+        defect(archive, plan, f"IM9{number:04d}")
+        for number, (defect, plan) in enumerate(zip(kinds, chosen, strict=True))
+    ]
+    return planted, {plan.path for defect, plan in zip(kinds, chosen, strict=True) if defect is _duplicate}
+
+
+def _zips(archive: Path, plans: list[ImagePlan], images: int) -> Iterator[Planted]:
+    """About `images` of `plans` in zip files of two."""
+    for number, first in enumerate(range(0, min(images, len(plans) - 1), 2)):
+        yield _zipped(archive, plans[first : first + 2], f"export/EXPORT{number:04d}.ZIP")
 
 
 def _sibling(plan: ImagePlan, name: str) -> str:
@@ -70,23 +96,23 @@ def _renamed(archive: Path, plan: ImagePlan, name: str) -> Dataset:
     return dataset
 
 
-def _truncated_header(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _truncated_header(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """A file cut off within its meta information."""
     path = _sibling(plan, name)
     (archive / path).write_bytes((archive / plan.path).read_bytes()[:150])
-    return [Rejection(path, "file", "unreadable_header")]
+    return Planted((Rejection(path, "file", "unreadable_header"),))
 
 
-def _truncated_pixels(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _truncated_pixels(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """An image that lacks the lower two fifths of its pixels."""
     path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
     write(dataset, archive / path)
     whole = (archive / path).read_bytes()
     (archive / path).write_bytes(whole[: len(whole) - 2 * len(dataset.PixelData) // 5])
-    return [Rejection(path, "file", "incomplete")]
+    return Planted((Rejection(path, "file", "incomplete"),))
 
 
-def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """An image whose JPEG stream is noise."""
     path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
     dataset.PixelData = encapsulate([bytes(range(256)) * 8])
@@ -94,10 +120,51 @@ def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
     dataset.LossyImageCompression, dataset.LossyImageCompressionMethod = "01", "ISO_10918_1"
     with_file_meta(dataset, JPEGBaseline8Bit)
     write(dataset, archive / path)
-    return [Rejection(path, "frame", "undecodable", 0)]
+    return _with_bad_frame(dataset, plan, path, "undecodable")
 
 
-def _colour_doppler(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _wrong_meta(archive: Path, plan: ImagePlan, name: str) -> Planted:
+    """An image whose meta information says RLE, and whose pixels are native."""
+    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+    write(dataset, archive / path)
+    written = (archive / path).read_bytes()  # pydicom itself would not write such a file
+    (archive / path).write_bytes(written.replace(ExplicitVRLittleEndian.encode(), RLELossless.encode(), 1))
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    return _with_bad_frame(dataset, plan, path, "undecodable")
+
+
+def _lying_dimensions(archive: Path, plan: ImagePlan, name: str) -> Planted:
+    """An image that says to have three times the rows that it has pixels for."""
+    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+    dataset.Rows *= 3
+    write(dataset, archive / path)
+    return Planted((Rejection(path, "file", "incomplete"),))
+
+
+def _enormous_dimensions(archive: Path, plan: ImagePlan, name: str) -> Planted:
+    """A compressed image that says to have pixels for half a gigabyte."""
+    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+    dataset.compress(RLELossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
+    dataset.Rows = dataset.Columns = 24_000
+    write(dataset, archive / path)
+    return _with_bad_frame(dataset, plan, path, "unsupported_pixels")
+
+
+def _with_bad_frame(dataset: Dataset, plan: ImagePlan, path: str, reason: str) -> Planted:
+    """A record whose one frame must be rejected; its header is `dataset`'s."""
+    record = replace(
+        record_of(plan),
+        path=path,
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
+        photometric=dataset.PhotometricInterpretation,
+        rows=dataset.Rows,
+        columns=dataset.Columns,
+    )
+    return Planted((Rejection(path, "frame", reason, 0),), (record,))
+
+
+def _colour_doppler(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """A still of colour Doppler: flow towards the probe in red, away from it in blue, within the tissue."""
     path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
     rgb_HWC = np.repeat(dataset.pixel_array[..., None], 3, axis=-1)
@@ -109,30 +176,29 @@ def _colour_doppler(archive: Path, plan: ImagePlan, name: str) -> list[Rejection
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
     dataset.PixelData = rgb_HWC.tobytes()
     write(dataset, archive / path)
-    return [Rejection(path, "frame", "not_b_mode", 0)]
+    return _with_bad_frame(dataset, plan, path, "not_b_mode")
 
 
-def _zipped(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
-    """An export that was left zipped: the two images in it are as good as any, the note beside them is none."""
-    path = f"export/{name}.ZIP"
+def _zipped(archive: Path, plans: list[ImagePlan], path: str) -> Planted:
+    """An export that was left zipped: two images that lie nowhere else, and a note."""
     (archive / path).parent.mkdir(exist_ok=True)
     with ZipFile(archive / path, "w") as zipped:
-        for number in range(2):
-            content = BytesIO()
-            _renamed(archive, plan, f"{name}{number}").save_as(content, enforce_file_format=True)
-            zipped.writestr(ZipInfo(f"IM{number}"), content.getvalue(), ZIP_DEFLATED)
+        for number, plan in enumerate(plans):
+            zipped.writestr(ZipInfo(f"IM{number}"), (archive / plan.path).read_bytes(), ZIP_DEFLATED)
+            (archive / plan.path).unlink()
         zipped.writestr(ZipInfo("NOTE.TXT"), "Zipped by the phantom clinic.")
-    return [Rejection(f"{path}/NOTE.TXT", "file", "not_dicom")]
+    moved = [replace(record_of(plan), path=f"{path}/IM{number}") for number, plan in enumerate(plans)]
+    return Planted((Rejection(f"{path}/NOTE.TXT", "file", "not_dicom"),), tuple(moved))
 
 
-def _text(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _note(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """A note somebody left in the folder."""
-    path = _sibling(plan, "README.TXT")
+    path = _sibling(plan, f"{name}.TXT")
     (archive / path).write_text("Export of the phantom clinic. No patient in it exists.\n", encoding="ascii")
-    return [Rejection(path, "file", "not_dicom")]
+    return Planted((Rejection(path, "file", "not_dicom"),))
 
 
-def _computed_tomography(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _computed_tomography(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """A slice of computed tomography."""
     path, dataset = _sibling(plan, name), _other_object(plan, name, "CT")
     dataset.SOPClassUID = CTImageStorage
@@ -150,10 +216,10 @@ def _computed_tomography(archive: Path, plan: ImagePlan, name: str) -> list[Reje
     dataset["PixelData"].VR = "OW"
     with_file_meta(dataset, ExplicitVRLittleEndian)
     write(dataset, archive / path)
-    return [Rejection(path, "file", "not_ultrasound")]
+    return Planted((Rejection(path, "file", "not_ultrasound"),))
 
 
-def _report(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _report(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """A structured report: a valid object without pixels."""
     path, dataset = _sibling(plan, name), _other_object(plan, name, "SR")
     dataset.SOPClassUID = BasicTextSRStorage
@@ -163,10 +229,10 @@ def _report(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
     dataset.ReferencedPerformedProcedureStepSequence = dataset.PerformedProcedureCodeSequence = []
     with_file_meta(dataset, ExplicitVRLittleEndian)
     write(dataset, archive / path)
-    return [Rejection(path, "file", "not_an_image")]
+    return Planted((Rejection(path, "file", "not_an_image"),))
 
 
-def _directory(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _directory(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """An empty DICOMDIR, as exports to a disc leave one."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = MediaStorageDirectoryStorage, fixed_uid(plan.path, name)
@@ -177,26 +243,27 @@ def _directory(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
     dataset.DirectoryRecordSequence = []
     with_file_meta(dataset, ExplicitVRLittleEndian)
     del dataset.SOPClassUID, dataset.SOPInstanceUID
-    write(dataset, archive / "DICOMDIR")
-    return [Rejection("DICOMDIR", "file", "not_an_image")]
+    path = f"disc/{name}/DICOMDIR"
+    write(dataset, archive / path)
+    return Planted((Rejection(path, "file", "not_an_image"),))
 
 
-def _duplicate(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _duplicate(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """A second export of an image; of the two, the one whose path sorts later is the repeat."""
     path = f"copy/{name}"
     (archive / path).parent.mkdir(exist_ok=True)
     (archive / path).write_bytes((archive / plan.path).read_bytes())
-    return [Rejection(path, "file", "duplicate")]
+    return Planted((Rejection(path, "file", "duplicate"),))
 
 
-def _conflict(archive: Path, plan: ImagePlan, name: str) -> list[Rejection]:
+def _conflict(archive: Path, plan: ImagePlan, name: str) -> Planted:
     """Two files with the same SOP instance UID and different pixels: neither can be trusted."""
     paths = [_sibling(plan, name), _sibling(plan, f"{name}B")]
     dataset = _renamed(archive, plan, name)
     write(dataset, archive / paths[0])
     dataset.PixelData = np.flip(np.frombuffer(dataset.PixelData, np.uint8)).tobytes()
     write(dataset, archive / paths[1])
-    return [Rejection(path, "file", "conflicting_duplicate") for path in paths]
+    return Planted(tuple(Rejection(path, "file", "conflicting_duplicate") for path in paths))
 
 
 def _other_object(plan: ImagePlan, name: str, modality: str) -> Dataset:
@@ -215,19 +282,19 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
     return code
 
 
-DEFECTS: tuple[Defect, ...] = (
-    _truncated_header,
-    _truncated_header,
-    _truncated_pixels,
-    _truncated_pixels,
-    _broken_jpeg,
-    _colour_doppler,
-    _zipped,
-    _text,
-    _computed_tomography,
-    _report,
-    _directory,
-    _duplicate,
-    _duplicate,
-    _conflict,
-)
+DEFECTS: dict[str, Defect] = {
+    "truncated_header": _truncated_header,
+    "truncated_pixels": _truncated_pixels,
+    "lying_dimensions": _lying_dimensions,
+    "enormous_dimensions": _enormous_dimensions,
+    "wrong_meta": _wrong_meta,
+    "broken_jpeg": _broken_jpeg,
+    "colour_doppler": _colour_doppler,
+    "note": _note,
+    "computed_tomography": _computed_tomography,
+    "report": _report,
+    "directory": _directory,
+    "duplicate": _duplicate,
+    "conflict": _conflict,
+}
+"""By the names of their rates in `pipeline.recipe.Defects`; `zipped`, which takes good images, is none of them."""

@@ -42,7 +42,27 @@ class Encoding(StrEnum):
     PALETTE = "palette"
 
 
-_SYNTAXES = {Encoding.IMPLICIT: ImplicitVRLittleEndian, Encoding.JPEG: JPEGBaseline8Bit}
+_SYNTAXES = {
+    Encoding.IMPLICIT: ImplicitVRLittleEndian,
+    Encoding.RLE: RLELossless,
+    Encoding.JPEG: JPEGBaseline8Bit,
+}
+_PHOTOMETRICS = {Encoding.RGB: "RGB", Encoding.PALETTE: "PALETTE COLOR"}
+
+
+def transfer_syntax(encoding: Encoding) -> UID:
+    """TransferSyntaxUID of an instance stored that way."""
+    return _SYNTAXES.get(encoding, ExplicitVRLittleEndian)
+
+
+def photometric(encoding: Encoding) -> str:
+    """PhotometricInterpretation of an instance stored that way."""
+    return _PHOTOMETRICS.get(encoding, "MONOCHROME2")
+
+
+def sop_class(frames: int) -> UID:
+    """SOPClassUID of an instance of so many frames (DICOM PS3.3 A.6, A.7)."""
+    return UltrasoundMultiFrameImageStorage if frames > 1 else UltrasoundImageStorage
 
 
 @dataclass(frozen=True)
@@ -86,14 +106,15 @@ def fixed_uid(*parts: str | int) -> str:
 def instance(header: Header, frames: list[View], scanner: Scanner, encoding: Encoding) -> Dataset:
     """A US Image, or with several frames a US Multi-frame Image (DICOM PS3.3 A.6, A.7)."""
     dataset = _tags(header, scanner)
-    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage if len(frames) > 1 else UltrasoundImageStorage
+    dataset.SOPClassUID = sop_class(len(frames))
     if len(frames) > 1:
         dataset.NumberOfFrames = len(frames)
         dataset.FrameTime = str(FRAME_MILLISECONDS)
         dataset.FrameIncrementPointer = Tag("FrameTime")
     if header.regions:
         dataset.SequenceOfUltrasoundRegions = [_region(frames[0])]
-    with_file_meta(dataset, _SYNTAXES.get(encoding, ExplicitVRLittleEndian))
+    # pydicom compresses to RLE what is native
+    with_file_meta(dataset, ExplicitVRLittleEndian if encoding is Encoding.RLE else transfer_syntax(encoding))
     _put_pixels(dataset, np.stack([frame.grey for frame in frames]), encoding)
     return dataset
 
@@ -174,14 +195,13 @@ def _region(view: View) -> Dataset:
 def _put_pixels(dataset: Dataset, frames_FHW: Bytes, encoding: Encoding) -> None:
     dataset.Rows, dataset.Columns = frames_FHW.shape[1:]
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, photometric(encoding)
     dataset.LossyImageCompression = "00"
     if encoding is Encoding.JPEG:
         _put_jpeg(dataset, frames_FHW)
         return
     if encoding is Encoding.RGB:
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
-        dataset.PlanarConfiguration = 0
+        dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
         frames_FHW = np.repeat(frames_FHW[..., None], 3, axis=-1)
     if encoding is Encoding.PALETTE:
         _put_palette(dataset)
@@ -206,7 +226,6 @@ def _put_jpeg(dataset: Dataset, frames_FHW: Bytes) -> None:
 
 def _put_palette(dataset: Dataset) -> None:
     """A palette of 256 greys with 16 bits each."""
-    dataset.PhotometricInterpretation = "PALETTE COLOR"
     greys = (np.arange(256, dtype="<u2") * 257).tobytes()
     for colour in ("Red", "Green", "Blue"):
         setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])

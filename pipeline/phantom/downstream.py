@@ -17,6 +17,7 @@ from pipeline.phantom.dicom import Encoding, Header, Person, Study, fixed_uid, i
 from pipeline.phantom.organs import blob, nodule, rib
 from pipeline.phantom.scanner import CURVILINEAR, LINEAR_HIGH, LOGIQ_LIKE, THIRD, Format, Setup, View, picture
 from pipeline.phantom.views import NODULE_KINDS, VIEWS, morison_at, neck
+from pipeline.recipe import Phantom
 
 T = Tissue
 LIVER_KIDNEY = {T.LIVER: 1, T.LIVER_VEIN: 1, T.PORTAL_WALL: 1, T.CORTEX: 2, T.PYRAMID: 2, T.SINUS: 2, T.RENAL_CYST: 2}
@@ -30,12 +31,30 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """A labelled set: its name, the label's column, images per patient, patients in train, val and test."""
+    """A labelled set: its name, the label's column, (images, patients) of train, val and test."""
 
     name: str
     label: str
-    images_per_patient: int
-    patients: tuple[int, int, int]
+    splits: tuple[tuple[int, int], ...]
+
+    @property
+    def images_per_patient(self) -> int:
+        """How many images a patient has at most."""
+        return max(-(-images // patients) for images, patients in self.splits)
+
+
+def labelled_sets(settings: Phantom) -> tuple[LabelledSet, ...]:
+    """The three sets at the size that a recipe asks for."""
+    return tuple(
+        LabelledSet(
+            name, label, tuple((part.images, part.patients) for part in (amount.train, amount.val, amount.test))
+        )
+        for name, label, amount in (
+            ("quality", "quality", settings.quality),
+            ("liver_kidney", "mask", settings.liver_kidney),
+            ("thyroid", "mask", settings.thyroid),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -112,10 +131,13 @@ def _view(case: Case, seed: int) -> View:
 
 
 def _cases_of(labelled: LabelledSet) -> Iterator[Case]:
-    owners = [split for split, count in zip(SPLITS, labelled.patients, strict=True) for _ in range(count)]
-    for patient, split in enumerate(owners):
-        for image in range(labelled.images_per_patient):
-            yield Case(labelled, split, patient, image)
+    """The set's images, patient by patient; a split's are shared out as evenly as they can be."""
+    patient = 0
+    for split, (images, patients) in zip(SPLITS, labelled.splits, strict=True):
+        for place in range(patients):
+            for image in range(images // patients + (place < images % patients)):
+                yield Case(labelled, split, patient, image)
+            patient += 1
 
 
 def _draws(case: Case, seed: int, stream: int) -> Generator:

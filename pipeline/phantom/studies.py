@@ -1,10 +1,10 @@
-"""The clinic's patients and their studies: who is examined, under which description, with which views and tags.
+"""The clinic's patients and their studies: who is examined, with which probe, views and tags.
 
-Belongs here: protocols, their frequencies, the plan of every archive image. Not here: defective files, pixels.
+Belongs here: the plan of every archive image. Not here: protocols, what goes wrong with tags, defective files, pixels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,75 +12,19 @@ import numpy as np
 from numpy.random import Generator
 
 from pipeline.phantom.dicom import Encoding, Header, Person, Study, fixed_uid, instance, write
-from pipeline.phantom.scanner import AIXPLORER_LIKE, CURVILINEAR, LINEAR_HIGH, LINEAR_LOW, Probe, Setup, picture
+from pipeline.phantom.scanner import AIXPLORER_LIKE, CURVILINEAR, LINEAR_HIGH, LINEAR_LOW, Probe, Setup, View, picture
+from pipeline.phantom.tag_noise import Examination, Noise, examinations, hits
 from pipeline.phantom.views import VIEWS, with_needle
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A study description, how often it is chosen (relative), and the views it leads to."""
-
-    description: str
-    weight: float
-    views: tuple[str, ...]
-
-
-PROTOCOLS: tuple[Protocol, ...] = (
-    Protocol("US BIOPSY LIVER NONFOCAL", 10, ("liver", "liver", "liver", "morison")),
-    Protocol("US BIOPSY LIVER FOCAL", 8, ("liver_lesion", "liver_lesion", "liver")),
-    Protocol("US LYMPH NODE BIOPSY", 7, ("lymph_node",)),
-    Protocol("US BIOPSY KIDNEY NONFOCAL (EITHER SIDE)", 8, ("kidney_view", "kidney_view", "morison")),
-    Protocol("US PARACENTESIS THERAPEUTIC", 8, ("ascites",)),
-    Protocol("US BIOPSY TRANSPLANTED KIDNEY", 6, ("transplant",)),
-    Protocol("US PARACENTESIS DIAGNOSTIC AND THERAPEUTIC", 5, ("ascites",)),
-    Protocol("US THYROID BIOPSY", 9, ("thyroid_nodule", "thyroid_nodule", "thyroid")),
-    Protocol("US PARACENTESIS DIAGNOSTIC", 3, ("ascites",)),
-    Protocol("US THORACENTESIS DIAGNOSTIC AND THERAPEUTIC", 5, ("effusion", "effusion", "aerated_lung")),
-    Protocol("US THYROID ASPIRATION/FNA", 8, ("thyroid_nodule", "thyroid_nodule", "thyroid")),
-    Protocol("US DRAINAGE INTERVENTION NOT OTHERWISE SPECIFIED", 2, ("abscess",)),
-    Protocol("US DRAINAGE ABDOMEN", 3, ("collection",)),
-    Protocol("US DRAINAGE GALLBLADDER (CHOLECYSTOSTOMY)", 2, ("cholecystostomy",)),
-    Protocol("US THORACENTESIS THERAPEUTIC (RIGHT)", 2, ("effusion",)),
-    Protocol("US THORACENTESIS THERAPEUTIC (LEFT)", 2, ("effusion",)),
-    Protocol("US BIOPSY MESENTERY", 0.7, ("collection", "soft_tissue_mass")),
-    Protocol("US NECK SOFT TISSUE BIOPSY", 2, ("lymph_node", "soft_tissue_mass")),
-    Protocol("US DRAINAGE CATHETER PLACEMENT", 1.5, ("abscess",)),
-    Protocol("US DRAINAGE PELVIS", 1.5, ("collection",)),
-    Protocol("US SOFT TISSUE BIOPSY", 3, ("soft_tissue_mass",)),
-    Protocol("US BIOPSY KIDNEY NONFOCAL (LEFT)", 1.5, ("kidney_view",)),
-    Protocol("US CHEST TUBE PLACEMENT (RIGHT)", 1, ("aerated_lung", "effusion")),
-    Protocol("US BIOPSY NOT OTHERWISE SPECIFIED", 1, ("soft_tissue_mass", "abscess")),
-    Protocol("US ABDOMINAL PELVIC BIOPSY NOT OTHERWISE SPECIFIED", 1, ("collection", "soft_tissue_mass")),
-    Protocol("US CHEST TUBE PLACEMENT (LEFT)", 1, ("aerated_lung", "effusion")),
-    Protocol("CT BIOPSY LIVER FOCAL", 0.7, ("liver_lesion",)),
-    Protocol("US BIOPSY KIDNEY FOCAL (LEFT)", 0.5, ("kidney_view",)),
-    Protocol("US ASPIRATION ABDOMINAL COLLECTION", 1, ("collection",)),
-    Protocol("CT LYMPH NODE BIOPSY", 0.5, ("lymph_node",)),
-    Protocol("US DRAINAGE LIVER", 0.7, ("liver_lesion",)),
-    Protocol("US BIOPSY RETROPERITONEUM", 0.5, ("collection", "kidney_view")),
-    Protocol("US LYMPH NODE ASPIRATION/FNA", 0.7, ("lymph_node",)),
-    Protocol("US SOFT TISSUE ASPIRATION", 0.7, ("abscess",)),
-    Protocol("US ASPIRATION PELVIS", 0.5, ("collection",)),
-    Protocol("US THORACENTESIS DIAGNOSTIC (RIGHT)", 0.7, ("effusion",)),
-    Protocol("US THORACENTESIS DIAGNOSTIC (LEFT)", 0.7, ("effusion",)),
-    Protocol("US DRAINAGE KIDNEY/PARARENAL (RIGHT)", 0.4, ("kidney_view",)),
-    Protocol("US HEAD/NECK INTERVENTION NOT OTHERWISE SPECIFIED", 0.5, ("soft_tissue_mass", "lymph_node")),
-    Protocol("US BIOPSY KIDNEY FOCAL (RIGHT)", 0.5, ("kidney_view", "morison")),
-    Protocol("CT ABDOMINAL PELVIC BIOPSY NOT OTHERWISE SPECIFIED", 0.3, ("collection",)),
-    Protocol("US DRAINAGE KIDNEY/PARARENAL (LEFT)", 0.4, ("kidney_view",)),
-    Protocol("IR PARACENTESIS (THERAPEUTIC)", 0.5, ("ascites",)),
-    Protocol("US PSEUDOANEURYSM THROMBIN INJECTION", 0.5, ("pseudoaneurysm",)),
-)
-"""Table A1, most frequent first as far as the paper prints it; the weights are ours."""
-
-UNMAPPED: tuple[Protocol, ...] = (
-    Protocol("US SHOULDER", 1, ("shoulder",)),
-    Protocol("US BIOPSY LIVR NONFOCAL", 1, ("liver",)),
-    Protocol("", 1, ("thyroid",)),
-)
-"""Descriptions that Table A1 does not know: of no group, misspelt, absent."""
+from pipeline.recipe import Amount, Phantom, TagNoise
 
 SHALLOW = {"thyroid", "thyroid_nodule", "lymph_node", "soft_tissue_mass", "abscess", "pseudoaneurysm", "shoulder"}
+OTHER_PROBE = {
+    **{"ascites": 0.3, "effusion": 0.3, "aerated_lung": 0.5, "collection": 0.15, "transplant": 0.2},
+    **{"liver": 0.1, "liver_lesion": 0.05, "kidney_view": 0.05, "morison": 0.05, "cholecystostomy": 0.05},
+    **{"abscess": 0.1, "soft_tissue_mass": 0.1, "pseudoaneurysm": 0.1, "lymph_node": 0.03, "thyroid": 0.02},
+}
+"""How often an image of a view is taken with the probe that others of it are not: a linear one on a deep view shows the
+wall and what lies behind it, where a needle goes in; a curvilinear one reaches what is deep in a limb."""
 ENCODINGS = (
     *(Encoding.EXPLICIT,) * 8,
     *(Encoding.IMPLICIT,) * 3,
@@ -89,20 +33,24 @@ ENCODINGS = (
     Encoding.RGB,
     Encoding.PALETTE,
 )
-UNKNOWN_PROBE = "SECTOR_PHASED", ("XP5-1", "UNUSED", "UNUSED")
+FOREIGN_PROBE = "SECTOR_PHASED", ("XP5-1", "UNUSED", "UNUSED")
 CINE_FRAMES = 6
 BEAMS_PER_FRAME = 2
+STUDIES_AGAIN = 0.2  # second and further studies, per patient
 
 
 @dataclass(frozen=True)
 class ImagePlan:
     """One instance to be written: where, of whom, what it shows and what its tags say.
 
-    `key` seeds the image's own random draws, `body` and `exam` those that its patient and its study share.
+    `examination` is its study's; `foreign_probe` says that its tags name a probe that was not used. `key` seeds the
+    image's own random draws, `body` and `exam` those that its patient and its study share.
     """
 
     path: str
     header: Header
+    examination: Examination
+    foreign_probe: bool
     view: str
     probe: Probe
     needle: bool
@@ -112,73 +60,138 @@ class ImagePlan:
     exam: tuple[int, ...]
     key: tuple[int, ...]
 
+    @property
+    def noise(self) -> tuple[Noise, ...]:
+        """All that is wrong with the image's tags."""
+        tags = self.header.transducer_type, self.header.transducer_data
+        found = (
+            self.examination.noise,
+            Noise.MISSING_PROBE if tags == (None, None) else None,
+            Noise.FOREIGN_PROBE if self.foreign_probe else None,
+        )
+        return tuple(noise for noise in found if noise)
 
-def clinic(patients: int, seed: int) -> tuple[ImagePlan, ...]:
-    """Every image of a clinic's archive: one study per patient and a second for every seventh, 6 to 11 images each."""
+
+@dataclass(frozen=True)
+class _StudyPlan:
+    """One study to be planned: its number in the clinic, its patient, how many images it has."""
+
+    number: int
+    owner: int
+    images: int
+    examination: Examination
+    names_no_probe: bool
+
+
+def clinic(settings: Phantom, seed: int) -> tuple[ImagePlan, ...]:
+    """Every good image of a clinic's archive, of the size and with the tag noise of `settings`."""
     rng = np.random.default_rng([seed, 1])
-    owners = [*range(patients), *range(0, patients, 7)]
-    protocols = [*UNMAPPED, *_drawn_protocols(len(owners) - len(UNMAPPED), rng)]
-    order = rng.permutation(len(owners))
-    return tuple(
-        plan
-        for number, owner in enumerate(owners)
-        for plan in _study(owner, number, protocols[int(order[number])], seed)
-    )
+    studies = _studies(settings.archive, settings.tag_noise, rng)
+    plans = [plan for study in studies for plan in _images_of(study, seed)]
+    for place in rng.permutation(len(plans))[: hits(settings.tag_noise.foreign_probe, len(plans))]:
+        plans[place] = _with_foreign_probe(plans[place])
+    return tuple(plans)
 
 
 def write_image(archive: Path, plan: ImagePlan) -> None:
     """Make the picture of a plan and write it as DICOM under `archive`."""
+    write(instance(plan.header, frames_of(plan), AIXPLORER_LIKE, plan.encoding), archive / plan.path)
+
+
+def frames_of(plan: ImagePlan) -> list[View]:
+    """The picture of a plan, frame by frame."""
     scene = VIEWS[plan.view](np.random.default_rng(plan.body), np.random.default_rng((*plan.key, 0)))
     rng = np.random.default_rng((*plan.key, 1))
     if plan.needle:
-        scene = with_needle(scene, rng, deep=plan.view not in SHALLOW)
+        scene = with_needle(scene, rng, deep=plan.probe.radius_mm > 0)
     tuning = AIXPLORER_LIKE.tuned(np.random.default_rng(plan.exam))
     setup = Setup(AIXPLORER_LIKE, tuning, plan.probe, float(rng.choice(plan.probe.depths_mm)))
     grain = (*plan.key, 2)
-    frames = [
+    return [
         picture(scene, setup, np.random.default_rng(grain), BEAMS_PER_FRAME * frame) for frame in range(plan.frames)
     ]
-    write(instance(plan.header, frames, AIXPLORER_LIKE, plan.encoding), archive / plan.path)
 
 
-def _drawn_protocols(count: int, rng: Generator) -> list[Protocol]:
-    """`count` protocols at their frequencies (systematic sampling: each comes up as often as its weight says)."""
-    weights = np.array([protocol.weight for protocol in PROTOCOLS])
-    marks = (np.arange(count) + rng.uniform()) / count
-    return [PROTOCOLS[i] for i in np.searchsorted(np.cumsum(weights) / weights.sum(), marks)]
+def _studies(size: Amount, noise: TagNoise, rng: Generator) -> list[_StudyPlan]:
+    """The studies of all patients: one each, and again as many as the clinic's proportion asks, of whom chance says."""
+    again = min(round(STUDIES_AGAIN * size.patients), size.images - size.patients)
+    owners = [*range(size.patients), *rng.integers(size.patients, size=again).tolist()]
+    counts = _shared_out(size.images, len(owners), rng)
+    unnamed = set(rng.permutation(len(owners))[: hits(noise.missing_probe, len(owners))].tolist())
+    found = examinations(len(owners), noise, rng)
+    return [
+        _StudyPlan(number, owner, counts[number], found[number], number in unnamed)
+        for number, owner in enumerate(owners)
+    ]
 
 
-def _study(owner: int, number: int, protocol: Protocol, seed: int) -> Iterator[ImagePlan]:
-    """The images of one study; whether its tags name the probe is the study's habit."""
-    rng = np.random.default_rng([seed, 2, number])
-    person, study = _person(owner, seed), _study_tags(number, protocol, seed)
-    shallow = (LINEAR_LOW, LINEAR_HIGH)[int(rng.integers(2))]
-    has_data, has_type = rng.random() > 0.15, rng.random() < 0.75
-    for image in range(int(rng.integers(6, 12))):
-        view = protocol.views[int(rng.integers(len(protocol.views)))]
-        probe = shallow if view in SHALLOW else CURVILINEAR
-        kind, data = (probe.kind, (probe.model, "UNUSED", "UNUSED")) if rng.random() > 0.02 else UNKNOWN_PROBE
-        header = Header(
-            person,
-            study,
-            instance_uid=fixed_uid(seed, "instance", number, image),
-            number=image + 1,
-            transducer_type=kind if has_type or not has_data else None,
-            transducer_data=data if has_data else None,
-            regions=bool(rng.random() < 0.7),
-        )
+def _shared_out(images: int, studies: int, rng: Generator) -> list[int]:
+    """`images` among `studies`: one each at least, a few studies with many more than the others."""
+    weights = rng.lognormal(0, 0.4, studies)
+    return [1 + int(more) for more in rng.multinomial(images - studies, weights / weights.sum())]
+
+
+@dataclass(frozen=True)
+class _Habits:
+    """What the images of one study share: patient, tags, the linear probe at hand, which of two tags name the probe."""
+
+    person: Person
+    tags: Study
+    linear: Probe
+    has_data: bool
+    has_type: bool
+
+
+def _images_of(study: _StudyPlan, seed: int) -> Iterator[ImagePlan]:
+    """The images of one study."""
+    rng = np.random.default_rng([seed, 2, study.number])
+    person, tags = _person(study.owner, seed), _study_tags(study, seed)
+    linear = (LINEAR_LOW, LINEAR_HIGH)[int(rng.integers(2))]
+    has_data, has_type = bool(rng.random() > 0.15), bool(rng.random() < 0.75)
+    habits = _Habits(person, tags, linear, has_data, has_type or not has_data)
+    if study.names_no_probe:
+        habits = replace(habits, has_data=False, has_type=False)
+    views = study.examination.protocol.views
+    for image in range(study.images):
+        view = views[int(rng.integers(len(views)))]
+        probe = _probe(view, linear, rng)
         yield ImagePlan(
-            path=f"{person.patient}/US{number:04d}/IM{image + 1:04d}{'.dcm' if owner % 4 else ''}",
-            header=header,
+            path=f"{person.patient}/US{study.number:04d}/IM{image + 1:04d}{'.dcm' if study.owner % 4 else ''}",
+            header=_header(habits, probe, image + 1, fixed_uid(seed, "instance", study.number, image), rng),
+            examination=study.examination,
+            foreign_probe=False,
             view=view,
             probe=probe,
             needle=bool(rng.random() < 0.3),
             frames=CINE_FRAMES if rng.random() < 0.02 else 1,
             encoding=ENCODINGS[int(rng.integers(len(ENCODINGS)))],
-            body=(seed, 3, owner),
-            exam=(seed, 4, number),
-            key=(seed, 5, number, image),
+            body=(seed, 3, study.owner),
+            exam=(seed, 4, study.number),
+            key=(seed, 5, study.number, image),
         )
+
+
+def _probe(view: str, linear: Probe, rng: Generator) -> Probe:
+    """The probe of one image: the view's usual one, or now and then the other."""
+    usual, other = (linear, CURVILINEAR) if view in SHALLOW else (CURVILINEAR, LINEAR_LOW)
+    return other if rng.random() < OTHER_PROBE.get(view, 0) else usual
+
+
+def _header(habits: _Habits, probe: Probe, number: int, instance_uid: str, rng: Generator) -> Header:
+    return Header(
+        habits.person,
+        habits.tags,
+        instance_uid=instance_uid,
+        number=number,
+        transducer_type=probe.kind if habits.has_type else None,
+        transducer_data=(probe.model, "UNUSED", "UNUSED") if habits.has_data else None,
+        regions=bool(rng.random() < 0.7),
+    )
+
+
+def _with_foreign_probe(plan: ImagePlan) -> ImagePlan:
+    kind, data = FOREIGN_PROBE
+    return replace(plan, header=replace(plan.header, transducer_type=kind, transducer_data=data), foreign_probe=True)
 
 
 def _person(owner: int, seed: int) -> Person:
@@ -186,10 +199,10 @@ def _person(owner: int, seed: int) -> Person:
     return Person(f"P{owner:04d}", str(rng.choice(("F", "M"))), int(rng.integers(1935, 2000)))
 
 
-def _study_tags(number: int, protocol: Protocol, seed: int) -> Study:
+def _study_tags(study: _StudyPlan, seed: int) -> Study:
     """A study's tags, on a day within the paper's time of collection (section 4.1)."""
-    rng = np.random.default_rng([seed, 7, number])
+    rng = np.random.default_rng([seed, 7, study.number])
     day = date(2018, 9, 1) + timedelta(days=int(rng.integers(0, 430)))
     time = f"{int(rng.integers(8, 18)):02d}{int(rng.integers(0, 60)):02d}00"
-    uids = fixed_uid(seed, "study", number), fixed_uid(seed, "series", number)
-    return Study(*uids, f"{day:%Y%m%d}", time, protocol.description or None)
+    uids = fixed_uid(seed, "study", study.number), fixed_uid(seed, "series", study.number)
+    return Study(*uids, f"{day:%Y%m%d}", time, study.examination.description)

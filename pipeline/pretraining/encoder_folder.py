@@ -33,6 +33,7 @@ MODEL_CARD = "model_card.md"
 CURVES = "curves.csv"
 INPAINTING = "inpainting.json"
 METADATA = "metadata.json"
+METADATA_HEAD = "head.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 
 ONNX_INPUT, ONNX_OUTPUT = "grey", "features"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.images.batches import Normalization
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
+from pipeline.pretraining.label_scores import label_scores
 from pipeline.pretraining.losses import label_loss
 from pipeline.recipe import Pretraining
 from pipeline.training.checkpoint import Trained
@@ -77,7 +78,7 @@ class MetadataTraining:
     def validate(self) -> Metrics:
         """Cross-entropy (`val_loss`) and accuracy (`val_accuracy`) over the known labels of the validation images."""
         average_statistics(self.network)
-        logits_NL, labels_NL, known_NL = self._validation_logits()
+        logits_NL, labels_NL, known_NL = self._validation_logits(self.pool)
         right_NL = ((logits_NL > 0) == (labels_NL > 0.5)) & known_NL
         known = known_NL.sum()
         sums = torch.stack([label_loss(logits_NL, labels_NL, known_NL).double() * known, right_NL.sum(), known])
@@ -87,31 +88,25 @@ class MetadataTraining:
     def judge(self, curves: Sequence[Metrics]) -> None:
         """Nothing to judge: a cross-entropy that is finite goes on teaching."""
 
-    def report(self) -> list[dict[str, Any]]:
-        """Per label: its name, validation images where it is known, share of them that carry it, accuracy.
+    def report(self, pool: PretrainingSet) -> list[dict[str, Any]]:
+        """How well each label is told on all validation images of `pool`, which is on the same device (`label_scores`).
 
-        Share and accuracy are None where it is known of no validation image.
+        For one process alone: of several, the one that writes, and then the pool of all.
         """
-        logits_NL, labels_NL, known_NL = self._validation_logits()
-        right_NL = ((logits_NL > 0) == (labels_NL > 0.5)) & known_NL
-        counts_3L = torch.stack([known_NL.sum(dim=0), labels_NL.long().sum(dim=0), right_NL.sum(dim=0)])
-        columns = sum_over_processes(counts_3L).tolist()
-        return [
-            {
-                "label": name,
-                "images": images,
-                "base_rate": carried / images if images else None,
-                "accuracy": right / images if images else None,
-            }
-            for name, images, carried, right in zip(self.pool.label_names, *columns, strict=True)
-        ]
+        return label_scores(*self._validation_logits(pool), pool.label_names)
 
-    @torch.no_grad()
-    def _validation_logits(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, labels and which are known, of all validation images, in evaluation mode."""
-        self.network.eval()
-        batches = validation_batches(self.pool, self.normalization, self.settings.batch_size)
-        with self._computing(self.pool.images.device):
-            parts = [(self.network(batch.x_N1HW), batch.labels_NL, batch.known_NL) for batch in batches]
-        logits_NL, labels_NL, known_NL = (torch.cat(part) for part in zip(*parts, strict=True))
-        return logits_NL.float(), labels_NL, known_NL
+    def _validation_logits(self, pool: PretrainingSet) -> tuple[Tensor, Tensor, Tensor]:
+        with self._computing(pool.images.device):
+            return validation_logits(self.network, pool, self.normalization, self.settings.batch_size)
+
+
+@torch.no_grad()
+def validation_logits(
+    network: nn.Module, pool: PretrainingSet, normalization: Normalization, batch_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of an encoder and its head, labels and which are known, each (N, labels), of all validation images."""
+    network.eval()
+    batches = validation_batches(pool, normalization, batch_size)
+    parts = [(network(batch.x_N1HW).float(), batch.labels_NL, batch.known_NL) for batch in batches]
+    logits_NL, labels_NL, known_NL = (torch.cat(part) for part in zip(*parts, strict=True))
+    return logits_NL, labels_NL, known_NL

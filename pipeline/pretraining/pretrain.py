@@ -29,7 +29,7 @@ from pipeline.pretraining import encoder_folder
 from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderTraining, inpainting_report
 from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_labels, write_curves
-from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining
+from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining, validation_logits
 from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import Say
 from pipeline.recipe import Backbone, Method, Pretraining
@@ -110,6 +110,27 @@ def inpaint(folder: Path, images_NHW: Tensor) -> Tensor:
     return painted_NHW
 
 
+def metadata_logits(folder: Path, pool: PretrainingSet) -> Tensor:
+    """The logits, shape (N, labels), by which the method dcm in `folder` tells the labels of the N validation images.
+
+    Computed in float32. Raises `UserError` where the folder holds no such encoder, and ValueError where the pool has
+    another size or another number of labels than it was trained for.
+    """
+    preprocessing = Preprocessing.read(folder)
+    if pool.size != (preprocessing.height, preprocessing.width):
+        raise ValueError(f"images of {pool.size}, not {preprocessing.height, preprocessing.width}")
+    path, device = folder / encoder_folder.METADATA_HEAD, training_device()
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: only the method dcm predicts labels.")
+    encoder = load_encoder(preprocessing.backbone, folder / encoder_folder.ENCODER)
+    head, weights = MetadataHead(encoder.channels[-1], len(pool.label_names)), read_tensors(path)
+    if weights["classifier.bias"].shape != head.classifier.bias.shape:
+        raise ValueError(f"{len(pool.label_names)} labels, not {len(weights['classifier.bias'])}")
+    head.load_state_dict(weights)
+    network = on_device(nn.Sequential(encoder, head), device)
+    return validation_logits(network, pool.to(device), preprocessing.normalization, 32)[0]
+
+
 @dataclass(frozen=True)
 class _Job:
     """One encoder to be made."""
@@ -169,11 +190,21 @@ def _make_dcm(job: _Job, normalization: Normalization) -> None:
     encode = compiled(encoder, job.steps, job.say)
     training = MetadataTraining(encoder, head, pool.to(training_device()), normalization, settings, encode)
     history = _fit(job, training)
-    report = training.report()
     if group().writes:
+        report = training.report(job.pool.to(training_device()))
+        write_tensors(job.folder / encoder_folder.METADATA_HEAD, head.state_dict())
         write_json(job.folder / encoder_folder.METADATA, report)
-        accuracies = {f"validation accuracy, {row['label']}": row["accuracy"] for row in report}
-        _save(job, normalization, encoder, history, accuracies)
+        _save(job, normalization, encoder, history, {f"validation, {row['label']}": _told(row) for row in report})
+
+
+def _told(row: dict[str, Any]) -> str:
+    """One label's row of the report, as the model card says it."""
+    if row["auc"] is None:
+        return f"known of {row['images']} images, which do not differ in it"
+    return (
+        f"accuracy {row['accuracy']:.3f}, balanced accuracy {row['balanced_accuracy']:.3f}, AUC {row['auc']:.3f}; "
+        f"carried by {row['base_rate']:.3f} of {row['images']} images"
+    )
 
 
 def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
@@ -296,6 +327,7 @@ def _clear(folder: Path) -> None:
         encoder_folder.CURVES,
         encoder_folder.INPAINTING,
         encoder_folder.METADATA,
+        encoder_folder.METADATA_HEAD,
     ]
     for path in [*(folder / name for name in names), *folder.glob(".*.tmp")]:
         path.unlink(missing_ok=True)

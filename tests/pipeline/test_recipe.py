@@ -38,6 +38,16 @@ def test_the_paper_recipe_states_sections_3_and_4_and_table_a2() -> None:
     assert len(recipe.downstream.arms) == 6
 
 
+def test_the_papers_phantom_has_the_images_of_table_1() -> None:
+    phantom = load_recipe("paper", {}).phantom
+    assert (phantom.archive.images, phantom.archive.patients) == (12267, 1188)
+    splits = {
+        name: [getattr(getattr(phantom, name), split).images for split in ("train", "val", "test")]
+        for name in ("quality", "liver_kidney", "thyroid")
+    }
+    assert splits == {"quality": [2548, 343, 335], "liver_kidney": [391, 100, 100], "thyroid": [298, 74, 94]}
+
+
 def test_by_default_metadata_is_compared_with_none_where_both_are_trained() -> None:
     paper = load_recipe("paper", {})
     assert [(c.arm, c.against) for c in paper.comparisons] == [("ce_dcm", "ce")]
@@ -127,6 +137,21 @@ def task(fields: str) -> str:
         ("name: a\nlabels: {groups: [liver]}", r"labels\.groups: no such field"),
         ("name: a\narchive: {modalities: [ultrasound]}", r"archive\.modalities\.0: "),
         ("name: a\narchive: {modalities: []}", r"archive\.modalities: "),
+        (
+            "name: a\nphantom: {archive: {images: 3, patients: 4}}",
+            r"phantom\.archive: 3 images are too few",
+        ),
+        ("name: a\nphantom: {tag_noise: {misspelt: 1.1}}", r"phantom\.tag_noise\.misspelt: .*less than"),
+        (
+            "name: a\nphantom: {tag_noise: {misspelt: -1}}",
+            r"phantom\.tag_noise\.misspelt: .*greater than",
+        ),
+        ("name: a\nphantom: {tag_noise: {wrong_probe: 0.1}}", r"phantom\.tag_noise\.wrong_probe: no such field"),
+        (
+            "name: a\nphantom: {tag_noise: {misspelt: 0.6, wrong_protocol: 0.5}}",
+            r"phantom\.tag_noise: other_organ, .* exceed 1 together",
+        ),
+        ("name: a\nphantom: {defects: {zipped: .nan}}", r"phantom\.defects\.zipped: "),
         ("name: [", "is not readable YAML"),
         ("- 1", "mine.yaml: "),
         (

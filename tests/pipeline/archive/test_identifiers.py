@@ -208,7 +208,7 @@ def test_the_private_folder_the_phantom_and_the_archive_are_left_out(
     archive: Path, search: Callable[[], Search], store: Store, tmp_path: Path
 ) -> None:
     _plant_text(store, "private/notes.txt", "SENTINELNAME")
-    _plant_text(store, "phantom/ground_truth.csv", "SENTINELNAME")
+    _plant_text(store, "phantom/ground_truth/records.csv", "SENTINELNAME")
     assert found(search) == set()
     home = tmp_path / "home"
     _plant_text(Store(home), "history/run.log", "SENTINELNAME")

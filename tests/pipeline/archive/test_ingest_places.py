@@ -11,19 +11,19 @@ from pydicom import dcmread
 from pydicom.fileset import FileSet
 from s3fs import S3FileSystem
 
-from pipeline.phantom.clinic import Size, write_phantom
-from pipeline.phantom.downstream import LabelledSet
+from pipeline.phantom.clinic import make_phantom
+from tests.clinics import small_clinic
 from tests.conftest import ROOT
 from tests.pipeline.archive.synthetic import index_folder
 
-CLINIC = Size(patients=8, sets=(LabelledSet("quality", "quality", 1, (3, 1, 1)),))
+CLINIC = small_clinic(images=70, patients=8)
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     """The archive of a small phantom clinic, defects, cines and zip and all."""
     folder = tmp_path_factory.mktemp("clinic") / "phantom"
-    write_phantom(folder, 0, CLINIC)
+    make_phantom(folder, 0, CLINIC)
     return folder / "archive"
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.phantom.clinic import Size, write_phantom
-from pipeline.phantom.downstream import LabelledSet
+from pipeline.phantom.clinic import make_phantom
+from tests.clinics import small_clinic
 from tests.conftest import ROOT
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
-CLINIC = Size(patients=8, sets=(LabelledSet("quality", "quality", 1, (3, 1, 1)),))
+CLINIC = small_clinic(images=70, patients=8)
 
 
 def start(archive: Path, store: Path, *limit: str) -> "subprocess.Popen[bytes]":
@@ -45,7 +45,7 @@ def public(store: Path) -> dict[str, bytes]:
 def undisturbed(tmp_path_factory):
     """An archive in two states, the later one grown, shrunk and changed; and the stores of ingests of each in turn."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    write_phantom(folder / "phantom", 0, CLINIC)
+    make_phantom(folder / "phantom", 0, CLINIC)
     later = folder / "phantom" / "archive"
     earlier = Path(shutil.copytree(later, folder / "earlier"))
     for path in sorted(path for path in later.rglob("IM*") if path.is_file())[::9]:

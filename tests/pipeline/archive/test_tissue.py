@@ -23,6 +23,7 @@ from pipeline.phantom.scanner import (
     picture,
 )
 from pipeline.phantom.studies import clinic, write_image
+from pipeline.recipe import Phantom
 from tests.pipeline.archive.real import shared_data
 
 HEIGHT, WIDTH = 480, 640
@@ -134,7 +135,7 @@ def test_the_phantoms_field_of_view_is_found_and_its_marks_are_gone(scanner, pro
 
 
 def test_views_of_the_clinic_with_bladders_ribs_and_needles_keep_their_tissue(tmp_path):
-    plans = clinic(40, 0)
+    plans = clinic(Phantom(), 0)
     scores, lost = [], []
     for plan in plans[:: len(plans) // 40]:
         write_image(tmp_path, plan)

@@ -1,20 +1,19 @@
 import pytest
 
-from pipeline.phantom.clinic import Size, write_phantom
-from pipeline.phantom.downstream import LabelledSet
+from pipeline.phantom.clinic import make_phantom
+from tests.clinics import labelled, small_clinic
 
-SMALL = Size(
+SMALL = small_clinic(
+    images=60,
     patients=7,
-    sets=(
-        LabelledSet("quality", "quality", 2, (3, 1, 2)),
-        LabelledSet("liver_kidney", "mask", 2, (1, 1, 1)),
-        LabelledSet("thyroid", "mask", 2, (1, 1, 1)),
-    ),
+    quality=labelled(2, (3, 1, 2)),
+    liver_kidney=labelled(2, (1, 1, 1)),
+    thyroid=labelled(2, (1, 1, 1)),
 )
 
 
 @pytest.fixture(scope="session")
 def small_phantom(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom") / "small"
-    write_phantom(folder, 0, SMALL)
+    make_phantom(folder, 0, SMALL)
     return folder

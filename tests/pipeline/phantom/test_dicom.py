@@ -11,9 +11,10 @@ from pipeline.phantom.anatomy import Scene, Tissue
 from pipeline.phantom.dicom import Encoding, fixed_uid, instance, write
 from pipeline.phantom.scanner import AIXPLORER_LIKE, CURVILINEAR, Setup, picture
 from pipeline.phantom.studies import clinic
+from tests.clinics import small_clinic
 from tests.pipeline.phantom.test_clinic import good_files
 
-HEADER = replace(clinic(1, 0)[0].header, regions=True)
+HEADER = replace(clinic(small_clinic(20, 2), 0)[0].header, regions=True)
 
 
 @pytest.fixture(scope="module")

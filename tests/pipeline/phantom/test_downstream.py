@@ -7,9 +7,22 @@ from PIL import Image
 from pydicom import dcmread
 
 from pipeline.phantom.anatomy import Ellipse, Tissue
-from pipeline.phantom.clinic import DEMO
-from pipeline.phantom.downstream import LIVER_KIDNEY, NODULE, cases, graded_view, write_case, write_manifests
+from pipeline.phantom.downstream import (
+    LIVER_KIDNEY,
+    NODULE,
+    cases,
+    graded_view,
+    labelled_sets,
+    write_case,
+    write_manifests,
+)
 from pipeline.phantom.organs import nodule
+from pipeline.recipe import Amount, LabelledAmount, Phantom, load_recipe
+
+DEMO = labelled_sets(Phantom())
+LABELLED = LabelledAmount(
+    train=Amount(images=7, patients=3), val=Amount(images=1, patients=1), test=Amount(images=2, patients=1)
+)
 
 
 def rows_of(folder, name):
@@ -50,7 +63,7 @@ def test_masks_mark_the_darker_kidney_and_the_brighter_liver(small_phantom):
 
 
 def test_demo_sets_have_their_sizes_and_no_patient_twice(tmp_path):
-    write_manifests(tmp_path, DEMO.sets, 0)
+    write_manifests(tmp_path, DEMO, 0)
     everyone = []
     for name, sizes in (("quality", (120, 30, 50)), ("liver_kidney", (72, 16, 36)), ("thyroid", (72, 16, 36))):
         rows = rows_of(tmp_path, name)
@@ -63,8 +76,27 @@ def test_demo_sets_have_their_sizes_and_no_patient_twice(tmp_path):
     assert len(set(everyone)) == len(everyone)
 
 
+def test_the_papers_sets_have_the_sizes_of_table_1():
+    table_1 = {"quality": (2548, 343, 335), "liver_kidney": (391, 100, 100), "thyroid": (298, 74, 94)}
+    named = cases(labelled_sets(load_recipe("paper", {}).phantom))
+    for name, sizes in table_1.items():
+        own = [case for case in named if case.of.name == name]
+        counts = Counter(case.split for case in own)
+        assert (counts["train"], counts["val"], counts["test"]) == sizes
+        assert len({case.image_path for case in own}) == len(own) == sum(sizes)
+        splits_of = {(case.patient, case.split) for case in own}
+        assert len({patient for patient, _ in splits_of}) == len(splits_of)
+    assert len(named) == 3226 + 591 + 466
+
+
+def test_a_splits_images_are_shared_out_evenly_among_its_patients():
+    (seven_of_three,) = [s for s in labelled_sets(Phantom(thyroid=LABELLED)) if s.name == "thyroid"]
+    images = Counter((case.split, case.patient) for case in cases((seven_of_three,)))
+    assert images == {("train", 0): 3, ("train", 1): 2, ("train", 2): 2, ("val", 3): 1, ("test", 4): 2}
+
+
 def test_demo_qualities_are_five_and_none_is_a_majority(tmp_path):
-    write_manifests(tmp_path, DEMO.sets, 0)
+    write_manifests(tmp_path, DEMO, 0)
     for split in ("train", "val", "test"):
         grades = Counter(row["quality"] for row in rows_of(tmp_path, "quality") if row["split"] == split)
         assert set(grades) == set("01234")
@@ -72,7 +104,7 @@ def test_demo_qualities_are_five_and_none_is_a_majority(tmp_path):
 
 
 def test_nodules_are_large_enough_to_see_and_lie_in_many_places(tmp_path):
-    thyroid = [case for case in cases(DEMO.sets) if case.of.name == "thyroid"][::8]
+    thyroid = [case for case in cases(DEMO) if case.of.name == "thyroid"][::8]
     shares, columns = [], []
     for case in thyroid:
         write_case(tmp_path, case, 0)
@@ -90,8 +122,8 @@ def test_every_kind_of_nodule_is_wholly_of_the_nodules_class():
 
 
 def test_clearer_grades_are_not_simply_brighter(tmp_path):
-    quality = [case for case in cases(DEMO.sets) if case.of.name == "quality" and case.split == "train"][:60]
-    write_manifests(tmp_path, DEMO.sets, 0)
+    quality = [case for case in cases(DEMO) if case.of.name == "quality" and case.split == "train"][:60]
+    write_manifests(tmp_path, DEMO, 0)
     grades = {row["image"]: int(row["quality"]) for row in rows_of(tmp_path, "quality")}
     means = []
     for case in quality:
@@ -108,7 +140,7 @@ def test_liver_and_kidney_classes_are_the_recipes():
 @pytest.fixture(scope="module")
 def graded():
     """Grades and views of every second image of the quality set."""
-    return [graded_view(case, 0) for case in cases(DEMO.sets) if case.of.name == "quality" and case.image % 2]
+    return [graded_view(case, 0) for case in cases(DEMO) if case.of.name == "quality" and case.image % 2]
 
 
 def test_clearer_grades_show_more_of_the_kidney(graded):

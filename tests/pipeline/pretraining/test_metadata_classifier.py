@@ -42,7 +42,7 @@ def test_validation_and_report_count_known_labels_only(one, pool):
     labels, known = pool.labels_NL[pool.val].numpy(), pool.known_NL[pool.val].numpy()
     right = ((logits > 0) == (labels > 0.5)) & known
     each = np.logaddexp(0, logits) - logits * labels * known
-    metrics, report = one.validate(), one.report()
+    metrics, report = one.validate(), one.report(pool)
     assert metrics["val_loss"] == pytest.approx(each[known].mean(), rel=1e-5)
     assert metrics["val_accuracy"] == pytest.approx(right.sum() / known.sum())
     assert [row["label"] for row in report] == list(LABELS)

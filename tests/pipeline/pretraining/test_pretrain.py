@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.images.batches import center_patch, fit_normalization
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing
-from pipeline.pretraining.pretrain import fingerprint_of, inpaint, pretrain
+from pipeline.pretraining.pretrain import fingerprint_of, inpaint, metadata_logits, pretrain
 from pipeline.progress import Progress, silent
 from pipeline.training import loop
 from pipeline.training.loop import fit
@@ -63,7 +63,7 @@ class TestTrained:
         ("method", "files"),
         [
             ("baseline", set()),
-            ("dcm", {"curves.csv", "metadata.json"}),
+            ("dcm", {"curves.csv", "head.safetensors", "metadata.json"}),
             ("ce", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
             ("ce_dcm", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
         ],
@@ -105,6 +105,29 @@ class TestTrained:
         measured = ((painted - real) / how.sd).square().mean().item()
         report = json.loads((tmp_path / "inpainting.json").read_text())
         assert measured == pytest.approx(report["validation_mse"], rel=0.02)  # painted in whole grey levels, clamped
+
+    def test_the_head_on_disk_tells_labels_as_the_report_says(self, tmp_path, pool, settings):
+        run("dcm", pool, settings, tmp_path)
+        logits = metadata_logits(tmp_path, pool)
+        report = json.loads((tmp_path / "metadata.json").read_text())
+        labels = pool.labels_NL[pool.val]
+        right = ((logits > 0) == (labels > 0.5)).double().mean(dim=0)
+        assert [row["accuracy"] for row in report] == pytest.approx(right.tolist())
+        card = (tmp_path / "model_card.md").read_text()
+        assert f"validation, liver: accuracy {report[0]['accuracy']:.3f}, balanced accuracy" in card
+
+    def test_only_the_method_dcm_tells_labels(self, tmp_path, pool, settings):
+        run("ce", pool, settings, tmp_path)
+        with pytest.raises(UserError, match=r"head\.safetensors does not exist: only the method dcm"):
+            metadata_logits(tmp_path, pool)
+
+    def test_labels_are_told_at_the_size_and_in_the_label_space_of_training(self, tmp_path, pool, settings):
+        run("dcm", pool, settings, tmp_path)
+        with pytest.raises(ValueError, match="images of"):
+            metadata_logits(tmp_path, make_pool(height=64))
+        two = replace(pool, labels_NL=pool.labels_NL[:, :2], known_NL=pool.known_NL[:, :2], label_names=("a", "b"))
+        with pytest.raises(ValueError, match="2 labels, not 3"):
+            metadata_logits(tmp_path, two)
 
     def test_preprocessing_says_how_to_make_an_input(self, tmp_path, pool, settings):
         run("baseline", pool, settings, tmp_path)

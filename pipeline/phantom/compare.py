@@ -1,0 +1,102 @@
+"""How well DCM tells the labels of the phantom's held-out patients, by their tags and by the truth.
+
+Belongs here: joining what an encoder says with the ground truth, the command `python -m pipeline.phantom.compare`. Not
+here: training, scores, making the ground truth.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.archive.identity import archive_key, pseudonym
+from pipeline.errors import UserError
+from pipeline.phantom.ground_truth import RECORDS, read_rows
+from pipeline.pretraining.label_scores import label_scores
+from pipeline.pretraining.pool import load_pool
+from pipeline.pretraining.pretrain import metadata_logits
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.store import Store
+from pipeline.tables import pretraining_pool_table
+
+Scores = list[dict[str, Any]]
+
+_HEAD = ("label", "images", "carry it", "tags right", *(f"{what}, {by}" for by in ("tags", "truth") for what in
+         ("accuracy", "balanced", "AUC")))  # fmt: skip
+
+
+def compare(store: Store, recipe: Recipe, backbone: str) -> tuple[Scores, Scores, Scores]:
+    """Scores (`label_scores`) of the encoder `<backbone>_dcm` on the validation images: by their tags, by the truth.
+
+    Last those of the tags themselves by the truth. Labels of other sources than study groups and probe have no truth.
+    Raises `UserError` where the store holds no such encoder, no phantom, or images that are none of the phantom's.
+    """
+    pool = load_pool(store, recipe)
+    logits_NL = metadata_logits(store.experiment(recipe.name).encoder(backbone, "dcm"), pool).cpu()
+    tags_NL, known_NL = pool.labels_NL[pool.val], pool.known_NL[pool.val]
+    truth_NL, true_NL = _truth(store, recipe, pool.val)
+    return (
+        label_scores(logits_NL, tags_NL, known_NL, pool.label_names),
+        label_scores(logits_NL, truth_NL, true_NL, pool.label_names),
+        label_scores(tags_NL - 0.5, truth_NL, true_NL & known_NL, pool.label_names),
+    )
+
+
+def _truth(store: Store, recipe: Recipe, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The true labels of the pool's `rows`, and which labels have a truth, each (N, labels)."""
+    names = recipe.labels.names
+    instances = pretraining_pool_table(names).read(store.tables)["sop_instance"].to_pylist()
+    key = archive_key(str(store.phantom / "archive"), store.private, os.environ)
+    truth = {
+        pseudonym(key, "sop_instance", row["sop_instance_uid"]): {*row["true_groups"].split(","), row["true_probe"]}
+        for row in read_rows(store.phantom / "ground_truth" / RECORDS)
+    }
+    strange = [row for row in rows.tolist() if instances[row] not in truth]
+    if strange:
+        raise UserError(f"{len(strange)} validation images of {store.root} are none of the phantom's beside them.")
+    labels_NL = torch.tensor([[float(name in truth[instances[row]]) for name in names] for row in rows.tolist()])
+    has_truth_L = torch.tensor([name in {*recipe.labels.groups, "linear", "curvilinear"} for name in names])
+    return labels_NL, has_truth_L.expand(labels_NL.shape)
+
+
+def markdown(tags: Scores, truth: Scores, agreement: Scores) -> str:
+    """The scores as a table, a row per label; a dash for what cannot be said."""
+    rows = [_HEAD, ("---",) * len(_HEAD)]
+    for by_tags, by_truth, right in zip(tags, truth, agreement, strict=True):
+        cells = [by_tags["base_rate"], right["accuracy"]]
+        cells += [scores[kind] for scores in (by_tags, by_truth) for kind in ("accuracy", "balanced_accuracy", "auc")]
+        rows.append((by_tags["label"], str(by_tags["images"]), *map(_number, cells)))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a table per backbone; 0, or 1 with one sentence for a mistake."""
+    variable = os.environ.get
+    parser = argparse.ArgumentParser(prog="python -m pipeline.phantom.compare", description=__doc__)
+    parser.add_argument("--store", type=Path, default=variable("SONOTAG_STORE") or "store", help="default: %(default)s")
+    parser.add_argument(
+        "--recipe", default=variable("SONOTAG_RECIPE") or "phantom", help="a name or a YAML file; default: %(default)s"
+    )
+    asked = parser.parse_args(arguments)
+    try:
+        store = Store(asked.store.absolute())
+        recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
+        for backbone in recipe.pretraining.backbones:
+            print(f"{backbone}\n\n{markdown(*compare(store, recipe, backbone))}\n")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""Tags that are wrong, and what they should have said.
+
+Belongs here: which studies a noise hits, what their descriptions become. Not here: right descriptions, headers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.random import Generator
+
+from pipeline.phantom.protocols import OTHER_ORGANS, PROTOCOLS, Protocol, drawn_protocols
+from pipeline.recipe import TagNoise
+
+
+class Noise(StrEnum):
+    """What is wrong with an image's tags, as `pipeline.recipe.TagNoise` calls it, or with what Table A1 makes of them.
+
+    `mapping`: the description is right, and Table A1 gives it other groups than that of the other side.
+    """
+
+    OTHER_ORGAN = "other_organ"
+    WRONG_PROTOCOL = "wrong_protocol"
+    MISSPELT = "misspelt"
+    ABBREVIATED = "abbreviated"
+    NO_DESCRIPTION = "no_description"
+    SWAPPED_SIDE = "swapped_side"
+    MAPPING = "mapping"
+    MISSING_PROBE = "missing_probe"
+    FOREIGN_PROBE = "foreign_probe"
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One study: what was examined, what its description says, and what is wrong with that.
+
+    `named` is the protocol that the description names; None where Table A1 does not know it, or there is none.
+    """
+
+    protocol: Protocol
+    description: str | None
+    named: Protocol | None
+    noise: Noise | None = None
+
+
+def examinations(count: int, rates: TagNoise, rng: Generator) -> list[Examination]:
+    """`count` studies' examinations, at the protocols' frequencies, and the noise at its rates."""
+    found = [_as_it_was(protocol) for protocol in drawn_protocols(count, rng)]
+    free = [int(place) for place in rng.permutation(count)]
+    for rate, hit in (
+        (rates.other_organ, _of_another_organ),
+        (rates.wrong_protocol, _with_wrong_protocol),
+        (rates.misspelt, _misspelt),
+        (rates.abbreviated, _abbreviated),
+        (rates.no_description, _without_description),
+    ):
+        struck, free = _parted(free, hits(rate, count))
+        _strike(found, struck, hit, rng)
+    sided = [place for place in free if found[place].protocol.other_side]
+    _strike(found, sided[: hits(rates.swapped_side, len(sided))], _with_the_other_side, rng)
+    return found
+
+
+def hits(rate: float, count: int) -> int:
+    """How many of `count` a rate hits: above 0, one at least."""
+    return min(count, max(1, round(rate * count))) if rate else 0
+
+
+def _parted(places: list[int], count: int) -> tuple[list[int], list[int]]:
+    return places[:count], places[count:]
+
+
+def _strike(
+    found: list[Examination], places: list[int], hit: Callable[[Protocol, Generator], Examination], rng: Generator
+) -> None:
+    for place in places:
+        found[place] = hit(found[place].protocol, rng)
+
+
+def _as_it_was(protocol: Protocol) -> Examination:
+    noise = None if protocol.groups == protocol.mapped_groups else Noise.MAPPING
+    return Examination(protocol, protocol.description, protocol, noise)
+
+
+def _of_another_organ(_: Protocol, rng: Generator) -> Examination:
+    protocol = OTHER_ORGANS[int(rng.integers(len(OTHER_ORGANS)))]
+    return Examination(protocol, protocol.description, None, Noise.OTHER_ORGAN)
+
+
+def _with_wrong_protocol(protocol: Protocol, rng: Generator) -> Examination:
+    """The list on the console was one line off: a protocol of other groups, at its frequency."""
+    others = [other for other in PROTOCOLS if other.mapped_groups != protocol.groups]
+    weights = np.array([other.weight for other in others])
+    named = others[int(rng.choice(len(others), p=weights / weights.sum()))]
+    return Examination(protocol, named.description, named, Noise.WRONG_PROTOCOL)
+
+
+def _misspelt(protocol: Protocol, rng: Generator) -> Examination:
+    """Two neighbouring letters changed places."""
+    text = protocol.description
+    pairs = [i for i in range(len(text) - 1) if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
+    at = pairs[int(rng.integers(len(pairs)))]
+    return Examination(protocol, text[:at] + text[at + 1] + text[at] + text[at + 2 :], None, Noise.MISSPELT)
+
+
+_SHORT = {
+    "BIOPSY": "BX",
+    "PARACENTESIS": "PARA",
+    "THORACENTESIS": "THORA",
+    "ASPIRATION": "ASP",
+    "DRAINAGE": "DRN",
+    "PLACEMENT": "PLCMT",
+    "INTERVENTION": "INTV",
+    "INJECTION": "INJ",
+}
+
+
+def _abbreviated(protocol: Protocol, _: Generator) -> Examination:
+    words = [_SHORT.get(word, word) for word in protocol.description.replace("/", " ").split()]
+    return Examination(protocol, " ".join(words), None, Noise.ABBREVIATED)
+
+
+def _without_description(protocol: Protocol, _: Generator) -> Examination:
+    return Examination(protocol, None, None, Noise.NO_DESCRIPTION)
+
+
+def _with_the_other_side(protocol: Protocol, _: Generator) -> Examination:
+    named = protocol.other_side or protocol
+    return Examination(protocol, named.description, named, Noise.SWAPPED_SIDE)

@@ -1,0 +1,55 @@
+"""How well weak labels are told from images, label by label.
+
+Belongs here: accuracy, balanced accuracy, AUC of logits. Not here: the network, which images are asked.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def label_scores(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Per label: `label`, its `images` where it is known, `base_rate`, `accuracy`, `balanced_accuracy`, `auc`.
+
+    `labels_NL` are 0 or 1. A logit above 0 says 1. The base rate is the share of the images that carry the label;
+    balanced accuracy is the mean of the shares that are right among those that carry it and among those that do not.
+    What cannot be said is None: all of a label that is known of no image, the last two where all images are alike.
+    """
+    columns = zip(names, logits_NL.double().T.cpu(), (labels_NL > 0.5).T.cpu(), known_NL.bool().T.cpu(), strict=True)
+    return [
+        {"label": name, **_scores(logits_N[known_N], carried_N[known_N])}
+        for name, logits_N, carried_N, known_N in columns
+    ]
+
+
+def _scores(logits_N: Tensor, carried_N: Tensor) -> dict[str, Any]:
+    right_N, both = (logits_N > 0) == carried_N, bool(carried_N.any() and not carried_N.all())
+    return {
+        "images": len(logits_N),
+        "base_rate": _mean(carried_N),
+        "accuracy": _mean(right_N),
+        "balanced_accuracy": (_share(right_N[carried_N]) + _share(right_N[~carried_N])) / 2 if both else None,
+        "auc": _auc(logits_N, carried_N) if both else None,
+    }
+
+
+def _mean(flags_N: Tensor) -> float | None:
+    return _share(flags_N) if len(flags_N) else None
+
+
+def _share(flags_N: Tensor) -> float:
+    return float(flags_N.double().mean())
+
+
+def _auc(scores_N: Tensor, carried_N: Tensor) -> float:
+    """The chance that of two images, one with the label and one without, the former scores higher; ties are a half.
+
+    By the ranks of the scores (Mann and Whitney's U).
+    """
+    _, place_N, counts = torch.unique(scores_N, return_inverse=True, return_counts=True)
+    rank = counts.cumsum(0) - (counts.double() - 1) / 2
+    positive, negative = int(carried_N.sum()), int((~carried_N).sum())
+    above = rank[place_N][carried_N].sum() - positive * (positive + 1) / 2
+    return float(above / (positive * negative))
