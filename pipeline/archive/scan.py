@@ -49,6 +49,7 @@ _PATIENTS = pa.schema(
     [pa.field("patient", pa.string(), nullable=False), pa.field("draw", pa.float64(), nullable=False)]
 )
 _JOURNAL_EVERY = 20_000  # files; what a killed run has read at most in vain
+_LARGE_ZIP = 1000  # members; a smaller one is read within seconds
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ class _Reader:
                 self._add(listed, within | _reason(member.problem))
             else:
                 sound.append(listed)
-        with Progress("members of a zip", len(sound), "files", self._say) as progress:
+        say = self._say if len(sound) >= _LARGE_ZIP else silent  # a line each for thousands of small ones tells nothing
+        with Progress("members of a zip", len(sound), "files", say) as progress:
             for listed, row in self._examined(sound, progress):
                 self._add(listed, within | row)
         self._add(zipped, {"is_zip": True})
