@@ -20,13 +20,31 @@ def table(store: Path, name: str) -> list[dict]:
     return pq.read_table(store / "tables" / f"{name}.parquet").to_pylist()
 
 
+def copied(store: Path, folder: Path) -> Path:
+    """A copy of a store, without what `ingest` does not need."""
+    ignored = shutil.ignore_patterns("models", "mlflow", "experiments")
+    return Path(shutil.copytree(store, folder, symlinks=True, ignore=ignored))
+
+
+@pytest.fixture(scope="module")
+def published(demo_store: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the store after an `ingest` that publishes every description, as the demo does: nobody is real."""
+    folder = tmp_path_factory.mktemp("published")
+    recipe = folder / "recipe.yaml"
+    text = tiny_recipe.read_text(encoding="utf-8") + "archive: {description_patients: 1}\n"
+    recipe.write_text(text, encoding="utf-8")
+    store = copied(demo_store, folder / "store")
+    done = run_job("ingest", store, SONOTAG_RECIPE=str(recipe))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return store
+
+
 @pytest.fixture(scope="module")
 def returned(demo_store: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the store after an `ingest` with its worklist filled in: every description on it means the chest."""
     folder = tmp_path_factory.mktemp("loop")
-    store, mapping = folder / "store", folder / "mapping"
-    ignored = shutil.ignore_patterns("models", "mlflow", "experiments")
-    shutil.copytree(demo_store, store, symlinks=True, ignore=ignored)
+    mapping = folder / "mapping"
+    store = copied(demo_store, folder / "store")
     mapping.mkdir()
     shutil.copy(shipped_study_groups(), mapping / "table_a1.csv")
     with open(store / WORKLIST, encoding="utf-8") as file:
@@ -48,17 +66,17 @@ def test_the_worklist_as_it_is_written_says_nothing_yet(demo_store: Path) -> Non
     assert read_study_groups(demo_store / WORKLIST, Labels().groups).mapping == {}
 
 
-def test_the_worklist_in_dagster_shows_pictures_and_what_is_suggested(demo_store: Path) -> None:
-    with dg.DagsterInstance.from_config(str(demo_store / "dagster")) as instance:
+def test_the_worklist_in_dagster_shows_pictures_and_what_is_suggested(published: Path) -> None:
+    with dg.DagsterInstance.from_config(str(published / "dagster")) as instance:
         event = instance.get_latest_materialization_event(dg.AssetKey("unmapped_descriptions"))
     assert event is not None and event.asset_materialization is not None
-    shown = event.asset_materialization.metadata["for the radiologist"].value
-    lines = str(shown).splitlines()[2:]
-    published = [row["study_description"] for row in table(demo_store, "unmapped_descriptions")]
-    assert len(lines) == len(published)
-    for line, description in zip(lines, published, strict=True):
-        with_pictures = description and not description.startswith("(")
-        assert ("data:image/png;base64," in line) == bool(with_pictures), line[:80]
+    lines = str(event.asset_materialization.metadata["for the radiologist"].value).splitlines()[2:]
+    rows = table(published, "unmapped_descriptions")
+    assert any(row["suggested_groups"] for row in rows) and len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert row["study_description"] in line
+        assert ("data:image/png;base64," in line) == bool(row["study_description"]), line[:80]
+        assert not row["like"] or row["like"] in line
 
 
 def test_what_was_filled_in_is_labelled_and_no_longer_on_the_list(demo_store: Path, returned: Path) -> None:
