@@ -154,6 +154,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                         asset_key="near_duplicates",
                         passed=similar.num_rows == 0,
                         severity=dg.AssetCheckSeverity.WARN,
+                        description=f"{similar.num_rows} pairs of images of different patients look alike",
                         metadata={"pairs": similar.num_rows},
                     )
                 ],
@@ -310,6 +311,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                         check_name="no_patient_on_both_sides",
                         asset_key="pretraining_pool",
                         passed=not leaking,
+                        description=f"{len(leaking)} patients have images in train and in val",
                         metadata={"patients": leaking},
                     ),
                     privacy.no_identifier_exposed(archive.folder, place, "pretraining_pool"),
@@ -317,6 +319,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                         check_name="no_test_image_in_pool",
                         asset_key="pretraining_pool",
                         passed=not any(shared.values()),
+                        description=f"{sum(shared.values())} test images share patient or pixels with the pool",
                         metadata={"shared": shared},
                     ),
                 ],

@@ -125,7 +125,8 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
                         asset_key="study_groups",
                         passed=not disagreements,
                         severity=dg.AssetCheckSeverity.WARN,
-                        metadata={"disagreements": [" / ".join(pair) for pair in disagreements]},
+                        description="; ".join(" and ".join(pair) for pair in disagreements) or None,
+                        metadata={"pairs": len(disagreements)},
                     )
                 ],
             )

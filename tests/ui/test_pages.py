@@ -5,6 +5,7 @@ Belongs here: pages in a real browser. Not here: what the job did (`tests/assets
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resources.tracking import MLFLOW_UI
 from tests.conftest import ROOT, job_environment
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ def free_port() -> int:
 @contextmanager
 def server(command: list[str], port: int, environment: dict[str, str]) -> Iterator[str]:
     """Run a server on loopback until the block ends; yields its address once it answers."""
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(120):
@@ -50,8 +53,8 @@ def server(command: list[str], port: int, environment: dict[str, str]) -> Iterat
                 time.sleep(0.5)
         yield address
     finally:
-        process.terminate()
-        process.wait(30)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to the servers that it has started, too
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +74,22 @@ def page() -> "Iterator[Page]":
 
 @pytest.fixture(scope="module")
 def dagster_ui(demo_store: Path, tiny_recipe: Path) -> Iterator[str]:
+    """What `make ui` starts: the web server and the daemon, which takes runs from the queue."""
     port = free_port()
-    binary = str(Path(sys.executable).parent / "dagster-webserver")
+    command = [str(Path(sys.executable).parent / "dagster"), "dev", "--workspace", "workspace.yaml"]
     environment = job_environment(demo_store, {"SONOTAG_RECIPE": str(tiny_recipe)})
-    with server([binary, "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)], port, environment) as address:
+    with server([*command, "--host", "127.0.0.1", "--port", str(port)], port, environment) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def mlflow_ui(demo_store: Path) -> Iterator[str]:
+    """What `make mlflow` starts."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
+    database = f"sqlite:///{demo_store / 'mlflow' / 'mlflow.db'}"
+    environment = job_environment(demo_store)
+    with server([*command, "--workers", "1", "--backend-store-uri", database], port, environment) as address:
         yield address
 
 
@@ -103,21 +118,64 @@ def test_the_run_is_listed_as_a_success(page: "Page", dagster_ui: str) -> None:
     keep(page, "runs")
 
 
-def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path) -> None:
-    port = free_port()
-    binary = str(Path(sys.executable).parent / "mlflow")
-    store = f"sqlite:///{demo_store / 'mlflow' / 'mlflow.db'}"
-    command = [binary, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with server([*command, "--backend-store-uri", store], port, job_environment(demo_store)) as address:
-        page.goto(address)
-        page.get_by_text("tiny").first.wait_for(timeout=60_000)
-        from mlflow import MlflowClient
+def test_a_picture_of_the_cache_opens_from_its_page(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/assets/image_cache?view=overview")
+    page.locator("tr", has_text="before and after").get_by_text("Show Markdown").click(timeout=60_000)
+    picture = page.locator('img[src^="data:image/png"]').first
+    picture.wait_for()
+    assert picture.evaluate("picture => picture.naturalWidth") > 500
+    keep(page, "image_cache")
 
-        experiment = MlflowClient(tracking_uri=store).get_experiment_by_name("tiny")
-        assert experiment is not None
-        page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs")
-        page.get_by_text("resnet50_ce_dcm_encoder").first.wait_for(timeout=60_000)
-        keep(page, "mlflow_runs")
+
+def test_the_worklist_says_what_to_do_and_whose_it_is(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/assets/unmapped_descriptions?view=overview")
+    page.get_by_text("take the question mark away").wait_for(timeout=60_000)
+    page.get_by_text("radiology", exact=True).first.wait_for()
+    keep(page, "worklist")
+
+
+def test_a_check_that_did_not_pass_says_why(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/assets/study_groups?view=checks")
+    page.get_by_text("Failed").first.wait_for(timeout=60_000)
+    page.get_by_text("US BIOPSY KIDNEY FOCAL (LEFT)").first.wait_for()
+    keep(page, "check")
+
+
+def test_ingest_is_launched_from_the_launchpad_and_succeeds(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/locations/assets.definitions/jobs/ingest")
+    page.get_by_role("button", name="Materialize all").locator("xpath=following::button[1]").click(timeout=60_000)
+    page.get_by_text("Open launchpad").click()
+    page.get_by_text("No errors").wait_for(timeout=60_000)
+    keep(page, "launchpad")
+    page.get_by_text("Materialize", exact=True).last.click()
+    page.wait_for_url("**/runs/*", timeout=60_000)
+    page.locator("text=/^Success$/").first.wait_for(timeout=300_000)
+    keep(page, "run")
+
+
+def test_an_encoder_links_to_its_run_in_mlflow(page: "Page", dagster_ui: str, mlflow_ui: str) -> None:
+    page.goto(f"{dagster_ui}/assets/resnet50_ce_dcm_encoder?view=overview")
+    link = page.locator("tr", has_text="MLflow run").get_by_role("link").first
+    link.wait_for(timeout=60_000)
+    address = link.get_attribute("href") or ""
+    assert address.startswith(MLFLOW_UI)
+    page.goto(address.replace(MLFLOW_UI, mlflow_ui))  # another port here
+    page.get_by_text("resnet50_ce_dcm_encoder").first.wait_for(timeout=60_000)
+    page.get_by_text("val_loss").first.wait_for(timeout=60_000)
+    keep(page, "mlflow_run")
+
+
+def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path, mlflow_ui: str) -> None:
+    from mlflow import MlflowClient
+
+    page.goto(mlflow_ui)
+    page.get_by_text("tiny").first.wait_for(timeout=60_000)
+    client = MlflowClient(tracking_uri=f"sqlite:///{demo_store / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    page.goto(f"{mlflow_ui}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning")
+    page.get_by_text("resnet50_ce_dcm_encoder").first.wait_for(timeout=60_000)
+    keep(page, "mlflow_runs")
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
