@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import schedules, sensors
 from assets.console import console
 from assets.downstream import downstream_assets
 from assets.images import image_assets
@@ -41,6 +42,8 @@ def build_defs(environment: Environment) -> dg.Definitions:
             *prediction_assets(recipe),
         ],
         jobs=jobs(),
+        sensors=sensors(recipe),
+        schedules=schedules(recipe),
         resources=_resources(environment),
         loggers={"console": console},
     )

@@ -75,6 +75,7 @@ def _report_asset(
         description=description,
         code_version=f"{code_versions.EVALUATION}-{digest(recipe.evaluation.model_dump())[:8]}",
         group_name=GROUP,
+        automation_condition=dg.AutomationCondition.eager(),  # asked by the sensor `reports_follow`, which is off
         **more,
     )
     return decorator

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,9 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read the Parquet table at `path`, memory-mapped."""
-    return pq.read_table(path, memory_map=True)
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the Parquet table at `path`, memory-mapped; only those of `columns` that it has, where they are given."""
+    return pq.read_table(path, columns=columns and list(columns), memory_map=True)
 
 
 def digest(*parts: Any) -> str:

@@ -296,6 +296,17 @@ class Evaluation(Model):
         return comparisons
 
 
+class Automation(Model):
+    """When work starts by itself, where a person has switched that on in Dagster (docs/running.md)."""
+
+    settle_minutes: Rate = 5.0
+    """The archive is read once nothing in it has changed for so long."""
+    longest_wait_hours: Rate = 6.0
+    """An archive that never pauses is read after so long."""
+    new_patients: Count = 50
+    """Encoders are trained anew once so many patients have arrived that they have not seen."""
+
+
 class Recipe(Model):
     """A whole experiment. `name` is also the folder under `experiments/`."""
 
@@ -307,6 +318,7 @@ class Recipe(Model):
     pretraining: Pretraining = Pretraining()
     downstream: Downstream = Downstream()
     evaluation: Evaluation = Evaluation()
+    automation: Automation = Automation()
 
     @model_validator(mode="after")
     def _every_arm_has_its_method(self) -> "Recipe":

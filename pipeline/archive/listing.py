@@ -5,7 +5,7 @@ Belongs here: the list `scan.parquet` in the private folder, what is new since, 
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,17 +187,18 @@ class Journal:
         self._parts += 1
 
 
-def read_known(private: Path, origin: Origin) -> pa.Table:
-    """The rows (KNOWN) of the last list and of a killed run's journal; the latest row of a path counts.
+def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.names) -> pa.Table:
+    """The rows (`columns` of KNOWN) of the last list and of a killed run's journal; the latest row of a path counts.
 
     Empty where there is none, or where it is of another origin.
     """
+    schema = pa.schema([KNOWN.field(name) for name in columns])
     wanted = origin.metadata
     paths = [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]
-    tables = [read_table(path) for path in paths if path.is_file()]
-    tables = [table.cast(KNOWN) for table in tables if table.schema.metadata == wanted]
+    tables = [read_table(path, columns) for path in paths if path.is_file()]
+    tables = [table.cast(schema) for table in tables if table.schema.metadata == wanted]
     if len(tables) < 2:
-        return tables[0] if tables else KNOWN.empty_table()
+        return tables[0] if tables else schema.empty_table()
     rows = pa.concat_tables(tables)
     first = pa.table({"path": rows["path"], "row": pa.array(range(rows.num_rows))}).group_by("path")
     return rows.take(first.aggregate([("row", "min")])["row_min"].sort())

@@ -1,10 +1,10 @@
 """Which trained networks saw which patient: what has to be trained again where somebody is to be forgotten.
 
-Belongs here: the private record of training sets, and the question. Not here: training, forgetting.
+Belongs here: the private record of training sets, and the questions to it. Not here: training, forgetting.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -46,6 +46,23 @@ def saw(store: Store, patient: str) -> list[str]:
     return sorted(folder.relative_to(store.root).as_posix() for folder in found)
 
 
+def unseen(private: Path, encoders: Iterable[Path], patients: Collection[str]) -> set[str]:
+    """Those of `patients` (pseudonyms) whom an encoder in one of the folders `encoders` has not seen.
+
+    An encoder that is not there yet, or of which no record is kept, has seen nobody; one that is unavailable or that
+    diverged is not asked.
+    """
+    return {patient for folder in encoders for patient in set(patients) - _seen(private, folder, patients)}
+
+
+def _seen(private: Path, folder: Path, patients: Collection[str]) -> set[str]:
+    outcome = folder / "outcome.json"
+    if outcome.is_file() and not any(folder.glob(_WEIGHTS)):
+        return set(patients)
+    record = _record(private, folder)
+    return set(read_table(record)["patient"].to_pylist()) if record else set()
+
+
 def _training_set(private: Path, digest: str) -> Path:
     return private / "training_sets" / f"{digest[:16]}.parquet"
 
@@ -54,10 +71,16 @@ def _encoder_saw(private: Path, folder: Path, patient: str) -> bool:
     """Whether the encoder in `folder` saw the patient, or may have; one that came to nothing holds no weights."""
     if not any(folder.glob(_WEIGHTS)):
         return False
+    record = _record(private, folder)
+    return record is None or _holds(read_table(record), patient)
+
+
+def _record(private: Path, folder: Path) -> Path | None:
+    """The record of the training set that the encoder in `folder` states; None where there is none."""
     card = folder / "model_card.md"
     stated = _DIGEST.search(card.read_text(encoding="utf-8")) if card.is_file() else None
     record = _training_set(private, stated[1]) if stated else None
-    return record is None or not record.is_file() or _holds(read_table(record), patient)
+    return record if record is not None and record.is_file() else None
 
 
 def _models(recipe: Path) -> Iterator[Path]:
