@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
+from assets.failures import HOOKS
 from assets.images import count_shared
 from assets.pretraining import encoder_name, outcome_check, outcome_result
 from assets.step import FIRST, Step, step
@@ -67,6 +68,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     relevant = task.model_dump(include={"kind", "classes"}) | recipe.images.model_dump()
 
     @dg.asset(
+        hooks=HOOKS,
         name=f"{name}_images",
         description=f"One row per labelled image of the task {name}: grey pixels, {labels}, patient, split.",
         code_version=f"{code_versions.TASKS}-{digest(relevant)[:8]}",
@@ -116,6 +118,7 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     relevant = task.model_dump(exclude={"manifest"}) | recipe.downstream.model_dump(include={"fractions", "seeds"})
 
     @dg.asset(
+        hooks=HOOKS,
         name=place.asset,
         deps=[encoder_name(place.backbone, method_of(place.arm)), f"{place.task}_images"],
         description=f"Predictions of {place.backbone}, arm {place.arm}, for the test images of {place.task}: "

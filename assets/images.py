@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets import privacy
+from assets.failures import HOOKS
 from assets.pictures import data_url
 from assets.step import step
 from assets.tables import table_metadata, table_version
@@ -65,6 +66,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     }
 
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 name,
@@ -188,6 +190,7 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
     }
 
     @dg.asset(
+        hooks=HOOKS,
         name="pretraining_pool",
         deps=[
             "image_cache",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pyarrow as pa
 
+from assets.failures import HOOKS
 from assets.step import FIRST, step
 from assets.tables import table_metadata, table_version
 from pipeline import code_versions
@@ -27,6 +28,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     version = f"{code_versions.INDEX}-{modalities}"
 
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 "dicom_index",
@@ -92,6 +94,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             yield here.made("deleted_files", table_version(index.deleted), table_metadata(DELETED_FILES, index.deleted))
 
     @dg.asset(
+        hooks=HOOKS,
         deps=["rejected_files", "rejected_frames"],
         description="One row per rejection, of a file or of a frame: level, id, reason, detail.",
         code_version=code_versions.INDEX,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.failures import HOOKS
 from assets.step import FIRST, step
 from assets.tables import as_csv, markdown_table, table_metadata, table_version
 from pipeline import code_versions
@@ -33,6 +34,7 @@ def label_assets(recipe: Recipe, mapping: Path) -> list[dg.AssetsDefinition]:
 
 def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
     @dg.asset(
+        hooks=HOOKS,
         description="The radiologist's table: which study description means which groups; empty where the recipe takes "
         "no labels from it.",
         code_version=code_versions.LABELS,
@@ -74,6 +76,7 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
     version = f"{code_versions.LABELS}-{digest(recipe.labels.model_dump(exclude={'missing'}))[:8]}"
 
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 "weak_labels",
@@ -149,6 +152,7 @@ def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | 
 
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
+        hooks=HOOKS,
         deps=["dicom_index", "image_cache"],  # the images tell which patients are linked
         description="One row per patient: train or val. A patient keeps its side when the archive grows, and patients "
         "that share an image are on one side.",

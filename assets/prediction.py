@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.downstream import places
+from assets.failures import HOOKS
 from assets.step import Step, step
 from pipeline import code_versions
 from pipeline.errors import UserError
@@ -47,6 +48,7 @@ def prediction_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     """`new_predictions`."""
 
     @dg.asset(
+        hooks=HOOKS,
         name=ASSET,
         description="Scores or masks (DICOM SEG) of new images by one fine-tuned model; an image unlike what it has "
         "learnt from is flagged with its reason. In the store's private folder, since masks name the patient.",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.failures import HOOKS
 from assets.step import Step, step
 from pipeline import code_versions
 from pipeline.files import digest
@@ -44,6 +45,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDef
     version = f"{code_versions.PRETRAINING}-{digest(recipe.pretraining.model_dump())[:8]}"
 
     @dg.asset(
+        hooks=HOOKS,
         name=asset,
         deps=["pretraining_pool"],
         description=f"{backbone} encoder: {DESCRIPTIONS[method]}.",

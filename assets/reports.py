@@ -11,6 +11,7 @@ import dagster as dg
 
 from assets import privacy
 from assets.downstream import places
+from assets.failures import HOOKS
 from assets.pictures import data_url
 from assets.pretraining import encoder_name
 from assets.step import step
@@ -75,6 +76,7 @@ def _report_asset(
         description=description,
         code_version=f"{code_versions.EVALUATION}-{digest(recipe.evaluation.model_dump())[:8]}",
         group_name=GROUP,
+        hooks=HOOKS,
         automation_condition=dg.AutomationCondition.eager(),  # asked by the sensor `reports_follow`, which is off
         **more,
     )

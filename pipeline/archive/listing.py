@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline import code_versions
 from pipeline.archive.source import SEPARATOR, Listed, walk
-from pipeline.errors import UserError
+from pipeline.errors import UnreachableError, UserError
 from pipeline.files import read_table, write_table
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
@@ -232,11 +232,11 @@ def read_file_list(private: Path) -> dict[str, ArchiveFile]:
     }
 
 
-def cannot_be_read(file: str, why: str) -> UserError:
+def cannot_be_read(file: str, why: str, may_pass: bool) -> UserError:
     """The sentence for an archive file, named by its id, that the system does not let us read: a fault to mend."""
-    return UserError(
-        f"Archive file {file} cannot be read: {why} (`python -m pipeline.archive locate {file}` prints its path)."
-    )
+    kind = UnreachableError if may_pass else UserError
+    locate = f"`python -m pipeline.archive locate {file}` prints its path"
+    return kind(f"Archive file {file} cannot be read: {why} ({locate}).")
 
 
 def locate(private: Path, identifier: str) -> str:

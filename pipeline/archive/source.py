@@ -16,7 +16,7 @@ from weakref import finalize
 
 from pipeline.archive import remote
 from pipeline.archive.zips import SEPARATOR, Member, OpenZip, is_zip, members
-from pipeline.errors import UserError
+from pipeline.errors import UserError, user_error
 
 __all__ = [
     "SEPARATOR",
@@ -109,7 +109,8 @@ def _walk_local(archive: str) -> Iterator[Listed]:
         while pending:
             yield from _in_folder(archive, pending.pop(), pending)
     except OSError as error:
-        raise UserError(f"SONOTAG_ARCHIVE {archive} holds a folder that cannot be listed: {error.strerror}.") from None
+        sentence = f"SONOTAG_ARCHIVE {archive} holds a folder that cannot be listed: {error.strerror}."
+        raise user_error(sentence, error) from None
 
 
 def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[Listed]:
