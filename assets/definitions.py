@@ -1,6 +1,6 @@
 """What Dagster loads: assets, jobs, resources and the console logger, for the recipe that the environment names.
 
-Belongs here: putting the pieces together. Not here: any piece. Loading imports neither torch nor mlflow nor sklearn.
+Belongs here: putting the pieces together. Not here: any piece. Loading imports little but Dagster.
 """
 
 import os

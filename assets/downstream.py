@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow as pa
 
 from assets.failures import HOOKS
 from assets.images import count_shared
@@ -18,19 +18,20 @@ from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
 from pipeline.archive.identity import pseudonym
-from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import METRICS, image_scores
-from pipeline.evaluation.results import predictions_by_cell
 from pipeline.files import digest, read_table, write_table
 from pipeline.recipe import Arm, Backbone, Recipe, method_of
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
 from resources.archive import Archive
-from resources.compute import Compute
+from resources.compute import POOL, Compute
 from resources.store import StoreFolder
 from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.downstream.predictions import Cell
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     return task_images
 
 
-def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
+def _sizes(rows: "pa.Table") -> dict[str, tuple[int, int]]:
     """Images and patients per split."""
     sides = rows.select(["split", "patient"]).to_pylist()
     return {
@@ -119,6 +120,7 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
 
     @dg.asset(
         hooks=HOOKS,
+        pool=POOL,
         name=place.asset,
         deps=[encoder_name(place.backbone, method_of(place.arm)), f"{place.task}_images"],
         description=f"Predictions of {place.backbone}, arm {place.arm}, for the test images of {place.task}: "
@@ -152,8 +154,10 @@ def _prepared(store: Store, recipe: Recipe, task: str) -> Path:
     return path
 
 
-def _refuse_leakage(store: Store, recipe: Recipe, task: str, images: pa.Table) -> None:
+def _refuse_leakage(store: Store, recipe: Recipe, task: str, images: "pa.Table") -> None:
     """A test image whose patient or pixels were pretrained on would flatter every pretrained arm."""
+    from pipeline.tables import pretraining_pool_table
+
     table = pretraining_pool_table(recipe.labels.names)
     if not table.path(store.tables).exists():
         return
@@ -163,10 +167,13 @@ def _refuse_leakage(store: Store, recipe: Recipe, task: str, images: pa.Table) -
 
 
 def _train_cells(
-    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: pa.Table
-) -> tuple[dict[Cell, Outcome], pa.Table]:
+    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: "pa.Table"
+) -> "tuple[dict[Cell, Outcome], pa.Table]":
     """Fine-tune every fraction and seed, one MLflow child run each; outcomes, and the predictions of those that ran."""
+    import pyarrow as pa
+
     from pipeline.downstream.finetune import finetune
+    from pipeline.downstream.predictions import PREDICTIONS, cells
     from pipeline.downstream.tasks import task_images
 
     task = recipe.downstream.tasks[place.task]
@@ -190,9 +197,12 @@ def _train_cells(
 
 
 def _made(
-    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table
+    here: Step, place: _Place, outcomes: "dict[Cell, Outcome]", predictions: "pa.Table"
 ) -> dg.MaterializeResult[None]:
     """Report the worst outcome: an arm that did not run everywhere is warned of."""
+    from pipeline.evaluation.metrics import METRICS, image_scores
+    from pipeline.evaluation.results import predictions_by_cell
+
     worst = min(outcomes.values(), key=lambda outcome: outcome.status == "ran")
     scores = {
         f"{METRICS[kind]}.fraction-{cell.fraction:g}.seed-{cell.seed}": float(image_scores(rows).mean())

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets import privacy
 from assets.failures import HOOKS
@@ -17,31 +15,16 @@ from assets.pictures import data_url
 from assets.step import step
 from assets.tables import table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.quarantine import Reason, Rejection, rejection_table
-from pipeline.archive.trained_on import record_training_set
-from pipeline.cohort.near_duplicates import near_duplicates
-from pipeline.cohort.pool import leaking_patients, pretraining_pool
-from pipeline.cohort.repeats import across_split, without
-from pipeline.cohort.splits import sides_of
 from pipeline.files import digest, read_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import (
-    DICOM_INDEX,
-    IMAGES,
-    NEAR_DUPLICATES,
-    PATIENT_SPLITS,
-    REJECTED_FRAMES,
-    image_digest,
-    label_digest,
-    pretraining_pool_table,
-    weak_labels_table,
-)
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.archive.images import Cache
 
 GROUP = "images"
@@ -94,6 +77,8 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.images import build_cache
+        from pipeline.cohort.near_duplicates import near_duplicates
+        from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, REJECTED_FRAMES
 
         with step(context, tracking, recipe, {"size": size, **recipe.archive.model_dump()}) as here:
             place = store.open()
@@ -150,11 +135,19 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     return cache_images
 
 
-def _apart(cache: "Cache", place: Store) -> tuple[pa.Table, pa.Table]:
+def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     """The cache's images without those that would link both sides of the split as it stood; and all rejections.
 
     The split and the images are those of the last run: a patient keeps its side, an image that was there stays.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from pipeline.archive.quarantine import Reason, Rejection, rejection_table
+    from pipeline.cohort.repeats import across_split, without
+    from pipeline.cohort.splits import sides_of
+    from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, REJECTED_FRAMES
+
     sides = sides_of(PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None)
     earlier = IMAGES.read(place.tables) if IMAGES.path(place.tables).exists() else IMAGES.schema.empty_table()
     linking = across_split(cache.images, sides, earlier)
@@ -172,7 +165,7 @@ def _apart(cache: "Cache", place: Store) -> tuple[pa.Table, pa.Table]:
     return images, both.take(pc.sort_indices(both["id"]))
 
 
-def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, folder: Path) -> Path:
+def _crop_sheet(images: "pa.Table", index: "pa.Table", archive: str, place: Store, folder: Path) -> Path:
     """The picture that shows what was cut away, beside the cache; what lies outside is made illegible."""
     from pipeline.archive.crop_sheet import crop_sheet
     from pipeline.archive.images import crop_samples
@@ -183,7 +176,6 @@ def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, f
 
 
 def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
-    table = pretraining_pool_table(recipe.labels.names)
     blocking = {
         "no_patient_on_both_sides": "No patient has images in train and in val.",
         "no_test_image_in_pool": "No patient and no image of a task's test set is in the pool.",
@@ -212,6 +204,18 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
     def pool(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.trained_on import record_training_set
+        from pipeline.cohort.pool import leaking_patients, pretraining_pool
+        from pipeline.tables import (
+            IMAGES,
+            PATIENT_SPLITS,
+            image_digest,
+            label_digest,
+            pretraining_pool_table,
+            weak_labels_table,
+        )
+
+        table = pretraining_pool_table(recipe.labels.names)
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             place = store.open()
             rows = pretraining_pool(
@@ -249,7 +253,7 @@ def _pretraining_pool(recipe: Recipe) -> dg.AssetsDefinition:
     return pool
 
 
-def shared_with_tests(pool: pa.Table, recipe: Recipe, store: Store) -> dict[str, int]:
+def shared_with_tests(pool: "pa.Table", recipe: Recipe, store: Store) -> dict[str, int]:
     """Per task: how many test images share their patient or their pixels with the pool.
 
     A task whose images are not in the store yet is passed over: fine-tuning asks again.
@@ -262,7 +266,7 @@ def shared_with_tests(pool: pa.Table, recipe: Recipe, store: Store) -> dict[str,
     return shared
 
 
-def count_shared(pool: pa.Table, task_images: pa.Table) -> int:
+def count_shared(pool: "pa.Table", task_images: "pa.Table") -> int:
     """Test images of a task whose patient or pixels are in the pool."""
     patients = set(pool["patient"].to_pylist())
     pixels = set(pool["source_digest"].to_pylist())

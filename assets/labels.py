@@ -12,14 +12,9 @@ from assets.failures import HOOKS
 from assets.step import FIRST, step
 from assets.tables import as_csv, markdown_table, table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.descriptions import with_rare_descriptions
-from pipeline.cohort.repeats import linked_patients
-from pipeline.cohort.splits import read_draws, split_patients
 from pipeline.files import digest, write_text
 from pipeline.labels.study_groups import StudyGroups, study_groups_for
-from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
 from pipeline.recipe import Recipe
-from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
@@ -72,7 +67,6 @@ def _study_groups(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
 
 
 def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
-    table = weak_labels_table(recipe.labels.names)
     version = f"{code_versions.LABELS}-{digest(recipe.labels.model_dump(exclude={'missing'}))[:8]}"
 
     @dg.multi_asset(
@@ -108,6 +102,11 @@ def _weak_labels(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
     def label_records(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.descriptions import with_rare_descriptions
+        from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
+        from pipeline.tables import DICOM_INDEX, UNMAPPED_DESCRIPTIONS, weak_labels_table
+
+        table = weak_labels_table(recipe.labels.names)
         with step(context, tracking, recipe) as here:
             place = store.open()
             index, rare = with_rare_descriptions(place.private, DICOM_INDEX.read(place.tables))
@@ -163,6 +162,10 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     def patient_splits(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.cohort.repeats import linked_patients
+        from pipeline.cohort.splits import read_draws, split_patients
+        from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS
+
         with step(context, tracking, recipe) as here:
             place = store.open()
             patients = set(DICOM_INDEX.read(place.tables)["patient"].to_pylist())

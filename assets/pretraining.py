@@ -14,7 +14,7 @@ from pipeline.files import digest
 from pipeline.recipe import Backbone, Method, Recipe
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
-from resources.compute import Compute
+from resources.compute import POOL, Compute
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
@@ -46,6 +46,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDef
 
     @dg.asset(
         hooks=HOOKS,
+        pool=POOL,
         name=asset,
         deps=["pretraining_pool"],
         description=f"{backbone} encoder: {DESCRIPTIONS[method]}.",

@@ -19,7 +19,6 @@ from pipeline import code_versions
 from pipeline.files import digest
 from pipeline.recipe import Method, Recipe
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -176,6 +175,7 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.report import write_dataset_table
+        from pipeline.tables import pretraining_pool_table
 
         with step(context, tracking, recipe) as here:
             opened = store.open()

@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import archive_at_scale, evaluation, ingestion, pretraining, pretraining_from_files
+from benchmarks import archive_at_scale, evaluation, ingestion, pretraining, pretraining_from_files, startup
 from benchmarks.measure import figures_table, table
 from pipeline.phantom.clinic import make_phantom
 
@@ -28,7 +28,7 @@ def main() -> None:
 
 def _all(phantom: Path, work: Path) -> None:
     rows = [row for module in (ingestion, archive_at_scale) for row in module.measure(phantom, work)]
-    print(table([*rows, *evaluation.measure(), *pretraining.short()]))
+    print(table([*rows, *evaluation.measure(), *pretraining.short()]), figures_table(startup.measure()), sep="\n\n")
 
 
 def _pretraining(phantom: Path, work: Path) -> None:

@@ -15,8 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import UserError
-from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS, LabelField
-from pipeline.tables import BESIDE_LABELS
+from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
 
 Backbone = Literal["vgg16_bn", "resnet50"]
 Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
