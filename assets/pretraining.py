@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.failures import HOOKS
-from assets.step import Step, step
+from assets.step import FIRST, Step, step
 from pipeline import code_versions
 from pipeline.files import digest
 from pipeline.recipe import Backbone, Method, Recipe
@@ -35,9 +35,54 @@ def encoder_name(backbone: Backbone, method: Method) -> str:
 
 
 def encoder_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """One encoder per backbone and method of the recipe."""
+    """`preflight`, and one encoder per backbone and method of the recipe."""
+    return [_preflight(recipe), *(_encoder(recipe, *which) for which in _which(recipe))]
+
+
+def _which(recipe: Recipe) -> list[tuple[Backbone, Method]]:
     settings = recipe.pretraining
-    return [_encoder(recipe, backbone, method) for backbone in settings.backbones for method in settings.methods]
+    return [(backbone, method) for backbone in settings.backbones for method in settings.methods]
+
+
+def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
+    @dg.asset(
+        hooks=HOOKS,
+        pool=POOL,
+        deps=["pretraining_pool"],
+        description="What pretraining is going to take: hours, memory and disk, from a few steps of each encoder that "
+        "is still to be trained. Fails where the disk cannot hold them.",
+        code_version=code_versions.PRETRAINING,
+        group_name=GROUP,
+        kinds={"torch"},
+        op_tags=FIRST,
+    )
+    def preflight(
+        context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.pretraining import preflight as forecasts
+        from pipeline.pretraining.pool import load_pool
+
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            experiment = place.experiment(recipe.name)
+            encoders = [(*which, experiment.encoder(*which)) for which in _which(recipe)]
+            with compute.training(here.say):
+                pool = load_pool(place, recipe)
+                found = forecasts.preflight(encoders, pool, recipe.pretraining, here.say)
+            low, high = forecasts.total_hours(found)
+            lines = "\n".join(f"- {forecast}" for forecast in found)
+            yield here.made(
+                "preflight",
+                digest([str(forecast) for forecast in found])[:16],
+                {
+                    "forecast": dg.MetadataValue.md(lines or "Nothing is left to train."),
+                    "hours at least": low,
+                    "hours at most": high,
+                },
+                metrics={"hours_at_least": low, "hours_at_most": high},
+            )
+
+    return preflight
 
 
 def _encoder(recipe: Recipe, backbone: Backbone, method: Method) -> dg.AssetsDefinition:

@@ -1,6 +1,8 @@
 """Work that starts by itself: the sensor on the archive, with real files and real runs."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from assets.definitions import build_defs
 from resources.archive import Archive
 from resources.environment import read_environment
 from resources.store import StoreFolder
-from tests.conftest import TINY_RECIPE
+from tests.conftest import ROOT, TINY_RECIPE, job_environment
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -279,3 +281,39 @@ def test_reports_follow_and_nothing_else_does(clinic: Clinic) -> None:
     assert follow == {key for key in graph.get_all_asset_keys() if graph.get(key).group_name == "reports"}
     names = {sensor.name for sensor in clinic.definitions.get_repository_def().sensor_defs}
     assert names == {"new_files", "reports_follow"}  # Dagster adds none of its own
+
+
+# All of it, with Dagster's daemon
+
+
+def dagster(program: str, *arguments: str) -> list[str]:
+    return [str(Path(sys.executable).parent / program), *arguments, "--workspace", "workspace.yaml"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_new_file_is_ingested_by_itself_once_a_person_has_switched_it_on(tmp_path: Path) -> None:
+    store, archive, recipe = tmp_path / "store", tmp_path / "archive", tmp_path / "tiny.yaml"
+    recipe.write_text(TINY_RECIPE + "automation: {settle_minutes: 0.05}\n", encoding="utf-8")
+    for name in ("MUELLER^ANNA", "b", "c", "d", "e"):
+        fields = {"PatientID": name, "StudyDescription": "US THYROID", "TransducerType": "LINEAR"}
+        write_dicom(archive / name, noise(64, 96, seed=len(name)), StudyInstanceUID=f"1.2.{len(name)}", **fields)
+    mapping = tmp_path / "groups.csv"
+    mapping.write_text("study_description,groups\nUS THYROID,thyroid\n", encoding="utf-8")
+    named = {"ARCHIVE": archive, "RECIPE": recipe, "STUDY_GROUPS": mapping}
+    environment = job_environment(store, {f"SONOTAG_{key}": str(path) for key, path in named.items()})
+    with open(tmp_path / "daemon.log", "wb") as log:
+        daemon = subprocess.Popen(dagster("dagster-daemon", "run"), cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        command = dagster("dagster", "sensor", "start", "new_files")
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+        index = store / "tables" / "dicom_index.parquet"
+        while not index.is_file():
+            assert daemon.poll() is None
+            time.sleep(1)
+    finally:
+        daemon.terminate()
+        daemon.wait()
+    said = b"".join(path.read_bytes() for path in (store / "dagster").rglob("*.db"))
+    assert b"5 new, 0 changed and 0 gone of 5 files" in said
+    assert b"MUELLER" not in said
