@@ -283,6 +283,35 @@ def test_reports_follow_and_nothing_else_does(clinic: Clinic) -> None:
     assert names == {"new_files", "reports_follow"}  # Dagster adds none of its own
 
 
+def test_a_report_is_drawn_anew_when_its_predictions_change_and_only_then(clinic: Clinic) -> None:
+    definitions, cursor = clinic.definitions, None
+    graph = definitions.get_repository_def().asset_graph
+    reports = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name == "reports"}
+
+    def asked() -> set[dg.AssetKey]:
+        nonlocal cursor
+        result = dg.evaluate_automation_conditions(defs=definitions, instance=clinic.instance, cursor=cursor)
+        cursor = result.cursor
+        return {key for key in reports if result.get_num_requested(key)}
+
+    def made(*keys: dg.AssetKey) -> None:
+        for key in keys:
+            clinic.instance.report_runless_asset_event(dg.AssetMaterialization(key))
+
+    assert asked() == set()  # there is nothing to draw yet
+    made(*(graph.get_all_asset_keys() - reports))
+    assert dg.AssetKey("results_table") in asked()
+    made(*reports)
+    asked()
+    assert asked() == set()
+    made(dg.AssetKey("resnet50_ce_thyroid"))
+    assert dg.AssetKey("results_table") in asked()
+    made(dg.AssetKey("new_predictions"))
+    made(*reports)
+    asked()
+    assert asked() == set()
+
+
 # All of it, with Dagster's daemon
 
 
