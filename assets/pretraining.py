@@ -49,8 +49,8 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
         hooks=HOOKS,
         pool=POOL,
         deps=["pretraining_pool"],
-        description="What pretraining is going to take: hours, memory and disk, from a few steps of each encoder that "
-        "is still to be trained. Fails where the disk cannot hold them.",
+        description="What the recipe is going to take: hours, memory and disk, from a few steps of each encoder and of "
+        "each task's models, that are still to be trained. Fails where the disk cannot hold the encoders.",
         code_version=code_versions.PRETRAINING,
         group_name=GROUP,
         kinds={"torch"},
@@ -59,8 +59,10 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
     def preflight(
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.pretraining import preflight as forecasts
+        from pipeline.downstream.preflight import preflight as of_models
         from pipeline.pretraining.pool import load_pool
+        from pipeline.pretraining.preflight import preflight as of_encoders
+        from pipeline.training.trial import between, together
 
         with step(context, tracking, recipe) as here:
             place = store.open()
@@ -68,18 +70,22 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
             encoders = [(*which, experiment.encoder(*which)) for which in _which(recipe)]
             with compute.training(here.say):
                 pool = load_pool(place, recipe)
-                found = forecasts.preflight(encoders, pool, recipe.pretraining, here.say)
-            low, high = forecasts.total_hours(found)
-            lines = "\n".join(f"- {forecast}" for forecast in found)
+                to_train = of_encoders(encoders, pool, recipe.pretraining, here.say)
+                to_tune = of_models(recipe, place, here.say)
+            hours = together([*(forecast.hours for forecast in to_train), *(forecast.hours for forecast in to_tune)])
+            here.say(f"Preflight: about {between(hours)} for encoders and models, one after the other.")
+            lines = [*map(str, to_train), *map(str, to_tune)]
             yield here.made(
                 "preflight",
-                digest([str(forecast) for forecast in found])[:16],
+                digest(lines)[:16],
                 {
-                    "forecast": dg.MetadataValue.md(lines or "Nothing is left to train."),
-                    "hours at least": low,
-                    "hours at most": high,
+                    "forecast": dg.MetadataValue.md(
+                        "\n".join(f"- {line}" for line in lines) or "Nothing is left to train."
+                    ),
+                    "hours at least": hours[0],
+                    "hours at most": hours[1],
                 },
-                metrics={"hours_at_least": low, "hours_at_most": high},
+                metrics={"hours_at_least": hours[0], "hours_at_most": hours[1]},
             )
 
     return preflight

@@ -1,16 +1,14 @@
 """What pretraining is going to take: hours, memory, disk; from a few steps of it, before it starts.
 
-Belongs here: trying steps, reckoning, refusing what cannot fit. Not here: training (`pretrain`), showing.
+Belongs here: reckoning, refusing what cannot fit. Not here: trying steps (`pipeline.training.trial`), training.
 """
 
 import math
 import resource
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, repeat
 from pathlib import Path
 
 import torch
@@ -24,15 +22,7 @@ from pipeline.recipe import Backbone, Method, Pretraining
 from pipeline.training.device import prepare, training_device
 from pipeline.training.loop import Plan, Trainer, steps_done
 from pipeline.training.outcome import Outcome
-
-TIMED_STEPS = 4
-TIMED_SECONDS = 20.0
-"""No further step is tried after so long."""
-
-# Against a step of training, an image of validation costs its forward pass alone: between a sixth and a half of it.
-_VALIDATION = (1 / 6, 1 / 2)
-# A step of a long training on a GPU is compiled, those tried here are not; a machine may have other work later on.
-_FASTER, _SLOWER = 0.5, 1.3
+from pipeline.training.trial import Range, between, hours_of, together, tried
 
 
 @dataclass(frozen=True)
@@ -41,8 +31,8 @@ class Forecast:
 
     name: str
     steps: int
-    step_seconds: tuple[float, float]
-    hours: tuple[float, float]
+    step_seconds: Range
+    hours: Range
     memory: int
     """What this process has taken at most, with the images."""
     gpu_memory: int
@@ -53,11 +43,10 @@ class Forecast:
     """Two of them, while it trains."""
 
     def __str__(self) -> str:
-        low, high = (_duration(hours) for hours in self.hours)
         gpu = f", {size(self.gpu_memory)} of GPU memory" if self.gpu_memory else ""
         step = f"{self.step_seconds[0]:.2g} to {self.step_seconds[1]:.2g} s"
         memory = f"{size(self.memory)} of memory{gpu}"
-        return f"{self.name}: {self.steps} steps of {step}, {low} to {high}; {memory}, {size(self.disk)} of disk"
+        return f"{self.name}: {self.steps} steps of {step}, {between(self.hours)}; {memory}, {size(self.disk)} of disk"
 
     @property
     def disk(self) -> int:
@@ -81,15 +70,9 @@ def preflight(
     if not found:
         say("Preflight: nothing is left to train.")
         return found
-    low, high = (_duration(hours) for hours in total_hours(found))
-    say(f"Preflight: about {low} to {high} in all, one after the other.")
+    say(f"Preflight: about {between(together([f.hours for f in found]))} in all, one after the other.")
     _refuse_a_full_disk(found, encoders[0][2])
     return found
-
-
-def total_hours(forecasts: Sequence[Forecast]) -> tuple[float, float]:
-    """Hours of all, one after the other: at least, at most."""
-    return sum(f.hours[0] for f in forecasts), sum(f.hours[1] for f in forecasts)
 
 
 def forecast_of(
@@ -106,46 +89,21 @@ def forecast_of(
         if made is None:
             return None
         trainer, plan = made
-        seconds = _tried(trainer)
+        seconds = tried(trainer)
     epochs, steps = steps_done(folder / CHECKPOINT, fingerprint)
     left = plan.epochs * plan.steps - epochs * plan.steps - steps
     return _forecast(trainer, plan, left, seconds, len(pool.val))
 
 
-def _tried(trainer: Trainer[Batch]) -> list[float]:
-    """Seconds of a few steps; the first one, which sets things up, does not count."""
-    seconds: list[float] = []
-    started = time.monotonic()
-    for batch in islice(_endless(trainer), TIMED_STEPS + 1):
-        before = time.monotonic()
-        trainer.step(batch)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.monotonic() - before)
-        if time.monotonic() - started > TIMED_SECONDS and len(seconds) > 1:
-            break
-    return seconds[1:]
-
-
-def _endless(trainer: Trainer[Batch]) -> Iterator[Batch]:
-    """Batches, also of a pool that holds fewer of them than are tried."""
-    return chain.from_iterable(trainer.batches(1, 0) for _ in repeat(None))
-
-
 def _forecast(trainer: Trainer[Batch], plan: Plan, left: int, seconds: list[float], val_images: int) -> Forecast:
-    low, high = min(seconds), max(seconds)
     on_gpu = torch.cuda.is_available()
-    validations = math.ceil(left / plan.steps) * val_images / plan.images  # in steps' worth of images
-    hours = (
-        low * (_FASTER if on_gpu else 1.0) * (left + _VALIDATION[0] * validations) / 3600,
-        high * _SLOWER * (left + _VALIDATION[1] * validations) / 3600,
-    )
+    validations = math.ceil(left / plan.steps) * val_images / plan.images
     weights, checkpoint = _bytes(trainer)
     return Forecast(
         plan.name,
         left,
-        (low, high),
-        hours,
+        (min(seconds), max(seconds)),
+        hours_of(seconds, left, validations),
         _peak_memory(),
         torch.cuda.max_memory_allocated() if on_gpu else 0,
         weights,
@@ -178,9 +136,3 @@ def _refuse_a_full_disk(forecasts: Sequence[Forecast], folder: Path) -> None:
 def size(count: int) -> str:
     """Bytes as a person reads them."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def _duration(hours: float) -> str:
-    if hours < 1 / 60:
-        return f"{3600 * hours:.0f} s"
-    return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h"

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.pretraining import preflight as preflight_module
-from pipeline.pretraining.preflight import forecast_of, preflight, total_hours
+from pipeline.pretraining.preflight import forecast_of, preflight
 from pipeline.pretraining.pretrain import fingerprint_of, pretrain, training_of
 from pipeline.progress import silent
 from pipeline.training.checkpoint import write_checkpoint
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("tiny_backbone")
 @pytest.fixture
 def steps_take(monkeypatch):
     """Makes every step take one second and one of them two."""
-    monkeypatch.setattr(preflight_module, "_tried", lambda trainer: [1.0, 2.0, 1.0])
+    monkeypatch.setattr(preflight_module, "tried", lambda trainer: [1.0, 2.0, 1.0])
 
 
 def quietly(epoch, metrics):
@@ -103,10 +103,3 @@ def test_too_small_a_pool_is_said_as_training_says_it(pool, settings, tmp_path):
     large = settings.model_copy(update={"batch_size": 64})
     with pytest.raises(UserError, match="batch_size is 64"):
         preflight([("resnet50", "dcm", tmp_path)], pool, large, silent)
-
-
-def test_all_encoders_follow_each_other(pool, settings, tmp_path, steps_take):
-    encoders = [("resnet50", method, tmp_path / method) for method in ("dcm", "ce")]
-    one, other = preflight(encoders, pool, settings, silent)
-    assert total_hours([one, other]) == (one.hours[0] + other.hours[0], one.hours[1] + other.hours[1])
-    assert json.dumps(str(one)).count("resnet50 dcm") == 1
