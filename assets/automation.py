@@ -33,7 +33,6 @@ _UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def sensors(recipe: Recipe) -> list[dg.SensorDefinition]:
@@ -106,17 +105,17 @@ def _was_killed(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) ->
 
 
 def past_readings(instance: dg.DagsterInstance) -> "Past":
-    """What became of the last runs of the job `ingest`."""
+    """What became of the last runs of the job `ingest`, of which none is under way: one that never ended was killed."""
     from pipeline.archive.arrivals import Past
 
     failed: list[tuple[str, float]] = []
     read = cancelled = ""
-    for record in instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB, statuses=_ENDED), limit=50):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB), limit=50):
         run, state = record.dagster_run, record.dagster_run.tags.get(STATE_TAG, "")
         if run.status == dg.DagsterRunStatus.SUCCESS:
             read = state
             break
-        if run.status == dg.DagsterRunStatus.FAILURE:
+        if run.status != dg.DagsterRunStatus.CANCELED:
             failed.append((state, record.end_time or record.update_timestamp.timestamp()))
         elif not failed:
             cancelled = cancelled or state

@@ -70,7 +70,7 @@ def preflight(
     if not found:
         say("Preflight: nothing is left to train.")
         return found
-    say(f"Preflight: about {between(together([f.hours for f in found]))} in all, one after the other.")
+    say(f"Preflight: about {between(together([f.hours for f in found]))} for the encoders, one after the other.")
     _refuse_a_full_disk(found, encoders[0][2])
     return found
 

@@ -195,6 +195,34 @@ def test_a_killed_run_does_not_stand_in_the_way_for_ever(clinic: Clinic) -> None
     assert len(clinic.asked) == 1
 
 
+def test_runs_that_are_killed_again_and_again_are_failures(clinic: Clinic) -> None:
+    clinic.add("c")
+    for _ in range(5):
+        clinic.look()
+        clinic.look(after=7 * HOUR)
+        run = clinic.instance.create_run_for_job(
+            ingest(fail), status=dg.DagsterRunStatus.STARTED, tags=clinic.asked[-1].tags
+        )
+        clinic.instance.report_engine_event("at work", run)
+        clinic.now += 2 * HOUR
+    assert len(clinic.asked) == 5
+    clinic.look()
+    assert "a person has to look" in clinic.look(after=24 * HOUR)
+
+
+def test_a_run_that_a_person_cancelled_is_not_started_again_until_something_changes(clinic: Clinic) -> None:
+    clinic.add("c")
+    (request,) = clinic.settle()
+    run = clinic.instance.create_run_for_job(ingest(fail), tags=request.tags)
+    clinic.instance.report_run_canceled(run)
+    clinic.look()
+    assert "cancelled" in clinic.look(after=24 * HOUR)
+    clinic.add("d")
+    clinic.look()
+    clinic.look(after=6 * MINUTE)
+    assert len(clinic.asked) == 2
+
+
 def test_an_archive_that_is_gone_is_a_sentence_and_nothing_is_forgotten(clinic: Clinic) -> None:
     clinic.add("c")
     clinic.look()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -127,3 +128,26 @@ def test_mlflow_has_both_recipes_on_the_same_server(environment: dict[str, str])
     client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
     found = {e.name: len(client.search_runs([e.experiment_id])) for e in client.search_experiments()}
     assert found["one"] > 3 and found["other"] == 3
+
+
+def test_the_daemon_takes_two_runs_from_the_queue(environment: dict[str, str], tmp_path: Path) -> None:
+    variables = environment | {"SONOTAG_RECIPE": recipe(tmp_path, "one")}
+    command = [str(Path(DAGSTER).with_name("dagster-daemon")), "run", "--workspace", "workspace.yaml"]
+    with open(tmp_path / "daemon.log", "wb") as log:
+        daemon = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=log, stderr=log)
+    before = ask(environment, "print(len(instance.get_runs()))")
+    launch = [DAGSTER, "job", "launch", "--workspace", "workspace.yaml", "--job", "pretrain"]
+    try:
+        for _ in range(2):
+            subprocess.run(launch, cwd=ROOT, env=variables, check=True, capture_output=True)
+        statuses: set[str] = set()
+        while statuses != {"SUCCESS"}:
+            assert daemon.poll() is None
+            assert "FAILURE" not in statuses
+            time.sleep(2)
+            count = f"limit=len(instance.get_runs()) - {int(before)}"
+            statuses = set(ask(environment, f"print(*(r.status.value for r in instance.get_runs({count})))").split())
+    finally:
+        daemon.terminate()
+        daemon.wait()
+    assert int(ask(environment, "print(len(instance.get_runs()))")) == int(before) + 2
