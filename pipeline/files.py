@@ -83,7 +83,7 @@ def write_table(path: Path, table: "pa.Table") -> None:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
-    """Read the Parquet table at `path`, memory-mapped; only those of `columns` that it has, where they are given."""
+    """Read the Parquet table at `path`, memory-mapped; of its columns `columns` alone, where they are given."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     return pq.read_table(path, columns=columns and list(columns), memory_map=True)

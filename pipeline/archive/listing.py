@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline import code_versions
 from pipeline.archive.source import SEPARATOR, Listed, walk
@@ -195,8 +196,8 @@ def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.nam
     schema = pa.schema([KNOWN.field(name) for name in columns])
     wanted = origin.metadata
     paths = [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]
-    tables = [read_table(path, columns) for path in paths if path.is_file()]
-    tables = [table.cast(schema) for table in tables if table.schema.metadata == wanted]
+    paths = [path for path in paths if path.is_file() and pq.read_schema(path).metadata == wanted]
+    tables = [read_table(path, columns).cast(schema) for path in paths]
     if len(tables) < 2:
         return tables[0] if tables else schema.empty_table()
     rows = pa.concat_tables(tables)

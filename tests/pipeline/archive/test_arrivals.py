@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.archive import examine, scan
@@ -81,6 +82,13 @@ def test_a_file_that_moved_while_it_was_read_is_looked_at_again(clinic: Path, mo
 def test_under_another_key_or_for_other_modalities_everything_is_to_be_read(clinic: Path) -> None:
     assert counts(look(clinic, b"another key for tests")) == (4, 4, 0, 0)
     assert counts(look(clinic, modalities=("CT", "US"))) == (4, 4, 0, 0)
+
+
+def test_a_list_of_another_version_is_no_list(clinic: Path) -> None:
+    path = clinic / "private" / "scan.parquet"
+    rows = pq.read_table(path)
+    pq.write_table(rows.drop_columns(["settled"]).replace_schema_metadata(rows.schema.metadata | {b"code": b"0"}), path)
+    assert counts(look(clinic)) == (4, 4, 0, 0)
 
 
 def test_the_state_tells_of_no_path(clinic: Path) -> None:
