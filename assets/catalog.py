@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 
 from assets.step import COLUMN_LINEAGE
-from pipeline.labels.sources import columns_of
+from pipeline.label_fields import POOLED
+from pipeline.labels.source_columns import columns_of
 from pipeline.recipe import Recipe
-from pipeline.tables import POOLED, QUARANTINE
 
 ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"
 
@@ -28,6 +28,9 @@ DOCUMENTATION = {
 }
 OF_TASKS = "docs/tasks.md"
 """Documentation of the groups that are named after tasks."""
+
+REJECTION = ("level", "id", "reason", "detail")
+"""The columns of a table of rejections, named here since the tables' own schemas need PyArrow to be read."""
 
 Columns = Mapping[str, list[tuple[str, str]]]
 """For each column, the tables and columns that it comes from."""
@@ -58,7 +61,7 @@ def _as_dagster(columns: Columns) -> dg.TableColumnLineage:
 
 
 def _lineage(recipe: Recipe) -> dict[str, Columns]:
-    rejections = {name: [("rejected_files", name), ("rejected_frames", name)] for name in QUARANTINE.schema.names}
+    rejections = {name: [("rejected_files", name), ("rejected_frames", name)] for name in REJECTION}
     from_tags = {
         label: [("dicom_index", column) for column in columns_of(source)]
         for source in recipe.labels.sources

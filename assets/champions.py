@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.downstream import places
+from assets.failures import HOOKS
 from assets.pretraining import encoder_name, registered_name
 from assets.step import Step, step
 from pipeline import code_versions
@@ -32,6 +33,7 @@ def _champion(recipe: Recipe, task: str) -> dg.AssetsDefinition:
     relevant = {"metric": metric, "decided by": "validation", "fraction": max(recipe.downstream.fractions)}
 
     @dg.asset(
+        hooks=HOOKS,
         name=f"{task}_champion",
         deps=[place.asset for place in places(recipe) if place.task == task],
         description=f"The encoder that is best for {task}, by {metric} on its validation images: it gives way only to "

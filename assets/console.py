@@ -19,6 +19,8 @@ QUIET = {
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+    DagsterEventType.HOOK_SKIPPED,
+    DagsterEventType.HOOK_COMPLETED,
 }
 
 

@@ -1,6 +1,6 @@
 """What Dagster loads: assets, jobs, resources and the console logger, for the recipe that the environment names.
 
-Belongs here: putting the pieces together. Not here: any piece. Loading imports neither torch nor mlflow nor sklearn.
+Belongs here: putting the pieces together. Not here: any piece. Loading imports little but Dagster.
 """
 
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import schedules, sensors
 from assets.catalog import with_catalog
 from assets.champions import champion_assets
 from assets.console import console
@@ -48,6 +49,8 @@ def build_defs(environment: Environment) -> dg.Definitions:
             recipe,
         ),
         jobs=jobs(),
+        sensors=sensors(recipe),
+        schedules=schedules(recipe),
         resources=_resources(environment),
         loggers={"console": console},
     )

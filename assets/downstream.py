@@ -10,31 +10,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow as pa
 
+from assets.failures import HOOKS
 from assets.images import count_shared
 from assets.pretraining import encoder_name, outcome_check, outcome_result
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
 from pipeline.archive.identity import pseudonym
-from pipeline.archive.trained_on import training_patients
-from pipeline.downstream.predictions import PREDICTIONS, Cell, cells
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import METRICS, image_scores
-from pipeline.evaluation.results import predictions_by_cell
 from pipeline.files import digest, read_table, write_table
 from pipeline.recipe import Arm, Backbone, Recipe, method_of
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
 from resources.archive import Archive
-from resources.compute import Compute
+from resources.compute import POOL, Compute
 from resources.records import Input
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.downstream.predictions import Cell
     from pipeline.downstream.tasks import TaskImages
 
 
@@ -73,6 +71,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     relevant = task.model_dump(include={"kind", "classes"}) | recipe.images.model_dump()
 
     @dg.asset(
+        hooks=HOOKS,
         name=f"{name}_images",
         description=f"One row per labelled image of the task {name}: grey pixels, {labels}, patient, split.",
         code_version=f"{code_versions.TASKS}-{digest(relevant)[:8]}",
@@ -105,7 +104,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     return task_images
 
 
-def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
+def _sizes(rows: "pa.Table") -> dict[str, tuple[int, int]]:
     """Images and patients per split."""
     sides = rows.select(["split", "patient"]).to_pylist()
     return {
@@ -124,6 +123,8 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     )
 
     @dg.asset(
+        hooks=HOOKS,
+        pool=POOL,
         name=place.asset,
         deps=[encoder_name(place.backbone, method_of(place.arm)), f"{place.task}_images"],
         description=f"Predictions of {place.backbone}, arm {place.arm}, for the test images of {place.task}: "
@@ -169,12 +170,15 @@ def _apart_check(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table) -> dg.AssetCheckResult:
+def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table") -> dg.AssetCheckResult:
     """A test image whose patient or pixels were pretrained on would flatter every pretrained arm.
 
     The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again, and
     at the patients of the pool that the encoder was made from, where the pool is another by now.
     """
+    from pipeline.archive.trained_on import training_patients
+    from pipeline.tables import pretraining_pool_table
+
     table = pretraining_pool_table(recipe.labels.names)
     pool = table.read(store.tables) if table.path(store.tables).exists() else table.schema.empty_table()
     encoder = store.experiment(recipe.name).encoder(place.backbone, method_of(place.arm))
@@ -192,10 +196,13 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table)
 
 
 def _train_cells(
-    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: pa.Table
-) -> tuple[dict[Cell, Outcome], pa.Table]:
+    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: "pa.Table"
+) -> "tuple[dict[Cell, Outcome], pa.Table]":
     """Fine-tune every fraction and seed, one MLflow child run each; outcomes, and the predictions of those that ran."""
+    import pyarrow as pa
+
     from pipeline.downstream.finetune import finetune
+    from pipeline.downstream.predictions import PREDICTIONS, cells
     from pipeline.downstream.tasks import task_images
 
     task = recipe.downstream.tasks[place.task]
@@ -237,9 +244,12 @@ def _input(store: Store, recipe: Recipe, task: str, data: "TaskImages") -> Input
 
 
 def _made(
-    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table, apart: dg.AssetCheckResult
+    here: Step, place: _Place, outcomes: "dict[Cell, Outcome]", predictions: "pa.Table", apart: dg.AssetCheckResult
 ) -> dg.MaterializeResult[None]:
     """Report the worst outcome: an arm that did not run everywhere is warned of."""
+    from pipeline.evaluation.metrics import METRICS, image_scores
+    from pipeline.evaluation.results import predictions_by_cell
+
     worst = min(outcomes.values(), key=lambda outcome: outcome.status == "ran")
     scores = {
         f"{METRICS[kind]}.fraction-{cell.fraction:g}.seed-{cell.seed}": float(image_scores(rows).mean())

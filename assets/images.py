@@ -9,39 +9,23 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets import privacy
+from assets.failures import HOOKS
 from assets.labels import MappingVersion
 from assets.step import step
 from assets.tables import markdown_table, table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.quarantine import Reason, Rejection, rejection_table
-from pipeline.archive.trained_on import record_training_set
-from pipeline.cohort.near_duplicates import near_duplicates
-from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool
-from pipeline.cohort.repeats import across_split, without
-from pipeline.cohort.splits import sides_of
 from pipeline.files import data_url, read_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import (
-    DICOM_INDEX,
-    IMAGES,
-    NEAR_DUPLICATES,
-    PATIENT_SPLITS,
-    REJECTED_FRAMES,
-    image_digest,
-    label_digest,
-    pretraining_pool_table,
-    weak_labels_table,
-)
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.archive.images import Cache
 
 GROUP = "images"
@@ -72,6 +56,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     }
 
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 name,
@@ -105,6 +90,8 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.images import build_cache
+        from pipeline.cohort.near_duplicates import near_duplicates
+        from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, REJECTED_FRAMES
 
         with step(context, tracking, recipe, {"size": size, **recipe.archive.model_dump()}) as here:
             place = store.open()
@@ -163,11 +150,19 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     return cache_images
 
 
-def _apart(cache: "Cache", place: Store) -> tuple[pa.Table, pa.Table]:
+def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     """The cache's images without those that would link both sides of the split as it stood; and all rejections.
 
     The split and the images are those of the last run: a patient keeps its side, an image that was there stays.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from pipeline.archive.quarantine import Reason, Rejection, rejection_table
+    from pipeline.cohort.repeats import across_split, without
+    from pipeline.cohort.splits import sides_of
+    from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, REJECTED_FRAMES
+
     sides = sides_of(PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None)
     earlier = IMAGES.read(place.tables) if IMAGES.path(place.tables).exists() else IMAGES.schema.empty_table()
     linking = across_split(cache.images, sides, earlier)
@@ -185,7 +180,7 @@ def _apart(cache: "Cache", place: Store) -> tuple[pa.Table, pa.Table]:
     return images, both.take(pc.sort_indices(both["id"]))
 
 
-def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, folder: Path) -> Path:
+def _crop_sheet(images: "pa.Table", index: "pa.Table", archive: str, place: Store, folder: Path) -> Path:
     """The picture that shows what was cut away, beside the cache; what lies outside is made illegible."""
     from pipeline.archive.crop_sheet import crop_sheet
     from pipeline.archive.images import crop_samples
@@ -195,7 +190,7 @@ def _crop_sheet(images: pa.Table, index: pa.Table, archive: str, place: Store, f
     return sheet
 
 
-def _contact_sheet(pool: pa.Table, recipe: Recipe, place: Store) -> Path:
+def _contact_sheet(pool: "pa.Table", recipe: Recipe, place: Store) -> Path:
     """The picture that shows the pool by the labels of its first two sources, beside the cache."""
     from pipeline.cohort.contact_sheet import contact_sheet
     from pipeline.images.cache import cache_folder
@@ -207,8 +202,11 @@ def _contact_sheet(pool: pa.Table, recipe: Recipe, place: Store) -> Path:
     return sheet
 
 
-def _cache_intact(folder: Path, images: pa.Table, run_id: str) -> dg.AssetCheckResult:
+def _cache_intact(folder: Path, images: "pa.Table", run_id: str) -> dg.AssetCheckResult:
     """Other shards in every run: what rots unseen is found after some."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from pipeline.images.cache import damaged_images
 
     draws, shards = Random(run_id), sorted(set(images["shard"].to_pylist()))
@@ -229,7 +227,6 @@ def _cache_intact(folder: Path, images: pa.Table, run_id: str) -> dg.AssetCheckR
 
 
 def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefinition:
-    table = pretraining_pool_table(recipe.labels.names)
     blocking = {
         "no_patient_on_both_sides": "No patient has images in train and in val.",
         "no_test_image_in_pool": "No patient and no image of a task's test set is in the pool.",
@@ -238,6 +235,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
     version = f"{code_versions.COHORT}-{recipe.labels.missing}-{size}"
 
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 "pretraining_pool",
@@ -281,6 +279,18 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
     def pool(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.trained_on import record_training_set
+        from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool
+        from pipeline.tables import (
+            IMAGES,
+            PATIENT_SPLITS,
+            image_digest,
+            label_digest,
+            pretraining_pool_table,
+            weak_labels_table,
+        )
+
+        table = pretraining_pool_table(recipe.labels.names)
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             place = store.open()
             rows = pretraining_pool(
@@ -339,7 +349,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
     return pool
 
 
-def _balanced(balance: pa.Table) -> dg.AssetCheckResult:
+def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:
     rare = [
         row["label"]
         for row in balance.to_pylist()
@@ -357,7 +367,7 @@ def _balanced(balance: pa.Table) -> dg.AssetCheckResult:
     )
 
 
-def shared_with_tests(pool: pa.Table, recipe: Recipe, store: Store) -> dict[str, int]:
+def shared_with_tests(pool: "pa.Table", recipe: Recipe, store: Store) -> dict[str, int]:
     """Per task: how many test images share their patient or their pixels with the pool.
 
     A task whose images are not in the store yet is passed over: fine-tuning asks again.
@@ -370,7 +380,7 @@ def shared_with_tests(pool: pa.Table, recipe: Recipe, store: Store) -> dict[str,
     return shared
 
 
-def count_shared(pool: pa.Table, task_images: pa.Table, seen: Collection[str] = ()) -> int:
+def count_shared(pool: "pa.Table", task_images: "pa.Table", seen: Collection[str] = ()) -> int:
     """Test images of a task whose patient or pixels are in the pool, or whose patient is among those `seen` before."""
     patients = {*pool["patient"].to_pylist(), *seen}
     pixels = set(pool["source_digest"].to_pylist())

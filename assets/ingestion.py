@@ -6,14 +6,12 @@ Belongs here: the assets of the group `archive`. Not here: reading DICOM (`pipel
 from collections.abc import Iterator
 
 import dagster as dg
-import pyarrow as pa
 
+from assets.failures import HOOKS
 from assets.step import FIRST, step
 from assets.tables import table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.scan import index_archive
 from pipeline.recipe import Recipe
-from pipeline.tables import DELETED_FILES, DICOM_INDEX, QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -27,6 +25,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     version = f"{code_versions.INDEX}-{modalities}"
 
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 "dicom_index",
@@ -61,6 +60,9 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     def dicom_index(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.scan import index_archive
+        from pipeline.tables import DELETED_FILES, DICOM_INDEX, REJECTED_FILES
+
         with step(context, tracking, recipe) as here:
             place = store.open()
             index = index_archive(archive.folder, place.private, archive.key(place.private), recipe.archive, here.say)
@@ -92,6 +94,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             yield here.made("deleted_files", table_version(index.deleted), table_metadata(DELETED_FILES, index.deleted))
 
     @dg.asset(
+        hooks=HOOKS,
         deps=["rejected_files", "rejected_frames"],
         description="One row per rejection, of a file or of a frame: level, id, reason, detail.",
         code_version=code_versions.INDEX,
@@ -101,6 +104,10 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     def quarantine(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        import pyarrow as pa
+
+        from pipeline.tables import QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
+
         with step(context, tracking, recipe) as here:
             place = store.open()
             rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(place.tables)])

@@ -16,9 +16,14 @@ REPORT = dg.AssetSelection.groups("reports")
 PREDICTION = dg.AssetSelection.groups("prediction")
 DEMO = dg.AssetSelection.all() - PREDICTION  # which asks what to predict
 
+INGEST_JOB = "ingest"
+PRETRAIN_JOB = "pretrain"
+READING_JOBS = (INGEST_JOB, "demo")
+"""Which read the archive."""
+
 JOBS = {
-    "ingest": (INGEST, "From the archive's DICOM files to the image cache and the pretraining pool."),
-    "pretrain": (PRETRAIN, "Every encoder of the recipe, from the pretraining pool."),
+    INGEST_JOB: (INGEST, "From the archive's DICOM files to the image cache and the pretraining pool."),
+    PRETRAIN_JOB: (PRETRAIN, "Every encoder of the recipe, from the pretraining pool."),
     "finetune": (DEMO - INGEST - PRETRAIN - REPORT, "Every arm on every task, and its predictions."),
     "report": (REPORT, "Tables and figures, from predictions and encoders."),
     "predict": (PREDICTION, "A fine-tuned model on new DICOM files, which its run config names."),

@@ -6,34 +6,25 @@ Belongs here: the assets of the group `labels`. Not here: the rules (`pipeline.l
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow as pa
 
+from assets.failures import HOOKS
 from assets.pictures import thumbnail_url
 from assets.step import FIRST, step
 from assets.tables import markdown_table, table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.descriptions import with_rare_descriptions
-from pipeline.cohort.repeats import linked_patients
-from pipeline.cohort.splits import read_draws, split_patients
 from pipeline.errors import UserError
 from pipeline.files import digest, write_text
-from pipeline.labels.changes import changes_by_description, keep_mapping, label_changes, last_mapping
 from pipeline.labels.study_groups import StudyGroups, read_study_groups, shipped_study_groups, study_groups_for
-from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions, weak_labels
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import (
-    DICOM_INDEX,
-    IMAGES,
-    LABEL_CHANGES,
-    PATIENT_SPLITS,
-    UNMAPPED_DESCRIPTIONS,
-    weak_labels_table,
-)
 from resources.store import StoreFolder
 from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GROUP = "labels"
 WORKLIST = "unmapped_descriptions.csv"
@@ -81,6 +72,7 @@ def label_assets(recipe: Recipe, mapping: Path, version: MappingVersion) -> list
 
 def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 "study_groups",
@@ -137,7 +129,6 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
 
 
 def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
-    table = weak_labels_table(recipe.labels.names)
     relevant = recipe.labels.model_dump(exclude={"missing", "largest_unmapped_share"})
     code = f"{code_versions.LABELS}-{digest(relevant)[:8]}"
     meaning = ("study_groups", f"{code}-{version.meaning}")
@@ -156,6 +147,7 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
     }
 
     @dg.multi_asset(
+        hooks=HOOKS,
         specs=[
             dg.AssetSpec(
                 name,
@@ -180,6 +172,12 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
     def label_records(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.descriptions import with_rare_descriptions
+        from pipeline.labels.changes import changes_by_description, keep_mapping
+        from pipeline.labels.weak_labels import weak_labels
+        from pipeline.tables import DICOM_INDEX, LABEL_CHANGES, weak_labels_table
+
+        table = weak_labels_table(recipe.labels.names)
         with step(context, tracking, recipe) as here:
             place = store.open()
             groups = study_groups_for(mapping, recipe.labels)
@@ -215,9 +213,12 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
 
 
 def _changes(
-    place: Store, recipe: Recipe, index: pa.Table, published: pa.Table, groups: StudyGroups | None
-) -> pa.Table:
+    place: Store, recipe: Recipe, index: "pa.Table", published: "pa.Table", groups: StudyGroups | None
+) -> "pa.Table":
     """What the newest version of the mapping changed; while it stays the same, what was found then."""
+    from pipeline.labels.changes import label_changes, last_mapping
+    from pipeline.tables import LABEL_CHANGES
+
     before, path = last_mapping(place.private), LABEL_CHANGES.path(place.tables)
     if before is None or groups is None:
         return LABEL_CHANGES.schema.empty_table()
@@ -240,6 +241,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
     most = recipe.labels.largest_unmapped_share
 
     @dg.asset(
+        hooks=HOOKS,
         name="unmapped_descriptions",
         deps=["dicom_index", "study_groups", "image_cache"],
         description="The radiologist's worklist. One row per study description that the study groups do not know, with "
@@ -258,6 +260,8 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
     def unmapped(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.tables import DICOM_INDEX, UNMAPPED_DESCRIPTIONS
+
         with step(context, tracking, recipe) as here:
             place = store.open()
             published = DICOM_INDEX.read(place.tables)
@@ -287,8 +291,10 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
     return unmapped
 
 
-def _worklist(place: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> pa.Table:
+def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table") -> "pa.Table":
     """The worklist as it may be published; the whole of it is written to the private folder, as a CSV to fill in."""
+    from pipeline.archive.descriptions import with_rare_descriptions
+    from pipeline.labels.weak_labels import unmapped_descriptions
     from pipeline.labels.worklist import publishable, with_suggestions, worklist_csv
 
     groups = study_groups_for(mapping, recipe.labels)
@@ -301,9 +307,13 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: pa.Table) 
     return with_suggestions(unmapped_descriptions(index, groups, rare), shown)
 
 
-def _illustrated(place: Store, recipe: Recipe, rows: pa.Table, published: pa.Table) -> str:
+def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.Table") -> str:
     """The worklist as a Markdown table with pictures."""
+    import pyarrow as pa
+
+    from pipeline.labels.weak_labels import TOO_RARE
     from pipeline.labels.worklist import example_images
+    from pipeline.tables import IMAGES
 
     shown = rows.slice(0, ILLUSTRATED)
     names = shown["study_description"].to_pylist()
@@ -313,8 +323,10 @@ def _illustrated(place: Store, recipe: Recipe, rows: pa.Table, published: pa.Tab
     return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())))
 
 
-def _pictures(place: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) -> dict[str, list[str]]:
+def _pictures(place: Store, recipe: Recipe, examples: "Mapping[str, pa.Table]") -> dict[str, list[str]]:
     """The examples of each description as URLs that hold small pictures."""
+    import pyarrow as pa
+
     from pipeline.images.cache import cache_folder, load_pixels
 
     if not examples:
@@ -326,6 +338,7 @@ def _pictures(place: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) ->
 
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
+        hooks=HOOKS,
         deps=["dicom_index", "image_cache"],  # the images tell which patients are linked
         description="One row per patient: train or val. A patient keeps its side when the archive grows, and patients "
         "that share an image are on one side.",
@@ -336,6 +349,10 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     def patient_splits(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.cohort.repeats import linked_patients
+        from pipeline.cohort.splits import read_draws, split_patients
+        from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS
+
         with step(context, tracking, recipe) as here:
             place = store.open()
             patients = set(DICOM_INDEX.read(place.tables)["patient"].to_pylist())

@@ -13,12 +13,13 @@ import dagster as dg
 from pydantic import Field
 
 from assets.downstream import places
+from assets.failures import HOOKS
 from assets.step import Step, step
 from pipeline import code_versions
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table
 from pipeline.recipe import Recipe
-from resources.compute import Compute
+from resources.compute import POOL, Compute
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
@@ -47,6 +48,8 @@ def prediction_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     """`new_predictions`."""
 
     @dg.asset(
+        hooks=HOOKS,
+        pool=POOL,
         name=ASSET,
         description="Scores or masks (DICOM SEG) of new images by one fine-tuned model; an image unlike what it has "
         "learnt from is flagged with its reason. In the store's private folder, since masks name the patient.",

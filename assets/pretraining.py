@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.failures import HOOKS
 from assets.labels import MappingVersion
-from assets.step import Step, step
+from assets.step import FIRST, Step, step
 from pipeline import code_versions
 from pipeline.files import digest, read_json
 from pipeline.recipe import Backbone, Method, Recipe
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
-from resources.compute import Compute
+from resources.compute import POOL, Compute
 from resources.records import Input
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -44,11 +44,60 @@ def encoder_name(backbone: Backbone, method: Method) -> str:
 
 
 def encoder_assets(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetsDefinition]:
-    """One encoder per backbone and method of the recipe."""
+    """`preflight`, and one encoder per backbone and method of the recipe."""
+    return [_preflight(recipe), *(_encoder(recipe, *which, mapping) for which in _which(recipe))]
+
+
+def _which(recipe: Recipe) -> list[tuple[Backbone, Method]]:
     settings = recipe.pretraining
-    return [
-        _encoder(recipe, backbone, method, mapping) for backbone in settings.backbones for method in settings.methods
-    ]
+    return [(backbone, method) for backbone in settings.backbones for method in settings.methods]
+
+
+def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
+    @dg.asset(
+        hooks=HOOKS,
+        pool=POOL,
+        deps=["pretraining_pool"],
+        description="What the recipe is going to take: hours, memory and disk, from a few steps of each encoder and of "
+        "each task's models, that are still to be trained. Fails where the disk cannot hold the encoders.",
+        code_version=code_versions.PRETRAINING,
+        group_name=GROUP,
+        kinds={"torch"},
+        op_tags=FIRST,
+    )
+    def preflight(
+        context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.downstream.preflight import preflight as of_models
+        from pipeline.pretraining.pool import load_pool
+        from pipeline.pretraining.preflight import preflight as of_encoders
+        from pipeline.training.trial import between, together
+
+        with step(context, tracking, recipe) as here:
+            place = store.open()
+            experiment = place.experiment(recipe.name)
+            encoders = [(*which, experiment.encoder(*which)) for which in _which(recipe)]
+            with compute.training(here.say):
+                pool = load_pool(place, recipe)
+                to_train = of_encoders(encoders, pool, recipe.pretraining, here.say)
+                to_tune = of_models(recipe, place, here.say)
+            hours = together([*(forecast.hours for forecast in to_train), *(forecast.hours for forecast in to_tune)])
+            here.say(f"Preflight: about {between(hours)} for encoders and models, one after the other.")
+            lines = [*map(str, to_train), *map(str, to_tune)]
+            yield here.made(
+                "preflight",
+                digest(lines)[:16],
+                {
+                    "forecast": dg.MetadataValue.md(
+                        "\n".join(f"- {line}" for line in lines) or "Nothing is left to train."
+                    ),
+                    "hours at least": hours[0],
+                    "hours at most": hours[1],
+                },
+                metrics={"hours_at_least": hours[0], "hours_at_most": hours[1]},
+            )
+
+    return preflight
 
 
 def _encoder(recipe: Recipe, backbone: Backbone, method: Method, mapping: MappingVersion) -> dg.AssetsDefinition:
@@ -58,6 +107,8 @@ def _encoder(recipe: Recipe, backbone: Backbone, method: Method, mapping: Mappin
     version = f"{code_versions.PRETRAINING}-{settings}-{tags}"
 
     @dg.asset(
+        hooks=HOOKS,
+        pool=POOL,
         name=asset,
         deps=["pretraining_pool", *(["pool_labels"] if method in LEARNS_LABELS else [])],
         description=f"{backbone} encoder: {DESCRIPTIONS[method]}.",
@@ -107,6 +158,7 @@ def _inputs(method: Method, pool: "PretrainingSet", recipe: Recipe) -> list[Inpu
     """The data that the method is shown: images, and of the methods that see labels those."""
     from pipeline.pretraining.encoder_folder import count_labels
     from pipeline.pretraining.pretrain import LABELLED
+    from pipeline.tables import pretraining_pool_table
 
     place = f"tables/{pretraining_pool_table(recipe.labels.names).name}.parquet"
     size = {"images.train": len(pool.train), "images.val": len(pool.val)}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipeline.archive.identifiers import exposed, shared_places
 from pipeline.store import Store
 
 NAME = "no_identifier_exposed"
@@ -26,6 +25,8 @@ def spec(asset: str) -> dg.AssetCheckSpec:
 
 def no_identifier_exposed(archive: str, store: Store, asset: str) -> dg.AssetCheckResult:
     """Search all that the store shares, MLflow's and Dagster's databases among it, for the archive's identifiers."""
+    from pipeline.archive.identifiers import exposed, shared_places
+
     if not (store.private / "scan.parquet").is_file():
         return dg.AssetCheckResult(
             check_name=NAME,

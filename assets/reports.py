@@ -11,13 +11,13 @@ import dagster as dg
 
 from assets import privacy
 from assets.downstream import places
+from assets.failures import HOOKS
 from assets.pretraining import encoder_name
 from assets.step import step
 from pipeline import code_versions
 from pipeline.files import data_url, digest
 from pipeline.recipe import Method, Recipe
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -97,6 +97,8 @@ def _report_asset(
         description=description,
         code_version=f"{code_versions.EVALUATION}-{digest(recipe.evaluation.model_dump())[:8]}",
         group_name=GROUP,
+        hooks=HOOKS,
+        automation_condition=dg.AutomationCondition.eager(),  # asked by the sensor `reports_follow`, which is off
         **more,
     )
     return decorator
@@ -195,6 +197,7 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.report import write_dataset_table
+        from pipeline.tables import pretraining_pool_table
 
         with step(context, tracking, recipe) as here:
             opened = store.open()

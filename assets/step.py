@@ -6,17 +6,20 @@ Belongs here: the shape of a step. Not here: any asset.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import dagster as dg
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, may_pass
 from pipeline.recipe import Recipe
 from resources.tracking import TrackedRun, Tracking
 
 DAGSTER_UI = "http://127.0.0.1:3000"
 USER_MISTAKE = "user mistake"
 COLUMN_LINEAGE = "dagster/column_lineage"
+INFRASTRUCTURE = "infrastructure"
+WAITS = (30.0, 120.0, 480.0)
+"""Seconds before each further try of a step to which disk or network has failed."""
 
 FIRST = {"dagster/priority": "10"}
 """For steps that check what a person wrote: they run before the long work."""
@@ -67,6 +70,8 @@ def step(
 ) -> Iterator[Step]:
     """Run an asset's body inside an MLflow run; a `UserError` fails the step with its sentence and no retry.
 
+    What may pass by itself, such as a server that does not answer or a full disk, is tried again after each of `WAITS`.
+
     Where a user's mistake has already failed another step of the run, this one does not start: hours of training are
     not spent on a run that cannot succeed.
     """
@@ -80,17 +85,33 @@ def step(
         "dagster.job": context.job_name,
         "mlflow.note.content": f"[Dagster run]({DAGSTER_UI}/runs/{context.run_id})",
     }
-    with _sentence(), tracking.run(context.op_def.name, tags, context.log.warning) as run:
+    with _failing(context), tracking.run(context.op_def.name, tags, context.log.warning) as run:
         run.params(params or {})
         yield Step(context, run, tags)
 
 
 @contextmanager
-def _sentence() -> Iterator[None]:
+def _failing(context: dg.AssetExecutionContext) -> Iterator[None]:
     try:
         yield
-    except UserError as error:
-        raise dg.Failure(str(error), metadata={USER_MISTAKE: True}, allow_retries=False) from None
+    except Exception as error:
+        if may_pass(error):
+            _try_again(context, error)
+        if isinstance(error, UserError):
+            raise dg.Failure(str(error), metadata={USER_MISTAKE: True}, allow_retries=False) from None
+        raise
+
+
+def _try_again(context: dg.AssetExecutionContext, error: Exception) -> NoReturn:
+    """Ask for another try, or fail for good after the last one. A system error's own text would quote a path."""
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    sentence = str(error) if isinstance(error, UserError) else f"Disk or network has failed: {reason}."
+    tries = context.retry_number
+    if tries >= len(WAITS):
+        why = f"{sentence} Tried {tries + 1} times."
+        raise dg.Failure(why, metadata={INFRASTRUCTURE: reason}, allow_retries=False) from error
+    context.log.warning(f"{sentence} Trying again in {WAITS[tries]:g} s.")
+    raise dg.RetryRequested(max_retries=len(WAITS), seconds_to_wait=WAITS[tries]) from error
 
 
 def _stop_after_a_mistake(context: dg.AssetExecutionContext) -> None:

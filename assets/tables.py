@@ -4,18 +4,21 @@ Belongs here: column schema, row count and preview of a Parquet table as metadat
 """
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
 
 from pipeline.files import digest
-from pipeline.tables import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.tables import Table
 
 PREVIEW_ROWS = 8
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
+def column_schema(schema: "pa.Schema") -> dg.TableSchema:
     """Dagster's column schema of an Arrow schema, with each column's description."""
     return dg.TableSchema(
         columns=[
@@ -30,7 +33,7 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
     )
 
 
-def table_metadata(spec: Table, rows: pa.Table) -> dict[str, Any]:
+def table_metadata(spec: "Table", rows: "pa.Table") -> dict[str, Any]:
     """Row count, column schema and the first rows of `rows`, a table of the kind `spec`."""
     return {
         "dagster/row_count": rows.num_rows,
@@ -39,7 +42,7 @@ def table_metadata(spec: Table, rows: pa.Table) -> dict[str, Any]:
     }
 
 
-def markdown_table(rows: pa.Table) -> str:
+def markdown_table(rows: "pa.Table") -> str:
     """`rows` as a Markdown table; an empty table is said to be empty."""
     if not rows.num_rows:
         return "(empty)"
@@ -50,7 +53,7 @@ def markdown_table(rows: pa.Table) -> str:
     return "\n".join(lines)
 
 
-def table_version(rows: pa.Table) -> str:
+def table_version(rows: "pa.Table") -> str:
     """Digest of a table's content: the same rows in the same order, the same version."""
     content = hashlib.sha256(repr(rows.column_names).encode())
     for start in range(0, rows.num_rows, 65_536):  # a million rows as Python objects would take gigabytes

@@ -23,6 +23,7 @@ from benchmarks import (
     pretraining_from_files,
     realism,
     shortcuts,
+    startup,
 )
 from benchmarks.measure import figures_table, table
 from pipeline.phantom.clinic import make_phantom
@@ -41,7 +42,8 @@ def main() -> None:
 
 def _all(clinic: Path, work: Path) -> None:
     rows = [row for module in (ingestion, archive_at_scale) for row in module.measure(clinic, work)]
-    print(table([*rows, *phantom.measure(), *evaluation.measure(), *pretraining.short(), *finetuning.short()]))
+    rows += [*phantom.measure(), *evaluation.measure(), *pretraining.short(), *finetuning.short()]
+    print(table(rows), figures_table(startup.measure()), sep="\n\n")
 
 
 def _pretraining(clinic: Path, work: Path) -> None:

@@ -10,14 +10,14 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @contextmanager
@@ -76,15 +76,19 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: "pa.Table") -> None:
     """Write `table` to `path` as Parquet (zstd), whole or not at all; the same rows give the same bytes."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - the definitions are loaded without it
+
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read the Parquet table at `path`, memory-mapped."""
-    return pq.read_table(path, memory_map=True)
+def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+    """Read the Parquet table at `path`, memory-mapped; of its columns `columns` alone, where they are given."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+
+    return pq.read_table(path, columns=columns and list(columns), memory_map=True)
 
 
 def data_url(path: Path) -> str:

@@ -43,3 +43,9 @@ NUMBER_FIELDS: Final[Mapping[str, LabelField]] = {
     "MagneticFieldStrength": LabelField("magnetic_field_strength", "MagneticFieldStrength (0018,0087), tesla"),
 }
 """Single positive numbers, for label sources of kind `bins`."""
+
+POOLED = ("sop_instance", "frame", "patient", "shard", "position", "image_digest", "source_digest")
+"""The columns of the table `images` that the pool carries on."""
+
+BESIDE_LABELS = frozenset({*POOLED, "status", "split"})
+"""Columns that stand beside labels in some table: no label can have such a name."""

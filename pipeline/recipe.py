@@ -15,8 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import UserError
-from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS, LabelField
-from pipeline.tables import BESIDE_LABELS
+from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
 
 Backbone = Literal["vgg16_bn", "resnet50"]
 Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
@@ -327,6 +326,17 @@ class Evaluation(Model):
         return comparisons
 
 
+class Automation(Model):
+    """When work starts by itself, where a person has switched that on in Dagster (docs/running.md)."""
+
+    settle_minutes: Rate = 5.0
+    """The archive is read once nothing in it has changed for so long."""
+    longest_wait_hours: Rate = 6.0
+    """An archive that never pauses is read after so long."""
+    new_patients: Count = 50
+    """Encoders are trained anew once so many patients have arrived that they have not seen."""
+
+
 class Amount(Model):
     """So many images of so many patients."""
 
@@ -435,6 +445,7 @@ class Recipe(Model):
     pretraining: Pretraining = Pretraining()
     downstream: Downstream = Downstream()
     evaluation: Evaluation = Evaluation()
+    automation: Automation = Automation()
     phantom: Phantom = Phantom()
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table, write_table
-from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
+from pipeline.label_fields import NUMBER_FIELDS, POOLED, TEXT_FIELDS
 
 
 def column(name: str, kind: pa.DataType, says: str, nullable: bool = False) -> pa.Field:
@@ -199,13 +199,6 @@ NEAR_DUPLICATES = Table(
         ]
     ),
 )
-
-
-POOLED = ("sop_instance", "frame", "patient", "shard", "position", "image_digest", "source_digest")
-"""The columns of IMAGES that the pool carries on."""
-
-BESIDE_LABELS = frozenset({*POOLED, "status", "split"})
-"""Columns that stand beside labels in some table: no label can have such a name."""
 
 
 def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:

@@ -12,6 +12,9 @@ from filelock import FileLock, Timeout
 
 from pipeline.progress import Say
 
+POOL = "training"
+"""Dagster's pool of the steps that train: dagster.postgres.yaml gives it one place, dagster.yaml no limit."""
+
 
 class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The machine's one place for training, held by an operating system lock: a killed run frees it by dying.

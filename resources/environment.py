@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.archive.source import normalized
+from pipeline.archive.place import normalized
 from pipeline.labels.study_groups import shipped_study_groups
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store

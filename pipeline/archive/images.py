@@ -252,7 +252,7 @@ def _outcomes(record: _Wanted, result: list[Image | Rejection] | Unopened | Fail
         case list():
             return result
         case Unopened(vanished=False):
-            raise cannot_be_read(record.file_id, result.why)
+            raise cannot_be_read(record.file_id, result.why, result.may_pass)
         case Unopened():
             return [Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")] * len(record.frames)
         case Failed():

@@ -5,16 +5,17 @@ Belongs here: the list `scan.parquet` in the private folder, what is new since, 
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline import code_versions
 from pipeline.archive.source import SEPARATOR, Listed, walk
-from pipeline.errors import UserError
+from pipeline.errors import UnreachableError, UserError
 from pipeline.files import read_table, write_table
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
@@ -187,17 +188,18 @@ class Journal:
         self._parts += 1
 
 
-def read_known(private: Path, origin: Origin) -> pa.Table:
-    """The rows (KNOWN) of the last list and of a killed run's journal; the latest row of a path counts.
+def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.names) -> pa.Table:
+    """The rows (`columns` of KNOWN) of the last list and of a killed run's journal; the latest row of a path counts.
 
     Empty where there is none, or where it is of another origin.
     """
+    schema = pa.schema([KNOWN.field(name) for name in columns])
     wanted = origin.metadata
     paths = [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]
-    tables = [read_table(path) for path in paths if path.is_file()]
-    tables = [table.cast(KNOWN) for table in tables if table.schema.metadata == wanted]
+    paths = [path for path in paths if path.is_file() and pq.read_schema(path).metadata == wanted]
+    tables = [read_table(path, columns).cast(schema) for path in paths]
     if len(tables) < 2:
-        return tables[0] if tables else KNOWN.empty_table()
+        return tables[0] if tables else schema.empty_table()
     rows = pa.concat_tables(tables)
     first = pa.table({"path": rows["path"], "row": pa.array(range(rows.num_rows))}).group_by("path")
     return rows.take(first.aggregate([("row", "min")])["row_min"].sort())
@@ -231,11 +233,11 @@ def read_file_list(private: Path) -> dict[str, ArchiveFile]:
     }
 
 
-def cannot_be_read(file: str, why: str) -> UserError:
+def cannot_be_read(file: str, why: str, may_pass: bool) -> UserError:
     """The sentence for an archive file, named by its id, that the system does not let us read: a fault to mend."""
-    return UserError(
-        f"Archive file {file} cannot be read: {why} (`python -m pipeline.archive locate {file}` prints its path)."
-    )
+    kind = UnreachableError if may_pass else UserError
+    locate = f"`python -m pipeline.archive locate {file}` prints its path"
+    return kind(f"Archive file {file} cannot be read: {why} ({locate}).")
 
 
 def locate(private: Path, identifier: str) -> str:

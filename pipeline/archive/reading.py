@@ -35,6 +35,7 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from pipeline.archive.quarantine import Reason, Rejected
+from pipeline.errors import may_pass
 
 PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float Pixel Data, Double Float Pixel Data and Pixel Data."""
@@ -80,11 +81,14 @@ class Unopened:
 
     vanished: bool
     why: str
+    may_pass: bool = False
+    """Whether the file may be readable later, by itself."""
 
     @staticmethod
     def because(error: OSError) -> "Unopened":
         """The outcome of `error`, without the path that it quotes."""
-        return Unopened(isinstance(error, FileNotFoundError), error.strerror or type(error).__name__)
+        why = error.strerror or type(error).__name__
+        return Unopened(isinstance(error, FileNotFoundError), why, may_pass(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.registry import known_implementations
 
-from pipeline.errors import UserError
+from pipeline.errors import UnreachableError, UserError, may_pass
 
 HEADER_BLOCK = 64 << 10
 """Bytes asked for first where a header is wanted: more than nearly all headers of ultrasound have."""
@@ -56,13 +56,20 @@ def walk(url: str) -> Iterator[tuple[str, int, str]]:
     except FileNotFoundError:
         raise UserError(f"SONOTAG_ARCHIVE {shown(url)} does not exist.") from None
     except Exception as error:
-        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} cannot be listed: {type(error).__name__}.") from None
+        kind = UnreachableError if may_pass(error) or _is_of_the_network(error) else UserError
+        raise kind(f"SONOTAG_ARCHIVE {shown(url)} cannot be listed: {type(error).__name__}.") from None
     if root in found:
         raise UserError(f"SONOTAG_ARCHIVE {shown(url)} is not a folder.")
     below = f"{root.rstrip('/')}/"
     for name, info in found.items():
         if info["type"] == "file" and not name.endswith("/"):  # some tools leave such an object for a folder
             yield name.removeprefix(below), info["size"] or 0, _version(info)
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """Whether a storage's library, botocore's or aiohttp's, says by this that it did not reach its server."""
+    names = {"ConnectionError", "HTTPClientError", "ClientConnectionError"}
+    return any(kind.__name__ in names for kind in type(error).__mro__)
 
 
 def stat(url: str, path: str) -> tuple[int, str] | None:

@@ -154,7 +154,7 @@ class _Reader:
                 case Unopened(vanished=True):
                     continue
                 case Unopened():
-                    raise cannot_be_read(self._id(listed), result.why)
+                    raise cannot_be_read(self._id(listed), result.why, result.may_pass)
                 case Rejection() | Failed():
                     yield listed, _reason(result if isinstance(result, Rejection) else result.rejection)
                 case _:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote
 from weakref import finalize
 
 from pipeline.archive import remote
+from pipeline.archive.place import is_remote, normalized
 from pipeline.archive.zips import SEPARATOR, Member, OpenZip, is_zip, members
-from pipeline.errors import UserError
+from pipeline.errors import UserError, user_error
 
 __all__ = [
     "SEPARATOR",
@@ -32,7 +32,6 @@ __all__ = [
     "walk",
 ]
 
-_LOCAL_SCHEMES = ("file://", "local://")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not wait for its writer
 _BUFFER = 8192
@@ -51,27 +50,6 @@ class Listed:
     path: str
     size: int
     version: str
-
-
-def normalized(archive: str) -> str:
-    """`archive` as everything else takes it: the absolute path of a folder, or a URL of fsspec's as it was given.
-
-    A file:// URL is the folder that it names, literally, or percent-decoded where there is no such folder. Raises
-    `UserError` for a scheme that fsspec does not know, or whose package is not installed.
-    """
-    for scheme in _LOCAL_SCHEMES:
-        if archive.startswith(scheme):
-            literal = archive.removeprefix(scheme)
-            return str(Path(literal if os.path.lexists(literal) else unquote(literal)).absolute())
-    if is_remote(archive):
-        remote.check(archive)
-        return archive
-    return str(Path(archive).absolute())
-
-
-def is_remote(archive: str) -> bool:
-    """Whether a normalized `archive` is a URL rather than a folder."""
-    return "://" in archive
 
 
 def shown(archive: str) -> str:
@@ -109,7 +87,8 @@ def _walk_local(archive: str) -> Iterator[Listed]:
         while pending:
             yield from _in_folder(archive, pending.pop(), pending)
     except OSError as error:
-        raise UserError(f"SONOTAG_ARCHIVE {archive} holds a folder that cannot be listed: {error.strerror}.") from None
+        sentence = f"SONOTAG_ARCHIVE {archive} holds a folder that cannot be listed: {error.strerror}."
+        raise user_error(sentence, error) from None
 
 
 def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[Listed]:

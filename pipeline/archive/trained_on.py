@@ -1,10 +1,10 @@
 """Which trained networks saw which patient: what has to be trained again where somebody is to be forgotten.
 
-Belongs here: the private record of training sets, and the question. Not here: training, forgetting.
+Belongs here: the private record of training sets, and the questions to it. Not here: training, forgetting.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -53,6 +53,22 @@ def saw(store: Store, patient: str) -> list[str]:
     found = [folder for folder in (*encoders, *copies) if _encoder_saw(store.private, folder, patient)]
     found += [folder for recipe in recipes for folder in _models(recipe) if _model_saw(store.private, folder, patient)]
     return sorted(folder.relative_to(store.root).as_posix() for folder in found)
+
+
+def unseen(private: Path, encoders: Iterable[Path], patients: Collection[str]) -> set[str]:
+    """Those of `patients` (pseudonyms) whom an encoder in one of the folders `encoders` has not seen.
+
+    An encoder that is not there yet, or of which no record is kept, has seen nobody; one that is unavailable or that
+    diverged is not asked.
+    """
+    return {patient for folder in encoders for patient in set(patients) - _seen(private, folder, patients)}
+
+
+def _seen(private: Path, folder: Path, patients: Collection[str]) -> frozenset[str]:
+    outcome = folder / "outcome.json"
+    if outcome.is_file() and not any(folder.glob(_WEIGHTS)):
+        return frozenset(patients)
+    return training_patients(private, folder)
 
 
 def _training_set(private: Path, digest: str) -> Path:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UserError
+from pipeline.label_fields import POOLED
 from pipeline.recipe import Labels
-from pipeline.tables import POOLED, pretraining_pool_table
+from pipeline.tables import pretraining_pool_table
 
 
 def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, settings: Labels) -> pa.Table:

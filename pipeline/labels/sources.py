@@ -1,7 +1,8 @@
 """One label source at a time: what a record's tags say by it, or that they leave it open.
 
-Belongs here: the rules of each kind of source in a recipe, and the columns of the index it reads. Not here: putting the
-sources together (`weak_labels`), the radiologist's table itself (`study_groups`), the probe's shape (`probe`).
+Belongs here: the rules of each kind of source in a recipe. Not here: the columns that it reads (`source_columns`),
+putting the sources together (`weak_labels`), the radiologist's table itself (`study_groups`), the probe's shape
+(`probe`).
 """
 
 from bisect import bisect_right
@@ -10,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 from pipeline.labels.probe import probe_of
+from pipeline.labels.source_columns import columns_of
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe import BinsSource, ProbeSource, Source, StudyGroupsSource, ValuesSource
 
@@ -35,19 +36,6 @@ def labels_by(source: Source, index: pa.Table, groups: StudyGroups | None) -> pa
     rows = [_row(source, tags, groups) for tags in kinds]
     schema = pa.schema([("status", pa.string()), *((name, pa.int8()) for name in source.names)])
     return pa.Table.from_pylist(rows, schema=schema).take(pa.array(kind_of, pa.int64()))
-
-
-def columns_of(source: Source) -> tuple[str, ...]:
-    """The columns of the index that `source` reads."""
-    match source:
-        case StudyGroupsSource():
-            return ("study_description",)
-        case ProbeSource():
-            return ("transducer_type", "transducer_data")
-        case ValuesSource():
-            return (TEXT_FIELDS[source.field].column,)
-        case BinsSource():
-            return (NUMBER_FIELDS[source.field].column,)
 
 
 def _row(source: Source, tags: tuple[Any, ...], groups: StudyGroups | None) -> _Row:

@@ -11,6 +11,7 @@ from typing import get_args
 
 from pipeline.errors import UserError
 from pipeline.pretraining.pool import load_pool
+from pipeline.pretraining.preflight import preflight
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import Say, silent
 from pipeline.recipe import Backbone, Method, load_recipe
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backbone", choices=get_args(Backbone), help="default: all of the recipe's")
     parser.add_argument("--method", choices=get_args(Method), help="default: all of the recipe's")
+    parser.add_argument("--preflight", action="store_true", help="say what it is going to take, and train nothing")
     return parser
 
 
@@ -69,12 +71,18 @@ def _pretrain(asked: argparse.Namespace, say: Say) -> None:
     settings, experiment = recipe.pretraining, store.experiment(recipe.name)
     pool = load_pool(store, recipe)
     say(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
-    for backbone in [asked.backbone] if asked.backbone else settings.backbones:
-        for method in [asked.method] if asked.method else settings.methods:
-            folder = experiment.encoder(backbone, method)
-            told = _told(f"{backbone} {method}", settings.epochs, say)
-            outcome = pretrain(backbone, method, pool, settings, folder, say, told)
-            say(f"{backbone} {method}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {folder}")
+    encoders = [
+        (backbone, method, experiment.encoder(backbone, method))
+        for backbone in ([asked.backbone] if asked.backbone else settings.backbones)
+        for method in ([asked.method] if asked.method else settings.methods)
+    ]
+    if asked.preflight:
+        preflight(encoders, pool, settings, say)
+        return
+    for backbone, method, folder in encoders:
+        told = _told(f"{backbone} {method}", settings.epochs, say)
+        outcome = pretrain(backbone, method, pool, settings, folder, say, told)
+        say(f"{backbone} {method}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {folder}")
 
 
 def _told(name: str, epochs: int, say: Say) -> OnEpoch:

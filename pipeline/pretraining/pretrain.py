@@ -182,17 +182,35 @@ def _make_imagenet(job: _Job, normalization: Normalization) -> None:
         _save(job, normalization, encoder, History(), {})
 
 
-def _make_dcm(job: _Job, normalization: Normalization) -> None:
+def training_of(
+    backbone: Backbone, method: Method, pool: PretrainingSet, settings: Pretraining, say: Say
+) -> tuple[Trainer[Batch], Plan] | None:
+    """The training that `pretrain` would do, as it is before its first step; None of a method that trains nothing.
+
+    For trying how long a step takes: nothing is written, and images are normalized by a guess. Raises as `pretrain`.
+    """
+    if method not in _TRAINED:
+        return None
+    job = _Job(backbone, method, pool, settings, Path(), "", say, lambda epoch, metrics: None)
+    plan, guess = job.plan, Normalization(mean=128.0, sd=64.0)
+    return (_metadata_training(job, guess)[1] if method == "dcm" else _context_training(job, guess)[1]), plan
+
+
+def _metadata_training(job: _Job, normalization: Normalization) -> tuple[Encoder, MetadataTraining]:
     pool, settings = _own_share(job.pool, job.settings)
     encoder = _placed(_fresh_encoder(job), settings)
     with seeded(settings.seed, "head"):
         head = _placed(MetadataHead(encoder.channels[-1], len(pool.label_names)), settings)
     encode = compiled(encoder, job.steps, job.say)
-    training = MetadataTraining(encoder, head, pool.to(training_device()), normalization, settings, encode)
+    return encoder, MetadataTraining(encoder, head, pool.to(training_device()), normalization, settings, encode)
+
+
+def _make_dcm(job: _Job, normalization: Normalization) -> None:
+    encoder, training = _metadata_training(job, normalization)
     history = _fit(job, training)
     if group().writes:
         report = training.report(job.pool.to(training_device()))
-        write_tensors(job.folder / encoder_folder.METADATA_HEAD, head.state_dict())
+        write_tensors(job.folder / encoder_folder.METADATA_HEAD, training.trained.networks["head"].state_dict())
         write_json(job.folder / encoder_folder.METADATA, report)
         _save(job, normalization, encoder, history, {f"validation, {row['label']}": _told(row) for row in report})
 
@@ -207,7 +225,7 @@ def _told(row: dict[str, Any]) -> str:
     )
 
 
-def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
+def _context_training(job: _Job, normalization: Normalization) -> tuple[ContextEncoder, ContextEncoderTraining]:
     pool, settings = _own_share(job.pool, job.settings)
     encoder = _fresh_encoder(job)
     with seeded(settings.seed, "decoder", job.backbone):
@@ -216,13 +234,24 @@ def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
         labels = len(pool.label_names) if job.method in LABELLED else 0
         discriminator = _placed(Discriminator(labels), settings)
     pool, inpaint = pool.to(training_device()), compiled(network, job.steps, job.say)
-    history = _fit(job, ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint))
+    return network, ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint)
+
+
+def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
+    network, training = _context_training(job, normalization)
+    history = _fit(job, training)
     if group().writes:
         val_mse = history.curves[history.best_epoch - 1]["val_mse"]
         report = inpainting_report(val_mse, job.pool.to(training_device()), normalization)
         write_tensors(job.folder / encoder_folder.DECODER, network.decoder.state_dict())
         write_json(job.folder / encoder_folder.INPAINTING, report)
-        _save(job, normalization, encoder, history, {f"inpainting, {what}": value for what, value in report.items()})
+        _save(
+            job,
+            normalization,
+            network.encoder,
+            history,
+            {f"inpainting, {what}": value for what, value in report.items()},
+        )
 
 
 def _own_share(pool: PretrainingSet, settings: Pretraining) -> tuple[PretrainingSet, Pretraining]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from assets.definitions import build_defs
+from assets.failures import KIND, STEP
 from resources.environment import read_environment
 from tests.conftest import run_job
 from tests.pipeline.archive.synthetic import noise, write_dicom
@@ -141,6 +142,16 @@ def test_it_is_asked_again_where_the_fine_tuned_asset_alone_is_materialized(
     assert not result.success
     assert not check_of(result).passed
     assert said(result) == SENTENCE
+
+
+def test_the_run_says_that_it_is_a_mistake_to_mend_and_where(clinic: Path) -> None:
+    share_a_patient(clinic)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job_of(clinic, "finetune").execute_in_process(instance=instance, raise_on_error=False)
+        run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert (run.tags[STEP], run.tags[KIND]) == (ASSET, "mistake")
+    assert "P3" not in str(run.tags)
 
 
 def test_a_training_image_may_be_of_the_pool(clinic: Path) -> None:

@@ -76,6 +76,7 @@ def test_column_lineage_names_columns_that_there_are_of_assets_above(recipe: str
         if "dagster/column_lineage" in spec.metadata
     }
     assert {"quarantine", "weak_labels", "pretraining_pool", "pool_labels"} <= set(told)
+    assert set(told["quarantine"].deps_by_column) == known["quarantine"]
     for name, lineage in told.items():
         assert set(lineage.deps_by_column) <= known[name], name
         for sources in lineage.deps_by_column.values():

@@ -39,7 +39,8 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(layers["demo"])
     names = {key.path[-1] for key in layers["pretrain"]}
     methods = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
-    assert names == {f"{backbone}_{method}_encoder" for backbone in ("vgg16_bn", "resnet50") for method in methods}
+    encoders = {f"{backbone}_{method}_encoder" for backbone in ("vgg16_bn", "resnet50") for method in methods}
+    assert names == encoders | {"preflight"}
     assert len(layers["finetune"]) == 3 + 2 * 6 * 3 + 3  # images, arms, champions
     assert {key.path[-1] for key in layers["predict"]} == {"new_predictions"}
     assert not layers["predict"] & layers["demo"]  # it asks what to predict

@@ -9,9 +9,66 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, job_environment, run_job
+from assets.definitions import build_defs
+from resources.environment import read_environment
+from tests.conftest import ROOT, TINY_RECIPE, job_environment, run_job
 
 RESULTS = "experiments/tiny/reports/results_table.csv"
+
+
+WAITING = """
+import time
+from pathlib import Path
+
+import dagster as dg
+
+from resources.compute import POOL, Compute
+
+
+@dg.asset(pool=POOL)
+def encoder(context: dg.AssetExecutionContext, compute: Compute) -> None:
+    with compute.training(context.log.info):
+        context.log.info("it trains")
+        while not Path({end!r}).exists():
+            time.sleep(0.1)
+
+
+defs = dg.Definitions(
+    [encoder], jobs=[dg.define_asset_job("train")], resources={{"compute": Compute(lock_file={lock!r})}}
+)
+"""
+
+
+def test_a_place_in_the_pool_is_free_again_without_a_daemon(tmp_path: Path) -> None:
+    """The instance and the pool of the project, the step of another one that ends when it is told to."""
+    end, lock = tmp_path / "end", tmp_path / "locks" / "training.lock"
+    (tmp_path / "waiting.py").write_text(WAITING.format(end=str(end), lock=str(lock)), encoding="utf-8")
+    environment = job_environment(tmp_path, {"PYTHONPATH": str(ROOT)})
+    command = [str(Path(sys.executable).parent / "dagster"), "job", "execute", "-m", "waiting", "-j", "train"]
+    log = tmp_path / "killed.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        while "it trains" not in log.read_text(encoding="utf-8"):
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    end.touch()
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_every_step_that_trains_is_in_the_pool(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TINY_RECIPE, encoding="utf-8")
+    definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path / "s"), "SONOTAG_RECIPE": str(recipe)}))
+    training = {asset.op.name for asset in definitions.assets if "compute" in asset.required_resource_keys}
+    assert training == {asset.op.name for asset in definitions.assets if asset.op.pool == "training"}
+    assert len(training) == 1 + 5 + 12 + 1
 
 
 def kill_while_training(store: Path, recipe: Path, marker: str) -> None:

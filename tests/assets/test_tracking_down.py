@@ -34,7 +34,10 @@ def test_an_encoder_that_was_made_while_mlflow_was_down_is_registered_by_the_nex
     (version,) = client.search_model_versions("name = 'alone.resnet50_baseline_encoder'")
     experiment = client.get_experiment_by_name("alone")
     assert experiment is not None
-    late, present = sorted(client.search_runs([experiment.experiment_id]), key=lambda run: int(run.info.start_time))
+    runs = sorted(client.search_runs([experiment.experiment_id]), key=lambda run: int(run.info.start_time))
+    assert [run.data.tags["assets"] for run in runs] == 2 * ["preflight", "resnet50_baseline_encoder"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    late, present = runs[1::2]
     assert late.info.run_id == version.run_id
     assert late.info.status == present.info.status == "FINISHED"
     assert late.data.tags["dagster.run_id"] != present.data.tags["dagster.run_id"]

@@ -127,6 +127,14 @@ def test_one_encoder_can_be_named_and_is_not_trained_twice(store, recipe, capsys
     assert [path.name for path in (store / "experiments" / "small" / "encoders").iterdir()] == ["resnet50_dcm"]
 
 
+@pytest.mark.usefixtures("tiny_backbone")
+def test_a_preflight_says_what_it_takes_and_trains_nothing(store, recipe, capsys):
+    assert main(command(store, recipe, "--preflight")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == ["Preflight, resnet50 ce_dcm", "Preflight"]
+    assert not (store / "experiments").exists()
+
+
 def test_an_encoder_that_came_to_nothing_is_an_outcome_with_its_reason(store, recipe, capsys):
     assert main(command(store, recipe, "--method", "imagenet")) == 0
     assert "resnet50 imagenet: unavailable: ImageNet weights of resnet50: no file is named" in capsys.readouterr().out

@@ -1,0 +1,163 @@
+"""When work starts by itself: a sensor on the archive, a weekly schedule, reports that follow.
+
+Belongs here: Dagster's side of it. Not here: whether the archive has settled (`pipeline.archive.arrivals`), and who has
+not been trained on (`pipeline.archive.trained_on`). All of it is off until a person switches it on.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.jobs import INGEST_JOB, PRETRAIN_JOB, READING_JOBS
+from pipeline.errors import UserError
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+from resources.archive import Archive
+from resources.store import StoreFolder
+
+if TYPE_CHECKING:
+    from pipeline.archive.arrivals import Past
+
+STATE_TAG = "sonotag/archive_state"
+ARRIVED_TAG = "sonotag/arrived"
+PATIENTS_TAG = "sonotag/new_patients"
+LOOK_EVERY_SECONDS = 60
+SILENT_SECONDS = 3600
+"""A run that reads the archive says something every 15 seconds; after such a silence it was killed."""
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def sensors(recipe: Recipe) -> list[dg.SensorDefinition]:
+    """`new_files`, and `reports_follow`, which materializes a report when what it is made of has changed."""
+    follow = dg.AutomationConditionSensorDefinition(
+        "reports_follow",
+        target=dg.AssetSelection.groups("reports"),
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Draws tables and figures anew when encoders or predictions have changed.",
+    )
+    return [_new_files(recipe), follow]
+
+
+def schedules(recipe: Recipe) -> list[dg.ScheduleDefinition]:
+    """`weekly_pretraining`."""
+    return [_weekly_pretraining(recipe)]
+
+
+def _new_files(recipe: Recipe) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="new_files",
+        job_name=INGEST_JOB,
+        minimum_interval_seconds=LOOK_EVERY_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Starts `ingest` when files have arrived in the archive, changed or gone, and nothing has changed "
+        f"for {recipe.automation.settle_minutes:g} minutes. What fails is tried again, later and later.",
+    )
+    def new_files(context: dg.SensorEvaluationContext, archive: Archive, store: StoreFolder) -> dg.SensorResult:
+        try:
+            return _look(context, recipe, archive, store.open())
+        except UserError as error:
+            return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+
+    return new_files
+
+
+def _look(context: dg.SensorEvaluationContext, recipe: Recipe, archive: Archive, store: Store) -> dg.SensorResult:
+    from pipeline.archive.arrivals import Waiting, arrivals, decide
+
+    now = time.time()
+    if reading_under_way(context.instance, now):
+        return dg.SensorResult(skip_reason="The archive is being read, or is about to be.", cursor=context.cursor)
+    found = arrivals(archive.folder, store.private, archive.key(store.private), recipe.archive.modalities)
+    decision = decide(now, Waiting.read(context.cursor), found, past_readings(context.instance), recipe.automation)
+    cursor = decision.waiting.text() if decision.waiting else "null"  # Dagster takes an empty one for no change
+    if not decision.ask:
+        return dg.SensorResult(skip_reason=decision.why, cursor=cursor)
+    tags = {STATE_TAG: found.state, ARRIVED_TAG: decision.why}
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=decision.ask, tags=tags)], cursor=cursor)
+
+
+def reading_under_way(instance: dg.DagsterInstance, now: float) -> bool:
+    """Whether a run that reads the archive is queued or at work; one that was killed is neither.
+
+    (Nobody ends a run that was killed with its process: in Dagster's tables it stays started.)
+    """
+    runs = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
+    return any(_reads_archive(run) and not _was_killed(instance, run, now) for run in runs)
+
+
+def _reads_archive(run: dg.DagsterRun) -> bool:
+    return run.job_name in READING_JOBS or dg.AssetKey("dicom_index") in (run.asset_selection or ())
+
+
+def _was_killed(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> bool:
+    if run.status == dg.DagsterRunStatus.QUEUED:
+        return False
+    last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    return bool(last) and now - last[0].timestamp > SILENT_SECONDS
+
+
+def past_readings(instance: dg.DagsterInstance) -> "Past":
+    """What became of the last runs of the job `ingest`, of which none is under way: one that never ended was killed."""
+    from pipeline.archive.arrivals import Past
+
+    failed: list[tuple[str, float]] = []
+    read = cancelled = ""
+    for record in instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB), limit=50):
+        run, state = record.dagster_run, record.dagster_run.tags.get(STATE_TAG, "")
+        if run.status == dg.DagsterRunStatus.SUCCESS:
+            read = state
+            break
+        if run.status != dg.DagsterRunStatus.CANCELED:
+            failed.append((state, record.end_time or record.update_timestamp.timestamp()))
+        elif not failed:
+            cancelled = cancelled or state
+    states, ends = tuple(state for state, _ in failed), [end for _, end in failed]
+    return Past(read, cancelled, len(failed), states, max(ends, default=0.0))
+
+
+def _weekly_pretraining(recipe: Recipe) -> dg.ScheduleDefinition:
+    enough = recipe.automation.new_patients
+
+    @dg.schedule(
+        cron_schedule="0 2 * * 6",
+        job_name=PRETRAIN_JOB,
+        name="weekly_pretraining",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=f"On Saturday at two, trains the encoders anew where {enough} patients have arrived since.",
+    )
+    def weekly_pretraining(store: StoreFolder) -> dg.RunRequest | dg.SkipReason:
+        try:
+            new = new_patients(recipe, store.open())
+        except UserError as error:
+            return dg.SkipReason(str(error))
+        if new < enough:
+            return dg.SkipReason(f"{new} new patients; encoders are trained anew from {enough} on.")
+        return dg.RunRequest(tags={PATIENTS_TAG: str(new)})
+
+    return weekly_pretraining
+
+
+def new_patients(recipe: Recipe, store: Store) -> int:
+    """Patients of the pretraining pool whom an encoder of the recipe has not seen.
+
+    Raises `UserError` where there is no pool yet.
+    """
+    from pipeline.archive.trained_on import unseen
+    from pipeline.files import read_table
+    from pipeline.tables import pretraining_pool_table
+
+    path = pretraining_pool_table(recipe.labels.names).path(store.tables)
+    if not path.is_file():
+        raise UserError(f"There is no pretraining pool yet: run the job `{INGEST_JOB}` first.")
+    patients = set(read_table(path, ["patient"])["patient"].to_pylist())
+    settings, experiment = recipe.pretraining, store.experiment(recipe.name)
+    encoders = [experiment.encoder(backbone, m) for backbone in settings.backbones for m in settings.methods]
+    return len(unseen(store.private, encoders, patients))

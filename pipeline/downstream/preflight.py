@@ -1,0 +1,86 @@
+"""How long fine-tuning is going to take, from a few steps on each task, before pretraining starts.
+
+Belongs here: trying and reckoning. Not here: training (`finetune`), the encoders' part (`pipeline.pretraining`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from pipeline.downstream.finetune import FineTuning
+from pipeline.downstream.predictions import Cell, cells
+from pipeline.downstream.tasks import TaskImages, task_images, training_subset
+from pipeline.files import read_table
+from pipeline.networks.encoders import build_encoder, save_encoder
+from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
+from pipeline.progress import Say
+from pipeline.recipe import Backbone, Precision, Recipe, Task
+from pipeline.store import Store
+from pipeline.training.outcome import Outcome
+from pipeline.training.trial import Range, between, hours_of, tried
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the models of one backbone on one task still take; those that are there already are not counted."""
+
+    name: str
+    models: int
+    hours: Range
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.models} models, {between(self.hours)}"
+
+
+def preflight(recipe: Recipe, store: Store, say: Say) -> list[Forecast]:
+    """A forecast per backbone and task that has models left to train, each said as it is made.
+
+    A task whose images are not in the store yet, or do not fill a batch, is left out.
+    """
+    found = []
+    for forecast in _forecasts(recipe, store):
+        say(f"Preflight, {forecast}")
+        found.append(forecast)
+    return found
+
+
+def _forecasts(recipe: Recipe, store: Store) -> Iterator[Forecast]:
+    experiment = store.experiment(recipe.name)
+    for name, task in recipe.downstream.tasks.items():
+        if not experiment.task_images(name).is_file():
+            continue
+        data = task_images(read_table(experiment.task_images(name)), task, recipe.images)
+        for backbone in recipe.pretraining.backbones:
+            left = [
+                cell
+                for cell in cells(recipe)
+                if (cell.task, cell.backbone) == (name, backbone)
+                and Outcome.read(experiment.model(backbone, cell.arm, name, cell.fraction, cell.seed)) is None
+            ]
+            if left and len(data.train) >= task.batch_size:
+                yield Forecast(f"{backbone} {name}", len(left), _hours(left, task, data, recipe.downstream.precision))
+
+
+def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision) -> Range:
+    """Of all cells, by the steps of one that trains the whole network; the frozen arm takes less than that."""
+    with TemporaryDirectory() as folder, torch.random.fork_rng():
+        _write_fresh_encoder(left[0].backbone, data, Path(folder))
+        whole = replace(left[0], arm="baseline", fraction=1.0)
+        seconds = tried(FineTuning(whole, task.model_copy(update={"epochs": 1}), data, Path(folder), precision))
+    batch = task.batch_size
+    subsets = [len(training_subset(data, c.task, c.fraction, c.seed, batch)) for c in left]
+    return hours_of(
+        seconds,
+        task.epochs * sum(images // batch for images in subsets),
+        task.epochs * len(left) * len(data.val) / batch,
+    )
+
+
+def _write_fresh_encoder(backbone: Backbone, data: TaskImages, folder: Path) -> None:
+    """An encoder that has learnt nothing: a step takes as long."""
+    save_encoder(build_encoder(backbone), folder / ENCODER)
+    height, width = data.images_NHW.shape[1:]
+    Preprocessing(backbone, height, width, mean=128.0, sd=64.0).write(folder)

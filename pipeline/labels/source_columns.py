@@ -1,0 +1,21 @@
+"""Which columns of the index a label source reads.
+
+Belongs here: names alone, so that Dagster's catalog can name them before anything is computed. Not here: what they mean
+(`sources`).
+"""
+
+from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
+from pipeline.recipe import BinsSource, ProbeSource, Source, StudyGroupsSource, ValuesSource
+
+
+def columns_of(source: Source) -> tuple[str, ...]:
+    """The columns of the index that `source` reads."""
+    match source:
+        case StudyGroupsSource():
+            return ("study_description",)
+        case ProbeSource():
+            return ("transducer_type", "transducer_data")
+        case ValuesSource():
+            return (TEXT_FIELDS[source.field].column,)
+        case BinsSource():
+            return (NUMBER_FIELDS[source.field].column,)

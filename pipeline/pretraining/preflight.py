@@ -1,0 +1,138 @@
+"""What pretraining is going to take: hours, memory, disk; from a few steps of it, before it starts.
+
+Belongs here: reckoning, refusing what cannot fit. Not here: trying steps (`pipeline.training.trial`), training.
+"""
+
+import math
+import resource
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.errors import UserError
+from pipeline.pretraining.dataset import Batch, PretrainingSet
+from pipeline.pretraining.encoder_folder import CHECKPOINT
+from pipeline.pretraining.pretrain import fingerprint_of, training_of
+from pipeline.progress import Say
+from pipeline.recipe import Backbone, Method, Pretraining
+from pipeline.training.device import prepare, training_device
+from pipeline.training.loop import Plan, Trainer, steps_done
+from pipeline.training.outcome import Outcome
+from pipeline.training.trial import Range, between, hours_of, together, tried
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the training of one encoder still takes; bytes, seconds and hours, as (at least, at most) where a range."""
+
+    name: str
+    steps: int
+    step_seconds: Range
+    hours: Range
+    memory: int
+    """What this process has taken at most, with the images."""
+    gpu_memory: int
+    """What the steps have taken of the GPU at most; 0 without one."""
+    weights: int
+    """That stay on disk: of the networks, twice of the encoder (safetensors and ONNX)."""
+    checkpoints: int
+    """Two of them, while it trains."""
+
+    def __str__(self) -> str:
+        gpu = f", {size(self.gpu_memory)} of GPU memory" if self.gpu_memory else ""
+        step = f"{self.step_seconds[0]:.2g} to {self.step_seconds[1]:.2g} s"
+        memory = f"{size(self.memory)} of memory{gpu}"
+        return f"{self.name}: {self.steps} steps of {step}, {between(self.hours)}; {memory}, {size(self.disk)} of disk"
+
+    @property
+    def disk(self) -> int:
+        """What it takes of the disk at most at a time."""
+        return self.weights + self.checkpoints
+
+
+def preflight(
+    encoders: Sequence[tuple[Backbone, Method, Path]], pool: PretrainingSet, settings: Pretraining, say: Say
+) -> list[Forecast]:
+    """Forecasts of the `encoders` (and their folders) that are still to be trained, each said as it is made.
+
+    Raises `UserError` where the disk cannot hold them, and as `pretrain` where the pool is too small.
+    """
+    found = []
+    for backbone, method, folder in encoders:
+        forecast = forecast_of(backbone, method, pool, settings, folder)
+        if forecast is not None:
+            found.append(forecast)
+            say(f"Preflight, {forecast}")
+    if not found:
+        say("Preflight: nothing is left to train.")
+        return found
+    say(f"Preflight: about {between(together([f.hours for f in found]))} for the encoders, one after the other.")
+    _refuse_a_full_disk(found, encoders[0][2])
+    return found
+
+
+def forecast_of(
+    backbone: Backbone, method: Method, pool: PretrainingSet, settings: Pretraining, folder: Path
+) -> Forecast | None:
+    """The forecast of one encoder; None where it is done already, or needs no training."""
+    fingerprint = fingerprint_of(backbone, method, pool, settings)
+    done = Outcome.read(folder)
+    if done is not None and done.fingerprint == fingerprint:
+        return None
+    prepare(training_device())
+    with torch.random.fork_rng():
+        made = training_of(backbone, method, pool, settings, lambda line: None)
+        if made is None:
+            return None
+        trainer, plan = made
+        seconds = tried(trainer)
+    epochs, steps = steps_done(folder / CHECKPOINT, fingerprint)
+    left = plan.epochs * plan.steps - epochs * plan.steps - steps
+    return _forecast(trainer, plan, left, seconds, len(pool.val))
+
+
+def _forecast(trainer: Trainer[Batch], plan: Plan, left: int, seconds: list[float], val_images: int) -> Forecast:
+    on_gpu = torch.cuda.is_available()
+    validations = math.ceil(left / plan.steps) * val_images / plan.images
+    weights, checkpoint = _bytes(trainer)
+    return Forecast(
+        plan.name,
+        left,
+        (min(seconds), max(seconds)),
+        hours_of(seconds, left, validations),
+        _peak_memory(),
+        torch.cuda.max_memory_allocated() if on_gpu else 0,
+        weights,
+        2 * checkpoint,
+    )
+
+
+def _bytes(trainer: Trainer[Batch]) -> tuple[int, int]:
+    """Of what stays on disk; of a checkpoint: all networks, what optimizers hold, the best epoch's weights."""
+    of = {name: sum(t.nbytes for t in n.state_dict().values()) for name, n in trainer.trained.networks.items()}
+    states = [state for optimizer in trainer.trained.optimizers.values() for state in optimizer.state.values()]
+    moments = sum(value.nbytes for state in states for value in state.values() if isinstance(value, torch.Tensor))
+    stays = 2 * of["encoder"] + of.get("decoder", 0) + of.get("head", 0)
+    return stays, sum(of.values()) + moments + sum(of[name] for name in trainer.kept)
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _refuse_a_full_disk(forecasts: Sequence[Forecast], folder: Path) -> None:
+    """What is surely needed: all weights, and the checkpoints of the one at work."""
+    needed = sum(f.weights for f in forecasts) + max(f.checkpoints for f in forecasts)
+    free = shutil.disk_usage(next(parent for parent in folder.parents if parent.is_dir())).free
+    if free < needed:
+        raise UserError(f"Pretraining needs {size(needed)} of disk, and {size(free)} are free where the store lies.")
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

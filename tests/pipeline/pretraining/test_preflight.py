@@ -1,0 +1,105 @@
+"""What pretraining is going to take, told from a few steps, before it starts."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.errors import UserError
+from pipeline.pretraining import preflight as preflight_module
+from pipeline.pretraining.preflight import forecast_of, preflight
+from pipeline.pretraining.pretrain import fingerprint_of, pretrain, training_of
+from pipeline.progress import silent
+from pipeline.training.checkpoint import write_checkpoint
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
+
+
+@pytest.fixture
+def steps_take(monkeypatch):
+    """Makes every step take one second and one of them two."""
+    monkeypatch.setattr(preflight_module, "tried", lambda trainer: [1.0, 2.0, 1.0])
+
+
+def quietly(epoch, metrics):
+    pass
+
+
+@pytest.mark.parametrize("method", ["dcm", "ce", "ce_dcm"])
+def test_hours_are_steps_and_validation_between_bounds(method, pool, settings, tmp_path, steps_take):
+    forecast = forecast_of("resnet50", method, pool, settings, tmp_path / "encoder")
+    assert forecast.steps == 3 * (12 // 4)  # epochs, training images, a batch
+    # Each of three epochs validates four images, a batch's worth: a sixth to a half of a step.
+    assert forecast.hours == pytest.approx(((9 + 3 / 6) / 3600, 1.3 * 2 * (9 + 3 / 2) / 3600))
+    assert not (tmp_path / "encoder").exists()
+
+
+@pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
+def test_bytes_on_disk_are_those_of_the_files(method, pool, settings, tmp_path):
+    forecast = forecast_of("resnet50", method, pool, settings, tmp_path / "encoder")
+    trainer, _ = training_of("resnet50", method, pool, settings, silent)
+    for batch in trainer.batches(1, 0):
+        trainer.step(batch)
+    best = {f"{n}/{k}": t.clone() for n in trainer.kept for k, t in trainer.trained.networks[n].state_dict().items()}
+    write_checkpoint(tmp_path / "checkpoint", trainer.trained, {}, best)
+    wanted = [spec for name, spec in header(tmp_path / "checkpoint").items() if not name.startswith(("random/", "__"))]
+    assert forecast.checkpoints == 2 * sum(end - start for start, end in (spec["data_offsets"] for spec in wanted))
+    pretrain("resnet50", method, pool, settings, tmp_path / "done", silent, quietly)
+    files = [tmp_path / "done" / f"{name}.safetensors" for name in ("encoder", "decoder", "head")]
+    weights = [
+        sum(spec["data_offsets"][1] - spec["data_offsets"][0] for key, spec in header(path).items() if key[:2] != "__")
+        for path in files
+        if path.is_file()
+    ]
+    assert forecast.weights == weights[0] + sum(weights)
+
+
+def header(path):
+    """The header of a safetensors file: 8 bytes of its length, then JSON."""
+    content = path.read_bytes()
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+
+
+def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp_path):
+    said = []
+    encoders = [("resnet50", method, tmp_path / method) for method in ("baseline", "imagenet", "dcm")]
+    pretrain("resnet50", "dcm", pool, settings, tmp_path / "dcm", silent, quietly)
+    assert preflight(encoders, pool, settings, said.append) == []
+    assert said == ["Preflight: nothing is left to train."]
+    longer = settings.model_copy(update={"epochs": 5})
+    (forecast,) = preflight(encoders, pool, longer, said.append)
+    assert forecast.name == "resnet50 dcm"
+    assert "for the encoders" in said[-1]
+
+
+def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):
+    fingerprint = fingerprint_of("resnet50", "dcm", pool, settings)
+    trainer, _ = training_of("resnet50", "dcm", pool, settings, silent)
+    state = {"fingerprint": fingerprint, "curves": [{"val_loss": 1.0}], "best_epoch": 1, "steps": 2}
+    write_checkpoint(tmp_path / "checkpoint.safetensors", trainer.trained, state)
+    assert forecast_of("resnet50", "dcm", pool, settings, tmp_path).steps == 9 - 3 - 2
+
+
+def test_the_training_afterwards_is_the_same(pool, settings, tmp_path):
+    torch.manual_seed(5)
+    pretrain("resnet50", "ce_dcm", pool, settings, tmp_path / "without", silent, quietly)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    preflight([("resnet50", "ce_dcm", tmp_path / "with")], pool, settings, silent)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    pretrain("resnet50", "ce_dcm", pool, settings, tmp_path / "with", silent, quietly)
+    name = "encoder.safetensors"
+    assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
+def test_a_disk_that_cannot_hold_it_is_refused_in_a_sentence(pool, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+    with pytest.raises(UserError, match=r"^Pretraining needs \d+ MB of disk, and 0 MB are free"):
+        preflight([("resnet50", "dcm", tmp_path / "a" / "b")], pool, settings, silent)
+
+
+def test_too_small_a_pool_is_said_as_training_says_it(pool, settings, tmp_path):
+    large = settings.model_copy(update={"batch_size": 64})
+    with pytest.raises(UserError, match="batch_size is 64"):
+        preflight([("resnet50", "dcm", tmp_path)], pool, large, silent)
