@@ -48,7 +48,7 @@ def _seconds_to_load(module: str, folder: Path, variables: Mapping[str, str]) ->
         if not any(_READY in line for line in server.stdout):
             raise RuntimeError(f"The code server of {module} has not started.")
         user, system = Path(f"/proc/{server.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
-        server.terminate()
+        server.kill()  # asked to stop this early it may not hear it
         server.wait()
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
