@@ -3,7 +3,7 @@
 Belongs here: the assets of the group `labels`. Not here: the rules (`pipeline.labels`, `pipeline.cohort`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from assets.tables import markdown_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.errors import UserError
 from pipeline.files import digest, write_text
-from pipeline.labels.study_groups import StudyGroups, read_study_groups, shipped_study_groups, study_groups_for
+from pipeline.labels.study_groups import StudyGroups, printed_descriptions, study_groups_for
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from resources.store import StoreFolder
@@ -117,7 +117,7 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
                         asset_key="study_groups",
                         passed=not disagreements,
                         severity=dg.AssetCheckSeverity.WARN,
-                        description="; ".join(" and ".join(pair) for pair in disagreements) or None,
+                        description=_in_words(disagreements),
                         metadata={"pairs": len(disagreements)},
                     )
                 ],
@@ -126,6 +126,14 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
             yield here.made("reviewed_descriptions", _membership(groups)[:16], counts)
 
     return study_groups
+
+
+def _in_words(pairs: Sequence[tuple[str, str]]) -> str | None:
+    """Pairs that Table A1 prints are named; others may be too rare to be published, and are counted."""
+    printed = printed_descriptions()
+    named = [" and ".join(pair) for pair in pairs if printed.issuperset(pair)]
+    others = [f"{len(pairs) - len(named)} more pairs of the mapping"] if len(named) < len(pairs) else []
+    return "; ".join(named + others) or None
 
 
 def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
@@ -302,8 +310,7 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table"
     index, rare = with_rare_descriptions(place.private, published)
     private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
     write_text(place.private / WORKLIST, worklist_csv(private))
-    printed = read_study_groups(shipped_study_groups(), recipe.labels.groups) if groups else reviewed
-    shown = publishable(reviewed, published, printed)
+    shown = publishable(reviewed, published)
     return with_suggestions(unmapped_descriptions(index, groups, rare), shown)
 
 

@@ -73,6 +73,12 @@ def shipped_study_groups() -> Path:
     return Path(str(files("pipeline.labels") / "study_groups.csv"))
 
 
+def printed_descriptions() -> frozenset[str]:
+    """The descriptions of Table A1: known to everybody, whatever a recipe's groups are."""
+    with shipped_study_groups().open(encoding="utf-8", newline="") as file:
+        return frozenset(normalized(row["study_description"]) for row in csv.DictReader(file))
+
+
 def study_groups_for(path: Path, settings: Labels) -> StudyGroups | None:
     """The table at `path` for the groups of a recipe; None where none of its labels comes from study descriptions.
 

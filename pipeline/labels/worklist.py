@@ -21,6 +21,7 @@ from pipeline.labels.study_groups import (
     StudyGroups,
     for_spreadsheet,
     normalized,
+    printed_descriptions,
 )
 from pipeline.labels.weak_labels import TOO_RARE
 from pipeline.tables import UNMAPPED_DESCRIPTIONS
@@ -70,13 +71,13 @@ def with_suggestions(unmapped: pa.Table, reviewed: StudyGroups) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=UNMAPPED_DESCRIPTIONS.schema)
 
 
-def publishable(reviewed: StudyGroups, index: pa.Table, printed: StudyGroups) -> StudyGroups:
-    """The part of `reviewed` that may be shown: descriptions that `index` publishes, or that were `printed` before.
+def publishable(reviewed: StudyGroups, index: pa.Table) -> StudyGroups:
+    """The part of `reviewed` that may be shown: descriptions that `index` publishes, or that Table A1 prints.
 
     A mapping may hold descriptions that too few patients share; as what another one is like they would be published.
     """
     known = {normalized(text) for text in pc.unique(index["study_description"]).drop_null().to_pylist()}
-    shown = known | set(printed.mapping)
+    shown = known | printed_descriptions()
     return StudyGroups({text: groups for text, groups in reviewed.mapping.items() if text in shown})
 
 

@@ -8,7 +8,8 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
+from assets.labels import _in_words
+from pipeline.labels.study_groups import printed_descriptions, read_study_groups, shipped_study_groups
 from pipeline.recipe import Labels
 from tests.conftest import run_job
 
@@ -97,3 +98,27 @@ def test_a_run_with_the_same_mapping_keeps_what_the_last_change_was(returned: Pa
     done = run_job("ingest", returned, SONOTAG_RECIPE=str(tiny_recipe), SONOTAG_STUDY_GROUPS=str(mapping))
     assert done.returncode == 0, done.stderr[-3000:]
     assert (returned / "tables" / "label_changes.parquet").read_bytes() == changes
+
+
+def test_a_recipe_with_groups_of_its_own_has_its_worklist(demo_store: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    """Table A1 knows none of these groups, and what is suggested comes from the mapping at hand."""
+    recipe, mapping = tmp_path / "recipe.yaml", tmp_path / "groups.csv"
+    labels = "labels: {sources: [{kind: study_groups, groups: [belly]}, {kind: probe}]}\n"
+    recipe.write_text(tiny_recipe.read_text(encoding="utf-8") + labels, encoding="utf-8")
+    rows = [
+        f"{name},{'belly' if 'LIVER' in name or 'KIDNEY' in name else ''}" for name in sorted(printed_descriptions())
+    ]
+    mapping.write_text("\n".join(["study_description,groups", *rows]), encoding="utf-8")
+    store = copied(demo_store, tmp_path / "store")
+    done = run_job("ingest", store, SONOTAG_RECIPE=str(recipe), SONOTAG_STUDY_GROUPS=str(mapping))
+    assert done.returncode == 0, done.stderr[-3000:]
+    with open(store / WORKLIST, encoding="utf-8") as file:
+        assert {row["groups"] for row in csv.DictReader(file)} <= {"?", "? belly"}
+
+
+def test_a_pair_that_differs_left_and_right_is_named_only_where_table_a1_prints_it() -> None:
+    rare = ("US LIVER LEFT MRS MILLER", "US LIVER RIGHT MRS MILLER")
+    printed = ("US BIOPSY KIDNEY FOCAL (LEFT)", "US BIOPSY KIDNEY FOCAL (RIGHT)")
+    assert _in_words([]) is None
+    assert _in_words([printed]) == " and ".join(printed)
+    assert _in_words([printed, rare]) == f"{' and '.join(printed)}; 1 more pairs of the mapping"

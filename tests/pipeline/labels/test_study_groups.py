@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
+from pipeline.labels.study_groups import printed_descriptions, read_study_groups, shipped_study_groups
 from pipeline.recipe import Labels
 
 GROUPS = Labels().groups
@@ -49,6 +49,10 @@ def test_table_a1_is_the_paper_s_44_rows_over_its_eight_groups():
 )
 def test_rows_of_table_a1_read_as_printed(description, groups):
     assert set(read_study_groups(shipped_study_groups(), GROUPS).groups_of(description)) == groups
+
+
+def test_the_printed_descriptions_are_those_of_table_a1_whatever_groups_a_recipe_has():
+    assert printed_descriptions() == set(read_study_groups(shipped_study_groups(), GROUPS).mapping)
 
 
 def test_table_a1_s_two_left_right_disagreements_are_found():
