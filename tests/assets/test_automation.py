@@ -359,11 +359,12 @@ def test_a_new_file_is_ingested_by_itself_once_a_person_has_switched_it_on(tmp_p
     mapping.write_text("study_description,groups\nUS THYROID,thyroid\n", encoding="utf-8")
     named = {"ARCHIVE": archive, "RECIPE": recipe, "STUDY_GROUPS": mapping}
     environment = job_environment(store, {f"SONOTAG_{key}": str(path) for key, path in named.items()})
+    # First, since two processes that make a new instance's databases at once can fail.
+    switched_on = dagster("dagster", "sensor", "start", "new_files")
+    subprocess.run(switched_on, cwd=ROOT, env=environment, check=True, capture_output=True)
     with open(tmp_path / "daemon.log", "wb") as log:
         daemon = subprocess.Popen(dagster("dagster-daemon", "run"), cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
-        command = dagster("dagster", "sensor", "start", "new_files")
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
         index = store / "tables" / "dicom_index.parquet"
         while not index.is_file():
             assert daemon.poll() is None
