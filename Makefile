@@ -40,6 +40,7 @@ demo: $(READY) $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE)
 	@echo "MLflow's runs:         make mlflow   http://127.0.0.1:5000"
 
 ui: $(READY) $(DAGSTER_HOME)/dagster.yaml  ## Dagster's web server and daemon, http://127.0.0.1:3000
+	@$(BIN)/python -c "import assets.definitions"  # what is wrong with the recipe is one sentence here
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
 
 mlflow: $(READY)  ## MLflow's server on the store's database, http://127.0.0.1:5000

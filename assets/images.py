@@ -124,6 +124,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                         check_name="no_frame_lost",
                         asset_key="image_cache",
                         passed=counts["frames"] == counts["images"] + counts["rejected"],
+                        description="{frames} frames: {images} images, {rejected} rejected".format(**counts),
                         metadata=counts,
                     ),
                     _cache_intact(cache.folder, images, context.run_id),
@@ -246,7 +247,8 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                     "quarantine",
                     *(f"{task}_images" for task in recipe.downstream.tasks),
                 ],
-                description="One row per image that every pretraining method trains or validates on, with its split.",
+                description="One row per image that every pretraining method trains or validates on, with its split. "
+                "Why others are not in it: quarantine, labelled_records.",
                 code_version=f"{version}-{mapping.membership}",
                 group_name=GROUP,
                 kinds={"parquet"},
@@ -362,7 +364,7 @@ def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:
         asset_key="pool_labels",
         passed=not rare,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"too few patients with or without: {', '.join(rare)}" if rare else None,
+        description=f"too few patients with or without: {', '.join(rare)}" if rare else "every label has enough",
         metadata={"labels": rare},
     )
 

@@ -9,7 +9,7 @@ import dagster as dg
 
 from assets.failures import HOOKS
 from assets.step import FIRST, step
-from assets.tables import table_metadata, table_version
+from assets.tables import counts_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.recipe import Recipe
 from resources.archive import Archive
@@ -84,6 +84,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                     dg.AssetCheckResult(
                         check_name="no_file_lost",
                         passed=counts["files"] == counts["records"] + counts["rejected"],
+                        description="{files} files: {records} records, {rejected} rejected".format(**counts),
                         metadata=counts,
                     )
                 ],
@@ -96,7 +97,8 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     @dg.asset(
         hooks=HOOKS,
         deps=["rejected_files", "rejected_frames"],
-        description="One row per rejection, of a file or of a frame: level, id, reason, detail.",
+        description="What was left out, and why: one row per archive file that became no record, and per frame that "
+        "became no image. Images that wait for their description to be mapped are not here: see unmapped_descriptions.",
         code_version=code_versions.INDEX,
         group_name=GROUP,
         kinds={"parquet"},
@@ -106,6 +108,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.MaterializeResult[None]]:
         import pyarrow as pa
 
+        from pipeline.archive.quarantine import Reason
         from pipeline.tables import QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
 
         with step(context, tracking, recipe) as here:
@@ -116,7 +119,11 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             yield here.made(
                 "quarantine",
                 table_version(rows),
-                {**table_metadata(QUARANTINE, rows), "reasons": reasons},
+                {
+                    "reasons": counts_table("reason", reasons, {reason.value: reason.meaning for reason in Reason}),
+                    "which file is it": dg.MetadataValue.md("`python -m pipeline.archive locate ID` prints its path"),
+                    **table_metadata(QUARANTINE, rows),
+                },
                 metrics={f"rejected.{reason}": count for reason, count in reasons.items()},
             )
 

@@ -22,8 +22,15 @@ READING_JOBS = (INGEST_JOB, "demo")
 """Which read the archive."""
 
 JOBS = {
-    INGEST_JOB: (INGEST, "From the archive's DICOM files to the image cache and the pretraining pool."),
-    PRETRAIN_JOB: (PRETRAIN, "Every encoder of the recipe, from the pretraining pool."),
+    INGEST_JOB: (
+        INGEST,
+        "From the archive's DICOM files to the image cache and the pretraining pool. Then look at quarantine (what was "
+        "left out, and why) and at unmapped_descriptions (what has yet to be mapped).",
+    ),
+    PRETRAIN_JOB: (
+        PRETRAIN,
+        "Every encoder of the recipe, from the pretraining pool. What is trained is not trained again.",
+    ),
     "finetune": (DEMO - INGEST - PRETRAIN - REPORT, "Every arm on every task, and its predictions."),
     "report": (REPORT, "Tables and figures, from predictions and encoders."),
     "predict": (PREDICTION, "A fine-tuned model on new DICOM files, which its run config names."),

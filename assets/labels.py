@@ -13,7 +13,7 @@ import dagster as dg
 from assets.failures import HOOKS
 from assets.pictures import thumbnail_url
 from assets.step import FIRST, step
-from assets.tables import markdown_table, table_metadata, table_version
+from assets.tables import counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.errors import UserError
 from pipeline.files import digest, write_text
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 GROUP = "labels"
 WORKLIST = "unmapped_descriptions.csv"
+TO_FILL_IN = f"""\
+1. Copy `private/{WORKLIST}` of the store into the folder that SONOTAG_STUDY_GROUPS names.
+2. Correct `groups`, and take the question mark away; an empty cell means reviewed, and in none.
+3. Press *Reload definitions* (Lineage), and launch `ingest` again: `label_changes` says what that changed.
+"""
 EXAMPLES = 3
 """Pictures per description of the worklist, each of another patient."""
 ILLUSTRATED = 20
@@ -117,7 +122,7 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
                         asset_key="study_groups",
                         passed=not disagreements,
                         severity=dg.AssetCheckSeverity.WARN,
-                        description=_in_words(disagreements),
+                        description=_in_words(disagreements) or "no pair differs",
                         metadata={"pairs": len(disagreements)},
                     )
                 ],
@@ -143,13 +148,13 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
     rows = {
         "weak_labels": ("One row per record: its labels as 0/1, null where the tags do not say.", *meaning),
         "labelled_records": (
-            "Which records the tags label, and why the others are left out: the column `status` of weak_labels. "
+            "Which records the tags label, and why nobody trains on the others: the column `status` of weak_labels. "
             "Groups that change their meaning leave it as it is.",
             "reviewed_descriptions",
             f"{code}-{version.membership}",
         ),
         "label_changes": (
-            "One row per record whose labels the newest version of the study groups changed.",
+            "What the newest version of the study groups changed: one row per record whose labels are others now.",
             *meaning,
         ),
     }
@@ -182,6 +187,7 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.descriptions import with_rare_descriptions
         from pipeline.labels.changes import changes_by_description, keep_mapping
+        from pipeline.labels.sources import status_meanings
         from pipeline.labels.weak_labels import weak_labels
         from pipeline.tables import DICOM_INDEX, LABEL_CHANGES, weak_labels_table
 
@@ -198,21 +204,28 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
             if groups is not None:
                 keep_mapping(place.private, groups)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
+            why = counts_table("status", status, status_meanings(recipe.labels))
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
             yield here.made(
                 "weak_labels",
                 table_version(labels),
-                {**table_metadata(table, labels), "status": status, "images per label": positives},
+                {
+                    "records by status": why,
+                    "records per label": counts_table("label", positives, {}),
+                    **table_metadata(table, labels),
+                },
                 metrics={f"records.{key}": count for key, count in (status | positives).items()},
                 checks=[_label_space(recipe, labels.column_names[2:], labels.select(recipe.labels.names).to_pylist())],
             )
-            yield here.made("labelled_records", table_version(labels.select(["sop_instance", "status"])), status)
+            yield here.made(
+                "labelled_records", table_version(labels.select(["sop_instance", "status"])), {"records by status": why}
+            )
             yield here.made(
                 "label_changes",
                 table_version(changes),
                 {
-                    **table_metadata(LABEL_CHANGES, changes),
                     "by description": dg.MetadataValue.md(markdown_table(changes_by_description(changes))),
+                    **table_metadata(LABEL_CHANGES, changes),
                 },
                 metrics={"label_changes": changes.num_rows},
             )
@@ -241,6 +254,7 @@ def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | 
         check_name="label_space_unchanged",
         asset_key="weak_labels",
         passed=tuple(columns) == recipe.labels.names and not strange,
+        description=f"{len(columns)} label columns; the recipe has {len(recipe.labels.names)}",
         metadata={"columns": columns, "recipe": list(recipe.labels.names)},
     )
 
@@ -252,7 +266,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         hooks=HOOKS,
         name="unmapped_descriptions",
         deps=["dicom_index", "study_groups", "image_cache"],
-        description="The radiologist's worklist. One row per study description that the study groups do not know, with "
+        description="The radiologist's worklist: one row per study description that nobody has mapped yet, with "
         "counts, pictures, and the groups of the reviewed description most like it: a suggestion, not a review.",
         code_version=code_versions.LABELS,
         group_name=GROUP,
@@ -280,10 +294,10 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
                 "unmapped_descriptions",
                 table_version(rows),
                 {
-                    **table_metadata(UNMAPPED_DESCRIPTIONS, rows),
+                    **size_and_columns(UNMAPPED_DESCRIPTIONS, rows),
                     "for the radiologist": dg.MetadataValue.md(_illustrated(place, recipe, rows, published)),
-                    "to fill in": f"private/{WORKLIST} in the store: correct the groups, take the question mark away, "
-                    "and put the file into the folder that SONOTAG_STUDY_GROUPS names",
+                    "to fill in": dg.MetadataValue.md(TO_FILL_IN),
+                    "groups to choose from": ", ".join(recipe.labels.groups),
                 },
                 metrics={"unmapped_descriptions": rows.num_rows, "unmapped_share": share},
                 checks=[
@@ -291,7 +305,8 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
                         check_name="few_records_unmapped",
                         passed=share <= most,
                         severity=dg.AssetCheckSeverity.WARN,
-                        description=f"{share:.1%} of the records, {rows.num_rows} descriptions",
+                        description=f"{share:.1%} of the records carry one of {rows.num_rows} descriptions that nobody "
+                        "has mapped",
                     )
                 ],
             )

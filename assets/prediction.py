@@ -113,6 +113,7 @@ def _made(here: Step, out: Path, summary: "Summary") -> dg.MaterializeResult[Non
         check_name=CHECK,
         asset_key=ASSET,
         passed=named == summary.files,
+        description=f"{summary.files} files, {named} of them with a row",
         metadata={"files": summary.files, "files with a row": named},
     )
     return here.made(

@@ -11,7 +11,7 @@ import dagster as dg
 
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
-from assets.step import FIRST, Step, step
+from assets.step import FIRST, Step, named_link, step
 from pipeline import code_versions
 from pipeline.files import digest, read_json
 from pipeline.recipe import Backbone, Method, Recipe
@@ -88,6 +88,7 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
                 "preflight",
                 digest(lines)[:16],
                 {
+                    "all together": between(hours),
                     "forecast": dg.MetadataValue.md(
                         "\n".join(f"- {line}" for line in lines) or "Nothing is left to train."
                     ),
@@ -179,11 +180,21 @@ def _made(
     return here.made(
         asset,
         outcome.fingerprint[:16],
-        {"outcome": outcome.status, "reason": outcome.reason, "folder": str(folder.relative_to(store.root)), **shown},
+        {
+            "outcome": f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status,
+            "folder in the store": str(folder.relative_to(store.root)),
+            **_in_registry(here.run.url, registered_name(recipe, asset)),
+            **shown,
+        },
         metrics=_label_metrics(folder / "metadata.json"),
         files=[folder / name for name in (*names, "encoder.safetensors")],
         checks=[outcome_result(outcome)],
     )
+
+
+def _in_registry(run: str | None, name: str) -> dict[str, dg.MarkdownMetadataValue]:
+    """Where MLflow's registry shows the encoder; nothing where MLflow could not be reached."""
+    return {"MLflow registry": named_link(f"models:/{name}", f"{run.split('/#/')[0]}/#/models/{name}")} if run else {}
 
 
 def _label_metrics(report: Path) -> dict[str, float]:
@@ -204,6 +215,6 @@ def outcome_result(outcome: Outcome) -> dg.AssetCheckResult:
         check_name="ran",
         passed=outcome.status == "ran",
         severity=dg.AssetCheckSeverity.WARN,
-        description=outcome.reason,
+        description=outcome.reason or "it ran",
         metadata={"outcome": outcome.status},
     )

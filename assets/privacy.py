@@ -32,7 +32,8 @@ def no_identifier_exposed(archive: str, store: Store, asset: str) -> dg.AssetChe
             check_name=NAME,
             asset_key=asset,
             passed=True,
-            metadata={"files sampled": 0, "why": "no index yet"},
+            description="nothing to look for: no archive has been read into this store",
+            metadata={"files sampled": 0},
         )
     homes = [Path(home) for home in [os.environ.get("DAGSTER_HOME")] if home]
     found = exposed(archive, store.private, shared_places(store, homes))
@@ -40,10 +41,12 @@ def no_identifier_exposed(archive: str, store: Store, asset: str) -> dg.AssetChe
         check_name=NAME,
         asset_key=asset,
         passed=not found.exposures,
+        description=f"{found.identifiers} spellings of identifiers of {found.read} files looked for, found in "
+        f"{len(found.exposures)} places",
         metadata={
             "files sampled": found.files,
             "of them read": found.read,
             "spellings looked for": found.identifiers,
-            "exposed": [f"{exposure.identifier} in {exposure.file}" for exposure in found.exposures],
+            "exposed": "; ".join(f"{one.identifier} in {one.file}" for one in found.exposures) or "nothing",
         },
     )

@@ -13,7 +13,7 @@ from assets import privacy
 from assets.downstream import places
 from assets.failures import HOOKS
 from assets.pretraining import encoder_name
-from assets.step import step
+from assets.step import named_link, step
 from pipeline import code_versions
 from pipeline.files import data_url, digest
 from pipeline.recipe import Method, Recipe
@@ -107,7 +107,13 @@ def _report_asset(
 def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
     tasks = list(recipe.downstream.tasks)
     deps = [place.asset for place in places(recipe)] + _encoders(recipe, INPAINTING_METHODS)
-    checks = ["inpainting_beats_the_mean_patch", *(f"{task}_beats_a_constant" for task in tasks)]
+    checks = {
+        "inpainting_beats_the_mean_patch": "What context encoders paint is nearer to the truth than the mean patch is.",
+        **{
+            f"{task}_beats_a_constant": "The best arm is better than the best answer that is the same for every image."
+            for task in tasks
+        },
+    }
 
     @_report_asset(
         recipe,
@@ -117,7 +123,7 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
         deps,
         kinds={"csv", "markdown"},
         check_specs=[
-            *(dg.AssetCheckSpec(check, asset="results_table") for check in checks),
+            *(dg.AssetCheckSpec(check, asset="results_table", description=says) for check, says in checks.items()),
             privacy.spec("results_table"),
         ],
     )
@@ -168,21 +174,32 @@ def _metrics(report: "ResultsReport") -> dict[str, float]:
 
 def _learning_checks(report: "ResultsReport", tasks: list[str]) -> list[dg.AssetCheckResult]:
     """Warn where nothing was learnt: no arm above the best constant, an inpainting no better than the mean patch."""
-    inpainting = {f"{i.backbone} {i.method}": i.validation_mse < i.mean_patch_mse for i in report.inpaintings}
-    checks = [_warning("inpainting_beats_the_mean_patch", all(inpainting.values()), inpainting)]
+    checks = [_inpainting_check(report)]
     constants = {constant.task: constant.score for constant in report.constants}
     for task in tasks:
         best = max((r.mean for r in report.results if r.task == task and r.mean is not None), default=None)
-        seen = {"best arm": best, "best constant predictor": constants.get(task)}
         passed = best is not None and task in constants and best > constants[task]
-        checks.append(_warning(f"{task}_beats_a_constant", passed, seen))
+        says = f"best arm {_score(best)}, best constant answer {_score(constants.get(task))}"
+        checks.append(_warning(f"{task}_beats_a_constant", passed, says))
     return checks
 
 
-def _warning(name: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata={"seen": metadata}
-    )
+def _inpainting_check(report: "ResultsReport") -> dg.AssetCheckResult:
+    errors = [
+        f"{i.backbone} {i.method} {_score(i.validation_mse)} against {_score(i.mean_patch_mse)} of the mean patch"
+        for i in report.inpaintings
+    ]
+    passed = all(i.validation_mse < i.mean_patch_mse for i in report.inpaintings)
+    says = f"squared error: {'; '.join(errors)}" if errors else "nothing was inpainted"
+    return _warning("inpainting_beats_the_mean_patch", passed, says)
+
+
+def _score(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _warning(name: str, passed: bool, says: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=says)
 
 
 def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
@@ -297,4 +314,7 @@ def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
 
 def _in_mlflow(run: str | None, page: Path) -> dict[str, Any]:
     """Where MLflow shows the page, which a browser opens from there; nothing where MLflow could not be reached."""
-    return {"page in MLflow": dg.MetadataValue.url(f"{run}/artifacts/{page.name}")} if run else {}
+    if not run:
+        return {}
+    place, _, view = run.partition("?")
+    return {"page in MLflow": named_link(f"open {page.name}", f"{place}/artifacts/{page.name}?{view}")}

@@ -50,7 +50,7 @@ class Step:
         self.run.tags({f"data_version.{asset}": data_version})
         self.run.metrics(metrics or {})
         self.run.files(list(files))
-        link = {"MLflow run": dg.MetadataValue.url(self.run.url)} if self.run.url else {}
+        link = {"MLflow run": named_link("open the run", self.run.url)} if self.run.url else {}
         return dg.MaterializeResult(
             asset_key=asset,
             data_version=dg.DataVersion(data_version),
@@ -62,6 +62,11 @@ class Step:
         """The column lineage of the catalog: Dagster draws what an event says."""
         facts = self._context.assets_def.specs_by_key[dg.AssetKey(asset)].metadata
         return {name: facts[name] for name in [COLUMN_LINEAGE] if name in facts}
+
+
+def named_link(name: str, address: str) -> dg.MarkdownMetadataValue:
+    """A link that shows its name: an address is wider than Dagster's page, and pushes everything else out of sight."""
+    return dg.MetadataValue.md(f"[{name}]({address})")
 
 
 @contextmanager

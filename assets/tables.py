@@ -1,9 +1,11 @@
 """How a table is shown in Dagster.
 
-Belongs here: column schema, row count and preview of a Parquet table as metadata. Not here: writing tables.
+Belongs here: column schema, row count and preview of a Parquet table, counts with what they mean. Not here: writing
+tables.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -35,11 +37,21 @@ def column_schema(schema: "pa.Schema") -> dg.TableSchema:
 
 def table_metadata(spec: "Table", rows: "pa.Table") -> dict[str, Any]:
     """Row count, column schema and the first rows of `rows`, a table of the kind `spec`."""
-    return {
-        "dagster/row_count": rows.num_rows,
-        "dagster/column_schema": column_schema(spec.schema),
-        "first rows": dg.MetadataValue.md(markdown_table(rows.slice(0, PREVIEW_ROWS))),
-    }
+    first = dg.MetadataValue.md(markdown_table(rows.slice(0, PREVIEW_ROWS)))
+    return {**size_and_columns(spec, rows), "first rows": first}
+
+
+def size_and_columns(spec: "Table", rows: "pa.Table") -> dict[str, Any]:
+    """Row count and column schema of `rows`, for an asset that shows its rows in a better way."""
+    return {"dagster/row_count": rows.num_rows, "dagster/column_schema": column_schema(spec.schema)}
+
+
+def counts_table(what: str, counts: Mapping[str, int], meanings: Mapping[str, str]) -> dg.MarkdownMetadataValue:
+    """`counts`, the greatest first, with what each one's name means, where `meanings` says so."""
+    lines = [f"| {what} | how many | what it means |", "| --- | --- | --- |"]
+    for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        lines.append(f"| {name} | {count} | {meanings.get(name, '')} |")
+    return dg.MetadataValue.md("\n".join(lines) if counts else "(none)")
 
 
 def markdown_table(rows: "pa.Table") -> str:

@@ -79,7 +79,10 @@ def _walk_remote(archive: str) -> Iterator[Listed]:
 def _walk_local(archive: str) -> Iterator[Listed]:
     folder = Path(archive)
     if not folder.exists():
-        raise UserError(f"SONOTAG_ARCHIVE {archive} does not exist; `make phantom` makes a phantom clinic to try with.")
+        raise UserError(
+            f"SONOTAG_ARCHIVE {archive} does not exist (where the variable is not set, it is the phantom clinic of the "
+            "store, which `make phantom` makes)."
+        )
     if not folder.is_dir():
         raise UserError(f"SONOTAG_ARCHIVE {archive} is not a folder.")
     try:

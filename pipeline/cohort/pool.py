@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.label_fields import POOLED
+from pipeline.labels.sources import UNMAPPED
 from pipeline.recipe import Labels
 from pipeline.tables import pretraining_pool_table
 
@@ -44,11 +45,21 @@ def _check_sides(pool: pa.Table, status: pa.ChunkedArray) -> None:
     sides = pool["split"].to_pylist()
     for side, name in (("train", "training"), ("val", "validation")):
         if side not in sides:
-            counts = ", ".join(f"{count} {status}" for status, count in Counter(status.to_pylist()).most_common())
+            counts = Counter(status.to_pylist()).most_common()
+            told = ", ".join(f"{count} {status}" for status, count in counts) or "none"
             raise UserError(
-                f"The pretraining pool has no {name} image; of {len(status)} images by status: {counts or 'none'} "
-                "(SONOTAG_STUDY_GROUPS names the study groups, labels.missing what becomes of images without labels)."
+                f"The pretraining pool has no {name} image; of {len(status)} images: {told}. {_todo(counts)}"
             )
+
+
+def _todo(counts: list[tuple[str, int]]) -> str:
+    """What gets images into a pool that lacks them, by the most frequent status."""
+    if counts and counts[0][0] == UNMAPPED:
+        return (
+            "Fill in the worklist private/unmapped_descriptions.csv of the store (asset unmapped_descriptions), put it "
+            "into the folder that SONOTAG_STUDY_GROUPS names, and run `ingest` again."
+        )
+    return "It takes images of more patients, or labels.missing: mask in the recipe, which keeps images without labels."
 
 
 def leaking_patients(pool: pa.Table) -> list[str]:

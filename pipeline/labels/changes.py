@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.files import read_json, write_json
+from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
-from pipeline.labels.weak_labels import LABELLED, weak_labels
+from pipeline.labels.weak_labels import weak_labels
 from pipeline.recipe import Labels
 from pipeline.tables import LABEL_CHANGES
 

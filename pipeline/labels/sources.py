@@ -14,14 +14,28 @@ import pyarrow as pa
 from pipeline.labels.probe import probe_of
 from pipeline.labels.source_columns import columns_of
 from pipeline.labels.study_groups import StudyGroups, normalized
-from pipeline.recipe import BinsSource, ProbeSource, Source, StudyGroupsSource, ValuesSource
+from pipeline.recipe import BinsSource, Labels, ProbeSource, Source, StudyGroupsSource, ValuesSource
 
+LABELLED = "labelled"
 UNMAPPED = "unmapped_description"
 IN_NO_GROUP = "in_no_group"
 UNKNOWN_PROBE = "unknown_probe"
 
 _Row = dict[str, str | int | None]
 """`status`, None where the labels are known, and each label: 1, 0, or None where it is not known."""
+
+
+def status_meanings(settings: Labels) -> dict[str, str]:
+    """What each status that the sources of `settings` can give says of an image, for a person."""
+    open_fields = {f"unknown_{columns_of(source)[0]}" for source in settings.sources}
+    trains = "left out" if settings.missing == "exclude" else "trains without that label"
+    return {
+        **dict.fromkeys(open_fields, f"{trains}: the header does not say it, or in no word that the recipe lists"),
+        UNKNOWN_PROBE: f"{trains}: neither linear nor curvilinear by its header",
+        UNMAPPED: f"{trains}: nobody has mapped its study description yet (worklist: unmapped_descriptions)",
+        IN_NO_GROUP: "left out: a reviewer put its study description in no group",
+        LABELLED: "trains",
+    }
 
 
 def labels_by(source: Source, index: pa.Table, groups: StudyGroups | None) -> pa.Table:

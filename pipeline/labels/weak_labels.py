@@ -9,12 +9,10 @@ from collections import Counter, defaultdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.labels.sources import labels_by
+from pipeline.labels.sources import LABELLED, labels_by
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe import Labels, StudyGroupsSource
 from pipeline.tables import UNMAPPED_DESCRIPTIONS, weak_labels_table
-
-LABELLED = "labelled"
 
 TOO_RARE = "(too rare to publish)"
 """In place of the study descriptions that too few patients share."""

@@ -160,7 +160,7 @@ def test_a_file_whose_content_may_have_changed_has_another_version(archive):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda folder: folder / "nowhere", r"nowhere does not exist; `make phantom`"),
+        (lambda folder: folder / "nowhere", r"nowhere does not exist \(.*not set.*`make phantom`"),
         (lambda folder: folder / "one", r"one is not a folder\.$"),
         (lambda folder: folder / "empty", r"empty holds no files \(symbolic links are not followed\)\.$"),
     ],
