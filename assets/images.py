@@ -14,7 +14,7 @@ from assets import privacy
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
 from assets.step import step
-from assets.tables import markdown_table, table_metadata, table_version
+from assets.tables import counts_table, markdown_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.files import data_url, read_table
 from pipeline.recipe import Recipe
@@ -35,6 +35,12 @@ SAMPLED_SHARDS = 4
 """Shards of the cache that are looked into in each run."""
 SAMPLED_IMAGES = 1000
 """Images there, at most, whose pixels are compared with their digests."""
+CUT_BY = {
+    "regions": "the ultrasound regions that the header names",
+    "detected": "found in the pixels, since the header does not say",
+    "whole": "nothing was cut away",
+}
+"""How the insonated area of an image was found."""
 FEWEST_PATIENTS = 5
 """Of the training split, with and without a label: fewer teach who they are, not what the label means."""
 
@@ -105,6 +111,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
             IMAGES.write(place.tables, images)
             REJECTED_FRAMES.write(place.tables, rejected)
             NEAR_DUPLICATES.write(place.tables, similar)
+            cut = {row["values"]: row["counts"] for row in images["cropped_by"].value_counts().to_pylist()}
             counts = {"frames": cache.frames, "images": images.num_rows, "rejected": rejected.num_rows}
             yield here.made(
                 "image_cache",
@@ -113,7 +120,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                     **table_metadata(IMAGES, images),
                     **counts,
                     "files decoded": cache.decoded,
-                    "cropped by": {c["values"]: c["counts"] for c in images["cropped_by"].value_counts().to_pylist()},
+                    "cropped by": counts_table("cut by", cut, CUT_BY),
                     "folder": cache.folder.name,
                     "before and after": dg.MetadataValue.md(f"![before and after]({data_url(sheet)})"),
                 },
@@ -223,7 +230,7 @@ def _cache_intact(folder: Path, images: "pa.Table", run_id: str) -> dg.AssetChec
         "in the store and run `ingest`, which makes it again."
         if damaged
         else f"{rows.num_rows} images of {len(sample)} shards looked at",
-        metadata={"images": rows.num_rows, "shards": sorted(sample), "damaged": damaged},
+        metadata={"images": rows.num_rows, "shards": len(sample), "damaged": ", ".join(damaged) or "none"},
     )
 
 
@@ -324,7 +331,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                         asset_key="pretraining_pool",
                         passed=not leaking,
                         description=f"{len(leaking)} patients have images in train and in val",
-                        metadata={"patients": leaking},
+                        metadata={"patients": ", ".join(leaking) or "none"},
                     ),
                     privacy.no_identifier_exposed(archive.folder, place, "pretraining_pool"),
                     dg.AssetCheckResult(
@@ -332,7 +339,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                         asset_key="pretraining_pool",
                         passed=not any(shared.values()),
                         description=f"{sum(shared.values())} test images share patient or pixels with the pool",
-                        metadata={"shared": shared},
+                        metadata={f"shared with {task}": images for task, images in shared.items()},
                     ),
                 ],
             )
@@ -365,7 +372,7 @@ def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:
         passed=not rare,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"too few patients with or without: {', '.join(rare)}" if rare else "every label has enough",
-        metadata={"labels": rare},
+        metadata={"labels": len(rare)},
     )
 
 

@@ -122,7 +122,7 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
                         asset_key="study_groups",
                         passed=not disagreements,
                         severity=dg.AssetCheckSeverity.WARN,
-                        description=_in_words(disagreements) or "no pair differs",
+                        description=_in_words(disagreements),
                         metadata={"pairs": len(disagreements)},
                     )
                 ],
@@ -133,12 +133,12 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
     return study_groups
 
 
-def _in_words(pairs: Sequence[tuple[str, str]]) -> str | None:
+def _in_words(pairs: Sequence[tuple[str, str]]) -> str:
     """Pairs that Table A1 prints are named; others may be too rare to be published, and are counted."""
     printed = printed_descriptions()
     named = [" and ".join(pair) for pair in pairs if printed.issuperset(pair)]
     others = [f"{len(pairs) - len(named)} more pairs of the mapping"] if len(named) < len(pairs) else []
-    return "; ".join(named + others) or None
+    return f"other groups on the left than on the right: {'; '.join(named + others)}" if pairs else "no pair differs"
 
 
 def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
@@ -255,7 +255,7 @@ def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | 
         asset_key="weak_labels",
         passed=tuple(columns) == recipe.labels.names and not strange,
         description=f"{len(columns)} label columns; the recipe has {len(recipe.labels.names)}",
-        metadata={"columns": columns, "recipe": list(recipe.labels.names)},
+        metadata={"columns": ", ".join(columns), "recipe": ", ".join(recipe.labels.names)},
     )
 
 
@@ -342,6 +342,8 @@ def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.
     wanted = [name for name in names if name not in ("", TOO_RARE)]
     pictures = _pictures(place, recipe, example_images(published, IMAGES.read(place.tables), wanted, EXAMPLES))
     cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
+    told = pa.array([name or "(no description)" for name in names], pa.string())
+    shown = shown.set_column(0, "study_description", told)
     return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())))
 
 

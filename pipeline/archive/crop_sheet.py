@@ -21,7 +21,7 @@ fiftieth of the width or less: a block holds two or more of them."""
 
 _TILE = 220  # pixels, both sides, of one picture
 _CAPTION = 18
-_ACROSS = 3  # pairs in a row
+_ACROSS = 2  # pairs in a row: what Dagster's page shows without scrolling sideways
 
 
 @dataclass(frozen=True, slots=True)

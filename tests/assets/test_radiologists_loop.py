@@ -119,6 +119,7 @@ def test_a_recipe_with_groups_of_its_own_has_its_worklist(demo_store: Path, tiny
 def test_a_pair_that_differs_left_and_right_is_named_only_where_table_a1_prints_it() -> None:
     rare = ("US LIVER LEFT MRS MILLER", "US LIVER RIGHT MRS MILLER")
     printed = ("US BIOPSY KIDNEY FOCAL (LEFT)", "US BIOPSY KIDNEY FOCAL (RIGHT)")
-    assert _in_words([]) is None
-    assert _in_words([printed]) == " and ".join(printed)
-    assert _in_words([printed, rare]) == f"{' and '.join(printed)}; 1 more pairs of the mapping"
+    differ = "other groups on the left than on the right:"
+    assert _in_words([]) == "no pair differs"
+    assert _in_words([printed]) == f"{differ} {' and '.join(printed)}"
+    assert _in_words([printed, rare]) == f"{differ} {' and '.join(printed)}; 1 more pairs of the mapping"

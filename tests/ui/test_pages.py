@@ -1,4 +1,5 @@
-"""The pages a person opens after `make demo`: Dagster's graph, the results table, MLflow's runs, the report.
+"""The pages a person opens after `make demo`, and README's walk: what was left out, the worklist, checks, launching
+jobs, the encoder in Dagster and in MLflow's registry, the report.
 
 Belongs here: pages in a real browser. Not here: what the job did (`tests/assets`).
 """
@@ -127,10 +128,27 @@ def test_a_picture_of_the_cache_opens_from_its_page(page: "Page", dagster_ui: st
     keep(page, "image_cache")
 
 
+def test_the_quarantine_says_what_was_left_out_and_why(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/assets/quarantine?view=overview")
+    reasons = page.locator("tr", has=page.get_by_text("reasons", exact=True))
+    reasons.get_by_text("the file's content is not DICOM").wait_for(timeout=60_000)
+    page.locator("tr", has_text="which file is it").get_by_text("pipeline.archive locate").wait_for()
+    keep(page, "quarantine")
+
+
+def test_an_asset_s_table_fits_its_page(page: "Page", dagster_ui: str) -> None:
+    page.goto(f"{dagster_ui}/assets/resnet50_ce_dcm_encoder?view=overview")
+    table = page.locator("table", has_text="folder in the store")
+    table.wait_for(timeout=60_000)
+    assert table.evaluate("table => table.scrollWidth <= table.parentElement.clientWidth + 1")
+
+
 def test_the_worklist_says_what_to_do_and_whose_it_is(page: "Page", dagster_ui: str) -> None:
     page.goto(f"{dagster_ui}/assets/unmapped_descriptions?view=overview")
     page.get_by_text("take the question mark away").wait_for(timeout=60_000)
     page.get_by_text("radiology", exact=True).first.wait_for()
+    page.locator("tr", has_text="for the radiologist").get_by_text("Show Markdown").click()
+    page.get_by_text("suggested_groups").last.wait_for()
     keep(page, "worklist")
 
 
@@ -141,16 +159,39 @@ def test_a_check_that_did_not_pass_says_why(page: "Page", dagster_ui: str) -> No
     keep(page, "check")
 
 
-def test_ingest_is_launched_from_the_launchpad_and_succeeds(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/locations/assets.definitions/jobs/ingest")
+def launch(page: "Page", dagster_ui: str, job: str) -> None:
+    """From the job's page by the launchpad to a run that has succeeded."""
+    page.goto(f"{dagster_ui}/locations/assets.definitions/jobs/{job}")
     page.get_by_role("button", name="Materialize all").locator("xpath=following::button[1]").click(timeout=60_000)
     page.get_by_text("Open launchpad").click()
     page.get_by_text("No errors").wait_for(timeout=60_000)
-    keep(page, "launchpad")
+    keep(page, f"launchpad_{job}")
     page.get_by_text("Materialize", exact=True).last.click()
     page.wait_for_url("**/runs/*", timeout=60_000)
-    page.locator("text=/^Success$/").first.wait_for(timeout=300_000)
-    keep(page, "run")
+    page.locator("text=/^(Success|Failure)$/").first.wait_for(timeout=300_000)
+    assert page.locator("text=/^Success$/").count()
+    keep(page, f"run_{job}")
+
+
+def test_ingest_is_launched_from_the_launchpad_and_succeeds(page: "Page", dagster_ui: str) -> None:
+    launch(page, dagster_ui, "ingest")
+
+
+def test_pretraining_is_launched_and_its_encoder_stands_in_mlflows_registry(
+    page: "Page", dagster_ui: str, mlflow_ui: str, demo_store: Path
+) -> None:
+    encoder = demo_store / "experiments" / "tiny" / "encoders" / "resnet50_ce"
+    shutil.rmtree(encoder)  # so that there is something to train
+    launch(page, dagster_ui, "pretrain")
+    assert (encoder / "encoder.safetensors").is_file()
+    page.goto(f"{dagster_ui}/assets/resnet50_ce_encoder?view=overview")
+    link = page.locator("tr", has_text="MLflow registry").get_by_role("link")
+    link.wait_for(timeout=60_000)
+    keep(page, "encoder")
+    page.goto((link.get_attribute("href") or "").replace(MLFLOW_UI, mlflow_ui))
+    page.get_by_text("tiny.resnet50_ce_encoder").first.wait_for(timeout=60_000)
+    page.get_by_text("Version 1", exact=True).first.wait_for(timeout=60_000)
+    keep(page, "registry")
 
 
 def test_an_encoder_links_to_its_run_in_mlflow(page: "Page", dagster_ui: str, mlflow_ui: str) -> None:

@@ -73,7 +73,7 @@ def test_a_sheet_holds_24_pairs_and_leaves_out_further_ones(tmp_path):
         crop_sheet([pair] * count, tmp_path / "sheet.png")
         with Image.open(tmp_path / "sheet.png") as sheet:
             sizes.append(sheet.size)
-    assert sizes[2] == sizes[3] == (sizes[0][0], 8 * sizes[0][1])
+    assert sizes[2] == sizes[3] == (sizes[0][0], 12 * sizes[0][1])
 
 
 def test_frames_of_any_shape_are_drawn(tmp_path):

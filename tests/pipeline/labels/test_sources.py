@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.labels.sources import labels_by
+from pipeline.labels.sources import labels_by, status_meanings
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
 from pipeline.recipe import BinsSource, Labels, ProbeSource, StudyGroupsSource, ValuesSource
@@ -83,3 +83,15 @@ def test_a_recipe_without_the_radiologist_s_table_needs_none():
     settings = Labels(sources=(SEQUENCE,))
     table = weak_labels(index(("NEW", None, "SE"), (None, None, "GR")), None, settings)
     assert table["status"].to_pylist() == ["labelled", "labelled"] and settings.groups == ()
+
+
+@pytest.mark.parametrize("missing", ["exclude", "mask"])
+def test_every_status_has_a_meaning_that_says_whether_it_trains(missing):
+    sources = (SEQUENCE, THICKNESS, ProbeSource(), StudyGroupsSource(groups=("liver",)))
+    settings = Labels(sources=sources, missing=missing)
+    meanings = status_meanings(settings)
+    open_fields = {"unknown_scanning_sequence", "unknown_slice_thickness", "unknown_probe", "unmapped_description"}
+    assert open_fields | {"labelled", "in_no_group"} <= set(meanings)
+    assert meanings["labelled"].startswith("trains") and meanings["in_no_group"].startswith("left out")
+    for status in open_fields:
+        assert meanings[status].startswith("left out" if missing == "exclude" else "trains"), status
