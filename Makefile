@@ -26,8 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	@mkdir -p $(@D) && cp $< $@
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml | $(READY)
+	@$(BIN)/python -m resources.instance $<
 
 phantom: $(READY)  ## the phantom clinic of the recipe, in the store
 	$(BIN)/python -m pipeline.phantom "$(SONOTAG_STORE)/phantom" --recipe "$(SONOTAG_RECIPE)"
