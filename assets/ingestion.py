@@ -1,12 +1,14 @@
 """From DICOM files to records.
 
-Belongs here: the assets of the group `archive`. Not here: reading DICOM (`pipeline.archive`).
+Belongs here: the assets of the group `archive`, and what was left out of it. Not here: reading DICOM
+(`pipeline.archive`).
 """
 
 from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.catalog import REVIEW
 from assets.failures import HOOKS
 from assets.step import FIRST, step
 from assets.tables import counts_table, table_metadata, table_version
@@ -100,7 +102,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
         description="What was left out, and why: one row per archive file that became no record, and per frame that "
         "became no image. Images that wait for their description to be mapped are not here: see unmapped_descriptions.",
         code_version=code_versions.INDEX,
-        group_name=GROUP,
+        group_name=REVIEW,
         kinds={"parquet"},
     )
     def quarantine(

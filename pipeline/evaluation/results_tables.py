@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.significance import FEWEST_SEEDS
 from pipeline.evaluation.summaries import Summary, own_metric
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, percent, task_label
+from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, metric_label, percent, task_label
 from pipeline.recipe import Recipe
 
 _ABOUT: Mapping[About, str] = {
@@ -90,7 +90,7 @@ def _results_grid(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> G
         for arm in recipe.downstream.arms:
             cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
             body.append((BACKBONE_LABELS[backbone], ARM_LABELS[arm], *cells))
-    columns = [f"{task_label(name)} ({METRICS[task.kind]})" for name, task in tasks.items()]
+    columns = [f"{task_label(name)} ({metric_label(METRICS[task.kind])})" for name, task in tasks.items()]
     return Grid(("Backbone", "Pretraining", *columns), body, numbers_from=2)
 
 
@@ -98,7 +98,7 @@ def _differences_grid(rows: Sequence[Difference]) -> Grid:
     body = [
         (
             BACKBONE_LABELS[row.backbone],
-            f"{task_label(row.task)} ({row.metric})",
+            f"{task_label(row.task)} ({metric_label(row.metric)})",
             _pair(row),
             _difference(row),
             "–" if row.seed_sd is None else f"{row.seed_sd:.3f}",
@@ -123,7 +123,7 @@ def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
         (BACKBONE_LABELS[backbone], ARM_LABELS[arm], *(_number(recipe, found[backbone, arm, m]) for m in metrics))
         for backbone, arm in dict.fromkeys((row.backbone, row.arm) for row in rows)
     ]
-    return Grid(("Backbone", "Pretraining", *metrics), body, numbers_from=2)
+    return Grid(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
 
 
 def _best_printed(rows: Iterable[Summary]) -> str:
