@@ -11,17 +11,37 @@ import pytest
 import torch
 from PIL import Image
 
+from assets.definitions import build_defs
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
 from pipeline.recipe import Pretraining
+from resources.environment import read_environment
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import make_pool
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_walk_s_recipe_is_read_and_its_names_are_in_dagster(tmp_path: Path) -> None:
+    text = README.split("## From your archive to an encoder")[1].split("With labelled sets")[0]
+    (recipe,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
+    (tmp_path / "mine.yaml").write_text(recipe, encoding="utf-8")
+    variables = {"SONOTAG_RECIPE": str(tmp_path / "mine.yaml"), "SONOTAG_STORE": str(tmp_path / "store")}
+    definitions = build_defs(read_environment(variables))
+    assets = {key.path[-1]: key for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    jobs = {job.name for job in definitions.resolve_all_job_defs()}
+    steps = {node.name for node in definitions.resolve_job_def("ingest").nodes}
+    named = set(re.findall(r"`([a-z0-9_]+)`", text))
+    assert {"quarantine", "unmapped_descriptions", "resnet50_ce_dcm_encoder", "ingest", "pool_images"} <= named
+    assert named <= set(assets) | jobs | steps
+    pictures = re.findall(r"\]\((docs/images/[^)]+)\)", README)
+    assert len(pictures) > 5 and all((ROOT / picture).is_file() for picture in pictures)
+
 
 def test_the_encoder_is_used_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
     assert len(blocks) == 2
     pretrain("resnet50", "baseline", make_pool(4, 2, 32, 64), Pretraining(), tmp_path, silent, lambda *_: None)
     picture = np.random.default_rng(0).integers(0, 256, (50, 70), dtype=np.uint8)

@@ -70,9 +70,9 @@ def test_with_a_mask_unknown_labels_are_null_and_what_is_in_no_group_stays_out()
 
 
 def test_a_pool_without_a_side_says_why():
-    with pytest.raises(UserError, match=r"no validation image.*3 labelled"):
+    with pytest.raises(UserError, match=r"no validation image.*3 labelled.*more patients"):
         pretraining_pool(images(), labels(), splits(p2="train"), EXCLUDE)
-    with pytest.raises(UserError, match=r"no training image.*6 unmapped_description"):
+    with pytest.raises(UserError, match=r"no training image.*6 unmapped_description.*unmapped_descriptions\.csv"):
         pretraining_pool(images(), labels(groups=StudyGroups({})), splits(), EXCLUDE)
 
 
