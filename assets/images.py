@@ -15,10 +15,11 @@ from assets import privacy
 from assets.catalog import COHORT
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
+from assets.pictures import picture_url
 from assets.step import step
 from assets.tables import counts_table, markdown_table, table_metadata, table_version
 from pipeline import code_versions
-from pipeline.files import data_url, read_table
+from pipeline.files import read_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from resources.archive import Archive
@@ -124,7 +125,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                     "files decoded": cache.decoded,
                     "cropped by": counts_table("cut by", cut, CUT_BY),
                     "folder": cache.folder.name,
-                    "before and after": dg.MetadataValue.md(f"![before and after]({data_url(sheet)})"),
+                    "before and after": dg.MetadataValue.md(f"![before and after]({picture_url(sheet)})"),
                 },
                 metrics=counts,
                 files=[sheet],
@@ -323,7 +324,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                     **table_metadata(table, rows),
                     **counts,
                     "image digest": image_digest(rows),
-                    "by label": dg.MetadataValue.md(f"![images by label]({data_url(sheet)})"),
+                    "by label": dg.MetadataValue.md(f"![images by label]({picture_url(sheet)})"),
                 },
                 metrics=counts,
                 files=[sheet],

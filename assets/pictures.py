@@ -1,19 +1,34 @@
-"""How an array of grey levels is shown in Dagster.
+"""How pictures are shown in Dagster.
 
-Belongs here: a small picture inline, as metadata carries it. Not here: drawing, pictures that are files.
+Belongs here: pictures inline, as metadata carries them. Not here: drawing.
 """
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.files import png_url
+from pipeline.files import data_url, png_url
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 THUMBNAIL_HEIGHT = 48
 """Pixels: the kind of a picture can be told, and letters that stand on it cannot be read."""
+
+PAGE_WIDTH = 1100
+"""Pixels that Dagster shows of a picture on a screen of 1440; what is wider has to be scrolled sideways."""
+
+
+def picture_url(path: Path) -> str:
+    """A PNG file as a URL that holds it, smaller where it is wider than PAGE_WIDTH; the file itself stays as it is."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        if picture.width <= PAGE_WIDTH:
+            return data_url(path)
+        return _url(picture.resize((PAGE_WIDTH, round(picture.height * PAGE_WIDTH / picture.width))))
 
 
 def thumbnail_url(grey_HW: "NDArray[np.uint8]") -> str:
@@ -21,7 +36,10 @@ def thumbnail_url(grey_HW: "NDArray[np.uint8]") -> str:
     from PIL import Image
 
     height, width = grey_HW.shape
-    small = Image.fromarray(grey_HW).resize((round(width * THUMBNAIL_HEIGHT / height), THUMBNAIL_HEIGHT))
+    return _url(Image.fromarray(grey_HW).resize((round(width * THUMBNAIL_HEIGHT / height), THUMBNAIL_HEIGHT)))
+
+
+def _url(picture: "Image") -> str:
     buffer = io.BytesIO()
-    small.save(buffer, format="PNG")
+    picture.save(buffer, format="PNG")
     return png_url(buffer.getvalue())

@@ -12,10 +12,11 @@ import dagster as dg
 from assets import privacy
 from assets.downstream import places
 from assets.failures import HOOKS
+from assets.pictures import picture_url
 from assets.pretraining import encoder_name
 from assets.step import named_link, step
 from pipeline import code_versions
-from pipeline.files import data_url, digest
+from pipeline.files import digest
 from pipeline.recipe import Method, Recipe
 from pipeline.store import Store
 from resources.archive import Archive
@@ -242,7 +243,7 @@ def _figure(
     ) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
             paths = draw(recipe, store.open())
-            pictures = "\n\n".join(f"![{path.stem}]({data_url(path)})" for path in paths)
+            pictures = "\n\n".join(f"![{path.stem}]({picture_url(path)})" for path in paths)
             yield here.made(
                 name,
                 digest([path.read_bytes() for path in paths])[:16],
