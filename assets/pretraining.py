@@ -183,7 +183,7 @@ def _made(
         {
             "outcome": f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status,
             "folder in the store": str(folder.relative_to(store.root)),
-            **_in_registry(here.run.url, registered_name(recipe, asset)),
+            **(_in_registry(here.run.url, registered_name(recipe, asset)) if outcome.status == "ran" else {}),
             **shown,
         },
         metrics=_label_metrics(folder / "metadata.json"),

@@ -62,6 +62,7 @@ def test_an_encoder_s_page_leads_to_its_folder_its_run_and_the_registry(
     assert (folder / "encoder.safetensors").is_file()
     assert str(shown["MLflow registry"].value).endswith("/#/models/tiny.resnet50_ce_dcm_encoder)")
     assert "/runs/" in str(shown["MLflow run"].value)
+    assert "MLflow registry" not in materializations["resnet50_imagenet_encoder"].metadata
 
 
 def test_counts_are_sorted_and_what_has_no_meaning_is_shown_all_the_same() -> None:

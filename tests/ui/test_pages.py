@@ -192,23 +192,6 @@ def test_ingest_is_launched_from_the_launchpad_and_succeeds(page: "Page", dagste
     launch(page, dagster_ui, "ingest")
 
 
-def test_pretraining_is_launched_and_its_encoder_stands_in_mlflows_registry(
-    page: "Page", dagster_ui: str, mlflow_ui: str, demo_store: Path
-) -> None:
-    encoder = demo_store / "experiments" / "tiny" / "encoders" / "resnet50_ce"
-    shutil.rmtree(encoder)  # so that there is something to train
-    launch(page, dagster_ui, "pretrain")
-    assert (encoder / "encoder.safetensors").is_file()
-    page.goto(f"{dagster_ui}/assets/resnet50_ce_encoder?view=overview")
-    link = page.locator("tr", has_text="MLflow registry").get_by_role("link")
-    link.wait_for(timeout=60_000)
-    keep(page, "encoder")
-    page.goto((link.get_attribute("href") or "").replace(MLFLOW_UI, mlflow_ui))
-    page.get_by_text("tiny.resnet50_ce_encoder").first.wait_for(timeout=60_000)
-    page.get_by_text("Version 1", exact=True).first.wait_for(timeout=60_000)
-    keep(page, "registry")
-
-
 def test_an_encoder_links_to_its_run_in_mlflow(page: "Page", dagster_ui: str, mlflow_ui: str) -> None:
     page.goto(f"{dagster_ui}/assets/resnet50_ce_dcm_encoder?view=overview")
     link = page.locator("tr", has_text="MLflow run").get_by_role("link").first
@@ -232,6 +215,23 @@ def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path, mlflow_u
     page.goto(f"{mlflow_ui}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning")
     page.get_by_text("resnet50_ce_dcm_encoder").first.wait_for(timeout=60_000)
     keep(page, "mlflow_runs")
+
+
+def test_pretraining_is_launched_and_its_encoder_stands_in_mlflows_registry(
+    page: "Page", dagster_ui: str, mlflow_ui: str, demo_store: Path
+) -> None:
+    encoder = demo_store / "experiments" / "tiny" / "encoders" / "resnet50_ce"
+    shutil.rmtree(encoder)  # so that there is something to train
+    launch(page, dagster_ui, "pretrain")
+    assert (encoder / "encoder.safetensors").is_file()
+    page.goto(f"{dagster_ui}/assets/resnet50_ce_encoder?view=overview")
+    link = page.locator("tr", has_text="MLflow registry").get_by_role("link")
+    link.wait_for(timeout=60_000)
+    keep(page, "encoder")
+    page.goto((link.get_attribute("href") or "").replace(MLFLOW_UI, mlflow_ui))
+    page.get_by_text("tiny.resnet50_ce_encoder").first.wait_for(timeout=60_000)
+    page.get_by_text("Version 1", exact=True).first.wait_for(timeout=60_000)
+    keep(page, "registry")
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desk", "phone"])
