@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.downstream.predictions import Cell
 from pipeline.evaluation.bootstrap import deviation
@@ -63,13 +64,14 @@ def differences(recipe: Recipe, results: Sequence[Result], predictions: pa.Table
     by_cell = {cell_of(result): result for result in results}
     rows: list[Difference] = []
     for fraction in recipe.downstream.fractions:
-        regime = [_difference(recipe, row, by_cell, found) for row in _declared(recipe, fraction)]
+        regime = [_difference(recipe, row, by_cell, found) for row in declared(recipe, fraction)]
         adjusted = holm([row.p for row in regime])
         rows += [replace(row, p_holm=p) for row, p in zip(regime, adjusted, strict=True)]
     return rows
 
 
-def _declared(recipe: Recipe, fraction: float) -> list[Difference]:
+def declared(recipe: Recipe, fraction: float) -> list[Difference]:
+    """The comparisons of a regime, as the recipe declares them: without any number."""
     tasks, backbones = recipe.downstream.tasks, recipe.pretraining.backbones
     family = len(recipe.comparisons) * len(tasks) * len(backbones)
     seeds = len(recipe.downstream.seeds)
@@ -85,27 +87,42 @@ def _declared(recipe: Recipe, fraction: float) -> list[Difference]:
 def _difference(
     recipe: Recipe, row: Difference, results: Mapping[Cell, Result], found: Mapping[Cell, pa.Table]
 ) -> Difference:
-    cells = [
-        Cell(recipe.name, row.backbone, arm, row.task, row.fraction, seed)
-        for arm in (row.arm, row.against)
-        for seed in recipe.downstream.seeds
-    ]
+    cells = compared_cells(recipe, row)
     lacking = [results[cell] for cell in cells if results[cell].status != "ran"]
     if lacking:
         first = lacking[0]
         return replace(row, reason=f"{ARM_LABELS[first.arm]}, seed {first.seed}: {first.status}: {first.reason}")
     tables = [found[cell] for cell in cells]
+    differences_NS = paired_differences(tables)
+    if differences_NS is None:
+        return replace(row, reason="the predictions are of different test images: run the job `finetune` again")
+    return _tested(recipe, row, differences_NS, tables[0]["patient"].to_pylist())
+
+
+def compared_cells(recipe: Recipe, row: Difference) -> list[Cell]:
+    """The cells that `row` compares: those of its arm by seed, then those of the other one."""
+    return [
+        Cell(recipe.name, row.backbone, arm, row.task, row.fraction, seed)
+        for arm in (row.arm, row.against)
+        for seed in recipe.downstream.seeds
+    ]
+
+
+def paired_differences(tables: Sequence[pa.Table]) -> NDArray[np.float64] | None:
+    """Scores of the first half of `tables` minus those of the second, a row per image and a column per seed.
+
+    `tables` are predictions in the order of `compared_cells`; None where they are not of the same images.
+    """
     images = [table.select(["image_id", "patient"]) for table in tables]
     if not all(other.equals(images[0]) for other in images):
-        return replace(row, reason="the predictions are of different test images: run the job `finetune` again")
-    return _tested(recipe, row, tables)
-
-
-def _tested(recipe: Recipe, row: Difference, tables: Sequence[pa.Table]) -> Difference:
-    """`row` with its numbers; `tables` are the predictions of `arm` by seed, then those of `against`."""
+        return None
     scores_AN = np.array([image_scores(table) for table in tables])
-    differences_NS = (scores_AN[: row.seeds] - scores_AN[row.seeds :]).T
-    patients = tables[0]["patient"].to_pylist()
+    seeds = len(tables) // 2
+    differences_NS: NDArray[np.float64] = (scores_AN[:seeds] - scores_AN[seeds:]).T
+    return differences_NS
+
+
+def _tested(recipe: Recipe, row: Difference, differences_NS: NDArray[np.float64], patients: list[str]) -> Difference:
     settings = recipe.evaluation
     test = paired_test(differences_NS, patients, settings.test_resamples, settings.seed)
     people = len(set(patients))
