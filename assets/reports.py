@@ -62,6 +62,13 @@ def _figures(recipe: Recipe) -> list[dg.AssetsDefinition]:
         ),
         _figure(
             recipe,
+            "differences_figure",
+            "The differences of arms that the recipe declares, with intervals: every task and share of the images.",
+            fine_tuned,
+            _draw_differences,
+        ),
+        _figure(
+            recipe,
             "confusion_matrices",
             "Ordinal tasks: true against decoded classes, a panel per arm, all seeds counted together.",
             _of_kind(recipe, "ordinal"),
@@ -253,6 +260,12 @@ def _draw_boxplots(recipe: Recipe, store: Store) -> list[Path]:
     from pipeline.evaluation.report_figures import write_boxplots
 
     return write_boxplots(recipe, store.experiment(recipe.name))
+
+
+def _draw_differences(recipe: Recipe, store: Store) -> list[Path]:
+    from pipeline.evaluation.report_figures import write_differences
+
+    return write_differences(recipe, store.experiment(recipe.name))
 
 
 def _draw_confusion_matrices(recipe: Recipe, store: Store) -> list[Path]:

@@ -21,11 +21,13 @@ from PIL import Image
 from pipeline import code_versions
 from pipeline.evaluation.figures import DPI
 from pipeline.evaluation.layout import Bold, Chapter, Grid, Picture, Section
-from pipeline.evaluation.report import ResultsReport, dataset_rows, results_report
+from pipeline.evaluation.portable import portable, without_places
+from pipeline.evaluation.report import ResultsReport, dataset_rows, evidence_of, results_report
 from pipeline.evaluation.report_figures import (
     boxplots_pictures,
     confusion_pictures,
     curves_pictures,
+    differences_pictures,
     inpainting_pictures,
     overlay_pictures,
 )
@@ -58,13 +60,13 @@ def write_page(recipe: Recipe, store: Store) -> Path:
     and in the reasons of arms that did not run are cut to their last name. The same store gives the same bytes.
     """
     experiment = store.experiment(recipe.name)
-    report = results_report(recipe, experiment)
+    report = results_report(evidence_of(recipe, experiment))
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     html = _template().render(
         title=f"Report of the recipe {recipe.name}",
         summary=_summary(report),
         chapters=[_without_places(recipe, chapter) for chapter in _chapters(recipe, store, report)],
-        recipe=yaml.safe_dump(_portable(recipe).model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        recipe=yaml.safe_dump(portable(recipe).model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         style=Markup(style),  # our own file, whose digest is all that the page's policy lets style it
         style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
     )
@@ -103,10 +105,11 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
     experiment = store.experiment(recipe.name)
     of_report = {chapter.anchor: chapter for chapter in report.chapters}
     drawn = {
-        "results": boxplots_pictures(recipe, experiment).values(),
+        "results": boxplots_pictures(recipe, experiment.reports).values(),
+        "differences": differences_pictures(recipe, experiment.reports),
         "inpainting": inpainting_pictures(recipe, experiment).values(),
     }
-    results, differences, metrics, constants, inpainting = (
+    detectable, results, differences, metrics, constants, inpainting, collapse = (
         replace(chapter, pictures=_existing(drawn.get(anchor, ()))) for anchor, chapter in of_report.items()
     )
     confusions = _existing(confusion_pictures(recipe, experiment).values())
@@ -115,6 +118,7 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
     return [
         Chapter("overview", "What was done", sections=[Section("The recipe in short", _recipe_grid(recipe))]),
         _data(recipe, store, experiment),
+        detectable,
         results,
         differences,
         Chapter("limits", "What one may not conclude", _LIMITS),
@@ -123,6 +127,7 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
         _gallery("confusions", "Which classes are taken for which?", confusions, "No ordinal task has predictions."),
         _gallery("overlays", "Where do the outlines lie?", overlays, "No segmentation has predictions."),
         inpainting,
+        collapse,
         _gallery("curves", "How did pretraining go?", curves, "No encoder has been pretrained."),
         Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_grid())]),
     ]
@@ -209,30 +214,7 @@ def _versions_grid() -> Grid:
     return Grid(("What", "Version"), rows, numbers_from=2)
 
 
-def _portable(recipe: Recipe) -> Recipe:
-    """The recipe with the bare names of its files: where they lie is the affair of one machine."""
-    tasks = {
-        name: task.model_copy(update={"manifest": Path(task.manifest).name})
-        for name, task in recipe.downstream.tasks.items()
-    }
-    weights = {backbone: Path(file).name for backbone, file in recipe.pretraining.imagenet_weights.items()}
-    return recipe.model_copy(
-        update={
-            "downstream": recipe.downstream.model_copy(update={"tasks": tasks}),
-            "pretraining": recipe.pretraining.model_copy(update={"imagenet_weights": weights}),
-        }
-    )
-
-
 def _without_places(recipe: Recipe, chapter: Chapter) -> Chapter:
     """The chapter with the bare names of the recipe's files in its lists of reasons."""
-    places = [task.manifest for task in recipe.downstream.tasks.values()]
-    places += recipe.pretraining.imagenet_weights.values()
-
-    def bare(text: str) -> str:
-        for place in sorted(places, key=len, reverse=True):
-            text = text.replace(place, Path(place).name)
-        return text
-
-    sections = [replace(part, points=[bare(point) for point in part.points]) for part in chapter.sections]
+    sections = [replace(part, points=[without_places(recipe, p) for p in part.points]) for part in chapter.sections]
     return replace(chapter, sections=sections)

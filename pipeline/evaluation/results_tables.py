@@ -9,6 +9,7 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.evaluation.detectable import Detectable
 from pipeline.evaluation.differences import About, Difference
 from pipeline.evaluation.layout import Bold, Grid, Section
 from pipeline.evaluation.metrics import METRICS
@@ -53,6 +54,16 @@ def differences_sections(recipe: Recipe, rows: Sequence[Difference]) -> list[Sec
         reasons = [f"{_pair(row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
         notes = [_ABOUT[regime[0].about]] if any(row.p is not None for row in regime) else []
         sections.append(Section(_regime(recipe, fraction), _differences_grid(regime), notes, reasons))
+    return sections
+
+
+def detectable_sections(recipe: Recipe, rows: Sequence[Detectable]) -> list[Section]:
+    """One section per fraction: how large each difference must be to be found, or why that cannot be told."""
+    sections = []
+    for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
+        regime = list(of_regime)
+        reasons = [f"{_pair(row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
+        sections.append(Section(_regime(recipe, fraction), _detectable_grid(regime), points=reasons))
     return sections
 
 
@@ -104,7 +115,7 @@ def _differences_grid(rows: Sequence[Difference]) -> Grid:
             "–" if row.seed_sd is None else f"{row.seed_sd:.3f}",
             _p_value(row.p),
             _p_value(row.p_holm),
-            "–" if row.n_test is None else f"{row.n_test} ({row.n_test_patients})",
+            _images(row.n_test, row.n_test_patients),
         )
         for row in rows
     ]
@@ -113,6 +124,28 @@ def _differences_grid(rows: Sequence[Difference]) -> Grid:
         *(f"p, Holm ({rows[0].family} tests)", "Test images (patients)"),
     )
     return Grid(head, body, numbers_from=3)
+
+
+def _detectable_grid(rows: Sequence[Detectable]) -> Grid:
+    body = [
+        (
+            BACKBONE_LABELS[row.backbone],
+            f"{task_label(row.task)} ({row.metric})",
+            _pair(row),
+            "–" if row.smallest is None else f"{row.smallest:.3f}",
+            "–" if row.error is None else f"{row.error:.4f}",
+            _images(row.n_val, row.n_val_patients),
+            _images(row.n_test, row.n_test_patients),
+        )
+        for row in rows
+    ]
+    sets = ("Validation images (patients)", "Test images (patients)")
+    head = ("Backbone", "Task", "Compared", "Smallest difference", "Expected standard error", *sets)
+    return Grid(head, body, numbers_from=3)
+
+
+def _images(images: int | None, patients: int | None) -> str:
+    return "–" if images is None else f"{images} ({patients})"
 
 
 def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
@@ -164,11 +197,11 @@ def _p_value(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _pair(row: Difference) -> str:
+def _pair(row: Difference | Detectable) -> str:
     return f"{ARM_LABELS[row.arm]} − {ARM_LABELS[row.against]}"
 
 
-def _place(row: Difference) -> str:
+def _place(row: Difference | Detectable) -> str:
     return f"{BACKBONE_LABELS[row.backbone]}, {task_label(row.task)}"
 
 

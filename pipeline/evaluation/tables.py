@@ -6,9 +6,11 @@ Belongs here: the wording of those tables, and names as they are printed. Not he
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.evaluation.collapse import Collapse
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.layout import Grid
 from pipeline.evaluation.results import Result
@@ -24,6 +26,7 @@ ARM_LABELS: Mapping[str, str] = {
 }
 """What the paper calls the arms (section 4.3)."""
 BACKBONE_LABELS: Mapping[str, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}
+_EPOCHS = 10  # columns that a page is wide enough for
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,44 @@ def inpainting_grid(inpaintings: Iterable[Inpainting]) -> Grid:
     ]
     head = ("Backbone", "Pretraining", "Validation error (squared z-scores)", "Error of the mean patch", "Better?")
     return Grid(head, body, numbers_from=len(head))
+
+
+def collapse_grid(rows: Iterable[Collapse]) -> Grid:
+    """For each context encoder: how much its patches differ from image to image, and how many runs collapsed."""
+    body = [
+        (
+            BACKBONE_LABELS[row.backbone],
+            ARM_LABELS[row.method],
+            str(row.runs),
+            row.epochs_kept,
+            _over_runs(row.diversity_kept, row.diversity_kept_sd),
+            _over_runs(row.diversity_last, row.diversity_last_sd),
+            f"{row.collapsed} of {row.runs}" + (f" ({row.diverged} more diverged)" if row.diverged else ""),
+        )
+        for row in rows
+    ]
+    diversities = ("Diversity, epoch kept", "Diversity, last epoch")
+    head = ("Backbone", "Pretraining", "Runs", "Epochs kept", *diversities, "Collapsed")
+    return Grid(head, body, numbers_from=2)
+
+
+def saturation_grid(by_epoch: Mapping[tuple[Backbone, Method], Sequence[float]]) -> Grid:
+    """For each context encoder: the share of D's scores beyond the margin in up to `_EPOCHS` epochs."""
+    epochs = max(map(len, by_epoch.values()))
+    shown = sorted({round(epoch) for epoch in np.linspace(1, epochs, min(epochs, _EPOCHS))})
+    body = [
+        (
+            BACKBONE_LABELS[backbone],
+            ARM_LABELS[method],
+            *(f"{shares[epoch - 1]:.0%}".replace("%", " %") if epoch <= len(shares) else "–" for epoch in shown),
+        )
+        for (backbone, method), shares in by_epoch.items()
+    ]
+    return Grid(("Backbone", "Pretraining", *(f"Epoch {epoch}" for epoch in shown)), body, numbers_from=2)
+
+
+def _over_runs(mean: float, sd: float | None) -> str:
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
 def _comparison(constant: Constant, arms: Sequence[Result]) -> tuple[str, ...]:

@@ -103,6 +103,15 @@ def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
     write_text(folder / CURVES, text.getvalue())
 
 
+def read_curves(folder: Path) -> dict[str, list[float]]:
+    """The metrics in `folder`, by name, a value per epoch; none where nothing was trained."""
+    path = folder / CURVES
+    if not path.is_file():
+        return {}
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
+
+
 @dataclass(frozen=True)
 class LabelCount:
     """A label among the training images: how many carry it, of how many it is known."""

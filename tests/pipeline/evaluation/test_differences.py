@@ -13,13 +13,12 @@ from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.significance import paired_test
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome
-from tests.pipeline.evaluation.conftest import everything, of_seeds, predicted
+from tests.pipeline.evaluation.conftest import everything, of_seeds, predicted, renamed
 
 
 def patients_of(predictions: pa.Table, count: int) -> pa.Table:
     """The same predictions, their images dealt to `count` patients."""
-    names = [f"p{image % count}" for image in predictions["image_id"].to_pylist()]
-    return predictions.set_column(PREDICTIONS.get_field_index("patient"), "patient", pa.array(names))
+    return renamed(predictions, [f"p{number}" for number in range(count)])
 
 
 def of(rows: list[Difference], backbone: str, task: str, fraction: float = 1.0) -> Difference:
