@@ -3,6 +3,7 @@
 Belongs here: one cell of the results table, trained and tested. Not here: what differs by kind of task (objectives.py).
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -113,6 +114,7 @@ def _train_and_test(
         raise UserError(
             f"Task {cell.task}: batch_size {task.batch_size} is more than its {len(data.train)} training images."
         )
+    began = time.monotonic()
     with seeded(*_scope(cell, "network")):
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
         training = FineTuning(cell, task, data, encoder_folder, precision, say)
@@ -126,7 +128,7 @@ def _train_and_test(
     validated = predictions_table(training.predictions(data.val), cell)
     write_table(folder / VALIDATION, validated.replace_schema_metadata({ENCODER_KEY: encoder_digest(encoder_folder)}))
     write_table(folder / "predictions.parquet", predictions_table(training.predictions(data.test), cell))
-    return Outcome("ran", "", fingerprint)
+    return Outcome("ran", "", fingerprint, time.monotonic() - began)
 
 
 class FineTuning:

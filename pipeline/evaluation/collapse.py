@@ -26,7 +26,7 @@ The best predictor of a share R² of that variance has diversity √R²; below, 
 
 @dataclass(frozen=True)
 class Training:
-    """What the training of an encoder left: what became of it, and its metrics, a value per epoch."""
+    """What the training of an encoder left: what became of it, its metrics, a value per epoch, and what it took."""
 
     backbone: Backbone
     method: Method
@@ -34,6 +34,7 @@ class Training:
     status: Status
     reason: str
     curves: Mapping[str, Sequence[float]]
+    seconds: float | None = None
 
     @property
     def kept(self) -> int:
@@ -76,8 +77,8 @@ def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
         folder = experiment.encoder(backbone, method)
         outcome = Outcome.read(folder)
         if outcome is not None:
-            seed = recipe.pretraining.seed
-            found.append(Training(backbone, method, seed, outcome.status, outcome.reason, read_curves(folder)))
+            became = (outcome.status, outcome.reason, read_curves(folder), outcome.seconds)
+            found.append(Training(backbone, method, recipe.pretraining.seed, *became))
     return found
 
 

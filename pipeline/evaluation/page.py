@@ -109,7 +109,7 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
         "differences": differences_pictures(recipe, experiment.reports),
         "inpainting": inpainting_pictures(recipe, experiment).values(),
     }
-    detectable, results, differences, metrics, constants, inpainting, collapse = (
+    detectable, results, differences, metrics, constants, inpainting, collapse, cost = (
         replace(chapter, pictures=_existing(drawn.get(anchor, ()))) for anchor, chapter in of_report.items()
     )
     confusions = _existing(confusion_pictures(recipe, experiment).values())
@@ -128,6 +128,7 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
         _gallery("overlays", "Where do the outlines lie?", overlays, "No segmentation has predictions."),
         inpainting,
         collapse,
+        cost,
         _gallery("curves", "How did pretraining go?", curves, "No encoder has been pretrained."),
         Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_grid())]),
     ]

@@ -72,7 +72,7 @@ def read_publication(folder: Path) -> Publication:
         raise UserError(f"{path} has layout {facts.get('layout')}, this version of sonotag reads layout {LAYOUT}.")
     evidence = Evidence(
         Recipe.model_validate(facts["recipe"]),
-        {Cell(**row["cell"]): Outcome(row["status"], row["reason"], "") for row in facts["outcomes"]},
+        {Cell(**row["cell"]): Outcome(row["status"], row["reason"], "", row["seconds"]) for row in facts["outcomes"]},
         _predictions(folder / TEST),
         _predictions(folder / VALIDATION),
         facts["test_images"],
@@ -92,7 +92,12 @@ def _facts(publication: Publication) -> dict[str, Any]:
         "data_sets": [asdict(row) for row in publication.data_sets],
         "test_images": dict(evidence.test_images),
         "outcomes": [
-            {"cell": asdict(cell), "status": outcome.status, "reason": without_places(recipe, outcome.reason)}
+            {
+                "cell": asdict(cell),
+                "status": outcome.status,
+                "reason": without_places(recipe, outcome.reason),
+                "seconds": outcome.seconds,
+            }
             for cell, outcome in evidence.outcomes.items()
         ],
         "constants": [asdict(row) for row in evidence.constants],

@@ -22,6 +22,7 @@ from pipeline.evaluation.collapse import (
     trainings_of,
 )
 from pipeline.evaluation.constant import Constant, best_constant
+from pipeline.evaluation.cost import cost_grid
 from pipeline.evaluation.detectable import POWER, Detectable, detectable_differences
 from pipeline.evaluation.differences import Difference, differences
 from pipeline.evaluation.layout import Chapter, Section
@@ -159,7 +160,7 @@ def validation_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
     return pa.concat_tables([PREDICTIONS.empty_table(), *found])
 
 
-def _test_images(recipe: Recipe, experiment: Experiment) -> dict[str, list[int]]:
+def images_by_test_patient(recipe: Recipe, experiment: Experiment) -> dict[str, list[int]]:
     """How many test images each patient has, of every task that has been prepared; ascending."""
     found = {}
     for name in recipe.downstream.tasks:
@@ -178,7 +179,7 @@ def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
         outcomes_of(recipe, experiment),
         predictions_of(recipe, experiment),
         validation_of(recipe, experiment),
-        _test_images(recipe, experiment),
+        images_by_test_patient(recipe, experiment),
         constants_of(recipe, experiment),
         _inpaintings(recipe, experiment),
         trainings_of(recipe, experiment),
@@ -191,19 +192,31 @@ def results_report(evidence: Evidence) -> ResultsReport:
     results = results_rows(recipe, evidence.outcomes, predictions)
     rows, tested = summaries(recipe, results, predictions), differences(recipe, results, predictions)
     prospects = detectable_differences(recipe, evidence.validation, evidence.test_images)
-    constants, collapsed = evidence.constants, collapses(evidence.trainings)
+    collapsed = collapses(evidence.trainings)
     chapters = [
-        Chapter(
-            "detectable",
-            "What could be seen?",
-            [_WHAT_COULD_BE_SEEN if prospects else "The recipe compares no arms."],
-            detectable_sections(recipe, prospects),
-        ),
+        *(detectable_chapter(recipe, prospects), *_arms_chapters(evidence, results, rows, tested)),
+        *_pretraining_chapters(evidence, collapsed),
+    ]
+    parts = (results, rows, tested, prospects, collapsed, evidence.constants, evidence.inpaintings)
+    return ResultsReport(recipe.name, *parts, chapters)
+
+
+def detectable_chapter(recipe: Recipe, prospects: Sequence[Detectable]) -> Chapter:
+    """What the test sets could show, which can be said before a prediction of a test image is read."""
+    says = _WHAT_COULD_BE_SEEN if prospects else "The recipe compares no arms."
+    return Chapter("detectable", "What could be seen?", [says], detectable_sections(recipe, prospects))
+
+
+def _arms_chapters(
+    evidence: Evidence, results: Sequence[Result], rows: Sequence[Summary], tested: Sequence[Difference]
+) -> list[Chapter]:
+    recipe, constants = evidence.recipe, evidence.constants
+    return [
         Chapter(
             "results",
             "What did each arm reach?",
             [_what_is_printed(recipe.evaluation)],
-            results_sections(recipe, results, rows, predictions),
+            results_sections(recipe, results, rows, evidence.predictions),
         ),
         Chapter(
             "differences",
@@ -218,19 +231,21 @@ def results_report(evidence: Evidence) -> ResultsReport:
             [Section("", comparison_grid(results, constants))] if constants else [],
             "No task has been prepared.",
         ),
+    ]
+
+
+def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> list[Chapter]:
+    found = _collapse_sections(evidence, collapsed)
+    return [
         _chapter(
             "inpainting",
             "Is the inpainting better than the mean?",
             [Section("", inpainting_grid(evidence.inpaintings))] if evidence.inpaintings else [],
             "No context encoder has been trained.",
         ),
-        _chapter(
-            "collapse", "Did the inpainting collapse?", _collapse_sections(evidence, collapsed), "No curves are there."
-        ),
+        _chapter("collapse", "Did the inpainting collapse?", found, "No context encoder has been trained."),
+        _chapter("cost", "What did it cost?", _cost_sections(evidence), "Nothing has been trained."),
     ]
-    return ResultsReport(
-        recipe.name, results, rows, tested, prospects, collapsed, constants, evidence.inpaintings, chapters
-    )
 
 
 def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Section]:
@@ -243,10 +258,19 @@ def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Sec
     ]
 
 
+def _cost_sections(evidence: Evidence) -> list[Section]:
+    grid = cost_grid(evidence.trainings, evidence.outcomes)
+    return [Section("", grid, [_HOW_TIME_IS_TAKEN])] if grid.rows else []
+
+
 _WHAT_COULD_BE_SEEN = (
     f"The smallest true difference that the test finds {percent(POWER)} of the time (two-sided, 5 %, before Holm), "
     "told from the spread of the paired differences of validation images and from the test set's patients and images. "
     "No prediction of a test image is needed."
+)
+_HOW_TIME_IS_TAKEN = (
+    "Time on the machine where it ran, beside whatever else ran there. A training that was killed and went on counts "
+    "from there."
 )
 _HOW_COLLAPSE_IS_TOLD = (
     "Diversity: the deviation of the inpainted patches from image to image over that of the real ones, on validation "

@@ -3,6 +3,7 @@
 Belongs here: early exit, which method does what, the order of a folder's files. Not here: a method's steps.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,13 +163,14 @@ class _Job:
 
 def _outcome(job: _Job) -> Outcome:
     """Do the job; what goes wrong in a foreseen way is an outcome, too."""
+    began = time.monotonic()
     try:
         _MAKERS[job.method](job, fit_normalization(job.pool.images, job.pool.train))
     except WeightsUnavailable as reason:
         return Outcome("unavailable", str(reason), job.fingerprint)
     except Diverged as reason:
         return Outcome("diverged", str(reason), job.fingerprint)
-    return Outcome("ran", "", job.fingerprint)
+    return Outcome("ran", "", job.fingerprint, time.monotonic() - began)
 
 
 def _make_baseline(job: _Job, normalization: Normalization) -> None:

@@ -72,7 +72,7 @@ def test_a_table_that_there_is_not_is_named() -> None:
 
 def test_every_chapter_of_the_report_is_a_table(publication: Publication) -> None:
     found = tables(publication, results_report(publication.evidence))
-    anchors = {"detectable", "results", "differences", "metrics", "constants", "inpainting", "collapse"}
+    anchors = {"detectable", "results", "differences", "metrics", "constants", "inpainting", "collapse", "cost"}
     assert set(found) == {"data"} | anchors
     assert all(text.strip() for text in found.values())
 
