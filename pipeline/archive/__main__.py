@@ -12,25 +12,21 @@ from pipeline.archive.forget import Forgotten, forget
 from pipeline.archive.identity import archive_key
 from pipeline.archive.listing import locate
 from pipeline.archive.source import normalized
-from pipeline.errors import UserError
+from pipeline.command import command
 from pipeline.store import Store
 
 
-def main(arguments: list[str]) -> int:
+@command
+def main(arguments: list[str]) -> None:
     """Run the command; returns the exit code, 1 where the id is not known."""
     asked = _parser().parse_args(arguments)
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
-    try:
-        if asked.command == "locate":
-            print(locate(store.private, asked.id))
-        else:
-            archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
-            key = archive_key(archive, store.private, os.environ)
-            print(_told(forget(store, key, asked.patient_id, asked.issuer)))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    if asked.command == "locate":
+        print(locate(store.private, asked.id))
+    else:
+        archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
+        key = archive_key(archive, store.private, os.environ)
+        print(_told(forget(store, key, asked.patient_id, asked.issuer)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,6 +30,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from pipeline.archive.pixels import decode_image_file
 from pipeline.archive.quarantine import Rejected
+from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.files import replacing, write_text
 
@@ -219,7 +220,8 @@ def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def main(arguments: list[str]) -> int:
+@command
+def main(arguments: list[str]) -> None:
     """Run the command; returns the exit code, 1 with a sentence where nothing can be converted."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.cohort.thyroid_set",
@@ -228,12 +230,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("source", type=Path, help="the folder that holds 1.xml, 1_1.jpg and so on")
     parser.add_argument("--out", type=Path, required=True, help=f"the folder to write {MANIFEST} and {MASKS}/ to")
     asked = parser.parse_args(arguments)
-    try:
-        _tell(convert(asked.source, asked.out), asked.out)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    _tell(convert(asked.source, asked.out), asked.out)
 
 
 def _tell(converted: Converted, out: Path) -> None:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.command import command
 from pipeline.prediction.predict import TABLE, Summary, files_in, predict
 
 _PREDICT = f"""\
@@ -20,21 +20,17 @@ keep the folder as you keep the images.
 """
 
 
-def main(arguments: list[str]) -> int:
+@command
+def main(arguments: list[str]) -> None:
     """Run the command; returns the exit code, 1 with a sentence where the user has to mend something.
 
     An image that is flagged is an outcome: it is counted, and the code is 0.
     """
     asked = _parser().parse_args(arguments)
-    try:
-        files = files_in(asked.inputs, asked.out)
-        summary = predict(asked.model, files, asked.out, asked.frames_per_cine, _print)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    files = files_in(asked.inputs, asked.out)
+    summary = predict(asked.model, files, asked.out, asked.frames_per_cine, _print)
     _print(told(summary))
     _print(f"In {asked.out / TABLE}.")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,9 +4,9 @@ Belongs here: that command. Not here: making the table.
 """
 
 import os
-import sys
 from pathlib import Path
 
+from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.recipe import load_recipe
 from pipeline.store import Experiment, Store
@@ -14,20 +14,16 @@ from pipeline.store import Experiment, Store
 TABLE = "results_table.md"
 
 
-def main() -> int:
+@command
+def main() -> None:
     """Print the report of SONOTAG_RECIPE in SONOTAG_STORE; 1 and a sentence where there is none."""
-    try:
-        experiment = _experiment()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    experiment = _experiment()
     print((experiment.reports / TABLE).read_text(encoding="utf-8"))
     print("Tables and figures:")
     for path in sorted(experiment.reports.iterdir()):
         print(f"  {path}")
     if experiment.page.is_file():
         print(f"All of it on one page: {experiment.page}")
-    return 0
 
 
 def _experiment() -> Experiment:

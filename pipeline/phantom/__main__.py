@@ -8,12 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.command import command
 from pipeline.phantom.clinic import make_phantom
 from pipeline.recipe import load_recipe
 
 
-def main() -> int:
+@command
+def main() -> None:
     """Make the phantom; 0, or 1 with one sentence for a mistake."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.phantom", description="Write the phantom clinic.")
     parser.add_argument("folder", type=Path, help="new or empty folder, or an older phantom to replace")
@@ -24,12 +25,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="another clinic for another number (default 0)")
     arguments = parser.parse_args()
-    try:
-        make_phantom(arguments.folder, arguments.seed, load_recipe(arguments.recipe).phantom, print)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    make_phantom(arguments.folder, arguments.seed, load_recipe(arguments.recipe).phantom, print)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.archive.identity import archive_key, pseudonym
+from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.phantom.ground_truth import RECORDS, read_rows
 from pipeline.pretraining.label_scores import label_scores
@@ -78,7 +79,8 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def main(arguments: Sequence[str]) -> int:
+@command
+def main(arguments: Sequence[str]) -> None:
     """Print a table per backbone; 0, or 1 with one sentence for a mistake."""
     variable = os.environ.get
     parser = argparse.ArgumentParser(prog="python -m pipeline.phantom.compare", description=__doc__)
@@ -87,15 +89,10 @@ def main(arguments: Sequence[str]) -> int:
         "--recipe", default=variable("SONOTAG_RECIPE") or "phantom", help="a name or a YAML file; default: %(default)s"
     )
     asked = parser.parse_args(arguments)
-    try:
-        store = Store(asked.store.absolute())
-        recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
-        for backbone in recipe.pretraining.backbones:
-            print(f"{backbone}\n\n{markdown(*compare(store, recipe, backbone))}\n")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    store = Store(asked.store.absolute())
+    recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
+    for backbone in recipe.pretraining.backbones:
+        print(f"{backbone}\n\n{markdown(*compare(store, recipe, backbone))}\n")
 
 
 if __name__ == "__main__":

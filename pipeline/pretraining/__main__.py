@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from pipeline.errors import UserError
+from pipeline.command import command
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
 from pipeline.pretraining.pretrain import pretrain
@@ -35,19 +35,15 @@ Copied back, an encoder is found and not trained again. Training that was stoppe
 """
 
 
-def main(arguments: list[str]) -> int:
+@command
+def main(arguments: list[str]) -> None:
     """Run the command; returns the exit code, 1 with a sentence where the user has to mend something.
 
     An encoder that diverged, or has no ImageNet weights to start from, is an outcome: it is printed, and the code is 0.
     """
     asked = _parser().parse_args(arguments)
-    try:
-        with joined() as process:
-            _pretrain(asked, _print if process.writes else silent)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    with joined() as process:
+        _pretrain(asked, _print if process.writes else silent)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,58 @@
+"""How commands end: 0, 1 with one sentence for a user's mistake, a traceback for a bug."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import command
+from pipeline.errors import UnreachableError, UserError
+from tests.conftest import ROOT
+
+COMMANDS = [
+    path for path in sorted((ROOT / "pipeline").rglob("*.py")) if 'if __name__ == "__main__"' in path.read_text()
+]
+
+
+@command
+def _main(mistake: Exception | None, *, said: str = "") -> None:
+    if mistake:
+        raise mistake
+    print(said)
+
+
+def test_what_went_well_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main(None, said="done") == 0
+    assert capsys.readouterr() == ("done\n", "")
+
+
+@pytest.mark.parametrize("mistake", [UserError("No such folder."), UnreachableError("No such folder.")])
+def test_a_users_mistake_is_one_and_its_sentence_alone(mistake: UserError, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main(mistake) == 1
+    assert capsys.readouterr() == ("", "No such folder.\n")
+
+
+def test_a_bug_keeps_its_stack() -> None:
+    with pytest.raises(ZeroDivisionError):
+        _main(ZeroDivisionError())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_ends_alike(path: Path) -> None:
+    assert "@command\ndef main(" in path.read_text(encoding="utf-8")
+
+
+def test_a_mistake_ends_a_real_process(tmp_path: Path) -> None:
+    asked = [
+        sys.executable,
+        "-m",
+        "pipeline.cohort.thyroid_set",
+        str(tmp_path / "none"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "no case of the thyroid set" in done.stderr
