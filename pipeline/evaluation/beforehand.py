@@ -1,10 +1,9 @@
-"""`python -m pipeline.evaluation.beforehand` prints what the test sets of a recipe could show, before they are looked at.
+"""`python -m pipeline.evaluation.beforehand` prints what a recipe's test sets could show, before they are looked at.
 
 Belongs here: that command. Not here: how it is told (`detectable`).
 """
 
-from pipeline.command import command
-from pipeline.evaluation.__main__ import recipe_and_store
+from pipeline.command import command, recipe_and_store
 from pipeline.evaluation.detectable import detectable_differences
 from pipeline.evaluation.report import detectable_chapter, images_by_test_patient, validation_of
 

@@ -4,33 +4,26 @@ Belongs here: that command. Not here: what the folder holds (`publication`), wha
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
+from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
 from pipeline.evaluation.publication import Publication, write_publication
 from pipeline.evaluation.replication import replicate
 from pipeline.evaluation.report import dataset_rows, evidence_of
-from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table
 
 
-def main() -> int:
+@command
+def main() -> None:
     """Write SONOTAG_RECIPE's experiment in SONOTAG_STORE as numbers, then all tables and figures that follow."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.publish", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="such as docs/replication; the document is docs/replication.md")
     folder = parser.parse_args().folder
-    try:
-        store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
-        name = os.environ.get("SONOTAG_RECIPE") or "demo"
-        publish(load_recipe(name, {**os.environ, "SONOTAG_STORE": str(store.root)}), store, folder)
-        replicate(folder)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    publish(*recipe_and_store(), folder)
+    replicate(folder)
 
 
 def publish(recipe: Recipe, store: Store, folder: Path) -> None:

@@ -5,10 +5,10 @@ Belongs here: that command, and filling a document's tables. Not here: what a pu
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.evaluation.layout import Section
 from pipeline.evaluation.publication import Publication, read_publication
@@ -20,17 +20,12 @@ from pipeline.files import write_text
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def main() -> int:
+@command
+def main() -> None:
     """Fill the tables of the document beside the folder that is named, and draw its figures into the folder."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.replication", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="such as docs/replication; the document is docs/replication.md")
-    folder = parser.parse_args().folder
-    try:
-        replicate(folder)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    replicate(parser.parse_args().folder)
 
 
 def replicate(folder: Path) -> None:
