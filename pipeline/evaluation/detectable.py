@@ -18,6 +18,8 @@ from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, LEVE
 from pipeline.evaluation.tables import ARM_LABELS
 from pipeline.recipe import Arm, Backbone, Recipe
 
+_ROUNDING = 1e-12  # scores lie in [0, 1]: a smaller spread is rounding
+_LEAST_FREEDOM = 3.0  # below, Student's distribution says little of a bootstrap over patients
 POWER = 0.8
 """How often the test finds a difference of that size (p at most `LEVEL`)."""
 
@@ -81,7 +83,7 @@ def _told(row: Detectable, cells: Sequence[Cell], found: Mapping[Cell, pa.Table]
     if min(len(set(patients)), len(images)) < FEWEST_PATIENTS:
         return replace(row, reason=f"fewer than {FEWEST_PATIENTS} validation or test patients")
     error, freedom = expected_error(differences_NS, patients, images)
-    if error == 0:
+    if error < _ROUNDING:
         return replace(row, reason="the arms differ alike on all validation images: their spread is not known")
     return replace(row, error=error, smallest=error * detectable_in_errors(freedom))
 
@@ -94,18 +96,26 @@ def expected_error(
     `differences_NS` are those of validation images, whose patients `patients` names, and seeds; `test_images` are the
     images of each test patient. A difference is taken for the sum of a part of the patient and one of the image, whose
     variances are those of an analysis of variance (Searle 1971, section 10.2). From `FEWEST_SEEDS` seeds on, as in the
-    test, the spread of the seeds counts too; degrees of freedom of both are joined after Satterthwaite (1946).
+    test, the spread of the seeds counts too. Degrees of freedom are one less than the patients where all have as many
+    images, fewer where some have most of them, and those of patients and seeds are joined (`_freedom`).
     """
     between, within = _variances(differences_NS.mean(axis=1), patients)
     images_P = np.asarray(test_images, dtype=np.float64)
-    of_patients = float(between * (images_P**2).sum() / images_P.sum() ** 2 + within / images_P.sum())
-    of_seeds, seeds = 0.0, differences_NS.shape[1]
+    shares_P = (between * images_P**2 + within * images_P) / images_P.sum() ** 2
+    parts, freedoms = [float(shares_P.sum())], [_freedom(shares_P) - 1]
+    seeds = differences_NS.shape[1]
     if seeds >= FEWEST_SEEDS:
-        of_seeds = float(differences_NS.mean(axis=0).var(ddof=1)) / seeds
-    square = of_patients + of_seeds
-    if square <= 0:
-        return 0.0, float(len(images_P) - 1)
-    return square**0.5, square**2 / (of_patients**2 / (len(images_P) - 1) + of_seeds**2 / max(seeds - 1, 1))
+        parts.append(float(differences_NS.mean(axis=0).var(ddof=1)) / seeds)
+        freedoms.append(seeds - 1)
+    square = sum(parts)
+    uncertain = sum(part**2 / max(freedom, _LEAST_FREEDOM) for part, freedom in zip(parts, freedoms, strict=True))
+    return square**0.5, square**2 / uncertain if square > 0 else _LEAST_FREEDOM
+
+
+def _freedom(shares: NDArray[np.float64]) -> float:
+    """As how many equal ones the `shares` of a variance count (Satterthwaite 1946): as many as there are, if equal."""
+    squares = float((shares**2).sum())
+    return float(shares.sum()) ** 2 / squares if squares > 0 else float(len(shares))
 
 
 def detectable_in_errors(freedom: float) -> float:
