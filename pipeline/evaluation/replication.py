@@ -16,6 +16,7 @@ from pipeline.evaluation.report import ResultsReport, results_report
 from pipeline.evaluation.report_figures import draw_boxplots, draw_differences
 from pipeline.evaluation.tables import dataset_grid
 from pipeline.files import write_text
+from pipeline.recipe import Recipe
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -39,11 +40,17 @@ def replicate(folder: Path) -> None:
     if document.is_file():
         text = document.read_text(encoding="utf-8")
         write_text(document, filled(text, tables(publication, report)))
-    recipe = publication.evidence.recipe
-    paths = draw_boxplots(recipe, publication.evidence.predictions, publication.evidence.constants, folder)
-    paths += draw_differences(recipe, report.differences, folder)
+    evidence = publication.evidence
+    paths = draw_boxplots(_of_first_seed(evidence.recipe), evidence.predictions, evidence.constants, folder)
+    paths += draw_differences(evidence.recipe, report.differences, folder)
     for path in (document, *paths):
         print(path)
+
+
+def _of_first_seed(recipe: Recipe) -> Recipe:
+    """The recipe as if it had one seed: a figure per seed would show the same thrice, and the tables have them all."""
+    tuned = recipe.downstream.model_copy(update={"seeds": recipe.downstream.seeds[:1]})
+    return recipe.model_copy(update={"downstream": tuned})
 
 
 def tables(publication: Publication, report: ResultsReport) -> dict[str, str]:
