@@ -81,7 +81,7 @@ def told(recipe: Recipe, task: str, fraction: float, **numbers: object) -> Diffe
 
 
 def forest(recipe: Recipe) -> tuple[list[Difference], Figure]:
-    found = {"difference": 0.1, "low": -0.05, "high": 0.25, "seed_sd": 0.02, "p": 0.1, "p_holm": 0.2}
+    found = {"difference": 0.1, "low": -0.05, "high": 0.25, "seed_sd": 0.02, "p": 0.03, "p_holm": 0.2}
     sure = {"difference": -0.2, "low": -0.3, "high": -0.1, "seed_sd": None, "p": 0.01, "p_holm": 0.04}
     rows = [
         told(recipe, task, fraction, **(found if fraction == 1 else sure if task == "quality" else {}))
