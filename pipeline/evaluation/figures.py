@@ -21,13 +21,16 @@ from pipeline.evaluation.bootstrap import bootstrap_means, resample_indices
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, task_label
 from pipeline.files import replacing
 from pipeline.recipe import Arm, Backbone, Recipe
 
 DPI = 150
 """Of the files: a figure's inch in pixels."""
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # told apart by the colour-blind, too
+_COLOURS = (
+    *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377"),
+    *("#bbbbbb", "#222222"),  # told apart by the colour-blind, too
+)
 _TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
 _STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes, in turn
 _WRAP = 4  # panels, or labels of a legend, side by side
@@ -83,7 +86,7 @@ def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> 
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(row.label.replace(", ", ",\n"), rotation=0, ha="right", va="center")
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title.replace(", ", ",\n"), fontsize=10)
     return figure
 
 
@@ -213,8 +216,10 @@ def _boxes(axes: Axes, recipe: Recipe, values: Mapping[_Place, NDArray[np.float6
     places = list(product(recipe.pretraining.backbones, recipe.downstream.arms))
     for position, place in enumerate(places):
         if place in values:
-            _box(axes, position, values[place], _COLOURS[recipe.downstream.arms.index(place[1])])
-    names = [f"{BACKBONE_LABELS[b]} {ARM_LABELS[a]}{'' if (b, a) in values else ' (not run)'}" for b, a in places]
+            _box(axes, position, values[place], _COLOURS[recipe.downstream.arms.index(place[1]) % len(_COLOURS)])
+    names = [
+        f"{BACKBONE_LABELS[b]} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in places
+    ]
     axes.set_xticks(range(len(places)), names, rotation=90, fontsize=8)
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.grid(axis="y", lw=0.3)

@@ -33,7 +33,7 @@ from pipeline.evaluation.tables import (
 )
 from pipeline.files import read_json, read_table, write_text
 from pipeline.pretraining.encoder_folder import INPAINTING
-from pipeline.recipe import Evaluation, Method, Recipe, Task
+from pipeline.recipe import Evaluation, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
@@ -42,7 +42,6 @@ RESULTS_FILES = (
     *("results_table.md", "results_table.tex"),
 )
 """What `write_results` writes."""
-INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
 
 @dataclass(frozen=True)
@@ -133,13 +132,13 @@ def results_report(recipe: Recipe, experiment: Experiment) -> ResultsReport:
         _chapter(
             "constants",
             "Is it better than a constant?",
-            [Section("", comparison_grid(results, constants))] if constants else [],
+            [Section("", comparison_grid(recipe, results, constants))] if constants else [],
             "No task has been prepared.",
         ),
         _chapter(
             "inpainting",
             "Is the inpainting better than the mean?",
-            [Section("", inpainting_grid(inpaintings))] if inpaintings else [],
+            [Section("", inpainting_grid(recipe, inpaintings))] if inpaintings else [],
             "No context encoder has been trained.",
         ),
     ]
@@ -183,9 +182,10 @@ def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:
 
 def _inpaintings(recipe: Recipe, experiment: Experiment) -> list[Inpainting]:
     found = []
-    for backbone, method in product(recipe.pretraining.backbones, INPAINTING_METHODS):
-        path = experiment.encoder(backbone, method) / INPAINTING
+    settings = recipe.pretraining
+    for backbone, encoder, seed in product(settings.backbones, settings.context_encoders, settings.seeds):
+        path = experiment.encoder(backbone, encoder, seed) / INPAINTING
         if path.is_file():
             report = read_json(path)
-            found.append(Inpainting(backbone, method, report["validation_mse"], report["mean_patch_mse"]))
+            found.append(Inpainting(backbone, encoder, seed, report["validation_mse"], report["mean_patch_mse"]))
     return found
