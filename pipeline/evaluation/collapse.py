@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.evaluation.bootstrap import deviation
 from pipeline.pretraining.encoder_folder import read_curves
-from pipeline.recipe import Backbone, Method, Recipe
+from pipeline.recipe import Backbone, Recipe
 from pipeline.store import Experiment
 from pipeline.training.loop import SELECTED_BY
 from pipeline.training.outcome import Outcome, Status
@@ -29,7 +29,7 @@ class Training:
     """What the training of an encoder left: what became of it, its metrics, a value per epoch, and what it took."""
 
     backbone: Backbone
-    method: Method
+    encoder: str
     seed: int
     status: Status
     reason: str
@@ -57,7 +57,7 @@ class Collapse:
     """
 
     backbone: Backbone
-    method: Method
+    encoder: str
     runs: int
     diverged: int
     collapsed: int
@@ -73,43 +73,44 @@ class Collapse:
 def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
     """Every training of an encoder of `recipe` that has ended in this experiment."""
     found = []
-    for backbone, method in product(recipe.pretraining.backbones, recipe.pretraining.methods):
-        folder = experiment.encoder(backbone, method)
+    settings = recipe.pretraining
+    for backbone, encoder, seed in product(settings.backbones, settings.encoders, settings.seeds):
+        folder = experiment.encoder(backbone, encoder, seed)
         outcome = Outcome.read(folder)
         if outcome is not None:
             became = (outcome.status, outcome.reason, read_curves(folder), outcome.seconds)
-            found.append(Training(backbone, method, recipe.pretraining.seed, *became))
+            found.append(Training(backbone, encoder, seed, *became))
     return found
 
 
 def collapses(trainings: Sequence[Training]) -> list[Collapse]:
     """One row per context encoder of which a training ran."""
     rows = []
-    for (backbone, method), of_seeds in groupby(trainings, key=lambda t: (t.backbone, t.method)):
+    for (backbone, encoder), of_seeds in groupby(trainings, key=lambda t: (t.backbone, t.encoder)):
         ended = list(of_seeds)
         inpainted = [training for training in ended if DIVERSITY in training.curves]
         if inpainted:
             diverged = sum(training.status == "diverged" for training in ended)
-            rows.append(_collapse(backbone, method, inpainted, diverged))
+            rows.append(_collapse(backbone, encoder, inpainted, diverged))
     return rows
 
 
-def saturation_by_epoch(trainings: Sequence[Training]) -> dict[tuple[Backbone, Method], list[float]]:
+def saturation_by_epoch(trainings: Sequence[Training]) -> dict[tuple[Backbone, str], list[float]]:
     """The share of D's scores beyond the margin, epoch by epoch, averaged over the seeds of each context encoder."""
-    found: dict[tuple[Backbone, Method], list[Sequence[float]]] = {}
+    found: dict[tuple[Backbone, str], list[Sequence[float]]] = {}
     for training in trainings:
         if SATURATION in training.curves:
-            found.setdefault((training.backbone, training.method), []).append(training.curves[SATURATION])
+            found.setdefault((training.backbone, training.encoder), []).append(training.curves[SATURATION])
     return {place: [float(np.mean(epoch)) for epoch in zip(*runs, strict=False)] for place, runs in found.items()}
 
 
-def _collapse(backbone: Backbone, method: Method, runs: Sequence[Training], diverged: int) -> Collapse:
+def _collapse(backbone: Backbone, encoder: str, runs: Sequence[Training], diverged: int) -> Collapse:
     kept = np.array([run.curves[DIVERSITY][run.kept] for run in runs])
     last = np.array([run.curves[DIVERSITY][-1] for run in runs])
     several = len(runs) > 1
     return Collapse(
         backbone,
-        method,
+        encoder,
         len(runs),
         diverged,
         sum(run.collapsed for run in runs),

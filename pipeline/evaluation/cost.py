@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from pipeline.downstream.predictions import Cell
 from pipeline.evaluation.collapse import Training
 from pipeline.evaluation.layout import Grid
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
+from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome
 
 
-def cost_grid(trainings: Sequence[Training], outcomes: Mapping[Cell, Outcome]) -> Grid:
+def cost_grid(recipe: Recipe, trainings: Sequence[Training], outcomes: Mapping[Cell, Outcome]) -> Grid:
     """One row per pretrained encoder, seeds together, then one per task and fraction, arms and seeds together."""
     took: dict[tuple[str, str], list[float | None]] = {}
     for training in trainings:
         if training.status == "ran":
-            place = (BACKBONE_LABELS[training.backbone], f"Pretraining, {ARM_LABELS[training.method]}")
+            place = (BACKBONE_LABELS[training.backbone], f"Pretraining, {arm_label(recipe, training.encoder)}")
             took.setdefault(place, []).append(training.seconds)
     for cell, outcome in outcomes.items():
         if outcome.status == "ran":

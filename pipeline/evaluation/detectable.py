@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from pipeline.downstream.predictions import Cell
-from pipeline.evaluation.differences import compared_cells, declared, paired_differences
+from pipeline.evaluation.differences import compared_cells, declared, drawn_differences, paired_differences
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, LEVEL
-from pipeline.evaluation.tables import ARM_LABELS
+from pipeline.evaluation.tables import arm_label
 from pipeline.recipe import Arm, Backbone, Recipe
 
 _ROUNDING = 1e-12  # scores lie in [0, 1]: a smaller spread is rounding
@@ -63,17 +63,21 @@ def detectable_differences(
     for fraction in recipe.downstream.fractions:
         for d in declared(recipe, fraction):
             row = Detectable(d.recipe, d.backbone, d.task, fraction, d.metric, d.arm, d.against, d.seeds)
-            rows.append(_told(row, compared_cells(recipe, d), found, test_images.get(d.task, ())))
+            rows.append(_told(recipe, row, compared_cells(recipe, d), found, test_images.get(d.task, ())))
     return rows
 
 
-def _told(row: Detectable, cells: Sequence[Cell], found: Mapping[Cell, pa.Table], images: Sequence[int]) -> Detectable:
+def _told(
+    recipe: Recipe, row: Detectable, cells: Sequence[Cell], found: Mapping[Cell, pa.Table], images: Sequence[int]
+) -> Detectable:
     if not images:
         return replace(row, reason="the task has not been prepared")
     row = replace(row, n_test=sum(images), n_test_patients=len(images))
     lacking = next((cell for cell in cells if cell not in found), None)
     if lacking is not None:
-        return replace(row, reason=f"{ARM_LABELS[lacking.arm]}, seed {lacking.seed}: no validation images predicted")
+        return replace(
+            row, reason=f"{arm_label(recipe, lacking.arm)}, seed {lacking.seed}: no validation images predicted"
+        )
     tables = [found[cell] for cell in cells]
     differences_NS = paired_differences(tables)
     if differences_NS is None:
@@ -82,7 +86,7 @@ def _told(row: Detectable, cells: Sequence[Cell], found: Mapping[Cell, pa.Table]
     row = replace(row, n_val=len(patients), n_val_patients=len(set(patients)))
     if min(len(set(patients)), len(images)) < FEWEST_PATIENTS:
         return replace(row, reason=f"fewer than {FEWEST_PATIENTS} validation or test patients")
-    error, freedom = expected_error(differences_NS, patients, images)
+    error, freedom = expected_error(drawn_differences(recipe, differences_NS), patients, images)
     if error < _ROUNDING:
         return replace(row, reason="the arms differ alike on all validation images: their spread is not known")
     return replace(row, error=error, smallest=error * detectable_in_errors(freedom))
@@ -93,11 +97,11 @@ def expected_error(
 ) -> tuple[float, float]:
     """The standard error of the mean difference on a test set, and its degrees of freedom.
 
-    `differences_NS` are those of validation images, whose patients `patients` names, and seeds; `test_images` are the
-    images of each test patient. A difference is taken for the sum of a part of the patient and one of the image, whose
-    variances are those of an analysis of variance (Searle 1971, section 10.2). From `FEWEST_SEEDS` seeds on, as in the
-    test, the spread of the seeds counts too. Degrees of freedom are one less than the patients where all have as many
-    images, fewer where some have most of them, and those of patients and seeds are joined (`_freedom`).
+    `differences_NS` are those of validation images, whose patients `patients` names, and of drawn seeds; `test_images`
+    are the images of each test patient. A difference is taken for the sum of a part of the patient and one of the
+    image, whose variances are those of an analysis of variance (Searle 1971, section 10.2). From `FEWEST_SEEDS` seeds
+    on, as in the test, the spread of the seeds counts too. Degrees of freedom are one less than the patients where all
+    have as many images, fewer where some have most of them, and those of patients and seeds are joined (`_freedom`).
     """
     between, within = _variances(differences_NS.mean(axis=1), patients)
     images_P = np.asarray(test_images, dtype=np.float64)

@@ -16,18 +16,18 @@ from pipeline.evaluation.bootstrap import deviation
 from pipeline.evaluation.metrics import METRICS, image_scores
 from pipeline.evaluation.results import Result, cell_of, predictions_by_cell
 from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, holm, paired_test
-from pipeline.evaluation.tables import ARM_LABELS
+from pipeline.evaluation.tables import arm_label
 from pipeline.recipe import Arm, Backbone, Recipe
 
-About = Literal["models", "encoders"]
+About = Literal["models", "encoders", "methods"]
 
 
 @dataclass(frozen=True)
 class Difference:
     """One row of the differences table; its fields, in order, are the table's columns.
 
-    A p-value is `about` the pretrained encoders where seeds were drawn too (`FEWEST_SEEDS`), else about the models
-    that were fine-tuned from them.
+    A p-value is `about` the pretraining methods where pretraining seeds were drawn too, about the pretrained encoders
+    where fine-tuning seeds were (`FEWEST_SEEDS` of either), else about the models that were fine-tuned from them.
     `difference` is the metric of `arm` minus that of `against`, averaged over the seeds, `low` to `high` its 95 %
     interval, `p` its two-sided p-value and `p_holm` the one adjusted over the `family` tests of the regime; `seed_sd`
     is the deviation of the difference from seed to seed. What cannot be told is None, and `reason` says why.
@@ -75,13 +75,21 @@ def declared(recipe: Recipe, fraction: float) -> list[Difference]:
     tasks, backbones = recipe.downstream.tasks, recipe.pretraining.backbones
     family = len(recipe.comparisons) * len(tasks) * len(backbones)
     seeds = len(recipe.downstream.seeds)
-    about: About = "models" if seeds < FEWEST_SEEDS else "encoders"
+    about = about_of(recipe)
     return [
         Difference(recipe.name, backbone, name, fraction, METRICS[task.kind], c.arm, c.against, family, seeds, about)
         for c in recipe.comparisons
         for backbone in backbones
         for name, task in tasks.items()
     ]
+
+
+def about_of(recipe: Recipe) -> About:
+    """What a p-value of the recipe's differences is about: what was drawn often enough to say how much it varies."""
+    if len(recipe.pretraining.seeds) >= FEWEST_SEEDS:
+        return "methods"
+    alone = len(recipe.pretraining.seeds) == 1
+    return "encoders" if alone and len(recipe.downstream.seeds) >= FEWEST_SEEDS else "models"
 
 
 def _difference(
@@ -91,7 +99,7 @@ def _difference(
     lacking = [results[cell] for cell in cells if results[cell].status != "ran"]
     if lacking:
         first = lacking[0]
-        return replace(row, reason=f"{ARM_LABELS[first.arm]}, seed {first.seed}: {first.status}: {first.reason}")
+        return replace(row, reason=f"{arm_label(recipe, first.arm)}, seed {first.seed}: {first.status}: {first.reason}")
     tables = [found[cell] for cell in cells]
     differences_NS = paired_differences(tables)
     if differences_NS is None:
@@ -124,7 +132,8 @@ def paired_differences(tables: Sequence[pa.Table]) -> NDArray[np.float64] | None
 
 def _tested(recipe: Recipe, row: Difference, differences_NS: NDArray[np.float64], patients: list[str]) -> Difference:
     settings = recipe.evaluation
-    test = paired_test(differences_NS, patients, settings.test_resamples, settings.seed)
+    drawn_NS = drawn_differences(recipe, differences_NS)
+    test = paired_test(drawn_NS, patients, settings.test_resamples, settings.seed)
     people = len(set(patients))
     return replace(
         row,
@@ -137,6 +146,17 @@ def _tested(recipe: Recipe, row: Difference, differences_NS: NDArray[np.float64]
         p=test.p,
         reason="" if test.p is not None else _too_few(people),
     )
+
+
+def drawn_differences(recipe: Recipe, differences_NS: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The columns that the test draws: the fine-tuning seeds, those of one encoder averaged where there are several.
+
+    Models of one encoder resemble each other: drawn one by one they would count as more pretrainings than there were.
+    """
+    encoders = len(recipe.pretraining.seeds)
+    if encoders == 1:
+        return differences_NS
+    return np.stack([differences_NS[:, first::encoders].mean(axis=1) for first in range(encoders)], axis=1)
 
 
 def _too_few(patients: int) -> str:

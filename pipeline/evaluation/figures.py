@@ -23,7 +23,7 @@ from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import LEVEL
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.files import replacing
 from pipeline.recipe import Arm, Backbone, Comparison, Recipe
 
@@ -88,7 +88,7 @@ def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> 
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(row.label.replace(", ", ",\n"), rotation=0, ha="right", va="center")
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title.replace(", ", ",\n"), fontsize=10)
     return figure
 
 
@@ -178,7 +178,7 @@ def _forest_row(axes: Axes, position: int, row: Difference, colour: str) -> None
 
 def _forest_label(recipe: Recipe, pair: Comparison, backbone: Backbone, fraction: float) -> str:
     of_backbone = f"{BACKBONE_LABELS[backbone]} " if len(recipe.pretraining.backbones) > 1 else ""
-    return f"{of_backbone}{ARM_LABELS[pair.arm]} − {ARM_LABELS[pair.against]}, {percent(fraction)}"
+    return f"{of_backbone}{arm_label(recipe, pair.arm)} − {arm_label(recipe, pair.against)}, {percent(fraction)}"
 
 
 def _key_of_forest(figure: Figure) -> None:
@@ -275,7 +275,9 @@ def _boxes(axes: Axes, recipe: Recipe, values: Mapping[_Place, NDArray[np.float6
     for position, place in enumerate(places):
         if place in values:
             _box(axes, position, values[place], _colour(recipe.downstream.arms.index(place[1])))
-    names = [f"{BACKBONE_LABELS[b]} {ARM_LABELS[a]}{'' if (b, a) in values else ' (not run)'}" for b, a in places]
+    names = [
+        f"{BACKBONE_LABELS[b]} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in places
+    ]
     axes.set_xticks(range(len(places)), names, rotation=90, fontsize=8)
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.grid(axis="y", lw=0.3)

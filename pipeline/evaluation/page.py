@@ -19,6 +19,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline import code_versions
+from pipeline.evaluation.differences import about_of
 from pipeline.evaluation.figures import DPI
 from pipeline.evaluation.layout import Bold, Chapter, Grid, Picture, Section
 from pipeline.evaluation.portable import portable, without_places
@@ -31,7 +32,7 @@ from pipeline.evaluation.report_figures import (
     inpainting_pictures,
     overlay_pictures,
 )
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, dataset_grid, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, dataset_grid, percent, task_label
 from pipeline.files import data_url, read_table, write_text
 from pipeline.recipe import Pretraining, Recipe, Task
 from pipeline.store import Experiment, Store
@@ -42,8 +43,6 @@ _LIBRARIES = ("sonotag", "torch", "torchvision", "numpy", "pyarrow", "pydicom", 
 _LIMITS = (
     "Every number is about this archive, these test sets and patients like theirs. The programme is no medical device, "
     "and none of this says that a model may be used on patients.",
-    "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no spread "
-    "here, and no p-value is about the methods as such.",
     "The deviation behind ± is that of the paper's bootstrap. With resamples smaller than the test set it is no "
     "standard error, it is never an interval, and images of one patient count in it as if they were independent. Two "
     "arms whose ranges overlap may differ, and two whose ranges do not may be alike: see the differences.",
@@ -121,7 +120,7 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
         detectable,
         results,
         differences,
-        Chapter("limits", "What one may not conclude", _LIMITS),
+        Chapter("limits", "What one may not conclude", [_LIMITS[0], _limit_of_seeds(recipe), *_LIMITS[1:]]),
         metrics,
         constants,
         _gallery("confusions", "Which classes are taken for which?", confusions, "No ordinal task has predictions."),
@@ -142,6 +141,22 @@ def _existing(pictures: Iterable[Picture]) -> list[Picture]:
     return [picture for picture in pictures if picture.path.is_file()]
 
 
+def _limit_of_seeds(recipe: Recipe) -> str:
+    """What the number of pretrainings does not allow to say."""
+    seeds = len(recipe.pretraining.seeds)
+    if about_of(recipe) == "methods":
+        return f"Each encoder was pretrained with {seeds} seeds, on one archive: p-values are about the methods on it."
+    if seeds > 1:
+        return (
+            f"Each encoder was pretrained with {seeds} seeds. That is too few to tell how much pretrainings differ: no "
+            "p-value is about the methods as such."
+        )
+    return (
+        "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no "
+        "spread here, and no p-value is about the methods as such."
+    )
+
+
 def _recipe_grid(recipe: Recipe) -> Grid:
     """What a reader must know of the recipe to read the tables; all of it stands at the end of the page."""
     trained, tuned = recipe.pretraining, recipe.downstream
@@ -149,9 +164,9 @@ def _recipe_grid(recipe: Recipe) -> Grid:
         ("Images", f"{recipe.images.height} × {recipe.images.width} pixels, grey"),
         ("Labels from tags", ", ".join(recipe.labels.names)),
         ("Backbones", ", ".join(BACKBONE_LABELS[backbone] for backbone in trained.backbones)),
-        ("Pretraining", ", ".join(ARM_LABELS[method] for method in trained.methods)),
-        ("Pretrained for", f"{_length(trained)}, {trained.precision}, seed {trained.seed}"),
-        ("Arms", ", ".join(ARM_LABELS[arm] for arm in tuned.arms)),
+        ("Pretraining", _labels(recipe, trained.encoders)),
+        ("Pretrained for", f"{_length(trained)}, {trained.precision}, {_seeds(trained.seeds)}"),
+        ("Arms", _labels(recipe, tuned.arms)),
         *((f"Task {task_label(name)}", _task(task)) for name, task in tuned.tasks.items()),
         ("Of the training images", ", ".join(percent(fraction) for fraction in tuned.fractions)),
         ("Fine-tuning seeds", ", ".join(map(str, tuned.seeds))),
@@ -159,9 +174,20 @@ def _recipe_grid(recipe: Recipe) -> Grid:
     return Grid(("What", "In this recipe"), rows, numbers_from=2)
 
 
+def _labels(recipe: Recipe, arms: Sequence[str]) -> str:
+    """Arms or encoders in a line; a variant's label may hold a comma."""
+    labels = [arm_label(recipe, arm) for arm in arms]
+    return ("; " if any("," in label for label in labels) else ", ").join(labels)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def _task(task: Task) -> str:
     kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
-    return f"{kind} into {', '.join(task.classes)}; {_length(task)}"
+    least = f", at least {task.least_steps} steps" if task.least_steps else ""
+    return f"{kind} into {', '.join(task.classes)}; {_length(task)}{least}"
 
 
 def _length(training: Pretraining | Task) -> str:

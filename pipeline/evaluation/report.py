@@ -48,7 +48,7 @@ from pipeline.evaluation.tables import (
 )
 from pipeline.files import read_json, read_table, write_text
 from pipeline.pretraining.encoder_folder import INPAINTING
-from pipeline.recipe import Evaluation, Method, Recipe, Task
+from pipeline.recipe import Evaluation, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
@@ -57,7 +57,6 @@ RESULTS_FILES = (
     *("results_table.md", "results_table.tex"),
 )
 """What `write_results` writes."""
-INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ def _arms_chapters(
         _chapter(
             "constants",
             "Is it better than a constant?",
-            [Section("", comparison_grid(results, constants))] if constants else [],
+            [Section("", comparison_grid(recipe, results, constants))] if constants else [],
             "No task has been prepared.",
         ),
     ]
@@ -240,7 +239,7 @@ def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> 
         _chapter(
             "inpainting",
             "Is the inpainting better than the mean?",
-            [Section("", inpainting_grid(evidence.inpaintings))] if evidence.inpaintings else [],
+            [Section("", inpainting_grid(evidence.recipe, evidence.inpaintings))] if evidence.inpaintings else [],
             "No context encoder has been trained.",
         ),
         _chapter("collapse", "Did the inpainting collapse?", found, "No context encoder has been trained."),
@@ -251,15 +250,15 @@ def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> 
 def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Section]:
     if not rows:
         return []
-    saturation = saturation_grid(saturation_by_epoch(evidence.trainings))
+    saturation = saturation_grid(evidence.recipe, saturation_by_epoch(evidence.trainings))
     return [
-        Section("", collapse_grid(rows), [_HOW_COLLAPSE_IS_TOLD]),
+        Section("", collapse_grid(evidence.recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
         Section("D's scores beyond the margin, mean over the seeds", saturation),
     ]
 
 
 def _cost_sections(evidence: Evidence) -> list[Section]:
-    grid = cost_grid(evidence.trainings, evidence.outcomes)
+    grid = cost_grid(evidence.recipe, evidence.trainings, evidence.outcomes)
     return [Section("", grid, [_HOW_TIME_IS_TAKEN])] if grid.rows else []
 
 
@@ -317,9 +316,10 @@ def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:
 
 def _inpaintings(recipe: Recipe, experiment: Experiment) -> list[Inpainting]:
     found = []
-    for backbone, method in product(recipe.pretraining.backbones, INPAINTING_METHODS):
-        path = experiment.encoder(backbone, method) / INPAINTING
+    settings = recipe.pretraining
+    for backbone, encoder, seed in product(settings.backbones, settings.context_encoders, settings.seeds):
+        path = experiment.encoder(backbone, encoder, seed) / INPAINTING
         if path.is_file():
             report = read_json(path)
-            found.append(Inpainting(backbone, method, report["validation_mse"], report["mean_patch_mse"]))
+            found.append(Inpainting(backbone, encoder, seed, report["validation_mse"], report["mean_patch_mse"]))
     return found

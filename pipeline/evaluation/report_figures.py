@@ -28,9 +28,9 @@ from pipeline.evaluation.figures import (
 )
 from pipeline.evaluation.layout import Picture
 from pipeline.evaluation.overlays import best_median_worst
-from pipeline.evaluation.report import INPAINTING_METHODS, constants_of, outcomes_of, predictions_of
+from pipeline.evaluation.report import constants_of, outcomes_of, predictions_of
 from pipeline.evaluation.results import results_rows
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.files import read_table
 from pipeline.images.batches import center_patch
 from pipeline.pretraining.dataset import PretrainingSet
@@ -72,7 +72,7 @@ def inpainting_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone
         backbone: Picture(
             experiment.reports / f"inpainting{_suffix(recipe, backbone)}.png",
             f"Validation images, their hidden centres, and what each context encoder of {BACKBONE_LABELS[backbone]} "
-            "paints there (paper Figure 5).",
+            f"paints there{_of_first_seed(recipe)} (paper Figure 5).",
             "A grid of ultrasound images: a row per image; original, centre hidden, and inpainted by each method.",
         )
         for backbone in recipe.pretraining.backbones
@@ -84,7 +84,7 @@ def curves_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Pi
     return {
         backbone: Picture(
             experiment.reports / f"training_curves{_suffix(recipe, backbone)}.png",
-            f"Pretraining of {BACKBONE_LABELS[backbone]}, epoch by epoch.",
+            f"Pretraining of {BACKBONE_LABELS[backbone]}, epoch by epoch{_of_first_seed(recipe)}.",
             "Line charts of losses and scores by epoch, a panel per quantity and a line per pretraining method.",
         )
         for backbone in recipe.pretraining.backbones
@@ -148,11 +148,10 @@ def write_inpainting_figure(recipe: Recipe, experiment: Experiment, pool: Pretra
     """Draw `inpainting_pictures`; none of a backbone without a context encoder."""
     paths = []
     for backbone, picture in inpainting_pictures(recipe, experiment).items():
-        trained = [method for method in INPAINTING_METHODS if _ran(experiment.encoder(backbone, method))]
-        figure = None
-        if trained:
-            folders = [experiment.encoder(backbone, method) for method in trained]
-            figure = inpainting_figure(_inpainting_rows(pool, folders), [ARM_LABELS[method] for method in trained])
+        folders = {e: _first_seed(recipe, experiment, backbone, e) for e in recipe.pretraining.context_encoders}
+        trained = {arm_label(recipe, encoder): folder for encoder, folder in folders.items() if _ran(folder)}
+        rows = _inpainting_rows(pool, list(trained.values())) if trained else []
+        figure = inpainting_figure(rows, list(trained)) if trained else None
         paths += _drawn(picture, figure)
     return paths
 
@@ -161,9 +160,14 @@ def write_training_curves(recipe: Recipe, experiment: Experiment) -> list[Path]:
     """Draw `curves_pictures` of the encoders that were trained."""
     paths = []
     for backbone, picture in curves_pictures(recipe, experiment).items():
-        trained = {method: read_curves(experiment.encoder(backbone, method)) for method in recipe.pretraining.methods}
-        curves = {ARM_LABELS[method]: _titled_curves(metrics, method) for method, metrics in trained.items() if metrics}
-        title = f"Pretraining of {BACKBONE_LABELS[backbone]}"
+        settings = recipe.pretraining
+        trained = {e: read_curves(_first_seed(recipe, experiment, backbone, e)) for e in settings.encoders}
+        curves = {
+            arm_label(recipe, encoder): _titled_curves(metrics, settings.method_of(encoder))
+            for encoder, metrics in trained.items()
+            if metrics
+        }
+        title = f"Pretraining of {BACKBONE_LABELS[backbone]}{_of_first_seed(recipe)}"
         paths += _drawn(picture, curves_figure(title, curves) if curves else None)
     return paths
 
@@ -204,7 +208,7 @@ def write_confusion_matrices(recipe: Recipe, experiment: Experiment) -> list[Pat
         figure = None
         if any(map(len, of_arms.values())):
             classes = recipe.downstream.tasks[place[0]].classes
-            matrices = {ARM_LABELS[arm]: confusion(rows, len(classes)) for arm, rows in of_arms.items()}
+            matrices = {arm_label(recipe, arm): confusion(rows, len(classes)) for arm, rows in of_arms.items()}
             figure = confusions_figure(f"{_titled(place)}{_all_seeds(recipe)}", classes, matrices)
         paths += _drawn(picture, figure)
     return paths
@@ -223,7 +227,7 @@ def write_overlays(recipe: Recipe, experiment: Experiment) -> list[Path]:
         figure = None
         if of_arms:
             images = _task_images(recipe, experiment, place[0])
-            rows = {ARM_LABELS[arm]: best_median_worst(rows, images) for arm, rows in of_arms.items()}
+            rows = {arm_label(recipe, arm): best_median_worst(rows, images) for arm, rows in of_arms.items()}
             title = f"{_titled(place)}, seed {recipe.downstream.seeds[0]}"
             figure = overlays_figure(title, recipe.downstream.tasks[place[0]].classes[1:], rows)
         paths += _drawn(picture, figure)
@@ -263,6 +267,16 @@ def _titled(place: _Place) -> str:
 def _all_seeds(recipe: Recipe) -> str:
     seeds = len(recipe.downstream.seeds)
     return f", {seeds} seeds together" if seeds > 1 else ""
+
+
+def _of_first_seed(recipe: Recipe) -> str:
+    """Which pretraining seed is shown, where there are several."""
+    seeds = recipe.pretraining.seeds
+    return f"; of {len(seeds)} pretraining seeds the first, {seeds[0]}" if len(seeds) > 1 else ""
+
+
+def _first_seed(recipe: Recipe, experiment: Experiment, backbone: Backbone, encoder: str) -> Path:
+    return experiment.encoder(backbone, encoder, recipe.pretraining.seeds[0])
 
 
 def _by_arm(recipe: Recipe, predictions: pa.Table, place: _Place) -> dict[Arm, pa.Table]:

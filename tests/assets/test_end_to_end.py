@@ -118,7 +118,7 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
     for fraction in ("1", "0.5"):
         assert reports >= {f"confusion_quality_fraction-{fraction}.png", f"overlays_thyroid_fraction-{fraction}.png"}
     for method in ("baseline", "dcm", "ce", "ce_dcm"):
-        names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}").iterdir()}
+        names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}_seed-0").iterdir()}
         assert names >= {
             "encoder.safetensors",
             "encoder.onnx",
@@ -126,7 +126,7 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
             "model_card.md",
             "outcome.json",
         }, method
-    unavailable = demo_store / EXPERIMENT / "encoders" / "resnet50_imagenet"
+    unavailable = demo_store / EXPERIMENT / "encoders" / "resnet50_imagenet_seed-0"
     assert json.loads((unavailable / "outcome.json").read_text())["status"] == "unavailable"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.recipe import existing_file, load_recipe, method_of, shipped_recipes
+from pipeline.recipe import encoder_of, existing_file, load_recipe, shipped_recipes
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -210,5 +210,5 @@ def test_the_champion_is_decided_by_validation_images_in_the_metric_of_its_kind(
 
 
 def test_the_frozen_arm_starts_from_ce_dcm() -> None:
-    assert method_of("ce_dcm_frozen") == "ce_dcm"
-    assert method_of("ce") == "ce"
+    assert encoder_of("ce_dcm_frozen") == "ce_dcm"
+    assert encoder_of("ce") == "ce"

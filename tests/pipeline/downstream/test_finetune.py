@@ -190,9 +190,11 @@ def test_what_a_model_says_of_its_images_is_of_those_it_was_trained_on() -> None
         images, cropped_by=("regions",) * 12 + ("whole",) * 8, modalities=("US", None, "CT") + (None,) * 9 + ("MR",) * 8
     )
     read = Preprocessing("resnet50", 32, 64, mean=80.0, sd=40.0)
-    said = describe(cell("ce", "ordinal"), task("ordinal"), read, mixed, mixed.train)
+    said = describe(cell("ce", "ordinal"), task("ordinal"), "resnet50_ce_seed-0", read, mixed, mixed.train)
     assert (said.cropped_by, said.modalities) == (("regions",), ("CT", "US"))
-    assert describe(cell("ce", "ordinal"), task("ordinal"), read, mixed, mixed.train[3:]).modalities == ("US",)
+    assert describe(
+        cell("ce", "ordinal"), task("ordinal"), "resnet50_ce_seed-0", read, mixed, mixed.train[3:]
+    ).modalities == ("US",)
 
 
 def test_a_frozen_encoder_keeps_its_parameters_and_its_batch_norm_statistics_bit_for_bit(

@@ -68,7 +68,7 @@ def publication(three_seeds: Recipe) -> Publication:
         renamed(validation, ["a", "b", "c", "d", "e", "f", "g"]),
         {"quality": [1, 1, 2, 2, 2, 2], "liver_kidney": [5, 5]},
         [Constant("quality", "accuracy", "class 2", 1 / 3)],
-        [Inpainting("resnet50", "ce", 0.3, 0.9)],
+        [Inpainting("resnet50", "ce", 0, 0.3, 0.9)],
         [
             Training("resnet50", "ce", 0, "ran", "", curves),
             Training("resnet50", "imagenet", 0, "unavailable", "no", {}),

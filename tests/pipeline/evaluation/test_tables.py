@@ -20,7 +20,7 @@ def test_the_comparison_counts_the_arms_above_the_constant(recipe: Recipe) -> No
         Constant("quality", "accuracy", "class 2", 0.75),
         Constant("liver_kidney", "dice", "mean training mask", 0.95),
     ]
-    text = comparison_grid(results_rows(recipe, outcomes, predictions), constants).markdown()
+    text = comparison_grid(recipe, results_rows(recipe, outcomes, predictions), constants).markdown()
     quality, liver = lines(text, "| Quality")[0], lines(text, "| Liver")[0]
     assert quality[:5] == ["Quality", "100 %", "0", "accuracy", "0.750 (class 2)"]
     assert quality[5].startswith("0.900 ± ")

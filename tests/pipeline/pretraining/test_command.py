@@ -111,7 +111,7 @@ def test_a_recipes_encoders_are_trained_into_the_store_and_told_about(store, rec
     told = [line for line in lines if line.startswith("resnet50 ce_dcm: epoch ")]
     assert [line.split(":")[1] for line in told] == [" epoch 1 of 2", " epoch 2 of 2"]
     assert all("val_loss" in line for line in told)
-    folders = {method: store / "experiments" / "small" / "encoders" / f"resnet50_{method}" for method in METHODS}
+    folders = {method: store / "experiments" / "small" / "encoders" / f"resnet50_{method}_seed-0" for method in METHODS}
     assert [line for line in lines if ": ran, in " in line] == [
         f"resnet50 {method}: ran, in {folder}" for method, folder in folders.items()
     ]
@@ -124,7 +124,7 @@ def test_one_encoder_can_be_named_and_is_not_trained_twice(store, recipe, capsys
     for line in ("resnet50 dcm: epoch 1 of 2: ", "resnet50 dcm: nothing has changed, ran before"):
         assert main(command(store, recipe, "--method", "dcm", "--backbone", "resnet50")) == 0
         assert line in capsys.readouterr().out
-    assert [path.name for path in (store / "experiments" / "small" / "encoders").iterdir()] == ["resnet50_dcm"]
+    assert [path.name for path in (store / "experiments" / "small" / "encoders").iterdir()] == ["resnet50_dcm_seed-0"]
 
 
 @pytest.mark.usefixtures("tiny_backbone")
