@@ -278,7 +278,8 @@ def _boxes(axes: Axes, recipe: Recipe, values: Mapping[_Place, NDArray[np.float6
     names = [
         f"{BACKBONE_LABELS[b]} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in places
     ]
-    axes.set_xticks(range(len(places)), names, rotation=90, fontsize=8)
+    labels = [name.replace(", ", ",\n") for name in names]  # of a variant: its method, then what it changes
+    axes.set_xticks(range(len(places)), labels, rotation=90, fontsize=8)
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.grid(axis="y", lw=0.3)
 
