@@ -31,7 +31,7 @@ DPI = 150
 """Of the files: a figure's inch in pixels."""
 _COLOURS = (  # told apart by the colour-blind, too
     *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377"),
-    *("#bbbbbb", "#882255", "#44aa99", "#ddcc77", "#332288", "#999933"),
+    *("#bbbbbb", "#222222", "#44aa99", "#ddcc77", "#332288", "#999933"),
 )
 _TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
 _STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes, in turn
