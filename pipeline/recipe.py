@@ -54,13 +54,16 @@ Rate = Annotated[float, Field(gt=0)]
 Likelihood = Annotated[float, Field(ge=0, le=1)]
 
 
+Seed = Annotated[int, Field(ge=0)]
+
+
 def _all_differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed is named more than once")
     return seeds
 
 
-Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_all_differ)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_all_differ)]
 Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$")]

@@ -1,5 +1,6 @@
 """Which networks saw a patient: by the digest of their images, by their task, and where it cannot be told."""
 
+import json
 import os
 from pathlib import Path
 
@@ -138,6 +139,46 @@ def test_a_model_older_than_the_encoder_beside_it_is_listed(store: Store) -> Non
 def test_a_model_without_the_encoder_that_it_was_made_from_is_listed(store: Store) -> None:
     model(store.experiment("demo").model("resnet50", "ce", "thyroid", 1, 0))
     assert saw(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"]
+
+
+def described(folder: Path, encoder: str, task: str) -> Path:
+    (model(folder) / "model.json").write_text(json.dumps({"encoder": encoder, "task": task}))
+    return folder
+
+
+def test_a_model_saw_whom_the_encoder_saw_that_it_names(store: Store) -> None:
+    """Of two seeds' encoders one was made before anna came and is older than the model, the other after."""
+    demo = store.experiment("demo")
+    encoder(demo.encoder("resnet50", "ce", 0), WITHOUT)
+    encoder(demo.encoder("resnet50", "ce", 1), WITH_ANNA)
+    described(demo.model("resnet50", "ce", "thyroid", 1, 0), "resnet50_ce_seed-0", "thyroid")
+    described(demo.model("resnet50", "ce", "thyroid", 1, 1), "resnet50_ce_seed-1", "thyroid")
+    assert saw(store, "anna") == [
+        "experiments/demo/encoders/resnet50_ce_seed-1",
+        "experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-1",
+    ]
+
+
+def test_a_model_that_was_cut_short_may_be_of_any_seeds_encoder(store: Store) -> None:
+    demo = store.experiment("demo")
+    encoder(demo.encoder("resnet50", "ce", 0), WITHOUT)
+    encoder(demo.encoder("resnet50", "ce", 1), WITH_ANNA)
+    model(demo.model("resnet50", "ce", "thyroid", 1, 0))
+    assert "experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0" in saw(store, "anna")
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_model_of_a_variant_saw_whom_the_variants_encoder_saw(store: Store, says: bool) -> None:
+    demo = store.experiment("demo")
+    encoder(demo.encoder("resnet50", "ce_dcm", 0), WITHOUT)
+    encoder(demo.encoder("resnet50", "ce_dcm_shuffled", 0), WITH_ANNA)
+    folder = demo.model("resnet50", "ce_dcm_shuffled", "thyroid", 1, 0)
+    described(folder, "resnet50_ce_dcm_shuffled_seed-0", "thyroid") if says else model(folder)
+    model(demo.model("resnet50", "ce_dcm", "thyroid", 1, 0))
+    assert saw(store, "anna") == [
+        "experiments/demo/encoders/resnet50_ce_dcm_shuffled_seed-0",
+        "experiments/demo/models/resnet50_ce_dcm_shuffled_thyroid/fraction-1_seed-0",
+    ]
 
 
 def test_an_empty_store_has_no_networks(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 import pipeline.downstream.finetune as module
 from pipeline.downstream.finetune import FineTuning, LabelledBatch, finetune
-from pipeline.downstream.model_folder import describe
+from pipeline.downstream.model_folder import describe, read_description
 from pipeline.downstream.ordinal import encode
 from pipeline.downstream.predictions import PREDICTIONS, Cell, unpack_mask
 from pipeline.downstream.predictor import Predictor
@@ -313,6 +313,20 @@ def test_batches_are_those_that_one_after_the_other_would_be_moved(
 @pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
+def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
+    run: Runner, encoder_folder: Path, tmp_path: Path
+) -> None:
+    """Twelve images in batches of four, one epoch: three steps; seven are asked for."""
+    how = task("ordinal").model_copy(update={"least_steps": 7})
+    more = run(cell("ce", "ordinal"), how, tmp_path)
+    assert [epoch for epoch, _ in more.epochs] == [1, 2, 3]
+    assert more.outcome.fingerprint != run(cell("ce", "ordinal"), task("ordinal"), tmp_path).outcome.fingerprint
+
+
+def test_a_model_says_from_which_encoder_it_started(quality: Run, encoder_folder: Path) -> None:
+    assert read_description(quality.folder).encoder == encoder_folder.name
+
+
 def test_precision_is_of_the_steps_alone_and_their_losses_are_float32(kind: str, encoder_folder: Path) -> None:
     seen: dict[str, torch.dtype] = {}
     losses, tuned = {}, {}

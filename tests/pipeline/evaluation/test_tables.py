@@ -6,9 +6,12 @@ from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.tables import (
     DatasetRow,
+    Inpainting,
+    arm_label,
     comparison_grid,
     dataset_grid,
     dataset_row,
+    inpainting_grid,
 )
 from pipeline.recipe import Recipe
 from tests.pipeline.evaluation.conftest import everything, lines
@@ -40,6 +43,28 @@ def test_the_data_set_table_counts_images_and_patients_by_split() -> None:
     assert row == DatasetRow("thyroid", "Segmentation", 7, 3, 3, 1, 4, 2, 1, 1)
     assert lines(dataset_grid([row]).markdown(), "| thyroid") == [
         ["thyroid", "Segmentation", "7 (4)", "3 (2)", "3 (1)", "1 (1)"]
+    ]
+
+
+def test_a_variant_is_printed_as_its_method_and_what_it_changes(recipe: Recipe) -> None:
+    settings = recipe.model_dump()
+    settings["pretraining"]["variants"] = {
+        "a": {"method": "ce_dcm", "labels": "shuffled"},
+        "b": {"method": "dcm", "labels": "source", "epochs": 3},
+        "c": {"method": "ce", "lambda_adv": 0, "learning_rate": 0.00025},
+    }
+    variants = Recipe.model_validate(settings)
+    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", "a", "b", "c")] == [
+        *("CE", "CE+DCM+F", "CE+DCM, labels shuffled", "DCM, sources as labels, epochs 3"),
+        "CE, learning_rate 0.00025, lambda_adv 0",
+    ]
+
+
+def test_inpainting_has_a_row_per_seed(recipe: Recipe) -> None:
+    rows = [Inpainting("resnet50", "ce", seed, error, 0.5) for seed, error in ((0, 0.4), (1, 0.6))]
+    assert lines(inpainting_grid(recipe, rows).markdown(), "| ResNet-50") == [
+        ["ResNet-50", "CE", "0", "0.400", "0.500", "yes"],
+        ["ResNet-50", "CE", "1", "0.600", "0.500", "no"],
     ]
 
 
