@@ -26,8 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	@mkdir -p $(@D) && cp $< $@
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml | $(READY)
+	@$(BIN)/python -m resources.instance $<
 
 phantom: $(READY)  ## the phantom clinic of the recipe, in the store
 	$(BIN)/python -m pipeline.phantom "$(SONOTAG_STORE)/phantom" --recipe "$(SONOTAG_RECIPE)"
@@ -42,10 +42,11 @@ demo: $(READY) $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE)
 ui: $(READY) $(DAGSTER_HOME)/dagster.yaml  ## Dagster's web server and daemon, http://127.0.0.1:3000
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
 
+mlflow: export MLFLOW_BACKEND_STORE_URI := $(TRACKING)
 mlflow: $(READY)  ## MLflow's server on the store's database, http://127.0.0.1:5000
 	@mkdir -p "$(SONOTAG_STORE)/mlflow"
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-	    --backend-store-uri "$(TRACKING)" --default-artifact-root "file://$(SONOTAG_STORE)/mlflow/artifacts"
+	    --default-artifact-root "file://$(SONOTAG_STORE)/mlflow/artifacts"
 
 lint: $(READY)
 	$(BIN)/ruff check .

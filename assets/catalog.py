@@ -18,14 +18,22 @@ ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"
 OF_RADIOLOGISTS = frozenset({"study_groups", "reviewed_descriptions", "unmapped_descriptions", "label_changes"})
 """Assets that ask for a radiologist's judgement."""
 
+REVIEW, COHORT, TASKS = "review", "cohort", "tasks"
+"""Groups whose assets several files make; with groups collapsed, the graph has no arrow back."""
+
 DOCUMENTATION = {
     "archive": "docs/privacy.md",
     "labels": "docs/mapping.md",
     "images": "docs/architecture.md",
+    REVIEW: "docs/architecture.md",
+    "unmapped_descriptions": "docs/mapping.md",
+    COHORT: "docs/architecture.md",
+    TASKS: "docs/tasks.md",
     "pretraining": "docs/method.md",
     "reports": "docs/evaluation.md",
     "prediction": "docs/prediction.md",
 }
+"""Of groups, and of assets that another page tells of."""
 OF_TASKS = "docs/tasks.md"
 """Documentation of the groups that are named after tasks."""
 
@@ -43,7 +51,8 @@ def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe) -> list[
     def described(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.path[-1]
         owner = RADIOLOGY if name in OF_RADIOLOGISTS else ENGINEERING
-        metadata: dict[str, Any] = {"documentation": DOCUMENTATION.get(spec.group_name or "", OF_TASKS)}
+        page = DOCUMENTATION.get(name) or DOCUMENTATION.get(spec.group_name or "", OF_TASKS)
+        metadata: dict[str, Any] = {"documentation": page}
         if name in lineage:
             metadata[COLUMN_LINEAGE] = _as_dagster(lineage[name])
         return spec.replace_attributes(owners=[owner], metadata={**spec.metadata, **metadata})

@@ -77,8 +77,10 @@ def _tell(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> None:
 
 
 def _made(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> dg.MaterializeResult[None]:
+    from pipeline.evaluation.tables import metric_label
+
     best, metric = verdict.champion, recipe.downstream.tasks[task].champion_metric
-    head = [f"| arm | {metric}, validation |", "| --- | --- |"]
+    head = [f"| arm | {metric_label(metric)}, validation |", "| --- | --- |"]
     rows = [f"| {contender.name} | {contender.score:.4f} |" for contender in verdict.contenders]
     return here.made(
         f"{task}_champion",

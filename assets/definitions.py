@@ -22,6 +22,7 @@ from assets.labels import label_assets, mapping_version
 from assets.prediction import prediction_assets
 from assets.pretraining import encoder_assets
 from assets.reports import report_assets
+from pipeline.archive.place import shown
 from pipeline.errors import UserError
 from resources.archive import Archive
 from resources.compute import Compute
@@ -60,16 +61,24 @@ def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource[An
     store = environment.store
     return {
         "store": StoreFolder(root=str(store.root)),
-        "archive": Archive(folder=environment.archive),
+        "archive": Archive(folder=_as_configured("SONOTAG_ARCHIVE", environment.archive)),
         "compute": Compute(lock_file=str(store.locks / "training.lock")),
         "tracking": Tracking(
-            uri=environment.tracking_uri,
+            uri=_as_configured("MLFLOW_TRACKING_URI", environment.tracking_uri),
             artifacts=str(store.mlflow / "artifacts"),
             experiment=environment.recipe.name,
             lock_file=str(store.locks / "mlflow.lock"),
             unsent=str(store.mlflow / "unsent"),
         ),
     }
+
+
+def _as_configured(variable: str, address: str) -> str:
+    """`address`, or its variable's name where it holds a password: Dagster keeps and shows what it is configured by.
+
+    A step reads the variable when it starts.
+    """
+    return address if shown(address) == address else dg.EnvVar(variable)
 
 
 def _load(variables: Mapping[str, str]) -> dg.Definitions:

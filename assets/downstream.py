@@ -1,6 +1,7 @@
 """Labelled tasks and the models fine-tuned on them, one asset per task, backbone and arm.
 
-Belongs here: the factory of the groups named after tasks. Not here: training (`pipeline.downstream`).
+Belongs here: the factories of the group `tasks` and of those named after a task. Not here: training
+(`pipeline.downstream`).
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.catalog import TASKS
 from assets.failures import HOOKS
 from assets.images import count_shared
 from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
@@ -75,7 +77,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
         name=f"{name}_images",
         description=f"One row per labelled image of the task {name}: grey pixels, {labels}, patient, split.",
         code_version=f"{code_versions.TASKS}-{digest(relevant)[:8]}",
-        group_name=name,
+        group_name=TASKS,
         kinds={"parquet"},
         op_tags=FIRST,
     )

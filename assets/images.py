@@ -1,6 +1,7 @@
 """From records to the images every method trains on.
 
-Belongs here: the assets of the group `images`. Not here: decoding and caching (`pipeline.archive`, `pipeline.images`).
+Belongs here: the assets of the group `images`, and the pool of the group `cohort`. Not here: decoding and caching
+(`pipeline.archive`, `pipeline.images`).
 """
 
 from collections.abc import Collection, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets import privacy
+from assets.catalog import COHORT
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
 from assets.step import step
@@ -248,7 +250,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                 ],
                 description="One row per image that every pretraining method trains or validates on, with its split.",
                 code_version=f"{version}-{mapping.membership}",
-                group_name=GROUP,
+                group_name=COHORT,
                 kinds={"parquet"},
             ),
             dg.AssetSpec(
@@ -257,7 +259,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                 description="The labels of the pool's images, as columns of its table: what dcm and ce_dcm learn from. "
                 "New labels for the same images leave ce as it is.",
                 code_version=f"{version}-{mapping.meaning}",
-                group_name=GROUP,
+                group_name=COHORT,
                 kinds={"parquet"},
             ),
         ],

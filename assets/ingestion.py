@@ -1,12 +1,14 @@
 """From DICOM files to records.
 
-Belongs here: the assets of the group `archive`. Not here: reading DICOM (`pipeline.archive`).
+Belongs here: the assets of the group `archive`, and what was left out of it. Not here: reading DICOM
+(`pipeline.archive`).
 """
 
 from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.catalog import REVIEW
 from assets.failures import HOOKS
 from assets.step import FIRST, step
 from assets.tables import table_metadata, table_version
@@ -98,7 +100,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
         deps=["rejected_files", "rejected_frames"],
         description="One row per rejection, of a file or of a frame: level, id, reason, detail.",
         code_version=code_versions.INDEX,
-        group_name=GROUP,
+        group_name=REVIEW,
         kinds={"parquet"},
     )
     def quarantine(

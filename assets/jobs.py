@@ -7,10 +7,12 @@ from typing import Any
 
 import dagster as dg
 
+from assets.catalog import COHORT, REVIEW
+
 IN_PROCESS = {"execution": {"config": {"in_process": {}}}, "loggers": {"console": {}}}
 """The default; run config `execution: {config: {multiprocess: {max_concurrent: 2}}}` takes a process per step."""
 
-INGEST = dg.AssetSelection.groups("archive", "labels", "images")
+INGEST = dg.AssetSelection.groups("archive", "labels", "images", REVIEW, COHORT)
 PRETRAIN = dg.AssetSelection.groups("pretraining")
 REPORT = dg.AssetSelection.groups("reports")
 PREDICTION = dg.AssetSelection.groups("prediction")

@@ -1,6 +1,7 @@
 """From tags to weak labels, and who is on which side of the split.
 
-Belongs here: the assets of the group `labels`. Not here: the rules (`pipeline.labels`, `pipeline.cohort`).
+Belongs here: the assets of the group `labels`, the worklist, the patients' split. Not here: the rules
+(`pipeline.labels`, `pipeline.cohort`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets.catalog import COHORT, REVIEW
 from assets.failures import HOOKS
 from assets.pictures import thumbnail_url
 from assets.step import FIRST, step
@@ -255,7 +257,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         description="The radiologist's worklist. One row per study description that the study groups do not know, with "
         "counts, pictures, and the groups of the reviewed description most like it: a suggestion, not a review.",
         code_version=code_versions.LABELS,
-        group_name=GROUP,
+        group_name=REVIEW,
         kinds={"parquet", "csv"},
         check_specs=[
             dg.AssetCheckSpec(
@@ -350,7 +352,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
         description="One row per patient: train or val. A patient keeps its side when the archive grows, and patients "
         "that share an image are on one side.",
         code_version=f"{code_versions.COHORT}-{recipe.cohort.validation_share}",
-        group_name=GROUP,
+        group_name=COHORT,
         kinds={"parquet"},
     )
     def patient_splits(

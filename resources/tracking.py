@@ -12,11 +12,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlparse
 
 import dagster as dg
 from filelock import FileLock
 
+from pipeline.archive.place import shown
 from pipeline.progress import Say
 from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
 from resources.registry import write_encoder_model
@@ -36,6 +36,7 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with user and password, and Dagster keeps what a step prints
 }
 
 VIEW = "workflowType=machine_learning"
@@ -139,6 +140,7 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where runs are recorded. A local sqlite database by default, a server where MLFLOW_TRACKING_URI names one."""
 
     uri: str
+    """May hold a password: it is printed as `shown`, and Dagster is told its variable's name (assets.definitions)."""
     artifacts: str
     """Folder for artifacts of a local database (a server decides for itself)."""
     experiment: str
@@ -178,7 +180,8 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
             experiment_id = self._experiment(client, self.experiment)
             run_id = client.create_run(experiment_id, start.at, start.tags, name).info.run_id
         except Exception as error:
-            say(f"MLflow at {self._place()} cannot be reached ({told(error)}); what it misses is kept, and sent later.")
+            place, why = shown(self.uri), told(error)
+            say(f"MLflow at {place} cannot be reached ({why}); what it misses is kept, and sent later.")
             if time.monotonic() - began > SLOW_SECONDS:
                 _left_alone_until[self.uri] = time.monotonic() + LEFT_ALONE_SECONDS
             return TrackedRun(None, "", None, unsent, say)
@@ -224,15 +227,10 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         return FileLock(self.lock_file)
 
     def _is_server(self) -> bool:
-        return urlparse(self.uri).scheme in {"http", "https"}
+        return self.uri.lower().startswith(("http://", "https://"))
 
     def _ui(self) -> str:
-        return self._place().rstrip("/") if self._is_server() else MLFLOW_UI
-
-    def _place(self) -> str:
-        """The address without user name and password."""
-        parts = urlparse(self.uri)
-        return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return shown(self.uri).rstrip("/") if self._is_server() else MLFLOW_UI
 
 
 def now_in_ms() -> int:

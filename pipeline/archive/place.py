@@ -1,6 +1,7 @@
 """Where an archive lies: a folder's path, or a URL.
 
-Belongs here: one spelling of it, found without a library. Not here: listing and opening files (`source`).
+Belongs here: one spelling of it, and how it is printed, without a library. Not here: listing and opening files
+(`source`).
 """
 
 import os
@@ -31,3 +32,15 @@ def normalized(archive: str) -> str:
 def is_remote(archive: str) -> bool:
     """Whether a normalized `archive` is a URL rather than a folder."""
     return "://" in archive
+
+
+def shown(address: str) -> str:
+    """`address` as it may be printed: of a URL neither user, password nor query, which can be credentials.
+
+    Everything before the last @ is left out, since a password may hold any sign that its writer has not encoded.
+    """
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        return address
+    place = rest if rest.startswith("/") else rest.rpartition("@")[2]
+    return f"{scheme}://{place.partition('?')[0]}"

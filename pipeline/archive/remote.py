@@ -8,11 +8,11 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.registry import known_implementations
 
+from pipeline.archive.place import shown
 from pipeline.errors import UnreachableError, UserError, may_pass
 
 HEADER_BLOCK = 64 << 10
@@ -22,12 +22,6 @@ PIXEL_BLOCK = 8 << 20
 
 # What changes when an object does, best first: entity tag, then times. fsspec's file systems name them variously.
 _VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "modified", "mtime", "created")
-
-
-def shown(url: str) -> str:
-    """`url` as it may be printed: without user, password and query, which can be credentials."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme else url
 
 
 def check(url: str) -> None:

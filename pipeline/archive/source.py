@@ -14,7 +14,7 @@ from typing import BinaryIO
 from weakref import finalize
 
 from pipeline.archive import remote
-from pipeline.archive.place import is_remote, normalized
+from pipeline.archive.place import is_remote, normalized, shown
 from pipeline.archive.zips import SEPARATOR, Member, OpenZip, is_zip, members
 from pipeline.errors import UserError, user_error
 
@@ -50,11 +50,6 @@ class Listed:
     path: str
     size: int
     version: str
-
-
-def shown(archive: str) -> str:
-    """`archive` as it may be printed: a URL without user, password and query."""
-    return remote.shown(archive) if is_remote(archive) else archive
 
 
 def walk(archive: str) -> Iterator[Listed]:

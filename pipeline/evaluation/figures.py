@@ -23,7 +23,7 @@ from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import LEVEL
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, percent, task_label
 from pipeline.files import replacing
 from pipeline.recipe import Arm, Backbone, Comparison, Recipe
 
@@ -150,7 +150,11 @@ def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
             row = found[pair.arm, pair.against, backbone, fraction, name]
             _forest_row(axes, position, row, _colour(recipe.comparisons.index(pair)))
         axes.axvline(0, color="0.4", lw=1)
-        axes.set(title=task_label(name), xlabel=f"difference in {METRICS[task.kind]}", ylim=(len(lines) - 0.4, -0.6))
+        axes.set(
+            title=task_label(name),
+            xlabel=f"difference in {metric_label(METRICS[task.kind])}",
+            ylim=(len(lines) - 0.4, -0.6),
+        )
         reach = max(map(abs, axes.get_xlim()))
         axes.set_xlim(-reach, reach)  # no effect is the middle
         axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))

@@ -16,7 +16,7 @@ from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.significance import FEWEST_SEEDS
 from pipeline.evaluation.summaries import Summary, own_metric
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, percent, task_label
 from pipeline.recipe import Recipe
 
 _ABOUT: Mapping[About, str] = {
@@ -104,7 +104,7 @@ def _results_grid(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> G
         for arm in recipe.downstream.arms:
             cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
             body.append((BACKBONE_LABELS[backbone], arm_label(recipe, arm), *cells))
-    columns = [f"{task_label(name)} ({METRICS[task.kind]})" for name, task in tasks.items()]
+    columns = [f"{task_label(name)} ({metric_label(METRICS[task.kind])})" for name, task in tasks.items()]
     return Grid(("Backbone", "Pretraining", *columns), body, numbers_from=2)
 
 
@@ -112,7 +112,7 @@ def _differences_grid(recipe: Recipe, rows: Sequence[Difference]) -> Grid:
     body = [
         (
             BACKBONE_LABELS[row.backbone],
-            f"{task_label(row.task)} ({row.metric})",
+            f"{task_label(row.task)} ({metric_label(row.metric)})",
             _pair(recipe, row),
             _difference(row),
             "–" if row.seed_sd is None else f"{row.seed_sd:.3f}",
@@ -133,7 +133,7 @@ def _detectable_grid(recipe: Recipe, rows: Sequence[Detectable]) -> Grid:
     body = [
         (
             BACKBONE_LABELS[row.backbone],
-            f"{task_label(row.task)} ({row.metric})",
+            f"{task_label(row.task)} ({metric_label(row.metric)})",
             _pair(recipe, row),
             "–" if row.smallest is None else f"{row.smallest:.3f}",
             "–" if row.error is None else f"{row.error:.4f}",
@@ -163,7 +163,7 @@ def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
         )
         for backbone, arm in dict.fromkeys((row.backbone, row.arm) for row in rows)
     ]
-    return Grid(("Backbone", "Pretraining", *metrics), body, numbers_from=2)
+    return Grid(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
 
 
 def _best_printed(rows: Iterable[Summary]) -> str:

@@ -26,6 +26,8 @@ ARM_LABELS: Mapping[str, str] = {
 }
 """What the paper calls the arms (section 4.3)."""
 _SHOWN: Mapping[ShownLabels, str] = {"shuffled": "labels shuffled", "source": "sources as labels"}
+METRIC_WORDS: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "auc": "AUC"}
+"""First words of metrics' names that are written otherwise where they are printed; files keep the names."""
 BACKBONE_LABELS: Mapping[str, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}
 _EPOCHS = 10  # columns that a page is wide enough for
 
@@ -169,7 +171,7 @@ def _comparison(recipe: Recipe, constant: Constant, arms: Sequence[Result]) -> t
         task_label(constant.task),
         percent(best.fraction),
         str(best.seed),
-        constant.metric,
+        metric_label(constant.metric),
         f"{constant.score:.3f} ({constant.predictor})",
         f"{_number(best)} ({BACKBONE_LABELS[best.backbone]} {arm_label(recipe, best.arm)})",
         f"{above} of {len(arms)}",
@@ -189,6 +191,12 @@ def _number(result: Result) -> str:
 def task_label(name: str) -> str:
     """A task name as it is printed: `liver_kidney` is "Liver kidney"."""
     return name.replace("_", " ").capitalize()
+
+
+def metric_label(name: str) -> str:
+    """A metric's name as it is printed: `hd95 (pixels) liver` is "HD95 (pixels) liver"."""
+    word, *rest = name.split(" ", 1)
+    return " ".join([METRIC_WORDS.get(word, word), *rest])
 
 
 def percent(fraction: float) -> str:

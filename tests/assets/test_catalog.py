@@ -1,5 +1,6 @@
 """What Dagster's catalog says of every asset."""
 
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import dagster as dg
@@ -59,6 +60,17 @@ def test_every_asset_says_whose_it_is_what_a_row_is_and_where_to_read_on(recipe:
         assert spec.owners in ([ENGINEERING], [RADIOLOGY]), name
         assert spec.group_name and spec.kinds and spec.description and spec.code_version, name
         assert (ROOT / str(spec.metadata["documentation"])).is_file(), name
+
+
+@pytest.mark.parametrize("recipe", ["demo", "paper", "ct_mr"])
+def test_the_graph_of_groups_has_no_way_back(recipe: str, tmp_path: Path) -> None:
+    above: dict[str, set[str]] = {}
+    assets = specs(tmp_path, recipe)
+    for spec in assets.values():
+        groups = {str(assets[dep.asset_key.path[-1]].group_name) for dep in spec.deps}
+        above.setdefault(str(spec.group_name), set()).update(groups - {spec.group_name})
+    order = list(TopologicalSorter(above).static_order())  # raises CycleError
+    assert order.index("archive") < order.index("cohort") < order.index("pretraining")
 
 
 def test_the_radiologist_owns_what_asks_for_a_radiologist(tmp_path: Path) -> None:

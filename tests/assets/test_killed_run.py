@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from assets.definitions import build_defs
 from resources.environment import read_environment
+from resources.instance import make_instance
 from tests.conftest import ROOT, TINY_RECIPE, job_environment, run_job
 
 RESULTS = "experiments/tiny/reports/results_table.csv"
@@ -107,3 +110,75 @@ def test_the_next_run_needs_no_daemon_and_ends_the_same(
     assert not list(store.rglob("*.tmp"))
     for path in (demo_store / "tables").glob("*.parquet"):
         assert path.read_bytes() == (store / "tables" / path.name).read_bytes(), path.name
+
+
+LAUNCHED = """
+import os
+import time
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.asset(pool="training")
+def encoder() -> None:
+    Path({worker!r}).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+in_process = {{"execution": {{"config": {{"in_process": {{}}}}}}}}
+defs = dg.Definitions([encoder], jobs=[dg.define_asset_job("train", config=in_process)])
+"""
+
+ASK = """
+import dagster as dg
+with dg.DagsterInstance.get() as instance:
+    (run,) = instance.get_runs()
+    print(run.status.value, instance.event_log_storage.get_concurrency_info("training").active_slot_count)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_launched_run_whose_process_is_killed_gives_its_place_in_the_pool_back(tmp_path: Path) -> None:
+    """As on a server, but for the database: its code server sees that it died, and the daemon frees the place."""
+    worker = tmp_path / "worker"
+    (tmp_path / "launched.py").write_text(LAUNCHED.format(worker=str(worker)), encoding="utf-8")
+    environment = job_environment(tmp_path, {"PYTHONPATH": str(tmp_path)})
+    settings = yaml.safe_load((ROOT / "dagster.postgres.yaml").read_text(encoding="utf-8"))
+    del settings["storage"]
+    settings["run_monitoring"] |= {"free_slots_after_run_end_seconds": 5, "poll_interval_seconds": 5}
+    home = Path(environment["DAGSTER_HOME"])
+    (home / "new.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    make_instance(home / "new.yaml", str(home))
+    programs = Path(sys.executable).parent
+
+    def ask() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", ASK], env=environment, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    with open(tmp_path / "daemon.log", "wb") as log:
+        daemon = subprocess.Popen(
+            [str(programs / "dagster-daemon"), "run", "-m", "launched"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        launch = [str(programs / "dagster"), "job", "launch", "-m", "launched", "-j", "train"]
+        subprocess.run(launch, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        wait_for(worker.exists, daemon)
+        assert ask() == "STARTED 1"
+        os.kill(int(worker.read_text()), signal.SIGKILL)
+        wait_for(lambda: ask() == "FAILURE 0", daemon)
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def wait_for(condition: Callable[[], bool], daemon: "subprocess.Popen[bytes]") -> None:
+    while not condition():
+        assert daemon.poll() is None
+        time.sleep(1)

@@ -174,14 +174,6 @@ def test_an_address_from_which_nothing_comes_back_is_left_alone_for_a_while(
     assert len(waiting(tracking)) == 4
 
 
-def test_a_password_in_the_address_is_in_no_link(server: Server, make_tracking: MakeTracking) -> None:
-    tracking = make_tracking(server.uri.replace("http://", "http://user:secret@"))
-    with tracking.run("encoder", {}, print) as run:
-        pass
-    assert run.url is not None
-    assert run.url.startswith(f"{server.uri}/#/experiments/")
-
-
 def test_what_a_server_missed_is_sent_by_a_later_run(
     server: Server, make_tracking: MakeTracking, tmp_path: Path
 ) -> None:

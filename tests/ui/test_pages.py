@@ -100,7 +100,8 @@ def keep(page: "Page", name: str) -> None:
 
 def test_the_graph_shows_every_group(page: "Page", dagster_ui: str) -> None:
     page.goto(f"{dagster_ui}/asset-groups")
-    for group in ("archive", "labels", "images", "pretraining", "quality", "thyroid", "reports"):
+    before_training = ("archive", "labels", "images", "review", "cohort", "tasks")
+    for group in (*before_training, "pretraining", "quality", "thyroid", "reports"):
         page.get_by_text(group, exact=True).first.wait_for(timeout=60_000)
     page.wait_for_timeout(3000)
     keep(page, "graph")

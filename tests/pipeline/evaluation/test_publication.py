@@ -27,7 +27,7 @@ def test_the_report_of_the_published_numbers_is_that_of_the_store(publication: P
         assert getattr(after, name) == getattr(before, name), name
     assert after.markdown == before.markdown
     assert again.data_sets == publication.data_sets
-    assert any(row.p not in (None, 1.0) for row in after.differences) and "hd95" in after.markdown
+    assert any(row.p not in (None, 1.0) for row in after.differences) and "HD95" in after.markdown
 
 
 def test_no_name_no_mask_and_no_path_is_published(publication: Publication, tmp_path: Path) -> None:

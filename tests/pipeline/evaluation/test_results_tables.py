@@ -38,7 +38,7 @@ def test_the_layout_is_the_papers_with_one_table_per_fraction(markdown: str) -> 
         "### 100 % of the training images, seed 0",
         "### 5 % of the training images, seed 0",
     ]
-    head = ["Backbone", "Pretraining", "Quality (accuracy)", "Liver kidney (dice)"]
+    head = ["Backbone", "Pretraining", "Quality (accuracy)", "Liver kidney (Dice)"]
     assert lines(markdown, "| Backbone") == [head, head]
     arms = ["ImageNet", "CE", "CE+DCM+F"]
     assert [row[1] for row in lines(markdown, "| VGG16-BN")] == arms * 2
@@ -130,10 +130,10 @@ def test_other_metrics_are_printed_for_every_arm_that_ran(recipe: Recipe) -> Non
         "### Liver kidney: 5 % of the training images, seed 0",
     ]
     quality, _, liver, _ = lines(text, "| Backbone")
-    assert quality[2:] == ["mean absolute error", "quadratic kappa", "auc at least 1", "auc at least 2"]
+    assert quality[2:] == ["mean absolute error", "quadratic kappa", "AUC at least 1", "AUC at least 2"]
     assert liver[2:] == [
-        *("iou", "hd95 (pixels)", "dice liver", "dice kidney", "iou liver", "iou kidney"),
-        *("hd95 (pixels) liver", "hd95 (pixels) kidney"),
+        *("IoU", "HD95 (pixels)", "Dice liver", "Dice kidney", "IoU liver", "IoU kidney"),
+        *("HD95 (pixels) liver", "HD95 (pixels) kidney"),
     ]
     ce = lines(text, "| VGG16-BN | CE |")[0]
     assert ce[2].startswith("0.300 ± 0.")

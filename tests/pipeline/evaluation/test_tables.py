@@ -1,6 +1,7 @@
 """Tables of data sets and constants as they are read."""
 
 import pyarrow as pa
+import pytest
 
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.results import results_rows
@@ -12,6 +13,7 @@ from pipeline.evaluation.tables import (
     dataset_grid,
     dataset_row,
     inpainting_grid,
+    metric_label,
 )
 from pipeline.recipe import Recipe
 from tests.pipeline.evaluation.conftest import everything, lines
@@ -71,3 +73,17 @@ def test_inpainting_has_a_row_per_seed(recipe: Recipe) -> None:
 def test_a_pool_without_a_test_split_counts_none() -> None:
     row = dataset_row("archive", "Inpainting", pa.table({"patient": ["a", "b"], "split": ["train", "val"]}))
     assert (row.test, row.test_patients) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("dice", "Dice"),
+        ("iou liver", "IoU liver"),
+        ("hd95 (pixels) soft tissue", "HD95 (pixels) soft tissue"),
+        ("auc at least iou", "AUC at least iou"),  # a class may be called so
+        ("mean absolute error", "mean absolute error"),
+    ],
+)
+def test_a_metric_is_printed_by_its_usual_name(name: str, printed: str) -> None:
+    assert metric_label(name) == printed

@@ -1,0 +1,50 @@
+"""`python -m resources.instance dagster.yaml` makes the Dagster instance in DAGSTER_HOME, whoever else does at once.
+
+Belongs here: that command. Not here: what the instance is (dagster.yaml, dagster.postgres.yaml).
+
+Two processes that first open an instance make its databases at the same time, and one of them can fail.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+
+from pipeline.command import command
+from pipeline.errors import UserError
+from pipeline.files import replacing
+
+CONFIG = "dagster.yaml"
+
+
+@command
+def main(arguments: list[str]) -> None:
+    """Make the instance, or bring its configuration up to date; 1 and a sentence where that is not possible."""
+    parser = argparse.ArgumentParser(
+        prog="python -m resources.instance", description="Make the Dagster instance in DAGSTER_HOME; do this first."
+    )
+    parser.add_argument("config", type=Path, help="dagster.yaml, or dagster.postgres.yaml; it is copied")
+    make_instance(parser.parse_args(arguments).config, os.environ.get("DAGSTER_HOME", ""))
+
+
+def make_instance(config: Path, home: str) -> None:
+    """Make the instance that the file `config` describes in the folder `home`; its dagster.yaml comes last.
+
+    Raises `UserError` where `home` is no absolute path or there is no such file.
+    """
+    if not Path(home).is_absolute():
+        raise UserError(f"DAGSTER_HOME must be an absolute path, and is {home!r}.")
+    if not config.is_file():
+        raise UserError(f"{config} does not exist.")
+    Path(home).mkdir(parents=True, exist_ok=True)
+    with FileLock(Path(home, "instance.lock")), replacing(Path(home, CONFIG)) as temporary:
+        temporary.write_bytes(config.read_bytes())
+        with dg.DagsterInstance.from_config(home, temporary.name) as instance:
+            instance.get_runs_count()  # opening it has made what it lacks
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""The Dagster instance is made once, by real processes that start at the same time."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipeline.errors import UserError
+from resources.instance import main, make_instance
+from tests.conftest import ROOT
+
+MAKE = [sys.executable, "-m", "resources.instance", "dagster.yaml"]
+DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+
+
+@dg.job
+def empty() -> None:
+    """A job without steps."""
+
+
+def run_at_once(home: Path, count: int) -> list[tuple[int, str]]:
+    """Exit code and standard error of so many processes that make the instance in `home`."""
+    environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    started = [
+        subprocess.Popen(MAKE, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(count)
+    ]
+    return [(process.wait(), said) for process in started for said in [process.communicate()[1]]]
+
+
+def test_processes_that_start_at_once_make_one_instance(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "dagster"
+    assert run_at_once(home, 4) == [(0, "")] * 4
+    assert (home / "dagster.yaml").read_bytes() == (ROOT / "dagster.yaml").read_bytes()
+    for name in DATABASES:
+        (version,) = sqlite3.connect(home / name).execute("select count(*) from alembic_version").fetchone()
+        assert version == 1, name
+
+
+def test_who_finds_the_configuration_finds_the_databases_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr(dg.DagsterInstance, "from_config", lambda *_: 1 / 0)
+        make_instance(ROOT / "dagster.yaml", str(tmp_path))
+    assert not (tmp_path / "dagster.yaml").exists()
+    make_instance(ROOT / "dagster.yaml", str(tmp_path))
+    made = (tmp_path / "dagster.yaml").stat().st_ctime_ns
+    assert all((tmp_path / name).stat().st_mtime_ns < made for name in DATABASES)
+
+
+def test_an_instance_that_is_there_keeps_its_runs(tmp_path: Path) -> None:
+    make_instance(ROOT / "dagster.yaml", str(tmp_path))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        kept = instance.create_run_for_job(empty).run_id
+    make_instance(ROOT / "dagster.yaml", str(tmp_path))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert [run.run_id for run in instance.get_runs()] == [kept]
+
+
+def test_a_mistake_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for home in ("", "store/dagster"):
+        with pytest.raises(UserError, match="absolute path"):
+            make_instance(ROOT / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    assert main([str(tmp_path / "none.yaml")]) == 1
+    assert capsys.readouterr().err.endswith("none.yaml does not exist.\n")
+    assert not (tmp_path / "home").exists()
