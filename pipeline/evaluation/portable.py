@@ -9,7 +9,10 @@ from pipeline.recipe import Recipe
 
 
 def portable(recipe: Recipe) -> Recipe:
-    """The recipe with the bare names of its files: where they lie is the affair of one machine."""
+    """The recipe with the bare names of its files: where they lie is the affair of one machine.
+
+    Its comparisons are those that it makes: a default one that it does not is left out.
+    """
     tasks = {
         name: task.model_copy(update={"manifest": Path(task.manifest).name})
         for name, task in recipe.downstream.tasks.items()
@@ -19,6 +22,7 @@ def portable(recipe: Recipe) -> Recipe:
         update={
             "downstream": recipe.downstream.model_copy(update={"tasks": tasks}),
             "pretraining": recipe.pretraining.model_copy(update={"imagenet_weights": weights}),
+            "evaluation": recipe.evaluation.model_copy(update={"comparisons": recipe.comparisons}),
         }
     )
 

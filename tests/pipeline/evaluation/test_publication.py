@@ -87,6 +87,15 @@ def test_publishing_twice_writes_the_same_bytes(publication: Publication, tmp_pa
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
+def test_a_recipe_that_compares_nothing_is_read_again(publication: Publication, recipe: Recipe, tmp_path: Path) -> None:
+    """Its default comparison is of arms that it does not train."""
+    evidence = dataclasses.replace(publication.evidence, recipe=recipe)
+    write_publication(tmp_path, Publication(evidence, []))
+    again = read_publication(tmp_path).evidence
+    assert again.recipe.comparisons == recipe.comparisons == ()
+    assert results_report(again).markdown == results_report(evidence).markdown
+
+
 def test_a_folder_without_a_publication_and_one_of_another_version_are_said_so(
     publication: Publication, tmp_path: Path
 ) -> None:
