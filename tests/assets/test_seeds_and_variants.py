@@ -149,3 +149,25 @@ def test_the_command_finds_all_of_them_done(made: tuple[Path, Path]) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("nothing has changed, ran before") == len(NAMES) * 2
     assert "resnet50 ce_dcm_source, seed 1: nothing has changed" in done.stdout
+
+
+def test_a_new_mapping_makes_the_encoders_stale_that_are_shown_what_follows_from_it(tmp_path: Path) -> None:
+    from assets.labels import MappingVersion
+    from assets.pretraining import encoder_assets
+    from pipeline.recipe import load_recipe
+
+    path = tmp_path / "seeds.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+
+    def versions(meaning: str, text: str = RECIPE) -> dict[str, str | None]:
+        path.write_text(text, encoding="utf-8")
+        made = encoder_assets(load_recipe(str(path), {}), MappingVersion(meaning=meaning, membership="m"))
+        specs = [spec for asset in made for spec in asset.specs]
+        return {spec.key.path[-1]: spec.code_version for spec in specs if spec.key.path[-1] != "preflight"}
+
+    before, after = versions("one"), versions("two")
+    assert {name for name in before if before[name] != after[name]} == {"resnet50_ce_dcm_shuffled_encoder"}
+    more = versions("one", RECIPE.replace("lambda_adv: 0", "lambda_adv: 0.5"))
+    assert {name for name in before if before[name] != more[name]} == {"resnet50_ce_unopposed_encoder"}
+    again = versions("one", RECIPE.replace("seeds: [0, 1]", "seeds: [0, 2]"))
+    assert not set(before.values()) & set(again.values())
