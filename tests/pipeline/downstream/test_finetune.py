@@ -310,9 +310,6 @@ def test_batches_are_those_that_one_after_the_other_would_be_moved(
     assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-@pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
 def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
     run: Runner, encoder_folder: Path, tmp_path: Path
 ) -> None:
@@ -327,6 +324,9 @@ def test_a_model_says_from_which_encoder_it_started(quality: Run, encoder_folder
     assert read_description(quality.folder).encoder == encoder_folder.name
 
 
+@pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
 def test_precision_is_of_the_steps_alone_and_their_losses_are_float32(kind: str, encoder_folder: Path) -> None:
     seen: dict[str, torch.dtype] = {}
     losses, tuned = {}, {}

@@ -82,9 +82,9 @@ def repeated(recipe: Recipe, pretraining: int, fine_tuning: int) -> Recipe:
     ],
 )
 def test_what_a_p_value_is_about_follows_from_what_was_repeated(
-    recipe: Recipe, pretraining: int, fine_tuning: int, about: str
+    three_seeds: Recipe, pretraining: int, fine_tuning: int, about: str
 ) -> None:
-    assert about_of(repeated(recipe, pretraining, fine_tuning)) == about
+    assert about_of(repeated(three_seeds, pretraining, fine_tuning)) == about
 
 
 def test_models_of_one_encoder_count_as_one_draw(three_seeds: Recipe) -> None:
