@@ -15,7 +15,7 @@ from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import make_pool
 
@@ -23,7 +23,7 @@ from tests.pipeline.pretraining.conftest import make_pool
 def test_the_encoder_is_used_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     assert len(blocks) == 2
-    pretrain("resnet50", "baseline", make_pool(4, 2, 32, 64), Pretraining(), tmp_path, silent, lambda *_: None)
+    pretrain("resnet50", "baseline", make_pool(4, 2, 32, 64), EncoderSettings(), tmp_path, silent, lambda *_: None)
     picture = np.random.default_rng(0).integers(0, 256, (50, 70), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
