@@ -5,6 +5,7 @@ not been trained on (`pipeline.archive.trained_on`). All of it is off until a pe
 """
 
 import time
+from itertools import product
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -159,5 +160,5 @@ def new_patients(recipe: Recipe, store: Store) -> int:
         raise UserError(f"There is no pretraining pool yet: run the job `{INGEST_JOB}` first.")
     patients = set(read_table(path, ["patient"])["patient"].to_pylist())
     settings, experiment = recipe.pretraining, store.experiment(recipe.name)
-    encoders = [experiment.encoder(backbone, m) for backbone in settings.backbones for m in settings.methods]
-    return len(unseen(store.private, encoders, patients))
+    which = product(settings.backbones, settings.encoders, settings.seeds)
+    return len(unseen(store.private, [experiment.encoder(*one) for one in which], patients))

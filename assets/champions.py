@@ -14,7 +14,7 @@ from assets.pretraining import encoder_name, registered_name
 from assets.step import Step, step
 from pipeline import code_versions
 from pipeline.files import digest
-from pipeline.recipe import Recipe, method_of
+from pipeline.recipe import Recipe, encoder_of
 from resources.records import Champion
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -37,7 +37,7 @@ def _champion(recipe: Recipe, task: str) -> dg.AssetsDefinition:
         name=f"{task}_champion",
         deps=[place.asset for place in places(recipe) if place.task == task],
         description=f"The encoder that is best for {task}, by {metric} on its validation images: it gives way only to "
-        "one that is better beyond the interval of their difference.",
+        "one that is better beyond the interval of their difference. Of several pretraining seeds it is the first's.",
         code_version=f"{code_versions.EVALUATION}-{digest(relevant, recipe.evaluation.test_resamples)[:8]}",
         group_name=task,
         kinds={"mlflow"},
@@ -64,7 +64,7 @@ def _tell(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> None:
     here.run.champion(
         Champion(
             name=registered_name(recipe, task),
-            encoder=registered_name(recipe, encoder_name(best.backbone, method_of(best.arm))),
+            encoder=registered_name(recipe, encoder_name(best.backbone, encoder_of(best.arm))),
             digest=best.encoder,
             earlier=verdict.earlier,
             tags={

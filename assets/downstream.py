@@ -15,14 +15,14 @@ import dagster as dg
 from assets.catalog import TASKS
 from assets.failures import HOOKS
 from assets.images import count_shared
-from assets.pretraining import encoder_name, outcome_check, outcome_result
+from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
 from pipeline.archive.identity import pseudonym
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table, write_table
-from pipeline.recipe import Arm, Backbone, Recipe, method_of
+from pipeline.recipe import Arm, Backbone, Recipe, encoder_of
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
 from resources.archive import Archive
@@ -120,15 +120,13 @@ def _sizes(rows: "pa.Table") -> dict[str, tuple[int, int]]:
 
 def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     task = recipe.downstream.tasks[place.task]
-    relevant = task.model_dump(exclude={"manifest", "champion"}) | recipe.downstream.model_dump(
-        include={"fractions", "seeds", "precision"}
-    )
+    relevant = task.training | recipe.downstream.model_dump(include={"fractions", "seeds", "precision"})
 
     @dg.asset(
         hooks=HOOKS,
         pool=POOL,
         name=place.asset,
-        deps=[encoder_name(place.backbone, method_of(place.arm)), f"{place.task}_images"],
+        deps=[encoder_name(place.backbone, encoder_of(place.arm)), f"{place.task}_images"],
         description=f"Predictions of {place.backbone}, arm {place.arm}, for the test images of {place.task}: "
         "one row per image, fraction and seed.",
         code_version=f"{code_versions.FINETUNING}-{digest(relevant)[:8]}",
@@ -183,8 +181,9 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
 
     table = pretraining_pool_table(recipe.labels.names)
     pool = table.read(store.tables) if table.path(store.tables).exists() else table.schema.empty_table()
-    encoder = store.experiment(recipe.name).encoder(place.backbone, method_of(place.arm))
-    seen = training_patients(store.private, encoder)
+    experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)
+    folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
+    seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))
     shared = count_shared(pool, images.select(["patient", "source_digest", "split"]), seen)
     of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
     return dg.AssetCheckResult(
@@ -192,7 +191,7 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
         asset_key=place.asset,
         passed=shared == 0,
         description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
-        f"as {encoder_name(place.backbone, method_of(place.arm))} was made from it.",
+        f"as {encoder_name(place.backbone, encoder)} was made from it.",
         metadata={"shared": shared, "images in the pool": pool.num_rows},
     )
 
@@ -209,7 +208,6 @@ def _train_cells(
 
     task = recipe.downstream.tasks[place.task]
     experiment = store.experiment(recipe.name)
-    encoder = experiment.encoder(place.backbone, method_of(place.arm))
     data = task_images(images, task, recipe.images)
     outcomes, predictions = {}, []
     read = _input(store, recipe, place.task, data)
@@ -217,10 +215,11 @@ def _train_cells(
     for cell in cells(recipe):
         if (cell.backbone, cell.arm, cell.task) != (place.backbone, place.arm, place.task):
             continue
+        encoder = experiment.encoder(cell.backbone, encoder_of(cell.arm), recipe.pretraining_seed(cell.seed))
         folder = experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed)
         name = f"{place.asset}, {cell.fraction:.0%} of the images, seed {cell.seed}"
-        with tracking.run(name, here.tags, here.say, parent=here.run) as run:
-            run.params(asdict(cell))
+        with here.part(tracking, name) as run:
+            run.params(asdict(cell) | {"encoder": encoder.name})
             run.input(read)
             outcome = finetune(
                 cell,
@@ -252,7 +251,7 @@ def _made(
     from pipeline.evaluation.metrics import METRICS, image_scores
     from pipeline.evaluation.results import predictions_by_cell
 
-    worst = min(outcomes.values(), key=lambda outcome: outcome.status == "ran")
+    worst = worst_of(outcomes.values())
     scores = {
         f"{METRICS[kind]}.fraction-{cell.fraction:g}.seed-{cell.seed}": float(image_scores(rows).mean())
         for cell, rows in predictions_by_cell(predictions).items()

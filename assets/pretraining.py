@@ -1,9 +1,10 @@
-"""Pretrained encoders, one asset per backbone and method.
+"""Pretrained encoders, one asset per backbone and method or variant.
 
 Belongs here: the factory of the group `pretraining`. Not here: training (`pipeline.pretraining`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from assets.labels import MappingVersion
 from assets.step import FIRST, Step, named_link, step
 from pipeline import code_versions
 from pipeline.files import digest, read_json
-from pipeline.recipe import Backbone, Method, Recipe
+from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method, Recipe, ShownLabels
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
 from resources.compute import POOL, Compute
@@ -23,12 +24,11 @@ from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
+    from pipeline.pretraining.controls import Sources
     from pipeline.pretraining.dataset import PretrainingSet
+    from pipeline.pretraining.plan import PlannedEncoder
 
 GROUP = "pretraining"
-LEARNS_LABELS: tuple[Method, ...] = ("dcm", "ce_dcm")
-"""Methods whose encoder a new mapping makes stale."""
-
 DESCRIPTIONS: dict[Method, str] = {
     "baseline": "random initialisation, no pretraining",
     "imagenet": "torchvision's ImageNet weights",
@@ -36,21 +36,23 @@ DESCRIPTIONS: dict[Method, str] = {
     "ce": "context encoder, without metadata",
     "ce_dcm": "context encoder whose discriminator sees the weak labels",
 }
+LABELS: dict[ShownLabels, str] = {
+    "own": "weak labels",
+    "shuffled": "weak labels, shuffled across patients",
+    "source": "sources of the images",
+}
 
 
-def encoder_name(backbone: Backbone, method: Method) -> str:
+def encoder_name(backbone: Backbone, encoder: str) -> str:
     """The asset's name; its last part alone tells two nodes of the graph apart."""
-    return f"{backbone}_{method}_encoder"
+    return f"{backbone}_{encoder}_encoder"
 
 
 def encoder_assets(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetsDefinition]:
-    """`preflight`, and one encoder per backbone and method of the recipe."""
-    return [_preflight(recipe), *(_encoder(recipe, *which, mapping) for which in _which(recipe))]
-
-
-def _which(recipe: Recipe) -> list[tuple[Backbone, Method]]:
+    """`preflight`, and one asset per backbone and method or variant of the recipe, which trains all seeds."""
     settings = recipe.pretraining
-    return [(backbone, method) for backbone in settings.backbones for method in settings.methods]
+    which = [(backbone, encoder) for backbone in settings.backbones for encoder in settings.encoders]
+    return [_preflight(recipe), *(_encoder(recipe, *one, mapping) for one in which)]
 
 
 def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
@@ -69,17 +71,17 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.downstream.preflight import preflight as of_models
+        from pipeline.pretraining.plan import planned_encoders
         from pipeline.pretraining.pool import load_pool
         from pipeline.pretraining.preflight import preflight as of_encoders
         from pipeline.training.trial import between, together
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            experiment = place.experiment(recipe.name)
-            encoders = [(*which, experiment.encoder(*which)) for which in _which(recipe)]
+            encoders = planned_encoders(recipe, place.experiment(recipe.name))
             with compute.training(here.say):
                 pool = load_pool(place, recipe)
-                to_train = of_encoders(encoders, pool, recipe.pretraining, here.say)
+                to_train = of_encoders(encoders, pool, _sources(place, recipe), here.say)
                 to_tune = of_models(recipe, place, here.say)
             hours = together([*(forecast.hours for forecast in to_train), *(forecast.hours for forecast in to_tune)])
             here.say(f"Preflight: about {between(hours)} for encoders and models, one after the other.")
@@ -101,53 +103,104 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
     return preflight
 
 
-def _encoder(recipe: Recipe, backbone: Backbone, method: Method, mapping: MappingVersion) -> dg.AssetsDefinition:
-    asset = encoder_name(backbone, method)
-    tags = mapping.meaning if method in LEARNS_LABELS else mapping.membership
-    settings = digest(recipe.pretraining.model_dump(), recipe.images.model_dump())[:8]
-    version = f"{code_versions.PRETRAINING}-{settings}-{tags}"
+def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingVersion) -> dg.AssetsDefinition:
+    asset, settings = encoder_name(backbone, encoder), recipe.pretraining
+    learns_labels = learns_mapped_labels(recipe, encoder)
+    seeds = [settings.settings_of(encoder, seed).model_dump() for seed in settings.seeds]
+    chosen = digest(seeds, settings.labels_of(encoder), recipe.images.model_dump())[:8]
 
     @dg.asset(
         hooks=HOOKS,
         pool=POOL,
         name=asset,
-        deps=["pretraining_pool", *(["pool_labels"] if method in LEARNS_LABELS else [])],
-        description=f"{backbone} encoder: {DESCRIPTIONS[method]}.",
-        code_version=version,
+        deps=["pretraining_pool", *(["pool_labels"] if learns_labels else [])],
+        description=f"{backbone} encoder: {_described(recipe, encoder)}.",
+        code_version=f"{code_versions.PRETRAINING}-{chosen}-{mapping.meaning if learns_labels else mapping.membership}",
         group_name=GROUP,
         kinds={"torch"},
         check_specs=[outcome_check(asset)],
     )
-    def encoder(
+    def encoder_asset(
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.pretraining.encoder_folder import encoder_digest
+        from pipeline.pretraining.plan import planned_encoder
         from pipeline.pretraining.pool import load_pool
-        from pipeline.pretraining.pretrain import pretrain
 
-        params = {"backbone": backbone, "method": method, **recipe.pretraining.model_dump(exclude={"backbones"})}
+        params = {"backbone": backbone, "encoder": encoder, "method": settings.method_of(encoder)}
         with step(context, tracking, recipe, params) as here:
             place = store.open()
-            folder = place.experiment(recipe.name).encoder(backbone, method)
+            experiment = place.experiment(recipe.name)
+            plans = [planned_encoder(recipe, experiment, backbone, encoder, seed) for seed in settings.seeds]
             with compute.training(here.say):
                 pool = load_pool(place, recipe)
-                here.run.params({"image_digest": pool.image_digest, "label_digest": pool.label_digest})
-                for data in _inputs(method, pool, recipe):
-                    here.run.input(data)
-                outcome = pretrain(
-                    backbone,
-                    method,
-                    pool,
-                    recipe.pretraining,
-                    folder,
-                    here.say,
-                    lambda epoch, values: here.run.metrics(values, epoch),
-                )
-            if outcome.status == "ran":
-                here.run.encoder(registered_name(recipe, asset), encoder_digest(folder), folder)
-            yield _made(here, asset, outcome, place, recipe, backbone, method)
+                outcomes = [
+                    _trained(here, tracking, recipe, plan, pool, _sources(place, recipe), len(plans) == 1)
+                    for plan in plans
+                ]
+            yield _made(here, asset, plans, outcomes, place, registered_name(recipe, asset))
 
-    return encoder
+    return encoder_asset
+
+
+def learns_mapped_labels(recipe: Recipe, encoder: str) -> bool:
+    """Whether a new mapping of descriptions makes the encoder stale: its method is shown labels that follow from it."""
+    settings = recipe.pretraining
+    return settings.method_of(encoder) in LABELLED and settings.labels_of(encoder) != "source"
+
+
+def _described(recipe: Recipe, encoder: str) -> str:
+    """What an encoder is, in the graph: its method, and what its variant changes."""
+    settings = recipe.pretraining
+    said = DESCRIPTIONS[settings.method_of(encoder)]
+    if encoder not in settings.variants:
+        return said
+    labels, changed = settings.labels_of(encoder), settings.variants[encoder].settings
+    changes = [f"shown in place of the weak labels: {LABELS[labels]}"] * (labels != "own")
+    return "; ".join([said, *changes, *(f"{name} {value:g}" for name, value in changed.items())])
+
+
+def _sources(store: Store, recipe: Recipe) -> "Sources":
+    """Where each image of the pool comes from; looked up when it is asked."""
+    from pipeline.archive.top_folders import top_folders
+    from pipeline.tables import pretraining_pool_table
+
+    def sources() -> list[bytes]:
+        rows = pretraining_pool_table(recipe.labels.names).read(store.tables)
+        return top_folders(store.private, rows["sop_instance"].to_pylist())
+
+    return sources
+
+
+def _trained(
+    here: Step,
+    tracking: Tracking,
+    recipe: Recipe,
+    plan: "PlannedEncoder",
+    pool: "PretrainingSet",
+    sources: "Sources",
+    alone: bool,
+) -> Outcome:
+    """Train one seed's encoder and register it; in the step's own MLflow run where it is `alone`, else in a child."""
+    from pipeline.pretraining.encoder_folder import encoder_digest
+
+    asset = encoder_name(plan.backbone, plan.encoder)
+    with nullcontext(here.run) if alone else here.part(tracking, f"{asset}, seed {plan.settings.seed}") as run:
+        shown = plan.pool(pool, sources)
+        digests = {"image_digest": shown.image_digest, "label_digest": shown.label_digest}
+        run.params({"labels": plan.labels, **digests, **_params(plan.settings)})
+        for data in _inputs(plan.method, shown, recipe):
+            run.input(data)
+        outcome = plan.pretrain(shown, here.say, lambda epoch, values: run.metrics(values, epoch))
+        run.metrics(_label_metrics(plan.folder / "metadata.json"))
+        run.files([plan.folder / name for name in _FILES])
+        if outcome.status == "ran":
+            seed = {"seed": str(plan.settings.seed)}
+            run.encoder(registered_name(recipe, asset), encoder_digest(plan.folder), plan.folder, seed)
+    return outcome
+
+
+def _params(settings: EncoderSettings) -> dict[str, object]:
+    return settings.model_dump(exclude={"imagenet_weights"})
 
 
 def registered_name(recipe: Recipe, asset: str) -> str:
@@ -158,7 +211,6 @@ def registered_name(recipe: Recipe, asset: str) -> str:
 def _inputs(method: Method, pool: "PretrainingSet", recipe: Recipe) -> list[Input]:
     """The data that the method is shown: images, and of the methods that see labels those."""
     from pipeline.pretraining.encoder_folder import count_labels
-    from pipeline.pretraining.pretrain import LABELLED
     from pipeline.tables import pretraining_pool_table
 
     place = f"tables/{pretraining_pool_table(recipe.labels.names).name}.parquet"
@@ -167,29 +219,44 @@ def _inputs(method: Method, pool: "PretrainingSet", recipe: Recipe) -> list[Inpu
     if method not in LABELLED:
         return [images]
     size = {label.name: label.carried for label in count_labels(pool)}
-    return [images, Input(name="weak labels", digest=pool.label_digest, place=place, use="training", size=size)]
+    return [images, Input(name=LABELS[pool.shown], digest=pool.label_digest, place=place, use="training", size=size)]
+
+
+_CARD = "model_card.md"
+_FILES = (
+    *(_CARD, "preprocessing.json", "curves.csv", "inpainting.json", "metadata.json", "outcome.json"),
+    "encoder.safetensors",
+)
 
 
 def _made(
-    here: Step, asset: str, outcome: Outcome, store: Store, recipe: Recipe, backbone: Backbone, method: Method
+    here: Step,
+    asset: str,
+    plans: "Sequence[PlannedEncoder]",
+    outcomes: Sequence[Outcome],
+    store: Store,
+    registered: str,
 ) -> dg.MaterializeResult[None]:
-    folder = store.experiment(recipe.name).encoder(backbone, method)
-    card = folder / "model_card.md"
-    shown = {"model card": dg.MetadataValue.md(card.read_text(encoding="utf-8"))} if card.is_file() else {}
-    names = ("model_card.md", "preprocessing.json", "curves.csv", "inpainting.json", "metadata.json", "outcome.json")
+    """Report the worst outcome, and the model card of each seed."""
+    worst = worst_of(outcomes)
+    folders = [str(plan.folder.relative_to(store.root)) for plan in plans]
     return here.made(
         asset,
-        outcome.fingerprint[:16],
+        digest(*(outcome.fingerprint for outcome in outcomes))[:16],
         {
-            "outcome": f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status,
-            "folder in the store": str(folder.relative_to(store.root)),
-            **(_in_registry(here.run.url, registered_name(recipe, asset)) if outcome.status == "ran" else {}),
-            **shown,
+            "outcome": f"{worst.status}: {worst.reason}" if worst.reason else worst.status,
+            "folder in the store" if len(folders) == 1 else "folders in the store": ", ".join(folders),
+            **(_in_registry(here.run.url, registered) if any(one.status == "ran" for one in outcomes) else {}),
+            **_cards(plans),
         },
-        metrics=_label_metrics(folder / "metadata.json"),
-        files=[folder / name for name in (*names, "encoder.safetensors")],
-        checks=[outcome_result(outcome)],
+        checks=[outcome_result(worst)],
     )
+
+
+def _cards(plans: "Sequence[PlannedEncoder]") -> dict[str, dg.MarkdownMetadataValue]:
+    several = len(plans) > 1
+    cards = {f"model card, seed {p.settings.seed}" if several else "model card": p.folder / _CARD for p in plans}
+    return {says: dg.MetadataValue.md(card.read_text("utf-8")) for says, card in cards.items() if card.is_file()}
 
 
 def _in_registry(run: str | None, name: str) -> dict[str, dg.MarkdownMetadataValue]:
@@ -202,6 +269,11 @@ def _label_metrics(report: Path) -> dict[str, float]:
     rows = read_json(report) if report.is_file() else []
     kinds = ("accuracy", "balanced_accuracy", "auc")
     return {f"{kind}.{row['label']}": row[kind] for row in rows for kind in kinds if row[kind] is not None}
+
+
+def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome that several trainings have together: the first that did not run, where there is one."""
+    return min(outcomes, key=lambda outcome: outcome.status == "ran")
 
 
 def outcome_check(asset: str) -> dg.AssetCheckSpec:

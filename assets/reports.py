@@ -17,7 +17,7 @@ from assets.pretraining import encoder_name
 from assets.step import named_link, step
 from pipeline import code_versions
 from pipeline.files import digest
-from pipeline.recipe import Method, Recipe
+from pipeline.recipe import Recipe
 from pipeline.store import Store
 from resources.archive import Archive
 from resources.store import StoreFolder
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pipeline.evaluation.report import ResultsReport
 
 GROUP = "reports"
-INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
 
 
 def report_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
@@ -44,14 +43,14 @@ def _figures(recipe: Recipe) -> list[dg.AssetsDefinition]:
             recipe,
             "inpainting_figure",
             "Validation images, their hidden centres, and what each context encoder paints there (paper Figure 5).",
-            [*_encoders(recipe, INPAINTING_METHODS), "pretraining_pool"],
+            [*_encoders(recipe, recipe.pretraining.context_encoders), "pretraining_pool"],
             _draw_inpainting,
         ),
         _figure(
             recipe,
             "training_curves",
             "Losses and scores of pretraining, epoch by epoch.",
-            _encoders(recipe, recipe.pretraining.methods),
+            _encoders(recipe, recipe.pretraining.encoders),
             _draw_training_curves,
         ),
         _figure(
@@ -60,6 +59,13 @@ def _figures(recipe: Recipe) -> list[dg.AssetsDefinition]:
             "Bootstrap values of every arm on every task (paper Figure 6).",
             fine_tuned,
             _draw_boxplots,
+        ),
+        _figure(
+            recipe,
+            "differences_figure",
+            "The differences of arms that the recipe declares, with intervals: every task and share of the images.",
+            fine_tuned,
+            _draw_differences,
         ),
         _figure(
             recipe,
@@ -83,9 +89,8 @@ def _of_kind(recipe: Recipe, kind: str) -> list[str]:
     return [place.asset for place in places(recipe) if recipe.downstream.tasks[place.task].kind == kind]
 
 
-def _encoders(recipe: Recipe, methods: Sequence[Method]) -> list[str]:
-    settings = recipe.pretraining
-    return [encoder_name(b, method) for b in settings.backbones for method in settings.methods if method in methods]
+def _encoders(recipe: Recipe, encoders: Sequence[str]) -> list[str]:
+    return [encoder_name(backbone, encoder) for backbone in recipe.pretraining.backbones for encoder in encoders]
 
 
 def _report_asset(
@@ -107,7 +112,7 @@ def _report_asset(
 
 def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
     tasks = list(recipe.downstream.tasks)
-    deps = [place.asset for place in places(recipe)] + _encoders(recipe, INPAINTING_METHODS)
+    deps = [place.asset for place in places(recipe)] + _encoders(recipe, recipe.pretraining.context_encoders)
     checks = {
         "inpainting_beats_the_mean_patch": "What context encoders paint is nearer to the truth than the mean patch is.",
         **{
@@ -187,7 +192,7 @@ def _learning_checks(report: "ResultsReport", tasks: list[str]) -> list[dg.Asset
 
 def _inpainting_check(report: "ResultsReport") -> dg.AssetCheckResult:
     errors = [
-        f"{i.backbone} {i.method} {_score(i.validation_mse)} against {_score(i.mean_patch_mse)} of the mean patch"
+        f"{i.backbone} {i.encoder}, seed {i.seed} {_score(i.validation_mse)}, the mean patch {_score(i.mean_patch_mse)}"
         for i in report.inpaintings
     ]
     passed = all(i.validation_mse < i.mean_patch_mse for i in report.inpaintings)
@@ -271,6 +276,12 @@ def _draw_boxplots(recipe: Recipe, store: Store) -> list[Path]:
     from pipeline.evaluation.report_figures import write_boxplots
 
     return write_boxplots(recipe, store.experiment(recipe.name))
+
+
+def _draw_differences(recipe: Recipe, store: Store) -> list[Path]:
+    from pipeline.evaluation.report_figures import write_differences
+
+    return write_differences(recipe, store.experiment(recipe.name))
 
 
 def _draw_confusion_matrices(recipe: Recipe, store: Store) -> list[Path]:

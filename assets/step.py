@@ -37,6 +37,12 @@ class Step:
         """A line in Dagster's log."""
         self._context.log.info(line)
 
+    @contextmanager
+    def part(self, tracking: Tracking, name: str) -> Iterator[TrackedRun]:
+        """An MLflow run of its own, below the step's, for one of several trainings."""
+        with tracking.run(name, self.tags, self.say, parent=self.run) as run:
+            yield run
+
     def made(
         self,
         asset: str,

@@ -30,7 +30,7 @@ from pipeline.networks.discriminator import Discriminator
 from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Backbone, Precision, Pretraining
+from pipeline.recipe import Backbone, EncoderSettings, Precision
 from pipeline.training.device import (
     COMPILE_FROM_STEPS,
     compiled,
@@ -101,7 +101,7 @@ class Ours:
             discriminator,
             pool.to(device),
             NORMALIZATION,
-            Pretraining(batch_size=BATCH, precision=case.precision),
+            EncoderSettings(batch_size=BATCH, precision=case.precision),
             inpaint,
         )
 

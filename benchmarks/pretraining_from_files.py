@@ -30,11 +30,11 @@ from pipeline.archive.scan import index_archive
 from pipeline.images.cache import load_pixels
 from pipeline.images.feed import feed
 from pipeline.pretraining.dataset import PretrainingSet, training_batches
-from pipeline.recipe import Archive, Images, Pretraining
+from pipeline.recipe import Archive, EncoderSettings, Images
 
 WORKERS = 2
 READ, READ_IMAGES = Images(height=256, width=384), 2048
-EPOCHS = Pretraining().epochs
+EPOCHS = EncoderSettings().epochs
 ALL_MODES = Archive(b_mode_only=False)  # the peers do not look at a frame's mode either
 
 
@@ -121,7 +121,7 @@ _PARTS = ("reading", "preparing", "training")
 
 def _our_parts(case: Case, folder: Path, rows: pa.Table) -> Parts:
     """An epoch, and its parts each by itself; `training` has its images prepared as it goes."""
-    device, labels, settings = measuring_device(), random_labels(rows.num_rows), Pretraining(batch_size=BATCH)
+    device, labels, settings = measuring_device(), random_labels(rows.num_rows), EncoderSettings(batch_size=BATCH)
 
     def pool() -> PretrainingSet:
         return pool_of(torch.from_numpy(load_pixels(folder, rows)), labels)

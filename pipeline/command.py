@@ -1,14 +1,18 @@
 """What the commands of the pipeline share: how they end where the user has to mend something.
 
-Belongs here: exit codes. Not here: arguments, any work.
+Belongs here: exit codes, the recipe and store that the environment names. Not here: arguments, any work.
 """
 
 import functools
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
 from pipeline.errors import UserError
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.store import Store
 
 P = ParamSpec("P")
 
@@ -26,3 +30,10 @@ def command(main: Callable[P, None]) -> Callable[P, int]:
         return 0
 
     return run
+
+
+def recipe_and_store() -> tuple[Recipe, Store]:
+    """The recipe SONOTAG_RECIPE (or demo) and the store SONOTAG_STORE (or ./store), which is not opened."""
+    store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
+    recipe = load_recipe(os.environ.get("SONOTAG_RECIPE") or "demo", {**os.environ, "SONOTAG_STORE": str(store.root)})
+    return recipe, store

@@ -3,27 +3,46 @@
 Belongs here: the pydantic models of a recipe's YAML and the reading of one. Not here: branches on which recipe it is.
 """
 
+import math
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import UserError
 from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
 
 Backbone = Literal["vgg16_bn", "resnet50"]
 Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
-Arm = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen"]
+Arm = str
+"""A method, a variant of `pretraining.variants`, or `FROZEN`: what fine-tuning starts from, as the recipe names it."""
+ShownLabels = Literal["own", "shuffled", "source"]
 Probe = Literal["linear", "curvilinear"]
 Precision = Literal["float32", "bfloat16"]
 Metric = Literal["accuracy", "dice", "iou"]
 
+FROZEN = "ce_dcm_frozen"
+"""The arm that starts from `ce_dcm` and leaves its encoder as it is."""
+LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
+"""Methods that are shown labels."""
+INPAINTING: tuple[Method, ...] = ("ce", "ce_dcm")
+"""Methods that train a context encoder."""
+_CHANGES: Mapping[Method, frozenset[str]] = {
+    "baseline": frozenset(),
+    "imagenet": frozenset(),
+    "dcm": frozenset({"labels", "epochs", "learning_rate"}),
+    "ce": frozenset({"epochs", "learning_rate", "discriminator_learning_rate", "lambda_adv", "lambda_rec"}),
+    "ce_dcm": frozenset(
+        {"labels", "epochs", "learning_rate", "discriminator_learning_rate", "lambda_adv", "lambda_rec"}
+    ),
+}
+"""What a variant of each method can change: the rest means nothing to it."""
 PROBES: tuple[Probe, ...] = ("linear", "curvilinear")
 CHAMPION_METRICS: Mapping[str, tuple[Metric, ...]] = {"ordinal": ("accuracy",), "segmentation": ("dice", "iou")}
 """By kind of task."""
@@ -35,6 +54,19 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Likelihood = Annotated[float, Field(ge=0, le=1)]
+
+
+Seed = Annotated[int, Field(ge=0)]
+
+
+def _all_differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is named more than once")
+    return seeds
+
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_all_differ)]
+Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$")]
 """A column of the tables and a metric's name in MLflow, which takes no other signs."""
@@ -213,19 +245,17 @@ class Augmentation(Model):
     """Largest shift along either axis, as a share of that side; what is uncovered is black."""
 
 
-class Pretraining(Model):
-    """Pretraining, paper section 4.2 and equations 2 and 3."""
+class Training(Model):
+    """How an encoder is trained, whichever: paper section 4.2 and equations 2 and 3."""
 
-    backbones: Annotated[tuple[Backbone, ...], Field(min_length=1)] = ("vgg16_bn", "resnet50")
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
     epochs: Count = 200
     batch_size: Count = 32
     learning_rate: Rate = 1e-4
     """Of the context encoder, and of the encoder that predicts metadata (DCM)."""
     discriminator_learning_rate: Rate = 1e-5
     betas: tuple[float, float] = (0.9, 0.999)
-    lambda_adv: Annotated[float, Field(ge=0)] = 0.001
-    lambda_rec: Annotated[float, Field(ge=0)] = 0.999
+    lambda_adv: Weight = 0.001
+    lambda_rec: Weight = 0.999
     augmentation: Augmentation = Augmentation()
     precision: Precision = "float32"
     """In which convolutions and matrix products compute, where the device can; weights and losses stay float32."""
@@ -233,7 +263,85 @@ class Pretraining(Model):
     """With several GPUs: batch norm over the images of all of them, in place of each one's own."""
     imagenet_weights: Mapping[Backbone, str] = {}
     """Local safetensors files of torchvision's ImageNet weights, per backbone; the method is unavailable without."""
+
+
+class EncoderSettings(Training):
+    """The settings of a single encoder: a recipe's, with one of its seeds and the changes of its variant."""
+
     seed: int = 0
+
+
+class Variant(Model):
+    """A method with a change: a control, or a setting tried. What is None is as the recipe says."""
+
+    method: Method
+    labels: ShownLabels = "own"
+    """Shown in place of the weak labels: those of other patients, or which folder of the archive an image is from."""
+    epochs: Count | None = None
+    learning_rate: Rate | None = None
+    discriminator_learning_rate: Rate | None = None
+    lambda_adv: Weight | None = None
+    lambda_rec: Weight | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that it changes."""
+        return self.model_dump(exclude={"method", "labels"}, exclude_none=True)
+
+    @model_validator(mode="after")
+    def _changes_what_its_method_uses(self) -> "Variant":
+        changed = [*self.settings, *(["labels"] if self.labels != "own" else [])]
+        if not changed:
+            raise ValueError(f"it changes nothing of {self.method}")
+        unused = [name for name in changed if name not in _CHANGES[self.method]]
+        if unused:
+            raise ValueError(f"{unused[0]} means nothing to {self.method}")
+        return self
+
+
+class Pretraining(Training):
+    """Pretraining: which encoders there are, and how they are trained."""
+
+    backbones: Annotated[tuple[Backbone, ...], Field(min_length=1)] = ("vgg16_bn", "resnet50")
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
+    variants: Mapping[Name, Variant] = {}
+    """Encoders beside those of the methods, by name: controls of one's own."""
+    seeds: Seeds = (0,)
+    """An encoder is trained with each. Fine-tuning takes them in turn (`Recipe.pretraining_seed`)."""
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Names of the encoders of a backbone and seed: the methods, then the variants."""
+        return (*self.methods, *self.variants)
+
+    @property
+    def context_encoders(self) -> tuple[str, ...]:
+        """Those of `encoders` that inpaint."""
+        return tuple(encoder for encoder in self.encoders if self.method_of(encoder) in INPAINTING)
+
+    def method_of(self, encoder: str) -> Method:
+        """The method by which the encoder of that name is trained; a method need not be one of `methods`."""
+        return self.variants[encoder].method if encoder in self.variants else cast(Method, encoder)
+
+    def labels_of(self, encoder: str) -> ShownLabels:
+        """The labels that the encoder is shown, where its method is shown any."""
+        return self.variants[encoder].labels if encoder in self.variants else "own"
+
+    def settings_of(self, encoder: str, seed: int) -> EncoderSettings:
+        """The settings of the encoder of that name and seed."""
+        shared = {name: getattr(self, name) for name in Training.model_fields}
+        changed = self.variants[encoder].settings if encoder in self.variants else {}
+        return EncoderSettings(**(shared | changed), seed=seed)
+
+    @model_validator(mode="after")
+    def _variants_are_new(self) -> "Pretraining":
+        for name, variant in self.variants.items():
+            if name in (*get_args(Method), FROZEN):
+                raise ValueError(f"variants: {name} is the name of an arm that there is anyway")
+            same = [field for field, value in variant.settings.items() if getattr(self, field) == value]
+            if same:
+                raise ValueError(f"variants.{name}: {same[0]} is {getattr(self, same[0]):g} anyway")
+        return self
 
 
 class Champion(Model):
@@ -254,6 +362,8 @@ class Task(Model):
     manifest: str
     """CSV of `image,patient[,split]` and `quality` or `mask`; environment variables as ${NAME}."""
     epochs: Count
+    least_steps: Annotated[int, Field(ge=0)] = 0
+    """A model trains for so many steps at least: of few images it sees more epochs."""
     batch_size: Count
     learning_rate: Mapping[Backbone, Rate]
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -261,6 +371,16 @@ class Task(Model):
     augmentation: Augmentation = Augmentation()
     champion: Champion | None = None
     """By accuracy or Dice where the recipe does not say."""
+
+    def epochs_of(self, images: int) -> int:
+        """Epochs of a model that is trained on so many images, which fill a batch."""
+        return max(self.epochs, math.ceil(self.least_steps / (images // self.batch_size)))
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What decides how its models are trained, beside the data; `least_steps` only where it asks for any."""
+        unused = {"manifest", "champion"} | ({"least_steps"} if not self.least_steps else set())
+        return self.model_dump(mode="json", exclude=unused)
 
     @property
     def champion_metric(self) -> Metric:
@@ -284,12 +404,12 @@ class Downstream(Model):
         "dcm",
         "ce",
         "ce_dcm",
-        "ce_dcm_frozen",
+        FROZEN,
     )
     tasks: Mapping[Name, Task] = {}
     fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
     """Shares of the training images; smaller ones lie inside larger ones."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Seeds = (0,)
     precision: Precision = "float32"
     """In which training steps compute, as `pretraining.precision`; validation and test are always in float32."""
 
@@ -452,9 +572,10 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _every_arm_has_its_method(self) -> "Recipe":
-        missing = [arm for arm in self.downstream.arms if method_of(arm) not in self.pretraining.methods]
+        missing = [arm for arm in self.downstream.arms if encoder_of(arm) not in self.pretraining.encoders]
         if missing:
-            raise ValueError(f"downstream.arms names {', '.join(missing)}, which pretraining.methods does not produce")
+            which = "which neither pretraining.methods nor pretraining.variants produces"
+            raise ValueError(f"downstream.arms names {', '.join(missing)}, {which}")
         for name, task in self.downstream.tasks.items():
             lacking = [b for b in self.pretraining.backbones if b not in task.learning_rate]
             if lacking:
@@ -469,6 +590,18 @@ class Recipe(Model):
             raise ValueError(f"evaluation.comparisons names {', '.join(missing)}, which downstream.arms does not train")
         return self
 
+    @model_validator(mode="after")
+    def _every_encoder_is_fine_tuned_as_often(self) -> "Recipe":
+        tuned, trained = len(self.downstream.seeds), len(self.pretraining.seeds)
+        if self.downstream.tasks and tuned % trained:
+            raise ValueError(f"downstream.seeds are {tuned}, which is no multiple of the {trained} pretraining.seeds")
+        return self
+
+    def pretraining_seed(self, seed: int) -> int:
+        """Seed of the encoder from which the models of that fine-tuning seed start: `pretraining.seeds` in turn."""
+        seeds = self.pretraining.seeds
+        return seeds[self.downstream.seeds.index(seed) % len(seeds)]
+
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
         """What is compared: the default comparison is left out where the recipe does not train its arms."""
@@ -476,9 +609,9 @@ class Recipe(Model):
         return tuple(c for c in self.evaluation.comparisons if c.arm in arms and c.against in arms)
 
 
-def method_of(arm: Arm) -> Method:
-    """The pretraining method an arm starts from: `ce_dcm` for the frozen arm, itself otherwise."""
-    return "ce_dcm" if arm == "ce_dcm_frozen" else arm
+def encoder_of(arm: Arm) -> str:
+    """The encoder that an arm starts from: `ce_dcm` for the frozen arm, that of its own name otherwise."""
+    return "ce_dcm" if arm == FROZEN else arm
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -1,15 +1,19 @@
 """Where things lie in the store, and which layout it has.
 
-Belongs here: paths and the schema version. Not here: what is written there.
+Belongs here: paths, the schema version, the step from the version before. Not here: what is written there.
 """
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_WITHOUT_SEEDS = 2
+"""The layout in which an encoder's folder did not say its seed: there was one only."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +61,40 @@ class Store:
         return Experiment(self.root / "experiments" / recipe)
 
     def open(self) -> "Store":
-        """Make the store where there is none; raises `UserError` where it has another layout than this code."""
+        """Make the store where there is none, or bring it from layout 2 to this one.
+
+        Raises `UserError` where it has another layout, or cannot be written.
+        """
         path = self.root / "store.json"
         try:
             self.private.mkdir(parents=True, exist_ok=True)
             self.private.chmod(0o700)
             if not path.exists():
                 write_json(path, {"schema_version": SCHEMA_VERSION})
+            version = read_json(path).get("schema_version")
+            if version == _WITHOUT_SEEDS:
+                version = self._name_seeds()
         except OSError as error:
             raise UserError(f"SONOTAG_STORE {self.root} cannot be written: {error.strerror}.") from None
-        version = read_json(path).get("schema_version")
         if version != SCHEMA_VERSION:
             raise UserError(
                 f"SONOTAG_STORE {self.root} has layout {version}, this version of sonotag writes layout "
                 f"{SCHEMA_VERSION}: point SONOTAG_STORE at a new folder."
             )
         return self
+
+    def _name_seeds(self) -> int:
+        """From layout 2: every encoder's folder gets its seed, 0; returns the layout that the store has then.
+
+        One rename a folder, and the version last: a process that is killed in between leaves the rest to the next one,
+        and one that does the same at the same time finds some of it done.
+        """
+        for folder in self.root.glob("experiments/*/encoders/*"):
+            if not re.search(r"_seed-\d+$", folder.name):
+                with suppress(FileNotFoundError):
+                    folder.rename(folder.with_name(f"{folder.name}_seed-0"))
+        write_json(self.root / "store.json", {"schema_version": SCHEMA_VERSION})
+        return SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -81,9 +103,9 @@ class Experiment:
 
     root: Path
 
-    def encoder(self, backbone: str, method: str) -> Path:
-        """Folder of a pretrained encoder."""
-        return self.root / "encoders" / f"{backbone}_{method}"
+    def encoder(self, backbone: str, name: str, seed: int) -> Path:
+        """Folder of a pretrained encoder, by the name of its method or variant and its seed."""
+        return self.root / "encoders" / f"{backbone}_{name}_seed-{seed}"
 
     def task_images(self, task: str) -> Path:
         """A task's images and labels at the recipe's size."""

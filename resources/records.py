@@ -144,6 +144,8 @@ class EncoderModel(_Record):
     digest: str
     """Of the encoder: the same one is registered once."""
     folder: Path
+    tags: dict[str, str] = {}
+    """Of the version."""
 
     @property
     def files(self) -> list[Path]:
@@ -156,7 +158,7 @@ class EncoderModel(_Record):
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
         """Log the folder and register it, where that encoder is not registered yet."""
-        register(client, run_id, self.name, self.digest, self.folder, MODEL_FOLDER)
+        register(client, run_id, self.name, self.digest, self.folder, MODEL_FOLDER, self.tags)
 
 
 class Champion(_Record):

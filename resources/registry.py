@@ -54,7 +54,15 @@ def write_encoder_model(encoder: Path, folder: Path) -> None:
     )
 
 
-def register(client: "MlflowClient", run_id: str, name: str, digest: str, folder: Path, artifacts: str) -> None:
+def register(
+    client: "MlflowClient",
+    run_id: str,
+    name: str,
+    digest: str,
+    folder: Path,
+    artifacts: str,
+    tags: Mapping[str, str],
+) -> None:
     """Log `folder` as the run's artifacts `artifacts`, and make it a version of the registered model `name`.
 
     Where a version with that `digest` is there already, nothing is done.
@@ -63,7 +71,7 @@ def register(client: "MlflowClient", run_id: str, name: str, digest: str, folder
         return
     client.log_artifacts(run_id, str(folder), artifacts)
     source = f"{client.get_run(run_id).info.artifact_uri}/{artifacts}"
-    _add_version(client, name, source, run_id, {DIGEST: digest})
+    _add_version(client, name, source, run_id, {DIGEST: digest, **tags})
 
 
 def crown(

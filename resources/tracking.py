@@ -93,8 +93,8 @@ class TrackedRun:
         """Log a data set that the run reads."""
         self._tell(data)
 
-    def encoder(self, name: str, digest: str, folder: Path) -> None:
-        """Register the encoder in `folder`, whose `digest` this is, as a version of the model `name`."""
+    def encoder(self, name: str, digest: str, folder: Path, tags: Mapping[str, str] | None = None) -> None:
+        """Register the encoder in `folder`, whose `digest` this is, as a version of the model `name`, with `tags`."""
         if self._unsent is None:
             return
         model = self._unsent.folder / "model"
@@ -103,7 +103,7 @@ class TrackedRun:
         except Exception as error:
             self._say(f"{name} is not registered with MLflow ({told(error)}).")
         else:
-            self._tell(EncoderModel(name=name, digest=digest, folder=model))
+            self._tell(EncoderModel(name=name, digest=digest, folder=model, tags=dict(tags or {})))
         shutil.rmtree(model, ignore_errors=True)
 
     def champion(self, champion: Champion) -> None:

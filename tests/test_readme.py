@@ -16,7 +16,7 @@ from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from resources.environment import read_environment
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import make_pool
@@ -43,7 +43,7 @@ def test_the_walk_s_recipe_is_read_and_its_names_are_in_dagster(tmp_path: Path) 
 def test_the_encoder_is_used_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
     assert len(blocks) == 2
-    pretrain("resnet50", "baseline", make_pool(4, 2, 32, 64), Pretraining(), tmp_path, silent, lambda *_: None)
+    pretrain("resnet50", "baseline", make_pool(4, 2, 32, 64), EncoderSettings(), tmp_path, silent, lambda *_: None)
     picture = np.random.default_rng(0).integers(0, 256, (50, 70), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)

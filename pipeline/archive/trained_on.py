@@ -11,13 +11,15 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.files import read_table, write_table
-from pipeline.recipe import Arm, Backbone, method_of
+from pipeline.files import read_json, read_table, write_table
+from pipeline.recipe import FROZEN, Backbone, Method, encoder_of
 from pipeline.store import Store
 
 _PATIENTS = pa.schema([pa.field("patient", pa.string(), nullable=False)])
 _DIGEST = re.compile(r"^- digest of images and split: ([0-9a-f]{16,64})$", re.MULTILINE)
 _WEIGHTS = "*.safetensors"
+_DESCRIPTION = "model.json"
+_OF_SEED = re.compile(r"_seed-\d+$")
 
 
 def record_training_set(private: Path, digest: str, patients: Iterable[str]) -> None:
@@ -45,7 +47,8 @@ def saw(store: Store, patient: str) -> list[str]:
     copy; validation counts, as it chose the epoch, and so does the z-score of an encoder that was not trained. A
     fine-tuned model saw who its encoder saw, and the patients of its task's train and val. Where it cannot be told,
     the network is listed: an encoder that states no digest (its training was cut short) or one of which no record is
-    kept, and a model that is older than the encoder beside it, or has none: it was made from another one.
+    kept, and a model that is older than the encoder beside it, or has none: it was made from another one. A model that
+    does not say from which seed's encoder it was made (its training was cut short) may be of each.
     """
     recipes = [folder for folder in (store.root / "experiments").glob("*") if folder.is_dir()]
     encoders = [folder for recipe in recipes for folder in (recipe / "encoders").glob("*")]
@@ -99,24 +102,37 @@ def _model_saw(private: Path, folder: Path, patient: str) -> bool:
     recipe = folder.parents[2]
     return any(
         _task_has(_images(recipe, task), patient)
-        or not _may_be_of(folder, recipe / "encoders" / encoder)
-        or _encoder_saw(private, recipe / "encoders" / encoder, patient)
-        for encoder, task in _made_of(recipe, folder.parent.name)
+        or not encoders
+        or any(not _may_be_of(folder, encoder) or _encoder_saw(private, encoder, patient) for encoder in encoders)
+        for encoders, task in _made_of(recipe, folder)
     )
 
 
-def _made_of(recipe: Path, name: str) -> list[tuple[str, str]]:
-    """Encoder and task of the models in a folder called backbone, arm and task.
+def _made_of(recipe: Path, model: Path) -> list[tuple[list[Path], str]]:
+    """Which encoders a model in the folder `model` may have been made of, and of which task it is.
 
-    `resnet50_ce_dcm_x` could be arm ce and task dcm_x: the recipe's tasks decide, and without them the longest arm.
+    It says so itself (model.json), unless its training was cut short or is of a version that did not say it: then it
+    may be any seed's, and its folder is called backbone, arm and task. `resnet50_ce_dcm_x` could be arm ce and task
+    dcm_x: the recipe's tasks decide, and without them the longest arm.
     """
+    said = read_json(model / _DESCRIPTION) if (model / _DESCRIPTION).is_file() else {}
+    if said.get("encoder"):
+        return [([recipe / "encoders" / said["encoder"]], said["task"])]
+    name = model.parent.name
     readings = [
-        (f"{backbone}_{method_of(arm)}", name.removeprefix(f"{backbone}_{arm}_"))
+        (f"{backbone}_{encoder_of(arm)}", name.removeprefix(f"{backbone}_{arm}_"))
         for backbone in get_args(Backbone)
-        for arm in sorted(get_args(Arm), key=len, reverse=True)
+        for arm in sorted(_arms(recipe, backbone), key=len, reverse=True)
         if name.startswith(f"{backbone}_{arm}_")
     ]
-    return [reading for reading in readings if _images(recipe, reading[1]).is_file()] or readings[:1]
+    likely = [reading for reading in readings if _images(recipe, reading[1]).is_file()] or readings[:1]
+    return [(sorted((recipe / "encoders").glob(f"{encoder}_seed-*")), task) for encoder, task in likely]
+
+
+def _arms(recipe: Path, backbone: str) -> set[str]:
+    """The arms that there always are, and the variants whose encoders lie there."""
+    found = (_OF_SEED.sub("", path.name) for path in (recipe / "encoders").glob(f"{backbone}_*"))
+    return {*get_args(Method), FROZEN, *(name.removeprefix(f"{backbone}_") for name in found)}
 
 
 def _images(recipe: Path, task: str) -> Path:

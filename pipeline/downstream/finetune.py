@@ -3,6 +3,7 @@
 Belongs here: one cell of the results table, trained and tested. Not here: what differs by kind of task (objectives.py).
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -31,7 +32,7 @@ from pipeline.pretraining.encoder_folder import (
     write_curves,
 )
 from pipeline.progress import Say, silent
-from pipeline.recipe import Precision, Task
+from pipeline.recipe import FROZEN, Precision, Task
 from pipeline.training.checkpoint import Trained, remove_checkpoints
 from pipeline.training.device import adam, compiled, computing_in, on_device, prepare, training_device
 from pipeline.training.loop import Diverged, Metrics, OnEpoch, Plan, fit_as_planned
@@ -90,7 +91,7 @@ def _fingerprint(
     cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, pretrained: Outcome, precision: Precision
 ) -> str:
     """Digest of all that the cell's result depends on."""
-    settings = task.model_dump(mode="json", exclude={"manifest", "learning_rate", "champion"})
+    settings = {name: value for name, value in task.training.items() if name != "learning_rate"}
     encoder = pretrained.reason
     if pretrained.status == "ran":
         encoder = encoder_digest(encoder_folder)
@@ -113,6 +114,7 @@ def _train_and_test(
         raise UserError(
             f"Task {cell.task}: batch_size {task.batch_size} is more than its {len(data.train)} training images."
         )
+    began = time.monotonic()
     with seeded(*_scope(cell, "network")):
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
         training = FineTuning(cell, task, data, encoder_folder, precision, say)
@@ -121,12 +123,12 @@ def _train_and_test(
         except Diverged as why:
             return Outcome("diverged", str(why), fingerprint)
     write_tensors(folder / MODEL, training.network.state_dict())
-    write_description(folder, describe(cell, task, training.preprocessing, data, training.train))
+    write_description(folder, describe(cell, task, encoder_folder.name, training.preprocessing, data, training.train))
     write_curves(folder, history.curves)
     validated = predictions_table(training.predictions(data.val), cell)
     write_table(folder / VALIDATION, validated.replace_schema_metadata({ENCODER_KEY: encoder_digest(encoder_folder)}))
     write_table(folder / "predictions.parquet", predictions_table(training.predictions(data.test), cell))
-    return Outcome("ran", "", fingerprint)
+    return Outcome("ran", "", fingerprint, time.monotonic() - began)
 
 
 class FineTuning:
@@ -154,11 +156,12 @@ class FineTuning:
         self.normalization = self.preprocessing.normalization
         encoder = load_encoder(cell.backbone, encoder_folder / ENCODER)
         self.network = on_device(self.objective.network(encoder), device)
-        self.frozen = encoder if cell.arm == "ce_dcm_frozen" else None
+        self.frozen = encoder if cell.arm == FROZEN else None
         if self.frozen is not None:
             self.frozen.requires_grad_(False)
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self._logits = compiled(self.network, task.epochs * self.plan.steps, say, as_graph=True)
+        plan = self.plan
+        self._logits = compiled(self.network, plan.epochs * plan.steps, say, as_graph=True)
         self._computing = partial(computing_in, precision, device)
         self.optimizer = adam(learnt, task.learning_rate[cell.backbone], _BETAS)
         self.trained = Trained({"network": self.network}, {"network": self.optimizer})
@@ -166,8 +169,8 @@ class FineTuning:
     @property
     def plan(self) -> Plan:
         """How long it takes."""
-        size = self.task.batch_size
-        return Plan(_name(self.cell), self.task.epochs, len(self.train) // size, size)
+        images, size = len(self.train), self.task.batch_size
+        return Plan(_name(self.cell), self.task.epochs_of(images), images // size, size)
 
     def batches(self, epoch: int, first_step: int) -> Iterator[LabelledBatch]:
         """The batches of an epoch from `first_step` on; the network is in training mode.

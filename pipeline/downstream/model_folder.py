@@ -42,6 +42,8 @@ class ModelDescription(BaseModel):
     recipe: str
     task: str
     arm: Arm
+    encoder: str = ""
+    """Folder of the encoder that it started from, beside the models' own; empty in older files."""
     fraction: Share
     seed: int
     kind: Literal["ordinal", "segmentation"]
@@ -69,15 +71,19 @@ class ModelDescription(BaseModel):
 
 
 def describe(
-    cell: Cell, task: Task, preprocessing: Preprocessing, data: TaskImages, train: torch.Tensor
+    cell: Cell, task: Task, encoder: str, preprocessing: Preprocessing, data: TaskImages, train: torch.Tensor
 ) -> ModelDescription:
-    """The description of `cell`'s model, which was trained on the images of `data` at the positions `train`."""
+    """The description of `cell`'s model, which started from the encoder in the folder called `encoder`.
+
+    It was trained on the images of `data` at the positions `train`.
+    """
     positions = train.tolist()
     stated = {modality for position in positions if (modality := data.modalities[position])}
     return ModelDescription(
         recipe=cell.recipe,
         task=cell.task,
         arm=cell.arm,
+        encoder=encoder,
         fraction=cell.fraction,
         seed=cell.seed,
         kind=task.kind,

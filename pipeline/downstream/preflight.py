@@ -69,13 +69,16 @@ def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision)
     with TemporaryDirectory() as folder, torch.random.fork_rng():
         _write_fresh_encoder(left[0].backbone, data, Path(folder))
         whole = replace(left[0], arm="baseline", fraction=1.0)
-        seconds = tried(FineTuning(whole, task.model_copy(update={"epochs": 1}), data, Path(folder), precision))
+        seconds = tried(
+            FineTuning(whole, task.model_copy(update={"epochs": 1, "least_steps": 0}), data, Path(folder), precision)
+        )
     batch = task.batch_size
     subsets = [len(training_subset(data, c.task, c.fraction, c.seed, batch)) for c in left]
+    epochs = [task.epochs_of(images) for images in subsets]
     return hours_of(
         seconds,
-        task.epochs * sum(images // batch for images in subsets),
-        task.epochs * len(left) * len(data.val) / batch,
+        sum(many * (images // batch) for many, images in zip(epochs, subsets, strict=True)),
+        sum(epochs) * len(data.val) / batch,
     )
 
 

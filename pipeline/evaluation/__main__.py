@@ -3,13 +3,9 @@
 Belongs here: that command. Not here: making the table.
 """
 
-import os
-from pathlib import Path
-
-from pipeline.command import command
+from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
-from pipeline.recipe import load_recipe
-from pipeline.store import Experiment, Store
+from pipeline.store import Experiment
 
 TABLE = "results_table.md"
 
@@ -27,8 +23,7 @@ def main() -> None:
 
 
 def _experiment() -> Experiment:
-    store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
-    recipe = load_recipe(os.environ.get("SONOTAG_RECIPE") or "demo", {**os.environ, "SONOTAG_STORE": str(store.root)})
+    recipe, store = recipe_and_store()
     experiment = store.experiment(recipe.name)
     if not (experiment.reports / TABLE).is_file():
         raise UserError(f"{experiment.reports / TABLE} does not exist yet: run the job `report` (or `demo`) first.")

@@ -4,6 +4,7 @@ Belongs here: who is compared, the decision, and its file. Not here: the registr
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,9 @@ class Contender:
     """An arm's encoder, by the validation images of a task that it was fine-tuned on.
 
     `scores_NS` are the metric of each image and seed, in [0, 1]; `images` is the digest of those images and their
-    truth, `patients` names theirs; `encoder` is the digest of the encoder (`encoder_digest`).
+    truth, `patients` names theirs; `encoder` is the digest of the encoder (`encoder_digest`). Where the arm has an
+    encoder per pretraining seed, that is the one of the recipe's first: the arm is judged by all of them, and nobody
+    picks the seed that came out best.
     """
 
     backbone: Backbone
@@ -141,13 +144,23 @@ def _contender(recipe: Recipe, experiment: Experiment, task: str, backbone: Back
     if not all(_has_run(folder) for folder in folders):
         return None
     tables = [read_table(folder / VALIDATION) for folder in folders]
-    encoders = {table.schema.metadata[ENCODER_KEY].decode() for table in tables}
+    encoders = _encoders(recipe, tables)
     images = {_images(table) for table in tables}
-    if len(encoders) > 1 or len(images) > 1:  # some seeds were fine-tuned before, others after a change
+    if encoders is None or len(images) > 1:  # some seeds were fine-tuned before, others after a change
         return None
     scores_NS = np.stack([_scores(recipe.downstream.tasks[task], table) for table in tables], axis=1)
     patients = tuple(tables[0]["patient"].to_pylist())
-    return Contender(backbone, arm, encoders.pop(), images.pop(), patients, scores_NS)
+    return Contender(backbone, arm, encoders[recipe.pretraining.seeds[0]], images.pop(), patients, scores_NS)
+
+
+def _encoders(recipe: Recipe, tables: Sequence[pa.Table]) -> dict[int, str] | None:
+    """Digest of the encoder of each pretraining seed, by the tables of the fine-tuning seeds; None if they disagree."""
+    found: dict[int, str] = {}
+    for seed, table in zip(recipe.downstream.seeds, tables, strict=True):
+        encoder = table.schema.metadata[ENCODER_KEY].decode()
+        if found.setdefault(recipe.pretraining_seed(seed), encoder) != encoder:
+            return None
+    return found
 
 
 def _has_run(folder: Path) -> bool:

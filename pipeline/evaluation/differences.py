@@ -9,24 +9,25 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.downstream.predictions import Cell
 from pipeline.evaluation.bootstrap import deviation
 from pipeline.evaluation.metrics import METRICS, image_scores
 from pipeline.evaluation.results import Result, cell_of, predictions_by_cell
 from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, holm, paired_test
-from pipeline.evaluation.tables import ARM_LABELS
+from pipeline.evaluation.tables import arm_label
 from pipeline.recipe import Arm, Backbone, Recipe
 
-About = Literal["models", "encoders"]
+About = Literal["models", "encoders", "methods"]
 
 
 @dataclass(frozen=True)
 class Difference:
     """One row of the differences table; its fields, in order, are the table's columns.
 
-    A p-value is `about` the pretrained encoders where seeds were drawn too (`FEWEST_SEEDS`), else about the models
-    that were fine-tuned from them.
+    A p-value is `about` the pretraining methods where pretraining seeds were drawn too, about the pretrained encoders
+    where fine-tuning seeds were (`FEWEST_SEEDS` of either), else about the models that were fine-tuned from them.
     `difference` is the metric of `arm` minus that of `against`, averaged over the seeds, `low` to `high` its 95 %
     interval, `p` its two-sided p-value and `p_holm` the one adjusted over the `family` tests of the regime; `seed_sd`
     is the deviation of the difference from seed to seed. What cannot be told is None, and `reason` says why.
@@ -63,17 +64,18 @@ def differences(recipe: Recipe, results: Sequence[Result], predictions: pa.Table
     by_cell = {cell_of(result): result for result in results}
     rows: list[Difference] = []
     for fraction in recipe.downstream.fractions:
-        regime = [_difference(recipe, row, by_cell, found) for row in _declared(recipe, fraction)]
+        regime = [_difference(recipe, row, by_cell, found) for row in declared(recipe, fraction)]
         adjusted = holm([row.p for row in regime])
         rows += [replace(row, p_holm=p) for row, p in zip(regime, adjusted, strict=True)]
     return rows
 
 
-def _declared(recipe: Recipe, fraction: float) -> list[Difference]:
+def declared(recipe: Recipe, fraction: float) -> list[Difference]:
+    """The comparisons of a regime, as the recipe declares them: without any number."""
     tasks, backbones = recipe.downstream.tasks, recipe.pretraining.backbones
     family = len(recipe.comparisons) * len(tasks) * len(backbones)
     seeds = len(recipe.downstream.seeds)
-    about: About = "models" if seeds < FEWEST_SEEDS else "encoders"
+    about = about_of(recipe)
     return [
         Difference(recipe.name, backbone, name, fraction, METRICS[task.kind], c.arm, c.against, family, seeds, about)
         for c in recipe.comparisons
@@ -82,32 +84,56 @@ def _declared(recipe: Recipe, fraction: float) -> list[Difference]:
     ]
 
 
+def about_of(recipe: Recipe) -> About:
+    """What a p-value of the recipe's differences is about: what was drawn often enough to say how much it varies."""
+    if len(recipe.pretraining.seeds) >= FEWEST_SEEDS:
+        return "methods"
+    alone = len(recipe.pretraining.seeds) == 1
+    return "encoders" if alone and len(recipe.downstream.seeds) >= FEWEST_SEEDS else "models"
+
+
 def _difference(
     recipe: Recipe, row: Difference, results: Mapping[Cell, Result], found: Mapping[Cell, pa.Table]
 ) -> Difference:
-    cells = [
+    cells = compared_cells(recipe, row)
+    lacking = [results[cell] for cell in cells if results[cell].status != "ran"]
+    if lacking:
+        first = lacking[0]
+        return replace(row, reason=f"{arm_label(recipe, first.arm)}, seed {first.seed}: {first.status}: {first.reason}")
+    tables = [found[cell] for cell in cells]
+    differences_NS = paired_differences(tables)
+    if differences_NS is None:
+        return replace(row, reason="the predictions are of different test images: run the job `finetune` again")
+    return _tested(recipe, row, differences_NS, tables[0]["patient"].to_pylist())
+
+
+def compared_cells(recipe: Recipe, row: Difference) -> list[Cell]:
+    """The cells that `row` compares: those of its arm by seed, then those of the other one."""
+    return [
         Cell(recipe.name, row.backbone, arm, row.task, row.fraction, seed)
         for arm in (row.arm, row.against)
         for seed in recipe.downstream.seeds
     ]
-    lacking = [results[cell] for cell in cells if results[cell].status != "ran"]
-    if lacking:
-        first = lacking[0]
-        return replace(row, reason=f"{ARM_LABELS[first.arm]}, seed {first.seed}: {first.status}: {first.reason}")
-    tables = [found[cell] for cell in cells]
+
+
+def paired_differences(tables: Sequence[pa.Table]) -> NDArray[np.float64] | None:
+    """Scores of the first half of `tables` minus those of the second, a row per image and a column per seed.
+
+    `tables` are predictions in the order of `compared_cells`; None where they are not of the same images.
+    """
     images = [table.select(["image_id", "patient"]) for table in tables]
     if not all(other.equals(images[0]) for other in images):
-        return replace(row, reason="the predictions are of different test images: run the job `finetune` again")
-    return _tested(recipe, row, tables)
-
-
-def _tested(recipe: Recipe, row: Difference, tables: Sequence[pa.Table]) -> Difference:
-    """`row` with its numbers; `tables` are the predictions of `arm` by seed, then those of `against`."""
+        return None
     scores_AN = np.array([image_scores(table) for table in tables])
-    differences_NS = (scores_AN[: row.seeds] - scores_AN[row.seeds :]).T
-    patients = tables[0]["patient"].to_pylist()
+    seeds = len(tables) // 2
+    differences_NS: NDArray[np.float64] = (scores_AN[:seeds] - scores_AN[seeds:]).T
+    return differences_NS
+
+
+def _tested(recipe: Recipe, row: Difference, differences_NS: NDArray[np.float64], patients: list[str]) -> Difference:
     settings = recipe.evaluation
-    test = paired_test(differences_NS, patients, settings.test_resamples, settings.seed)
+    drawn_NS = drawn_differences(recipe, differences_NS)
+    test = paired_test(drawn_NS, patients, settings.test_resamples, settings.seed)
     people = len(set(patients))
     return replace(
         row,
@@ -120,6 +146,17 @@ def _tested(recipe: Recipe, row: Difference, tables: Sequence[pa.Table]) -> Diff
         p=test.p,
         reason="" if test.p is not None else _too_few(people),
     )
+
+
+def drawn_differences(recipe: Recipe, differences_NS: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The columns that the test draws: the fine-tuning seeds, those of one encoder averaged where there are several.
+
+    Models of one encoder resemble each other: drawn one by one they would count as more pretrainings than there were.
+    """
+    encoders = len(recipe.pretraining.seeds)
+    if encoders == 1:
+        return differences_NS
+    return np.stack([differences_NS[:, first::encoders].mean(axis=1) for first in range(encoders)], axis=1)
 
 
 def _too_few(patients: int) -> str:

@@ -19,15 +19,20 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import bootstrap_means, resample_indices
 from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, task_label
+from pipeline.evaluation.significance import LEVEL
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, percent, task_label
 from pipeline.files import replacing
-from pipeline.recipe import Arm, Backbone, Recipe
+from pipeline.recipe import Arm, Backbone, Comparison, Recipe
 
 DPI = 150
 """Of the files: a figure's inch in pixels."""
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # told apart by the colour-blind, too
+_COLOURS = (  # told apart by the colour-blind, too
+    *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377"),
+    *("#bbbbbb", "#222222", "#44aa99", "#ddcc77", "#332288", "#999933"),
+)
 _TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
 _STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes, in turn
 _WRAP = 4  # panels, or labels of a legend, side by side
@@ -83,7 +88,7 @@ def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> 
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(row.label.replace(", ", ",\n"), rotation=0, ha="right", va="center")
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title.replace(", ", ",\n"), fontsize=10)
     return figure
 
 
@@ -97,7 +102,7 @@ def curves_figure(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]
     for axes, metric in zip(panels, metrics, strict=True):
         for colour, (training, values) in enumerate(curves.items()):
             line = values.get(metric, [])
-            axes.plot(range(1, len(line) + 1), line, color=_COLOURS[colour % len(_COLOURS)], label=training, lw=1.4)
+            axes.plot(range(1, len(line) + 1), line, color=_colour(colour), label=training, lw=1.4)
         axes.set(title=metric, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
@@ -128,6 +133,66 @@ def boxplots_figure(
     figure.suptitle(f"{fraction * 100:g} % of the training images, seed {seed} ({share})", fontsize=10)
     _legend(figure, panels)
     return figure
+
+
+def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
+    """A forest plot of the differences that `recipe` declares: a panel per task, a row per comparison and fraction.
+
+    A marker is the difference, a thin line its 95 % interval, a thick one its deviation from seed to seed; the marker
+    is filled where Holm's p-value is at most `LEVEL`. What could not be measured says "not run" in its place.
+    """
+    tasks = recipe.downstream.tasks
+    lines = list(product(recipe.comparisons, recipe.pretraining.backbones, recipe.downstream.fractions))
+    found = {(r.arm, r.against, r.backbone, r.fraction, r.task): r for r in rows}
+    figure, panels = _panels(len(tasks), 3.4, 0.26 * len(lines) + 1.1)
+    for number, (axes, (name, task)) in enumerate(zip(panels, tasks.items(), strict=True)):
+        for position, (pair, backbone, fraction) in enumerate(lines):
+            row = found[pair.arm, pair.against, backbone, fraction, name]
+            _forest_row(axes, position, row, _colour(recipe.comparisons.index(pair)))
+        axes.axvline(0, color="0.4", lw=1)
+        axes.set(
+            title=task_label(name),
+            xlabel=f"difference in {metric_label(METRICS[task.kind])}",
+            ylim=(len(lines) - 0.4, -0.6),
+        )
+        reach = max(map(abs, axes.get_xlim()))
+        axes.set_xlim(-reach, reach)  # no effect is the middle
+        axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
+        axes.tick_params(axis="x", labelsize=8)
+        axes.grid(axis="x", lw=0.3)
+        labels = [_forest_label(recipe, *line) for line in lines] if number % _WRAP == 0 else [""] * len(lines)
+        axes.set_yticks(range(len(lines)), labels, fontsize=8)
+    _key_of_forest(figure)
+    return figure
+
+
+def _forest_row(axes: Axes, position: int, row: Difference, colour: str) -> None:
+    if row.difference is None:
+        axes.plot(0, position, ls="")  # so that the axis knows the place
+        axes.annotate("not run", (0, position), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
+        return
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [position] * 2, color=colour, lw=1.2)
+    if row.seed_sd is not None:
+        reach = (row.difference - row.seed_sd, row.difference + row.seed_sd)
+        axes.plot(reach, [position] * 2, color=colour, lw=5, alpha=0.35, solid_capstyle="butt")
+    found = row.p_holm is not None and row.p_holm <= LEVEL
+    axes.plot(row.difference, position, marker="o", ms=5, color=colour, mfc=colour if found else "white")
+
+
+def _forest_label(recipe: Recipe, pair: Comparison, backbone: Backbone, fraction: float) -> str:
+    of_backbone = f"{BACKBONE_LABELS[backbone]} " if len(recipe.pretraining.backbones) > 1 else ""
+    return f"{of_backbone}{arm_label(recipe, pair.arm)} − {arm_label(recipe, pair.against)}, {percent(fraction)}"
+
+
+def _key_of_forest(figure: Figure) -> None:
+    handles = [
+        Line2D([], [], color="0.3", lw=1.2, label="95 % interval"),
+        Line2D([], [], color="0.3", lw=5, alpha=0.35, label="± sd from seed to seed"),
+        Line2D([], [], color="0.3", ls="", marker="o", ms=5, label="p (Holm) ≤ 0.05"),
+        Line2D([], [], color="0.3", ls="", marker="o", ms=5, mfc="white", label="p (Holm) > 0.05, or none"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=_WRAP, frameon=False, fontsize=8)
 
 
 def confusions_figure(title: str, classes: Sequence[str], matrices: Mapping[str, NDArray[np.int64] | None]) -> Figure:
@@ -213,9 +278,12 @@ def _boxes(axes: Axes, recipe: Recipe, values: Mapping[_Place, NDArray[np.float6
     places = list(product(recipe.pretraining.backbones, recipe.downstream.arms))
     for position, place in enumerate(places):
         if place in values:
-            _box(axes, position, values[place], _COLOURS[recipe.downstream.arms.index(place[1])])
-    names = [f"{BACKBONE_LABELS[b]} {ARM_LABELS[a]}{'' if (b, a) in values else ' (not run)'}" for b, a in places]
-    axes.set_xticks(range(len(places)), names, rotation=90, fontsize=8)
+            _box(axes, position, values[place], _colour(recipe.downstream.arms.index(place[1])))
+    names = [
+        f"{BACKBONE_LABELS[b]} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in places
+    ]
+    labels = [name.replace(", ", ",\n") for name in names]  # of a variant: its method, then what it changes
+    axes.set_xticks(range(len(places)), labels, rotation=90, fontsize=8)
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.grid(axis="y", lw=0.3)
 
@@ -236,6 +304,10 @@ def _box(axes: Axes, position: int, values: NDArray[np.float64], colour: str) ->
 def _bootstrap_values(recipe: Recipe, predictions: pa.Table) -> NDArray[np.float64]:
     scores = image_scores(predictions)
     return bootstrap_means(scores, resample_indices(len(scores), recipe.evaluation))
+
+
+def _colour(number: int) -> str:
+    return _COLOURS[number % len(_COLOURS)]
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:

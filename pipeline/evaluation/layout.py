@@ -96,8 +96,11 @@ class Chapter:
 
     def markdown(self) -> str:
         """As Markdown; the heading is of the second level."""
-        parts = (f"## {self.title}", *self.paragraphs, *(section.markdown().rstrip() for section in self.sections))
-        return "\n\n".join(parts) + "\n"
+        return f"## {self.title}\n\n{self.body()}"
+
+    def body(self) -> str:
+        """As Markdown without the heading."""
+        return "\n\n".join((*self.paragraphs, *(section.markdown().rstrip() for section in self.sections))) + "\n"
 
 
 def _markdown_cell(cell: str) -> str:

@@ -19,17 +19,20 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline import code_versions
+from pipeline.evaluation.differences import about_of
 from pipeline.evaluation.figures import DPI
 from pipeline.evaluation.layout import Bold, Chapter, Grid, Picture, Section
-from pipeline.evaluation.report import ResultsReport, dataset_rows, results_report
+from pipeline.evaluation.portable import portable, without_places
+from pipeline.evaluation.report import ResultsReport, dataset_rows, evidence_of, results_report
 from pipeline.evaluation.report_figures import (
     boxplots_pictures,
     confusion_pictures,
     curves_pictures,
+    differences_pictures,
     inpainting_pictures,
     overlay_pictures,
 )
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, dataset_grid, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, dataset_grid, percent, task_label
 from pipeline.files import data_url, read_table, write_text
 from pipeline.recipe import Pretraining, Recipe, Task
 from pipeline.store import Experiment, Store
@@ -40,8 +43,6 @@ _LIBRARIES = ("sonotag", "torch", "torchvision", "numpy", "pyarrow", "pydicom", 
 _LIMITS = (
     "Every number is about this archive, these test sets and patients like theirs. The programme is no medical device, "
     "and none of this says that a model may be used on patients.",
-    "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no spread "
-    "here, and no p-value is about the methods as such.",
     "The deviation behind ± is that of the paper's bootstrap. With resamples smaller than the test set it is no "
     "standard error, it is never an interval, and images of one patient count in it as if they were independent. Two "
     "arms whose ranges overlap may differ, and two whose ranges do not may be alike: see the differences.",
@@ -58,13 +59,13 @@ def write_page(recipe: Recipe, store: Store) -> Path:
     and in the reasons of arms that did not run are cut to their last name. The same store gives the same bytes.
     """
     experiment = store.experiment(recipe.name)
-    report = results_report(recipe, experiment)
+    report = results_report(evidence_of(recipe, experiment))
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     html = _template().render(
         title=f"Report of the recipe {recipe.name}",
         summary=_summary(report),
         chapters=[_without_places(recipe, chapter) for chapter in _chapters(recipe, store, report)],
-        recipe=yaml.safe_dump(_portable(recipe).model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        recipe=yaml.safe_dump(portable(recipe).model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         style=Markup(style),  # our own file, whose digest is all that the page's policy lets style it
         style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
     )
@@ -103,10 +104,11 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
     experiment = store.experiment(recipe.name)
     of_report = {chapter.anchor: chapter for chapter in report.chapters}
     drawn = {
-        "results": boxplots_pictures(recipe, experiment).values(),
+        "results": boxplots_pictures(recipe, experiment.reports).values(),
+        "differences": differences_pictures(recipe, experiment.reports),
         "inpainting": inpainting_pictures(recipe, experiment).values(),
     }
-    results, differences, metrics, constants, inpainting = (
+    detectable, results, differences, metrics, constants, inpainting, collapse, cost = (
         replace(chapter, pictures=_existing(drawn.get(anchor, ()))) for anchor, chapter in of_report.items()
     )
     confusions = _existing(confusion_pictures(recipe, experiment).values())
@@ -115,14 +117,17 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
     return [
         Chapter("overview", "What was done", sections=[Section("The recipe in short", _recipe_grid(recipe))]),
         _data(recipe, store, experiment),
+        detectable,
         results,
         differences,
-        Chapter("limits", "What one may not conclude", _LIMITS),
+        Chapter("limits", "What one may not conclude", [_LIMITS[0], _limit_of_seeds(recipe), *_LIMITS[1:]]),
         metrics,
         constants,
         _gallery("confusions", "Which classes are taken for which?", confusions, "No ordinal task has predictions."),
         _gallery("overlays", "Where do the outlines lie?", overlays, "No segmentation has predictions."),
         inpainting,
+        collapse,
+        cost,
         _gallery("curves", "How did pretraining go?", curves, "No encoder has been pretrained."),
         Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_grid())]),
     ]
@@ -136,6 +141,22 @@ def _existing(pictures: Iterable[Picture]) -> list[Picture]:
     return [picture for picture in pictures if picture.path.is_file()]
 
 
+def _limit_of_seeds(recipe: Recipe) -> str:
+    """What the number of pretrainings does not allow to say."""
+    seeds = len(recipe.pretraining.seeds)
+    if about_of(recipe) == "methods":
+        return f"Each encoder was pretrained with {seeds} seeds, on one archive: p-values are about the methods on it."
+    if seeds > 1:
+        return (
+            f"Each encoder was pretrained with {seeds} seeds. That is too few to tell how much pretrainings differ: no "
+            "p-value is about the methods as such."
+        )
+    return (
+        "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no "
+        "spread here, and no p-value is about the methods as such."
+    )
+
+
 def _recipe_grid(recipe: Recipe) -> Grid:
     """What a reader must know of the recipe to read the tables; all of it stands at the end of the page."""
     trained, tuned = recipe.pretraining, recipe.downstream
@@ -143,9 +164,9 @@ def _recipe_grid(recipe: Recipe) -> Grid:
         ("Images", f"{recipe.images.height} × {recipe.images.width} pixels, grey"),
         ("Labels from tags", ", ".join(recipe.labels.names)),
         ("Backbones", ", ".join(BACKBONE_LABELS[backbone] for backbone in trained.backbones)),
-        ("Pretraining", ", ".join(ARM_LABELS[method] for method in trained.methods)),
-        ("Pretrained for", f"{_length(trained)}, {trained.precision}, seed {trained.seed}"),
-        ("Arms", ", ".join(ARM_LABELS[arm] for arm in tuned.arms)),
+        ("Pretraining", _labels(recipe, trained.encoders)),
+        ("Pretrained for", f"{_length(trained)}, {trained.precision}, {_seeds(trained.seeds)}"),
+        ("Arms", _labels(recipe, tuned.arms)),
         *((f"Task {task_label(name)}", _task(task)) for name, task in tuned.tasks.items()),
         ("Of the training images", ", ".join(percent(fraction) for fraction in tuned.fractions)),
         ("Fine-tuning seeds", ", ".join(map(str, tuned.seeds))),
@@ -153,9 +174,20 @@ def _recipe_grid(recipe: Recipe) -> Grid:
     return Grid(("What", "In this recipe"), rows, numbers_from=2)
 
 
+def _labels(recipe: Recipe, arms: Sequence[str]) -> str:
+    """Arms or encoders in a line; a variant's label may hold a comma."""
+    labels = [arm_label(recipe, arm) for arm in arms]
+    return ("; " if any("," in label for label in labels) else ", ").join(labels)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def _task(task: Task) -> str:
     kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
-    return f"{kind} into {', '.join(task.classes)}; {_length(task)}"
+    least = f", at least {task.least_steps} steps" if task.least_steps else ""
+    return f"{kind} into {', '.join(task.classes)}; {_length(task)}{least}"
 
 
 def _length(training: Pretraining | Task) -> str:
@@ -209,30 +241,7 @@ def _versions_grid() -> Grid:
     return Grid(("What", "Version"), rows, numbers_from=2)
 
 
-def _portable(recipe: Recipe) -> Recipe:
-    """The recipe with the bare names of its files: where they lie is the affair of one machine."""
-    tasks = {
-        name: task.model_copy(update={"manifest": Path(task.manifest).name})
-        for name, task in recipe.downstream.tasks.items()
-    }
-    weights = {backbone: Path(file).name for backbone, file in recipe.pretraining.imagenet_weights.items()}
-    return recipe.model_copy(
-        update={
-            "downstream": recipe.downstream.model_copy(update={"tasks": tasks}),
-            "pretraining": recipe.pretraining.model_copy(update={"imagenet_weights": weights}),
-        }
-    )
-
-
 def _without_places(recipe: Recipe, chapter: Chapter) -> Chapter:
     """The chapter with the bare names of the recipe's files in its lists of reasons."""
-    places = [task.manifest for task in recipe.downstream.tasks.values()]
-    places += recipe.pretraining.imagenet_weights.values()
-
-    def bare(text: str) -> str:
-        for place in sorted(places, key=len, reverse=True):
-            text = text.replace(place, Path(place).name)
-        return text
-
-    sections = [replace(part, points=[bare(point) for point in part.points]) for part in chapter.sections]
+    sections = [replace(part, points=[without_places(recipe, p) for p in part.points]) for part in chapter.sections]
     return replace(chapter, sections=sections)

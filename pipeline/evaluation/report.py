@@ -4,19 +4,31 @@ Belongs here: gathering outcomes and predictions, and writing tables from them. 
 figures (`report_figures`), and any training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.downstream.predictions import PREDICTIONS, Cell, cells, read_predictions
+from pipeline.downstream.predictions import PREDICTIONS, VALIDATION, Cell, cells, read_predictions
 from pipeline.downstream.tasks import task_images
+from pipeline.evaluation.collapse import (
+    COLLAPSED_BELOW,
+    Collapse,
+    Training,
+    collapses,
+    saturation_by_epoch,
+    trainings_of,
+)
 from pipeline.evaluation.constant import Constant, best_constant
+from pipeline.evaluation.cost import cost_grid
+from pipeline.evaluation.detectable import POWER, Detectable, detectable_differences
 from pipeline.evaluation.differences import Difference, differences
 from pipeline.evaluation.layout import Chapter, Section
 from pipeline.evaluation.results import Result, results_rows, write_csv
 from pipeline.evaluation.results_tables import (
+    detectable_sections,
     differences_sections,
     metrics_sections,
     results_latex,
@@ -26,23 +38,43 @@ from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.tables import (
     DatasetRow,
     Inpainting,
+    collapse_grid,
     comparison_grid,
     dataset_grid,
     dataset_row,
     inpainting_grid,
+    percent,
+    saturation_grid,
 )
 from pipeline.files import read_json, read_table, write_text
 from pipeline.pretraining.encoder_folder import INPAINTING
-from pipeline.recipe import Evaluation, Method, Recipe, Task
+from pipeline.recipe import Evaluation, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
 RESULTS_FILES = (
-    *("results_table.csv", "metrics_table.csv", "differences_table.csv"),
+    *("results_table.csv", "metrics_table.csv", "differences_table.csv", "detectable_table.csv", "collapse_table.csv"),
     *("results_table.md", "results_table.tex"),
 )
 """What `write_results` writes."""
-INPAINTING_METHODS: tuple[Method, ...] = ("ce", "ce_dcm")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a report is computed from: of an experiment's folder, or as it was published (`publication`).
+
+    `predictions` and `validation` are those of test and of validation images, of schema `PREDICTIONS` (published ones
+    hold distances in place of masks); `test_images` says how many test images each patient of a task has.
+    """
+
+    recipe: Recipe
+    outcomes: Mapping[Cell, Outcome]
+    predictions: pa.Table
+    validation: pa.Table
+    test_images: Mapping[str, Sequence[int]]
+    constants: Sequence[Constant]
+    inpaintings: Sequence[Inpainting]
+    trainings: Sequence[Training]
 
 
 @dataclass(frozen=True)
@@ -53,6 +85,8 @@ class ResultsReport:
     results: Sequence[Result]
     summaries: Sequence[Summary]
     differences: Sequence[Difference]
+    detectable: Sequence[Detectable]
+    collapses: Sequence[Collapse]
     constants: Sequence[Constant]
     inpaintings: Sequence[Inpainting]
     chapters: Sequence[Chapter]
@@ -66,14 +100,18 @@ class ResultsReport:
 def write_results(recipe: Recipe, experiment: Experiment) -> ResultsReport:
     """Write the paper's Table 2, the differences that the recipe declares, all metrics, and what to compare them with.
 
-    Files: results_table.csv, metrics_table.csv and differences_table.csv; results_table.md with all of it;
-    results_table.tex with results and differences.
+    Files: `RESULTS_FILES`. A CSV holds one kind of row; results_table.md holds all of it, results_table.tex results and
+    differences.
     """
-    report = results_report(recipe, experiment)
-    results, metrics, tested, markdown, latex = (experiment.reports / name for name in RESULTS_FILES)
+    report = results_report(evidence_of(recipe, experiment))
+    results, metrics, tested, prospects, collapsed, markdown, latex = (
+        experiment.reports / name for name in RESULTS_FILES
+    )
     write_csv(results, Result, report.results)
     write_csv(metrics, Summary, report.summaries)
     write_csv(tested, Difference, report.differences)
+    write_csv(prospects, Detectable, report.detectable)
+    write_csv(collapsed, Collapse, report.collapses)
     write_text(markdown, report.markdown)
     write_text(latex, results_latex(recipe, report.summaries, report.differences))
     return report
@@ -110,18 +148,74 @@ def predictions_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
     return pa.concat_tables([PREDICTIONS.empty_table(), *(read_predictions(path) for path in paths if path.is_file())])
 
 
-def results_report(recipe: Recipe, experiment: Experiment) -> ResultsReport:
-    """All that can be said of the recipe's arms, from the predictions and outcomes that `experiment` holds."""
-    predictions = predictions_of(recipe, experiment)
-    results = results_rows(recipe, _outcomes(recipe, experiment), predictions)
+def validation_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
+    """The predictions of validation images that this experiment holds for the cells of `recipe`.
+
+    Raises `UserError` where another version wrote them.
+    """
+    folders = (experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed) for c in cells(recipe))
+    paths = (folder / VALIDATION for folder in folders)
+    found = (read_predictions(path).replace_schema_metadata() for path in paths if path.is_file())
+    return pa.concat_tables([PREDICTIONS.empty_table(), *found])
+
+
+def images_by_test_patient(recipe: Recipe, experiment: Experiment) -> dict[str, list[int]]:
+    """How many test images each patient has, of every task that has been prepared; ascending."""
+    found = {}
+    for name in recipe.downstream.tasks:
+        path = experiment.task_images(name)
+        if path.is_file():
+            images = read_table(path, ["patient", "split"])
+            patients = images.filter(pc.equal(images["split"], "test"))["patient"]
+            found[name] = sorted(pc.value_counts(patients).field("counts").to_pylist())
+    return found
+
+
+def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
+    """All that this experiment holds for `recipe`."""
+    return Evidence(
+        recipe,
+        outcomes_of(recipe, experiment),
+        predictions_of(recipe, experiment),
+        validation_of(recipe, experiment),
+        images_by_test_patient(recipe, experiment),
+        constants_of(recipe, experiment),
+        _inpaintings(recipe, experiment),
+        trainings_of(recipe, experiment),
+    )
+
+
+def results_report(evidence: Evidence) -> ResultsReport:
+    """All that can be said of the arms of a recipe."""
+    recipe, predictions = evidence.recipe, evidence.predictions
+    results = results_rows(recipe, evidence.outcomes, predictions)
     rows, tested = summaries(recipe, results, predictions), differences(recipe, results, predictions)
-    constants, inpaintings = constants_of(recipe, experiment), _inpaintings(recipe, experiment)
+    prospects = detectable_differences(recipe, evidence.validation, evidence.test_images)
+    collapsed = collapses(evidence.trainings)
     chapters = [
+        *(detectable_chapter(recipe, prospects), *_arms_chapters(evidence, results, rows, tested)),
+        *_pretraining_chapters(evidence, collapsed),
+    ]
+    parts = (results, rows, tested, prospects, collapsed, evidence.constants, evidence.inpaintings)
+    return ResultsReport(recipe.name, *parts, chapters)
+
+
+def detectable_chapter(recipe: Recipe, prospects: Sequence[Detectable]) -> Chapter:
+    """What the test sets could show, which can be said before a prediction of a test image is read."""
+    says = _WHAT_COULD_BE_SEEN if prospects else "The recipe compares no arms."
+    return Chapter("detectable", "What could be seen?", [says], detectable_sections(recipe, prospects))
+
+
+def _arms_chapters(
+    evidence: Evidence, results: Sequence[Result], rows: Sequence[Summary], tested: Sequence[Difference]
+) -> list[Chapter]:
+    recipe, constants = evidence.recipe, evidence.constants
+    return [
         Chapter(
             "results",
             "What did each arm reach?",
             [_what_is_printed(recipe.evaluation)],
-            results_sections(recipe, results, rows, predictions),
+            results_sections(recipe, results, rows, evidence.predictions),
         ),
         Chapter(
             "differences",
@@ -133,17 +227,55 @@ def results_report(recipe: Recipe, experiment: Experiment) -> ResultsReport:
         _chapter(
             "constants",
             "Is it better than a constant?",
-            [Section("", comparison_grid(results, constants))] if constants else [],
+            [Section("", comparison_grid(recipe, results, constants))] if constants else [],
             "No task has been prepared.",
         ),
+    ]
+
+
+def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> list[Chapter]:
+    found = _collapse_sections(evidence, collapsed)
+    return [
         _chapter(
             "inpainting",
             "Is the inpainting better than the mean?",
-            [Section("", inpainting_grid(inpaintings))] if inpaintings else [],
+            [Section("", inpainting_grid(evidence.recipe, evidence.inpaintings))] if evidence.inpaintings else [],
             "No context encoder has been trained.",
         ),
+        _chapter("collapse", "Did the inpainting collapse?", found, "No context encoder has been trained."),
+        _chapter("cost", "What did it cost?", _cost_sections(evidence), "Nothing has been trained."),
     ]
-    return ResultsReport(recipe.name, results, rows, tested, constants, inpaintings, chapters)
+
+
+def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Section]:
+    if not rows:
+        return []
+    saturation = saturation_grid(evidence.recipe, saturation_by_epoch(evidence.trainings))
+    return [
+        Section("", collapse_grid(evidence.recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
+        Section("D's scores beyond the margin, mean over the seeds", saturation),
+    ]
+
+
+def _cost_sections(evidence: Evidence) -> list[Section]:
+    grid = cost_grid(evidence.recipe, evidence.trainings, evidence.outcomes)
+    return [Section("", grid, [_HOW_TIME_IS_TAKEN])] if grid.rows else []
+
+
+_WHAT_COULD_BE_SEEN = (
+    f"The smallest true difference that the test finds {percent(POWER)} of the time (two-sided, 5 %, before Holm), "
+    "told from the spread of the paired differences of validation images and from the test set's patients and images. "
+    "No prediction of a test image is needed."
+)
+_HOW_TIME_IS_TAKEN = (
+    "Time on the machine where it ran, beside whatever else ran there. A training that was killed and went on counts "
+    "from there."
+)
+_HOW_COLLAPSE_IS_TOLD = (
+    "Diversity: the deviation of the inpainted patches from image to image over that of the real ones, on validation "
+    f"images, mean ± sd over the runs. Collapsed: below {COLLAPSED_BELOW:.2f} in the epoch kept or in the last one: "
+    "less than a tenth of the real variance."
+)
 
 
 def _chapter(anchor: str, title: str, sections: Sequence[Section], otherwise: str) -> Chapter:
@@ -166,7 +298,8 @@ def _what_is_tested(settings: Evaluation) -> str:
     )
 
 
-def _outcomes(recipe: Recipe, experiment: Experiment) -> dict[Cell, Outcome]:
+def outcomes_of(recipe: Recipe, experiment: Experiment) -> dict[Cell, Outcome]:
+    """What became of the cells of `recipe` that this experiment has ended."""
     found = {c: Outcome.read(experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed)) for c in cells(recipe)}
     return {cell: outcome for cell, outcome in found.items() if outcome is not None}
 
@@ -183,9 +316,10 @@ def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:
 
 def _inpaintings(recipe: Recipe, experiment: Experiment) -> list[Inpainting]:
     found = []
-    for backbone, method in product(recipe.pretraining.backbones, INPAINTING_METHODS):
-        path = experiment.encoder(backbone, method) / INPAINTING
+    settings = recipe.pretraining
+    for backbone, encoder, seed in product(settings.backbones, settings.context_encoders, settings.seeds):
+        path = experiment.encoder(backbone, encoder, seed) / INPAINTING
         if path.is_file():
             report = read_json(path)
-            found.append(Inpainting(backbone, method, report["validation_mse"], report["mean_patch_mse"]))
+            found.append(Inpainting(backbone, encoder, seed, report["validation_mse"], report["mean_patch_mse"]))
     return found

@@ -3,8 +3,7 @@
 Belongs here: which figures there are, what they are called, and gathering what is drawn. Not here: drawing (`figures`).
 """
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -15,23 +14,27 @@ from matplotlib.figure import Figure
 
 from pipeline.downstream.tasks import TaskImages, task_images
 from pipeline.evaluation.confusion import confusion
+from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.differences import Difference, differences
 from pipeline.evaluation.figures import (
     InpaintingRow,
     boxplots_figure,
     confusions_figure,
     curves_figure,
+    differences_figure,
     inpainting_figure,
     overlays_figure,
     save_figure,
 )
 from pipeline.evaluation.layout import Picture
 from pipeline.evaluation.overlays import best_median_worst
-from pipeline.evaluation.report import INPAINTING_METHODS, constants_of, predictions_of
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, percent, task_label
+from pipeline.evaluation.report import constants_of, outcomes_of, predictions_of
+from pipeline.evaluation.results import results_rows
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.files import read_table
 from pipeline.images.batches import center_patch
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.pretraining.encoder_folder import CURVES, Preprocessing
+from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
 from pipeline.pretraining.pretrain import inpaint
 from pipeline.recipe import PROBES, Arm, Backbone, Method, Recipe
 from pipeline.store import Experiment
@@ -69,7 +72,7 @@ def inpainting_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone
         backbone: Picture(
             experiment.reports / f"inpainting{_suffix(recipe, backbone)}.png",
             f"Validation images, their hidden centres, and what each context encoder of {BACKBONE_LABELS[backbone]} "
-            "paints there (paper Figure 5).",
+            f"paints there{_of_first_seed(recipe)} (paper Figure 5).",
             "A grid of ultrasound images: a row per image; original, centre hidden, and inpainted by each method.",
         )
         for backbone in recipe.pretraining.backbones
@@ -81,27 +84,38 @@ def curves_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Pi
     return {
         backbone: Picture(
             experiment.reports / f"training_curves{_suffix(recipe, backbone)}.png",
-            f"Pretraining of {BACKBONE_LABELS[backbone]}, epoch by epoch.",
+            f"Pretraining of {BACKBONE_LABELS[backbone]}, epoch by epoch{_of_first_seed(recipe)}.",
             "Line charts of losses and scores by epoch, a panel per quantity and a line per pretraining method.",
         )
         for backbone in recipe.pretraining.backbones
     }
 
 
-def boxplots_pictures(recipe: Recipe, experiment: Experiment) -> dict[tuple[float, int], Picture]:
-    """The boxplots of each fraction and seed (paper Figure 6), whether they have been drawn or not; none without tasks.
+def boxplots_pictures(recipe: Recipe, folder: Path) -> dict[tuple[float, int], Picture]:
+    """The boxplots of each fraction and seed (paper Figure 6) in `folder`, drawn or not; none without tasks.
 
     The first regime's file is boxplots.png, that of others says which they are of.
     """
     places = list(product(recipe.downstream.fractions, recipe.downstream.seeds)) if recipe.downstream.tasks else []
     return {
         (fraction, seed): Picture(
-            experiment.reports / f"boxplots{f'_fraction-{fraction:g}_seed-{seed}' if number else ''}.png",
+            folder / f"boxplots{f'_fraction-{fraction:g}_seed-{seed}' if number else ''}.png",
             f"Bootstrap values of every arm, {percent(fraction)} of the training images, seed {seed} (paper Figure 6).",
             "Boxplots of the metric, a panel per task and a box per backbone and arm; the values are in the tables.",
         )
         for number, (fraction, seed) in enumerate(places)
     }
+
+
+def differences_pictures(recipe: Recipe, folder: Path) -> list[Picture]:
+    """The declared differences in `folder`, drawn or not; none where the recipe compares nothing."""
+    picture = Picture(
+        folder / "differences.png",
+        "Every declared difference of two arms with its 95 % interval (thin) and its deviation from seed to seed "
+        "(thick); filled where Holm's p-value is at most 0.05.",
+        "A forest plot: a panel per task, a row per comparison and share of the training images; numbers in the table.",
+    )
+    return [picture] if recipe.comparisons and recipe.downstream.tasks else []
 
 
 def confusion_pictures(recipe: Recipe, experiment: Experiment) -> dict[_Place, Picture]:
@@ -134,11 +148,10 @@ def write_inpainting_figure(recipe: Recipe, experiment: Experiment, pool: Pretra
     """Draw `inpainting_pictures`; none of a backbone without a context encoder."""
     paths = []
     for backbone, picture in inpainting_pictures(recipe, experiment).items():
-        trained = [method for method in INPAINTING_METHODS if _ran(experiment.encoder(backbone, method))]
-        figure = None
-        if trained:
-            folders = [experiment.encoder(backbone, method) for method in trained]
-            figure = inpainting_figure(_inpainting_rows(pool, folders), [ARM_LABELS[method] for method in trained])
+        folders = {e: _first_seed(recipe, experiment, backbone, e) for e in recipe.pretraining.context_encoders}
+        trained = {arm_label(recipe, encoder): folder for encoder, folder in folders.items() if _ran(folder)}
+        rows = _inpainting_rows(pool, list(trained.values())) if trained else []
+        figure = inpainting_figure(rows, list(trained)) if trained else None
         paths += _drawn(picture, figure)
     return paths
 
@@ -147,9 +160,14 @@ def write_training_curves(recipe: Recipe, experiment: Experiment) -> list[Path]:
     """Draw `curves_pictures` of the encoders that were trained."""
     paths = []
     for backbone, picture in curves_pictures(recipe, experiment).items():
-        files = {method: experiment.encoder(backbone, method) / CURVES for method in recipe.pretraining.methods}
-        curves = {ARM_LABELS[method]: _curves(path, method) for method, path in files.items() if path.is_file()}
-        title = f"Pretraining of {BACKBONE_LABELS[backbone]}"
+        settings = recipe.pretraining
+        trained = {e: read_curves(_first_seed(recipe, experiment, backbone, e)) for e in settings.encoders}
+        curves = {
+            arm_label(recipe, encoder): _titled_curves(metrics, settings.method_of(encoder))
+            for encoder, metrics in trained.items()
+            if metrics
+        }
+        title = f"Pretraining of {BACKBONE_LABELS[backbone]}{_of_first_seed(recipe)}"
         paths += _drawn(picture, curves_figure(title, curves) if curves else None)
     return paths
 
@@ -157,10 +175,28 @@ def write_training_curves(recipe: Recipe, experiment: Experiment) -> list[Path]:
 def write_boxplots(recipe: Recipe, experiment: Experiment) -> list[Path]:
     """Draw `boxplots_pictures`."""
     predictions, constants = predictions_of(recipe, experiment), constants_of(recipe, experiment)
+    return draw_boxplots(recipe, predictions, constants, experiment.reports)
+
+
+def draw_boxplots(recipe: Recipe, predictions: pa.Table, constants: Sequence[Constant], folder: Path) -> list[Path]:
+    """Draw `boxplots_pictures` into `folder`."""
     paths = []
-    for (fraction, seed), picture in boxplots_pictures(recipe, experiment).items():
+    for (fraction, seed), picture in boxplots_pictures(recipe, folder).items():
         paths += _drawn(picture, boxplots_figure(recipe, predictions, fraction, seed, constants))
     return paths
+
+
+def write_differences(recipe: Recipe, experiment: Experiment) -> list[Path]:
+    """Draw `differences_pictures`."""
+    predictions = predictions_of(recipe, experiment)
+    results = results_rows(recipe, outcomes_of(recipe, experiment), predictions)
+    return draw_differences(recipe, differences(recipe, results, predictions), experiment.reports)
+
+
+def draw_differences(recipe: Recipe, rows: Sequence[Difference], folder: Path) -> list[Path]:
+    """Draw `differences_pictures` of `rows` into `folder`; none where no difference could be measured."""
+    figure = differences_figure(recipe, rows) if any(row.difference is not None for row in rows) else None
+    return [path for picture in differences_pictures(recipe, folder) for path in _drawn(picture, figure)]
 
 
 def write_confusion_matrices(recipe: Recipe, experiment: Experiment) -> list[Path]:
@@ -172,7 +208,7 @@ def write_confusion_matrices(recipe: Recipe, experiment: Experiment) -> list[Pat
         figure = None
         if any(map(len, of_arms.values())):
             classes = recipe.downstream.tasks[place[0]].classes
-            matrices = {ARM_LABELS[arm]: confusion(rows, len(classes)) for arm, rows in of_arms.items()}
+            matrices = {arm_label(recipe, arm): confusion(rows, len(classes)) for arm, rows in of_arms.items()}
             figure = confusions_figure(f"{_titled(place)}{_all_seeds(recipe)}", classes, matrices)
         paths += _drawn(picture, figure)
     return paths
@@ -191,7 +227,7 @@ def write_overlays(recipe: Recipe, experiment: Experiment) -> list[Path]:
         figure = None
         if of_arms:
             images = _task_images(recipe, experiment, place[0])
-            rows = {ARM_LABELS[arm]: best_median_worst(rows, images) for arm, rows in of_arms.items()}
+            rows = {arm_label(recipe, arm): best_median_worst(rows, images) for arm, rows in of_arms.items()}
             title = f"{_titled(place)}, seed {recipe.downstream.seeds[0]}"
             figure = overlays_figure(title, recipe.downstream.tasks[place[0]].classes[1:], rows)
         paths += _drawn(picture, figure)
@@ -231,6 +267,16 @@ def _titled(place: _Place) -> str:
 def _all_seeds(recipe: Recipe) -> str:
     seeds = len(recipe.downstream.seeds)
     return f", {seeds} seeds together" if seeds > 1 else ""
+
+
+def _of_first_seed(recipe: Recipe) -> str:
+    """Which pretraining seed is shown, where there are several."""
+    seeds = recipe.pretraining.seeds
+    return f"; of {len(seeds)} pretraining seeds the first, {seeds[0]}" if len(seeds) > 1 else ""
+
+
+def _first_seed(recipe: Recipe, experiment: Experiment, backbone: Backbone, encoder: str) -> Path:
+    return experiment.encoder(backbone, encoder, recipe.pretraining.seeds[0])
 
 
 def _by_arm(recipe: Recipe, predictions: pa.Table, place: _Place) -> dict[Arm, pa.Table]:
@@ -284,9 +330,7 @@ def _ran(folder: Path) -> bool:
     return outcome is not None and outcome.status == "ran"
 
 
-def _curves(path: Path, method: Method) -> dict[str, list[float]]:
+def _titled_curves(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
     """The curves of a trained encoder, under the titles of their panels."""
-    with open(path, encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     titles = CURVE_TITLES["dcm" if method == "dcm" else "ce"]
-    return {title: [float(row[name]) for row in rows] for name, title in titles.items()}
+    return {title: metrics[name] for name, title in titles.items()}

@@ -9,20 +9,24 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.evaluation.detectable import Detectable
 from pipeline.evaluation.differences import About, Difference
 from pipeline.evaluation.layout import Bold, Grid, Section
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.significance import FEWEST_SEEDS
 from pipeline.evaluation.summaries import Summary, own_metric
-from pipeline.evaluation.tables import ARM_LABELS, BACKBONE_LABELS, metric_label, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, percent, task_label
 from pipeline.recipe import Recipe
 
 _ABOUT: Mapping[About, str] = {
     "models": "Intervals and p-values are about the models fine-tuned with these seeds, not about the encoders that "
-    f"they started from: that takes {FEWEST_SEEDS} seeds.",
+    f"they started from (that takes {FEWEST_SEEDS} seeds of one encoder), nor about the methods of pretraining (that "
+    f"takes {FEWEST_SEEDS} pretraining seeds).",
     "encoders": "Intervals and p-values are about the pretrained encoders: fine-tuning seeds were resampled as well as "
-    "patients.",
+    f"patients. They are not about the methods of pretraining: that takes {FEWEST_SEEDS} pretraining seeds.",
+    "methods": "Intervals and p-values are about the methods of pretraining, on this archive: pretraining seeds were "
+    "resampled as well as patients.",
 }
 
 
@@ -50,9 +54,19 @@ def differences_sections(recipe: Recipe, rows: Sequence[Difference]) -> list[Sec
     sections = []
     for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
         regime = list(of_regime)
-        reasons = [f"{_pair(row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
+        reasons = [f"{_pair(recipe, row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
         notes = [_ABOUT[regime[0].about]] if any(row.p is not None for row in regime) else []
-        sections.append(Section(_regime(recipe, fraction), _differences_grid(regime), notes, reasons))
+        sections.append(Section(_regime(recipe, fraction), _differences_grid(recipe, regime), notes, reasons))
+    return sections
+
+
+def detectable_sections(recipe: Recipe, rows: Sequence[Detectable]) -> list[Section]:
+    """One section per fraction: how large each difference must be to be found, or why that cannot be told."""
+    sections = []
+    for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
+        regime = list(of_regime)
+        reasons = [f"{_pair(recipe, row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
+        sections.append(Section(_regime(recipe, fraction), _detectable_grid(recipe, regime), points=reasons))
     return sections
 
 
@@ -76,7 +90,7 @@ def results_latex(recipe: Recipe, rows: Sequence[Summary], tested: Sequence[Diff
         differences = [row for row in tested if row.fraction == fraction]
         tables.append(_results_grid(recipe, rows, fraction).latex(f"Results of {recipe.name}: {regime}."))
         if differences:
-            tables.append(_differences_grid(differences).latex(f"Differences of {recipe.name}: {regime}."))
+            tables.append(_differences_grid(recipe, differences).latex(f"Differences of {recipe.name}: {regime}."))
     return "\n".join(tables)
 
 
@@ -89,22 +103,22 @@ def _results_grid(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> G
         best = {name: _best_printed(row for row in of_backbone if row.task == name) for name in tasks}
         for arm in recipe.downstream.arms:
             cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
-            body.append((BACKBONE_LABELS[backbone], ARM_LABELS[arm], *cells))
+            body.append((BACKBONE_LABELS[backbone], arm_label(recipe, arm), *cells))
     columns = [f"{task_label(name)} ({metric_label(METRICS[task.kind])})" for name, task in tasks.items()]
     return Grid(("Backbone", "Pretraining", *columns), body, numbers_from=2)
 
 
-def _differences_grid(rows: Sequence[Difference]) -> Grid:
+def _differences_grid(recipe: Recipe, rows: Sequence[Difference]) -> Grid:
     body = [
         (
             BACKBONE_LABELS[row.backbone],
             f"{task_label(row.task)} ({metric_label(row.metric)})",
-            _pair(row),
+            _pair(recipe, row),
             _difference(row),
             "–" if row.seed_sd is None else f"{row.seed_sd:.3f}",
             _p_value(row.p),
             _p_value(row.p_holm),
-            "–" if row.n_test is None else f"{row.n_test} ({row.n_test_patients})",
+            _images(row.n_test, row.n_test_patients),
         )
         for row in rows
     ]
@@ -115,12 +129,38 @@ def _differences_grid(rows: Sequence[Difference]) -> Grid:
     return Grid(head, body, numbers_from=3)
 
 
+def _detectable_grid(recipe: Recipe, rows: Sequence[Detectable]) -> Grid:
+    body = [
+        (
+            BACKBONE_LABELS[row.backbone],
+            f"{task_label(row.task)} ({metric_label(row.metric)})",
+            _pair(recipe, row),
+            "–" if row.smallest is None else f"{row.smallest:.3f}",
+            "–" if row.error is None else f"{row.error:.4f}",
+            _images(row.n_val, row.n_val_patients),
+            _images(row.n_test, row.n_test_patients),
+        )
+        for row in rows
+    ]
+    sets = ("Validation images (patients)", "Test images (patients)")
+    head = ("Backbone", "Task", "Compared", "Smallest difference", "Expected standard error", *sets)
+    return Grid(head, body, numbers_from=3)
+
+
+def _images(images: int | None, patients: int | None) -> str:
+    return "–" if images is None else f"{images} ({patients})"
+
+
 def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
     own = METRICS[recipe.downstream.tasks[rows[0].task].kind]
     metrics = [name for name in dict.fromkeys(row.metric for row in rows) if name != own]
     found = {(row.backbone, row.arm, row.metric): row for row in rows}
     body = [
-        (BACKBONE_LABELS[backbone], ARM_LABELS[arm], *(_number(recipe, found[backbone, arm, m]) for m in metrics))
+        (
+            BACKBONE_LABELS[backbone],
+            arm_label(recipe, arm),
+            *(_number(recipe, found[backbone, arm, m]) for m in metrics),
+        )
         for backbone, arm in dict.fromkeys((row.backbone, row.arm) for row in rows)
     ]
     return Grid(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
@@ -164,11 +204,11 @@ def _p_value(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _pair(row: Difference) -> str:
-    return f"{ARM_LABELS[row.arm]} − {ARM_LABELS[row.against]}"
+def _pair(recipe: Recipe, row: Difference | Detectable) -> str:
+    return f"{arm_label(recipe, row.arm)} − {arm_label(recipe, row.against)}"
 
 
-def _place(row: Difference) -> str:
+def _place(row: Difference | Detectable) -> str:
     return f"{BACKBONE_LABELS[row.backbone]}, {task_label(row.task)}"
 
 
@@ -194,7 +234,7 @@ def _reasons(recipe: Recipe, results: Iterable[Result]) -> list[str]:
     tasks: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     for r in results:
         if r.status != "ran":
-            arm = f"{BACKBONE_LABELS[r.backbone]} {ARM_LABELS[r.arm]}"
+            arm = f"{BACKBONE_LABELS[r.backbone]} {arm_label(recipe, r.arm)}"
             tasks.setdefault((arm, r.status, r.reason), {}).setdefault(task_label(r.task), []).append(r.seed)
     return [
         f"{arm}, {', '.join(_with_seeds(recipe, name, seeds) for name, seeds in names.items())}: {status}: {why}"

@@ -6,13 +6,15 @@ Belongs here: the wording of those tables, and names as they are printed. Not he
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.evaluation.collapse import Collapse
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.layout import Grid
 from pipeline.evaluation.results import Result
-from pipeline.recipe import Backbone, Method
+from pipeline.recipe import FROZEN, Arm, Backbone, Recipe, ShownLabels
 
 ARM_LABELS: Mapping[str, str] = {
     "baseline": "Baseline",
@@ -20,12 +22,14 @@ ARM_LABELS: Mapping[str, str] = {
     "dcm": "DCM",
     "ce": "CE",
     "ce_dcm": "CE+DCM",
-    "ce_dcm_frozen": "CE+DCM+F",
+    FROZEN: "CE+DCM+F",
 }
 """What the paper calls the arms (section 4.3)."""
+_SHOWN: Mapping[ShownLabels, str] = {"shuffled": "labels shuffled", "source": "sources as labels"}
 METRIC_WORDS: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "auc": "AUC"}
 """First words of metrics' names that are written otherwise where they are printed; files keep the names."""
 BACKBONE_LABELS: Mapping[str, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}
+_EPOCHS = 10  # columns that a page is wide enough for
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class Inpainting:
     """How well a context encoder fills the hidden centre of validation images, in squared z-scores."""
 
     backbone: Backbone
-    method: Method
+    encoder: str
+    """Its method, or its variant."""
+    seed: int
     validation_mse: float
     mean_patch_mse: float
     """The error of the training images' mean centre, the predictor to beat."""
@@ -80,35 +86,85 @@ def dataset_grid(rows: Sequence[DatasetRow]) -> Grid:
     return Grid(("Data set", "Task", *names), body, numbers_from=2)
 
 
-def comparison_grid(results: Iterable[Result], constants: Sequence[Constant]) -> Grid:
+def arm_label(recipe: Recipe, arm: Arm) -> str:
+    """An arm, or an encoder, as it is printed: as the paper calls it; of a variant its method and what it changes."""
+    variant = recipe.pretraining.variants.get(arm)
+    if variant is None:
+        return ARM_LABELS[arm]
+    shown = [_SHOWN[variant.labels]] if variant.labels != "own" else []
+    changes = [f"{name} {value:g}" for name, value in variant.settings.items()]
+    return ", ".join([ARM_LABELS[variant.method], *shown, *changes])
+
+
+def comparison_grid(recipe: Recipe, results: Iterable[Result], constants: Sequence[Constant]) -> Grid:
     """For each task, fraction and seed: the best constant predictor, the best arm, and how many arms are above."""
     scores = {constant.task: constant for constant in constants}
     regimes: dict[tuple[str, float, int], list[Result]] = {}
     for result in results:
         if result.status == "ran" and result.task in scores:
             regimes.setdefault((result.task, result.fraction, result.seed), []).append(result)
-    body = [_comparison(scores[task], arms) for (task, _, _), arms in regimes.items()]
+    body = [_comparison(recipe, scores[task], arms) for (task, _, _), arms in regimes.items()]
     head = ("Task", "Training images", "Seed", "Metric", "Best constant predictor", "Best arm", "Arms above it")
     return Grid(head, body, numbers_from=len(head))
 
 
-def inpainting_grid(inpaintings: Iterable[Inpainting]) -> Grid:
-    """For each context encoder: its error on validation images beside that of the mean training patch."""
+def inpainting_grid(recipe: Recipe, inpaintings: Iterable[Inpainting]) -> Grid:
+    """For each context encoder, seed by seed: its error on validation images beside that of the mean training patch."""
     body = [
         (
             BACKBONE_LABELS[i.backbone],
-            ARM_LABELS[i.method],
+            arm_label(recipe, i.encoder),
+            str(i.seed),
             f"{i.validation_mse:.3f}",
             f"{i.mean_patch_mse:.3f}",
             "yes" if i.validation_mse < i.mean_patch_mse else "no",
         )
         for i in inpaintings
     ]
-    head = ("Backbone", "Pretraining", "Validation error (squared z-scores)", "Error of the mean patch", "Better?")
+    numbers = ("Validation error (squared z-scores)", "Error of the mean patch", "Better?")
+    head = ("Backbone", "Pretraining", "Seed", *numbers)
     return Grid(head, body, numbers_from=len(head))
 
 
-def _comparison(constant: Constant, arms: Sequence[Result]) -> tuple[str, ...]:
+def collapse_grid(recipe: Recipe, rows: Iterable[Collapse]) -> Grid:
+    """For each context encoder: how much its patches differ from image to image, and how many runs collapsed."""
+    body = [
+        (
+            BACKBONE_LABELS[row.backbone],
+            arm_label(recipe, row.encoder),
+            str(row.runs),
+            row.epochs_kept,
+            _over_runs(row.diversity_kept, row.diversity_kept_sd),
+            _over_runs(row.diversity_last, row.diversity_last_sd),
+            f"{row.collapsed} of {row.runs}" + (f" ({row.diverged} more diverged)" if row.diverged else ""),
+        )
+        for row in rows
+    ]
+    diversities = ("Diversity, epoch kept", "Diversity, last epoch")
+    head = ("Backbone", "Pretraining", "Runs", "Epochs kept", *diversities, "Collapsed")
+    return Grid(head, body, numbers_from=2)
+
+
+def saturation_grid(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], Sequence[float]]) -> Grid:
+    """For each context encoder: the share of D's scores beyond the margin in up to `_EPOCHS` epochs."""
+    epochs = max(map(len, by_epoch.values()))
+    shown = sorted({round(epoch) for epoch in np.linspace(1, epochs, min(epochs, _EPOCHS))})
+    body = [
+        (
+            BACKBONE_LABELS[backbone],
+            arm_label(recipe, encoder),
+            *(f"{shares[epoch - 1]:.0%}".replace("%", " %") if epoch <= len(shares) else "–" for epoch in shown),
+        )
+        for (backbone, encoder), shares in by_epoch.items()
+    ]
+    return Grid(("Backbone", "Pretraining", *(f"Epoch {epoch}" for epoch in shown)), body, numbers_from=2)
+
+
+def _over_runs(mean: float, sd: float | None) -> str:
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
+
+
+def _comparison(recipe: Recipe, constant: Constant, arms: Sequence[Result]) -> tuple[str, ...]:
     best = max(arms, key=_mean)
     above = sum(_mean(arm) > constant.score for arm in arms)
     return (
@@ -117,7 +173,7 @@ def _comparison(constant: Constant, arms: Sequence[Result]) -> tuple[str, ...]:
         str(best.seed),
         metric_label(constant.metric),
         f"{constant.score:.3f} ({constant.predictor})",
-        f"{_number(best)} ({_arm_label(best)})",
+        f"{_number(best)} ({BACKBONE_LABELS[best.backbone]} {arm_label(recipe, best.arm)})",
         f"{above} of {len(arms)}",
     )
 
@@ -130,10 +186,6 @@ def _mean(result: Result) -> float:
 
 def _number(result: Result) -> str:
     return f"{_mean(result):.3f} ± {result.sd:.3f}"
-
-
-def _arm_label(result: Result) -> str:
-    return f"{BACKBONE_LABELS[result.backbone]} {ARM_LABELS[result.arm]}"
 
 
 def task_label(name: str) -> str:

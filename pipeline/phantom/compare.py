@@ -34,11 +34,13 @@ _HEAD = ("label", "images", "carry it", "tags right", *(f"{what}, {by}" for by i
 def compare(store: Store, recipe: Recipe, backbone: str) -> tuple[Scores, Scores, Scores]:
     """Scores (`label_scores`) of the encoder `<backbone>_dcm` on the validation images: by their tags, by the truth.
 
-    Last those of the tags themselves by the truth. Labels of other sources than study groups and probe have no truth.
-    Raises `UserError` where the store holds no such encoder, no phantom, or images that are none of the phantom's.
+    It is that of the recipe's first seed. Last those of the tags themselves by the truth. Labels of other sources than
+    study groups and probe have no truth. Raises `UserError` where the store holds no such encoder, no phantom, or
+    images that are none of the phantom's.
     """
     pool = load_pool(store, recipe)
-    logits_NL = metadata_logits(store.experiment(recipe.name).encoder(backbone, "dcm"), pool).cpu()
+    folder = store.experiment(recipe.name).encoder(backbone, "dcm", recipe.pretraining.seeds[0])
+    logits_NL = metadata_logits(folder, pool).cpu()
     tags_NL, known_NL = pool.labels_NL[pool.val], pool.known_NL[pool.val]
     truth_NL, true_NL = _truth(store, recipe, pool.val)
     return (

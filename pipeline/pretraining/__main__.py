@@ -6,16 +6,20 @@ Belongs here: this command line. Not here: loading the pool, training, and whose
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
+from pipeline.archive.top_folders import top_folders
 from pipeline.command import command
+from pipeline.errors import UserError
+from pipeline.pretraining.plan import PlannedEncoder, planned_encoder
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
-from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import Say, silent
-from pipeline.recipe import Backbone, Method, load_recipe
+from pipeline.recipe import Backbone, Method, Recipe, load_recipe
 from pipeline.store import Store
+from pipeline.tables import pretraining_pool_table
 from pipeline.training.loop import Metrics, OnEpoch
 from pipeline.training.parallel import joined
 
@@ -23,7 +27,8 @@ _WHAT = """\
 Pretrain encoders on the image cache of a store, as the job `pretrain` does, but with this command alone.
 
 Of the store it needs tables/pretraining_pool.parquet and the cache of the recipe's size under images/, so that a
-machine without DICOM files, Dagster and MLflow can do the work:
+machine without DICOM files, Dagster and MLflow can do the work (a variant that is shown sources needs
+private/scan.parquet too, which names files: train it where the archive is):
 
   rsync -aR store/./tables/pretraining_pool.parquet store/./images gpu:sonotag/store/
   ssh gpu 'cd sonotag && python -m pipeline.pretraining --recipe paper --backbone resnet50 --method ce_dcm'
@@ -56,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "--recipe", default=variable("SONOTAG_RECIPE") or "demo", help="a name or a YAML file; default: %(default)s"
     )
     parser.add_argument("--backbone", choices=get_args(Backbone), help="default: all of the recipe's")
-    parser.add_argument("--method", choices=get_args(Method), help="default: all of the recipe's")
+    parser.add_argument("--method", metavar="NAME", help="a method, or a variant of the recipe; default: all of it")
+    parser.add_argument("--seed", type=int, help="one of pretraining.seeds; default: all of them")
     parser.add_argument("--preflight", action="store_true", help="say what it is going to take, and train nothing")
     return parser
 
@@ -64,21 +70,34 @@ def _parser() -> argparse.ArgumentParser:
 def _pretrain(asked: argparse.Namespace, say: Say) -> None:
     store = Store(asked.store.absolute())
     recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
-    settings, experiment = recipe.pretraining, store.experiment(recipe.name)
+    encoders = _asked_for(asked, recipe, store)
     pool = load_pool(store, recipe)
+    rows = pretraining_pool_table(recipe.labels.names).read(store.tables)
+    sources = partial(top_folders, store.private, rows["sop_instance"].to_pylist())
     say(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
-    encoders = [
-        (backbone, method, experiment.encoder(backbone, method))
-        for backbone in ([asked.backbone] if asked.backbone else settings.backbones)
-        for method in ([asked.method] if asked.method else settings.methods)
-    ]
     if asked.preflight:
-        preflight(encoders, pool, settings, say)
+        preflight(encoders, pool, sources, say)
         return
-    for backbone, method, folder in encoders:
-        told = _told(f"{backbone} {method}", settings.epochs, say)
-        outcome = pretrain(backbone, method, pool, settings, folder, say, told)
-        say(f"{backbone} {method}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {folder}")
+    for encoder in encoders:
+        told = _told(encoder.name, encoder.settings.epochs, say)
+        outcome = encoder.pretrain(encoder.pool(pool, sources), say, told)
+        say(f"{encoder.name}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {encoder.folder}")
+
+
+def _asked_for(asked: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
+    """The recipe's encoders, or those that were named; any method can be, whether the recipe trains it or not."""
+    settings = recipe.pretraining
+    known = dict.fromkeys((*get_args(Method), *settings.variants))
+    if asked.method and asked.method not in known:
+        raise UserError(f"--method {asked.method} is none of {', '.join(known)}.")
+    if asked.seed is not None and asked.seed not in settings.seeds:
+        raise UserError(f"--seed {asked.seed} is none of pretraining.seeds: {', '.join(map(str, settings.seeds))}.")
+    return [
+        planned_encoder(recipe, store.experiment(recipe.name), backbone, encoder, seed)
+        for backbone in ([asked.backbone] if asked.backbone else settings.backbones)
+        for encoder in ([asked.method] if asked.method else settings.encoders)
+        for seed in (settings.seeds if asked.seed is None else [asked.seed])
+    ]
 
 
 def _told(name: str, epochs: int, say: Say) -> OnEpoch:

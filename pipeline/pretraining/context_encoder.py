@@ -15,7 +15,7 @@ from pipeline.networks.discriminator import Discriminator, held_fixed
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
 from pipeline.pretraining.losses import adversarial_loss, discriminator_loss, reconstruction_loss, saturated_share
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, computing_in
 from pipeline.training.loop import Diverged, Metrics
@@ -63,7 +63,7 @@ class ContextEncoderTraining:
         discriminator: Discriminator,
         pool: PretrainingSet,
         normalization: Normalization,
-        settings: Pretraining,
+        settings: EncoderSettings,
         inpaint: nn.Module | None = None,
     ) -> None:
         self.context_encoder, self.discriminator = context_encoder, discriminator

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.images.batches import Normalization, draw_moves, epoch_order
 from pipeline.images.feed import GreyImages
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings, ShownLabels
 from pipeline.training.seeds import generator
 
 
@@ -24,7 +24,8 @@ class PretrainingSet:
     `labels_NL`: float32, 0 or 1, and 0 where not known. `known_NL`: bool. `patients_N`: int64, equal for images of one
     patient. `train` and `val`: int64 indices into N, on the CPU. The digests are those of `pipeline.cohort.pool`: of
     images and split, and of labels. A process's shard (`shard`) names fewer indices, of the same N images; `rank` is
-    whose it is, and an epoch takes `epoch_images` of its training images: as many as every other process has.
+    whose it is, and an epoch takes `epoch_images` of its training images: as many as every other process has. `shown`
+    says whose the labels are (`pipeline.pretraining.controls`).
     """
 
     images: GreyImages
@@ -38,6 +39,7 @@ class PretrainingSet:
     label_digest: str
     rank: int = 0
     epoch_images: int | None = None
+    shown: ShownLabels = "own"
 
     def __post_init__(self) -> None:
         count, names = self.images.count, len(self.label_names)
@@ -100,11 +102,11 @@ class Batch:
 
 
 def training_batches(
-    pool: PretrainingSet, normalization: Normalization, settings: Pretraining, epoch: int, first_step: int = 0
+    pool: PretrainingSet, normalization: Normalization, settings: EncoderSettings, epoch: int, first_step: int = 0
 ) -> Iterator[Batch]:
     """The batches of one epoch from `first_step` on, shuffled and augmented on the pool's device.
 
-    Order and augmentation depend on the recipe's seed, the process's rank and `epoch` alone: every method sees the same
+    Order and augmentation depend on the seed, the process's rank and `epoch` alone: every method sees the same
     images. They are drawn for the whole epoch beforehand, so no step waits for the host, and a resumed epoch goes on
     with the same bits. The last images, which fill no batch, are dropped.
     """

@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.files import digest, read_json, write_json, write_text
 from pipeline.images.batches import Normalization
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Backbone, Method
+from pipeline.recipe import Backbone, Method, ShownLabels
 from pipeline.training.device import training_device
 from pipeline.training.loop import SELECTED_BY, History, Metrics
 from pipeline.training.parallel import group
@@ -103,6 +103,15 @@ def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
     write_text(folder / CURVES, text.getvalue())
 
 
+def read_curves(folder: Path) -> dict[str, list[float]]:
+    """The metrics in `folder`, by name, a value per epoch; none where nothing was trained."""
+    path = folder / CURVES
+    if not path.is_file():
+        return {}
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
+
+
 @dataclass(frozen=True)
 class LabelCount:
     """A label among the training images: how many carry it, of how many it is known."""
@@ -133,6 +142,9 @@ class ModelCard:
     val_images: int
     labels: tuple[LabelCount, ...]
     """The labels that the method was shown; none where it was shown none."""
+    label_digest: str
+    shown: ShownLabels
+    """Whose the labels were; told, as their digest is, where the method was shown any."""
     history: History
     results: Sequence[tuple[str, Any]]
     """What came out, as (what, value), such as the inpainting error."""
@@ -144,7 +156,8 @@ class ModelCard:
         write_text(folder / MODEL_CARD, "\n".join(part for part in parts if part))
 
     def _head(self) -> str:
-        return f"# {self.preprocessing.backbone}, pretrained by {self.method}\n\n{_METHODS[self.method]}\n"
+        control = f" {_CONTROLS[self.shown]}" if self.labels and self.shown != "own" else ""
+        return f"# {self.preprocessing.backbone}, pretrained by {self.method}\n\n{_METHODS[self.method]}{control}\n"
 
     def _data(self) -> str:
         return _section(
@@ -154,6 +167,7 @@ class ModelCard:
                 ("validation images", self.val_images),
                 ("digest of images and split", self.image_digest),
                 ("label space", ", ".join(label.name for label in self.labels) or "none"),
+                *([("digest of labels", self.label_digest)] if self.labels else []),
                 ("input", f"grey, {self.preprocessing.height} x {self.preprocessing.width} pixels"),
                 ("z-score", f"mean {self.preprocessing.mean:.4f}, deviation {self.preprocessing.sd:.4f}"),
             ],
@@ -195,6 +209,12 @@ _METHODS: dict[Method, str] = {
     "ce": "Trained to inpaint the hidden centre of ultrasound images (context encoder), without labels.",
     "ce_dcm": "Trained to inpaint the hidden centre of ultrasound images, against a discriminator that knows the weak "
     "labels of the DICOM tags.",
+}
+
+_CONTROLS: dict[ShownLabels, str] = {
+    "shuffled": "A control: its labels were not those of its images. They were dealt out anew across patients, so that "
+    "they say nothing of an image.",
+    "source": "A control: in place of the tags' labels it was shown from which folder of the archive an image came.",
 }
 
 _USE = Template("""## Use

@@ -15,7 +15,7 @@ from pipeline.networks.encoders import Encoder
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
 from pipeline.pretraining.label_scores import label_scores
 from pipeline.pretraining.losses import label_loss
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, computing_in
 from pipeline.training.loop import Metrics
@@ -50,7 +50,7 @@ class MetadataTraining:
         head: MetadataHead,
         pool: PretrainingSet,
         normalization: Normalization,
-        settings: Pretraining,
+        settings: EncoderSettings,
         encode: nn.Module | None = None,
     ) -> None:
         self.network = nn.Sequential(encoder, head)

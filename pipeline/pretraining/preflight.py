@@ -14,11 +14,12 @@ from pathlib import Path
 import torch
 
 from pipeline.errors import UserError
+from pipeline.pretraining.controls import Sources
 from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_folder import CHECKPOINT
+from pipeline.pretraining.plan import PlannedEncoder
 from pipeline.pretraining.pretrain import fingerprint_of, training_of
 from pipeline.progress import Say
-from pipeline.recipe import Backbone, Method, Pretraining
 from pipeline.training.device import prepare, training_device
 from pipeline.training.loop import Plan, Trainer, steps_done
 from pipeline.training.outcome import Outcome
@@ -54,16 +55,14 @@ class Forecast:
         return self.weights + self.checkpoints
 
 
-def preflight(
-    encoders: Sequence[tuple[Backbone, Method, Path]], pool: PretrainingSet, settings: Pretraining, say: Say
-) -> list[Forecast]:
-    """Forecasts of the `encoders` (and their folders) that are still to be trained, each said as it is made.
+def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources: Sources, say: Say) -> list[Forecast]:
+    """Forecasts of the `encoders` that are still to be trained, each said as it is made.
 
     Raises `UserError` where the disk cannot hold them, and as `pretrain` where the pool is too small.
     """
     found = []
-    for backbone, method, folder in encoders:
-        forecast = forecast_of(backbone, method, pool, settings, folder)
+    for encoder in encoders:
+        forecast = forecast_of(encoder, encoder.pool(pool, sources))
         if forecast is not None:
             found.append(forecast)
             say(f"Preflight, {forecast}")
@@ -71,36 +70,36 @@ def preflight(
         say("Preflight: nothing is left to train.")
         return found
     say(f"Preflight: about {between(together([f.hours for f in found]))} for the encoders, one after the other.")
-    _refuse_a_full_disk(found, encoders[0][2])
+    _refuse_a_full_disk(found, encoders[0].folder)
     return found
 
 
-def forecast_of(
-    backbone: Backbone, method: Method, pool: PretrainingSet, settings: Pretraining, folder: Path
-) -> Forecast | None:
-    """The forecast of one encoder; None where it is done already, or needs no training."""
-    fingerprint = fingerprint_of(backbone, method, pool, settings)
-    done = Outcome.read(folder)
+def forecast_of(encoder: PlannedEncoder, pool: PretrainingSet) -> Forecast | None:
+    """The forecast of one encoder on the pool that it is shown; None where it is done already, or needs no training."""
+    fingerprint = fingerprint_of(encoder.backbone, encoder.method, pool, encoder.settings)
+    done = Outcome.read(encoder.folder)
     if done is not None and done.fingerprint == fingerprint:
         return None
     prepare(training_device())
     with torch.random.fork_rng():
-        made = training_of(backbone, method, pool, settings, lambda line: None)
+        made = training_of(encoder.backbone, encoder.method, pool, encoder.settings, lambda line: None)
         if made is None:
             return None
         trainer, plan = made
         seconds = tried(trainer)
-    epochs, steps = steps_done(folder / CHECKPOINT, fingerprint)
+    epochs, steps = steps_done(encoder.folder / CHECKPOINT, fingerprint)
     left = plan.epochs * plan.steps - epochs * plan.steps - steps
-    return _forecast(trainer, plan, left, seconds, len(pool.val))
+    return _forecast(encoder.name, trainer, plan, left, seconds, len(pool.val))
 
 
-def _forecast(trainer: Trainer[Batch], plan: Plan, left: int, seconds: list[float], val_images: int) -> Forecast:
+def _forecast(
+    name: str, trainer: Trainer[Batch], plan: Plan, left: int, seconds: list[float], val_images: int
+) -> Forecast:
     on_gpu = torch.cuda.is_available()
     validations = math.ceil(left / plan.steps) * val_images / plan.images
     weights, checkpoint = _bytes(trainer)
     return Forecast(
-        plan.name,
+        name,
         left,
         (min(seconds), max(seconds)),
         hours_of(seconds, left, validations),

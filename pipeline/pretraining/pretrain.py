@@ -3,6 +3,7 @@
 Belongs here: early exit, which method does what, the order of a folder's files. Not here: a method's steps.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_
 from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining, validation_logits
 from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import Say
-from pipeline.recipe import Backbone, Method, Pretraining
+from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method
 from pipeline.training.checkpoint import remove_checkpoints
 from pipeline.training.device import Network, compiled, on_device, prepare, training_device
 from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_as_planned
@@ -41,8 +42,6 @@ from pipeline.training.parallel import group, wait_for_all
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import read_tensors, write_tensors
 
-LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
-"""Methods that are shown the weak labels."""
 _TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
 
 
@@ -50,12 +49,15 @@ def pretrain(
     backbone: Backbone,
     method: Method,
     pool: PretrainingSet,
-    settings: Pretraining,
+    settings: EncoderSettings,
     folder: Path,
     say: Say,
     on_epoch: OnEpoch,
+    name: str = "",
 ) -> Outcome:
     """Pretrain `backbone` by `method` on `pool` and fill `folder`; returns what became of it.
+
+    `name` is what the encoder is called in what is said, where backbone and method do not tell it from others.
 
     Work that `folder` holds already is not done again: same images, labels (where used), settings and code. A run that
     was killed goes on where its last checkpoint was. `on_epoch(epoch, metrics)` hears of every epoch, from 1. Outcomes:
@@ -64,10 +66,10 @@ def pretrain(
     its own shard, `batch_size` counts the images of all, and the first one writes. Raises `UserError` where the
     training images do not fill one batch, or the batch cannot be shared out evenly.
     """
-    fingerprint = fingerprint_of(backbone, method, pool, settings)
+    called, fingerprint = name or f"{backbone} {method}", fingerprint_of(backbone, method, pool, settings)
     done = Outcome.read(folder)
     if done is not None and done.fingerprint == fingerprint:
-        say(f"{backbone} {method}: nothing has changed, {done.status} before")
+        say(f"{called}: nothing has changed, {done.status} before")
         if group().writes:
             remove_checkpoints(folder / encoder_folder.CHECKPOINT)  # left by a run killed between outcome and here
         return done
@@ -76,7 +78,7 @@ def pretrain(
     wait_for_all()  # none may still be looking for the outcome that the first one clears away
     if group().writes:
         _clear(folder)
-    outcome = _outcome(_Job(backbone, method, pool, settings, folder, fingerprint, say, on_epoch))
+    outcome = _outcome(_Job(called, backbone, method, pool, settings, folder, fingerprint, say, on_epoch))
     wait_for_all()
     if group().writes:
         outcome.write(folder)
@@ -84,7 +86,7 @@ def pretrain(
     return outcome
 
 
-def fingerprint_of(backbone: Backbone, method: Method, pool: PretrainingSet, settings: Pretraining) -> str:
+def fingerprint_of(backbone: Backbone, method: Method, pool: PretrainingSet, settings: EncoderSettings) -> str:
     """Digest of all that decides the encoder: code, images and split, and what of labels and settings it uses."""
     split = [indices.cpu().numpy().tobytes() for indices in (pool.train, pool.val)]
     common = [PRETRAINING, backbone, method, pool.image_digest, pool.size, *split]
@@ -135,18 +137,15 @@ def metadata_logits(folder: Path, pool: PretrainingSet) -> Tensor:
 class _Job:
     """One encoder to be made."""
 
+    name: str
     backbone: Backbone
     method: Method
     pool: PretrainingSet
-    settings: Pretraining
+    settings: EncoderSettings
     folder: Path
     fingerprint: str
     say: Say
     on_epoch: OnEpoch
-
-    @property
-    def name(self) -> str:
-        return f"{self.backbone} {self.method}"
 
     @property
     def plan(self) -> Plan:
@@ -162,13 +161,14 @@ class _Job:
 
 def _outcome(job: _Job) -> Outcome:
     """Do the job; what goes wrong in a foreseen way is an outcome, too."""
+    began = time.monotonic()
     try:
         _MAKERS[job.method](job, fit_normalization(job.pool.images, job.pool.train))
     except WeightsUnavailable as reason:
         return Outcome("unavailable", str(reason), job.fingerprint)
     except Diverged as reason:
         return Outcome("diverged", str(reason), job.fingerprint)
-    return Outcome("ran", "", job.fingerprint)
+    return Outcome("ran", "", job.fingerprint, time.monotonic() - began)
 
 
 def _make_baseline(job: _Job, normalization: Normalization) -> None:
@@ -183,7 +183,7 @@ def _make_imagenet(job: _Job, normalization: Normalization) -> None:
 
 
 def training_of(
-    backbone: Backbone, method: Method, pool: PretrainingSet, settings: Pretraining, say: Say
+    backbone: Backbone, method: Method, pool: PretrainingSet, settings: EncoderSettings, say: Say
 ) -> tuple[Trainer[Batch], Plan] | None:
     """The training that `pretrain` would do, as it is before its first step; None of a method that trains nothing.
 
@@ -191,7 +191,8 @@ def training_of(
     """
     if method not in _TRAINED:
         return None
-    job = _Job(backbone, method, pool, settings, Path(), "", say, lambda epoch, metrics: None)
+    name = f"{backbone} {method}"
+    job = _Job(name, backbone, method, pool, settings, Path(), "", say, lambda epoch, metrics: None)
     plan, guess = job.plan, Normalization(mean=128.0, sd=64.0)
     return (_metadata_training(job, guess)[1] if method == "dcm" else _context_training(job, guess)[1]), plan
 
@@ -254,7 +255,7 @@ def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
         )
 
 
-def _own_share(pool: PretrainingSet, settings: Pretraining) -> tuple[PretrainingSet, Pretraining]:
+def _own_share(pool: PretrainingSet, settings: EncoderSettings) -> tuple[PretrainingSet, EncoderSettings]:
     """What this process trains on, and its settings: its share of the patients and of every batch."""
     rank, world = group().rank, group().world
     if settings.batch_size % world:
@@ -265,7 +266,7 @@ def _own_share(pool: PretrainingSet, settings: Pretraining) -> tuple[Pretraining
     return share, own
 
 
-def _placed(network: Network, settings: Pretraining) -> Network:
+def _placed(network: Network, settings: EncoderSettings) -> Network:
     """`network` on this process's device, its batch norm as the recipe wants it among several processes."""
     if group().world > 1 and settings.sync_batch_norm:
         if training_device().type != "cuda":
@@ -311,25 +312,27 @@ def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: Hi
         train_images=len(job.pool.train),
         val_images=len(job.pool.val),
         labels=count_labels(job.pool) if job.method in LABELLED else (),
+        label_digest=job.pool.label_digest,
+        shown=job.pool.shown,
         history=history,
         results=tuple(results.items()),
     ).write(job.folder)
 
 
-def _settings_used(backbone: Backbone, method: Method, settings: Pretraining) -> dict[str, Any]:
+def _settings_used(backbone: Backbone, method: Method, settings: EncoderSettings) -> dict[str, Any]:
     """The settings that decide what `method` makes; of ImageNet's weights their digest."""
     if method == "imagenet":
         file = _weights_file(backbone, settings)
         return {"weights": digest(file.read_bytes()) if file is not None and file.is_file() else str(file)}
     if method == "baseline":
         return {"seed": settings.seed}
-    unused = {"backbones", "methods", "imagenet_weights"}
+    unused = {"imagenet_weights"}
     if method == "dcm":
         unused |= {"discriminator_learning_rate", "lambda_adv", "lambda_rec"}
     return settings.model_dump(mode="json", exclude=unused)
 
 
-def _weights_file(backbone: Backbone, settings: Pretraining) -> Path | None:
+def _weights_file(backbone: Backbone, settings: EncoderSettings) -> Path | None:
     named = settings.imagenet_weights.get(backbone)
     return None if named is None else Path(named)
 

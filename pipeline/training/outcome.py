@@ -3,7 +3,7 @@
 Belongs here: the outcome and its file. Not here: deciding it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +17,14 @@ class Outcome:
     """What became of an arm: `ran`, or why there is nothing to show.
 
     `fingerprint` is the digest of all that went in (images, labels where used, settings, code): a later run with the
-    same fingerprint has nothing to do.
+    same fingerprint has nothing to do. `seconds` is how long the process that ended it took (a training that
+    was killed took longer), None where it did not run, or where an earlier version wrote it.
     """
 
     status: Status
     reason: str
     fingerprint: str
+    seconds: float | None = field(default=None, compare=False)
 
     def write(self, folder: Path) -> None:
         """Write the outcome into `folder`, last of its files: a folder without one is unfinished."""

@@ -257,7 +257,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "downstream: {arms: [imagenet, dcm]}\nautomation: {new_patients: 8}\n"
     )
     for method, files in (("dcm", ("encoder.safetensors", "outcome.json")), ("imagenet", ("outcome.json",))):
-        encoder = store.experiment("one").encoder("resnet50", method)
+        encoder = store.experiment("one").encoder("resnet50", method, 0)
         encoder.mkdir(parents=True)
         for name in files:
             (encoder / name).touch()

@@ -113,11 +113,12 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
     reports = {path.name for path in (demo_store / EXPERIMENT / "reports").iterdir()}
     assert reports >= {"results_table.csv", "results_table.md", "dataset_table.csv", "dataset_table.md"}
     assert reports >= {"metrics_table.csv", "differences_table.csv", "results_table.tex"}
-    assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png", "report.html"}
+    assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png", "differences.png", "report.html"}
+    assert reports >= {"detectable_table.csv", "collapse_table.csv"}
     for fraction in ("1", "0.5"):
         assert reports >= {f"confusion_quality_fraction-{fraction}.png", f"overlays_thyroid_fraction-{fraction}.png"}
     for method in ("baseline", "dcm", "ce", "ce_dcm"):
-        names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}").iterdir()}
+        names = {path.name for path in (demo_store / EXPERIMENT / "encoders" / f"resnet50_{method}_seed-0").iterdir()}
         assert names >= {
             "encoder.safetensors",
             "encoder.onnx",
@@ -125,20 +126,47 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
             "model_card.md",
             "outcome.json",
         }, method
-    unavailable = demo_store / EXPERIMENT / "encoders" / "resnet50_imagenet"
+    unavailable = demo_store / EXPERIMENT / "encoders" / "resnet50_imagenet_seed-0"
     assert json.loads((unavailable / "outcome.json").read_text())["status"] == "unavailable"
 
 
 def test_the_page_holds_the_table_and_every_figure_and_no_path(demo_store: Path) -> None:
     reports = demo_store / EXPERIMENT / "reports"
     page = (reports / "report.html").read_text(encoding="utf-8")
-    assert page.count("<img ") == len(list(reports.glob("*.png"))) == 8
+    assert page.count("<img ") == len(list(reports.glob("*.png"))) == 9
     for row in results(demo_store):
         if row["status"] != "ran":
             assert row["reason"] in html.unescape(page)
     cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
     assert f"{float(results(demo_store)[0]['mean']):.3f}" in " ".join(cells)
     assert str(demo_store) not in page and str(ROOT) not in page
+
+
+def test_the_experiment_is_published_as_numbers_that_give_the_same_report(
+    demo_store: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """The document's tables are those of the store's own report; patients and pixels stay in the store."""
+    document = tmp_path / "replication.md"
+    names = ("detectable", "results", "differences", "metrics", "constants", "inpainting", "collapse", "cost")
+    document.write_text("".join(f"<!-- table: {name} --><!-- end -->\n" for name in names).replace("--><", "-->\n<"))
+    environment = job_environment(demo_store, {"SONOTAG_RECIPE": str(tiny_recipe)})
+    folder = str(tmp_path / "replication")
+    for command in ("publish", "replication"):
+        run = [sys.executable, "-m", f"pipeline.evaluation.{command}", folder]
+        subprocess.run(run, cwd=ROOT, env=environment, check=True)
+        published = document.read_text(encoding="utf-8")
+        report = (demo_store / EXPERIMENT / "reports" / "results_table.md").read_text(encoding="utf-8")
+        rows = [line for line in report.splitlines() if line.startswith("|")]
+        assert len(rows) > 40 and [row for row in rows if row not in published] == [], command
+    facts = json.loads((tmp_path / "replication" / "experiment.json").read_text())
+    assert all(row["seconds"] > 0 for row in (*facts["outcomes"], *facts["trainings"]) if row["status"] == "ran")
+    patients = {row["patient"] for row in table(demo_store, "dicom_index")}
+    for path in (demo_store / EXPERIMENT / "tasks").glob("*.parquet"):
+        patients |= set(pq.read_table(path, columns=["patient"])["patient"].to_pylist())
+    for path in (tmp_path / "replication").glob("*.parquet"):
+        texts = [c.unique().to_pylist() for c in pq.read_table(path).columns if str(c.type) == "string"]
+        assert not patients & {text for column in texts for text in column}
+    assert str(demo_store) not in str(facts) and str(ROOT) not in str(facts)
 
 
 def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:

@@ -34,5 +34,5 @@ def test_an_mlflow_that_is_down_loses_nothing(store: Path, demo_store: Path, tin
     assert done.returncode == 0, done.stderr[-3000:]
     assert "cannot be reached" in done.stderr
     assert (store / RESULTS).read_bytes() == (demo_store / RESULTS).read_bytes()
-    encoder = "experiments/tiny/encoders/resnet50_ce_dcm/encoder.safetensors"
+    encoder = "experiments/tiny/encoders/resnet50_ce_dcm_seed-0/encoder.safetensors"
     assert (store / encoder).read_bytes() == (demo_store / encoder).read_bytes()

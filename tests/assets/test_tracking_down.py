@@ -26,7 +26,7 @@ def test_an_encoder_that_was_made_while_mlflow_was_down_is_registered_by_the_nex
     down = run_job("pretrain", store, SONOTAG_RECIPE=str(recipe), MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert down.returncode == 0, down.stderr[-2000:]
     assert "cannot be reached" in down.stdout + down.stderr
-    encoder = store / "experiments" / "alone" / "encoders" / "resnet50_baseline"
+    encoder = store / "experiments" / "alone" / "encoders" / "resnet50_baseline_seed-0"
     assert (encoder / "encoder.safetensors").is_file()
     up = run_job("pretrain", store, SONOTAG_RECIPE=str(recipe))
     assert up.returncode == 0, up.stderr[-2000:]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.recipe import existing_file, load_recipe, method_of, shipped_recipes
+from pipeline.recipe import encoder_of, existing_file, load_recipe, shipped_recipes
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -70,6 +70,11 @@ def task(fields: str) -> str:
     """A recipe with a task that is complete but for `fields`."""
     rest = "classes: [a, b], manifest: m.csv, epochs: 1, batch_size: 1, learning_rate: {vgg16_bn: 1, resnet50: 1}"
     return f"name: a\ndownstream: {{tasks: {{t: {{{fields}, {rest}}}}}}}"
+
+
+def variant(fields: str, name: str = "v") -> str:
+    """A recipe with a variant of those `fields`."""
+    return f"name: a\npretraining: {{variants: {{{name}: {{{fields}}}}}}}"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +169,29 @@ def task(fields: str) -> str:
             r"downstream\.tasks\.t\.champion\.decided_by: .*'validation'",
         ),
         ("name: a\npretraining: {methods: [ce]}", "downstream.arms names baseline, imagenet, dcm, ce_dcm"),
+        ("name: a\ndownstream: {arms: [ce_dmc]}", "downstream.arms names ce_dmc, which neither"),
+        (variant("method: ce_dcm"), r"pretraining\.variants\.v: it changes nothing of ce_dcm"),
+        (variant("method: baseline, epochs: 3"), r"pretraining\.variants\.v: epochs means nothing to baseline"),
+        (variant("method: imagenet, labels: source"), r"pretraining\.variants\.v: labels means nothing to imagenet"),
+        (variant("method: ce, labels: shuffled"), r"pretraining\.variants\.v: labels means nothing to ce"),
+        (variant("method: dcm, lambda_adv: 0.1"), r"pretraining\.variants\.v: lambda_adv means nothing to dcm"),
+        (variant("method: ce, lambda_adv: -1"), r"pretraining\.variants\.v\.lambda_adv: "),
+        (variant("method: ce, batch_size: 8"), r"pretraining\.variants\.v\.batch_size: no such field"),
+        (variant("method: ce, lambda_adv: 0.001"), r"pretraining: variants\.v: lambda_adv is 0\.001 anyway"),
+        (variant("method: ce_dcm, labels: none"), r"pretraining\.variants\.v\.labels: "),
+        (variant("method: ce_dcm, labels: source", "ce_dcm_frozen"), "ce_dcm_frozen is the name of an arm"),
+        (variant("method: ce_dcm, labels: source", "dcm"), "dcm is the name of an arm"),
+        (variant("method: ce_dcm, labels: source", "A b"), r"pretraining\.variants"),
+        ("name: a\npretraining: {seeds: []}", r"pretraining\.seeds: "),
+        ("name: a\npretraining: {seeds: [1, 1]}", r"pretraining\.seeds: a seed is named more than once"),
+        ("name: a\npretraining: {seeds: [-1]}", r"pretraining\.seeds\.0: "),
+        ("name: a\ndownstream: {seeds: [2, 2]}", r"downstream\.seeds: a seed is named more than once"),
+        ("name: a\npretraining: {seed: 1}", r"pretraining\.seed: no such field"),
+        (
+            task("kind: ordinal") + "\npretraining: {seeds: [0, 1]}",
+            "downstream.seeds are 1, which is no multiple of the 2 pretraining.seeds",
+        ),
+        (task("kind: ordinal, least_steps: -1"), r"downstream\.tasks\.t\.least_steps: "),
         (
             "name: a\npretraining: {backbones: [resnet50]}\ndownstream: {tasks: {t: {kind: ordinal, classes: [a, b], "
             "manifest: t.csv, epochs: 1, batch_size: 4, learning_rate: {vgg16_bn: 0.1}}}}",
@@ -209,6 +237,74 @@ def test_the_champion_is_decided_by_validation_images_in_the_metric_of_its_kind(
     assert unsaid.champion_metric == "dice"
 
 
+VARIANTS = """
+name: a
+pretraining:
+  backbones: [resnet50]
+  methods: [ce_dcm]
+  epochs: 7
+  seeds: [5, 9]
+  variants:
+    other: {method: ce_dcm, labels: shuffled}
+    alone: {method: ce, lambda_adv: 0, epochs: 2}
+downstream:
+  arms: [ce_dcm, ce_dcm_frozen, other, alone]
+  seeds: [0, 1, 2, 3]
+evaluation: {comparisons: [{arm: ce_dcm, against: other}]}
+"""
+
+
+def test_a_variant_is_an_encoder_with_settings_of_its_own_and_an_arm(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, VARIANTS), {})
+    settings = recipe.pretraining
+    assert settings.encoders == settings.context_encoders == ("ce_dcm", "other", "alone")
+    assert [settings.method_of(name) for name in settings.encoders] == ["ce_dcm", "ce_dcm", "ce"]
+    assert [settings.labels_of(name) for name in settings.encoders] == ["own", "shuffled", "own"]
+    plain, changed = settings.settings_of("ce_dcm", 5), settings.settings_of("alone", 9)
+    assert (plain.seed, plain.epochs, plain.lambda_adv) == (5, 7, 0.001)
+    assert (changed.seed, changed.epochs, changed.lambda_adv, changed.lambda_rec) == (9, 2, 0.0, 0.999)
+    assert settings.settings_of("other", 5) == plain, "its labels are no setting"
+    assert [(c.arm, c.against) for c in recipe.comparisons] == [("ce_dcm", "other")]
+
+
+def test_fine_tuning_seeds_take_the_pretraining_seeds_in_turn(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, VARIANTS), {})
+    assert [recipe.pretraining_seed(seed) for seed in recipe.downstream.seeds] == [5, 9, 5, 9]
+    alone = load_recipe(write(tmp_path, VARIANTS.replace("[5, 9]", "[5]")), {})
+    assert [alone.pretraining_seed(seed) for seed in alone.downstream.seeds] == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("least", "images", "epochs"),
+    [
+        (0, 18, 6),
+        (240, 375, 6),  # 46 steps an epoch: 276
+        (240, 18, 120),  # 2 steps
+        (240, 94, 22),  # 11 steps: 21 epochs are 231
+        (240, 8, 240),
+    ],
+)
+def test_a_model_of_few_images_sees_more_epochs(tmp_path: Path, least: int, images: int, epochs: int) -> None:
+    """By hand, in batches of 8."""
+    text = task(f"kind: ordinal, least_steps: {least}").replace("epochs: 1", "epochs: 6")
+    one = load_recipe(write(tmp_path, text.replace("batch_size: 1", "batch_size: 8")), {}).downstream.tasks["t"]
+    assert one.epochs_of(images) == epochs
+    used = {"kind", "classes", "epochs", "batch_size", "learning_rate", "dropout", "augmentation"}
+    assert set(one.training) == used | ({"least_steps"} if least else set()), "models that are there stay what they are"
+
+
+def test_the_real_recipe_declares_its_arms_seeds_and_comparisons() -> None:
+    recipe = load_recipe("real", {"SONOTAG_DOWNSTREAM": "/data"})
+    assert (recipe.images.height, recipe.images.width) == (64, 96)
+    assert [recipe.pretraining_seed(seed) for seed in recipe.downstream.seeds] == [0, 1, 2]
+    assert set(recipe.downstream.arms) == {*recipe.pretraining.encoders, "ce_dcm_frozen"}
+    assert [(c.arm, c.against) for c in recipe.comparisons] == [
+        *(("ce_dcm", "ce"), ("ce_dcm", "baseline"), ("ce_dcm", "dcm"), ("ce_dcm", "ce_dcm_shuffled")),
+    ]
+    assert recipe.pretraining.settings_of("ce_unopposed", 2).lambda_adv == 0
+    assert {t.epochs_of(19) * (19 // t.batch_size) for t in recipe.downstream.tasks.values()} == {240}
+
+
 def test_the_frozen_arm_starts_from_ce_dcm() -> None:
-    assert method_of("ce_dcm_frozen") == "ce_dcm"
-    assert method_of("ce") == "ce"
+    assert encoder_of("ce_dcm_frozen") == "ce_dcm"
+    assert encoder_of("ce") == "ce"

@@ -210,7 +210,7 @@ def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path, mlflow_u
 def test_pretraining_is_launched_and_its_encoder_stands_in_mlflows_registry(
     page: "Page", dagster_ui: str, mlflow_ui: str, demo_store: Path
 ) -> None:
-    encoder = demo_store / "experiments" / "tiny" / "encoders" / "resnet50_ce"
+    encoder = demo_store / "experiments" / "tiny" / "encoders" / "resnet50_ce_seed-0"
     shutil.rmtree(encoder)  # so that there is something to train
     launch(page, dagster_ui, "pretrain")
     assert (encoder / "encoder.safetensors").is_file()

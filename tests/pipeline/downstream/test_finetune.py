@@ -13,7 +13,7 @@ import torch
 
 import pipeline.downstream.finetune as module
 from pipeline.downstream.finetune import FineTuning, LabelledBatch, finetune
-from pipeline.downstream.model_folder import describe
+from pipeline.downstream.model_folder import describe, read_description
 from pipeline.downstream.ordinal import encode
 from pipeline.downstream.predictions import PREDICTIONS, Cell, unpack_mask
 from pipeline.downstream.predictor import Predictor
@@ -190,9 +190,11 @@ def test_what_a_model_says_of_its_images_is_of_those_it_was_trained_on() -> None
         images, cropped_by=("regions",) * 12 + ("whole",) * 8, modalities=("US", None, "CT") + (None,) * 9 + ("MR",) * 8
     )
     read = Preprocessing("resnet50", 32, 64, mean=80.0, sd=40.0)
-    said = describe(cell("ce", "ordinal"), task("ordinal"), read, mixed, mixed.train)
+    said = describe(cell("ce", "ordinal"), task("ordinal"), "resnet50_ce_seed-0", read, mixed, mixed.train)
     assert (said.cropped_by, said.modalities) == (("regions",), ("CT", "US"))
-    assert describe(cell("ce", "ordinal"), task("ordinal"), read, mixed, mixed.train[3:]).modalities == ("US",)
+    assert describe(
+        cell("ce", "ordinal"), task("ordinal"), "resnet50_ce_seed-0", read, mixed, mixed.train[3:]
+    ).modalities == ("US",)
 
 
 def test_a_frozen_encoder_keeps_its_parameters_and_its_batch_norm_statistics_bit_for_bit(
@@ -306,6 +308,20 @@ def test_batches_are_those_that_one_after_the_other_would_be_moved(
     apart = batches()
     assert len(together) == len(apart) == 4  # two batches are left of three, each images and targets
     assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
+
+
+def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
+    run: Runner, encoder_folder: Path, tmp_path: Path
+) -> None:
+    """Twelve images in batches of four, one epoch: three steps; seven are asked for."""
+    how = task("ordinal").model_copy(update={"least_steps": 7})
+    more = run(cell("ce", "ordinal"), how, tmp_path)
+    assert [epoch for epoch, _ in more.epochs] == [1, 2, 3]
+    assert more.outcome.fingerprint != run(cell("ce", "ordinal"), task("ordinal"), tmp_path).outcome.fingerprint
+
+
+def test_a_model_says_from_which_encoder_it_started(quality: Run, encoder_folder: Path) -> None:
+    assert read_description(quality.folder).encoder == encoder_folder.name
 
 
 @pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")

@@ -51,6 +51,19 @@ def test_models_of_all_arms_and_fractions_count_and_a_task_without_images_does_n
     assert said == [f"Preflight, {forecast}"]
 
 
+def test_models_of_few_images_take_the_steps_that_the_task_asks_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight_module, "tried", lambda training: [1.0])
+    settings = recipe().model_dump()
+    settings["downstream"]["tasks"]["ordinal"]["least_steps"] = 7
+    del settings["evaluation"]["comparisons"]
+    (forecast,) = preflight(Recipe.model_validate(settings), store, silent)
+    # Two arms; of 12 images three epochs of three batches, of 6 seven of one; each epoch validates a batch's worth.
+    steps, validations = 2 * (3 * 3 + 7 * 1), 2 * (3 + 7)
+    assert forecast.hours == pytest.approx(((steps + validations / 6) / 3600, 1.3 * (steps + validations / 2) / 3600))
+
+
 def test_models_that_are_there_do_not_count(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight_module, "tried", lambda training: [1.0])
     done, *others = [cell for cell in cells(recipe()) if cell.task == "ordinal"]

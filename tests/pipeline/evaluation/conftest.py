@@ -7,7 +7,12 @@ import pyarrow as pa
 import pytest
 
 from pipeline.downstream.predictions import PREDICTIONS, Cell, cells, pack_mask, predictions_table
+from pipeline.evaluation.collapse import Training
+from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.publication import Publication
+from pipeline.evaluation.report import Evidence
 from pipeline.evaluation.results import Result, results_rows
+from pipeline.evaluation.tables import DatasetRow, Inpainting
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome
 
@@ -15,6 +20,10 @@ LEFT_AND_RIGHT = np.repeat([[1] * 10 + [0] * 5 + [2] * 5], 10, axis=0).astype(np
 """100 pixels of class 1 on the left, 50 of class 2 on the right."""
 MASK, MIRRORED = pack_mask(LEFT_AND_RIGHT), pack_mask(np.roll(LEFT_AND_RIGHT, 10, axis=1))
 """The other one has not a pixel of either class right."""
+
+
+NAMES = ("Meier", "Ärztin", "müller", "Zoë", "p10", "p9", "p 9", "9", "10")
+"""Patients whose names sort in many ways."""
 
 
 @pytest.fixture
@@ -44,6 +53,34 @@ def three_seeds(recipe: Recipe) -> Recipe:
     settings["downstream"]["seeds"] = [0, 1, 2]
     settings["evaluation"]["comparisons"] = [{"arm": "ce_dcm_frozen", "against": "ce"}]
     return Recipe.model_validate(settings)
+
+
+@pytest.fixture
+def publication(three_seeds: Recipe) -> Publication:
+    """Two arms that ran, one that is unavailable, and a pretraining; test patients are called by `NAMES`."""
+    outcomes, predictions = everything(three_seeds, {"ce": 4, "ce_dcm_frozen": 9})
+    _, validation = everything(three_seeds, {"ce": 3, "ce_dcm_frozen": 6})
+    curves = {"val_loss": [0.3, 0.1 + 0.2], "val_diversity": [0.1, 0.7], "train_saturation": [0.1, 1 / 3]}
+    evidence = Evidence(
+        three_seeds,
+        outcomes,
+        renamed(predictions, NAMES),
+        renamed(validation, ["a", "b", "c", "d", "e", "f", "g"]),
+        {"quality": [1, 1, 2, 2, 2, 2], "liver_kidney": [5, 5]},
+        [Constant("quality", "accuracy", "class 2", 1 / 3)],
+        [Inpainting("resnet50", "ce", 0, 0.3, 0.9)],
+        [
+            Training("resnet50", "ce", 0, "ran", "", curves),
+            Training("resnet50", "imagenet", 0, "unavailable", "no", {}),
+        ],
+    )
+    return Publication(evidence, [DatasetRow("Archive", "Semantic inpainting", 9, 5, 4, 0, 3, 2, 1, 0)])
+
+
+def renamed(predictions: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The same predictions, their images dealt to patients of these names."""
+    patients = pa.array([names[image % len(names)] for image in predictions["image_id"].to_pylist()])
+    return predictions.set_column(PREDICTIONS.get_field_index("patient"), PREDICTIONS.field("patient"), patients)
 
 
 def predicted(recipe: Recipe, cell: Cell, right: int) -> pa.Table:

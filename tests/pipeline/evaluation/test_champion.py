@@ -150,6 +150,24 @@ def test_an_arm_needs_all_its_seeds_of_one_encoder(three_seeds: Recipe, experime
     assert judge(three_seeds, experiment, "quality").champion is None
 
 
+def test_of_several_pretraining_seeds_all_judge_and_the_first_is_the_champion(
+    three_seeds: Recipe, experiment: Experiment
+) -> None:
+    settings = three_seeds.model_dump()
+    settings["pretraining"]["seeds"] = [5, 6, 7]
+    repeated = Recipe.model_validate(settings)
+    fill(repeated, experiment, {"ce": (5, 6, 10)})
+    assert decide(repeated, experiment).champion is not None
+    for seed in range(3):  # an encoder of its own for each
+        folder = experiment.model("resnet50", "ce_dcm_frozen", "quality", 1.0, seed)
+        rows = predicted(repeated, Cell("tiny", "resnet50", "ce_dcm_frozen", "quality", 1.0, seed), 9)
+        write_table(folder / VALIDATION, rows.replace_schema_metadata({ENCODER_KEY: f"of seed {5 + seed}"}))
+        Outcome("ran", "", "f").write(folder)
+    best = decide(repeated, experiment).contenders[0]
+    assert (best.name, best.encoder, best.score) == ("resnet50_ce_dcm_frozen", "of seed 5", 0.9)
+    assert judge(three_seeds, experiment, "quality").contenders[0].name == "resnet50_ce", "of one seed they disagree"
+
+
 def test_the_score_is_the_mean_over_images_and_seeds(three_seeds: Recipe, experiment: Experiment) -> None:
     fill(three_seeds, experiment, {"ce": (5, 6, 10)})
     (contender,) = decide(three_seeds, experiment).contenders

@@ -6,20 +6,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.downstream.predictions import PREDICTIONS, Cell
-from pipeline.evaluation.differences import Difference, differences
+from pipeline.evaluation.differences import Difference, about_of, differences
 from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.significance import paired_test
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome
-from tests.pipeline.evaluation.conftest import everything, of_seeds, predicted
+from tests.pipeline.evaluation.conftest import everything, of_seeds, predicted, renamed
 
 
 def patients_of(predictions: pa.Table, count: int) -> pa.Table:
     """The same predictions, their images dealt to `count` patients."""
-    names = [f"p{image % count}" for image in predictions["image_id"].to_pylist()]
-    return predictions.set_column(PREDICTIONS.get_field_index("patient"), "patient", pa.array(names))
+    return renamed(predictions, [f"p{number}" for number in range(count)])
 
 
 def of(rows: list[Difference], backbone: str, task: str, fraction: float = 1.0) -> Difference:
@@ -65,6 +65,50 @@ def test_a_p_value_is_about_the_encoders_where_seeds_are_drawn_too(three_seeds: 
     many = differences(five_seeds, *of_seeds(five_seeds, {"ce": (2, 4, 5, 4, 4), "ce_dcm_frozen": (7, 6, 5, 5, 4)}))
     assert {row.about for row in few} == {"models"}
     assert {row.about for row in many} == {"encoders"}
+
+
+def repeated(recipe: Recipe, pretraining: int, fine_tuning: int) -> Recipe:
+    settings = recipe.model_dump()
+    settings["pretraining"]["seeds"] = list(range(pretraining))
+    settings["downstream"] |= {"seeds": list(range(fine_tuning)), "fractions": [1.0]}
+    return Recipe.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "fine_tuning", "about"),
+    [
+        *((1, 1, "models"), (1, 4, "models"), (1, 5, "encoders"), (3, 3, "models"), (2, 6, "models")),
+        *((4, 4, "models"), (5, 5, "methods"), (5, 10, "methods")),
+    ],
+)
+def test_what_a_p_value_is_about_follows_from_what_was_repeated(
+    three_seeds: Recipe, pretraining: int, fine_tuning: int, about: str
+) -> None:
+    assert about_of(repeated(three_seeds, pretraining, fine_tuning)) == about
+
+
+def test_models_of_one_encoder_count_as_one_draw(three_seeds: Recipe) -> None:
+    """Six fine-tunings of two encoders are two draws, too few; ten of five are five, each a mean of two."""
+    few = repeated(three_seeds, 2, 6)
+    right = {"ce": (2, 4, 2, 4, 2, 4), "ce_dcm_frozen": (7, 6, 6, 6, 6, 5)}
+    row = of(differences(few, *of_seeds(few, right)), "resnet50", "quality")
+    image = np.arange(10)[:, None]
+    patients = [f"p{i}" for i in range(10)]
+
+    def signs(better: tuple[int, ...], worse: tuple[int, ...]) -> NDArray[np.float64]:
+        return (image < np.array(better)).astype(float) - (image < np.array(worse))
+
+    averaged = signs(right["ce_dcm_frozen"], right["ce"]).mean(axis=1, keepdims=True)
+    alone = paired_test(averaged, patients, 20_000, few.evaluation.seed)
+    assert (row.difference, row.p) == (pytest.approx(alone.difference), pytest.approx(alone.p))
+    many = repeated(three_seeds, 5, 10)
+    right = {"ce": (2, 4, 5, 4, 3) * 2, "ce_dcm_frozen": (7, 6, 5, 5, 4, 6, 6, 6, 6, 6)}
+    row = of(differences(many, *of_seeds(many, right)), "resnet50", "quality")
+    every = signs(right["ce_dcm_frozen"], right["ce"])
+    pairs = np.stack([(every[:, k] + every[:, k + 5]) / 2 for k in range(5)], axis=1)
+    drawn = paired_test(pairs, patients, 20_000, many.evaluation.seed)
+    assert (row.p, row.low, row.high) == (pytest.approx(drawn.p), pytest.approx(drawn.low), pytest.approx(drawn.high))
+    assert row.seeds == 10
 
 
 def test_images_are_paired_not_averaged_apart(recipe: Recipe) -> None:

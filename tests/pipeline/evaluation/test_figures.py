@@ -1,23 +1,33 @@
 """Figures: what is drawn where. How they look was looked at."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.figures import (
     InpaintingRow,
     Overlay,
+    _colour,
     boxplots_figure,
     confusions_figure,
     curves_figure,
+    differences_figure,
     inpainting_figure,
     overlays_figure,
     save_figure,
 )
-from pipeline.evaluation.report_figures import write_boxplots, write_confusion_matrices, write_overlays
+from pipeline.evaluation.report_figures import (
+    draw_differences,
+    write_boxplots,
+    write_confusion_matrices,
+    write_overlays,
+)
 from pipeline.files import write_table
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
@@ -62,6 +72,68 @@ def test_boxplots_have_a_panel_per_task_and_a_box_per_arm_that_ran(recipe: Recip
     assert len(names) == 6
     assert len(quality.patches) == 4
     assert any(list(line.get_ydata()) == [0.3, 0.3] for line in quality.lines)
+
+
+def told(recipe: Recipe, task: str, fraction: float, **numbers: object) -> Difference:
+    """A row of the declared comparison on ResNet-50, or of VGG16-BN, which did not run."""
+    place = ("accuracy" if task == "quality" else "dice", "ce_dcm_frozen", "ce", 4, 3, "models")
+    return Difference(recipe.name, "resnet50", task, fraction, *place, **numbers)  # type: ignore[arg-type]
+
+
+def forest(recipe: Recipe) -> tuple[list[Difference], Figure]:
+    found = {"difference": 0.1, "low": -0.05, "high": 0.25, "seed_sd": 0.02, "p": 0.03, "p_holm": 0.2}
+    sure = {"difference": -0.2, "low": -0.3, "high": -0.1, "seed_sd": None, "p": 0.01, "p_holm": 0.04}
+    rows = [
+        told(recipe, task, fraction, **(found if fraction == 1 else sure if task == "quality" else {}))
+        for fraction in (1.0, 0.05)
+        for task in ("quality", "liver_kidney")
+    ]
+    rows += [dataclasses.replace(row, backbone="vgg16_bn", difference=None) for row in rows]
+    return rows, differences_figure(recipe, rows)
+
+
+def test_a_forest_plot_has_a_panel_per_task_and_a_row_per_comparison_backbone_and_fraction(three_seeds: Recipe) -> None:
+    _, figure = forest(three_seeds)
+    quality, liver = figure.axes
+    assert (quality.get_title(), liver.get_title()) == ("Quality", "Liver kidney")
+    assert [tick.get_text() for tick in quality.get_yticklabels()] == [
+        "VGG16-BN CE+DCM+F − CE, 100 %",
+        "VGG16-BN CE+DCM+F − CE, 5 %",
+        "ResNet-50 CE+DCM+F − CE, 100 %",
+        "ResNet-50 CE+DCM+F − CE, 5 %",
+    ]
+    assert not any(tick.get_text() for tick in liver.get_yticklabels()), "said once, on the left"
+    low, high = quality.get_xlim()
+    assert low == -high and quality.get_ylim()[0] > quality.get_ylim()[1], (
+        "no effect in the middle, the first row above"
+    )
+
+
+def test_a_forest_plot_draws_intervals_seeds_and_what_holm_leaves(three_seeds: Recipe) -> None:
+    quality, liver = forest(three_seeds)[1].axes
+    drawn = [(line.get_xdata(), line.get_ydata(), line.get_linewidth()) for line in quality.lines]
+    spans = {(*np.round(x, 3), y[0], width) for x, y, width in drawn if len(x) == 2 and y[0] == y[1]}
+    assert spans == {(-0.05, 0.25, 2, 1.2), (0.08, 0.12, 2, 5), (-0.3, -0.1, 3, 1.2)}
+    marks = {
+        float(line.get_xdata()[0]): line.get_markerfacecolor() for line in quality.lines if line.get_marker() == "o"
+    }
+    assert marks[0.1] == "white" and marks[-0.2] != "white", "only the second is at most 0.05 after Holm"
+    assert [text.get_text() for text in quality.texts] == ["not run"] * 2
+    assert [text.get_text() for text in liver.texts] == ["not run"] * 3
+
+
+def test_without_a_measured_difference_nothing_is_drawn_and_an_old_figure_goes(
+    three_seeds: Recipe, tmp_path: Path
+) -> None:
+    rows, _ = forest(three_seeds)
+    assert draw_differences(three_seeds, rows, tmp_path) == [tmp_path / "differences.png"]
+    nothing = [dataclasses.replace(row, difference=None) for row in rows]
+    assert draw_differences(three_seeds, nothing, tmp_path) == [] and not list(tmp_path.iterdir())
+
+
+def test_more_arms_than_colours_are_drawn_all_the_same(three_seeds: Recipe) -> None:
+    assert len({_colour(number) for number in range(12)}) == 12
+    assert _colour(12) == _colour(0)
 
 
 def test_a_recipe_without_tasks_has_no_boxplots(tmp_path: Path) -> None:

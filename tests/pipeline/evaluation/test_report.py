@@ -38,12 +38,15 @@ def test_every_number_is_written_as_csv_markdown_and_latex(three_seeds: Recipe, 
     assert {path.name for path in experiment.reports.iterdir()} == set(RESULTS_FILES)
     rows = {
         name: list(csv.DictReader((experiment.reports / f"{name}_table.csv").open()))
-        for name in ("results", "metrics", "differences")
+        for name in ("results", "metrics", "differences", "detectable", "collapse")
     }
     assert len(rows["results"]) == len(report.results) == 2 * 3 * 2 * 2 * 3
     assert len(rows["differences"]) == 8
     assert [float(row["difference"]) for row in rows["differences"]] == pytest.approx([0.3] * 8)
     assert {row["p"] for row in rows["differences"]} == {str(row.p) for row in report.differences}
+    assert len(rows["detectable"]) == 8
+    assert {row["reason"] for row in rows["detectable"]} == {"the task has not been prepared"}
+    assert rows["collapse"] == [], "no encoder was trained"
     assert {"mean", "sd", "seed_sd"} < set(rows["metrics"][0])
     assert {row["metric"] for row in rows["metrics"]} >= {"accuracy", "quadratic kappa", "dice", "iou liver"}
 

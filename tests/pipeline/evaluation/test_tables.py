@@ -7,9 +7,12 @@ from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.tables import (
     DatasetRow,
+    Inpainting,
+    arm_label,
     comparison_grid,
     dataset_grid,
     dataset_row,
+    inpainting_grid,
     metric_label,
 )
 from pipeline.recipe import Recipe
@@ -22,7 +25,7 @@ def test_the_comparison_counts_the_arms_above_the_constant(recipe: Recipe) -> No
         Constant("quality", "accuracy", "class 2", 0.75),
         Constant("liver_kidney", "dice", "mean training mask", 0.95),
     ]
-    text = comparison_grid(results_rows(recipe, outcomes, predictions), constants).markdown()
+    text = comparison_grid(recipe, results_rows(recipe, outcomes, predictions), constants).markdown()
     quality, liver = lines(text, "| Quality")[0], lines(text, "| Liver")[0]
     assert quality[:5] == ["Quality", "100 %", "0", "accuracy", "0.750 (class 2)"]
     assert quality[5].startswith("0.900 ± ")
@@ -42,6 +45,29 @@ def test_the_data_set_table_counts_images_and_patients_by_split() -> None:
     assert row == DatasetRow("thyroid", "Segmentation", 7, 3, 3, 1, 4, 2, 1, 1)
     assert lines(dataset_grid([row]).markdown(), "| thyroid") == [
         ["thyroid", "Segmentation", "7 (4)", "3 (2)", "3 (1)", "1 (1)"]
+    ]
+
+
+def test_a_variant_is_printed_as_its_method_and_what_it_changes(recipe: Recipe) -> None:
+    settings = recipe.model_dump()
+    settings["pretraining"]["variants"] = {
+        "a": {"method": "ce_dcm", "labels": "shuffled"},
+        "b": {"method": "dcm", "labels": "source", "epochs": 3},
+        "c": {"method": "ce", "lambda_adv": 0, "learning_rate": 0.00025},
+    }
+    del settings["evaluation"]["comparisons"]
+    variants = Recipe.model_validate(settings)
+    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", "a", "b", "c")] == [
+        *("CE", "CE+DCM+F", "CE+DCM, labels shuffled", "DCM, sources as labels, epochs 3"),
+        "CE, learning_rate 0.00025, lambda_adv 0",
+    ]
+
+
+def test_inpainting_has_a_row_per_seed(recipe: Recipe) -> None:
+    rows = [Inpainting("resnet50", "ce", seed, error, 0.5) for seed, error in ((0, 0.4), (1, 0.6))]
+    assert lines(inpainting_grid(recipe, rows).markdown(), "| ResNet-50") == [
+        ["ResNet-50", "CE", "0", "0.400", "0.500", "yes"],
+        ["ResNet-50", "CE", "1", "0.600", "0.500", "no"],
     ]
 
 

@@ -15,7 +15,7 @@ from pipeline.networks import encoders
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Augmentation, Pretraining
+from pipeline.recipe import Augmentation, EncoderSettings
 from pipeline.training.seeds import generator
 
 LABELS = ("liver", "kidney", "linear")
@@ -79,7 +79,7 @@ def pool():
 
 @pytest.fixture
 def settings():
-    return Pretraining(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
+    return EncoderSettings(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
 
 
 def without_augmentation(settings):

@@ -14,7 +14,7 @@ from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.pretraining.context_encoder import TRAIN_METRICS, ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.dataset import Batch
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from pipeline.training.device import on_device
 from pipeline.training.parallel import joined, mean_over_processes
 from pipeline.training.seeds import seeded
@@ -26,9 +26,9 @@ HALF = 3
 """Images of each of two processes in a step."""
 
 
-def settings() -> Pretraining:
+def settings() -> EncoderSettings:
     return without_augmentation(
-        Pretraining(batch_size=HALF, learning_rate=1e-3, discriminator_learning_rate=1e-3, lambda_adv=0.1)
+        EncoderSettings(batch_size=HALF, learning_rate=1e-3, discriminator_learning_rate=1e-3, lambda_adv=0.1)
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.networks import encoders
 from pipeline.pretraining import pretrain as module
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from pipeline.training import loop
 from pipeline.training.loop import fit
 from tests.pipeline.pretraining.conftest import TinyEncoder, make_pool
@@ -19,7 +19,7 @@ def main(method: str, folder: Path) -> None:
     for room in (encoders, module):
         room.build_encoder = lambda _: TinyEncoder()
     loop.fit = partial(fit, checkpoint_seconds=0)
-    settings = Pretraining(epochs=6, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
+    settings = EncoderSettings(epochs=6, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
     print("ready", flush=True)
     module.pretrain("resnet50", method, make_pool(), settings, folder, print, lambda *_: None)
 

@@ -32,6 +32,11 @@ images: {height: 32, width: 32}
 pretraining: {backbones: [resnet50], methods: [baseline, ce_dcm], epochs: 2, batch_size: 4}
 downstream: {arms: [baseline, ce_dcm]}
 """
+VARIANTS = RECIPE.replace(
+    "epochs: 2",
+    "epochs: 2, seeds: [3, 8], variants: {shuffled: {method: ce_dcm, labels: shuffled}, "
+    "by_source: {method: dcm, labels: source}}",
+)
 METHODS = ("baseline", "ce_dcm")
 COUNT = 8
 SPLIT = ["train", "val", "train", "train", "val", "train", "train", "train"]
@@ -111,7 +116,7 @@ def test_a_recipes_encoders_are_trained_into_the_store_and_told_about(store, rec
     told = [line for line in lines if line.startswith("resnet50 ce_dcm: epoch ")]
     assert [line.split(":")[1] for line in told] == [" epoch 1 of 2", " epoch 2 of 2"]
     assert all("val_loss" in line for line in told)
-    folders = {method: store / "experiments" / "small" / "encoders" / f"resnet50_{method}" for method in METHODS}
+    folders = {method: store / "experiments" / "small" / "encoders" / f"resnet50_{method}_seed-0" for method in METHODS}
     assert [line for line in lines if ": ran, in " in line] == [
         f"resnet50 {method}: ran, in {folder}" for method, folder in folders.items()
     ]
@@ -124,7 +129,7 @@ def test_one_encoder_can_be_named_and_is_not_trained_twice(store, recipe, capsys
     for line in ("resnet50 dcm: epoch 1 of 2: ", "resnet50 dcm: nothing has changed, ran before"):
         assert main(command(store, recipe, "--method", "dcm", "--backbone", "resnet50")) == 0
         assert line in capsys.readouterr().out
-    assert [path.name for path in (store / "experiments" / "small" / "encoders").iterdir()] == ["resnet50_dcm"]
+    assert [path.name for path in (store / "experiments" / "small" / "encoders").iterdir()] == ["resnet50_dcm_seed-0"]
 
 
 @pytest.mark.usefixtures("tiny_backbone")
@@ -161,8 +166,34 @@ def test_a_users_mistake_is_one_sentence_and_a_failure(store, recipe, tmp_path, 
     many.write_text(RECIPE.replace("batch_size: 4", "batch_size: 7"), encoding="utf-8")
     assert main(command(store, many, "--method", "ce")) == 1
     assert "pretraining.batch_size is 7, but the pool has 6 training images" in sentence(capsys)
-    with pytest.raises(SystemExit, match="2"):
-        main(command(store, recipe, "--method", "simclr"))
+    assert main(command(store, recipe, "--method", "simclr")) == 1
+    assert "--method simclr is none of baseline, imagenet, dcm, ce, ce_dcm." in sentence(capsys)
+    assert main(command(store, recipe, "--seed", "7")) == 1
+    assert "--seed 7 is none of pretraining.seeds: 0." in sentence(capsys)
+    sources = tmp_path / "sources.yaml"
+    sources.write_text(VARIANTS, encoding="utf-8")
+    assert main(command(store, sources, "--method", "by_source")) == 1
+    assert "scan.parquet does not exist: only a store that has read the archive" in sentence(capsys)
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_variants_and_seeds_are_trained_apart_and_each_can_be_named(store, tmp_path, capsys):
+    recipe = tmp_path / "variants.yaml"
+    recipe.write_text(VARIANTS, encoding="utf-8")
+    assert main(command(store, recipe, "--method", "shuffled")) == 0
+    encoders = store / "experiments" / "small" / "encoders"
+    folders = [encoders / f"resnet50_shuffled_seed-{seed}" for seed in (3, 8)]
+    assert sorted(encoders.iterdir()) == folders
+    printed = capsys.readouterr().out
+    assert "resnet50 shuffled, seed 3: epoch 1 of 2" in printed
+    assert f"resnet50 shuffled, seed 8: ran, in {folders[1]}" in printed
+    weights = [(folder / "encoder.safetensors").read_bytes() for folder in folders]
+    assert weights[0] != weights[1]
+    assert main(command(store, recipe, "--method", "ce_dcm", "--seed", "8")) == 0
+    assert {path.name for path in encoders.iterdir()} == {
+        *("resnet50_shuffled_seed-3", "resnet50_shuffled_seed-8", "resnet50_ce_dcm_seed-8"),
+    }
+    assert (encoders / "resnet50_ce_dcm_seed-8" / "encoder.safetensors").read_bytes() != weights[1], "other labels"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pipeline.pretraining.context_encoder import (
     inpainting_report,
 )
 from pipeline.pretraining.dataset import Batch, training_batches
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from pipeline.training.device import on_device
 from pipeline.training.loop import Diverged
 from pipeline.training.seeds import generator, seeded
@@ -206,7 +206,7 @@ def test_labels_not_known_add_nothing_to_a_score(one, batch, pool):
     assert not pool.known_NL[1].any()
     spoilt = deepcopy(pool)
     spoilt.labels_NL[1] = 7.0  # whatever stands where nothing is known
-    settings = Pretraining(batch_size=1)
+    settings = EncoderSettings(batch_size=1)
     only = [deepcopy(p) for p in (pool, spoilt)]
     batches = [next(iter(training_batches(_trained_on(p, unknown), one.normalization, settings, 1))) for p in only]
     assert torch.equal(batches[0].labels_NL, torch.zeros(1, 3))
@@ -294,7 +294,7 @@ def test_validation_changes_nothing(one):
 @pytest.mark.parametrize(("backbone", "rate"), [("resnet50", 1e-3), ("vgg16_bn", 1e-4)])
 def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone, rate):
     pool = make_pool(count=5, train=4)
-    settings = without_augmentation(Pretraining(batch_size=4, learning_rate=rate))
+    settings = without_augmentation(EncoderSettings(batch_size=4, learning_rate=rate))
     one = training(pool, settings, encoder=build_encoder(backbone))
     one.context_encoder.train()
     x = one.normalization.apply(pool.images.images_NHW[:4])

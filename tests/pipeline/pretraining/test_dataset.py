@@ -13,13 +13,13 @@ from pipeline.errors import UserError
 from pipeline.images.batches import Normalization, draw_moves
 from pipeline.images.feed import StreamedImages
 from pipeline.pretraining.dataset import training_batches, validation_batches
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from pipeline.training.seeds import generator
 from tests.pipeline.images.test_feed import streaming_threads
 from tests.pipeline.pretraining.conftest import make_pool
 
 NORMALIZATION = Normalization(50.0, 40.0)
-SETTINGS = Pretraining(batch_size=4)
+SETTINGS = EncoderSettings(batch_size=4)
 
 
 def streamed(pool, workers=2):

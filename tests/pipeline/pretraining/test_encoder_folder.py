@@ -21,7 +21,7 @@ from pipeline.images.batches import fit_normalization
 from pipeline.pretraining.encoder_folder import LabelCount, ModelCard, Preprocessing, count_labels
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from pipeline.training.loop import History
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import LABELS, make_pool
@@ -34,7 +34,8 @@ def made(tmp_path_factory):
     @cache
     def folder_of(backbone):
         folder = tmp_path_factory.mktemp(backbone)
-        pretrain(backbone, "baseline", make_pool(4, 2, 32, 64), Pretraining(seed=3), folder, silent, lambda *_: None)
+        settings = EncoderSettings(seed=3)
+        pretrain(backbone, "baseline", make_pool(4, 2, 32, 64), settings, folder, silent, lambda *_: None)
         return folder
 
     return folder_of
@@ -55,7 +56,19 @@ def card(tmp_path):
         history = History([{"val_loss": 0.5}, {"val_loss": 0.25}, {"val_loss": 1.0}], best_epoch=2)
         labels = (LabelCount("liver", 3, 7), LabelCount("linear", 4, 9))
         preprocessing = Preprocessing("resnet50", 32, 64, 40.0, 20.0)
-        one = ModelCard("ce_dcm", preprocessing, {"seed": 3}, "ab" * 32, 9, 2, labels, history, [("error", 0.1)])
+        one = ModelCard(
+            method="ce_dcm",
+            preprocessing=preprocessing,
+            settings={"seed": 3},
+            image_digest="ab" * 32,
+            train_images=9,
+            val_images=2,
+            labels=labels,
+            label_digest="cd" * 32,
+            shown="own",
+            history=history,
+            results=[("error", 0.1)],
+        )
         replace(one, **changes).write(tmp_path)
         return (tmp_path / "model_card.md").read_text(encoding="utf-8")
 
@@ -128,6 +141,7 @@ def test_a_card_tells_where_the_encoder_comes_from(card):
         "- training images: 9",
         f"- digest of images and split: {'ab' * 32}",
         "- label space: liver, linear",
+        f"- digest of labels: {'cd' * 32}",
         "| liver | 3 | 7 |",
         "- outcome: ran",
         "- backbone: resnet50",
@@ -148,7 +162,18 @@ def test_a_card_of_an_encoder_that_saw_no_labels_and_was_not_trained_says_so(car
     assert "- seed: 5" in text
     assert "not trained" in text
     assert "## Labels" not in text
+    assert "digest of labels" not in text
     assert "## Curves" not in text
+
+
+@pytest.mark.parametrize(
+    ("shown", "says"), [("shuffled", "dealt out anew across patients"), ("source", "which folder")]
+)
+def test_a_card_of_a_control_says_which_labels_it_was_shown(card, shown, says):
+    control = card(shown=shown)
+    assert "A control: " in control and says in control
+    assert "A control" not in card()
+    assert "A control" not in card(shown=shown, method="ce", labels=()), "it was shown none"
 
 
 def test_a_card_shows_the_onnx_file_where_there_is_one_and_says_why_where_there_is_none(card):

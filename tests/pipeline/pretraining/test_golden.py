@@ -26,7 +26,7 @@ from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.recipe import Pretraining
+from pipeline.recipe import EncoderSettings
 from tests.pipeline.pretraining.conftest import make_pool
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -66,7 +66,7 @@ def float64():
 def losses(backbone, method, folder):
     """The losses of five epochs of one step each, with the paper's learning rates, and of validation after each."""
     told = []
-    pool, settings = make_pool(6, 4, *SIZES[backbone]), Pretraining(epochs=STEPS, batch_size=4)
+    pool, settings = make_pool(6, 4, *SIZES[backbone]), EncoderSettings(epochs=STEPS, batch_size=4)
     outcome = pretrain(backbone, method, pool, settings, folder, silent, lambda epoch, metrics: told.append(metrics))
     assert outcome.status == "ran"
     return [{name: metrics[name] for name in LOSSES if name in metrics} for metrics in told]

@@ -8,6 +8,7 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.pretraining import preflight as preflight_module
+from pipeline.pretraining.plan import PlannedEncoder
 from pipeline.pretraining.preflight import forecast_of, preflight
 from pipeline.pretraining.pretrain import fingerprint_of, pretrain, training_of
 from pipeline.progress import silent
@@ -22,13 +23,21 @@ def steps_take(monkeypatch):
     monkeypatch.setattr(preflight_module, "tried", lambda trainer: [1.0, 2.0, 1.0])
 
 
+def planned(method, settings, folder):
+    return PlannedEncoder(f"resnet50 {method}", "resnet50", method, method, "own", settings, folder)
+
+
+def no_sources():
+    raise AssertionError("nothing here is shown sources")
+
+
 def quietly(epoch, metrics):
     pass
 
 
 @pytest.mark.parametrize("method", ["dcm", "ce", "ce_dcm"])
 def test_hours_are_steps_and_validation_between_bounds(method, pool, settings, tmp_path, steps_take):
-    forecast = forecast_of("resnet50", method, pool, settings, tmp_path / "encoder")
+    forecast = forecast_of(planned(method, settings, tmp_path / "encoder"), pool)
     assert forecast.steps == 3 * (12 // 4)  # epochs, training images, a batch
     # Each of three epochs validates four images, a batch's worth: a sixth to a half of a step.
     assert forecast.hours == pytest.approx(((9 + 3 / 6) / 3600, 1.3 * 2 * (9 + 3 / 2) / 3600))
@@ -37,7 +46,7 @@ def test_hours_are_steps_and_validation_between_bounds(method, pool, settings, t
 
 @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
 def test_bytes_on_disk_are_those_of_the_files(method, pool, settings, tmp_path):
-    forecast = forecast_of("resnet50", method, pool, settings, tmp_path / "encoder")
+    forecast = forecast_of(planned(method, settings, tmp_path / "encoder"), pool)
     trainer, _ = training_of("resnet50", method, pool, settings, silent)
     for batch in trainer.batches(1, 0):
         trainer.step(batch)
@@ -63,12 +72,15 @@ def header(path):
 
 def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp_path):
     said = []
-    encoders = [("resnet50", method, tmp_path / method) for method in ("baseline", "imagenet", "dcm")]
+
+    def of(settings):
+        return [planned(method, settings, tmp_path / method) for method in ("baseline", "imagenet", "dcm")]
+
     pretrain("resnet50", "dcm", pool, settings, tmp_path / "dcm", silent, quietly)
-    assert preflight(encoders, pool, settings, said.append) == []
+    assert preflight(of(settings), pool, no_sources, said.append) == []
     assert said == ["Preflight: nothing is left to train."]
     longer = settings.model_copy(update={"epochs": 5})
-    (forecast,) = preflight(encoders, pool, longer, said.append)
+    (forecast,) = preflight(of(longer), pool, no_sources, said.append)
     assert forecast.name == "resnet50 dcm"
     assert "for the encoders" in said[-1]
 
@@ -78,7 +90,7 @@ def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):
     trainer, _ = training_of("resnet50", "dcm", pool, settings, silent)
     state = {"fingerprint": fingerprint, "curves": [{"val_loss": 1.0}], "best_epoch": 1, "steps": 2}
     write_checkpoint(tmp_path / "checkpoint.safetensors", trainer.trained, state)
-    assert forecast_of("resnet50", "dcm", pool, settings, tmp_path).steps == 9 - 3 - 2
+    assert forecast_of(planned("dcm", settings, tmp_path), pool).steps == 9 - 3 - 2
 
 
 def test_the_training_afterwards_is_the_same(pool, settings, tmp_path):
@@ -86,7 +98,7 @@ def test_the_training_afterwards_is_the_same(pool, settings, tmp_path):
     pretrain("resnet50", "ce_dcm", pool, settings, tmp_path / "without", silent, quietly)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    preflight([("resnet50", "ce_dcm", tmp_path / "with")], pool, settings, silent)
+    preflight([planned("ce_dcm", settings, tmp_path / "with")], pool, no_sources, silent)
     assert torch.equal(torch.random.get_rng_state(), before)
     pretrain("resnet50", "ce_dcm", pool, settings, tmp_path / "with", silent, quietly)
     name = "encoder.safetensors"
@@ -96,10 +108,10 @@ def test_the_training_afterwards_is_the_same(pool, settings, tmp_path):
 def test_a_disk_that_cannot_hold_it_is_refused_in_a_sentence(pool, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(preflight_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
     with pytest.raises(UserError, match=r"^Pretraining needs \d+ MB of disk, and 0 MB are free"):
-        preflight([("resnet50", "dcm", tmp_path / "a" / "b")], pool, settings, silent)
+        preflight([planned("dcm", settings, tmp_path / "a" / "b")], pool, no_sources, silent)
 
 
 def test_too_small_a_pool_is_said_as_training_says_it(pool, settings, tmp_path):
     large = settings.model_copy(update={"batch_size": 64})
     with pytest.raises(UserError, match="batch_size is 64"):
-        preflight([("resnet50", "dcm", tmp_path)], pool, large, silent)
+        preflight([planned("dcm", large, tmp_path)], pool, no_sources, silent)

@@ -272,7 +272,7 @@ class TestFingerprint:
             ("discriminator_learning_rate", 0.5, {"ce", "ce_dcm"}),
             ("learning_rate", 0.5, {"dcm", "ce", "ce_dcm"}),
             ("seed", 4, {"baseline", "dcm", "ce", "ce_dcm"}),
-            ("methods", ("ce",), set()),
+            ("imagenet_weights", {"vgg16_bn": "other"}, set()),
         ],
     )
     def test_a_setting_counts_for_the_methods_it_matters_to(self, pool, settings, field, value, methods):

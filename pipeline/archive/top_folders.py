@@ -1,0 +1,42 @@
+"""From which source an image comes: the archive's first folder in which its file lies.
+
+Belongs here: reading that from the private list of files. Not here: what it is used for; it is never shown, since
+folders can be called after people.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from pipeline.errors import UserError
+from pipeline.files import read_table
+
+_ROOT = b""
+
+
+def top_folders(private: Path, sop_instances: Sequence[str]) -> list[bytes]:
+    """The first folder below the archive's root, of the file of each instance (a pseudonym), in their order.
+
+    Empty for a file that lies in the root itself; a member of a zip lies where the zip does. Raises `UserError` where
+    the list is missing, or does not know an instance.
+    """
+    path = private / "scan.parquet"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: only a store that has read the archive (job `ingest`) knows sources.")
+    known = read_table(path, ["path", "container", "sop_instance", "reason", "deleted"])
+    present = pc.and_(pc.is_null(known["reason"]), pc.invert(known["deleted"]))
+    records = known.filter(pc.and_(present, pc.is_valid(known["sop_instance"])))
+    files = pc.coalesce(records["container"], records["path"]).to_pylist()
+    claims = list(zip(records["sop_instance"].to_pylist(), map(_first_folder, files), strict=True))
+    folder = dict(reversed(claims))  # of files with one instance the first by path is the record (`scan`)
+    strange = sum(instance not in folder for instance in sop_instances)
+    if strange:
+        raise UserError(f"{path} does not know {strange} images of the pretraining pool: run the job `ingest` again.")
+    return [folder[instance] for instance in sop_instances]
+
+
+def _first_folder(file: bytes) -> bytes:
+    """Of a path relative to the archive's root."""
+    first, separator, _ = file.partition(b"/")
+    return first if separator else _ROOT

@@ -1,0 +1,144 @@
+"""What a report is computed from, as numbers that may be passed on: no image, no mask, no name of a patient.
+
+Belongs here: the files of such a folder, their writing and reading. Not here: what is computed from them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.downstream.predictions import PREDICTIONS, Cell
+from pipeline.errors import UserError
+from pipeline.evaluation.collapse import Training
+from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.hausdorff import DISTANCES, hausdorff_distances
+from pipeline.evaluation.portable import portable, without_places
+from pipeline.evaluation.report import Evidence
+from pipeline.evaluation.results import predictions_by_cell
+from pipeline.evaluation.tables import DatasetRow, Inpainting
+from pipeline.files import read_json, read_table, write_json, write_table
+from pipeline.recipe import Recipe
+from pipeline.tables import column
+from pipeline.training.outcome import Outcome
+
+EXPERIMENT, TEST, VALIDATION = "experiment.json", "predictions.parquet", "validation.parquet"
+LAYOUT = 1
+_MASKS = ("predicted_mask", "truth_mask")
+_DIGITS = 6  # of a patient's number as text, so that it sorts as the number does
+
+PUBLISHED = pa.schema(
+    [
+        *(field for field in PREDICTIONS if field.name not in (*_MASKS, "patient")),
+        column("patient", pa.int64(), "number of the patient within the task, from 1"),
+        column(DISTANCES, pa.list_(pa.float64()), "segmentation, test images: HD95 by foreground class", nullable=True),
+    ]
+)
+"""The columns of `predictions.parquet` and `validation.parquet`."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """An experiment in numbers: what its report is computed from, and the rows of its data sets."""
+
+    evidence: Evidence
+    data_sets: Sequence[DatasetRow]
+
+
+def write_publication(folder: Path, publication: Publication) -> None:
+    """Write `experiment.json`, `predictions.parquet` (test images) and `validation.parquet` into `folder`.
+
+    Patients become numbers from 1, of each task in the order of their names, so that tests of significance draw the
+    same ones. Of paths, only the files' names are left.
+    """
+    evidence = publication.evidence
+    numbers = _patient_numbers((evidence.predictions, evidence.validation))
+    write_table(folder / TEST, _published(evidence.predictions, numbers, with_distances=True))
+    write_table(folder / VALIDATION, _published(evidence.validation, numbers, with_distances=False))
+    write_json(folder / EXPERIMENT, _facts(publication))
+
+
+def read_publication(folder: Path) -> Publication:
+    """What `write_publication` wrote; raises `UserError` where there is none, or one of another version."""
+    path = folder / EXPERIMENT
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: write it with `python -m pipeline.evaluation.publish {folder}` first.")
+    facts = read_json(path)
+    if facts.get("layout") != LAYOUT:
+        raise UserError(f"{path} has layout {facts.get('layout')}, this version of sonotag reads layout {LAYOUT}.")
+    evidence = Evidence(
+        Recipe.model_validate(facts["recipe"]),
+        {Cell(**row["cell"]): Outcome(row["status"], row["reason"], "", row["seconds"]) for row in facts["outcomes"]},
+        _predictions(folder / TEST),
+        _predictions(folder / VALIDATION),
+        facts["test_images"],
+        [Constant(**row) for row in facts["constants"]],
+        [Inpainting(**row) for row in facts["inpaintings"]],
+        [Training(**row) for row in facts["trainings"]],
+    )
+    return Publication(evidence, [DatasetRow(**row) for row in facts["data_sets"]])
+
+
+def _facts(publication: Publication) -> dict[str, Any]:
+    evidence = publication.evidence
+    recipe = evidence.recipe
+    return {
+        "layout": LAYOUT,
+        "recipe": portable(recipe).model_dump(mode="json"),
+        "data_sets": [asdict(row) for row in publication.data_sets],
+        "test_images": dict(evidence.test_images),
+        "outcomes": [
+            {
+                "cell": asdict(cell),
+                "status": outcome.status,
+                "reason": without_places(recipe, outcome.reason),
+                "seconds": outcome.seconds,
+            }
+            for cell, outcome in evidence.outcomes.items()
+        ],
+        "constants": [asdict(row) for row in evidence.constants],
+        "inpaintings": [asdict(row) for row in evidence.inpaintings],
+        "trainings": [
+            asdict(replace(training, reason=without_places(recipe, training.reason))) for training in evidence.trainings
+        ],
+    }
+
+
+def _patient_numbers(tables: Sequence[pa.Table]) -> Mapping[str, Mapping[str, int]]:
+    """The number of every patient of each task, from 1."""
+    names: dict[str, set[str]] = {}
+    for table in tables:
+        for task, patient in zip(table["task"].to_pylist(), table["patient"].to_pylist(), strict=True):
+            names.setdefault(task, set()).add(patient)
+    return {task: {name: n for n, name in enumerate(np.unique(list(of_task)), 1)} for task, of_task in names.items()}
+
+
+def _published(predictions: pa.Table, numbers: Mapping[str, Mapping[str, int]], with_distances: bool) -> pa.Table:
+    parts = [PUBLISHED.empty_table()]
+    for cell, rows in predictions_by_cell(predictions).items():
+        patients = pa.array([numbers[cell.task][name] for name in rows["patient"].to_pylist()], pa.int64())
+        distances = _distances(rows) if with_distances else pa.nulls(len(rows), PUBLISHED.field(DISTANCES).type)
+        plain = rows.drop_columns([*_MASKS, "patient"])
+        plain = plain.append_column(PUBLISHED.field("patient"), patients)
+        parts.append(plain.append_column(PUBLISHED.field(DISTANCES), distances).cast(PUBLISHED))
+    return pa.concat_tables(parts)
+
+
+def _distances(rows: pa.Table) -> pa.Array:
+    kind = PUBLISHED.field(DISTANCES).type
+    if rows["kind"][0].as_py() == "ordinal":
+        return pa.nulls(len(rows), kind)
+    classes = len(rows["intersection"][0])
+    return pa.array(hausdorff_distances(rows, classes).tolist(), kind)
+
+
+def _predictions(path: Path) -> pa.Table:
+    rows = read_table(path)
+    if rows.schema.names != PUBLISHED.names:
+        raise UserError(f"{path} has other columns than this version reads: publish it again.")
+    names = pc.utf8_lpad(rows["patient"].cast(pa.string()), _DIGITS, "0")
+    return rows.set_column(rows.schema.get_field_index("patient"), "patient", names)

@@ -1,0 +1,71 @@
+"""`python -m pipeline.evaluation.replication FOLDER` computes all tables and figures of FOLDER.md from FOLDER alone.
+
+Belongs here: that command, and filling a document's tables. Not here: what a published folder holds (`publication`).
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.command import command
+from pipeline.errors import UserError
+from pipeline.evaluation.layout import Section
+from pipeline.evaluation.publication import Publication, read_publication
+from pipeline.evaluation.report import ResultsReport, results_report
+from pipeline.evaluation.report_figures import draw_boxplots, draw_differences
+from pipeline.evaluation.tables import dataset_grid
+from pipeline.files import write_text
+from pipeline.recipe import Recipe
+
+_TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@command
+def main() -> None:
+    """Fill the tables of the document beside the folder that is named, and draw its figures into the folder."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.replication", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="such as docs/replication; the document is docs/replication.md")
+    replicate(parser.parse_args().folder)
+
+
+def replicate(folder: Path) -> None:
+    """Fill the tables of `folder`.md and draw the figures into `folder`, from what lies in `folder`.
+
+    Raises `UserError` where nothing has been published there, or where the document names a table that there is not.
+    """
+    publication = read_publication(folder)
+    report = results_report(publication.evidence)
+    document = folder.with_suffix(".md")
+    if document.is_file():
+        text = document.read_text(encoding="utf-8")
+        write_text(document, filled(text, tables(publication, report)))
+    evidence = publication.evidence
+    paths = draw_boxplots(_of_first_seed(evidence.recipe), evidence.predictions, evidence.constants, folder)
+    paths += draw_differences(evidence.recipe, report.differences, folder)
+    for path in (document, *paths):
+        print(path)
+
+
+def _of_first_seed(recipe: Recipe) -> Recipe:
+    """The recipe as if it had one seed: a figure per seed would show the same thrice, and the tables have them all."""
+    tuned = recipe.downstream.model_copy(update={"seeds": recipe.downstream.seeds[:1]})
+    return recipe.model_copy(update={"downstream": tuned})
+
+
+def tables(publication: Publication, report: ResultsReport) -> dict[str, str]:
+    """Every table in Markdown, by its name: `data` (paper Table 1), and a chapter of the report by its anchor."""
+    chapters = {chapter.anchor: chapter.body() for chapter in report.chapters}
+    return {"data": Section("", dataset_grid(publication.data_sets)).markdown(), **chapters}
+
+
+def filled(document: str, found: Mapping[str, str]) -> str:
+    """`document` with the tables between `<!-- table: NAME -->` and `<!-- end -->` replaced by those of that name."""
+    unknown = sorted({name for _, name, _ in _TABLE.findall(document)} - set(found))
+    if unknown:
+        raise UserError(f"The document names a table {unknown[0]!r}, which is none of {', '.join(found)}.")
+    return _TABLE.sub(lambda match: f"{match[1]}\n{found[match[2]].rstrip()}\n\n{match[3]}", document)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

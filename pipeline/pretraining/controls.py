@@ -1,0 +1,72 @@
+"""Labels that a control is shown in place of the weak labels.
+
+Belongs here: the pool under other labels. Not here: which encoders are controls (a recipe's variants), training, and
+where an image comes from (`pipeline.archive.top_folders`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.files import digest
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.recipe import ShownLabels
+from pipeline.training.seeds import generator
+
+Sources = Callable[[], Sequence[bytes]]
+"""Asked where they are needed: of each image of the pool, in its order, where it comes from."""
+
+
+def labelled_as(shown: ShownLabels, pool: PretrainingSet, seed: int, sources: Sources) -> PretrainingSet:
+    """The pool as an encoder of that seed is shown it."""
+    if shown == "shuffled":
+        return with_shuffled_labels(pool, seed)
+    return with_sources_as_labels(pool, sources()) if shown == "source" else pool
+
+
+def with_shuffled_labels(pool: PretrainingSet, seed: int) -> PretrainingSet:
+    """The pool, its labels dealt out anew across patients, those of training and of validation images apart.
+
+    Images stand in two lines, those of a patient side by side, the patients in two random orders of `seed`; an image of
+    the first line gets the labels of the one at its place in the second. So each label is carried by as many images as
+    before, mostly by a patient's neighbours together, and says nothing of the image that carries it.
+    """
+    giver_N = torch.arange(pool.images.count)
+    for side, index_M in (("train", pool.train), ("val", pool.val)):
+        first, second = (
+            _patient_after_patient(index_M, pool.patients_N, generator(seed, "shuffled labels", side, line))
+            for line in ("receives", "gives")
+        )
+        giver_N[first] = second
+    return _relabelled(pool, pool.label_names, pool.labels_NL[giver_N], pool.known_NL[giver_N], "shuffled")
+
+
+def with_sources_as_labels(pool: PretrainingSet, sources: Sequence[bytes]) -> PretrainingSet:
+    """The pool with a label per source of its images: a one-hot vector of `sources`, one per image, in their order.
+
+    The labels are called `source 1` and so on, in the order of the sources' names: a folder can be called after a
+    person. Raises ValueError where there are not as many as images.
+    """
+    if len(sources) != pool.images.count:
+        raise ValueError(f"{len(sources)} sources of {pool.images.count} images")
+    names, of_image = np.unique(np.array(sources, dtype=object), return_inverse=True)
+    labels_NL = torch.nn.functional.one_hot(torch.from_numpy(of_image), len(names)).float()
+    called = tuple(f"source {number}" for number in range(1, len(names) + 1))
+    return _relabelled(pool, called, labels_NL, torch.ones_like(labels_NL, dtype=torch.bool), "source")
+
+
+def _patient_after_patient(index_M: Tensor, patients_N: Tensor, random: torch.Generator) -> Tensor:
+    """The images `index_M`, those of a patient side by side and in their order, the patients in a random order."""
+    patients, of_image_M = torch.unique(patients_N[index_M], return_inverse=True)
+    place_P = torch.randperm(len(patients), generator=random)
+    return index_M[torch.argsort(place_P[of_image_M], stable=True)]
+
+
+def _relabelled(
+    pool: PretrainingSet, names: tuple[str, ...], labels_NL: Tensor, known_NL: Tensor, shown: ShownLabels
+) -> PretrainingSet:
+    seen = digest(names, labels_NL.numpy().tobytes(), known_NL.numpy().tobytes())
+    return replace(pool, label_names=names, labels_NL=labels_NL, known_NL=known_NL, label_digest=seen, shown=shown)

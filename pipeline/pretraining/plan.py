@@ -1,0 +1,65 @@
+"""The encoders that a recipe asks for, each with all that decides how it is trained.
+
+Belongs here: from a recipe to that list, and the pool as each is shown it. Not here: training one (`pretrain`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.pretraining.controls import Sources, labelled_as
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.pretrain import pretrain
+from pipeline.progress import Say
+from pipeline.recipe import Backbone, EncoderSettings, Method, Recipe, ShownLabels
+from pipeline.store import Experiment
+from pipeline.training.loop import OnEpoch
+from pipeline.training.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class PlannedEncoder:
+    """One encoder: of a backbone, of a method or variant (`encoder` is its name), and of a seed."""
+
+    name: str
+    """What it is called in what is said; the seed is in it where there are several."""
+    backbone: Backbone
+    encoder: str
+    method: Method
+    labels: ShownLabels
+    settings: EncoderSettings
+    folder: Path
+
+    def pool(self, pool: PretrainingSet, sources: Sources) -> PretrainingSet:
+        """The recipe's pool as this encoder is shown it."""
+        return labelled_as(self.labels, pool, self.settings.seed, sources)
+
+    def pretrain(self, pool: PretrainingSet, say: Say, on_epoch: OnEpoch) -> Outcome:
+        """Train it on `pool`, which is that of `self.pool`; as `pipeline.pretraining.pretrain.pretrain`."""
+        return pretrain(self.backbone, self.method, pool, self.settings, self.folder, say, on_epoch, self.name)
+
+
+def planned_encoders(recipe: Recipe, experiment: Experiment) -> list[PlannedEncoder]:
+    """All encoders of the recipe: backbone by backbone, name by name, seed by seed."""
+    settings = recipe.pretraining
+    return [
+        planned_encoder(recipe, experiment, backbone, encoder, seed)
+        for backbone in settings.backbones
+        for encoder in settings.encoders
+        for seed in settings.seeds
+    ]
+
+
+def planned_encoder(
+    recipe: Recipe, experiment: Experiment, backbone: Backbone, encoder: str, seed: int
+) -> PlannedEncoder:
+    """The encoder of that name and seed."""
+    settings = recipe.pretraining
+    return PlannedEncoder(
+        name=f"{backbone} {encoder}" + (f", seed {seed}" if len(settings.seeds) > 1 else ""),
+        backbone=backbone,
+        encoder=encoder,
+        method=settings.method_of(encoder),
+        labels=settings.labels_of(encoder),
+        settings=settings.settings_of(encoder, seed),
+        folder=experiment.encoder(backbone, encoder, seed),
+    )

@@ -1,0 +1,100 @@
+"""Collapse, told from curves that were made up."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.evaluation.collapse import COLLAPSED_BELOW, Training, collapses, saturation_by_epoch, trainings_of
+from pipeline.evaluation.tables import collapse_grid, saturation_grid
+from pipeline.pretraining.encoder_folder import write_curves
+from pipeline.recipe import Recipe
+from pipeline.store import Experiment
+from pipeline.training.outcome import Outcome
+
+RECIPE = Recipe.model_validate(
+    {
+        "name": "tiny",
+        "pretraining": {
+            "backbones": ["resnet50"],
+            "seeds": [0, 1],
+            "variants": {"ce_unopposed": {"method": "ce", "lambda_adv": 0}},
+        },
+        "downstream": {"seeds": [0, 1]},
+    }
+)
+
+
+def training(seed: int, losses: Sequence[float], diversity: Sequence[float], encoder: str = "ce") -> Training:
+    curves = {"val_loss": losses, "val_diversity": diversity, "train_saturation": [0.1 * (seed + 1), 0.5, 0.9]}
+    return Training("resnet50", encoder, seed, "ran", "", curves)
+
+
+def test_diversity_is_that_of_the_epoch_kept_and_its_spread_that_of_the_seeds() -> None:
+    runs = [training(0, [3, 1, 2], [0.2, 0.8, 0.7]), training(1, [3, 2, 2], [0.5, 0.6, 0.9])]
+    (row,) = collapses(runs)
+    assert (row.runs, row.diverged, row.collapsed, row.epochs_kept) == (2, 0, 0, "2, 2"), "the first of equals is kept"
+    assert row.diversity_kept == pytest.approx(0.7)
+    assert row.diversity_kept_sd == pytest.approx(np.std([0.8, 0.6], ddof=1))
+    assert (row.diversity_last, row.saturation_first, row.saturation_last) == pytest.approx((0.8, 0.15, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("diversity", "collapsed"),
+    [([0.1, 0.5, 0.5], 0), ([0.5, 0.31, 0.5], 1), ([0.5, 0.5, 0.31], 1), ([0.32, 0.32, 0.32], 0), ([0, 0, 0], 1)],
+)
+def test_a_run_has_collapsed_by_the_epoch_kept_or_the_last_one(diversity: list[float], collapsed: int) -> None:
+    (row,) = collapses([training(0, [3, 1, 2], diversity)])
+    assert row.collapsed == collapsed
+    assert (row.diversity_kept_sd, row.diversity_last_sd) == (None, None), "one run has no spread"
+
+
+def test_the_threshold_is_what_the_best_predictor_of_a_tenth_of_the_variance_reaches() -> None:
+    """Images = what the context tells + what it does not; the predictor of the least error paints the first alone."""
+    random = np.random.default_rng(0)
+    told, hidden = random.normal(0, 0.1**0.5, 200_000), random.normal(0, 0.9**0.5, 200_000)
+    assert told.std() / (told + hidden).std() == pytest.approx(COLLAPSED_BELOW, rel=0.01)
+
+
+def test_runs_that_diverged_are_counted_beside_the_others_and_methods_apart() -> None:
+    lost = Training("resnet50", "ce", 1, "diverged", "nan", {})
+    runs = [training(0, [1, 2, 3], [0.9] * 3), lost, training(0, [1, 2, 3], [0.1] * 3, "ce_dcm")]
+    with_tags_and_without = collapses([*runs, Training("resnet50", "dcm", 0, "ran", "", {"val_loss": [1.0]})])
+    assert [(r.encoder, r.runs, r.diverged, r.collapsed) for r in with_tags_and_without] == [
+        ("ce", 1, 1, 0),
+        ("ce_dcm", 1, 0, 1),
+    ]
+    printed = collapse_grid(RECIPE, with_tags_and_without).markdown()
+    assert "0 of 1 (1 more diverged)" in printed and "| CE+DCM | 1 | 1 | 0.10 | 0.10 | 1 of 1 |" in printed
+
+
+def test_saturation_is_averaged_over_the_seeds_epoch_by_epoch() -> None:
+    by_epoch = saturation_by_epoch([training(seed, [1, 2, 3], [0.9] * 3) for seed in (0, 1, 2)])
+    assert by_epoch == {("resnet50", "ce"): pytest.approx([0.2, 0.5, 0.9])}
+    assert "| ResNet-50 | CE | 20 % | 50 % | 90 % |" in saturation_grid(RECIPE, by_epoch).markdown()
+
+
+def test_of_many_epochs_ten_are_printed_the_first_and_the_last_among_them() -> None:
+    grid = saturation_grid(RECIPE, {("resnet50", "ce"): [epoch / 200 for epoch in range(1, 201)]})
+    assert len(grid.head) == 12
+    assert (grid.head[2], grid.head[-1]) == ("Epoch 1", "Epoch 200")
+    assert (grid.rows[0][2], grid.rows[0][-1]) == ("0 %", "100 %")
+
+
+def test_trainings_are_read_with_their_curves_and_those_that_have_not_ended_are_left_out(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path)
+    Outcome("ran", "", "f", 60.0).write(experiment.encoder("resnet50", "ce", 1))
+    Outcome("diverged", "nan", "f").write(experiment.encoder("resnet50", "ce_unopposed", 0))
+    write_curves(
+        experiment.encoder("resnet50", "ce", 1), [{"val_loss": 0.5, "val_diversity": float(torch.tensor(0.1))}]
+    )
+    ran, diverged = trainings_of(RECIPE, experiment)
+    assert (ran.seed, ran.seconds) == (1, 60)
+    assert (ran.encoder, ran.status, ran.curves) == (
+        "ce",
+        "ran",
+        {"val_loss": [0.5], "val_diversity": [float(np.float32(0.1))]},
+    )
+    assert (diverged.encoder, diverged.reason, diverged.curves) == ("ce_unopposed", "nan", {})

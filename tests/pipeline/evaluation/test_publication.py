@@ -1,0 +1,119 @@
+"""What is published: the same report from numbers alone, and nobody's name in it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.downstream.predictions import PREDICTIONS
+from pipeline.errors import UserError
+from pipeline.evaluation.publication import Publication, read_publication, write_publication
+from pipeline.evaluation.report import results_report
+from pipeline.files import read_json, write_json
+from pipeline.recipe import Recipe
+from tests.pipeline.evaluation.conftest import NAMES
+
+
+def test_the_report_of_the_published_numbers_is_that_of_the_store(publication: Publication, tmp_path: Path) -> None:
+    """To the last digit, p-values too: the test draws the same patients."""
+    write_publication(tmp_path, publication)
+    again = read_publication(tmp_path)
+    before, after = results_report(publication.evidence), results_report(again.evidence)
+    for name in ("results", "summaries", "differences", "detectable", "collapses", "constants", "inpaintings"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert after.markdown == before.markdown
+    assert again.data_sets == publication.data_sets
+    assert any(row.p not in (None, 1.0) for row in after.differences) and "HD95" in after.markdown
+
+
+def test_no_name_no_mask_and_no_path_is_published(publication: Publication, tmp_path: Path) -> None:
+    evidence = publication.evidence
+    settings = evidence.recipe.model_dump()
+    settings["downstream"]["tasks"]["quality"]["manifest"] = "/home/dr_maier/quality.csv"
+    settings["pretraining"]["imagenet_weights"] = {"resnet50": "/home/dr_maier/weights.safetensors"}
+    reason = "/home/dr_maier/weights.safetensors does not exist"
+    changed = dataclasses.replace(
+        evidence,
+        recipe=Recipe.model_validate(settings),
+        outcomes={cell: dataclasses.replace(outcome, reason=reason) for cell, outcome in evidence.outcomes.items()},
+        trainings=[dataclasses.replace(evidence.trainings[1], reason=reason)],
+    )
+    write_publication(tmp_path, Publication(changed, publication.data_sets))
+    facts = (tmp_path / "experiment.json").read_text(encoding="utf-8")
+    assert "dr_maier" not in facts and facts.count("weights.safetensors does not exist") == 1 + len(evidence.outcomes)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "experiment.json",
+        "predictions.parquet",
+        "validation.parquet",
+    }
+    for name in ("predictions", "validation"):
+        table = pq.read_table(tmp_path / f"{name}.parquet")
+        assert not {"predicted_mask", "truth_mask"} & set(table.column_names)
+        texts = {
+            value for column in table.columns if column.type == pa.string() for value in column.unique().to_pylist()
+        }
+        assert not texts & {*NAMES, "a", "g"}
+        assert set(table["patient"].to_pylist()) <= set(range(1, len(NAMES) + 7 + 1))
+
+
+def test_patients_are_numbered_within_their_task_without_a_gap(publication: Publication, tmp_path: Path) -> None:
+    evidence = dataclasses.replace(publication.evidence, validation=PREDICTIONS.empty_table())
+    write_publication(tmp_path, Publication(evidence, publication.data_sets))
+    table = pq.read_table(tmp_path / "predictions.parquet")
+    for task in ("quality", "liver_kidney"):
+        of_task = table.filter(pa.compute.equal(table["task"], task))
+        assert sorted(set(of_task["patient"].to_pylist())) == list(range(1, 10))
+
+
+def test_distances_are_those_of_the_masks(publication: Publication, tmp_path: Path) -> None:
+    """Right images 0; the others' mirrored masks hold nothing of the true left ten columns: 10 pixels away or so."""
+    write_publication(tmp_path, publication)
+    table = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    right = [row["hd95"] for row in table if row["task"] == "liver_kidney" and row["intersection"] == [100, 50]]
+    wrong = [row["hd95"] for row in table if row["task"] == "liver_kidney" and row["intersection"] == [0, 0]]
+    assert right and wrong
+    assert np.all(np.array(right) == 0) and np.array(wrong).min() > 5
+    assert all(row["hd95"] is None for row in table if row["task"] == "quality")
+
+
+def test_publishing_twice_writes_the_same_bytes(publication: Publication, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_publication(tmp_path / folder, publication)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_a_recipe_that_compares_nothing_is_read_again(publication: Publication, recipe: Recipe, tmp_path: Path) -> None:
+    """Its default comparison is of arms that it does not train."""
+    evidence = dataclasses.replace(publication.evidence, recipe=recipe)
+    write_publication(tmp_path, Publication(evidence, []))
+    again = read_publication(tmp_path).evidence
+    assert again.recipe.comparisons == recipe.comparisons == ()
+    assert results_report(again).markdown == results_report(evidence).markdown
+
+
+def test_a_folder_without_a_publication_and_one_of_another_version_are_said_so(
+    publication: Publication, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"experiment\.json does not exist: write it with .*publish"):
+        read_publication(tmp_path)
+    write_publication(tmp_path, publication)
+    pq.write_table(
+        pq.read_table(tmp_path / "validation.parquet").drop_columns(["hd95"]), tmp_path / "validation.parquet"
+    )
+    with pytest.raises(UserError, match=r"validation\.parquet has other columns"):
+        read_publication(tmp_path)
+    write_json(tmp_path / "experiment.json", read_json(tmp_path / "experiment.json") | {"layout": 2})
+    with pytest.raises(UserError, match="has layout 2, this version of sonotag reads layout 1"):
+        read_publication(tmp_path)
+
+
+def test_numbers_in_json_keep_all_their_digits(publication: Publication, tmp_path: Path) -> None:
+    write_publication(tmp_path, publication)
+    facts = json.loads((tmp_path / "experiment.json").read_text())
+    assert facts["trainings"][0]["curves"]["val_loss"][1] == 0.1 + 0.2
+    assert facts["constants"][0]["score"] == 1 / 3

@@ -1,0 +1,89 @@
+"""A document's tables come from the published numbers; the one that is committed holds exactly those."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.evaluation.publication import EXPERIMENT, Publication, read_publication, write_publication
+from pipeline.evaluation.replication import filled, main, tables
+from pipeline.evaluation.report import results_report
+from tests.conftest import ROOT
+
+COMMITTED = ROOT / "docs" / "replication"
+DOCUMENT = """# Question
+
+<!-- table: differences -->
+| numbers |
+<!-- end -->
+
+What it means.
+
+<!-- table: data --><!-- end -->
+<!-- table: collapse -->
+<!-- end -->
+"""
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["replication", str(folder)])
+    return main()
+
+
+def test_the_command_fills_tables_and_draws_figures_from_the_folder_alone(
+    publication: Publication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "replication"
+    write_publication(folder, publication)
+    document = folder.with_suffix(".md")
+    document.write_text(DOCUMENT.replace("<!-- table: data --><!-- end -->\n", ""), encoding="utf-8")
+    assert run(folder, monkeypatch) == 0
+    text = document.read_text(encoding="utf-8")
+    assert "| numbers |" not in text and "What it means." in text
+    assert "| ResNet-50 | Quality (accuracy) | CE+DCM+F − CE | +0.500" in text
+    assert "Diversity, epoch kept" in text
+    drawn = {path.name for path in folder.glob("*.png")}
+    assert drawn == {"boxplots.png", "differences.png", "boxplots_fraction-0.05_seed-0.png"}, "of the first seed alone"
+    assert str(folder / "differences.png") in capsys.readouterr().out
+    assert run(folder, monkeypatch) == 0
+    assert document.read_text(encoding="utf-8") == text, "a second run changes nothing"
+
+
+def test_a_folder_without_numbers_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "none", monkeypatch) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_only_what_stands_between_the_marks_is_replaced() -> None:
+    text = filled(
+        DOCUMENT.replace("--><!-- end", "-->\n<!-- end"), {"differences": "D\n", "data": "T", "collapse": "C"}
+    )
+    assert text.startswith("# Question\n\n<!-- table: differences -->\n\nD\n\n<!-- end -->\n\nWhat it means.\n")
+    assert text.endswith("<!-- table: data -->\n\nT\n\n<!-- end -->\n<!-- table: collapse -->\n\nC\n\n<!-- end -->\n")
+
+
+def test_a_table_that_there_is_not_is_named() -> None:
+    with pytest.raises(UserError, match=r"names a table 'data', which is none of differences, collapse"):
+        filled(DOCUMENT.replace("--><!-- end", "-->\n<!-- end"), {"differences": "D", "collapse": "C"})
+
+
+def test_every_chapter_of_the_report_is_a_table(publication: Publication) -> None:
+    found = tables(publication, results_report(publication.evidence))
+    anchors = {"detectable", "results", "differences", "metrics", "constants", "inpainting", "collapse", "cost"}
+    assert set(found) == {"data"} | anchors
+    assert all(text.strip() for text in found.values())
+
+
+def test_the_committed_document_asks_for_tables_that_there_are(publication: Publication) -> None:
+    text = COMMITTED.with_suffix(".md").read_text(encoding="utf-8")
+    assert filled(text, tables(publication, results_report(publication.evidence))) != text
+
+
+@pytest.mark.skipif(not (COMMITTED / EXPERIMENT).is_file(), reason="docs/replication holds no published numbers yet")
+def test_the_committed_document_holds_exactly_the_recomputed_tables() -> None:
+    published = read_publication(COMMITTED)
+    text = COMMITTED.with_suffix(".md").read_text(encoding="utf-8")
+    assert filled(text, tables(published, results_report(published.evidence))) == text

@@ -1,0 +1,103 @@
+"""Labels of controls: shuffled ones say nothing of their image, sources say where it is from and nothing else."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.files import digest
+from pipeline.pretraining.controls import labelled_as, with_shuffled_labels, with_sources_as_labels
+from pipeline.pretraining.dataset import PretrainingSet
+from tests.pipeline.pretraining.conftest import make_pool
+
+
+def not_asked():
+    raise AssertionError("sources are asked only where they are shown")
+
+
+@pytest.fixture
+def clinic() -> PretrainingSet:
+    """60 patients of four images with one label vector each; those of the first 48 train."""
+    pool = make_pool(240, 192)
+    patients_N = torch.arange(240) // 4
+    labels_NL = (torch.rand(60, 3, generator=torch.Generator().manual_seed(1)) > 0.5).float()[patients_N]
+    known_NL = torch.ones(240, 3, dtype=torch.bool)
+    known_NL[patients_N == 7] = False
+    return replace(pool, patients_N=patients_N, labels_NL=labels_NL * known_NL, known_NL=known_NL)
+
+
+def rows(pool, side):
+    """Labels of a side's images, None where not known."""
+    return [
+        tuple(
+            value if known else None
+            for value, known in zip(pool.labels_NL[i].tolist(), pool.known_NL[i].tolist(), strict=True)
+        )
+        for i in side.tolist()
+    ]
+
+
+def test_shuffled_labels_are_as_many_as_before_on_each_side(clinic):
+    shuffled = with_shuffled_labels(clinic, 0)
+    for side in (clinic.train, clinic.val):
+        assert Counter(rows(shuffled, side)) == Counter(rows(clinic, side))
+    assert rows(shuffled, clinic.train) != rows(clinic, clinic.train)
+
+
+def test_a_patient_of_equal_size_keeps_one_label_vector_that_is_somebody_elses(clinic):
+    shuffled = with_shuffled_labels(clinic, 0)
+    by_patient = shuffled.labels_NL.view(60, 4, 3)
+    assert (by_patient == by_patient[:, :1]).all()
+    assert (shuffled.known_NL[clinic.patients_N == 7]).all(), "with the labels goes whether they are known"
+    assert (~shuffled.known_NL).all(dim=1).sum() == 4
+
+
+def test_shuffled_labels_tell_nothing_of_the_image():
+    """Over many seeds the first label agrees with its own image's as often as two images drawn at random do."""
+    pool = make_pool(40, 30)
+    own = pool.labels_NL[pool.train, 0]
+    agreed = np.mean([
+        (with_shuffled_labels(pool, seed).labels_NL[pool.train, 0] == own).float().mean().item() for seed in range(300)
+    ])  # fmt: skip
+    share = own.mean().item()
+    assert agreed == pytest.approx(share**2 + (1 - share) ** 2, abs=0.03)
+
+
+def test_the_deal_is_the_seeds(clinic):
+    one, again, other = (with_shuffled_labels(clinic, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.labels_NL, again.labels_NL) and one.label_digest == again.label_digest
+    assert len({one.label_digest, other.label_digest, clinic.label_digest}) == 3
+    assert not torch.equal(one.labels_NL, other.labels_NL)
+
+
+def test_images_split_and_their_digest_stay(clinic):
+    for control in (with_shuffled_labels(clinic, 0), with_sources_as_labels(clinic, [b"a"] * 240)):
+        assert control.images is clinic.images
+        assert control.image_digest == clinic.image_digest
+        assert torch.equal(control.train, clinic.train) and torch.equal(control.patients_N, clinic.patients_N)
+
+
+def test_sources_are_one_label_each_known_of_every_image_and_not_named():
+    pool = make_pool(5, 3)
+    shown = with_sources_as_labels(pool, [b"b\xff", b"a", b"c", b"a", b"b\xff"])
+    assert shown.label_names == ("source 1", "source 2", "source 3")
+    assert shown.labels_NL.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert shown.known_NL.all()
+    with pytest.raises(ValueError, match="4 sources of 5 images"):
+        with_sources_as_labels(pool, [b"a"] * 4)
+
+
+def test_what_is_shown_is_said_and_sources_are_asked_only_where_needed(clinic):
+    assert labelled_as("own", clinic, 0, not_asked) is clinic
+    assert labelled_as("shuffled", clinic, 0, not_asked).shown == "shuffled"
+    assert labelled_as("source", clinic, 0, lambda: [b"a"] * 240).shown == "source"
+
+
+def test_the_digest_is_that_of_names_labels_and_which_are_known():
+    """Encoders are found again by it: it must not change."""
+    pool = make_pool(4, 2)
+    shown = with_sources_as_labels(pool, [b"a", b"b", b"a", b"a"])
+    labels = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32).tobytes()
+    assert shown.label_digest == digest(["source 1", "source 2"], labels, np.ones((4, 2), bool).tobytes())
