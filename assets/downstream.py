@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.catalog import TASKS
+from assets.catalog import DOCUMENTATION, TASKS
 from assets.failures import HOOKS
 from assets.images import count_shared
 from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
@@ -62,7 +62,12 @@ def places(recipe: Recipe) -> list[_Place]:
 
 
 def downstream_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """Per task its images, and one fine-tuned asset per backbone and arm."""
+    """Per task its images, and one fine-tuned asset per backbone and arm.
+
+    Raises `UserError` where a task is called as a group of other assets is: it would be drawn among those.
+    """
+    for name in DOCUMENTATION.keys() & recipe.downstream.tasks.keys():
+        raise UserError(f"Recipe {recipe.name}: no task can be called {name}, as a part of Dagster's graph is.")
     images = [_task_images(recipe, name) for name in recipe.downstream.tasks]
     return [*images, *(_finetuned(recipe, place) for place in places(recipe))]
 

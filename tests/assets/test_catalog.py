@@ -5,9 +5,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from assets.catalog import ENGINEERING, RADIOLOGY
 from assets.definitions import build_defs
+from pipeline.errors import UserError
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.tables import (
     DICOM_INDEX,
@@ -101,3 +103,13 @@ def test_a_label_comes_from_the_tags_that_its_source_reads(tmp_path: Path) -> No
     lineage = specs(tmp_path, "demo")["weak_labels"].metadata["dagster/column_lineage"].deps_by_column
     read = {label: sorted(source.column_name for source in lineage[label]) for label in ("thyroid", "linear")}
     assert read == {"thyroid": ["study_description"], "linear": ["transducer_data", "transducer_type"]}
+
+
+@pytest.mark.parametrize("name", ["archive", "cohort", "tasks", "reports"])
+def test_a_task_cannot_be_called_as_a_group_of_other_assets(name: str, tmp_path: Path) -> None:
+    recipe = yaml.safe_load((ROOT / "recipes" / "demo.yaml").read_text(encoding="utf-8"))
+    recipe["downstream"]["tasks"] = {name: recipe["downstream"]["tasks"]["quality"]}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    with pytest.raises(UserError, match=f"^Recipe demo: no task can be called {name}, "):
+        specs(tmp_path, str(path))
