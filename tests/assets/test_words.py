@@ -25,7 +25,7 @@ def materializations(demo_store: Path) -> dict[str, dg.AssetMaterialization]:
 @pytest.fixture(scope="module")
 def evaluations(demo_store: Path) -> list[dg.AssetCheckEvaluation]:
     with dg.DagsterInstance.from_config(str(demo_store / "dagster")) as instance:
-        (run,) = instance.get_runs(filters=dg.RunsFilter(job_name="demo"))
+        *_, run = instance.get_runs(filters=dg.RunsFilter(job_name="demo"))  # the first: other tests run the job again
         logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     return [entry.get_dagster_event().asset_check_evaluation_data for entry in logs]
 

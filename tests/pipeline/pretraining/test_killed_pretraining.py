@@ -3,6 +3,7 @@
 Belongs here: real processes and signals. Not here: stops at each step by an exception (test_pretrain.py).
 """
 
+import json
 import random
 import subprocess
 import sys
@@ -46,7 +47,11 @@ def kill_and_go_on(method, folder, kills, seconds, seed):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Every file's bytes by its name; of the outcome all but the seconds that it took."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    outcome = json.loads(files.pop("outcome.json"))
+    assert outcome.pop("seconds") > 0
+    return files | outcome
 
 
 @pytest.mark.parametrize(("method", "kills"), [("ce_dcm", 3)])
