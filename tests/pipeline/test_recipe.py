@@ -299,7 +299,8 @@ def test_the_real_recipe_declares_its_arms_seeds_and_comparisons() -> None:
     assert [recipe.pretraining_seed(seed) for seed in recipe.downstream.seeds] == [0, 1, 2]
     assert set(recipe.downstream.arms) == {*recipe.pretraining.encoders, "ce_dcm_frozen"}
     assert [(c.arm, c.against) for c in recipe.comparisons] == [
-        *(("ce_dcm", "ce"), ("ce_dcm", "baseline"), ("ce_dcm", "dcm"), ("ce_dcm", "ce_dcm_shuffled")),
+        *(("ce_dcm", "ce"), ("ce_dcm", "baseline"), ("ce_dcm", "dcm")),
+        *(("ce_dcm", "ce_dcm_shuffled"), ("ce_dcm", "ce_dcm_source")),
     ]
     assert recipe.pretraining.settings_of("ce_unopposed", 2).lambda_adv == 0
     assert {t.epochs_of(19) * (19 // t.batch_size) for t in recipe.downstream.tasks.values()} == {240}

@@ -3,6 +3,7 @@
 Belongs here: what several tests of pretraining share. Not here: tests.
 """
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -89,3 +90,11 @@ def without_augmentation(settings):
 def relabelled(pool):
     """The same images under other labels, as a new mapping gives."""
     return replace(pool, labels_NL=(1 - pool.labels_NL) * pool.known_NL, label_digest="other labels")
+
+
+def contents(folder):
+    """Every file's bytes by its name; of the outcome all but the seconds that it took."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    outcome = json.loads(files.pop("outcome.json"))
+    assert outcome.pop("seconds") > 0
+    return files | outcome

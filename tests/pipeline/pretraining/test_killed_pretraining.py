@@ -3,7 +3,6 @@
 Belongs here: real processes and signals. Not here: stops at each step by an exception (test_pretrain.py).
 """
 
-import json
 import random
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from pipeline.training.outcome import Outcome
 from tests.conftest import ROOT
+from tests.pipeline.pretraining.conftest import contents
 
 PATIENCE_SECONDS = 240
 
@@ -44,14 +44,6 @@ def kill_and_go_on(method, folder, kills, seconds, seed):
         process.kill()
         process.communicate()
     undisturbed(method, folder)
-
-
-def contents(folder):
-    """Every file's bytes by its name; of the outcome all but the seconds that it took."""
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    outcome = json.loads(files.pop("outcome.json"))
-    assert outcome.pop("seconds") > 0
-    return files | outcome
 
 
 @pytest.mark.parametrize(("method", "kills"), [("ce_dcm", 3)])
