@@ -56,8 +56,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-test: lint types  ## lint, types, unit tests and a tiny end-to-end run: what CI runs
-	$(BIN)/pytest
+# Two workers, since the suite of one process leaves a core idle; a file's tests share their fixtures.
+test: lint types  ## lint, types and all tests but the slow ones: what CI runs
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/pytest -m "slow and not ui"
