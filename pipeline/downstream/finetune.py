@@ -29,6 +29,7 @@ from pipeline.pretraining.encoder_folder import (
     ENCODER,
     Preprocessing,
     encoder_digest,
+    hear_again,
     write_curves,
 )
 from pipeline.progress import Say, silent
@@ -65,8 +66,8 @@ def finetune(
     model.json, curves.csv, predictions.parquet, validation.parquet (the same of the validation images) and, last,
     outcome.json; where it already holds the outcome of the same inputs, nothing is done. An encoder that did not run
     passes its outcome on; a loss that is not finite is `diverged`.
-    `on_epoch(epoch, metrics)`, from 1, gets train_loss and val_loss. Raises `UserError` where no encoder has been
-    pretrained yet, or where the training split is smaller than a batch.
+    `on_epoch(epoch, metrics)`, from 1, gets train_loss and val_loss; of epochs done before, too. Raises `UserError`
+    where no encoder has been pretrained yet, or where the training split is smaller than a batch.
     """
     pretrained = Outcome.read(encoder_folder)
     if pretrained is None:
@@ -76,6 +77,7 @@ def finetune(
     if done is not None and done.fingerprint == fingerprint:
         say(f"{_name(cell)}: nothing to do, {done.status} already.")
         remove_checkpoints(folder / CHECKPOINT)  # left by a run that was killed between outcome and here
+        hear_again(folder, on_epoch)
         return done
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from pipeline.images.batches import Normalization
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Backbone, Method, ShownLabels
 from pipeline.training.device import training_device
-from pipeline.training.loop import SELECTED_BY, History, Metrics
+from pipeline.training.loop import SELECTED_BY, History, Metrics, OnEpoch
 from pipeline.training.parallel import group
 
 ENCODER = "encoder.safetensors"
@@ -105,11 +105,22 @@ def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
     """The metrics in `folder`, by name, a value per epoch; none where nothing was trained."""
+    epochs = _epochs(folder)
+    return {name: [metrics[name] for metrics in epochs] for name in epochs[0]} if epochs else {}
+
+
+def hear_again(folder: Path, on_epoch: OnEpoch) -> None:
+    """Tell `on_epoch` of every epoch in `folder`, so that a tracker of a run that trained nothing has curves, too."""
+    for epoch, metrics in enumerate(_epochs(folder), start=1):
+        on_epoch(epoch, metrics)
+
+
+def _epochs(folder: Path) -> list[Metrics]:
     path = folder / CURVES
     if not path.is_file():
-        return {}
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    return {name: [float(row[name]) for row in rows] for name in rows[0] if name != "epoch"}
+        return []
+    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+    return [{name: float(value) for name, value in row.items() if name != "epoch"} for row in rows]
 
 
 @dataclass(frozen=True)

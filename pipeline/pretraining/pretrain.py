@@ -60,11 +60,11 @@ def pretrain(
     `name` is what the encoder is called in what is said, where backbone and method do not tell it from others.
 
     Work that `folder` holds already is not done again: same images, labels (where used), settings and code. A run that
-    was killed goes on where its last checkpoint was. `on_epoch(epoch, metrics)` hears of every epoch, from 1. Outcomes:
-    `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the discriminator stuck), without
-    an encoder. Of several processes (`pipeline.training.parallel`), which all call this, each trains on the patients of
-    its own shard, `batch_size` counts the images of all, and the first one writes. Raises `UserError` where the
-    training images do not fill one batch, or the batch cannot be shared out evenly.
+    was killed goes on where its last checkpoint was. `on_epoch(epoch, metrics)` hears of every epoch, from 1, of those
+    done before, too. Outcomes: `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the
+    discriminator stuck), without an encoder. Of several processes (`pipeline.training.parallel`), which all call this,
+    each trains on the patients of its own shard, `batch_size` counts the images of all, and the first one writes.
+    Raises `UserError` where the training images do not fill one batch, or the batch cannot be shared out evenly.
     """
     called, fingerprint = name or f"{backbone} {method}", fingerprint_of(backbone, method, pool, settings)
     done = Outcome.read(folder)
@@ -72,6 +72,7 @@ def pretrain(
         say(f"{called}: nothing has changed, {done.status} before")
         if group().writes:
             remove_checkpoints(folder / encoder_folder.CHECKPOINT)  # left by a run killed between outcome and here
+        encoder_folder.hear_again(folder, on_epoch)
         return done
     if method in _TRAINED:
         _own_share(pool, settings)  # raises where there is not enough

@@ -174,12 +174,13 @@ class TestTrained:
         assert [file for file in whole if whole[file] != stopped[file]] == []
 
     def test_nothing_is_done_again_while_nothing_changes(self, tmp_path, pool, settings):
-        first = run("ce", pool, settings, tmp_path)
+        trained, heard = [], []
+        first = run("ce", pool, settings, tmp_path, on_epoch=lambda *epoch: trained.append(epoch))
         (tmp_path / "encoder.safetensors").write_bytes(b"untouched")
-        heard = []
-        assert run("ce", pool, settings, tmp_path, on_epoch=lambda *_: heard.append(1)) == first
+        assert run("ce", pool, settings, tmp_path, on_epoch=lambda *epoch: heard.append(epoch)) == first
         assert (tmp_path / "encoder.safetensors").read_bytes() == b"untouched"
-        assert not heard
+        assert [epoch for epoch, _ in trained] == [1, 2, 3]
+        assert heard == trained  # a tracker of the second run has the curves as well
 
     def test_a_checkpoint_that_a_killed_run_left_beside_its_outcome_is_cleared_away(self, tmp_path, pool, settings):
         run("ce", pool, settings, tmp_path)
@@ -192,17 +193,17 @@ class TestTrained:
     def test_new_labels_retrain_ce_dcm_but_not_ce(self, tmp_path, pool, settings):
         for method in ("ce", "ce_dcm"):
             run(method, pool, settings, tmp_path / method)
-        heard = {"ce": [], "ce_dcm": []}
-        for method, epochs in heard.items():
-            folder = tmp_path / method
-            run(
-                method,
-                relabelled(pool),
-                settings,
-                folder,
-                on_epoch=lambda epoch, _, epochs=epochs: epochs.append(epoch),
-            )
-        assert heard == {"ce": [], "ce_dcm": [1, 2, 3]}
+        said = []
+        for method in ("ce", "ce_dcm"):
+            (tmp_path / method / "encoder.safetensors").write_bytes(b"untouched")
+            run(method, relabelled(pool), settings, tmp_path / method, said.append)
+        assert "resnet50 ce: nothing has changed, ran before" in said
+        assert not any(line.startswith("resnet50 ce_dcm: nothing") for line in said)
+        touched = {
+            method: (tmp_path / method / "encoder.safetensors").read_bytes() != b"untouched"
+            for method in ("ce", "ce_dcm")
+        }
+        assert touched == {"ce": False, "ce_dcm": True}
 
     @pytest.mark.parametrize(("method", "same"), [("ce", True), ("ce_dcm", False), ("dcm", False)])
     def test_labels_reach_the_methods_that_use_them_and_no_other(self, tmp_path, pool, settings, method, same):
