@@ -82,10 +82,16 @@ def _as_configured(variable: str, address: str) -> str:
 
 
 def _load(variables: Mapping[str, str]) -> dg.Definitions:
-    """The definitions; a recipe that cannot be read is one sentence and exit code 2, not a traceback."""
+    """The definitions; a recipe that cannot be read is one sentence and exit code 2, not a traceback.
+
+    The server that loads them for Dagster's pages raises an error of Dagster's own instead: their dialog then begins
+    with the sentence. Of an exit it would say that a server is gone, and any other error it would wrap.
+    """
     try:
         return build_defs(read_environment(variables))
     except UserError as error:
+        if "grpc" in sys.argv:  # dagster api grpc
+            raise dg.DagsterInvalidDefinitionError(str(error)) from None
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -43,7 +43,7 @@ def _kind(error: BaseException) -> tuple[str, str]:
     metadata = error.metadata if isinstance(error, dg.Failure) else {}
     name = type(error).__name__
     if USER_MISTAKE in metadata:
-        return "mistake", f"Mend what the step's message in the log names, {_AGAIN}"
+        return "mistake", f"Mend what the run's first red line says, {_AGAIN}"
     if INFRASTRUCTURE in metadata:
         return f"disk or network: {metadata[INFRASTRUCTURE].value}", f"See that disk and network work, {_AGAIN}"
     if isinstance(error, dg.DagsterExecutionInterruptedError | KeyboardInterrupt):

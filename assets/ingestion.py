@@ -5,18 +5,22 @@ Belongs here: the assets of the group `archive`, and what was left out of it. No
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from assets.catalog import REVIEW
 from assets.failures import HOOKS
 from assets.step import FIRST, step
-from assets.tables import counts_table, table_metadata, table_version
+from assets.tables import PREVIEW_ROWS, counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.recipe import Recipe
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GROUP = "archive"
 
@@ -124,9 +128,18 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                 {
                     "reasons": counts_table("reason", reasons, {reason.value: reason.meaning for reason in Reason}),
                     "which file is it": dg.MetadataValue.md("`python -m pipeline.archive locate ID` prints its path"),
-                    **table_metadata(QUARANTINE, rows),
+                    "first rows": dg.MetadataValue.md(markdown_table(_told(rows.slice(0, PREVIEW_ROWS)))),
+                    **size_and_columns(QUARANTINE, rows),
                 },
                 metrics={f"rejected.{reason}": count for reason, count in reasons.items()},
             )
 
     return [dicom_index, quarantine]
+
+
+def _told(rows: "pa.Table") -> "pa.Table":
+    """`rows` of the quarantine as narrow as Dagster's page is: each id, and its reason and detail as one text."""
+    import pyarrow as pa
+
+    why = [f"{row['reason']}: {row['detail']}" if row["detail"] else row["reason"] for row in rows.to_pylist()]
+    return pa.table({"id": rows["id"], "why": why})

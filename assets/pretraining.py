@@ -94,8 +94,8 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
                     "forecast": dg.MetadataValue.md(
                         "\n".join(f"- {line}" for line in lines) or "Nothing is left to train."
                     ),
-                    "hours at least": hours[0],
-                    "hours at most": hours[1],
+                    "hours at least": round(hours[0], 3),
+                    "hours at most": round(hours[1], 3),
                 },
                 metrics={"hours_at_least": hours[0], "hours_at_most": hours[1]},
             )
@@ -261,7 +261,7 @@ def _cards(plans: "Sequence[PlannedEncoder]") -> dict[str, dg.MarkdownMetadataVa
 
 def _in_registry(run: str | None, name: str) -> dict[str, dg.MarkdownMetadataValue]:
     """Where MLflow's registry shows the encoder; nothing where MLflow could not be reached."""
-    return {"MLflow registry": named_link(f"models:/{name}", f"{run.split('/#/')[0]}/#/models/{name}")} if run else {}
+    return {"MLflow registry": named_link(name, f"{run.split('/#/')[0]}/#/models/{name}")} if run else {}
 
 
 def _label_metrics(report: Path) -> dict[str, float]:

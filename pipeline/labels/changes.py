@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.files import read_json, write_json
 from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
-from pipeline.labels.weak_labels import weak_labels
+from pipeline.labels.weak_labels import TOO_RARE, weak_labels
 from pipeline.recipe import Labels
 from pipeline.tables import LABEL_CHANGES
 
@@ -32,10 +32,16 @@ def label_changes(
 
 
 def changes_by_description(changes: pa.Table) -> pa.Table:
-    """`changes` counted: study description, before, after, images; the most frequent first."""
+    """`changes` counted: images, study description, before, after; the most frequent first.
+
+    Descriptions that are not published are counted together, as in the worklist.
+    """
     keys = ["study_description", "before", "after"]
-    counted = changes.group_by(keys).aggregate([("sop_instance", "count")]).rename_columns([*keys, "images"])
-    return counted.sort_by([("images", "descending"), *((key, "ascending") for key in keys)])
+    told = pc.fill_null(changes["study_description"], TOO_RARE)
+    shown = changes.set_column(changes.column_names.index("study_description"), "study_description", told)
+    counted = shown.group_by(keys).aggregate([("sop_instance", "count")]).rename_columns([*keys, "images"])
+    order = [("images", "descending"), *((key, "ascending") for key in keys)]
+    return counted.select(["images", *keys]).sort_by(order)
 
 
 def last_mapping(private: Path) -> StudyGroups | None:

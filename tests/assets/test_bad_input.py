@@ -1,13 +1,16 @@
 """A user's mistake stops a run early with one sentence that names file and field, and without a traceback."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import TINY_RECIPE, run_job
+from tests.conftest import ROOT, TINY_RECIPE, job_environment, run_job
 
 
 def sentence_of(job: str, store: Path, **changes: str) -> str:
@@ -58,6 +61,28 @@ def test_a_recipe_with_a_misspelt_key(tmp_path: Path, recipe: Path) -> None:
     recipe.write_text(TINY_RECIPE.replace("batch_size: 16", "batchsize: 16"))
     said = sentence_of("demo", tmp_path / "store", SONOTAG_RECIPE=str(recipe))
     assert f"Recipe {recipe}: pretraining.batchsize: no such field" in said
+
+
+def test_a_recipe_that_is_broken_while_the_pages_are_open_is_told_first_in_their_dialog(
+    tmp_path: Path, recipe: Path
+) -> None:
+    recipe.write_text(TINY_RECIPE.replace("batch_size: 16", "batchsize: 16"))
+    asked = (
+        "{workspaceOrError {... on Workspace {locationEntries {locationOrLoadError {... on PythonError {message}}}}}}"
+    )
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "dagster-graphql"), "--workspace", "workspace.yaml", "--text", asked],
+        cwd=ROOT,
+        env=job_environment(tmp_path / "store", {"SONOTAG_RECIPE": str(recipe)}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = next(line for line in done.stdout.splitlines() if line.startswith('{"data"'))
+    (entry,) = json.loads(answer)["data"]["workspaceOrError"]["locationEntries"]
+    said = entry["locationOrLoadError"]["message"]
+    assert said.startswith("dagster._core.errors.DagsterInvalidDefinitionError: ")
+    assert said.split(": ", 1)[1].strip() == f"Recipe {recipe}: pretraining.batchsize: no such field."
 
 
 def test_a_mapping_that_names_an_unknown_group(tmp_path: Path, phantom: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 from assets.tables import counts_table
@@ -52,6 +53,19 @@ def test_the_quarantine_says_what_each_reason_means(materializations: dict[str, 
     assert all(meaning == Reason(reason).meaning for reason, _, meaning in rows)
     counted = materializations["quarantine"].metadata["dagster/row_count"].value
     assert sum(int(count) for _, count, _ in rows) == counted
+
+
+def test_the_quarantine_shows_ids_and_why_in_two_columns_which_is_what_the_page_has_room_for(
+    demo_store: Path, materializations: dict[str, dg.AssetMaterialization]
+) -> None:
+    head, _, *lines = str(materializations["quarantine"].metadata["first rows"].value).splitlines()
+    assert head == "| id | why |"
+    table = pq.read_table(demo_store / "tables" / "quarantine.parquet").to_pylist()
+    said = {row["id"]: (row["reason"], row["detail"]) for row in table}
+    assert len(lines) > 3
+    for line in lines:
+        name, why = line.strip("| ").split(" | ")
+        assert why.startswith(said[name][0]) and why.replace("\\|", "|").endswith(said[name][1])
 
 
 def test_an_encoder_s_page_leads_to_its_folder_its_run_and_the_registry(

@@ -56,9 +56,16 @@ def test_changes_are_counted_by_description_the_most_frequent_first():
     records = index(("US D", "LINEAR"), ("US B", "LINEAR"), ("US B", "LINEAR"))
     counted = changes_by_description(label_changes(records, records["study_description"], BEFORE, AFTER, Labels()))
     assert [tuple(row.values()) for row in counted.to_pylist()] == [
-        ("US B", "kidney, abdomen, linear", "kidney, linear", 2),
-        ("US D", "chest, linear", "linear (unmapped_description)", 1),
+        (2, "US B", "kidney, abdomen, linear", "kidney, linear"),
+        (1, "US D", "chest, linear", "linear (unmapped_description)"),
     ]
+
+
+def test_rare_descriptions_are_counted_as_one_that_is_called_so():
+    hidden = pa.chunked_array([pa.array([None, None], pa.string())])
+    changes = label_changes(index(("US B", "LINEAR"), ("US B", "LINEAR")), hidden, BEFORE, AFTER, Labels())
+    (row,) = changes_by_description(changes).to_pylist()
+    assert (row["images"], row["study_description"]) == (2, "(too rare to publish)")
 
 
 def test_the_last_mapping_is_kept_and_a_new_store_has_none(tmp_path):
