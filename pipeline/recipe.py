@@ -33,14 +33,13 @@ LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
 """Methods that are shown labels."""
 INPAINTING: tuple[Method, ...] = ("ce", "ce_dcm")
 """Methods that train a context encoder."""
+_OF_CONTEXT_ENCODERS = ("discriminator_learning_rate", "discriminator_batch_norm", "lambda_adv", "lambda_rec")
 _CHANGES: Mapping[Method, frozenset[str]] = {
     "baseline": frozenset(),
     "imagenet": frozenset(),
     "dcm": frozenset({"labels", "epochs", "learning_rate"}),
-    "ce": frozenset({"epochs", "learning_rate", "discriminator_learning_rate", "lambda_adv", "lambda_rec"}),
-    "ce_dcm": frozenset(
-        {"labels", "epochs", "learning_rate", "discriminator_learning_rate", "lambda_adv", "lambda_rec"}
-    ),
+    "ce": frozenset({"epochs", "learning_rate", *_OF_CONTEXT_ENCODERS}),
+    "ce_dcm": frozenset({"labels", "epochs", "learning_rate", *_OF_CONTEXT_ENCODERS}),
 }
 """What a variant of each method can change: the rest means nothing to it."""
 PROBES: tuple[Probe, ...] = ("linear", "curvilinear")
@@ -253,6 +252,7 @@ class Training(Model):
     learning_rate: Rate = 1e-4
     """Of the context encoder, and of the encoder that predicts metadata (DCM)."""
     discriminator_learning_rate: Rate = 1e-5
+    discriminator_batch_norm: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
     lambda_adv: Weight = 0.001
     lambda_rec: Weight = 0.999
@@ -271,6 +271,11 @@ class EncoderSettings(Training):
     seed: int = 0
 
 
+def spoken(value: float | bool) -> str:
+    """A setting's value as it is printed."""
+    return f"{value:g}" if not isinstance(value, bool) else "on" if value else "off"
+
+
 class Variant(Model):
     """A method with a change: a control, or a setting tried. What is None is as the recipe says."""
 
@@ -280,6 +285,7 @@ class Variant(Model):
     epochs: Count | None = None
     learning_rate: Rate | None = None
     discriminator_learning_rate: Rate | None = None
+    discriminator_batch_norm: bool | None = None
     lambda_adv: Weight | None = None
     lambda_rec: Weight | None = None
 
@@ -340,7 +346,7 @@ class Pretraining(Training):
                 raise ValueError(f"variants: {name} is the name of an arm that there is anyway")
             same = [field for field, value in variant.settings.items() if getattr(self, field) == value]
             if same:
-                raise ValueError(f"variants.{name}: {same[0]} is {getattr(self, same[0]):g} anyway")
+                raise ValueError(f"variants.{name}: {same[0]} is {spoken(getattr(self, same[0]))} anyway")
         return self
 
 

@@ -55,6 +55,7 @@ CURVE_TITLES = {
         "train_score_real": "D of the real, training",
         "train_score_inpainted": "D of the inpainted, training",
         "train_saturation": "D beyond the margin, training",
+        "train_adversarial_share": "adversarial gradient / reconstruction's, training",
     },
 }
 """What a panel of the training curves is called; DCM's loss is another function than L_F of CE and CE+DCM.

@@ -14,7 +14,7 @@ from pipeline.evaluation.collapse import Collapse
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.layout import Grid
 from pipeline.evaluation.results import Result
-from pipeline.recipe import FROZEN, Arm, Backbone, Recipe, ShownLabels
+from pipeline.recipe import FROZEN, Arm, Backbone, Recipe, ShownLabels, spoken
 
 ARM_LABELS: Mapping[str, str] = {
     "baseline": "Baseline",
@@ -92,7 +92,7 @@ def arm_label(recipe: Recipe, arm: Arm) -> str:
     if variant is None:
         return ARM_LABELS[arm]
     shown = [_SHOWN[variant.labels]] if variant.labels != "own" else []
-    changes = [f"{name} {value:g}" for name, value in variant.settings.items()]
+    changes = [f"{name} {spoken(value)}" for name, value in variant.settings.items()]
     return ", ".join([ARM_LABELS[variant.method], *shown, *changes])
 
 

@@ -15,14 +15,14 @@ _SLOPE = 0.2
 class Discriminator(nn.Module):
     """D(x, y) = C(d(x)) + d(x)ᵀ W y (paper section 3.2), d being the mean over the features of four stride-2 blocks.
 
-    A block is 3×3 convolution, batch norm and LeakyReLU (paper section 4.2.1). With `labels` = 0 there is no W, and
-    D(x) = C(d(x)).
+    A block is 3×3 convolution, batch norm and LeakyReLU (paper section 4.2.1); without `batch_norm` the convolution has
+    a bias in its place. With `labels` = 0 there is no W, and D(x) = C(d(x)).
     """
 
-    def __init__(self, labels: int) -> None:
+    def __init__(self, labels: int, batch_norm: bool = True) -> None:
         super().__init__()
         inputs = (1, *_WIDTHS)
-        self.features = nn.Sequential(*[_down_block(inputs[i], inputs[i + 1]) for i in range(len(_WIDTHS))])
+        self.features = nn.Sequential(*[_down_block(inputs[i], inputs[i + 1], batch_norm) for i in range(len(_WIDTHS))])
         self.classifier = nn.Linear(_WIDTHS[-1], 1)
         self.projection = nn.Linear(labels, _WIDTHS[-1], bias=False) if labels else None
 
@@ -59,6 +59,7 @@ def held_fixed(network: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def _down_block(inputs: int, outputs: int) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(_SLOPE, inplace=True))
+def _down_block(inputs: int, outputs: int, batch_norm: bool) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=not batch_norm)
+    norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
+    return nn.Sequential(convolution, *norm, nn.LeakyReLU(_SLOPE, inplace=True))

@@ -14,7 +14,13 @@ from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator, held_fixed
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
-from pipeline.pretraining.losses import adversarial_loss, discriminator_loss, reconstruction_loss, saturated_share
+from pipeline.pretraining.losses import (
+    adversarial_loss,
+    adversarial_share,
+    discriminator_loss,
+    reconstruction_loss,
+    saturated_share,
+)
 from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, computing_in
@@ -29,6 +35,7 @@ TRAIN_METRICS = (
     "train_score_real",
     "train_score_inpainted",
     "train_saturation",
+    "train_adversarial_share",
 )
 
 STUCK_EPOCHS = 3
@@ -91,7 +98,8 @@ class ContextEncoderTraining:
             inpainted_N1HW = self._inpaint(batch.x_N1HW).to(patch_N1HW.dtype)
         of_discriminator = self._discriminator_step(patch_N1HW, inpainted_N1HW.detach(), batch.labels_NL)
         of_context_encoder = self._context_encoder_step(patch_N1HW, inpainted_N1HW, batch.labels_NL)
-        return torch.stack([*of_context_encoder, *of_discriminator])
+        *losses, share = of_context_encoder
+        return torch.stack([*losses, *of_discriminator, share])
 
     def _discriminator_step(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> list[Tensor]:
         with self._computing(patch_N1HW.device):
@@ -111,9 +119,15 @@ class ContextEncoderTraining:
         reconstruction = reconstruction_loss(inpainted_N1HW, patch_N1HW)
         loss = self.settings.lambda_adv * adversarial + self.settings.lambda_rec * reconstruction
         self.optimizer_f.zero_grad()
+        inpainted_N1HW.retain_grad()
         loss.backward()
         self.optimizer_f.step()
-        return [loss.detach(), reconstruction.detach(), adversarial.detach()]
+        return [loss.detach(), reconstruction.detach(), adversarial.detach(), self._share(inpainted_N1HW, patch_N1HW)]
+
+    def _share(self, inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
+        gradient_N1HW = inpainted_N1HW.grad
+        assert gradient_N1HW is not None  # retained
+        return adversarial_share(gradient_N1HW, inpainted_N1HW.detach(), patch_N1HW, self.settings.lambda_rec)
 
     @torch.no_grad()
     def validate(self) -> Metrics:

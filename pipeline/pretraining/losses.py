@@ -3,7 +3,9 @@
 Belongs here: scores and images to a scalar. Not here: networks, steps.
 """
 
+import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, relu
 
 
@@ -25,6 +27,19 @@ def adversarial_loss(inpainted_N: Tensor) -> Tensor:
 def reconstruction_loss(inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
     """The second term of equation 3 without its weight: E[(F(x̂) − x)²] over the hidden centre's z-scores."""
     return mse_loss(inpainted_N1HW, patch_N1HW)
+
+
+def adversarial_share(gradient_N1HW: Tensor, inpainted_N1HW: Tensor, patch_N1HW: Tensor, lambda_rec: float) -> Tensor:
+    """How much D has to say to F: the norm of the adversarial term's gradient over that of the reconstruction term's.
+
+    Both at the inpainted patches of a batch and with their weights; `gradient_N1HW` is that of equation 3 as a whole.
+    The reconstruction term's is known, 2 λrec (F(x̂) − x) / pixels; what is left is the adversarial one's.
+    """
+    of_reconstruction = (2 * lambda_rec / patch_N1HW.numel()) * (inpainted_N1HW - patch_N1HW)
+    tiny = torch.finfo(patch_N1HW.dtype).tiny
+    of_adversary = gradient_N1HW - of_reconstruction
+    share: Tensor = vector_norm(of_adversary) / vector_norm(of_reconstruction).clamp(min=tiny)
+    return share
 
 
 def label_loss(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor) -> Tensor:

@@ -234,7 +234,7 @@ def _context_training(job: _Job, normalization: Normalization) -> tuple[ContextE
         network = _placed(ContextEncoder(encoder, Decoder(encoder.channels[-1])), settings)
     with seeded(settings.seed, "discriminator"):
         labels = len(pool.label_names) if job.method in LABELLED else 0
-        discriminator = _placed(Discriminator(labels), settings)
+        discriminator = _placed(Discriminator(labels, settings.discriminator_batch_norm), settings)
     pool, inpaint = pool.to(training_device()), compiled(network, job.steps, job.say)
     return network, ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint)
 
@@ -330,6 +330,8 @@ def _settings_used(backbone: Backbone, method: Method, settings: EncoderSettings
     unused = {"imagenet_weights"}
     if method == "dcm":
         unused |= {"discriminator_learning_rate", "lambda_adv", "lambda_rec"}
+    if method == "dcm" or settings.discriminator_batch_norm:  # the paper's: encoders from before there was a choice
+        unused.add("discriminator_batch_norm")
     return settings.model_dump(mode="json", exclude=unused)
 
 

@@ -24,6 +24,9 @@ B = TypeVar("B")
 
 SELECTED_BY = "val_loss"  # the metric whose lowest epoch is kept
 
+CHECKPOINT_LAYOUT = 2
+"""Raised where a checkpoint holds something else, such as another metric: older ones are not gone on with."""
+
 CHECKPOINT_SECONDS = 60.0
 """The least time between two checkpoints, hence the most work that a killed training does again, but for one step."""
 
@@ -171,6 +174,7 @@ class _Course:
     def _state(self) -> dict[str, Any]:
         return {
             "fingerprint": self.fingerprint,
+            "layout": CHECKPOINT_LAYOUT,
             "curves": self.history.curves,
             "best_epoch": self.history.best_epoch,
             "steps": len(self.steps),
@@ -179,7 +183,9 @@ class _Course:
 
 def _matching(checkpoint: Path, fingerprint: str) -> Saved | None:
     saved = newest_checkpoint(checkpoint)
-    return saved if saved is not None and saved.state["fingerprint"] == fingerprint else None
+    wanted = (fingerprint, CHECKPOINT_LAYOUT)
+    found = saved is not None and (saved.state["fingerprint"], saved.state.get("layout")) == wanted
+    return saved if found else None
 
 
 def _resumed(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float) -> _Course:

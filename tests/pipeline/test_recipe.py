@@ -178,6 +178,8 @@ def variant(fields: str, name: str = "v") -> str:
         (variant("method: ce, lambda_adv: -1"), r"pretraining\.variants\.v\.lambda_adv: "),
         (variant("method: ce, batch_size: 8"), r"pretraining\.variants\.v\.batch_size: no such field"),
         (variant("method: ce, lambda_adv: 0.001"), r"pretraining: variants\.v: lambda_adv is 0\.001 anyway"),
+        (variant("method: ce, discriminator_batch_norm: true"), r"v: discriminator_batch_norm is on anyway"),
+        (variant("method: dcm, discriminator_batch_norm: false"), r"discriminator_batch_norm means nothing to dcm"),
         (variant("method: ce_dcm, labels: none"), r"pretraining\.variants\.v\.labels: "),
         (variant("method: ce_dcm, labels: source", "ce_dcm_frozen"), "ce_dcm_frozen is the name of an arm"),
         (variant("method: ce_dcm, labels: source", "dcm"), "dcm is the name of an arm"),

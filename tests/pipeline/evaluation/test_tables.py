@@ -54,12 +54,14 @@ def test_a_variant_is_printed_as_its_method_and_what_it_changes(recipe: Recipe) 
         "a": {"method": "ce_dcm", "labels": "shuffled"},
         "b": {"method": "dcm", "labels": "source", "epochs": 3},
         "c": {"method": "ce", "lambda_adv": 0, "learning_rate": 0.00025},
+        "d": {"method": "ce", "discriminator_batch_norm": False},
     }
     del settings["evaluation"]["comparisons"]
     variants = Recipe.model_validate(settings)
-    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", "a", "b", "c")] == [
+    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", *"abcd")] == [
         *("CE", "CE+DCM+F", "CE+DCM, labels shuffled", "DCM, sources as labels, epochs 3"),
         "CE, learning_rate 0.00025, lambda_adv 0",
+        "CE, discriminator_batch_norm off",
     ]
 
 

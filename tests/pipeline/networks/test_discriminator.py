@@ -59,6 +59,26 @@ def test_four_blocks_of_3x3_stride_2_convolution_batch_norm_and_leaky_relu():
     assert kinds == [["Conv2d", "BatchNorm2d", "LeakyReLU"]] * 4
 
 
+def test_without_batch_norm_the_convolutions_have_a_bias_and_an_image_is_scored_alone(patches, labels):
+    discriminator = Discriminator(3, batch_norm=False).train()
+    kinds = [[type(layer).__name__ for layer in block] for block in discriminator.features]
+    assert kinds == [["Conv2d", "LeakyReLU"]] * 4
+    assert all(block[0].bias is not None for block in discriminator.features)
+    by_batch = {
+        norm: first_score(norm, patches, labels) - first_score(norm, patches[:2], labels) for norm in (True, False)
+    }
+    assert abs(by_batch[False]) < 1e-5
+    assert abs(by_batch[True]) > 1e-3
+
+
+def first_score(batch_norm, patches, labels):
+    """The first patch's score in training mode, of one discriminator with seed 0."""
+    torch.manual_seed(0)
+    discriminator = Discriminator(3, batch_norm).train()
+    with torch.no_grad():
+        return discriminator(patches, labels[: len(patches)])[0].item()
+
+
 def test_held_fixed_passes_gradients_to_the_patch_and_keeps_every_parameter_and_statistic(patches, labels):
     discriminator = Discriminator(3).train()
     before = {name: tensor.clone() for name, tensor in discriminator.state_dict().items()}

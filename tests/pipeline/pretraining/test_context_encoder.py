@@ -102,6 +102,9 @@ def test_the_steps_losses_are_equations_2_and_3_in_float64(pool, settings, label
     metrics = dict(zip(TRAIN_METRICS, one.step(batch).tolist(), strict=True))
     with torch.no_grad():  # F's step follows D's: it asks the D that has just learned
         scores_after = deepcopy(one.discriminator)(fake, batch.labels_NL)
+    leaf = fake.clone().requires_grad_()
+    terms = (-0.001 * deepcopy(one.discriminator)(leaf, batch.labels_NL).mean(), 0.999 * (leaf - patch).square().mean())
+    of_adversary, of_reconstruction = (array(torch.autograd.grad(term, leaf)[0]) for term in terms)
     real, inpainted = array(real_scores), array(fake_scores)
     loss_d = -np.mean(np.minimum(0, -1 + real)) - np.mean(np.minimum(0, -1 - inpainted))
     reconstruction = np.mean((array(fake) - array(patch)) ** 2)
@@ -115,7 +118,15 @@ def test_the_steps_losses_are_equations_2_and_3_in_float64(pool, settings, label
         "train_loss": 0.001 * adversarial + 0.999 * reconstruction,
         "train_saturation": (np.mean(real >= 1) + np.mean(inpainted <= -1)) / 2,
     }
+    share = metrics.pop("train_adversarial_share")
     assert metrics == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert share == pytest.approx(np.linalg.norm(of_adversary) / np.linalg.norm(of_reconstruction), rel=1e-2)
+    assert 1e-4 < share < 10
+
+
+def test_an_adversary_without_weight_has_no_share_in_the_gradient(pool, settings, batch):
+    one = training(pool, settings.model_copy(update={"lambda_adv": 0.0}))
+    assert one.step(batch)[TRAIN_METRICS.index("train_adversarial_share")] < 1e-5
 
 
 class _Wrapped(torch.nn.Module):

@@ -13,6 +13,7 @@ from pipeline.pretraining.preflight import forecast_of, preflight
 from pipeline.pretraining.pretrain import fingerprint_of, pretrain, training_of
 from pipeline.progress import silent
 from pipeline.training.checkpoint import write_checkpoint
+from pipeline.training.loop import CHECKPOINT_LAYOUT
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -88,7 +89,8 @@ def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp
 def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):
     fingerprint = fingerprint_of("resnet50", "dcm", pool, settings)
     trainer, _ = training_of("resnet50", "dcm", pool, settings, silent)
-    state = {"fingerprint": fingerprint, "curves": [{"val_loss": 1.0}], "best_epoch": 1, "steps": 2}
+    done = {"curves": [{"val_loss": 1.0}], "best_epoch": 1, "steps": 2}
+    state = {"fingerprint": fingerprint, "layout": CHECKPOINT_LAYOUT, **done}
     write_checkpoint(tmp_path / "checkpoint.safetensors", trainer.trained, state)
     assert forecast_of(planned("dcm", settings, tmp_path), pool).steps == 9 - 3 - 2
 

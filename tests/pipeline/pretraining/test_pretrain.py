@@ -87,6 +87,7 @@ class TestTrained:
             "train_score_real",
             "train_score_inpainted",
             "train_saturation",
+            "train_adversarial_share",
             "val_loss",
             "val_mse",
             "val_diversity",
@@ -270,6 +271,7 @@ class TestFingerprint:
         [
             ("epochs", 4, {"dcm", "ce", "ce_dcm"}),
             ("lambda_adv", 0.5, {"ce", "ce_dcm"}),
+            ("discriminator_batch_norm", False, {"ce", "ce_dcm"}),
             ("discriminator_learning_rate", 0.5, {"ce", "ce_dcm"}),
             ("learning_rate", 0.5, {"dcm", "ce", "ce_dcm"}),
             ("seed", 4, {"baseline", "dcm", "ce", "ce_dcm"}),

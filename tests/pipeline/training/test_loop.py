@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.training import loop
 from pipeline.training.checkpoint import Trained
 from pipeline.training.loop import Diverged, fit, steps_done
 
@@ -133,3 +134,10 @@ def test_a_checkpoint_of_other_inputs_is_not_resumed(tmp_path: Path):
     advanced: list[int] = []
     run(Toy([1.0, 2.0]), tmp_path, fingerprint="after", advanced=advanced)
     assert advanced == [1] * 2 * STEPS
+
+
+def test_a_checkpoint_of_another_layout_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run(Toy([1.0]), tmp_path)
+    assert steps_done(tmp_path / "c.safetensors", "f") == (1, 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_LAYOUT", loop.CHECKPOINT_LAYOUT + 1)
+    assert steps_done(tmp_path / "c.safetensors", "f") == (0, 0)
