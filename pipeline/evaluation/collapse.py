@@ -16,7 +16,7 @@ from pipeline.store import Experiment
 from pipeline.training.loop import SELECTED_BY
 from pipeline.training.outcome import Outcome, Status
 
-DIVERSITY, SATURATION = "val_diversity", "train_saturation"
+DIVERSITY, SATURATION, ADVERSARIAL_SHARE = "val_diversity", "train_saturation", "train_adversarial_share"
 COLLAPSED_BELOW = 0.1**0.5
 """A diversity: the inpainted patches then differ from image to image with less than a tenth of the real ones' variance.
 
@@ -95,12 +95,12 @@ def collapses(trainings: Sequence[Training]) -> list[Collapse]:
     return rows
 
 
-def saturation_by_epoch(trainings: Sequence[Training]) -> dict[tuple[Backbone, str], list[float]]:
-    """The share of D's scores beyond the margin, epoch by epoch, averaged over the seeds of each context encoder."""
+def mean_by_epoch(trainings: Sequence[Training], metric: str) -> dict[tuple[Backbone, str], list[float]]:
+    """A metric of the curves, epoch by epoch, averaged over the seeds of each encoder whose curves have it."""
     found: dict[tuple[Backbone, str], list[Sequence[float]]] = {}
     for training in trainings:
-        if SATURATION in training.curves:
-            found.setdefault((training.backbone, training.encoder), []).append(training.curves[SATURATION])
+        if metric in training.curves:
+            found.setdefault((training.backbone, training.encoder), []).append(training.curves[metric])
     return {place: [float(np.mean(epoch)) for epoch in zip(*runs, strict=False)] for place, runs in found.items()}
 
 

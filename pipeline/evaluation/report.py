@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 from pipeline.downstream.predictions import PREDICTIONS, VALIDATION, Cell, cells, read_predictions
 from pipeline.downstream.tasks import task_images
 from pipeline.evaluation.collapse import (
+    ADVERSARIAL_SHARE,
     COLLAPSED_BELOW,
+    SATURATION,
     Collapse,
     Training,
     collapses,
-    saturation_by_epoch,
+    mean_by_epoch,
     trainings_of,
 )
 from pipeline.evaluation.constant import Constant, best_constant
@@ -42,9 +44,9 @@ from pipeline.evaluation.tables import (
     comparison_grid,
     dataset_grid,
     dataset_row,
+    epochs_grid,
     inpainting_grid,
     percent,
-    saturation_grid,
 )
 from pipeline.files import read_json, read_table, write_text
 from pipeline.pretraining.encoder_folder import INPAINTING
@@ -250,11 +252,17 @@ def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> 
 def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Section]:
     if not rows:
         return []
-    saturation = saturation_grid(evidence.recipe, saturation_by_epoch(evidence.trainings))
-    return [
-        Section("", collapse_grid(evidence.recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
-        Section("D's scores beyond the margin, mean over the seeds", saturation),
+    recipe = evidence.recipe
+    saturation = mean_by_epoch(evidence.trainings, SATURATION)
+    sections = [
+        Section("", collapse_grid(recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
+        Section("D's scores beyond the margin, mean over the seeds", epochs_grid(recipe, saturation)),
     ]
+    heard = mean_by_epoch(evidence.trainings, ADVERSARIAL_SHARE)
+    if heard:  # encoders of earlier versions have no such curve
+        title = "The adversarial term's gradient as a share of the reconstruction's, mean over the seeds"
+        sections.append(Section(title, epochs_grid(recipe, heard, decimals=1)))
+    return sections
 
 
 def _cost_sections(evidence: Evidence) -> list[Section]:

@@ -145,15 +145,18 @@ def collapse_grid(recipe: Recipe, rows: Iterable[Collapse]) -> Grid:
     return Grid(head, body, numbers_from=2)
 
 
-def saturation_grid(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], Sequence[float]]) -> Grid:
-    """For each context encoder: the share of D's scores beyond the margin in up to `_EPOCHS` epochs."""
+def epochs_grid(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], Sequence[float]], decimals: int = 0) -> Grid:
+    """For each context encoder: a share in up to `_EPOCHS` epochs, as a percentage with so many decimals."""
     epochs = max(map(len, by_epoch.values()))
     shown = sorted({round(epoch) for epoch in np.linspace(1, epochs, min(epochs, _EPOCHS))})
     body = [
         (
             BACKBONE_LABELS[backbone],
             arm_label(recipe, encoder),
-            *(f"{shares[epoch - 1]:.0%}".replace("%", " %") if epoch <= len(shares) else "–" for epoch in shown),
+            *(
+                f"{shares[epoch - 1]:.{decimals}%}".replace("%", " %") if epoch <= len(shares) else "–"
+                for epoch in shown
+            ),
         )
         for (backbone, encoder), shares in by_epoch.items()
     ]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.collapse import COLLAPSED_BELOW, Training, collapses, saturation_by_epoch, trainings_of
-from pipeline.evaluation.tables import collapse_grid, saturation_grid
+from pipeline.evaluation.collapse import COLLAPSED_BELOW, Training, collapses, mean_by_epoch, trainings_of
+from pipeline.evaluation.tables import collapse_grid, epochs_grid
 from pipeline.pretraining.encoder_folder import write_curves
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
@@ -71,13 +71,20 @@ def test_runs_that_diverged_are_counted_beside_the_others_and_methods_apart() ->
 
 
 def test_saturation_is_averaged_over_the_seeds_epoch_by_epoch() -> None:
-    by_epoch = saturation_by_epoch([training(seed, [1, 2, 3], [0.9] * 3) for seed in (0, 1, 2)])
+    by_epoch = mean_by_epoch([training(seed, [1, 2, 3], [0.9] * 3) for seed in (0, 1, 2)], "train_saturation")
     assert by_epoch == {("resnet50", "ce"): pytest.approx([0.2, 0.5, 0.9])}
-    assert "| ResNet-50 | CE | 20 % | 50 % | 90 % |" in saturation_grid(RECIPE, by_epoch).markdown()
+    assert "| ResNet-50 | CE | 20 % | 50 % | 90 % |" in epochs_grid(RECIPE, by_epoch).markdown()
+
+
+def test_encoders_of_before_a_metric_was_written_down_are_left_out_of_its_table() -> None:
+    late = Training("resnet50", "ce_unopposed", 0, "ran", "", {"val_loss": [1.0], "train_adversarial_share": [0.0123]})
+    by_epoch = mean_by_epoch([training(0, [1, 2, 3], [0.9] * 3), late], "train_adversarial_share")
+    assert list(by_epoch) == [("resnet50", "ce_unopposed")]
+    assert "| CE, lambda_adv 0 | 1.2 % |" in epochs_grid(RECIPE, by_epoch, decimals=1).markdown()
 
 
 def test_of_many_epochs_ten_are_printed_the_first_and_the_last_among_them() -> None:
-    grid = saturation_grid(RECIPE, {("resnet50", "ce"): [epoch / 200 for epoch in range(1, 201)]})
+    grid = epochs_grid(RECIPE, {("resnet50", "ce"): [epoch / 200 for epoch in range(1, 201)]})
     assert len(grid.head) == 12
     assert (grid.head[2], grid.head[-1]) == ("Epoch 1", "Epoch 200")
     assert (grid.rows[0][2], grid.rows[0][-1]) == ("0 %", "100 %")

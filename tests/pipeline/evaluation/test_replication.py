@@ -11,7 +11,8 @@ from pipeline.evaluation.replication import filled, main, tables
 from pipeline.evaluation.report import results_report
 from tests.conftest import ROOT
 
-COMMITTED = ROOT / "docs" / "replication"
+DOCS = ROOT / "docs"
+COMMITTED = ("replication", "replication-search")
 DOCUMENT = """# Question
 
 <!-- table: differences -->
@@ -77,13 +78,16 @@ def test_every_chapter_of_the_report_is_a_table(publication: Publication) -> Non
     assert all(text.strip() for text in found.values())
 
 
-def test_the_committed_document_asks_for_tables_that_there_are(publication: Publication) -> None:
-    text = COMMITTED.with_suffix(".md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_document_asks_for_tables_that_there_are(publication: Publication, name: str) -> None:
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     assert filled(text, tables(publication, results_report(publication.evidence))) != text
 
 
-@pytest.mark.skipif(not (COMMITTED / EXPERIMENT).is_file(), reason="docs/replication holds no published numbers yet")
-def test_the_committed_document_holds_exactly_the_recomputed_tables() -> None:
-    published = read_publication(COMMITTED)
-    text = COMMITTED.with_suffix(".md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_document_holds_exactly_the_recomputed_tables(name: str) -> None:
+    if not (DOCS / name / EXPERIMENT).is_file():
+        pytest.skip(f"docs/{name} holds no published numbers yet")
+    published = read_publication(DOCS / name)
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     assert filled(text, tables(published, results_report(published.evidence))) == text
