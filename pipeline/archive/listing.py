@@ -77,16 +77,6 @@ KNOWN = pa.schema(
 """A file that was read: a record's fields, or the reason why it is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveFile:
-    """One file of the archive, or a member of a zip in it; `path` as `pipeline.archive.source` opens it."""
-
-    file_id: str
-    path: str
-    size: int
-    version: str
-
-
 def list_files(archive: str) -> pa.Table:
     """Every regular file of `archive` (schema LISTED) in the order of the paths' bytes; raises as `source.walk`."""
     batches = []
@@ -221,16 +211,6 @@ def known_files(private: Path) -> pa.Table:
     if rows.schema.names != KNOWN.names:
         raise UserError(f"{path} was written by another version: run the job `ingest` first.")
     return rows
-
-
-def read_file_list(private: Path) -> dict[str, ArchiveFile]:
-    """The files of the last scan by file id, without those that are gone; raises as `known_files`."""
-    known = known_files(private)
-    rows = known.filter(pc.invert(pc.or_(known["deleted"], known["is_zip"]))).select(["file_id", *LISTED.names])
-    return {
-        file: ArchiveFile(file, os.fsdecode(path), size, version)
-        for file, path, size, version in zip(*(column.to_pylist() for column in rows.columns), strict=True)
-    }
 
 
 def cannot_be_read(file: str, why: str, may_pass: bool) -> UserError:

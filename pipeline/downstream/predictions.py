@@ -30,7 +30,7 @@ PREDICTIONS = pa.schema(
         column("fraction", pa.float64(), "share of the training images that was used"),
         column("seed", _count, "seed of the fine-tuning"),
         column("image_id", _count, "row of the task's manifest, from 0"),
-        column("patient", _text, "the patient as the manifest names it"),
+        column("patient", _text, "keyed pseudonym of the patient that the manifest names"),
         column("n_train", _count, "images trained on"),
         column("n_train_patients", _count, "patients trained on"),
         column("kind", _text, "ordinal or segmentation"),

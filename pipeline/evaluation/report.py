@@ -1,7 +1,7 @@
 """A recipe's reports, from what its experiment folder holds.
 
-Belongs here: gathering outcomes and predictions, and writing tables from them. Not here: their layout (`tables`),
-figures (`report_figures`), and any training.
+Belongs here: gathering outcomes and predictions, and writing tables from them. Not here: how they read (`tables`,
+`layout`), figures (`report_figures`), and any training.
 """
 
 from collections.abc import Mapping, Sequence

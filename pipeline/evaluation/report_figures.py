@@ -332,6 +332,6 @@ def _ran(folder: Path) -> bool:
 
 
 def _titled_curves(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
-    """The curves of a trained encoder, under the titles of their panels."""
+    """The curves of a trained encoder, under the titles of their panels; one of an earlier version may lack some."""
     titles = CURVE_TITLES["dcm" if method == "dcm" else "ce"]
-    return {title: metrics[name] for name, title in titles.items()}
+    return {title: metrics[name] for name, title in titles.items() if name in metrics}

@@ -83,9 +83,9 @@ def _number(value: float | None) -> str:
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    """Print a table per backbone; 0, or 1 with one sentence for a mistake."""
+    """Print, per backbone, how well DCM tells the labels of held-out patients, by their tags and by the truth."""
     variable = os.environ.get
-    parser = argparse.ArgumentParser(prog="python -m pipeline.phantom.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline.phantom.compare", description=main.__doc__)
     parser.add_argument("--store", type=Path, default=variable("SONOTAG_STORE") or "store", help="default: %(default)s")
     parser.add_argument(
         "--recipe", default=variable("SONOTAG_RECIPE") or "phantom", help="a name or a YAML file; default: %(default)s"

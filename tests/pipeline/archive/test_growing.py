@@ -13,7 +13,7 @@ from pydicom.uid import RLELossless
 
 from pipeline.archive import examine, images, scan
 from pipeline.archive.images import build_cache
-from pipeline.archive.listing import known_files, read_file_list
+from pipeline.archive.listing import known_files
 from pipeline.archive.source import Listed
 from pipeline.errors import UserError
 from pipeline.recipe import Archive, Images
@@ -93,7 +93,9 @@ def test_a_deleted_file_is_marked_and_its_image_leaves_the_cache(tmp_path):
     assert (later.files, later.read, smaller.decoded, smaller.images.num_rows) == (11, 0, 0, 11)
     (deleted,) = later.deleted.to_pylist()
     lost = set(index.records["sop_instance"].to_pylist()) - set(later.records["sop_instance"].to_pylist())
-    assert lost == {deleted["sop_instance"]} and deleted["file_id"] not in read_file_list(tmp_path / "a" / "private")
+    files = known_files(tmp_path / "a" / "private").select(["file_id", "deleted"]).to_pylist()
+    assert lost == {deleted["sop_instance"]}
+    assert [row["file_id"] for row in files if row["deleted"]] == [deleted["file_id"]]
     assert set(smaller.images["sop_instance"].to_pylist()) == set(later.records["sop_instance"].to_pylist())
     grow(tmp_path / "a", range(5, 6))
     back, full = build(tmp_path / "a")

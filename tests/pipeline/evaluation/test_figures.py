@@ -27,8 +27,11 @@ from pipeline.evaluation.report_figures import (
     write_boxplots,
     write_confusion_matrices,
     write_overlays,
+    write_training_curves,
 )
 from pipeline.files import write_table
+from pipeline.pretraining.context_encoder import TRAIN_METRICS
+from pipeline.pretraining.encoder_folder import write_curves
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
 from tests.pipeline.evaluation.conftest import everything
@@ -188,6 +191,19 @@ def test_confusion_matrices_are_drawn_per_backbone_and_fraction_where_an_arm_ran
         "confusion_quality_resnet50_fraction-1.png",
     ]
     assert sorted(experiment.reports.iterdir()) == sorted(drawn), "nothing is left of what no run drew"
+
+
+def test_curves_are_drawn_of_encoders_that_were_trained_before_a_metric_was_written_down(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    experiment = Experiment(tmp_path)
+    experiment.reports.mkdir()
+    every = dict.fromkeys((*TRAIN_METRICS, "val_loss", "val_mse", "val_diversity"), 0.5)
+    write_curves(experiment.encoder("resnet50", "ce_dcm", 0), [every, every])
+    earlier = {name: value for name, value in every.items() if name != "train_adversarial_share"}
+    write_curves(experiment.encoder("resnet50", "ce", 0), [earlier, earlier])
+    (drawn,) = write_training_curves(recipe, experiment)
+    assert drawn.name.startswith("training_curves") and drawn.stat().st_size > 10_000
 
 
 def test_without_predictions_no_overlay_is_drawn_and_none_is_left(recipe: Recipe, tmp_path: Path) -> None:
