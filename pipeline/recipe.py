@@ -369,7 +369,7 @@ class Task(Model):
     """CSV of `image,patient[,split]` and `quality` or `mask`; environment variables as ${NAME}."""
     epochs: Count
     least_steps: Annotated[int, Field(ge=0)] = 0
-    """A model trains for so many steps at least: of few images it sees more epochs."""
+    """A model trains for so many steps at least: an epoch goes through few images several times."""
     batch_size: Count
     learning_rate: Mapping[Backbone, Rate]
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -378,9 +378,10 @@ class Task(Model):
     champion: Champion | None = None
     """By accuracy or Dice where the recipe does not say."""
 
-    def epochs_of(self, images: int) -> int:
-        """Epochs of a model that is trained on so many images, which fill a batch."""
-        return max(self.epochs, math.ceil(self.least_steps / (images // self.batch_size)))
+    def passes_of(self, images: int) -> int:
+        """How often an epoch goes through so many images; once also where they fill no batch and nothing is trained."""
+        steps = self.epochs * (images // self.batch_size)
+        return math.ceil(self.least_steps / steps) if 0 < steps < self.least_steps else 1
 
     @property
     def training(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,11 @@ def _fingerprint(
     if pretrained.status == "ran":
         encoder = encoder_digest(encoder_folder)
     rate = task.learning_rate[cell.backbone]
-    return digest(FINETUNING, asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder)
+    passes = task.passes_of(len(training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)))
+    several = [passes] if passes > 1 else []
+    return digest(
+        FINETUNING, asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder, *several
+    )
 
 
 def _train_and_test(
@@ -171,8 +175,13 @@ class FineTuning:
     @property
     def plan(self) -> Plan:
         """How long it takes."""
-        images, size = len(self.train), self.task.batch_size
-        return Plan(_name(self.cell), self.task.epochs_of(images), images // size, size)
+        size = self.task.batch_size
+        return Plan(_name(self.cell), self.task.epochs, self._passes * (len(self.train) // size), size)
+
+    @property
+    def _passes(self) -> int:
+        """How often an epoch goes through the images."""
+        return self.task.passes_of(len(self.train))
 
     def batches(self, epoch: int, first_step: int) -> Iterator[LabelledBatch]:
         """The batches of an epoch from `first_step` on; the network is in training mode.
@@ -182,7 +191,8 @@ class FineTuning:
         self.network.train()
         if self.frozen is not None:
             self.frozen.eval()
-        return islice(self._training_batches(epoch), first_step, None)
+        passes = range((epoch - 1) * self._passes + 1, epoch * self._passes + 1)
+        return islice(chain.from_iterable(map(self._training_batches, passes)), first_step, None)
 
     def step(self, batch: LabelledBatch) -> Tensor:
         """Learn from a batch; returns its loss, shape (1,), left on the device."""
@@ -222,12 +232,15 @@ class FineTuning:
             for position, answer in zip(positions.tolist(), answers, strict=True)
         ]
 
-    def _training_batches(self, epoch: int) -> Iterator[LabelledBatch]:
-        """Shuffled, augmented batches; drawn by seed, task, fraction and epoch alone, so the same for every arm."""
+    def _training_batches(self, number: int) -> Iterator[LabelledBatch]:
+        """Shuffled, augmented batches of a pass through the images; passes are numbered from 1 over all epochs.
+
+        Drawn by seed, task, fraction and that number alone, so the same for every arm.
+        """
         device, (height, width) = self.images_NHW.device, self.images_NHW.shape[1:]
         size = self.task.batch_size
-        order_SN = epoch_order(self.train, size, generator(*_scope(self.cell, "order", epoch))).to(device)
-        draws = generator(*_scope(self.cell, "moves", epoch))
+        order_SN = epoch_order(self.train, size, generator(*_scope(self.cell, "order", number))).to(device)
+        draws = generator(*_scope(self.cell, "moves", number))
         moves = draw_moves(order_SN.numel(), height, width, self.task.augmentation, draws).to(device)
         steps = max(1, _PREPARED // size)
         for part_SN, moves_N in zip(order_SN.split(steps), moves.batches(steps * size), strict=True):

@@ -74,11 +74,10 @@ def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision)
         )
     batch = task.batch_size
     subsets = [len(training_subset(data, c.task, c.fraction, c.seed, batch)) for c in left]
-    epochs = [task.epochs_of(images) for images in subsets]
     return hours_of(
         seconds,
-        sum(many * (images // batch) for many, images in zip(epochs, subsets, strict=True)),
-        sum(epochs) * len(data.val) / batch,
+        task.epochs * sum(task.passes_of(images) * (images // batch) for images in subsets),
+        len(subsets) * task.epochs * len(data.val) / batch,
     )
 
 

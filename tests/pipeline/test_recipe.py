@@ -277,20 +277,20 @@ def test_fine_tuning_seeds_take_the_pretraining_seeds_in_turn(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("least", "images", "epochs"),
+    ("least", "images", "passes"),
     [
-        (0, 18, 6),
-        (240, 375, 6),  # 46 steps an epoch: 276
-        (240, 18, 120),  # 2 steps
-        (240, 94, 22),  # 11 steps: 21 epochs are 231
-        (240, 8, 240),
+        (0, 18, 1),
+        (240, 375, 1),  # 46 steps a pass: six epochs are 276
+        (240, 18, 20),  # 2 steps a pass: six epochs are 240
+        (240, 94, 4),  # 11 steps a pass: three passes and six epochs are 198
+        (240, 8, 40),
     ],
 )
-def test_a_model_of_few_images_sees_more_epochs(tmp_path: Path, least: int, images: int, epochs: int) -> None:
-    """By hand, in batches of 8."""
+def test_an_epoch_goes_through_few_images_several_times(tmp_path: Path, least: int, images: int, passes: int) -> None:
+    """By hand, in batches of 8 and six epochs."""
     text = task(f"kind: ordinal, least_steps: {least}").replace("epochs: 1", "epochs: 6")
     one = load_recipe(write(tmp_path, text.replace("batch_size: 1", "batch_size: 8")), {}).downstream.tasks["t"]
-    assert one.epochs_of(images) == epochs
+    assert one.passes_of(images) == passes
     used = {"kind", "classes", "epochs", "batch_size", "learning_rate", "dropout", "augmentation"}
     assert set(one.training) == used | ({"least_steps"} if least else set()), "models that are there stay what they are"
 
@@ -305,7 +305,7 @@ def test_the_real_recipe_declares_its_arms_seeds_and_comparisons() -> None:
         *(("ce_dcm", "ce_dcm_shuffled"), ("ce_dcm", "ce_dcm_source")),
     ]
     assert recipe.pretraining.settings_of("ce_unopposed", 2).lambda_adv == 0
-    assert {t.epochs_of(19) * (19 // t.batch_size) for t in recipe.downstream.tasks.values()} == {240}
+    assert {t.epochs * t.passes_of(19) * (19 // t.batch_size) for t in recipe.downstream.tasks.values()} == {240}
 
 
 def test_the_frozen_arm_starts_from_ce_dcm() -> None:

@@ -313,11 +313,28 @@ def test_batches_are_those_that_one_after_the_other_would_be_moved(
 def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
     run: Runner, encoder_folder: Path, tmp_path: Path
 ) -> None:
-    """Twelve images in batches of four, one epoch: three steps; seven are asked for."""
-    how = task("ordinal").model_copy(update={"least_steps": 7})
-    more = run(cell("ce", "ordinal"), how, tmp_path)
-    assert [epoch for epoch, _ in more.epochs] == [1, 2, 3]
-    assert more.outcome.fingerprint != run(cell("ce", "ordinal"), task("ordinal"), tmp_path).outcome.fingerprint
+    """Twelve images in batches of four, two epochs: three steps each; seven are asked for, two passes an epoch."""
+    which, plain = cell("ce", "ordinal"), task("ordinal", epochs=2)
+    asked = plain.model_copy(update={"least_steps": 7})
+    more = run(which, asked, tmp_path)
+    assert [epoch for epoch, _ in more.epochs] == [1, 2]
+    assert more.outcome.fingerprint != run(which, plain, tmp_path).outcome.fingerprint
+    twice, once = (FineTuning(which, how, data("ordinal"), encoder_folder) for how in (asked, plain))
+    assert (twice.plan.epochs, twice.plan.steps) == (2, 6)
+    passes = [*once.batches(3, 0), *once.batches(4, 0)]
+    for first_step in (0, 4):  # in the middle of the second pass, as after a checkpoint
+        second_epoch = list(twice.batches(2, first_step))
+        assert len(second_epoch) == 6 - first_step
+        for (images, targets), (expected_images, expected) in zip(second_epoch, passes[first_step:], strict=True):
+            assert torch.equal(images, expected_images) and torch.equal(targets, expected)
+
+
+def test_steps_that_are_there_anyway_change_nothing_of_a_model(run: Runner, tmp_path: Path) -> None:
+    """Of two tasks that both go through the images once an epoch, only what the recipe says differs."""
+    plain = task("ordinal", epochs=2)
+    few, none = (plain.model_copy(update={"least_steps": least}) for least in (5, 6))
+    runs = [run(cell("ce", "ordinal"), how, tmp_path / str(how.least_steps)) for how in (plain, few, none)]
+    assert runs[0].predictions.equals(runs[1].predictions) and runs[0].predictions.equals(runs[2].predictions)
 
 
 def test_a_model_says_from_which_encoder_it_started(quality: Run, encoder_folder: Path) -> None:

@@ -59,8 +59,8 @@ def test_models_of_few_images_take_the_steps_that_the_task_asks_for(
     settings["downstream"]["tasks"]["ordinal"]["least_steps"] = 7
     del settings["evaluation"]["comparisons"]
     (forecast,) = preflight(Recipe.model_validate(settings), store, silent)
-    # Two arms; of 12 images three epochs of three batches, of 6 seven of one; each epoch validates a batch's worth.
-    steps, validations = 2 * (3 * 3 + 7 * 1), 2 * (3 + 7)
+    # Two arms, three epochs. Of 12 images a pass of three batches, of 6 three of one; each epoch validates a batch.
+    steps, validations = 2 * 3 * (3 + 3 * 1), 2 * 3 * (1 + 1)
     assert forecast.hours == pytest.approx(((steps + validations / 6) / 3600, 1.3 * (steps + validations / 2) / 3600))
 
 
