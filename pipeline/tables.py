@@ -113,12 +113,7 @@ UNMAPPED_DESCRIPTIONS = Table(
             column("patients", _count, "patients that carry it"),
             column("suggested_groups", _text, "groups of the reviewed description most like it", nullable=True),
             column("like", _text, "that description; a suggestion, not a review", nullable=True),
-            column(
-                "similarity",
-                _count,
-                "words in common, of 100: then all of the shorter one",
-                nullable=True,
-            ),
+            column("similarity", _count, "words in common, 0 to 100: one has all words of the other", nullable=True),
         ]
     ),
 )

@@ -33,12 +33,12 @@ def adversarial_share(gradient_N1HW: Tensor, inpainted_N1HW: Tensor, patch_N1HW:
     """How much D has to say to F: the norm of the adversarial term's gradient over that of the reconstruction term's.
 
     Both at the inpainted patches of a batch and with their weights; `gradient_N1HW` is that of equation 3 as a whole.
-    The reconstruction term's is known, 2 λrec (F(x̂) − x) / pixels; what is left is the adversarial one's.
+    The reconstruction term's is known, 2 λrec (F(x̂) − x) / pixels; what is left is the adversarial one's. Finite, if
+    large, where there is no reconstruction term: a training with λrec = 0 has not diverged.
     """
     of_reconstruction = (2 * lambda_rec / patch_N1HW.numel()) * (inpainted_N1HW - patch_N1HW)
-    tiny = torch.finfo(patch_N1HW.dtype).tiny
-    of_adversary = gradient_N1HW - of_reconstruction
-    share: Tensor = vector_norm(of_adversary) / vector_norm(of_reconstruction).clamp(min=tiny)
+    of_adversary, least = gradient_N1HW - of_reconstruction, torch.finfo(patch_N1HW.dtype).eps
+    share: Tensor = vector_norm(of_adversary) / vector_norm(of_reconstruction).clamp(min=least)
     return share
 
 

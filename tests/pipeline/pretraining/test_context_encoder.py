@@ -124,6 +124,11 @@ def test_the_steps_losses_are_equations_2_and_3_in_float64(pool, settings, label
     assert 1e-4 < share < 10
 
 
+def test_no_metric_overflows_where_the_reconstruction_has_no_weight(pool, settings, batch):
+    one = training(pool, settings.model_copy(update={"lambda_adv": 1.0, "lambda_rec": 0.0}))
+    assert one.step(batch).abs().max() < 1e9
+
+
 def test_an_adversary_without_weight_has_no_share_in_the_gradient(pool, settings, batch):
     one = training(pool, settings.model_copy(update={"lambda_adv": 0.0}))
     assert one.step(batch)[TRAIN_METRICS.index("train_adversarial_share")] < 1e-5
