@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pydicom import dcmread
 from pydicom.fileset import FileSet
 from s3fs import S3FileSystem
@@ -15,6 +14,7 @@ from pipeline.phantom.clinic import make_phantom
 from tests.clinics import small_clinic
 from tests.conftest import ROOT
 from tests.pipeline.archive.synthetic import index_folder
+from tests.s3 import empty_s3
 
 CLINIC = small_clinic(images=70, patients=8)
 
@@ -48,12 +48,9 @@ def test_a_file_url_is_the_folder(archive, from_folder, tmp_path):
 
 
 def test_a_bucket_of_the_same_files_gives_the_same_tables(archive, from_folder, tmp_path, monkeypatch):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
+    with empty_s3() as url:
         credentials = {"AWS_ACCESS_KEY_ID": "SENTINELKEY", "AWS_SECRET_ACCESS_KEY": "SENTINELSECRET"}
-        named = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1", **credentials}
+        named = {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1", **credentials}
         for name, value in named.items():
             monkeypatch.setenv(name, value)
         system = S3FileSystem(skip_instance_cache=True)
@@ -62,8 +59,6 @@ def test_a_bucket_of_the_same_files_gives_the_same_tables(archive, from_folder, 
         assert ingested("s3://clinic/scans", tmp_path / "store", **named) == from_folder
         kept = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file())
         assert b"SENTINEL" not in kept
-    finally:
-        server.stop()
 
 
 def test_a_medium_with_a_dicomdir_is_read_by_its_files(archive, tmp_path):

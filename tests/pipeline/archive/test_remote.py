@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fsspec.registry import known_implementations
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from pipeline.archive.source import SEPARATOR, Listed, normalized, open_file, shown, stat, walk
@@ -22,17 +21,15 @@ from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 from tests.pipeline.archive.real import REPOSITORY
 from tests.pipeline.archive.synthetic import KEY, noise, write_dicom
 from tests.pipeline.archive.zipped import zip_of
+from tests.s3 import empty_s3
 
 DATA = np.random.default_rng(2).integers(0, 256, 3_000_000, np.uint8).tobytes()
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
+    with empty_s3() as url:
+        yield url
 
 
 @pytest.fixture
