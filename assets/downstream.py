@@ -152,8 +152,6 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
                 raise UserError(str(apart.description))
             with compute.training(here.say):
                 outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, images)
-            path = opened.experiment(recipe.name).predictions(place.backbone, place.arm, place.task)
-            write_table(path, predictions)
             yield _made(here, place, outcomes, predictions, apart)
 
     return finetuned
@@ -208,7 +206,7 @@ def _train_cells(
     import pyarrow as pa
 
     from pipeline.downstream.finetune import finetune
-    from pipeline.downstream.predictions import PREDICTIONS, cells
+    from pipeline.downstream.predictions import PREDICTIONS, TEST, cells, read_predictions
     from pipeline.downstream.tasks import task_images
 
     task = recipe.downstream.tasks[place.task]
@@ -239,7 +237,7 @@ def _train_cells(
             run.files([folder / "curves.csv"])
         outcomes[cell] = outcome
         if outcome.status == "ran":
-            predictions.append(read_table(folder / "predictions.parquet"))
+            predictions.append(read_predictions(folder / TEST))
     return outcomes, pa.concat_tables([PREDICTIONS.empty_table(), *predictions])
 
 

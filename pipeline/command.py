@@ -33,7 +33,12 @@ def command(main: Callable[P, None]) -> Callable[P, int]:
 
 
 def recipe_and_store() -> tuple[Recipe, Store]:
-    """The recipe SONOTAG_RECIPE (or demo) and the store SONOTAG_STORE (or ./store), which is not opened."""
+    """The recipe SONOTAG_RECIPE (or demo) and the store SONOTAG_STORE (or ./store), of which none is made.
+
+    Raises `UserError` as `load_recipe` does, and as `Store.open` where there is one.
+    """
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
+    if store.exists:
+        store.open()
     recipe = load_recipe(os.environ.get("SONOTAG_RECIPE") or "demo", {**os.environ, "SONOTAG_STORE": str(store.root)})
     return recipe, store

@@ -60,12 +60,21 @@ class Store:
         """Where the recipe of that name puts what it makes."""
         return Experiment(self.root / "experiments" / recipe)
 
+    @property
+    def exists(self) -> bool:
+        """Whether a store has been made there."""
+        return self._version.is_file()
+
+    @property
+    def _version(self) -> Path:
+        return self.root / "store.json"
+
     def open(self) -> "Store":
         """Make the store where there is none, or bring it from layout 2 to this one.
 
         Raises `UserError` where it has another layout, or cannot be written.
         """
-        path = self.root / "store.json"
+        path = self._version
         try:
             self.private.mkdir(parents=True, exist_ok=True)
             self.private.chmod(0o700)
@@ -93,7 +102,7 @@ class Store:
             if not re.search(r"_seed-\d+$", folder.name):
                 with suppress(FileNotFoundError):
                     folder.rename(folder.with_name(f"{folder.name}_seed-0"))
-        write_json(self.root / "store.json", {"schema_version": SCHEMA_VERSION})
+        write_json(self._version, {"schema_version": SCHEMA_VERSION})
         return SCHEMA_VERSION
 
 
@@ -114,10 +123,6 @@ class Experiment:
     def model(self, backbone: str, arm: str, task: str, fraction: float, seed: int) -> Path:
         """Folder of one fine-tuned model."""
         return self.root / "models" / f"{backbone}_{arm}_{task}" / f"fraction-{fraction:g}_seed-{seed}"
-
-    def predictions(self, backbone: str, arm: str, task: str) -> Path:
-        """Predictions of every fraction and seed of an arm on a task's test images."""
-        return self.root / "predictions" / f"{backbone}_{arm}_{task}.parquet"
 
     def champion(self, task: str) -> Path:
         """What is remembered of the best encoder of a task."""

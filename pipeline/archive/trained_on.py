@@ -40,6 +40,13 @@ def training_patients(private: Path, encoder: Path) -> frozenset[str]:
     return frozenset(read_table(record)["patient"].to_pylist()) if record is not None else frozenset()
 
 
+def trained_on(encoder: Path) -> str | None:
+    """Digest of a pool's images and split (`image_digest`), stated in the model card of an encoder that ran."""
+    card = encoder / "model_card.md"
+    stated = _DIGEST.search(card.read_text(encoding="utf-8")) if card.is_file() else None
+    return stated[1] if stated else None
+
+
 def saw(store: Store, patient: str) -> list[str]:
     """Folders in the store, relative to it and sorted, of networks whose training the patient's images had a part in.
 
@@ -88,9 +95,8 @@ def _encoder_saw(private: Path, folder: Path, patient: str) -> bool:
 
 def _record_of(private: Path, encoder: Path) -> Path | None:
     """The record of an encoder's training set, where its model card names one that is kept."""
-    card = encoder / "model_card.md"
-    stated = _DIGEST.search(card.read_text(encoding="utf-8")) if card.is_file() else None
-    record = _training_set(private, stated[1]) if stated else None
+    stated = trained_on(encoder)
+    record = _training_set(private, stated) if stated else None
     return record if record is not None and record.is_file() else None
 
 

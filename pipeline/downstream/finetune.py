@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.code_versions import FINETUNING
 from pipeline.downstream.model_folder import DESCRIPTION, MODEL, describe, write_description
 from pipeline.downstream.objectives import Objective, objective
-from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION, Cell, predictions_table
+from pipeline.downstream.predictions import ENCODER_KEY, TEST, VALIDATION, Cell, predictions_table
 from pipeline.downstream.tasks import TaskImages, training_subset
 from pipeline.errors import UserError
 from pipeline.files import digest, write_table
@@ -47,7 +47,7 @@ _PREPARED = 64  # images moved and z-scored at once: batches of 4 would leave a 
 LabelledBatch = tuple[Tensor, Tensor]
 """Images as z-scores, shape (N, 1, H, W), and their targets."""
 
-_FILES = ("outcome.json", "predictions.parquet", VALIDATION, DESCRIPTION, MODEL, CURVES)
+_FILES = ("outcome.json", TEST, VALIDATION, DESCRIPTION, MODEL, CURVES)
 
 
 def finetune(
@@ -133,7 +133,7 @@ def _train_and_test(
     write_curves(folder, history.curves)
     validated = predictions_table(training.predictions(data.val), cell)
     write_table(folder / VALIDATION, validated.replace_schema_metadata({ENCODER_KEY: encoder_digest(encoder_folder)}))
-    write_table(folder / "predictions.parquet", predictions_table(training.predictions(data.test), cell))
+    write_table(folder / TEST, predictions_table(training.predictions(data.test), cell))
     return Outcome("ran", "", fingerprint, time.monotonic() - began)
 
 

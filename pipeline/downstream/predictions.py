@@ -44,10 +44,10 @@ PREDICTIONS = pa.schema(
     ]
 )
 
-VALIDATION = "validation.parquet"
-"""In a model's folder: its predictions of the validation images, of schema `PREDICTIONS`."""
+TEST, VALIDATION = "predictions.parquet", "validation.parquet"
+"""In a model's folder: its predictions of the test and of the validation images, of schema `PREDICTIONS`."""
 ENCODER_KEY = b"encoder_digest"
-"""In that table's metadata: which encoder the model was fine-tuned from."""
+"""In the metadata of `VALIDATION`: which encoder the model was fine-tuned from."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ def unpack_mask(packed: bytes) -> NDArray[np.uint8]:
 
 
 def read_predictions(path: Path) -> pa.Table:
-    """The predictions at `path`; raises `UserError` where another version wrote them."""
+    """The predictions at `path`; raises `UserError` where there are none, or where another version wrote them."""
+    if not path.is_file():
+        raise UserError(f"{path} is gone: delete the folder that it was in, and run the job `finetune` again.")
     rows = read_table(path)
     if rows.schema.names != PREDICTIONS.names:
         raise UserError(f"{path} has other columns than this version writes: run the job `finetune` again.")

@@ -22,7 +22,7 @@ from pipeline import code_versions
 from pipeline.evaluation.differences import about_of
 from pipeline.evaluation.figures import DPI
 from pipeline.evaluation.layout import Bold, Chapter, Grid, Picture, Section
-from pipeline.evaluation.portable import portable, without_places
+from pipeline.evaluation.portable import portable
 from pipeline.evaluation.report import ResultsReport, dataset_rows, evidence_of, results_report
 from pipeline.evaluation.report_figures import (
     boxplots_pictures,
@@ -64,7 +64,7 @@ def write_page(recipe: Recipe, store: Store) -> Path:
     html = _template().render(
         title=f"Report of the recipe {recipe.name}",
         summary=_summary(report),
-        chapters=[_without_places(recipe, chapter) for chapter in _chapters(recipe, store, report)],
+        chapters=_chapters(recipe, store, report),
         recipe=yaml.safe_dump(portable(recipe).model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         style=Markup(style),  # our own file, whose digest is all that the page's policy lets style it
         style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
@@ -239,9 +239,3 @@ def _versions_grid() -> Grid:
         *((f"stage {stage}", number) for stage, number in stages.items()),
     ]
     return Grid(("What", "Version"), rows, numbers_from=2)
-
-
-def _without_places(recipe: Recipe, chapter: Chapter) -> Chapter:
-    """The chapter with the bare names of the recipe's files in its lists of reasons."""
-    sections = [replace(part, points=[without_places(recipe, p) for p in part.points]) for part in chapter.sections]
-    return replace(chapter, sections=sections)

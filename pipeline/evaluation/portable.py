@@ -1,4 +1,4 @@
-"""A recipe and its reasons without the places of one machine.
+"""A recipe without the places of one machine.
 
 Belongs here: cutting paths to the file's name. Not here: what is done with what is left.
 """
@@ -25,12 +25,3 @@ def portable(recipe: Recipe) -> Recipe:
             "evaluation": recipe.evaluation.model_copy(update={"comparisons": recipe.comparisons}),
         }
     )
-
-
-def without_places(recipe: Recipe, text: str) -> str:
-    """`text` with the bare names of the recipe's files."""
-    places = [task.manifest for task in recipe.downstream.tasks.values()]
-    places += recipe.pretraining.imagenet_weights.values()
-    for place in sorted(places, key=len, reverse=True):
-        text = text.replace(place, Path(place).name)
-    return text

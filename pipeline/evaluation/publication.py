@@ -3,8 +3,9 @@
 Belongs here: the files of such a folder, their writing and reading. Not here: what is computed from them.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.downstream.predictions import PREDICTIONS, Cell
+from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell
 from pipeline.errors import UserError
 from pipeline.evaluation.collapse import Training
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.hausdorff import DISTANCES, hausdorff_distances
-from pipeline.evaluation.portable import portable, without_places
+from pipeline.evaluation.portable import portable
 from pipeline.evaluation.report import Evidence
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.tables import DatasetRow, Inpainting
@@ -26,7 +27,7 @@ from pipeline.recipe import Recipe
 from pipeline.tables import column
 from pipeline.training.outcome import Outcome
 
-EXPERIMENT, TEST, VALIDATION = "experiment.json", "predictions.parquet", "validation.parquet"
+EXPERIMENT = "experiment.json"
 LAYOUT = 1
 _MASKS = ("predicted_mask", "truth_mask")
 _DIGITS = 6  # of a patient's number as text, so that it sorts as the number does
@@ -38,7 +39,7 @@ PUBLISHED = pa.schema(
         column(DISTANCES, pa.list_(pa.float64()), "segmentation, test images: HD95 by foreground class", nullable=True),
     ]
 )
-"""The columns of `predictions.parquet` and `validation.parquet`."""
+"""The columns of the tables `TEST` and `VALIDATION`, which are called as in a model's folder."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +54,32 @@ def write_publication(folder: Path, publication: Publication) -> None:
     """Write `experiment.json`, `predictions.parquet` (test images) and `validation.parquet` into `folder`.
 
     Patients become numbers from 1, of each task in the order of their names, so that tests of significance draw the
-    same ones. Of paths, only the files' names are left.
+    same ones. Of paths, only the files' names are left. `experiment.json` holds the tables' digests and is written
+    last. Raises `UserError` where `folder` holds another recipe's experiment.
     """
+    _refuse_another(folder, publication.evidence.recipe)
     evidence = publication.evidence
     numbers = _patient_numbers((evidence.predictions, evidence.validation))
     write_table(folder / TEST, _published(evidence.predictions, numbers, with_distances=True))
     write_table(folder / VALIDATION, _published(evidence.validation, numbers, with_distances=False))
-    write_json(folder / EXPERIMENT, _facts(publication))
+    write_json(folder / EXPERIMENT, _facts(publication) | {"tables": _table_digests(folder)})
 
 
 def read_publication(folder: Path) -> Publication:
-    """What `write_publication` wrote; raises `UserError` where there is none, or one of another version."""
+    """What `write_publication` wrote; raises `UserError` where there is none, one of another version or half of one."""
     path = folder / EXPERIMENT
     if not path.is_file():
         raise UserError(f"{path} does not exist: write it with `python -m pipeline.evaluation.publish {folder}` first.")
     facts = read_json(path)
     if facts.get("layout") != LAYOUT:
         raise UserError(f"{path} has layout {facts.get('layout')}, this version of sonotag reads layout {LAYOUT}.")
+    if facts["tables"] != _table_digests(folder):
+        raise UserError(f"The tables in {folder} are not those that {path.name} was written with: publish it again.")
     evidence = Evidence(
         Recipe.model_validate(facts["recipe"]),
         {Cell(**row["cell"]): Outcome(row["status"], row["reason"], "", row["seconds"]) for row in facts["outcomes"]},
-        _predictions(folder / TEST),
-        _predictions(folder / VALIDATION),
+        _predictions(read_table(folder / TEST)),
+        _predictions(read_table(folder / VALIDATION)),
         facts["test_images"],
         [Constant(**row) for row in facts["constants"]],
         [Inpainting(**row) for row in facts["inpaintings"]],
@@ -85,26 +90,23 @@ def read_publication(folder: Path) -> Publication:
 
 def _facts(publication: Publication) -> dict[str, Any]:
     evidence = publication.evidence
-    recipe = evidence.recipe
     return {
         "layout": LAYOUT,
-        "recipe": portable(recipe).model_dump(mode="json"),
+        "recipe": portable(evidence.recipe).model_dump(mode="json"),
         "data_sets": [asdict(row) for row in publication.data_sets],
         "test_images": dict(evidence.test_images),
         "outcomes": [
             {
                 "cell": asdict(cell),
                 "status": outcome.status,
-                "reason": without_places(recipe, outcome.reason),
+                "reason": outcome.reason,
                 "seconds": outcome.seconds,
             }
             for cell, outcome in evidence.outcomes.items()
         ],
         "constants": [asdict(row) for row in evidence.constants],
         "inpaintings": [asdict(row) for row in evidence.inpaintings],
-        "trainings": [
-            asdict(replace(training, reason=without_places(recipe, training.reason))) for training in evidence.trainings
-        ],
+        "trainings": [asdict(row) for row in evidence.trainings],
     }
 
 
@@ -136,9 +138,22 @@ def _distances(rows: pa.Table) -> pa.Array:
     return pa.array(hausdorff_distances(rows, classes).tolist(), kind)
 
 
-def _predictions(path: Path) -> pa.Table:
-    rows = read_table(path)
-    if rows.schema.names != PUBLISHED.names:
-        raise UserError(f"{path} has other columns than this version reads: publish it again.")
+def _refuse_another(folder: Path, recipe: Recipe) -> None:
+    path = folder / EXPERIMENT
+    held = read_json(path)["recipe"]["name"] if path.is_file() else recipe.name
+    if held != recipe.name:
+        raise UserError(f"{folder} holds the recipe {held}, and this is {recipe.name}: name another folder.")
+
+
+def _table_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the tables; of one that is not there, that of nothing."""
+    paths = {name: folder / name for name in (TEST, VALIDATION)}
+    return {
+        name: hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest() for name, path in paths.items()
+    }
+
+
+def _predictions(rows: pa.Table) -> pa.Table:
+    """The rows as tests of significance read them: patients as text."""
     names = pc.utf8_lpad(rows["patient"].cast(pa.string()), _DIGITS, "0")
     return rows.set_column(rows.schema.get_field_index("patient"), "patient", names)

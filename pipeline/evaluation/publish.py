@@ -4,16 +4,20 @@ Belongs here: that command. Not here: what the folder holds (`publication`), wha
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 
+import pyarrow as pa
+
+from pipeline.archive.trained_on import trained_on
 from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
 from pipeline.evaluation.publication import Publication, write_publication
 from pipeline.evaluation.replication import replicate
 from pipeline.evaluation.report import dataset_rows, evidence_of
 from pipeline.recipe import Recipe
-from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
+from pipeline.store import Experiment, Store
+from pipeline.tables import image_digest, pretraining_pool_table
 
 
 @command
@@ -27,13 +31,29 @@ def main() -> None:
 
 
 def publish(recipe: Recipe, store: Store, folder: Path) -> None:
-    """Write what the store holds of `recipe` into `folder`; raises `UserError` where nothing has been fine-tuned."""
+    """Write what the store holds of `recipe` into `folder`.
+
+    Raises `UserError` where nothing has been fine-tuned, where an encoder was made from another pool than the store
+    has now, and where `folder` holds another recipe's experiment.
+    """
     experiment = store.experiment(recipe.name)
     evidence = evidence_of(recipe, experiment)
     if not evidence.outcomes:
         raise UserError(f"{experiment.root} holds no fine-tuned model of the recipe: run the job `finetune` first.")
     pool = pretraining_pool_table(recipe.labels.names).read(store.tables)
+    _refuse_another_pool(recipe, experiment, pool)
     write_publication(folder, Publication(evidence, dataset_rows(recipe, experiment, pool)))
+
+
+def _refuse_another_pool(recipe: Recipe, experiment: Experiment, pool: pa.Table) -> None:
+    settings = recipe.pretraining
+    for backbone, name, seed in product(settings.backbones, settings.encoders, settings.seeds):
+        stated = trained_on(experiment.encoder(backbone, name, seed))
+        if stated and not image_digest(pool).startswith(stated):
+            raise UserError(
+                f"{backbone} {name}, seed {seed}, was pretrained on another pool than the store has now, of which the "
+                "table of the data would be: run the jobs `pretrain` and `finetune` first."
+            )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pipeline.evaluation.tables import dataset_grid
 from pipeline.files import write_text
 from pipeline.recipe import Recipe
 
-_TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 @command
@@ -36,14 +36,14 @@ def replicate(folder: Path) -> None:
     """
     publication = read_publication(folder)
     report = results_report(publication.evidence)
-    document = folder.with_suffix(".md")
-    if document.is_file():
-        text = document.read_text(encoding="utf-8")
-        write_text(document, filled(text, tables(publication, report)))
     evidence = publication.evidence
+    document = folder.parent / f"{folder.name}.md"
+    written = [document] if document.is_file() else []
+    for path in written:
+        write_text(path, filled(path.read_text(encoding="utf-8"), tables(publication, report)))
     paths = draw_boxplots(_of_first_seed(evidence.recipe), evidence.predictions, evidence.constants, folder)
     paths += draw_differences(evidence.recipe, report.differences, folder)
-    for path in (document, *paths):
+    for path in (*written, *paths):
         print(path)
 
 
@@ -61,10 +61,12 @@ def tables(publication: Publication, report: ResultsReport) -> dict[str, str]:
 
 def filled(document: str, found: Mapping[str, str]) -> str:
     """`document` with the tables between `<!-- table: NAME -->` and `<!-- end -->` replaced by those of that name."""
-    unknown = sorted({name for _, name, _ in _TABLE.findall(document)} - set(found))
-    if unknown:
-        raise UserError(f"The document names a table {unknown[0]!r}, which is none of {', '.join(found)}.")
-    return _TABLE.sub(lambda match: f"{match[1]}\n{found[match[2]].rstrip()}\n\n{match[3]}", document)
+    for _, name, body, _ in _TABLE.findall(document):
+        if name not in found:
+            raise UserError(f"The document names a table {name!r}, which is none of {', '.join(found)}.")
+        if "<!-- table:" in body:  # all up to the next table's end would be replaced
+            raise UserError(f"The document's table {name!r} has no line `<!-- end -->` before the next table.")
+    return _TABLE.sub(lambda match: f"{match[1]}\n{found[match[2]].rstrip()}\n\n{match[4]}", document)
 
 
 if __name__ == "__main__":

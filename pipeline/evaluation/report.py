@@ -11,7 +11,7 @@ from itertools import product
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.downstream.predictions import PREDICTIONS, VALIDATION, Cell, cells, read_predictions
+from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, read_predictions
 from pipeline.downstream.tasks import task_images
 from pipeline.evaluation.collapse import (
     ADVERSARIAL_SHARE,
@@ -141,23 +141,26 @@ def dataset_rows(recipe: Recipe, experiment: Experiment, pool: pa.Table) -> list
 
 
 def predictions_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
-    """All predictions that this experiment holds for the arms and tasks of `recipe`.
+    """The predictions of test images of those models of `recipe` that ran in this experiment.
 
     Raises `UserError` where another version wrote them.
     """
-    places = {(cell.backbone, cell.arm, cell.task): None for cell in cells(recipe)}
-    paths = (experiment.predictions(*place) for place in places)
-    return pa.concat_tables([PREDICTIONS.empty_table(), *(read_predictions(path) for path in paths if path.is_file())])
+    return _predictions_of_models(recipe, experiment, TEST)
 
 
 def validation_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
-    """The predictions of validation images that this experiment holds for the cells of `recipe`.
+    """The same of validation images.
 
     Raises `UserError` where another version wrote them.
     """
-    folders = (experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed) for c in cells(recipe))
-    paths = (folder / VALIDATION for folder in folders)
-    found = (read_predictions(path).replace_schema_metadata() for path in paths if path.is_file())
+    return _predictions_of_models(recipe, experiment, VALIDATION)
+
+
+def _predictions_of_models(recipe: Recipe, experiment: Experiment, name: str) -> pa.Table:
+    """The tables `name` in the folders of the models that ran, so that they are of the outcome beside them."""
+    ran = [cell for cell, outcome in outcomes_of(recipe, experiment).items() if outcome.status == "ran"]
+    paths = [experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed) / name for c in ran]
+    found = [read_predictions(path).replace_schema_metadata() for path in paths]
     return pa.concat_tables([PREDICTIONS.empty_table(), *found])
 
 

@@ -110,11 +110,12 @@ def imagenet_encoder(backbone: Backbone, weights_file: Path | None) -> Encoder:
     """The encoder with torchvision's IMAGENET1K_V1 weights from a local safetensors file.
 
     Raises `WeightsUnavailable`, saying how to supply the file, where there is none, and `UserError` as `load_encoder`.
+    Reports print the former's words: they hold the file's name without the place, which is the affair of one machine.
     Nothing is downloaded: torchvision's own files are pickles, which this project never opens.
     """
     if weights_file is not None and weights_file.is_file():
         return load_encoder(backbone, weights_file)
-    what = "no file is named" if weights_file is None else f"{weights_file} does not exist"
+    what = "no file is named" if weights_file is None else f"{weights_file.name} does not exist"
     raise WeightsUnavailable(
         f"ImageNet weights of {backbone}: {what} in pretraining.imagenet_weights.{backbone}; on a machine with a"
         f' network, run `python -c "from torchvision.models import get_model; from safetensors.torch import save_file;'

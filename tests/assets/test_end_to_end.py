@@ -4,11 +4,11 @@ import csv
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -99,8 +99,8 @@ def test_numbers_come_from_the_predictions(demo_store: Path) -> None:
     """Dice of one cell, recomputed from the overlap counts by hand."""
     wanted = ("ce", "thyroid", "1.0")
     (row,) = [r for r in results(demo_store) if (r["arm"], r["task"], r["fraction"]) == wanted]
-    predictions = pq.read_table(demo_store / EXPERIMENT / "predictions" / "resnet50_ce_thyroid.parquet")
-    cell = predictions.filter(pc.equal(predictions["fraction"], 1.0)).to_pylist()
+    model = demo_store / EXPERIMENT / "models" / "resnet50_ce_thyroid" / "fraction-1_seed-0"
+    cell = pq.read_table(model / "predictions.parquet").to_pylist()
     dice = []
     for image in cell:
         overlap, size = image["intersection"][0], image["predicted_pixels"][0] + image["truth_pixels"][0]
@@ -167,6 +167,27 @@ def test_the_experiment_is_published_as_numbers_that_give_the_same_report(
         texts = [c.unique().to_pylist() for c in pq.read_table(path).columns if str(c.type) == "string"]
         assert not patients & {text for column in texts for text in column}
     assert str(demo_store) not in str(facts) and str(ROOT) not in str(facts)
+
+
+def test_an_experiment_is_not_published_beside_the_data_of_another_pool(
+    demo_store: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """The pool of all recipes has lost an image since the encoders were trained."""
+    store = tmp_path / "store"
+    shutil.copytree(demo_store, store)
+    pool = store / "tables" / "pretraining_pool.parquet"
+    pq.write_table(pq.read_table(pool).slice(1), pool)
+    run = subprocess.run(
+        [sys.executable, "-m", "pipeline.evaluation.publish", str(tmp_path / "replication")],
+        cwd=ROOT,
+        env=job_environment(store, {"SONOTAG_RECIPE": str(tiny_recipe)}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1 and run.stderr.count("\n") == 1
+    assert "baseline, seed 0, was pretrained on another pool than the store has now" in run.stderr
+    assert not (tmp_path / "replication").exists()
 
 
 def test_every_materialization_has_its_mlflow_run(demo_store: Path) -> None:

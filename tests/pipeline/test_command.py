@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.command import command
+from pipeline.command import command, recipe_and_store
 from pipeline.errors import UnreachableError, UserError
+from pipeline.files import write_json
 from tests.conftest import ROOT
 
 COMMANDS = [
@@ -31,6 +32,21 @@ def test_what_went_well_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_users_mistake_is_one_and_its_sentence_alone(mistake: UserError, capsys: pytest.CaptureFixture[str]) -> None:
     assert _main(mistake) == 1
     assert capsys.readouterr() == ("", "No such folder.\n")
+
+
+def test_a_store_of_an_older_layout_is_brought_up_to_date_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SONOTAG_STORE", str(tmp_path / "store"))
+    assert not recipe_and_store()[1].exists and not any(tmp_path.iterdir())
+    encoder = tmp_path / "store" / "experiments" / "demo" / "encoders" / "resnet50_ce"
+    encoder.mkdir(parents=True)
+    write_json(tmp_path / "store" / "store.json", {"schema_version": 2})
+    assert recipe_and_store()[1].exists
+    assert encoder.with_name("resnet50_ce_seed-0").is_dir() and not encoder.exists()
+    write_json(tmp_path / "store" / "store.json", {"schema_version": 1})
+    with pytest.raises(UserError, match="has layout 1"):
+        recipe_and_store()
 
 
 def test_a_bug_keeps_its_stack() -> None:

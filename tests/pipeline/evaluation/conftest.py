@@ -6,14 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.downstream.predictions import PREDICTIONS, Cell, cells, pack_mask, predictions_table
+from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, pack_mask, predictions_table
 from pipeline.evaluation.collapse import Training
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.publication import Publication
 from pipeline.evaluation.report import Evidence
-from pipeline.evaluation.results import Result, results_rows
+from pipeline.evaluation.results import Result, predictions_by_cell, results_rows
 from pipeline.evaluation.tables import DatasetRow, Inpainting
+from pipeline.files import write_table
 from pipeline.recipe import Recipe
+from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
 LEFT_AND_RIGHT = np.repeat([[1] * 10 + [0] * 5 + [2] * 5], 10, axis=0).astype(np.uint8)
@@ -105,6 +107,21 @@ def everything(recipe: Recipe, right: Mapping[str, int]) -> tuple[dict[Cell, Out
     outcomes |= {cell: Outcome("unavailable", "no file", "f") for cell in cells(recipe) if cell.arm == "imagenet"}
     tables = [predicted(recipe, cell, right[cell.arm]) for cell in cells(recipe) if cell.arm in right]
     return outcomes, pa.concat_tables([PREDICTIONS.empty_table(), *tables])
+
+
+def write_models(
+    experiment: Experiment,
+    outcomes: Mapping[Cell, Outcome],
+    predictions: pa.Table,
+    names: Sequence[str] = (TEST, VALIDATION),
+) -> None:
+    """Folders of models as fine-tuning leaves them: an outcome each, and the tables `names` of those that ran."""
+    found = predictions_by_cell(predictions)
+    for cell, outcome in outcomes.items():
+        folder = experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed)
+        for name in names if cell in found else ():
+            write_table(folder / name, found[cell].replace_schema_metadata({b"encoder_digest": b"e"}))
+        outcome.write(folder)
 
 
 def of_seeds(recipe: Recipe, right: Mapping[str, Sequence[int]]) -> tuple[list[Result], pa.Table]:

@@ -29,12 +29,11 @@ from pipeline.evaluation.report_figures import (
     write_overlays,
     write_training_curves,
 )
-from pipeline.files import write_table
 from pipeline.pretraining.context_encoder import TRAIN_METRICS
 from pipeline.pretraining.encoder_folder import write_curves
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
-from tests.pipeline.evaluation.conftest import everything
+from tests.pipeline.evaluation.conftest import everything, write_models
 
 
 def inpainting(label: str, level: int) -> InpaintingRow:
@@ -179,10 +178,10 @@ def test_names_with_dollar_signs_are_no_formulas(tmp_path: Path) -> None:
 def test_confusion_matrices_are_drawn_per_backbone_and_fraction_where_an_arm_ran(
     recipe: Recipe, tmp_path: Path
 ) -> None:
-    _, predictions = everything(recipe, {"ce": 7})
+    outcomes, predictions = everything(recipe, {"ce": 7})
     experiment = Experiment(tmp_path)
-    wanted = [(p["backbone"], p["task"]) == ("resnet50", "quality") for p in predictions.to_pylist()]
-    write_table(experiment.predictions("resnet50", "ce", "quality"), predictions.filter(wanted))
+    wanted = {c: o for c, o in outcomes.items() if (c.backbone, c.task) == ("resnet50", "quality")}
+    write_models(experiment, wanted, predictions)
     experiment.reports.mkdir()
     (experiment.reports / "confusion_quality_vgg16_bn_fraction-1.png").write_bytes(b"of an earlier run")
     drawn = write_confusion_matrices(recipe, experiment)

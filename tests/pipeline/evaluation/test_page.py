@@ -13,12 +13,11 @@ import pytest
 from pipeline.evaluation.figures import InpaintingRow, inpainting_figure, save_figure
 from pipeline.evaluation.page import write_page
 from pipeline.evaluation.report import write_results
-from pipeline.files import write_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import DICOM_INDEX, IMAGES
 from pipeline.training.outcome import Outcome
-from tests.pipeline.evaluation.conftest import everything
+from tests.pipeline.evaluation.conftest import everything, write_models
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -68,13 +67,11 @@ def filled(recipe: Recipe, store: Store, reason: str = "no file") -> None:
     """Outcomes and predictions of two arms, of which the third is unavailable for `reason`."""
     experiment = store.experiment(recipe.name)
     outcomes, predictions = everything(recipe, {"ce": 6, "ce_dcm_frozen": 9})
-    for cell, outcome in outcomes.items():
-        said = outcome if outcome.status == "ran" else Outcome("unavailable", reason, "f")
-        said.write(experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed))
-    names = ("backbone", "arm", "task")
-    keys = [tuple(row[name] for name in names) for row in predictions.select(names).to_pylist()]
-    for key in dict.fromkeys(keys):
-        write_table(experiment.predictions(*key), predictions.filter([other == key for other in keys]))
+    said = {
+        cell: outcome if outcome.status == "ran" else Outcome("unavailable", reason, "f")
+        for cell, outcome in outcomes.items()
+    }
+    write_models(experiment, said, predictions)
 
 
 def page_of(recipe: Recipe, store: Store) -> tuple[str, Page]:
@@ -152,7 +149,7 @@ def test_hostile_names_and_reasons_are_text(three_seeds: Recipe, store: Store) -
 
 def test_of_files_only_the_names_are_shown(three_seeds: Recipe, store: Store, tmp_path: Path) -> None:
     recipe = changed(three_seeds, manifest="/home/dr_maier/patients/quality.csv")
-    filled(recipe, store, reason="/home/dr_maier/weights.safetensors does not exist: save it there")
+    filled(recipe, store, reason="weights.safetensors does not exist: save it there")
     html, _ = page_of(recipe, store)
     assert "dr_maier" not in html and str(tmp_path) not in html
     assert "manifest: quality.csv" in html and "resnet50: weights.safetensors" in html

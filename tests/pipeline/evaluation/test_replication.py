@@ -71,6 +71,27 @@ def test_a_table_that_there_is_not_is_named() -> None:
         filled(DOCUMENT.replace("--><!-- end", "-->\n<!-- end"), {"differences": "D", "collapse": "C"})
 
 
+def test_a_table_without_an_end_does_not_swallow_what_follows() -> None:
+    text = "<!-- table: data -->\nWhat it means.\n<!-- table: collapse -->\n<!-- end -->\n"
+    with pytest.raises(UserError, match=r"table 'data' has no line `<!-- end -->` before the next table"):
+        filled(text, {"data": "T", "collapse": "C"})
+
+
+def test_the_document_of_a_folder_with_a_dot_in_its_name(
+    publication: Publication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "replication-0.2"
+    write_publication(folder, publication)
+    others = tmp_path / "replication-0.md"
+    others.write_text("<!-- table: data -->\n<!-- end -->\n", encoding="utf-8")
+    assert run(folder, monkeypatch) == 0
+    assert others.read_text(encoding="utf-8") == "<!-- table: data -->\n<!-- end -->\n"
+    assert ".md" not in capsys.readouterr().out, "there is no such document"
+    (tmp_path / "replication-0.2.md").write_text(others.read_text(encoding="utf-8"), encoding="utf-8")
+    assert run(folder, monkeypatch) == 0
+    assert "Semantic inpainting" in (tmp_path / "replication-0.2.md").read_text(encoding="utf-8")
+
+
 def test_every_chapter_of_the_report_is_a_table(publication: Publication) -> None:
     found = tables(publication, results_report(publication.evidence))
     anchors = {"detectable", "results", "differences", "metrics", "constants", "inpainting", "collapse", "cost"}

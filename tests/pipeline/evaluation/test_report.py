@@ -2,17 +2,20 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.downstream.predictions import TEST, Cell
 from pipeline.errors import UserError
 from pipeline.evaluation.__main__ import main
-from pipeline.evaluation.report import RESULTS_FILES, write_results
+from pipeline.evaluation.report import RESULTS_FILES, predictions_of, write_results
+from pipeline.evaluation.results import cell_of, predictions_by_cell
 from pipeline.files import read_table, write_table
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from tests.pipeline.evaluation.conftest import everything
+from tests.pipeline.evaluation.conftest import everything, write_models
 
 
 @pytest.fixture
@@ -21,14 +24,7 @@ def store(three_seeds: Recipe, tmp_path: Path) -> Store:
     store = Store(tmp_path / "store").open()
     experiment = store.experiment(three_seeds.name)
     outcomes, predictions = everything(three_seeds, {"ce": 6, "ce_dcm_frozen": 9})
-    for cell, outcome in outcomes.items():
-        outcome.write(experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed))
-        rows = [
-            (p["backbone"], p["arm"], p["task"]) == (cell.backbone, cell.arm, cell.task)
-            for p in predictions.select(["backbone", "arm", "task"]).to_pylist()
-        ]
-        if any(rows):
-            write_table(experiment.predictions(cell.backbone, cell.arm, cell.task), predictions.filter(rows))
+    write_models(experiment, outcomes, predictions)
     return store
 
 
@@ -91,7 +87,24 @@ def test_a_report_without_any_run_has_no_number(three_seeds: Recipe, tmp_path: P
 
 
 def test_predictions_of_an_older_version_are_said_so(three_seeds: Recipe, store: Store) -> None:
-    path = store.experiment(three_seeds.name).predictions("resnet50", "ce", "quality")
+    experiment = store.experiment(three_seeds.name)
+    path = experiment.model("resnet50", "ce", "quality", 1.0, 0) / TEST
     write_table(path, read_table(path).drop_columns(["truth_mask"]))
-    with pytest.raises(UserError, match=r"resnet50_ce_quality\.parquet has other columns .*`finetune` again"):
-        write_results(three_seeds, store.experiment(three_seeds.name))
+    with pytest.raises(UserError, match=r"predictions\.parquet has other columns .*`finetune` again"):
+        write_results(three_seeds, experiment)
+    path.unlink()
+    with pytest.raises(UserError, match=r"predictions\.parquet is gone: .*`finetune` again"):
+        write_results(three_seeds, experiment)
+
+
+def test_a_model_that_is_being_made_anew_has_no_number(three_seeds: Recipe, store: Store) -> None:
+    """Its tables may lie there already, or still: without an outcome they are of no model."""
+    experiment = store.experiment(three_seeds.name)
+    folder = experiment.model("resnet50", "ce", "quality", 1.0, 0)
+    (folder / "outcome.json").unlink()
+    unfinished = Cell(three_seeds.name, "resnet50", "ce", "quality", 1.0, 0)
+    rows = {cell_of(row): row for row in write_results(three_seeds, experiment).results}
+    assert (rows[unfinished].status, rows[unfinished].mean) == ("not run", None)
+    assert rows[replace(unfinished, seed=1)].status == "ran"
+    counted = predictions_by_cell(predictions_of(three_seeds, experiment))
+    assert unfinished not in counted and replace(unfinished, seed=1) in counted
