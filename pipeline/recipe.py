@@ -29,6 +29,8 @@ Metric = Literal["accuracy", "dice", "iou"]
 
 FROZEN = "ce_dcm_frozen"
 """The arm that starts from `ce_dcm` and leaves its encoder as it is."""
+TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
+"""Methods that train an encoder."""
 LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
 """Methods that are shown labels."""
 INPAINTING: tuple[Method, ...] = ("ce", "ce_dcm")

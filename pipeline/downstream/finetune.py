@@ -36,7 +36,7 @@ from pipeline.progress import Say, silent
 from pipeline.recipe import FROZEN, Precision, Task
 from pipeline.training.checkpoint import Trained, remove_checkpoints
 from pipeline.training.device import adam, compiled, computing_in, on_device, prepare, training_device
-from pipeline.training.loop import Diverged, Metrics, OnEpoch, Plan, fit_as_planned
+from pipeline.training.loop import Diverged, Metrics, OnEpoch, Plan, fit_as_planned, seconds_done
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import generator, scoped_seed, seeded
 from pipeline.training.tensors import write_tensors
@@ -120,14 +120,14 @@ def _train_and_test(
         raise UserError(
             f"Task {cell.task}: batch_size {task.batch_size} is more than its {len(data.train)} training images."
         )
-    began = time.monotonic()
+    began = time.monotonic() - seconds_done(folder / CHECKPOINT, fingerprint)
     with seeded(*_scope(cell, "network")):
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
         training = FineTuning(cell, task, data, encoder_folder, precision, say)
         try:
             history = fit_as_planned(training, training.plan, folder / CHECKPOINT, fingerprint, say, on_epoch)
         except Diverged as why:
-            return Outcome("diverged", str(why), fingerprint)
+            return Outcome("diverged", str(why), fingerprint, time.monotonic() - began)
     write_tensors(folder / MODEL, training.network.state_dict())
     write_description(folder, describe(cell, task, encoder_folder.name, training.preprocessing, data, training.train))
     write_curves(folder, history.curves)

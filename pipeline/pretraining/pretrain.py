@@ -33,16 +33,14 @@ from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_
 from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining, validation_logits
 from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import Say
-from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method
+from pipeline.recipe import LABELLED, TRAINED, Backbone, EncoderSettings, Method
 from pipeline.training.checkpoint import remove_checkpoints
 from pipeline.training.device import Network, compiled, on_device, prepare, training_device
-from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_as_planned
+from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_as_planned, seconds_done
 from pipeline.training.outcome import Outcome
 from pipeline.training.parallel import group, wait_for_all
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import read_tensors, write_tensors
-
-_TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
 
 
 def pretrain(
@@ -74,7 +72,7 @@ def pretrain(
             remove_checkpoints(folder / encoder_folder.CHECKPOINT)  # left by a run killed between outcome and here
         encoder_folder.hear_again(folder, on_epoch)
         return done
-    if method in _TRAINED:
+    if method in TRAINED:
         _own_share(pool, settings)  # raises where there is not enough
     wait_for_all()  # none may still be looking for the outcome that the first one clears away
     if group().writes:
@@ -162,13 +160,13 @@ class _Job:
 
 def _outcome(job: _Job) -> Outcome:
     """Do the job; what goes wrong in a foreseen way is an outcome, too."""
-    began = time.monotonic()
+    began = time.monotonic() - seconds_done(job.folder / encoder_folder.CHECKPOINT, job.fingerprint)
     try:
         _MAKERS[job.method](job, fit_normalization(job.pool.images, job.pool.train))
     except WeightsUnavailable as reason:
         return Outcome("unavailable", str(reason), job.fingerprint)
     except Diverged as reason:
-        return Outcome("diverged", str(reason), job.fingerprint)
+        return Outcome("diverged", str(reason), job.fingerprint, time.monotonic() - began)
     return Outcome("ran", "", job.fingerprint, time.monotonic() - began)
 
 
@@ -190,7 +188,7 @@ def training_of(
 
     For trying how long a step takes: nothing is written, and images are normalized by a guess. Raises as `pretrain`.
     """
-    if method not in _TRAINED:
+    if method not in TRAINED:
         return None
     name = f"{backbone} {method}"
     job = _Job(name, backbone, method, pool, settings, Path(), "", say, lambda epoch, metrics: None)

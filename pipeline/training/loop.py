@@ -24,7 +24,7 @@ B = TypeVar("B")
 
 SELECTED_BY = "val_loss"  # the metric whose lowest epoch is kept
 
-CHECKPOINT_LAYOUT = 2
+CHECKPOINT_LAYOUT = 3
 """Raised where a checkpoint holds something else, such as another metric: older ones are not gone on with."""
 
 CHECKPOINT_SECONDS = 60.0
@@ -140,6 +140,12 @@ def steps_done(checkpoint: Path, fingerprint: str) -> tuple[int, int]:
     return (len(saved.state["curves"]), saved.state["steps"]) if saved else (0, 0)
 
 
+def seconds_done(checkpoint: Path, fingerprint: str) -> float:
+    """How many seconds `fit` took for what it would find done already, in all processes that worked on it."""
+    saved = _matching(checkpoint, fingerprint)
+    return float(saved.state["seconds"]) if saved else 0.0
+
+
 @dataclass
 class _Course:
     """A training on its way: what is done, of the present epoch too, and when that was last written down."""
@@ -151,6 +157,8 @@ class _Course:
     history: History = field(default_factory=History)
     steps: list[Tensor] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
+    """When it would have begun, had it never been stopped."""
 
     def means(self, epoch: int) -> Metrics:
         """The means of the epoch's steps over all processes; the next epoch has no steps yet."""
@@ -178,6 +186,7 @@ class _Course:
             "curves": self.history.curves,
             "best_epoch": self.history.best_epoch,
             "steps": len(self.steps),
+            "seconds": time.monotonic() - self.began,
         }
 
 
@@ -195,6 +204,7 @@ def _resumed(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: f
         return course
     extra = restore_checkpoint(saved, trainer.trained)
     best = {name.removeprefix("best/"): tensor for name, tensor in extra.items() if name.startswith("best/")}
+    course.began -= saved.state["seconds"]
     course.history = History(saved.state["curves"], saved.state["best_epoch"], best)
     device = next(iter(trainer.trained.networks.values())).parameters()
     if saved.state["steps"]:

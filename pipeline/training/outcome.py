@@ -17,8 +17,9 @@ class Outcome:
     """What became of an arm: `ran`, or why there is nothing to show.
 
     `fingerprint` is the digest of all that went in (images, labels where used, settings, code): a later run with the
-    same fingerprint has nothing to do. `seconds` is how long the process that ended it took (a training that
-    was killed took longer), None where it did not run, or where an earlier version wrote it.
+    same fingerprint has nothing to do. `seconds` is how long it took, also until it diverged; a training that was
+    killed and went on took all its stretches, each up to its last checkpoint. None where there was nothing to do, or
+    where an earlier version wrote it.
     """
 
     status: Status

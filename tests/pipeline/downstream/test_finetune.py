@@ -438,6 +438,18 @@ def test_a_loss_that_is_not_finite_is_an_outcome(run: Runner, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["outcome.json"]
 
 
+@pytest.mark.parametrize(("rate", "status"), [(1e-3, "ran"), (1e30, "diverged")])
+def test_its_seconds_are_those_of_the_stretches_before_too_however_it_ended(
+    rate: float, status: str, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "seconds_done", lambda checkpoint, fingerprint: 1e6)
+    run(cell("ce", "ordinal"), task("ordinal").model_copy(update={"learning_rate": {"resnet50": rate}}), tmp_path)
+    outcome = Outcome.read(tmp_path)
+    assert outcome is not None and outcome.seconds is not None
+    assert outcome.status == status
+    assert 1e6 < outcome.seconds < 1e6 + 300
+
+
 def test_an_encoder_that_was_never_pretrained_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pretrain"):
         finetune(

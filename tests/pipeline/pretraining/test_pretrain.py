@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import UserError
 from pipeline.images.batches import center_patch, fit_normalization
+from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.pretraining.pretrain import fingerprint_of, inpaint, metadata_logits, pretrain
@@ -219,6 +220,16 @@ class TestTrained:
         assert outcome.status == "diverged"
         assert re.search(r"was nan in epoch \d", outcome.reason)
         assert names(tmp_path) == {"outcome.json"}
+
+    @pytest.mark.parametrize(("rate", "status"), [(1e-3, "ran"), (1e30, "diverged")])
+    def test_its_seconds_are_those_of_the_stretches_before_too_however_it_ended(
+        self, tmp_path, pool, settings, rate, status, monkeypatch
+    ):
+        monkeypatch.setattr(pretrain_module, "seconds_done", lambda checkpoint, fingerprint: 1e6)
+        run("dcm", pool, settings.model_copy(update={"learning_rate": rate}), tmp_path)
+        outcome = Outcome.read(tmp_path)
+        assert outcome.status == status
+        assert 1e6 < outcome.seconds < 1e6 + 300
 
     def test_a_rate_that_explodes_is_divergence_too(self, tmp_path, pool, settings):
         for method in ("dcm", "ce_dcm"):

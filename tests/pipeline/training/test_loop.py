@@ -4,6 +4,7 @@ Belongs here: the loop with a toy training whose course is known. Not here: real
 """
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from pipeline.training import loop
 from pipeline.training.checkpoint import Trained
-from pipeline.training.loop import Diverged, fit, steps_done
+from pipeline.training.loop import Diverged, fit, seconds_done, steps_done
 
 STEPS = 3
 
@@ -92,6 +93,23 @@ def test_a_run_stopped_in_any_step_goes_on_there_and_tells_of_the_epochs_before(
     assert heard == whole_heard, "means over an epoch count the steps before the stop"
     assert history.best_epoch == 1
     assert resumed.counter.weight.item() == STEPS, "the best epoch's weights, wherever the stop was"
+
+
+def test_the_seconds_of_every_stretch_are_counted_and_not_those_between(tmp_path: Path):
+    class Slow(Toy):
+        def step(self, batch):
+            time.sleep(0.05)
+            return super().step(batch)
+
+    spent, checkpoint = 0.0, tmp_path / "c.safetensors"
+    for stop_in, steps in (((2, 1), 4), ((3, 1), 7)):
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run(Slow([3.0, 2.0, 1.0], stop_in), tmp_path)
+        spent += time.monotonic() - began
+        assert 0.05 * steps <= seconds_done(checkpoint, "f") <= spent
+        time.sleep(0.2)
+    assert seconds_done(checkpoint, "another") == seconds_done(tmp_path / "none", "f") == 0
 
 
 def test_a_damaged_checkpoint_costs_one_checkpoint_not_the_training(tmp_path: Path):
