@@ -279,8 +279,9 @@ _WHAT_COULD_BE_SEEN = (
     "No prediction of a test image is needed."
 )
 _HOW_TIME_IS_TAKEN = (
-    "Time on the machine where it ran, beside whatever else ran there. Of a training that was killed and went on all "
-    "stretches count, each up to its last checkpoint; earlier versions wrote down the last one alone."
+    "Time on the machine where it ran, beside whatever else ran there. A training that diverged counts until then; one "
+    'that was killed and went on counts with all its stretches (by earlier versions with its last one alone). "(1 of '
+    '3)": only one of three wrote its time down.'
 )
 _HOW_COLLAPSE_IS_TOLD = (
     "Diversity: the deviation of the inpainted patches from image to image over that of the real ones, on validation "
