@@ -4,8 +4,8 @@ Belongs here: reading what trainings left, and its measure. Not here: its wordin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, product
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -52,22 +52,30 @@ class Training:
 class Collapse:
     """One row of the collapse table, of all seeds of an encoder; its fields, in order, are the table's columns.
 
-    Of `runs` that ended, `collapsed` are so by their diversity; `diverged` are beside them, and have no curves.
-    Diversities and saturations are means over the runs, `_sd` their deviations, None of one run.
+    Of `runs`, those with a diversity, `collapsed` are so by it; `diverged` are beside them, and have no curves.
+    Diversities and saturations are means over the runs, None without a run; `_sd` their deviations, None of one run.
     """
 
     backbone: Backbone
     encoder: str
+    runs: int = 0
+    diverged: int = 0
+    collapsed: int = 0
+    epochs_kept: str = ""
+    diversity_kept: float | None = None
+    diversity_kept_sd: float | None = None
+    diversity_last: float | None = None
+    diversity_last_sd: float | None = None
+    saturation_first: float | None = None
+    saturation_last: float | None = None
+
+
+@dataclass(frozen=True)
+class ByEpoch:
+    """A metric of an encoder, epoch by epoch, averaged over those `runs` whose curves have it."""
+
     runs: int
-    diverged: int
-    collapsed: int
-    epochs_kept: str
-    diversity_kept: float
-    diversity_kept_sd: float | None
-    diversity_last: float
-    diversity_last_sd: float | None
-    saturation_first: float
-    saturation_last: float
+    means: Sequence[float]
 
 
 def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
@@ -83,42 +91,46 @@ def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
     return found
 
 
-def collapses(trainings: Sequence[Training]) -> list[Collapse]:
-    """One row per context encoder of which a training ran."""
+def collapses(recipe: Recipe, trainings: Sequence[Training]) -> list[Collapse]:
+    """One row per context encoder of which a training ended, also where all diverged."""
     rows = []
-    for (backbone, encoder), of_seeds in groupby(trainings, key=lambda t: (t.backbone, t.encoder)):
-        ended = list(of_seeds)
-        inpainted = [training for training in ended if DIVERSITY in training.curves]
-        if inpainted:
-            diverged = sum(training.status == "diverged" for training in ended)
-            rows.append(_collapse(backbone, encoder, inpainted, diverged))
+    for place, ended in _by_context_encoder(recipe, trainings).items():
+        row = Collapse(*place, diverged=sum(training.status == "diverged" for training in ended))
+        runs = [training for training in ended if DIVERSITY in training.curves]
+        rows.append(_measured(row, runs) if runs else row)
     return rows
 
 
-def mean_by_epoch(trainings: Sequence[Training], metric: str) -> dict[tuple[Backbone, str], list[float]]:
-    """A metric of the curves, epoch by epoch, averaged over the seeds of each encoder whose curves have it."""
-    found: dict[tuple[Backbone, str], list[Sequence[float]]] = {}
+def mean_by_epoch(recipe: Recipe, trainings: Sequence[Training], metric: str) -> dict[tuple[Backbone, str], ByEpoch]:
+    """A metric of the curves of every context encoder of which a training ended; without a value where none has it."""
+    found = {}
+    for place, ended in _by_context_encoder(recipe, trainings).items():
+        runs = [training.curves[metric] for training in ended if metric in training.curves]
+        found[place] = ByEpoch(len(runs), [float(np.mean(epoch)) for epoch in zip(*runs, strict=False)])
+    return found
+
+
+def _by_context_encoder(recipe: Recipe, trainings: Sequence[Training]) -> dict[tuple[Backbone, str], list[Training]]:
+    found: dict[tuple[Backbone, str], list[Training]] = {}
     for training in trainings:
-        if metric in training.curves:
-            found.setdefault((training.backbone, training.encoder), []).append(training.curves[metric])
-    return {place: [float(np.mean(epoch)) for epoch in zip(*runs, strict=False)] for place, runs in found.items()}
+        if training.encoder in recipe.pretraining.context_encoders:
+            found.setdefault((training.backbone, training.encoder), []).append(training)
+    return found
 
 
-def _collapse(backbone: Backbone, encoder: str, runs: Sequence[Training], diverged: int) -> Collapse:
+def _measured(row: Collapse, runs: Sequence[Training]) -> Collapse:
     kept = np.array([run.curves[DIVERSITY][run.kept] for run in runs])
     last = np.array([run.curves[DIVERSITY][-1] for run in runs])
     several = len(runs) > 1
-    return Collapse(
-        backbone,
-        encoder,
-        len(runs),
-        diverged,
-        sum(run.collapsed for run in runs),
-        ", ".join(str(run.kept + 1) for run in runs),
-        float(kept.mean()),
-        deviation(kept) if several else None,
-        float(last.mean()),
-        deviation(last) if several else None,
-        float(np.mean([run.curves[SATURATION][0] for run in runs])),
-        float(np.mean([run.curves[SATURATION][-1] for run in runs])),
+    return replace(
+        row,
+        runs=len(runs),
+        collapsed=sum(run.collapsed for run in runs),
+        epochs_kept=", ".join(str(run.kept + 1) for run in runs),
+        diversity_kept=float(kept.mean()),
+        diversity_kept_sd=deviation(kept) if several else None,
+        diversity_last=float(last.mean()),
+        diversity_last_sd=deviation(last) if several else None,
+        saturation_first=float(np.mean([run.curves[SATURATION][0] for run in runs])),
+        saturation_last=float(np.mean([run.curves[SATURATION][-1] for run in runs])),
     )

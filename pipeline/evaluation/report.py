@@ -196,7 +196,7 @@ def results_report(evidence: Evidence) -> ResultsReport:
     results = results_rows(recipe, evidence.outcomes, predictions)
     rows, tested = summaries(recipe, results, predictions), differences(recipe, results, predictions)
     prospects = detectable_differences(recipe, evidence.validation, evidence.test_images)
-    collapsed = collapses(evidence.trainings)
+    collapsed = collapses(recipe, evidence.trainings)
     chapters = [
         *(detectable_chapter(recipe, prospects), *_arms_chapters(evidence, results, rows, tested)),
         *_pretraining_chapters(evidence, collapsed),
@@ -255,17 +255,20 @@ def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> 
 def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Section]:
     if not rows:
         return []
-    recipe = evidence.recipe
-    saturation = mean_by_epoch(evidence.trainings, SATURATION)
-    sections = [
-        Section("", collapse_grid(recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
-        Section("D's scores beyond the margin, mean over the seeds", epochs_grid(recipe, saturation)),
+    heard = "The adversarial term's gradient as a share of the reconstruction's, mean over the runs"
+    return [
+        Section("", collapse_grid(evidence.recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
+        *_epochs_sections("D's scores beyond the margin, mean over the runs", evidence, SATURATION),
+        *_epochs_sections(heard, evidence, ADVERSARIAL_SHARE, decimals=1),
     ]
-    heard = mean_by_epoch(evidence.trainings, ADVERSARIAL_SHARE)
-    if heard:  # encoders of earlier versions have no such curve
-        title = "The adversarial term's gradient as a share of the reconstruction's, mean over the seeds"
-        sections.append(Section(title, epochs_grid(recipe, heard, decimals=1)))
-    return sections
+
+
+def _epochs_sections(title: str, evidence: Evidence, metric: str, decimals: int = 0) -> list[Section]:
+    """The section on a metric of the curves; none where no run has it."""
+    by_epoch = mean_by_epoch(evidence.recipe, evidence.trainings, metric)
+    if not any(row.runs for row in by_epoch.values()):
+        return []
+    return [Section(title, epochs_grid(evidence.recipe, by_epoch, decimals))]
 
 
 def _cost_sections(evidence: Evidence) -> list[Section]:
@@ -286,7 +289,8 @@ _HOW_TIME_IS_TAKEN = (
 _HOW_COLLAPSE_IS_TOLD = (
     "Diversity: the deviation of the inpainted patches from image to image over that of the real ones, on validation "
     f"images, mean ± sd over the runs. Collapsed: below {COLLAPSED_BELOW:.2f} in the epoch kept or in the last one: "
-    "less than a tenth of the real variance."
+    "less than a tenth of the real variance. Runs, here and below: those whose curves hold what is averaged; diverged "
+    "ones have no curves, and earlier versions wrote fewer down."
 )
 
 

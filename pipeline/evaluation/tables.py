@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.collapse import Collapse
+from pipeline.evaluation.collapse import ByEpoch, Collapse
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.layout import Grid
 from pipeline.evaluation.results import Result
@@ -133,10 +133,10 @@ def collapse_grid(recipe: Recipe, rows: Iterable[Collapse]) -> Grid:
             BACKBONE_LABELS[row.backbone],
             arm_label(recipe, row.encoder),
             str(row.runs),
-            row.epochs_kept,
+            row.epochs_kept or "–",
             _over_runs(row.diversity_kept, row.diversity_kept_sd),
             _over_runs(row.diversity_last, row.diversity_last_sd),
-            f"{row.collapsed} of {row.runs}" + (f" ({row.diverged} more diverged)" if row.diverged else ""),
+            _collapsed(row),
         )
         for row in rows
     ]
@@ -145,25 +145,39 @@ def collapse_grid(recipe: Recipe, rows: Iterable[Collapse]) -> Grid:
     return Grid(head, body, numbers_from=2)
 
 
-def epochs_grid(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], Sequence[float]], decimals: int = 0) -> Grid:
-    """For each context encoder: a share in up to `_EPOCHS` epochs, as a percentage with so many decimals."""
-    epochs = max(map(len, by_epoch.values()))
-    shown = sorted({round(epoch) for epoch in np.linspace(1, epochs, min(epochs, _EPOCHS))})
+def epochs_grid(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], ByEpoch], decimals: int = 0) -> Grid:
+    """For each context encoder: a share, as a percentage with so many decimals, in epochs of the longest training.
+
+    Those are up to `_EPOCHS`, evenly spread, and the last one of every shorter training.
+    """
+    lengths = {len(row.means) for row in by_epoch.values()} - {0}
+    spread = np.linspace(1, max(lengths), min(max(lengths), _EPOCHS))
+    shown = sorted(lengths | {round(epoch) for epoch in spread})
     body = [
         (
             BACKBONE_LABELS[backbone],
             arm_label(recipe, encoder),
-            *(
-                f"{shares[epoch - 1]:.{decimals}%}".replace("%", " %") if epoch <= len(shares) else "–"
-                for epoch in shown
-            ),
+            str(row.runs),
+            *(_share(row.means[epoch - 1], decimals) if epoch <= len(row.means) else "–" for epoch in shown),
         )
-        for (backbone, encoder), shares in by_epoch.items()
+        for (backbone, encoder), row in by_epoch.items()
     ]
-    return Grid(("Backbone", "Pretraining", *(f"Epoch {epoch}" for epoch in shown)), body, numbers_from=2)
+    return Grid(("Backbone", "Pretraining", "Runs", *(f"Epoch {epoch}" for epoch in shown)), body, numbers_from=2)
 
 
-def _over_runs(mean: float, sd: float | None) -> str:
+def _collapsed(row: Collapse) -> str:
+    if not row.runs:
+        return f"– ({row.diverged} diverged)" if row.diverged else "–"
+    return f"{row.collapsed} of {row.runs}" + (f" ({row.diverged} more diverged)" if row.diverged else "")
+
+
+def _share(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}%}".replace("%", " %")
+
+
+def _over_runs(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return "–"
     return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 

@@ -1,6 +1,7 @@
 """The report of an experiment's folder: its files, and what the command prints."""
 
 import csv
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from pipeline.downstream.predictions import TEST, Cell
 from pipeline.errors import UserError
 from pipeline.evaluation.__main__ import main
-from pipeline.evaluation.report import RESULTS_FILES, predictions_of, write_results
+from pipeline.evaluation.collapse import Training
+from pipeline.evaluation.publication import Publication
+from pipeline.evaluation.report import RESULTS_FILES, Evidence, predictions_of, results_report, write_results
 from pipeline.evaluation.results import cell_of, predictions_by_cell
 from pipeline.files import read_table, write_table
 from pipeline.recipe import Recipe
@@ -84,6 +87,24 @@ def test_a_report_without_any_run_has_no_number(three_seeds: Recipe, tmp_path: P
     assert {row.difference for row in report.differences} == {None}
     assert "No arm ran." in report.markdown
     assert "±" not in report.markdown.split("## Is one arm")[0].split("Best of a backbone")[1]
+
+
+def collapse_text(evidence: Evidence, *trainings: Training) -> str:
+    report = results_report(dataclasses.replace(evidence, trainings=trainings))
+    return next(chapter.markdown() for chapter in report.chapters if chapter.anchor == "collapse")
+
+
+def test_of_the_collapse_only_what_some_run_wrote_down_has_a_table(publication: Publication) -> None:
+    (ran, _), lost = publication.evidence.trainings, Training("resnet50", "ce_dcm", 0, "diverged", "nan", {})
+    text = collapse_text(publication.evidence, ran, lost)
+    assert text.count("### ") == 1 and "### D's scores beyond the margin, mean over the runs" in text
+    assert "| ResNet-50 | CE | 1 | 10 % | 33 % |" in text and "| ResNet-50 | CE+DCM | 0 | – | – |" in text
+    heard = dataclasses.replace(ran, curves={**ran.curves, "train_adversarial_share": [0.0123, 0.5]})
+    text = collapse_text(publication.evidence, heard)
+    assert text.count("### ") == 2 and "| ResNet-50 | CE | 1 | 1.2 % | 50.0 % |" in text
+    text = collapse_text(publication.evidence, lost)
+    assert "| ResNet-50 | CE+DCM | 0 | – | – | – | – (1 diverged) |" in text
+    assert "### " not in text and "No context encoder has been trained." not in text
 
 
 def test_predictions_of_an_older_version_are_said_so(three_seeds: Recipe, store: Store) -> None:
