@@ -232,7 +232,7 @@ def _arms_chapters(
         _chapter(
             "constants",
             "Is it better than a constant?",
-            [Section("", comparison_grid(recipe, results, constants))] if constants else [],
+            [Section("", comparison_grid(recipe, results, constants), [_HOW_CONSTANTS_ARE_MADE])] if constants else [],
             "No task has been prepared.",
         ),
     ]
@@ -281,6 +281,10 @@ _WHAT_COULD_BE_SEEN = (
     "told from the spread of the paired differences of validation images and from the test set's patients and images. "
     "No prediction of a test image is needed."
 )
+_HOW_CONSTANTS_ARE_MADE = (
+    "The constant is fitted on all training images, also where the arms had a share of them. The best arm is picked on "
+    "these test images, so that its number is rather too high."
+)
 _HOW_TIME_IS_TAKEN = (
     "Time on the machine where it ran, beside whatever else ran there. A training that diverged counts until then; one "
     'that was killed and went on counts with all its stretches (by earlier versions with its last one alone). "(1 of '
@@ -303,7 +307,7 @@ def _what_is_printed(settings: Evaluation) -> str:
     return (
         f"Metric on the whole test set ± its standard deviation over {settings.resamples} bootstrap resamples of "
         f"{settings.resample_share:.0%} of the test images; after it, where there are several seeds, the standard "
-        "deviation from seed to seed. Best of a backbone in bold."
+        "deviation from seed to seed. Best of a backbone in bold; an arm of which a seed is missing does not compete."
     )
 
 

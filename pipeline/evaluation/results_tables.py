@@ -36,7 +36,8 @@ def results_sections(
     """The layout of the paper's Table 2: one section per fraction of the training images.
 
     A cell is mean ± sd, and the deviation from seed to seed where there are several; the best of a backbone and task,
-    as printed, is in bold. What has no number says "not run" or "diverged", and why, seed by seed, stands below.
+    as printed, is in bold, of the arms all of whose seeds ran. What has no number says "not run" or "diverged", and
+    why, seed by seed, stands below.
     """
     return [
         Section(
@@ -99,8 +100,8 @@ def _results_grid(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> G
     tasks = recipe.downstream.tasks
     body = []
     for backbone in recipe.pretraining.backbones:
-        of_backbone = [row for row in found.values() if row.backbone == backbone]
-        best = {name: _best_printed(row for row in of_backbone if row.task == name) for name in tasks}
+        whole = [row for row in found.values() if row.backbone == backbone and _every_seed_ran(recipe, row)]
+        best = {name: _best_printed(row for row in whole if row.task == name) for name in tasks}
         for arm in recipe.downstream.arms:
             cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
             body.append((BACKBONE_LABELS[backbone], arm_label(recipe, arm), *cells))
@@ -166,6 +167,11 @@ def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
     return Grid(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
 
 
+def _every_seed_ran(recipe: Recipe, row: Summary) -> bool:
+    """Whether none is missing: a mean without the seeds that diverged would favour the arm."""
+    return row.seeds == len(recipe.downstream.seeds)
+
+
 def _best_printed(rows: Iterable[Summary]) -> str:
     return max((f"{row.mean:.3f}" for row in rows if row.mean is not None), default="")
 
@@ -174,7 +180,7 @@ def _cell(recipe: Recipe, row: Summary | None, best: str) -> str:
     if row is None or row.mean is None:
         return row.status if row else "not run"
     number = _number(recipe, row)
-    return Bold(number) if f"{row.mean:.3f}" == best else number
+    return Bold(number) if f"{row.mean:.3f}" == best and _every_seed_ran(recipe, row) else number
 
 
 def _number(recipe: Recipe, row: Summary) -> str:

@@ -89,6 +89,12 @@ def test_a_report_without_any_run_has_no_number(three_seeds: Recipe, tmp_path: P
     assert "±" not in report.markdown.split("## Is one arm")[0].split("Best of a backbone")[1]
 
 
+def test_it_is_said_what_constants_were_fitted_on_and_where_the_best_arm_was_picked(publication: Publication) -> None:
+    chapters = {chapter.anchor: chapter.markdown() for chapter in results_report(publication.evidence).chapters}
+    assert "The constant is fitted on all training images" in chapters["constants"]
+    assert "The best arm is picked on these test images" in chapters["constants"]
+
+
 def collapse_text(evidence: Evidence, *trainings: Training) -> str:
     report = results_report(dataclasses.replace(evidence, trainings=trainings))
     return next(chapter.markdown() for chapter in report.chapters if chapter.anchor == "collapse")

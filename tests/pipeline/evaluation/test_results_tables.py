@@ -89,9 +89,23 @@ def test_a_seed_that_diverged_is_counted_and_said_why(three_seeds: Recipe) -> No
     lost = Cell("tiny", "resnet50", "ce", "quality", 1.0, 1)
     results = results_rows(three_seeds, outcomes | {lost: Outcome("diverged", "train_loss was nan", "f")}, predictions)
     text = text_of(results_sections(three_seeds, results, summaries(three_seeds, results, predictions), predictions))
-    assert lines(text, "| ResNet-50")[1][2].endswith("(seeds 0.000; 2 of 3 seeds)**")
+    assert lines(text, "| ResNet-50")[1][2].endswith("(seeds 0.000; 2 of 3 seeds)")
     assert "- ResNet-50 CE, Quality (seed 1): diverged: train_loss was nan" in text
     assert "- ResNet-50 ImageNet, Quality, Liver kidney: not run: no file" in text
+
+
+@pytest.mark.parametrize("with_tags", [7, 9])
+def test_an_arm_with_a_seed_missing_is_not_bold_though_its_number_is_the_best(
+    three_seeds: Recipe, with_tags: int
+) -> None:
+    """Also where the best of the others prints the same number."""
+    outcomes, predictions = everything(three_seeds, {"ce": 9, "ce_dcm_frozen": with_tags})
+    del outcomes[Cell("tiny", "resnet50", "ce", "quality", 1.0, 1)]
+    results = results_rows(three_seeds, outcomes, predictions)
+    text = text_of(results_sections(three_seeds, results, summaries(three_seeds, results, predictions), predictions))
+    _, ce, frozen = lines(text, "| ResNet-50")[:3]
+    assert ce[2].startswith("0.900 ± ") and frozen[2].startswith(f"**0.{with_tags}00 ± ")
+    assert ce[3].startswith("**0.900 ± "), "of the other task every seed ran"
 
 
 def test_differences_have_intervals_and_p_values(three_seeds: Recipe) -> None:
