@@ -66,6 +66,13 @@ def run_job(job: str, store: Path, *arguments: str, **changes: str) -> "subproce
     )
 
 
+@pytest.fixture(autouse=True)
+def same_random_weights() -> None:
+    """A network that a test draws is the same whichever tests ran before it in the same process."""
+    if "torch" in sys.modules:  # most tests do without it
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small phantom clinic: `archive/`, `downstream/` and the ground truth beside them."""

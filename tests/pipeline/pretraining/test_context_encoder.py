@@ -315,7 +315,7 @@ def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone, rate):
     one.context_encoder.train()
     x = one.normalization.apply(pool.images.images_NHW[:4])
     batch = Batch(x, pool.labels_NL[:4], pool.known_NL[:4])
-    errors = [one.step(batch)[1].item() for _ in range(35)]
+    errors = [one.step(batch)[1].item() for _ in range(45)]
     assert errors[-1] < 0.05 * errors[0]
     assert errors[-1] < 0.1 * center_patch(x).var().item()
 
