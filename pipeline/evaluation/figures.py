@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -23,7 +24,7 @@ from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import LEVEL
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
 from pipeline.files import replacing
 from pipeline.recipe import Arm, Backbone, Comparison, Recipe
 
@@ -35,6 +36,8 @@ _COLOURS = (  # told apart by the colour-blind, too
 )
 _TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
 _STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes, in turn
+_SMALL = 8
+"""Size in points of the labels that there are many of."""
 _WRAP = 4  # panels, or labels of a legend, side by side
 _Place = tuple[Backbone, Arm]
 
@@ -121,7 +124,8 @@ def boxplots_figure(
         c: rows for c, rows in predictions_by_cell(predictions).items() if (c.fraction, c.seed) == (fraction, seed)
     }
     levels = {constant.task: constant.score for constant in constants}
-    figure, panels = _panels(len(recipe.downstream.tasks), 3.8, 4.6)
+    boxes = len(recipe.pretraining.backbones) * len(recipe.downstream.arms)
+    figure, panels = _panels(len(recipe.downstream.tasks), max(3.8, 0.34 * boxes + 0.8), 4.6)
     for axes, (name, task) in zip(panels, recipe.downstream.tasks.items(), strict=True):
         values = {(c.backbone, c.arm): _bootstrap_values(recipe, rows) for c, rows in cells.items() if c.task == name}
         _boxes(axes, recipe, values)
@@ -130,7 +134,7 @@ def boxplots_figure(
         axes.set(title=task_label(name), ylabel=METRICS[task.kind].capitalize())
     settings = recipe.evaluation
     share = f"{settings.resamples} resamples of {settings.resample_share * 100:g} % of the test images"
-    figure.suptitle(f"{fraction * 100:g} % of the training images, seed {seed} ({share})", fontsize=10)
+    figure.suptitle(f"{fraction * 100:g} % of the training images, seed {seed}\n({share})", fontsize=10)
     _legend(figure, panels)
     return figure
 
@@ -144,7 +148,9 @@ def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
     tasks = recipe.downstream.tasks
     lines = list(product(recipe.comparisons, recipe.pretraining.backbones, recipe.downstream.fractions))
     found = {(r.arm, r.against, r.backbone, r.fraction, r.task): r for r in rows}
-    figure, panels = _panels(len(tasks), 3.4, 0.26 * len(lines) + 1.1)
+    labels = [_forest_label(recipe, *line) for line in lines]
+    figure, panels = _panels(len(tasks), 2.6, 0.26 * len(lines) + 1.1)
+    figure.set_figwidth(figure.get_figwidth() + max(map(_inches, labels)))
     for number, (axes, (name, task)) in enumerate(zip(panels, tasks.items(), strict=True)):
         for position, (pair, backbone, fraction) in enumerate(lines):
             row = found[pair.arm, pair.against, backbone, fraction, name]
@@ -160,8 +166,7 @@ def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
         axes.tick_params(axis="x", labelsize=8)
         axes.grid(axis="x", lw=0.3)
-        labels = [_forest_label(recipe, *line) for line in lines] if number % _WRAP == 0 else [""] * len(lines)
-        axes.set_yticks(range(len(lines)), labels, fontsize=8)
+        axes.set_yticks(range(len(lines)), labels if number % _WRAP == 0 else [""] * len(lines), fontsize=_SMALL)
     _key_of_forest(figure)
     return figure
 
@@ -182,7 +187,12 @@ def _forest_row(axes: Axes, position: int, row: Difference, colour: str) -> None
 
 def _forest_label(recipe: Recipe, pair: Comparison, backbone: Backbone, fraction: float) -> str:
     of_backbone = f"{BACKBONE_LABELS[backbone]} " if len(recipe.pretraining.backbones) > 1 else ""
-    return f"{of_backbone}{arm_label(recipe, pair.arm)} − {arm_label(recipe, pair.against)}, {percent(fraction)}"
+    return f"{of_backbone}{pair_label(recipe, pair.arm, pair.against)}, {percent(fraction)}"
+
+
+def _inches(label: str) -> float:
+    """How wide a small label is."""
+    return TextPath((0, 0), label, size=_SMALL).get_extents().width / 72
 
 
 def _key_of_forest(figure: Figure) -> None:
@@ -192,7 +202,8 @@ def _key_of_forest(figure: Figure) -> None:
         Line2D([], [], color="0.3", ls="", marker="o", ms=5, label="p (Holm) ≤ 0.05"),
         Line2D([], [], color="0.3", ls="", marker="o", ms=5, mfc="white", label="p (Holm) > 0.05, or none"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=_WRAP, frameon=False, fontsize=8)
+    columns = min(_WRAP, int(figure.get_figwidth() / 2))  # an entry is up to two inches wide
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=_SMALL)
 
 
 def confusions_figure(title: str, classes: Sequence[str], matrices: Mapping[str, NDArray[np.int64] | None]) -> Figure:

@@ -16,7 +16,7 @@ from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.significance import FEWEST_SEEDS
 from pipeline.evaluation.summaries import Summary, own_metric
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
 from pipeline.recipe import Recipe
 
 _ABOUT: Mapping[About, str] = {
@@ -125,7 +125,7 @@ def _differences_grid(recipe: Recipe, rows: Sequence[Difference]) -> Grid:
     ]
     head = (
         *("Backbone", "Task", "Compared", "Difference [95 % interval]", "sd of seeds", "p"),
-        *(f"p, Holm ({rows[0].family} tests)", "Test images (patients)"),
+        *(f"p, Holm ({rows[0].family} test{'s' * (rows[0].family > 1)})", "Test images (patients)"),
     )
     return Grid(head, body, numbers_from=3)
 
@@ -211,7 +211,7 @@ def _p_value(p: float | None) -> str:
 
 
 def _pair(recipe: Recipe, row: Difference | Detectable) -> str:
-    return f"{arm_label(recipe, row.arm)} − {arm_label(recipe, row.against)}"
+    return pair_label(recipe, row.arm, row.against)
 
 
 def _place(row: Difference | Detectable) -> str:

@@ -88,12 +88,24 @@ def dataset_grid(rows: Sequence[DatasetRow]) -> Grid:
 
 def arm_label(recipe: Recipe, arm: Arm) -> str:
     """An arm, or an encoder, as it is printed: as the paper calls it; of a variant its method and what it changes."""
+    return ", ".join(_parts(recipe, arm))
+
+
+def pair_label(recipe: Recipe, arm: Arm, against: Arm) -> str:
+    """A difference of two arms as it is printed: "CE+DCM − CE"; what both of them change is said once, at the end."""
+    (first, *changes), (second, *others) = _parts(recipe, arm), _parts(recipe, against)
+    if changes and changes == others:
+        return f"{first} − {second}, both {', '.join(changes)}"
+    return f"{arm_label(recipe, arm)} − {arm_label(recipe, against)}"
+
+
+def _parts(recipe: Recipe, arm: Arm) -> list[str]:
     variant = recipe.pretraining.variants.get(arm)
     if variant is None:
-        return ARM_LABELS[arm]
+        return [ARM_LABELS[arm]]
     shown = [_SHOWN[variant.labels]] if variant.labels != "own" else []
     changes = [f"{name} {spoken(value)}" for name, value in variant.settings.items()]
-    return ", ".join([ARM_LABELS[variant.method], *shown, *changes])
+    return [ARM_LABELS[variant.method], *shown, *changes]
 
 
 def comparison_grid(recipe: Recipe, results: Iterable[Result], constants: Sequence[Constant]) -> Grid:

@@ -1,11 +1,13 @@
 """Figures: what is drawn where. How they look was looked at."""
 
 import dataclasses
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from pipeline.evaluation.constant import Constant
@@ -122,6 +124,54 @@ def test_a_forest_plot_draws_intervals_seeds_and_what_holm_leaves(three_seeds: R
     assert marks[0.1] == "white" and marks[-0.2] != "white", "only the second is at most 0.05 after Holm"
     assert [text.get_text() for text in quality.texts] == ["not run"] * 2
     assert [text.get_text() for text in liver.texts] == ["not run"] * 3
+
+
+def long_names(recipe: Recipe) -> Recipe:
+    """One task and one backbone, eight arms that are called by long settings, and their comparisons."""
+    settings = recipe.model_dump()
+    rates = {f"slow_{n}": {"discriminator_learning_rate": n * 1e-6} for n in (2, 3)}
+    variants = {
+        f"{method}_{name}": {"method": method, **changed}
+        for name, changed in (rates | {"no_norm": {"discriminator_batch_norm": False}}).items()
+        for method in ("ce", "ce_dcm")
+    }
+    settings["pretraining"] |= {"backbones": ["resnet50"], "methods": ["ce", "ce_dcm"], "variants": variants}
+    settings["downstream"]["arms"] = ["ce", "ce_dcm", *variants]
+    del settings["downstream"]["tasks"]["liver_kidney"]
+    pairs = [("ce_dcm", "ce"), *((f"ce_dcm_{name}", f"ce_{name}") for name in (*rates, "no_norm"))]
+    settings["evaluation"]["comparisons"] = [{"arm": arm, "against": against} for arm, against in pairs]
+    return Recipe.model_validate(settings)
+
+
+def written(figure: Figure) -> list[Bbox]:
+    """Where the texts of a one-panel figure lie, in pixels, but for its axes' numbers: titles, names, legend."""
+    figure.draw_without_rendering()
+    (panel,) = figure.axes
+    names = [*panel.get_yticklabels(), *panel.get_xticklabels()]
+    texts = [panel.title, panel.xaxis.label, panel.yaxis.label, *(tick for tick in names if len(tick.get_text()) > 6)]
+    texts += [] if figure.get_suptitle() == "" else [figure._suptitle]  # type: ignore[attr-defined]
+    return [text.get_window_extent() for text in texts if text.get_text()] + [figure.legends[0].get_window_extent()]
+
+
+@pytest.mark.parametrize("which", ["forest", "boxes"])
+def test_long_names_are_readable_in_a_figure_of_one_task(recipe: Recipe, which: str) -> None:
+    tuned = long_names(recipe)
+    if which == "forest":
+        rows = [
+            dataclasses.replace(told(tuned, "quality", fraction, difference=0.1), arm=pair.arm, against=pair.against)
+            for pair in tuned.comparisons
+            for fraction in (1.0, 0.05)
+        ]
+        figure = differences_figure(tuned, rows)
+    else:
+        _, predictions = everything(tuned, dict.fromkeys(tuned.downstream.arms, 7))
+        figure = boxplots_figure(tuned, predictions, 1.0, 0, [Constant("quality", "accuracy", "class 2", 0.3)])
+    boxes = written(figure)
+    assert len(boxes) >= 8 + 3, "eight rows or boxes, title, axis, legend"
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, "nothing is cut off at the sides"
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, "nor above or below"
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2)), "nothing is written over something else"
 
 
 def test_without_a_measured_difference_nothing_is_drawn_and_an_old_figure_goes(

@@ -14,6 +14,7 @@ from pipeline.evaluation.tables import (
     dataset_row,
     inpainting_grid,
     metric_label,
+    pair_label,
 )
 from pipeline.recipe import Recipe
 from tests.pipeline.evaluation.conftest import everything, lines
@@ -62,6 +63,22 @@ def test_a_variant_is_printed_as_its_method_and_what_it_changes(recipe: Recipe) 
         *("CE", "CE+DCM+F", "CE+DCM, labels shuffled", "DCM, sources as labels, epochs 3"),
         "CE, learning_rate 0.00025, lambda_adv 0",
         "CE, discriminator_batch_norm off",
+    ]
+
+
+def test_what_both_arms_of_a_difference_change_is_said_once(recipe: Recipe) -> None:
+    settings = recipe.model_dump()
+    settings["pretraining"]["variants"] = {
+        "a": {"method": "ce_dcm", "lambda_adv": 0.01, "epochs": 3},
+        "b": {"method": "ce", "lambda_adv": 0.01, "epochs": 3},
+        "c": {"method": "ce", "epochs": 3},
+    }
+    del settings["evaluation"]["comparisons"]
+    variants = Recipe.model_validate(settings)
+    assert [pair_label(variants, *pair) for pair in (("ce_dcm_frozen", "ce"), "ab", "ac")] == [
+        "CE+DCM+F − CE",
+        "CE+DCM − CE, both epochs 3, lambda_adv 0.01",
+        "CE+DCM, epochs 3, lambda_adv 0.01 − CE, epochs 3",
     ]
 
 
