@@ -184,6 +184,11 @@ class BinsSource(Model):
 Source = StudyGroupsSource | ProbeSource | ValuesSource | BinsSource
 
 
+def folded(name: str) -> str:
+    """A label's name as names are compared: whatever its case and spaces."""
+    return " ".join(name.casefold().split())
+
+
 def _one_of(allowed: Mapping[str, LabelField], field: str) -> str:
     if field not in allowed:
         raise ValueError(f"{field!r} is none of {', '.join(allowed)}")
@@ -214,10 +219,10 @@ class Labels(Model):
     def _every_label_has_one_source(self) -> "Labels":
         if not self.sources:
             raise ValueError("sources is empty")
-        repeated = [name for name, count in Counter(self.names).items() if count > 1]
+        repeated = [name for name, count in Counter(map(folded, self.names)).items() if count > 1]
         if repeated:
-            raise ValueError(f"sources name {', '.join(repeated)} more than once")
-        taken = [name for name in self.names if name in BESIDE_LABELS]
+            raise ValueError(f"sources name {', '.join(repeated)} more than once, whatever the case")
+        taken = [name for name in self.names if folded(name) in BESIDE_LABELS]
         if taken:
             raise ValueError(f"a label cannot be called {taken[0]}: the tables have such a column")
         if sum(isinstance(source, StudyGroupsSource) for source in self.sources) > 1:

@@ -3,7 +3,6 @@
 Belongs here: reading and checking the CSV, its images and labels, and splitting where it does not. Not here: training.
 """
 
-import csv
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.errors import UserError
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Images, Task, existing_file
+from pipeline.sheets import Row, read_sheet
 
 SPLITS = ("train", "val", "test")
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
@@ -94,34 +94,20 @@ def _schema(label: str, images: Images) -> pa.Schema:
 
 
 def _read_rows(path: Path, label: str) -> list[_Row]:
-    required, known = {"image", "patient", label}, {"image", "patient", label, "split"}
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark first
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            for column in sorted(required.difference(columns)):
-                raise UserError(f"Manifest {path}, line 1: no column {column!r}.")
-            for column in sorted(set(columns) - known):
-                raise UserError(f"Manifest {path}, line 1: unknown column {column!r}.")
-            rows = [_row(f"Manifest {path}, line {reader.line_num}", cells, label) for cells in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"Manifest {path} cannot be read as UTF-8 CSV: {error}.") from None
+    rows = [_row(row, label) for row in read_sheet("Manifest", path, ("image", "patient", label), ("split",))]
     if not rows:
         raise UserError(f"Manifest {path} has no rows.")
     return rows
 
 
-def _row(place: str, cells: dict[str, str], label: str) -> _Row:
-    if None in cells or None in cells.values():
-        raise UserError(f"{place}: not as many cells as columns.")
-    for column, cell in cells.items():
-        if not cell.strip():
-            raise UserError(f"{place}: {column} is empty.")
-    split = cells.get("split", "").strip()
-    if "split" in cells and split not in SPLITS:
-        raise UserError(f"{place}: split is {split!r}, which is none of {', '.join(SPLITS)}.")
-    return _Row(place, cells["image"].strip(), cells["patient"].strip(), cells[label].strip(), split)
+def _row(row: Row, label: str) -> _Row:
+    for column, cell in row.cells.items():
+        if not cell:
+            raise UserError(f"{row.place}: {column} is empty.")
+    split = row.cells.get("split", "")
+    if "split" in row.cells and split not in SPLITS:
+        raise UserError(f"{row.place}: split is {split!r}, which is none of {', '.join(SPLITS)}.")
+    return _Row(row.place, row.cells["image"], row.cells["patient"], row.cells[label], split)
 
 
 def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:

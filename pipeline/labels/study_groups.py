@@ -5,7 +5,7 @@ Belongs here: reading and checking the CSV, or a folder of them. Not here: label
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import digest
-from pipeline.recipe import Labels
+from pipeline.recipe import Labels, folded
+from pipeline.sheets import Row, read_sheet, tables_in, ungarbled
 
 REQUIRED = ("study_description", "groups")
 OPTIONAL = ("reviewer", "reviewed_on")
@@ -92,9 +93,10 @@ def read_study_groups(path: Path, groups: Groups) -> StudyGroups:
 
     Of several rows of one description the last reviewed counts (`reviewed_on`, YYYY-MM-DD; without a date before all
     others), among those of one day that of the last file. A row whose groups begin with `?` is a worklist's and not
-    reviewed yet: it counts as absent. Raises `UserError`, naming file and line, for a missing or unknown column, a
-    group that is not among `groups`, an empty description, a date of another form, and two rows of one file and day
-    that contradict each other.
+    reviewed yet: it counts as absent. Group names match whatever their case; the spelling of `groups` counts. Raises
+    `UserError`, naming file and line but quoting no description, for a table that `read_sheet` refuses, a group that
+    is not among `groups`, an empty description, a date of another form, and two rows of one file and day that
+    contradict each other.
     """
     latest: dict[str, _Row] = {}
     for file in _csv_files(path):
@@ -118,7 +120,7 @@ def _csv_files(path: Path) -> list[Path]:
         raise UserError(f"Study groups {path} do not exist: SONOTAG_STUDY_GROUPS names a CSV or a folder of CSVs.")
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.glob("*.csv") if file.is_file())
+    found = tables_in("Study groups", path)
     if not found:
         raise UserError(f"Study groups {path} is a folder without a CSV.")
     return found
@@ -129,51 +131,33 @@ def _one_file(path: Path, groups: Groups) -> dict[str, _Row]:
     for row in _rows(path, groups):
         earlier = rows.get(row.description, row)
         if earlier.reviewed_on == row.reviewed_on and set(earlier.groups) != set(row.groups):
-            raise UserError(f"{row.place}: {row.description!r} has other groups than in {earlier.place}.")
+            raise UserError(f"{row.place}: its study_description has other groups than in {earlier.place}.")
         rows = _later(rows, {row.description: row})
     return rows
 
 
 def _rows(path: Path, groups: Groups) -> Iterator[_Row]:
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark first
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(path, reader.fieldnames or [])
-            for cells in reader:
-                if not (cells["groups"] or "").lstrip().startswith(NOT_REVIEWED):
-                    yield _row(f"{path}, line {reader.line_num}", cells, groups)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"Study groups {path} cannot be read as UTF-8 CSV: {error}.") from None
-    except OSError as error:
-        raise UserError(f"Study groups {path} cannot be opened: {error.strerror}.") from None
+    for row in read_sheet("Study groups", path, REQUIRED, OPTIONAL):
+        if not row.cells["groups"].startswith(NOT_REVIEWED):
+            yield _row(row, groups)
 
 
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED if name not in columns]
-    unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
-    if missing:
-        raise UserError(f"{path}, line 1: no column {missing[0]!r}; the columns are {', '.join(REQUIRED + OPTIONAL)}.")
-    if unknown:
-        raise UserError(f"{path}, line 1: unknown column {unknown[0]!r}; known are {', '.join(REQUIRED + OPTIONAL)}.")
-
-
-def _row(place: str, cells: Mapping[str, str | None], groups: Groups) -> _Row:
-    if None in cells or cells["groups"] is None:
-        raise UserError(f"{place}: not as many cells as columns; several groups in one cell need quotation marks.")
-    description = normalized(_FORMULA.sub("", cells["study_description"] or ""))
+def _row(row: Row, groups: Groups) -> _Row:
+    """The row as read; `groups` are the recipe's, whose spelling counts."""
+    description = normalized(ungarbled(_FORMULA.sub("", row.cells["study_description"])))
     if not description:
-        raise UserError(f"{place}: study_description is empty.")
-    named = [name for part in cells["groups"].split(",") if (name := " ".join(part.lower().split()))]
-    for name in named:
-        if name not in groups:
-            raise UserError(f"{place}: groups names {name!r}, which is none of {', '.join(groups)}.")
-    return _Row(place, description, tuple(name for name in groups if name in named), _day(place, cells))
+        raise UserError(f"{row.place}: study_description is empty.")
+    spelt = {folded(name): name for name in groups}
+    named = [name for part in re.split("[,;]", row.cells["groups"]) if (name := folded(part))]
+    if not spelt.keys() >= set(named):
+        raise UserError(f"{row.place}: groups holds a name that is none of {', '.join(groups)}.")
+    chosen = {spelt[name] for name in named}
+    return _Row(row.place, description, tuple(name for name in groups if name in chosen), _day(row))
 
 
-def _day(place: str, cells: Mapping[str, str | None]) -> str:
-    text = (cells.get("reviewed_on") or "").strip()
+def _day(row: Row) -> str:
+    text = row.cells.get("reviewed_on", "")
     try:
         return date.fromisoformat(text).isoformat() if text else ""
     except ValueError:
-        raise UserError(f"{place}: reviewed_on {text!r} is no date of the form YYYY-MM-DD.") from None
+        raise UserError(f"{row.place}: reviewed_on is no date of the form YYYY-MM-DD.") from None

@@ -168,6 +168,8 @@ def test_mistakes_of_the_table_are_a_sentence(tmp_path, rows):
     path.write_text("image,quality,patient,split\n")
     mistake(task(path), "no rows")
     path.write_text("image,quality,patient,split\n0.png,1,p\n")
+    mistake(task(path), "line 2: split is empty")
+    path.write_text("image,quality,patient,split\n0.png,1\n")
     mistake(task(path), "line 2: not as many cells")
     path.write_bytes(b"image,quality,patient,split\n\xff,1,p,train\n")
     mistake(task(path), "UTF-8")

@@ -116,17 +116,23 @@ def test_the_digest_is_that_of_the_mapping_alone(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("study_description,groups\nUS A,liver\nUS B,spleen\n", r"line 3: groups names 'spleen'"),
+        (
+            "study_description,groups\nUS A,liver\nUS B,spleen\n",
+            r"line 3: groups holds a name that is none of",
+        ),
         ("description,groups\nUS A,liver\n", r"line 1: no column 'study_description'"),
         ("study_description,groups,colour\nUS A,liver,red\n", r"line 1: unknown column 'colour'"),
-        ("study_description,groups\nUS A,liver\nus  a,kidney\n", r"line 3: 'US A' has other groups than in .*line 2"),
+        (
+            "study_description,groups\nUS A,liver\nus  a,kidney\n",
+            r"line 3: its study_description has other groups than in .*line 2",
+        ),
         ("study_description,groups\nUS A,liver,abdomen\n", r"line 2: not as many cells"),
         ("study_description,groups\nUS A\n", r"line 2: not as many cells"),
         ("study_description,groups\n ,liver\n", r"line 2: study_description is empty"),
         ("", r"line 1: no column"),
         (
             "study_description,groups,reviewed_on\nUS A,liver,23.11.2026\n",
-            r"line 2: reviewed_on '23.11.2026' is no date of the form YYYY-MM-DD",
+            r"line 2: reviewed_on is no date of the form YYYY-MM-DD",
         ),
     ],
 )
@@ -147,3 +153,38 @@ def test_a_table_that_is_not_there_or_not_text_is_a_sentence(tmp_path):
     for name, says in (("none.csv", "do not exist"), ("folder", "without a CSV"), ("binary.csv", "UTF-8")):
         with pytest.raises(UserError, match=says):
             read_study_groups(tmp_path / name, GROUPS)
+
+
+def test_groups_match_whatever_their_case_in_the_recipe_s_spelling(tmp_path):
+    text = 'study_description,groups\nUS A,Liver\nUS B,"SOFT  tissue; kidney"\n'
+    groups = read_study_groups(write(tmp_path / "x.csv", text), ("Liver", "Kidney", "Soft Tissue"))
+    assert groups.mapping == {"US A": ("Liver",), "US B": ("Kidney", "Soft Tissue")}
+
+
+def test_hidden_files_beside_a_table_are_not_read(tmp_path):
+    write(tmp_path / "g" / "a.csv", "study_description,groups\nUS A,liver\n")
+    (tmp_path / "g" / "._a.csv").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \xa3")
+    assert read_study_groups(tmp_path / "g", GROUPS).mapping == {"US A": ("liver",)}
+
+
+def test_a_description_that_was_garbled_is_put_right(tmp_path):
+    text = "study_description,groups\nÃ‰chographie hÃ©patique,liver\nUS Ã\xa0 JEUN,liver\n"
+    read = read_study_groups(write(tmp_path / "x.csv", text), GROUPS)
+    assert set(read.mapping) == {"ÉCHOGRAPHIE HÉPATIQUE", "US À JEUN"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "study_description,groups\nUS MRS MILLER,liver\nUS MRS MILLER,kidney\n",
+        "study_description,groups\nliver,US MRS MILLER\n",
+        "study_description,groups,reviewed_on\nUS A,liver,US MRS MILLER\n",
+        "US MRS MILLER,liver\n",
+        "study_description,groups\nUS MRS MILLER\n",
+        "study_description,groups\nUS A,liver,US MRS MILLER\n",
+    ],
+)
+def test_no_sentence_quotes_a_description(tmp_path, text):
+    with pytest.raises(UserError) as error:
+        read_study_groups(write(tmp_path / "x.csv", text), GROUPS)
+    assert "MILLER" not in str(error.value)

@@ -1,0 +1,182 @@
+"""Read a CSV that a person has written, as spreadsheets on all systems save it.
+
+Belongs here: encodings, separators, blank rows, columns that are missing or unknown. Not here: what a cell means.
+"""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UserError, user_error
+
+_SEPARATORS = (",", ";", "\t")
+_AS_UTF_8 = "save it as “CSV UTF-8”"
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_GARBLED_MARK = "\xef\xbb\xbf"  # UTF-8's byte order mark, read as Windows-1252
+_OTHER_SCRIPT = re.compile("[\xc0-\xff]{3}")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # the first line of some exports, which Excel obeys
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: `place` names file and line in messages, `cells` are stripped, by the name of the column."""
+
+    place: str
+    cells: Mapping[str, str]
+
+
+def read_sheet(name: str, path: Path, required: Sequence[str], optional: Collection[str] = ()) -> Iterator[Row]:
+    """The rows of the CSV at `path`, without blank ones; `name` says in messages what the table is.
+
+    Separators are commas, semicolons or tabs, whichever shows the `required` columns in the first line. A cell that a
+    row lacks at its end is empty if its column is one of `optional`. A table whose byte order mark shows that UTF-8
+    was once read as Windows-1252 is put right. Raises `UserError`, naming file, line and column and quoting no cell
+    below the first line, for an encoding that cannot be told, and columns and cells that do not fit.
+    """
+    text = _text(name, path)
+    lines, skipped = _lines(text)
+    columns: tuple[str, ...] | None = None
+    for line, cells in _cells(name, path, lines, _separator(lines, required)):
+        place = f"{name} {path}, line {line + skipped}"
+        read = [_cell(cell, garbled=text.startswith(_GARBLED_MARK)) for cell in cells]
+        if columns is None:
+            columns = _columns(place, read, required, optional)
+        elif any(read):
+            yield Row(place, _by_column(place, columns, read, required))
+    if columns is None:
+        raise UserError(f"{name} {path}, line 1: no column {required[0]!r}; the table is empty.")
+
+
+def tables_in(name: str, folder: Path) -> list[Path]:
+    """The CSVs in `folder`, by name; hidden files and the temporary ones of spreadsheets and systems are none."""
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
+    except OSError as error:
+        raise user_error(f"{name} {folder} cannot be listed: {error.strerror}.", error) from None
+    return [path for path in found if not path.name.startswith((".", "~$")) and not path.is_dir()]
+
+
+def ungarbled(text: str) -> str:
+    """`text` as it was before a program read its UTF-8 as Windows-1252; as it is where that never happened."""
+    try:
+        return b"".join(_byte(sign) for sign in text).decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _byte(sign: str) -> bytes:
+    """The byte of Windows-1252; programs read its five unused ones as control characters."""
+    return bytes([ord(sign)]) if "\x80" <= sign <= "\x9f" else sign.encode("cp1252")
+
+
+def _text(name: str, path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise UserError(f"{name} {path} is no file.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise user_error(f"{name} {path} cannot be opened: {error.strerror}.", error) from None
+    if content.startswith(_WORKBOOKS):
+        raise UserError(f"{name} {path} is a spreadsheet's own format: {_AS_UTF_8}.")
+    text = _decoded(name, path, content)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError(f"{name} {path}, line {line}: zero bytes, so it is no text: {_AS_UTF_8}.")
+    return text
+
+
+def _decoded(name: str, path: Path, content: bytes) -> str:
+    encoding = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        western = _western(content) if encoding == "utf-8" else None
+        if western is not None:
+            return western
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{name} {path}, line {line}: its encoding cannot be told, it is neither UTF-8 nor surely Windows-1252: "
+            f"{_AS_UTF_8}."
+        ) from None
+
+
+def _western(content: bytes) -> str | None:
+    """`content` as Windows-1252, None if it may as well be another encoding of one byte a character.
+
+    Beyond ASCII it may hold a degree sign, no-break spaces, and accented letters of western Europe, of which no three
+    stand side by side, as letters of other scripts would. Mac OS Roman has its letters at other bytes, and texts of
+    central Europe need some of those, too.
+    """
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    beyond = {sign for sign in text if sign > "\x7f"} - {"\xa0", "\xb0"}
+    western = all("\xc0" <= sign <= "\xff" and sign not in "×÷ÐðÞþÿ" for sign in beyond)
+    return text if western and not _OTHER_SCRIPT.search(text) else None
+
+
+def _lines(text: str) -> tuple[str, int]:
+    """The table's text without a byte order mark and a `sep=` line, and how many lines that leaves out."""
+    shown = text.removeprefix("\ufeff").removeprefix(_GARBLED_MARK)
+    stated = _SEPARATOR_LINE.match(shown)
+    return (shown[stated.end() :], 1) if stated else (shown, 0)
+
+
+def _separator(text: str, required: Sequence[str]) -> str:
+    """The separator that shows most of the `required` columns in the first line that is not blank; else a comma."""
+    first = next((line for line in io.StringIO(text, newline=None) if line.strip(' ,;\t\r\n"')), "")
+
+    def shown(separator: str) -> int:
+        cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
+        return len({_cell(cell).lower() for cell in cells}.intersection(required))
+
+    return max(_SEPARATORS, key=shown)
+
+
+def _cells(name: str, path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row's cells, with the number of its first line; of the rows in front of the table's first none."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    begun, line = False, 1
+    try:
+        for cells in reader:
+            begun = begun or any(cell.strip() for cell in cells)
+            if begun:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{name} {path}, line {line}: cannot be read as CSV: {error}.") from None
+
+
+def _cell(cell: str, garbled: bool = False) -> str:
+    return (ungarbled(cell) if garbled else cell).strip().strip("\ufeff")
+
+
+def _columns(place: str, named: Sequence[str], required: Sequence[str], optional: Collection[str]) -> tuple[str, ...]:
+    """The columns' names; those without one, behind the others, have to be empty."""
+    known = [*required, *optional]
+    columns = [cell.lower() for cell in named]
+    while columns and not columns[-1]:
+        columns.pop()
+    for column in required:
+        if column not in columns:
+            raise UserError(f"{place}: no column {column!r}; the columns are {', '.join(known)}.")
+    for column, cell in zip(columns, named, strict=False):
+        if column not in known:
+            raise UserError(f"{place}: unknown column {cell!r}; known are {', '.join(known)}.")
+    for column, times in Counter(columns).items():
+        if times > 1:
+            raise UserError(f"{place}: column {column!r} is there {times} times.")
+    return tuple(columns)
+
+
+def _by_column(place: str, columns: Sequence[str], cells: Sequence[str], required: Iterable[str]) -> Mapping[str, str]:
+    surplus = any(cells[len(columns) :])
+    if surplus or any(columns.index(column) >= len(cells) for column in required):
+        raise UserError(f"{place}: not as many cells as columns; a cell with a separator in it needs quotation marks.")
+    return dict(zip(columns, [*cells, *[""] * len(columns)], strict=False))
