@@ -12,19 +12,40 @@ export PYTHONWARNINGS := ignore::FutureWarning:click.core,$(PYTHONWARNINGS)
 PYTHON := python3
 BIN := .venv/bin
 READY := .venv/installed
+DEV := .venv/installed-dev
+# Every file is checked against the hash in the list, and none is built from source.
+PIP_INSTALL := $(BIN)/pip install --quiet --require-hashes --only-binary :all:
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+    --no-annotate --no-header
 TRACKING := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(SONOTAG_STORE)/mlflow/mlflow.db)
 
-.PHONY: help install demo phantom ui mlflow lint types test test-slow test-ui bench wheel clean
+.PHONY: help install install-dev demo phantom ui mlflow lint types test test-slow test-ui bench lock sbom wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(READY)  ## the environment in .venv, from constraints.txt
+install: $(READY)  ## what a user needs, in .venv, from requirements.txt
 
-$(READY): pyproject.toml constraints.txt
+install-dev: $(DEV)  ## and what tests, linters and benchmarks need, from constraints.txt
+
+$(READY): pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) --requirement requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(DEV): constraints.txt $(READY)
+	$(PIP_INSTALL) --requirement constraints.txt
+	@touch $@
+
+lock: $(DEV)  ## constraints.txt and requirements.txt anew from pyproject.toml, with hashes; pins that fit stay
+	$(UV_COMPILE) --all-extras --output-file constraints.txt pyproject.toml
+	$(UV_COMPILE) --extra s3 --extra postgres --constraint constraints.txt --output-file requirements.txt pyproject.toml
+
+sbom: $(DEV)  ## dist/sbom.cdx.json: what `make install` installs, as CycloneDX
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml --mc-type application \
+	    --output-file dist/sbom.cdx.json requirements.txt
 
 $(DAGSTER_HOME)/dagster.yaml: dagster.yaml | $(READY)
 	@$(BIN)/python -m resources.instance $<
@@ -51,24 +72,24 @@ mlflow: $(READY)  ## MLflow's server on the store's database, http://127.0.0.1:5
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
 	    --default-artifact-root "file://$(SONOTAG_STORE)/mlflow/artifacts"
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)
+types: $(DEV)
 	$(BIN)/mypy
 
 # Two workers, since the suite of one process leaves a core idle; a file's tests share their fixtures.
 test: lint types  ## lint, types and all tests but the slow ones: what CI runs
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(READY)  ## the tests that take minutes
+test-slow: $(DEV)  ## the tests that take minutes
 	$(BIN)/pytest -m "slow and not ui"
 
-test-ui: $(READY)  ## the web pages, in Chromium
+test-ui: $(DEV)  ## the web pages, in Chromium
 	$(BIN)/pytest -m ui
 
-bench: $(READY)  ## benchmarks, each a ratio to a peer in the same run
+bench: $(DEV)  ## benchmarks, each a ratio to a peer in the same run
 	$(BIN)/python -m benchmarks
 
 wheel: $(READY)  ## a wheel in dist/
