@@ -4,7 +4,7 @@ Belongs here: text, UIDs and numbers out of raw elements. Not here: finding the 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from math import isfinite
 from typing import Any, cast
@@ -14,9 +14,11 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from pipeline.archive.reading import Element, converted, quiet
+from pipeline.spaces import single_spaced
 
 _LONGEST_TEXT = 256  # characters; every field read here is at most 64 by PS3.5 section 6.2, a value or several
 _LONGEST_VALUE = 2**14  # bytes; what is longer is no value of these fields
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UID = re.compile(r"[0-9.]{1,64}")
 _PLAIN_UID = re.compile(rb"([0-9.]{1,64})\0?")
 
@@ -39,22 +41,33 @@ class Fields:
         self.unreadable: set[str] = set()
 
     def text(self, field: str) -> str | None:
-        """The field as one printable line, several values joined by a backslash; None where nothing is left."""
+        """The field as one printable line, several values joined by a backslash; None where nothing is left.
+
+        Each run of white space is one space, whatever it is made of.
+        """
+        return self._read(field, _single_line)
+
+    def identifier(self, field: str) -> str | None:
+        """The same, with inner spaces as they are and no other white space: pseudonyms are made of this spelling."""
+        return self._read(field, _printable)
+
+    def _read(self, field: str, spelled: Callable[[str], str]) -> str | None:
         element = self._elements.get(tag_of(field))
         if element is None:
             return None
         try:
-            return _text(element, self._encodings)
+            text = _text(element, self._encodings)
         except _Unreadable:
             self.unreadable.add(field)
             return None
+        return spelled(text)[:_LONGEST_TEXT].strip() or None if text else None
 
     def uid(self, field: str) -> str | None:
         """The field where it is a UID in form; anything else could be text that no one allowed."""
         element = self._elements.get(tag_of(field))
         if isinstance(element, RawDataElement) and (plain := _PLAIN_UID.fullmatch(element.value or b"")):
             return plain[1].decode()
-        text = self.text(field)
+        text = self.identifier(field)
         if text is None or _UID.fullmatch(text):
             return text
         self.unreadable.add(field)
@@ -94,7 +107,7 @@ def _text(element: Element, encodings: tuple[str, ...]) -> str | None:
     if not isinstance(element, RawDataElement):
         if element.VR == "SQ":
             raise _Unreadable
-        return _printable(element.value)
+        return _joined(element.value)
     tag, vr, _, value, _, implicit, little, *_ = element
     if not value:
         return None
@@ -111,14 +124,24 @@ def _text_of(
     raw = RawDataElement(Tag(tag), vr, len(value), value, 0, implicit, little)
     try:
         with quiet():
-            return _printable(converted(raw, encodings))
+            return _joined(converted(raw, encodings))
     except Exception:
         raise _Unreadable from None
 
 
-def _printable(value: Any) -> str | None:
+def _joined(value: Any) -> str | None:
     if value is None:
         return None
-    text = "\\".join(str(part) for part in value) if isinstance(value, MultiValue | list) else str(value)
-    printable = "".join(character for character in text if character.isprintable())
-    return printable.strip()[:_LONGEST_TEXT].strip() or None
+    return "\\".join(str(part) for part in value) if isinstance(value, MultiValue | list) else str(value)
+
+
+@lru_cache(2**13)
+def _single_line(text: str) -> str:
+    """`text` in printable characters, single spaces between its words; a control character separates words, too."""
+    return single_spaced(_printable(single_spaced(_CONTROLS.sub(" ", text))))
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        text = "".join(character for character in text if character.isprintable())
+    return text.strip()

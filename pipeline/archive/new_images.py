@@ -147,5 +147,5 @@ def read_reference(file: BinaryIO, size: int) -> dict[str, str]:
     for keyword, value in uids.items():
         if not value:
             raise Rejected(Reason.UNREADABLE_HEADER, f"{keyword} is missing, so that no mask can refer to the image")
-    stated = uids | {keyword: fields.text(keyword) for keyword in REFERENCE_TEXTS}
+    stated = uids | {keyword: fields.identifier(keyword) for keyword in REFERENCE_TEXTS}
     return {keyword: value for keyword, value in stated.items() if value}

@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.recipe import Labels, folded
 from pipeline.sheets import Row, read_sheet, tables_in, ungarbled
+from pipeline.spaces import single_spaced
 
 REQUIRED = ("study_description", "groups")
 OPTIONAL = ("reviewer", "reviewed_on")
@@ -66,7 +67,7 @@ class _Row:
 
 def normalized(description: str) -> str:
     """A study description as descriptions are compared: upper case, each run of white space one space."""
-    return " ".join(description.upper().split())
+    return single_spaced(description.upper())
 
 
 def shipped_study_groups() -> Path:

@@ -334,3 +334,37 @@ def test_jpeg_data_without_an_end_are_incomplete(tmp_path):
     path = write_dicom(tmp_path / "x", smooth, TransferSyntaxUID=JPEGBaseline8Bit, PixelData=encapsulate([bytes(900)]))
     content = path.read_bytes()
     assert isinstance(outcome(content), Header) and outcome(content[:-300]) == "incomplete"
+
+
+@pytest.mark.parametrize("field", ["StudyDescription", "ManufacturerModelName", "TransducerData"])
+@pytest.mark.parametrize(
+    "between",
+    [
+        " ",
+        "   ",
+        "\u00a0",
+        "\t",
+        "\r\n",
+        "\v",
+        "\f",
+        "\u2028",
+        "\u202f",
+        "\u3000",
+        "\u200b",
+        "\ufeff",
+        "\u2060",
+        " \u00a0\t",
+    ],
+    ids=ascii,
+)
+def test_white_space_of_any_kind_is_one_space_between_words(field, between):
+    text = f"{between}LEFT{between}LOBE{between}"
+    header = header_of(made(SpecificCharacterSet="ISO_IR 192", **{field: text}))
+    columns = {"StudyDescription": header.study_description, "ManufacturerModelName": header.model}
+    columns |= {"TransducerData": header.transducer_data}
+    assert columns[field] == "LEFT LOBE"
+
+
+def test_a_patient_s_number_keeps_the_spelling_that_its_pseudonym_is_made_of():
+    assert header_of(made(PatientID=" 12  34 ", IssuerOfPatientID="A  B")).patient_id == "12  34"
+    assert header_of(made(PatientID="1", IssuerOfPatientID="A  B")).issuer == "A  B"
