@@ -152,13 +152,11 @@ def new_patients(recipe: Recipe, store: Store) -> int:
     Raises `UserError` where there is no pool yet.
     """
     from pipeline.archive.trained_on import unseen
-    from pipeline.files import read_table
-    from pipeline.tables import pretraining_pool_table
+    from pipeline.tables import pretraining_pool_table, read_pool
 
-    path = pretraining_pool_table(recipe.labels.names).path(store.tables)
-    if not path.is_file():
+    if not pretraining_pool_table(recipe.labels.names).path(store.tables).is_file():
         raise UserError(f"There is no pretraining pool yet: run the job `{INGEST_JOB}` first.")
-    patients = set(read_table(path, ["patient"])["patient"].to_pylist())
+    patients = set(read_pool(store.tables, recipe)["patient"].to_pylist())
     settings, experiment = recipe.pretraining, store.experiment(recipe.name)
     which = product(settings.backbones, settings.encoders, settings.seeds)
     return len(unseen(store.private, [experiment.encoder(*one) for one in which], patients))

@@ -180,10 +180,10 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
     at the patients of the pool that the encoder was made from, where the pool is another by now.
     """
     from pipeline.archive.trained_on import training_patients
-    from pipeline.tables import pretraining_pool_table
+    from pipeline.tables import pretraining_pool_table, read_pool
 
     table = pretraining_pool_table(recipe.labels.names)
-    pool = table.read(store.tables) if table.path(store.tables).exists() else table.schema.empty_table()
+    pool = read_pool(store.tables, recipe) if table.path(store.tables).exists() else table.schema.empty_table()
     experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)
     folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
     seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))

@@ -111,7 +111,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
             images, rejected = _apart(cache, place)
             similar = near_duplicates(images)
             sheet = _crop_sheet(images, index, archive.folder, place, cache.folder)
-            IMAGES.write(place.tables, images)
+            IMAGES.write(place.tables, images, recipe)
             REJECTED_FRAMES.write(place.tables, rejected)
             NEAR_DUPLICATES.write(place.tables, similar)
             cut = {row["values"]: row["counts"] for row in images["cropped_by"].value_counts().to_pylist()}
@@ -306,12 +306,12 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             place = store.open()
             rows = pretraining_pool(
-                IMAGES.read(place.tables),
-                weak_labels_table(recipe.labels.names).read(place.tables),
+                IMAGES.read(place.tables, recipe),
+                weak_labels_table(recipe.labels.names).read(place.tables, recipe),
                 PATIENT_SPLITS.read(place.tables),
                 recipe.labels,
             )
-            table.write(place.tables, rows)
+            table.write(place.tables, rows, recipe)
             counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
             leaking = leaking_patients(rows)
             shared = shared_with_tests(rows, recipe, place)

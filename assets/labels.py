@@ -201,7 +201,7 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
             index, _ = with_rare_descriptions(place.private, published)
             labels = weak_labels(index, groups, recipe.labels)
             changes = _changes(place, recipe, index, published, groups)
-            table.write(place.tables, labels)
+            table.write(place.tables, labels, recipe)
             LABEL_CHANGES.write(place.tables, changes)
             if groups is not None:
                 keep_mapping(place.private, groups)
@@ -342,7 +342,7 @@ def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.
     shown = rows.slice(0, ILLUSTRATED)
     names = shown["study_description"].to_pylist()
     wanted = [name for name in names if name not in ("", TOO_RARE)]
-    pictures = _pictures(place, recipe, example_images(published, IMAGES.read(place.tables), wanted, EXAMPLES))
+    pictures = _pictures(place, recipe, example_images(published, IMAGES.read(place.tables, recipe), wanted, EXAMPLES))
     cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
     told = pa.array([name or "(no description)" for name in names], pa.string())
     shown = shown.set_column(0, "study_description", told)

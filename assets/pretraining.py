@@ -162,10 +162,10 @@ def _described(recipe: Recipe, encoder: str) -> str:
 def _sources(store: Store, recipe: Recipe) -> "Sources":
     """Where each image of the pool comes from; looked up when it is asked."""
     from pipeline.archive.top_folders import top_folders
-    from pipeline.tables import pretraining_pool_table
+    from pipeline.tables import read_pool
 
     def sources() -> list[bytes]:
-        rows = pretraining_pool_table(recipe.labels.names).read(store.tables)
+        rows = read_pool(store.tables, recipe)
         return top_folders(store.private, rows["sop_instance"].to_pylist())
 
     return sources

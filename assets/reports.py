@@ -220,11 +220,11 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.report import write_dataset_table
-        from pipeline.tables import pretraining_pool_table
+        from pipeline.tables import read_pool
 
         with step(context, tracking, recipe) as here:
             opened = store.open()
-            pool = pretraining_pool_table(recipe.labels.names).read(opened.tables)
+            pool = read_pool(opened.tables, recipe)
             experiment = opened.experiment(recipe.name)
             markdown = write_dataset_table(recipe, experiment, pool)
             yield here.made(

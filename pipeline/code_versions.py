@@ -5,7 +5,7 @@ Belongs here: one number per stage, raised in the commit that changes what the s
 
 INDEX = "4"
 LABELS = "3"
-COHORT = "2"
+COHORT = "3"
 IMAGES = "2"
 TASKS = "4"
 PRETRAINING = "2"

@@ -4,6 +4,7 @@ Belongs here: names, schemas and descriptions of the tables under `tables/`, so 
 column schema agree; what tells two pools apart. Not here: the work that fills them.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table, write_table
 from pipeline.label_fields import NUMBER_FIELDS, POOLED, TEXT_FIELDS
+from pipeline.recipe import Recipe
+
+_MADE_BY = b"sonotag.made_by"
+"""Key of a file's schema metadata: the recipe that wrote it, and a digest of each section that decided its rows."""
+_NOT_IN_ROWS = {"labels": {"largest_unmapped_share"}, "archive": {"description_patients"}}
+"""Fields of a section that decide what is reported or published, and no row."""
 
 
 def column(name: str, kind: pa.DataType, says: str, nullable: bool = False) -> pa.Field:
@@ -26,27 +33,58 @@ class Table:
     name: str
     row: str
     schema: pa.Schema
+    sections: tuple[str, ...] = ()
+    """Sections of the recipe that decide its rows: all recipes of a store share its tables, and overwrite them."""
 
     def path(self, tables: Path) -> Path:
         """Where the table lies in the folder `tables`."""
         return tables / f"{self.name}.parquet"
 
-    def write(self, tables: Path, rows: pa.Table) -> None:
-        """Write `rows` whole or not at all; raises `pa.ArrowInvalid` where they do not fit the schema."""
-        write_table(self.path(tables), rows.select(self.schema.names).cast(self.schema))
+    def write(self, tables: Path, rows: pa.Table, recipe: Recipe | None = None) -> None:
+        """Write `rows` whole or not at all, with the settings of `recipe` that made them.
 
-    def read(self, tables: Path) -> pa.Table:
-        """Read the table; raises `UserError` where no run has written it yet, or none with these columns."""
+        Raises `pa.ArrowInvalid` if they do not fit the schema.
+        """
+        rows = rows.select(self.schema.names).cast(self.schema)
+        if recipe is not None:
+            made_by = {"recipe": recipe.name, "digests": self._digests(recipe)}
+            rows = rows.replace_schema_metadata({_MADE_BY: json.dumps(made_by)})
+        write_table(self.path(tables), rows)
+
+    def read(self, tables: Path, recipe: Recipe | None = None) -> pa.Table:
+        """Read the table.
+
+        Raises `UserError` if no run has written it yet, if other settings than those of `recipe` made it, or if it
+        lacks a column.
+        """
         path = self.path(tables)
         if not path.is_file():
             raise UserError(f"{path} does not exist yet: run the job that writes it first (`ingest` for tables).")
         rows = read_table(path)
+        if recipe is not None:
+            self._refuse_another_recipe(path, rows.schema, recipe)
         lacking = [name for name in self.schema.names if name not in rows.column_names]
         if lacking:
             raise UserError(
                 f"{path} has no column {lacking[0]!r}: another recipe or version wrote it, run the job `ingest` again."
             )
         return rows
+
+    def _digests(self, recipe: Recipe) -> dict[str, str]:
+        sections = ((name, getattr(recipe, name), _NOT_IN_ROWS.get(name)) for name in self.sections)
+        return {name: digest(section.model_dump(mode="json", exclude=without)) for name, section, without in sections}
+
+    def _refuse_another_recipe(self, path: Path, schema: pa.Schema, recipe: Recipe) -> None:
+        written = (schema.metadata or {}).get(_MADE_BY)
+        if written is None:
+            raise UserError(f"{path} does not name the settings that made it: run the job `ingest` again.")
+        made_by, wanted = json.loads(written), self._digests(recipe)
+        other = [name for name, value in wanted.items() if made_by["digests"].get(name) != value]
+        if other:
+            raise UserError(
+                f"{path} was made with other settings ({', '.join(other)}) than the recipe {recipe.name} has now, by "
+                f"the recipe {made_by['recipe']}: run the job `ingest` with the recipe {recipe.name} first."
+            )
 
 
 _text, _count, _number = pa.string(), pa.int64(), pa.float64()
@@ -150,6 +188,7 @@ def weak_labels_table(label_names: tuple[str, ...]) -> Table:
                 *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
             ]
         ),
+        sections=("labels",),
     )
 
 
@@ -171,6 +210,7 @@ IMAGES = Table(
             column("column_spacing_mm", pa.float64(), "millimetres between its columns", nullable=True),
         ]
     ),
+    sections=("images", "archive"),
 )
 
 DELETED_FILES = Table(
@@ -213,7 +253,13 @@ def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
                 *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
             ]
         ),
+        sections=("labels", "images", "archive", "cohort"),
     )
+
+
+def read_pool(tables: Path, recipe: Recipe) -> pa.Table:
+    """The pretraining pool of `recipe`; raises `UserError` if there is none, or if other settings made it."""
+    return pretraining_pool_table(recipe.labels.names).read(tables, recipe)
 
 
 def image_digest(pool: pa.Table) -> str:

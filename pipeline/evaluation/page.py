@@ -36,7 +36,7 @@ from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, dataset_grid,
 from pipeline.files import data_url, read_table, write_text
 from pipeline.recipe import Pretraining, Recipe, Task
 from pipeline.store import Experiment, Store
-from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES, pretraining_pool_table
+from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES, pretraining_pool_table, read_pool
 
 _HERE = Path(__file__).parent
 _LIBRARIES = ("sonotag", "torch", "torchvision", "numpy", "pyarrow", "pydicom", "scikit-learn", "scipy", "matplotlib")
@@ -201,7 +201,7 @@ def _data(recipe: Recipe, store: Store, experiment: Experiment) -> Chapter:
         sections.append(Section("The archive, as it was read last", Grid(("What", "How many"), archive, 1)))
     pool = pretraining_pool_table(recipe.labels.names)
     if pool.path(store.tables).is_file():
-        rows = dataset_rows(recipe, experiment, pool.read(store.tables))
+        rows = dataset_rows(recipe, experiment, read_pool(store.tables, recipe))
         sections.append(Section("Data sets (paper Table 1)", dataset_grid(rows)))
     return Chapter("data", "On which data?", [] if sections else ["No archive has been read."], sections)
 

@@ -17,7 +17,7 @@ from pipeline.evaluation.replication import replicate
 from pipeline.evaluation.report import dataset_rows, evidence_of
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment, Store
-from pipeline.tables import image_digest, pretraining_pool_table
+from pipeline.tables import image_digest, read_pool
 
 
 @command
@@ -40,7 +40,7 @@ def publish(recipe: Recipe, store: Store, folder: Path) -> None:
     evidence = evidence_of(recipe, experiment)
     if not evidence.outcomes:
         raise UserError(f"{experiment.root} holds no fine-tuned model of the recipe: run the job `finetune` first.")
-    pool = pretraining_pool_table(recipe.labels.names).read(store.tables)
+    pool = read_pool(store.tables, recipe)
     _refuse_another_pool(recipe, experiment, pool)
     write_publication(folder, Publication(evidence, dataset_rows(recipe, experiment, pool)))
 

@@ -23,7 +23,7 @@ from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.pretrain import metadata_logits
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
+from pipeline.tables import read_pool
 
 Scores = list[dict[str, Any]]
 
@@ -53,7 +53,7 @@ def compare(store: Store, recipe: Recipe, backbone: str) -> tuple[Scores, Scores
 def _truth(store: Store, recipe: Recipe, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The true labels of the pool's `rows`, and which labels have a truth, each (N, labels)."""
     names = recipe.labels.names
-    instances = pretraining_pool_table(names).read(store.tables)["sop_instance"].to_pylist()
+    instances = read_pool(store.tables, recipe)["sop_instance"].to_pylist()
     key = archive_key(str(store.phantom / "archive"), store.private, os.environ)
     truth = {
         pseudonym(key, "sop_instance", row["sop_instance_uid"]): {*row["true_groups"].split(","), row["true_probe"]}

@@ -19,7 +19,7 @@ from pipeline.pretraining.preflight import preflight
 from pipeline.progress import Say, silent
 from pipeline.recipe import Backbone, Method, Recipe, load_recipe
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table
+from pipeline.tables import read_pool
 from pipeline.training.loop import Metrics, OnEpoch
 from pipeline.training.parallel import joined
 
@@ -72,7 +72,7 @@ def _pretrain(asked: argparse.Namespace, say: Say) -> None:
     recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
     encoders = _asked_for(asked, recipe, store)
     pool = load_pool(store, recipe)
-    rows = pretraining_pool_table(recipe.labels.names).read(store.tables)
+    rows = read_pool(store.tables, recipe)
     sources = partial(top_folders, store.private, rows["sop_instance"].to_pylist())
     say(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
     if asked.preflight:

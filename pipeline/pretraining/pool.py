@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.errors import UserError
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.images.feed import ResidentImages
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import image_digest, label_digest, pretraining_pool_table
+from pipeline.tables import image_digest, label_digest, read_pool
 
 
 def load_pool(store: Store, recipe: Recipe) -> PretrainingSet:
@@ -23,12 +22,7 @@ def load_pool(store: Store, recipe: Recipe) -> PretrainingSet:
 
     Raises `UserError` where either is missing or is another recipe's.
     """
-    table = pretraining_pool_table(recipe.labels.names)
-    rows = table.read(store.tables)
-    if rows.column_names != table.schema.names:
-        raise UserError(
-            f"{table.path(store.tables)} has other labels than the recipe {recipe.name}: run the job `ingest` with it."
-        )
+    rows = read_pool(store.tables, recipe)
     pixels = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), rows)
     return pretraining_set(rows, pixels, recipe.labels.names, image_digest(rows), label_digest(rows))
 

@@ -244,18 +244,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     import pyarrow as pa
 
     from pipeline.archive.trained_on import record_training_set
-    from pipeline.files import write_table
+    from pipeline.recipe import load_recipe
     from pipeline.store import Store
+    from pipeline.tables import pretraining_pool_table
 
     folder = tmp_path_factory.mktemp("trained")
     store = Store(folder / "store").open()
-    write_table(store.tables / "pretraining_pool.parquet", pa.table({"patient": [f"p{n // 2}" for n in range(40)]}))
     record_training_set(store.private, "0" * 64, [f"p{n}" for n in range(12)])
     recipe = folder / "one.yaml"
     recipe.write_text(
         "name: one\npretraining: {backbones: [resnet50], methods: [imagenet, dcm]}\n"
         "downstream: {arms: [imagenet, dcm]}\nautomation: {new_patients: 8}\n"
     )
+    table = pretraining_pool_table(load_recipe(str(recipe)).labels.names)
+    kinds = {"string": "", "int64": 0, "int8": 1}
+    row = {field.name: kinds[str(field.type)] for field in table.schema}
+    rows = [{**row, "patient": f"p{n // 2}"} for n in range(40)]
+    table.write(store.tables, pa.Table.from_pylist(rows, table.schema), load_recipe(str(recipe)))
     for method, files in (("dcm", ("encoder.safetensors", "outcome.json")), ("imagenet", ("outcome.json",))):
         encoder = store.experiment("one").encoder("resnet50", method, 0)
         encoder.mkdir(parents=True)

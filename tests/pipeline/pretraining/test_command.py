@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -74,7 +75,7 @@ def write_store(root: Path, recipe: Recipe):
         for number, instance in enumerate(instances)
     ]
     table = pretraining_pool_table(recipe.labels.names)
-    table.write(root / "tables", pa.Table.from_pylist(rows, table.schema))
+    table.write(root / "tables", pa.Table.from_pylist(rows, table.schema), recipe)
 
 
 @pytest.fixture
@@ -161,7 +162,12 @@ def test_a_users_mistake_is_one_sentence_and_a_failure(store, recipe, tmp_path, 
     larger = tmp_path / "larger.yaml"
     larger.write_text(RECIPE.replace("height: 32", "height: 64"), encoding="utf-8")
     assert main(command(store, larger)) == 1
+    assert "other settings (images) than the recipe small has now" in sentence(capsys)
+    (cache,) = (store / "images").iterdir()
+    description = (cache / "cache.json").rename(tmp_path / "cache.json")
+    assert main(command(store, recipe)) == 1
     assert "of the image cache is missing: run the job `ingest` again" in sentence(capsys)
+    description.rename(cache / "cache.json")
     many = tmp_path / "many.yaml"
     many.write_text(RECIPE.replace("batch_size: 4", "batch_size: 7"), encoding="utf-8")
     assert main(command(store, many, "--method", "ce")) == 1
@@ -197,13 +203,48 @@ def test_variants_and_seeds_are_trained_apart_and_each_can_be_named(store, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("groups", "why"), [("[liver]", "other labels than the recipe small"), ("[liver, chest]", "no column 'chest'")]
+    ("changed", "to", "section"),
+    [
+        ("[liver, kidney]", "[liver]", "labels"),
+        ("[liver, kidney]", "[kidney, liver]", "labels"),
+        ("labels: {", "labels: {missing: mask, ", "labels"),
+        ("width: 32", "width: 64", "images"),
+        ("images:", "archive: {frames_per_cine: 3}\nimages:", "archive"),
+        ("images:", "archive: {b_mode_only: false}\nimages:", "archive"),
+        ("images:", "cohort: {validation_share: 0.5}\nimages:", "cohort"),
+    ],
 )
-def test_another_recipes_pool_is_not_trained_on(store, tmp_path, groups, why):
+def test_the_pool_of_other_settings_is_not_trained_on(store, tmp_path, capsys, changed, to, section):
     other = tmp_path / "other.yaml"
-    other.write_text(RECIPE.replace("[liver, kidney]", groups), encoding="utf-8")
-    with pytest.raises(UserError, match=why):
+    other.write_text(RECIPE.replace("small", "other").replace(changed, to), encoding="utf-8")
+    with pytest.raises(UserError) as refusal:
         load_pool(Store(store), load_recipe(str(other)))
+    assert all(said in str(refusal.value) for said in (f"({section})", "recipe small", "recipe other", "`ingest`"))
+    assert main(command(store, other, "--preflight")) == 1
+    assert sentence(capsys).strip() == str(refusal.value)
+    assert not (store / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "to"),
+    [
+        ("name: small", "name: another"),
+        ("epochs: 2", "epochs: 9"),
+        ("images:", "archive: {description_patients: 1}\nimages:"),
+        ("labels: {", "labels: {largest_unmapped_share: 0.9, "),
+    ],
+)
+def test_settings_that_decide_no_row_share_a_pool(store, tmp_path, changed, to):
+    other = tmp_path / "other.yaml"
+    other.write_text(RECIPE.replace(changed, to), encoding="utf-8")
+    assert load_pool(Store(store), load_recipe(str(other))).images.count == COUNT
+
+
+def test_a_pool_that_does_not_name_its_settings_is_made_again(store, recipe):
+    path = store / "tables" / "pretraining_pool.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)  # as an earlier version wrote it
+    with pytest.raises(UserError, match="run the job `ingest` again"):
+        load_pool(Store(store), load_recipe(str(recipe)))
 
 
 @pytest.mark.slow
