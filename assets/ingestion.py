@@ -66,12 +66,14 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     def dicom_index(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.identity import PUBLIC_DEMO_KEY
         from pipeline.archive.scan import index_archive
         from pipeline.tables import DELETED_FILES, DICOM_INDEX, REJECTED_FILES
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            index = index_archive(archive.folder, place.private, archive.key(place.private), recipe.archive, here.say)
+            key = archive.key(place.private)
+            index = index_archive(archive.folder, place.private, key, recipe.archive, here.say)
             DICOM_INDEX.write(place.tables, index.records)
             REJECTED_FILES.write(place.tables, index.rejected)
             DELETED_FILES.write(place.tables, index.deleted)
@@ -83,6 +85,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                     **table_metadata(DICOM_INDEX, index.records),
                     **counts,
                     "files read": index.read,
+                    "pseudonym key": "PUBLIC: the phantom clinic's" if key == PUBLIC_DEMO_KEY else "secret",
                     "patients": len(index.records["patient"].unique()),
                 },
                 metrics=counts,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pipeline.archive.place import normalized
 from pipeline.labels.study_groups import shipped_study_groups
-from pipeline.recipe import Archive as ArchiveSettings
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
 
@@ -37,19 +36,6 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         store=store,
         archive=normalized(variables.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive")),
         study_groups=Path(variables.get("SONOTAG_STUDY_GROUPS") or shipped_study_groups()).absolute(),
-        recipe=_recipe(known),
+        recipe=load_recipe(variables.get("SONOTAG_RECIPE") or DEMO, known),
         tracking_uri=variables.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.mlflow / 'mlflow.db'}",
     )
-
-
-def _recipe(variables: Mapping[str, str]) -> Recipe:
-    """The recipe; of an archive that is not the phantom's the demo publishes no more than any other recipe does.
-
-    The demo shows every study description, because the phantom's patients are made up.
-    """
-    name = variables.get("SONOTAG_RECIPE") or DEMO
-    recipe = load_recipe(name, variables)
-    if name != DEMO or not variables.get("SONOTAG_ARCHIVE"):
-        return recipe
-    usual = ArchiveSettings().description_patients
-    return recipe.model_copy(update={"archive": recipe.archive.model_copy(update={"description_patients": usual})})

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.archive.phantom_marker import is_phantom
 from pipeline.errors import UserError
 
 KEY_VARIABLE = "SONOTAG_PSEUDONYM_KEY"
@@ -20,16 +21,15 @@ KEY_BYTES = 16
 PUBLIC_DEMO_KEY = b"sonotag phantom clinic: a public key, never for real patients"
 """The phantom's key, public so that two clones agree; it protects nobody."""
 
-PHANTOM_MARKER = "phantom.json"
-"""Beside the archive's folder, written by `python -m pipeline.phantom`."""
-
 _DRAW_SALT = b"sonotag patient split\0"
 
 
 def archive_key(archive: str, private: Path, environment: Mapping[str, str]) -> bytes:
-    """The key of the archive at the folder or URL `archive`: the public one for the phantom, else `load_key`'s."""
-    phantom = "://" not in archive and (Path(archive).parent / PHANTOM_MARKER).is_file()
-    if phantom and not environment.get(KEY_VARIABLE):
+    """The key of the archive at the folder or URL `archive`: the public one for the phantom, else `load_key`'s.
+
+    SONOTAG_PSEUDONYM_KEY of `environment` comes first. Raises as `load_key`.
+    """
+    if not environment.get(KEY_VARIABLE) and is_phantom(archive):
         return PUBLIC_DEMO_KEY
     return load_key(private, environment)
 
@@ -38,21 +38,23 @@ def load_key(private: Path, environment: Mapping[str, str]) -> bytes:
     """The pseudonym key: SONOTAG_PSEUDONYM_KEY of `environment`, else the file `pseudonym.key` in `private`.
 
     The file is made on first use with 32 random bytes (as hex) and mode 0600. Raises `UserError` for a key shorter
-    than 16 bytes and for a file that cannot be read or written; no message holds the key.
+    than 16 bytes, for the phantom's public key, and for a file that cannot be read or written; no message holds it.
     """
     given = environment.get(KEY_VARIABLE)
     if given:
-        return _long_enough(given.encode(), KEY_VARIABLE)
+        return _secret(given.encode(), KEY_VARIABLE)
     path = private / "pseudonym.key"
     try:
         if not path.exists():
             _make_key(path)
-        return _long_enough(path.read_bytes().strip(), str(path))
+        return _secret(path.read_bytes().strip(), str(path))
     except OSError as error:
         raise UserError(f"Pseudonym key {path}: {error.strerror}.") from None
 
 
-def _long_enough(key: bytes, source: str) -> bytes:
+def _secret(key: bytes, source: str) -> bytes:
+    if key == PUBLIC_DEMO_KEY:
+        raise UserError(f"{source} holds the phantom clinic's key, which is public: choose a secret one.")
     if len(key) < KEY_BYTES:
         raise UserError(f"{source} holds a pseudonym key of {len(key)} bytes; at least {KEY_BYTES} are needed.")
     return key

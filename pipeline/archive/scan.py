@@ -35,6 +35,7 @@ from pipeline.archive.listing import (
     where,
     write_known,
 )
+from pipeline.archive.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
 from pipeline.archive.source import SEPARATOR, Listed, is_remote, normalized, shown
@@ -75,6 +76,9 @@ def index_archive(archive: str, private: Path, key: bytes, settings: Archive, sa
     """
     archive = normalized(archive)
     _apart(archive, private)
+    phantom = is_phantom(archive)
+    if phantom or has_marker(archive):
+        say(PHANTOM if phantom else NO_PHANTOM)
     check = key_check(key)
     forgotten = forgotten_patients(private, check)
     known, read = _scanned(Origin(archive, check, settings.modalities), private, key, say)
@@ -87,7 +91,7 @@ def index_archive(archive: str, private: Path, key: bytes, settings: Archive, sa
     _write_patients(private, records)
     if files != records.num_rows + rejected.num_rows:
         raise RuntimeError("The ledger of files does not balance.")
-    records = publish_descriptions(private, records, settings.description_patients)
+    records = publish_descriptions(private, records, 1 if phantom else settings.description_patients)
     columns = dict(zip(records.column_names, records.columns, strict=True))
     del records
     return Index(_record_table(columns), _rejected_table(rejected), deleted, files, read)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+from pipeline.archive.phantom_marker import CONTENTS, MARKER, contents_digest, is_phantom
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
 from pipeline.phantom.defects import add_defects
@@ -27,8 +28,8 @@ def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, s
 
     Without `settings`, a recipe's defaults. The same seed and settings give the same bytes, however many cores work on
     it. A folder that already holds them in this version is left as it is; another phantom is replaced. Raises
-    `UserError` where `folder` holds anything else, for a negative seed, and for an archive that is too small for its
-    defects.
+    `UserError` if `folder` holds anything else, a phantom to whose archive somebody has added files or from which files
+    are gone included; for a negative seed; and for an archive that is too small for its defects.
     """
     if seed < 0:
         raise UserError(f"The phantom's seed {seed} is negative: give 0 or more.")
@@ -41,7 +42,7 @@ def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, s
     unfinished = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
     try:
         _fill(unfinished, seed, settings, say)
-        write_json(unfinished / "phantom.json", wanted)
+        write_json(unfinished / MARKER, {**wanted, CONTENTS: contents_digest(unfinished / "archive")})
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     finally:
@@ -49,15 +50,23 @@ def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, s
 
 
 def _is_there(folder: Path, wanted: dict[str, object]) -> bool:
-    """Whether `folder` holds the wanted phantom; raises `UserError` where it holds what is no phantom."""
-    if not folder.exists():
+    """Whether `folder` holds the wanted phantom; raises `UserError` if it holds what is no phantom."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    marker = folder / "phantom.json"
-    if marker.is_file():
-        return bool(read_json(marker) == wanted)
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise UserError(f"{folder} holds something that is no phantom: name a new or empty folder.")
-    return False
+    if not is_phantom(str(folder / "archive")):
+        if _is_earlier(folder / MARKER):
+            return False
+        raise UserError(f"{folder} holds something that is no phantom, or not only that: name a new or empty folder.")
+    return {key: value for key, value in read_json(folder / MARKER).items() if key != CONTENTS} == wanted
+
+
+def _is_earlier(marker: Path) -> bool:
+    """Whether `marker` is one of versions 1 to 3 of sonotag's phantom, which did not state the archive's contents."""
+    try:
+        stated = read_json(marker)
+    except (OSError, ValueError):
+        return False
+    return isinstance(stated, dict) and CONTENTS not in stated and {"version", "seed"} <= stated.keys()
 
 
 def _fill(folder: Path, seed: int, settings: Phantom, say: Say) -> None:

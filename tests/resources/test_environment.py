@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.recipe import shipped_recipes
 from resources.environment import read_environment
 
 
@@ -39,23 +40,12 @@ def test_every_variable_is_taken(tmp_path: Path) -> None:
     assert environment.tracking_uri == "http://127.0.0.1:5000"
 
 
-@pytest.mark.parametrize(
-    ("named", "patients"),
-    [
-        ({}, 1),
-        ({"SONOTAG_RECIPE": "demo"}, 1),
-        ({"SONOTAG_ARCHIVE": "/data"}, 5),
-        ({"SONOTAG_RECIPE": "demo", "SONOTAG_ARCHIVE": "/data"}, 5),
-        ({"SONOTAG_ARCHIVE": "/data", "OWN": "1"}, 1),
-    ],
-)
-def test_the_demo_shows_every_description_of_the_phantom_and_of_no_other_archive(
-    tmp_path: Path, named: dict[str, str], patients: int
-) -> None:
-    own = tmp_path / "mine.yaml"
-    own.write_text("name: mine\narchive: {description_patients: 1}\n")  # whoever writes that means it
-    variables = {"SONOTAG_STORE": str(tmp_path), **({"SONOTAG_RECIPE": str(own)} if "OWN" in named else {}), **named}
-    assert read_environment(variables).recipe.archive.description_patients == patients
+def test_no_shipped_recipe_publishes_rare_descriptions(tmp_path: Path) -> None:
+    """Whether an archive is the phantom decides that, however the recipe is named."""
+    for name, path in shipped_recipes().items():
+        for named in (name, str(path)):
+            recipe = read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": named}).recipe
+            assert recipe.archive.description_patients >= 5
 
 
 def test_an_archive_may_be_a_url(tmp_path: Path) -> None:

@@ -43,8 +43,7 @@ def records(small_phantom):
 @pytest.fixture
 def store(small_phantom, records, tmp_path, monkeypatch):
     """A store whose pool is all of the small phantom, the second half of it for validation."""
-    shutil.copytree(small_phantom / "ground_truth", tmp_path / "phantom" / "ground_truth")
-    shutil.copy(small_phantom / "phantom.json", tmp_path / "phantom")
+    shutil.copytree(small_phantom, tmp_path / "phantom")
     half = len(records) // 2
     rows = [
         {
