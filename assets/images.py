@@ -110,7 +110,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
             )
             images, rejected = _apart(cache, place)
             similar = near_duplicates(images)
-            sheet = _crop_sheet(images, index, archive.folder, place, cache.folder)
+            sheet = _crop_sheet(images, index, archive.folder, place, cache.folder, recipe.archive.frames_per_cine)
             IMAGES.write(place.tables, images, recipe)
             REJECTED_FRAMES.write(place.tables, rejected)
             NEAR_DUPLICATES.write(place.tables, similar)
@@ -191,13 +191,13 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     return images, both.take(pc.sort_indices(both["id"]))
 
 
-def _crop_sheet(images: "pa.Table", index: "pa.Table", archive: str, place: Store, folder: Path) -> Path:
+def _crop_sheet(images: "pa.Table", index: "pa.Table", archive: str, place: Store, folder: Path, per_cine: int) -> Path:
     """The picture that shows what was cut away, beside the cache; what lies outside is made illegible."""
     from pipeline.archive.crop_sheet import crop_sheet
     from pipeline.archive.images import crop_samples
 
     sheet = folder / "crop_sheet.png"
-    crop_sheet(crop_samples(images, index, archive, place.private, SAMPLES), sheet)
+    crop_sheet(crop_samples(images, index, archive, place.private, per_cine, SAMPLES), sheet)
     return sheet
 
 

@@ -6,7 +6,7 @@ Belongs here: one number per stage, raised in the commit that changes what the s
 INDEX = "4"
 LABELS = "3"
 COHORT = "3"
-IMAGES = "2"
+IMAGES = "3"
 TASKS = "4"
 PRETRAINING = "2"
 FINETUNING = "6"

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.archive.areas import Area, Region, whole_frame
+from pipeline.archive.cine import Cine
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.perceptual import perceptual_hash
 from pipeline.archive.pixels import Frame, Grey, PixelFile, decode_image_file, is_dicom, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
 from pipeline.archive.reading import Unopened, quiet
 from pipeline.archive.source import open_file
-from pipeline.archive.tissue import COLOUR_FLOW, cut_out, is_colour, tissue_area
+from pipeline.archive.tissue import COLOUR_FLOW, cut_out, is_colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,12 @@ class FrameReader:
             )
 
     def _images(self, file: PixelFile, frames: tuple[int, ...]) -> list[Image | Rejection]:
-        """The first frame that shows where the tissue is says so for those that follow: in a cine it does not move."""
         images: list[Image | Rejection] = []
-        area: Area | None = None
+        cine, area = Cine(file, frames), None
         for number in frames:
             try:
-                frame = file.frame(number)
-                if area is None or area.found_by == "whole":
-                    area = kept_area(frame.grey, file, self._regions(file))
+                frame = cine.frame(number)
+                area = area or cine.area(self._regions(file))
                 if self.b_mode_only and file.is_ultrasound:
                     refuse_colour(frame, area)
                 images.append(self._image(frame.grey, area))
@@ -92,14 +91,6 @@ class FrameReader:
             _spacing(area.row_spacing_mm, area.bottom - area.top, self.height),
             _spacing(area.column_spacing_mm, area.right - area.left, self.width),
         )
-
-
-def kept_area(grey: Grey, file: PixelFile, regions: tuple[Region, ...]) -> Area:
-    """The part of a frame to keep: what is insonated, and of another modality than ultrasound all of it.
-
-    Raises `Rejected` (not_b_mode) where `regions` say that an ultrasound frame shows something else than tissue.
-    """
-    return tissue_area(grey, regions, file.spacing_mm) if file.is_ultrasound else whole_frame(grey, file.spacing_mm)
 
 
 def refuse_colour(frame: Frame, area: Area) -> None:
@@ -144,7 +135,7 @@ def _picture(path: Path) -> LabelledPicture:
         file.seek(0)
         opened = PixelFile.open(file)
         with suppress(Rejected):
-            area = kept_area(grey, opened, opened.regions)
+            area = Cine(opened, (0,)).area(opened.regions)
         return LabelledPicture(grey, area, opened.modality, opened.sop_instance)
 
 
@@ -164,14 +155,14 @@ class PairReader:
 
     archive: str
 
-    def __call__(self, captioned: tuple[str, Job]) -> Pair | None:
-        """The first frame of a job as decoded and as cut out, None where there is no such image."""
-        caption, job = captioned
+    def __call__(self, captioned: tuple[str, Job, int]) -> Pair | None:
+        """Frame number `captioned[2]` of a job as decoded and as cut out, None where there is no such image."""
+        caption, job, shown = captioned
         try:
             with quiet(), open_file(self.archive, job.path, whole=True) as file:
                 opened = PixelFile.open(file)
-                grey = opened.frame(job.frames[0]).grey
-                area = kept_area(grey, opened, opened.regions)
+                cine = Cine(opened, job.frames)
+                grey, area = cine.frame(shown).grey, cine.area(opened.regions)
                 return Pair(grey, area, cut_out(grey, area), caption)
         except (Rejected, OSError, MemoryError):
             return None

@@ -321,16 +321,23 @@ def _drop_from_shard(path: Path, state_path: Path, size: tuple[int, int], instan
     return before - (pq.read_metadata(path).num_rows if path.is_file() else 0)
 
 
-def crop_samples(images: pa.Table, records: pa.Table, archive: str, private: Path, count: int) -> list[Pair]:
-    """Before and after of `count` images (IMAGES) spread evenly over the archive, captioned with their file's id."""
+def crop_samples(
+    images: pa.Table, records: pa.Table, archive: str, private: Path, per_cine: int, count: int
+) -> list[Pair]:
+    """Before and after of `count` images (IMAGES) spread evenly over the archive, captioned with their file's id.
+
+    They are cut as `build_cache` cuts them where it takes `per_cine` frames of a cine.
+    """
     chosen = images.take(list(range(0, images.num_rows, max(1, -(-images.num_rows // count)))))
-    at = pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"])
-    ids = records["file_id"].take(at)
+    of_images = records.take(pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"]))
+    ids = of_images["file_id"]
     known = known_files(private)
     paths = known["path"].take(pc.index_in(ids, value_set=known["file_id"])).to_pylist()
-    frames = chosen["frame"].to_pylist()
+    rows = zip(ids.to_pylist(), paths, chosen["frame"].to_pylist(), of_images["frames"].to_pylist(), strict=True)
     jobs = [
-        (file, Job(os.fsdecode(path), (frame,)))
-        for file, path, frame in zip(ids.to_pylist(), paths, frames, strict=True)
+        (file, Job(os.fsdecode(path), tuple(frames_to_take(frames, per_cine))), frame)
+        for file, path, frame, frames in rows
     ]
-    return [pair for pair in each_in_worker(PairReader(normalized(archive)), jobs) if isinstance(pair, Pair)]
+    seconds = SECONDS + _FRAME_SECONDS * per_cine
+    pairs = each_in_worker(PairReader(normalized(archive)), jobs, seconds)
+    return [pair for pair in pairs if isinstance(pair, Pair)]

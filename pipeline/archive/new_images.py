@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from pipeline.archive.areas import Area, Grey
+from pipeline.archive.cine import Cine
 from pipeline.archive.fields import Fields, tag_of
-from pipeline.archive.frames import kept_area, refuse_colour
+from pipeline.archive.frames import refuse_colour
 from pipeline.archive.header import read_header
 from pipeline.archive.pixels import Frame, PixelFile, frames_to_take, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
@@ -103,13 +104,12 @@ class NewImageReader:
         return NewFile(tuple(self._images(PixelFile.open(file))), reference)
 
     def _images(self, file: PixelFile) -> Iterator[NewImage | Flagged]:
-        """The first frame that shows where the tissue is says so for those that follow, as in the archive."""
+        cine = Cine(file, tuple(frames_to_take(file.frames, self.frames_per_cine)))
         area: Area | None = None
-        for number in frames_to_take(file.frames, self.frames_per_cine):
+        for number in cine.numbers:
             try:
-                frame = file.frame(number)
-                if area is None or area.found_by == "whole":
-                    area = kept_area(frame.grey, file, file.regions)
+                frame = cine.frame(number)
+                area = area or cine.area(file.regions)
                 if file.is_ultrasound:
                     self._refuse_unlike(frame, area)
                 yield self._image(number, file.frames, frame.grey, area)

@@ -7,9 +7,10 @@ Philips, Aloka, Mindray), on samples of eight public sources (all grey, most of 
 phantom, whose geometry is known. The measured ranges are of 40 frames of each of seven of the sources.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from typing import Final, TypeVar
 
 import numpy as np
@@ -86,11 +87,19 @@ SAMPLES: Final = 60_000
 
 
 def tissue_area(grey_HW: Grey, regions: tuple[Region, ...], spacing_mm: tuple[float, float] | None) -> Area:
-    """The part of a frame that shows tissue.
+    """The part of one frame that shows tissue; see `insonated_area`."""
+    return insonated_area((grey_HW,), regions, spacing_mm)
+
+
+def insonated_area(
+    greys_HW: Iterable[Grey], regions: tuple[Region, ...], spacing_mm: tuple[float, float] | None
+) -> Area:
+    """The part of a file's frames, at least one, that shows tissue.
 
     By `regions` where they can be used: the box around all two-dimensional tissue regions, black between them. Else by
-    the pixels: the convex hull of the largest textured, filled parts, where text, rulers and grey bars are neither.
-    When that is in doubt (a dark frame, little tissue, or nearly all of the frame) the whole frame.
+    the pixels: the convex hull of the largest textured, filled parts, where text, rulers and grey bars are neither, of
+    each frame, and of a cine all of these together. When that is in doubt (dark frames, little tissue, or nearly all
+    of the frame) the whole frame.
 
     `spacing_mm` is (row, column) as PixelSpacing states it; the regions' own spacing goes first.
     Raises `Rejected` (not_b_mode) where the regions say that the frame shows colour flow, or no tissue in two
@@ -98,12 +107,14 @@ def tissue_area(grey_HW: Grey, regions: tuple[Region, ...], spacing_mm: tuple[fl
     """
     tissue = [region for region in regions if _is_tissue(region)]
     _must_be_b_mode(regions, tissue)
-    boxes = {region: box for region in tissue if (box := _box(region, grey_HW.shape))}
+    frames = iter(greys_HW)
+    first_HW = next(frames)
+    boxes = {region: box for region in tissue if (box := _box(region, first_HW.shape))}
     spacing = _stated_spacing(boxes) or _usable(spacing_mm) or (None, None)
     # A region that is the whole screen, as some makers write it, says nothing about where the tissue is.
-    if boxes and not any(_share(box, grey_HW.shape) > NEARLY_ALL for box in boxes.values()):
+    if boxes and not any(_share(box, first_HW.shape) > NEARLY_ALL for box in boxes.values()):
         return _around(list(boxes.values()), spacing)
-    return _detected(grey_HW, spacing)
+    return _detected(chain((first_HW,), frames), spacing)
 
 
 def cut_out(grey_HW: Grey, area: Area) -> Grey:
@@ -217,22 +228,36 @@ def _around(boxes: list[_Box], spacing: tuple[float | None, float | None]) -> Ar
     return Area(top, bottom, left, right, None if inside.all() else inside, "regions", *spacing)
 
 
-def _detected(grey_HW: Grey, spacing: tuple[float | None, float | None]) -> Area:
-    """The hull of the tissue that the pixels show, or the whole frame.
+def _detected(greys_HW: Iterable[Grey], spacing: tuple[float | None, float | None]) -> Area:
+    """The tissue that any of the frames shows, or the whole frame; a frame in doubt has no say."""
+    height, width, inside_HW = 0, 0, None
+    for grey_HW in greys_HW:
+        height, width = grey_HW.shape
+        if (shown_HW := _insonated(grey_HW)) is not None:
+            inside_HW = shown_HW if inside_HW is None else inside_HW | shown_HW
+    if inside_HW is None or np.count_nonzero(inside_HW) >= NEARLY_ALL * inside_HW.size:
+        return Area(0, height, 0, width, None, "whole", *spacing)
+    return _boxed(inside_HW, spacing)
+
+
+def _insonated(grey_HW: Grey) -> _Mask | None:
+    """The hull of the tissue that a frame's pixels show; None where that is in doubt.
 
     Where nothing is textured as tissue is, what is merely lit counts, and then even what is of one level: coarse noise
     and phantoms' uniform fields are insonated too, and what is written beside them is no less to be cut away.
     """
     height, width = grey_HW.shape
-    for blocks, found in _attempts(grey_HW):
+    for attempt, (blocks, found) in enumerate(_attempts(grey_HW)):
         if found is None:
             continue
         part = _completed(found, blocks.peak)
-        if _is_sure(part, blocks.lit):
-            edges = _hull(part, _middles(height, part.shape[0], blocks.side))
-            return _boxed(_between(*edges, _middles(width, part.shape[1], blocks.side)), spacing)
-        break
-    return Area(0, height, 0, width, None, "whole", *spacing)
+        if not _is_sure(part, blocks.lit):
+            return None
+        if np.count_nonzero(part) >= NEARLY_ALL * part.size:  # texture all over is tissue; other light may be a page
+            return None if attempt else np.ones_like(grey_HW, np.bool_)
+        edges = _hull(part, _middles(height, part.shape[0], blocks.side))
+        return _between(*edges, _middles(width, part.shape[1], blocks.side))
+    return None
 
 
 def _attempts(grey_HW: Grey) -> Iterator[tuple["_Blocks", _Mask | None]]:
@@ -247,10 +272,10 @@ def _attempts(grey_HW: Grey) -> Iterator[tuple["_Blocks", _Mask | None]]:
 
 
 def _is_sure(part: _Mask, lit: _Mask) -> bool:
-    """Whether `part` is large, filled, and most of what is lit, and yet not the whole frame."""
+    """Whether `part` is large, filled, and most of what is lit."""
     covered = np.count_nonzero(part) / part.size
     inside = np.count_nonzero(lit & part)
-    if not LEAST_AREA <= covered < NEARLY_ALL or inside < LEAST_FILL * covered * part.size:
+    if covered < LEAST_AREA or inside < LEAST_FILL * covered * part.size:
         return False
     return bool(np.count_nonzero(lit) - inside <= MOST_LEFT_OUT * inside)
 

@@ -4,13 +4,12 @@ import csv
 
 import pytest
 
-from pipeline.archive.areas import Area
 from pipeline.archive.new_images import Flagged, NewImage, NewImageReader, read_reference
 from pipeline.archive.quarantine import Reason, Rejected
 from pipeline.archive.reading import Unopened
 from pipeline.cohort.manifests import read_manifest
 from pipeline.recipe import Images, Task
-from tests.pipeline.archive.synthetic import noise, write_dicom
+from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.prediction.conftest import region, tissue
 
 SIZE = Images(height=32, width=64)
@@ -45,14 +44,6 @@ def test_an_image_is_read_as_in_training(tmp_path, regions):
         assert image.pixels.tobytes() == row["image"]
         assert image.area.found_by == row["cropped_by"] == ("regions" if regions else "whole")
         assert image.shape == (64, 96)
-
-
-def test_the_area_found_in_a_cine_s_first_frame_holds_for_the_others(tmp_path, monkeypatch):
-    areas = iter([Area(0, 32, 0, 64, None, "detected", None, None), None])
-    monkeypatch.setattr("pipeline.archive.new_images.kept_area", lambda *_: next(areas))
-    cine = write_dicom(tmp_path / "cine.dcm", noise(4 * 64, 96).reshape(4, 64, 96))
-    found = reader(frames_per_cine=4)(str(cine)).images
-    assert [(image.frame, image.area.bottom) for image in found] == [(n, 32) for n in range(4)]
 
 
 def test_what_identifies_is_read_for_masks_alone(tmp_path):

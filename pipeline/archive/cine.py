@@ -1,0 +1,66 @@
+"""The selected frames of one file, and the one area that they show together.
+
+A cine's geometry does not change, but single frames can be dark: all selected frames decide together what is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.archive.areas import Area, Grey, Region, whole_frame
+from pipeline.archive.pixels import Frame, PixelFile
+from pipeline.archive.quarantine import Rejected, Rejection
+from pipeline.archive.tissue import insonated_area
+
+HELD: Final = 2**28
+"""Bytes of decoded frames that are kept at most, 256 MiB; what does not fit is decoded twice."""
+
+
+@dataclass(frozen=True)
+class Cine:
+    """Frames `numbers`, from 0, of `file`; each is decoded once where they fit into `HELD` bytes."""
+
+    file: PixelFile
+    numbers: tuple[int, ...]
+    _held: dict[int, Frame | Rejection] = field(default_factory=dict)
+
+    def frame(self, number: int) -> Frame:
+        """Frame `number`; raises `Rejected` where it does not decode."""
+        found = self._held.get(number) or self._decoded(number)
+        if isinstance(found, Rejection):
+            raise Rejected(found.reason, found.detail)
+        return found
+
+    def area(self, regions: tuple[Region, ...]) -> Area:
+        """The part to keep of every frame: what is insonated, and of another modality than ultrasound all of it.
+
+        At least one frame has to decode. Raises `Rejected` (not_b_mode) where `regions` say that an ultrasound file
+        shows something else than tissue.
+        """
+        if self.file.is_ultrasound:
+            return insonated_area(self._greys(), regions, self.file.spacing_mm)
+        return whole_frame(next(self._greys()), self.file.spacing_mm)
+
+    def _greys(self) -> Iterator[Grey]:
+        """The frames that decode."""
+        for number in self.numbers:
+            try:
+                yield self.frame(number).grey
+            except Rejected:
+                continue
+
+    def _decoded(self, number: int) -> Frame | Rejection:
+        found: Frame | Rejection
+        try:
+            found = self.file.frame(number)
+        except Rejected as rejected:
+            found = rejected.rejection
+        if _size(found) + sum(map(_size, self._held.values())) <= HELD:
+            self._held[number] = found
+        return found
+
+
+def _size(found: Frame | Rejection) -> int:
+    if isinstance(found, Rejection):
+        return 0
+    return found.grey.nbytes + (0 if found.rgb is None else found.rgb.nbytes)
