@@ -37,6 +37,8 @@ TO_FILL_IN = f"""\
 """
 EXAMPLES = 3
 """Pictures per description of the worklist, each of another patient."""
+NAMED = 20
+"""Rows of the mapping that a check names, by file and line."""
 ILLUSTRATED = 20
 """Descriptions of the worklist with pictures, the most frequent ones: an event of Dagster carries them."""
 
@@ -278,7 +280,12 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
                 "few_records_unmapped",
                 asset="unmapped_descriptions",
                 description=f"At most {most:.0%} of the records carry a description that nobody has reviewed.",
-            )
+            ),
+            dg.AssetCheckSpec(
+                "mapping_rows_are_carried",
+                asset="unmapped_descriptions",
+                description="A record carries each description of the mapping, beside those that Table A1 prints.",
+            ),
         ],
     )
     def unmapped(
@@ -289,7 +296,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         with step(context, tracking, recipe) as here:
             place = store.open()
             published = DICOM_INDEX.read(place.tables)
-            rows = _worklist(place, recipe, mapping, published)
+            rows, unused = _worklist(place, recipe, mapping, published)
             UNMAPPED_DESCRIPTIONS.write(place.tables, rows)
             share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
             yield here.made(
@@ -309,18 +316,37 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
                         severity=dg.AssetCheckSeverity.WARN,
                         description=f"{share:.1%} of the records carry one of {rows.num_rows} descriptions that nobody "
                         "has mapped",
-                    )
+                    ),
+                    _carried(unused),
                 ],
             )
 
     return unmapped
 
 
-def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table") -> "pa.Table":
-    """The worklist as it may be published; the whole of it is written to the private folder, as a CSV to fill in."""
+def _carried(unused: Sequence[str]) -> dg.AssetCheckResult:
+    """The check of the mapping's rows that no record carries, which are named by file and line alone."""
+    more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
+    return dg.AssetCheckResult(
+        check_name="mapping_rows_are_carried",
+        passed=not unused,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"no record carries the study_description of {'; '.join(unused[:NAMED])}{more}: is it misspelt, or "
+        "was the file saved in another encoding?"
+        if unused
+        else "each row of the mapping is carried, or Table A1 prints it",
+        metadata={"rows": len(unused)},
+    )
+
+
+def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table") -> tuple["pa.Table", list[str]]:
+    """The worklist as it may be published, and the mapping's rows that no record carries.
+
+    The whole worklist is written to the private folder, as a CSV to fill in.
+    """
     from pipeline.archive.descriptions import with_rare_descriptions
     from pipeline.labels.weak_labels import unmapped_descriptions
-    from pipeline.labels.worklist import publishable, with_suggestions, worklist_csv
+    from pipeline.labels.worklist import publishable, uncarried, with_suggestions, worklist_csv
 
     groups = study_groups_for(mapping, recipe.labels)
     reviewed = groups or StudyGroups({})
@@ -328,7 +354,7 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table"
     private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
     write_text(place.private / WORKLIST, worklist_csv(private))
     shown = publishable(reviewed, published)
-    return with_suggestions(unmapped_descriptions(index, groups, rare), shown)
+    return with_suggestions(unmapped_descriptions(index, groups, rare), shown), uncarried(reviewed, index)
 
 
 def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.Table") -> str:

@@ -8,7 +8,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import UserError, user_error
@@ -24,10 +24,17 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # the first l
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: `place` names file and line in messages, `cells` are stripped, by the name of the column."""
+    """A row of the table `name` at `path`; `cells` are stripped, by the name of the column."""
 
-    place: str
+    name: str
+    path: Path
+    line: int
     cells: Mapping[str, str]
+
+    @property
+    def place(self) -> str:
+        """The row as messages call it."""
+        return f"{self.name} {self.path}, line {self.line}"
 
 
 def read_sheet(name: str, path: Path, required: Sequence[str], optional: Collection[str] = ()) -> Iterator[Row]:
@@ -42,12 +49,12 @@ def read_sheet(name: str, path: Path, required: Sequence[str], optional: Collect
     lines, skipped = _lines(text)
     columns: tuple[str, ...] | None = None
     for line, cells in _cells(name, path, lines, _separator(lines, required)):
-        place = f"{name} {path}, line {line + skipped}"
+        row = Row(name, path, line + skipped, {})
         read = [_cell(cell, garbled=text.startswith(_GARBLED_MARK)) for cell in cells]
         if columns is None:
-            columns = _columns(place, read, required, optional)
+            columns = _columns(row.place, read, required, optional)
         elif any(read):
-            yield Row(place, _by_column(place, columns, read, required))
+            yield replace(row, cells=_by_column(row.place, columns, read, required))
     if columns is None:
         raise UserError(f"{name} {path}, line 1: no column {required[0]!r}; the table is empty.")
 

@@ -6,7 +6,7 @@ Belongs here: reading and checking the CSV, or a folder of them. Not here: label
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
@@ -30,9 +30,13 @@ Groups = tuple[str, ...]
 
 @dataclass(frozen=True)
 class StudyGroups:
-    """`mapping` from a normalized study description to its groups; no groups means reviewed and in none."""
+    """`mapping` from a normalized study description to its groups; no groups means reviewed and in none.
+
+    `places` says of descriptions in which file and line they were read, such as `reviewed.csv, line 3`.
+    """
 
     mapping: Mapping[str, Groups]
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def groups_of(self, description: str | None) -> Groups | None:
         """The groups of a study description, None where the table does not know it."""
@@ -58,7 +62,7 @@ class StudyGroups:
 
 @dataclass(frozen=True)
 class _Row:
-    place: str
+    at: Row
     description: str
     groups: Groups
     reviewed_on: str
@@ -102,7 +106,10 @@ def read_study_groups(path: Path, groups: Groups) -> StudyGroups:
     latest: dict[str, _Row] = {}
     for file in _csv_files(path):
         latest = _later(latest, _one_file(file, groups))
-    return StudyGroups({description: row.groups for description, row in latest.items()})
+    return StudyGroups(
+        {description: row.groups for description, row in latest.items()},
+        {description: f"{row.at.path.name}, line {row.at.line}" for description, row in latest.items()},
+    )
 
 
 def for_spreadsheet(description: str) -> str:
@@ -132,7 +139,7 @@ def _one_file(path: Path, groups: Groups) -> dict[str, _Row]:
     for row in _rows(path, groups):
         earlier = rows.get(row.description, row)
         if earlier.reviewed_on == row.reviewed_on and set(earlier.groups) != set(row.groups):
-            raise UserError(f"{row.place}: its study_description has other groups than in {earlier.place}.")
+            raise UserError(f"{row.at.place}: its study_description has other groups than in line {earlier.at.line}.")
         rows = _later(rows, {row.description: row})
     return rows
 
@@ -153,7 +160,7 @@ def _row(row: Row, groups: Groups) -> _Row:
     if not spelt.keys() >= set(named):
         raise UserError(f"{row.place}: groups holds a name that is none of {', '.join(groups)}.")
     chosen = {spelt[name] for name in named}
-    return _Row(row.place, description, tuple(name for name in groups if name in chosen), _day(row))
+    return _Row(row, description, tuple(name for name in groups if name in chosen), _day(row))
 
 
 def _day(row: Row) -> str:

@@ -81,13 +81,26 @@ def publishable(reviewed: StudyGroups, index: pa.Table) -> StudyGroups:
     return StudyGroups({text: groups for text, groups in reviewed.mapping.items() if text in shown})
 
 
+def uncarried(reviewed: StudyGroups, index: pa.Table) -> list[str]:
+    """Where the rows of `reviewed` stand that no record of `index` carries, as file and line, in their order there.
+
+    Rows that Table A1 prints are none of them: a mapping that starts as its copy has many that an archive lacks.
+    """
+    carried = {normalized(text) for text in pc.unique(index["study_description"]).drop_null().to_pylist()}
+    unused = reviewed.mapping.keys() - carried - printed_descriptions()
+    return [place for description, place in reviewed.places.items() if description in unused]
+
+
 def worklist_csv(rows: pa.Table) -> str:
     """The worklist as CSV with the columns of the radiologist's table, in the order of `rows` (UNMAPPED_DESCRIPTIONS).
+
+    It begins with a byte order mark, without which Excel takes UTF-8 for Windows-1252.
 
     `groups` holds a question mark and what is suggested: with the mark the row is not reviewed and counts as absent.
     Records without a description, and the row of those too rare to be published, cannot be mapped and are left out.
     """
     text = io.StringIO()
+    text.write("\ufeff")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*REQUIRED, *OPTIONAL])
     for row in rows.to_pylist():

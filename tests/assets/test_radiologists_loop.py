@@ -48,7 +48,7 @@ def returned(demo_store: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempP
     store = copied(demo_store, folder / "store")
     mapping.mkdir()
     shutil.copy(shipped_study_groups(), mapping / "table_a1.csv")
-    with open(store / WORKLIST, encoding="utf-8") as file:
+    with open(store / WORKLIST, encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     with open(mapping / "reviewed.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -60,7 +60,7 @@ def returned(demo_store: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempP
 
 
 def test_the_worklist_as_it_is_written_says_nothing_yet(demo_store: Path) -> None:
-    with open(demo_store / WORKLIST, encoding="utf-8") as file:
+    with open(demo_store / WORKLIST, encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert rows and list(rows[0]) == ["study_description", "groups", "reviewer", "reviewed_on"]
     assert all(row["groups"].startswith("?") for row in rows)
@@ -112,7 +112,7 @@ def test_a_recipe_with_groups_of_its_own_has_its_worklist(demo_store: Path, tiny
     store = copied(demo_store, tmp_path / "store")
     done = run_job("ingest", store, SONOTAG_RECIPE=str(recipe), SONOTAG_STUDY_GROUPS=str(mapping))
     assert done.returncode == 0, done.stderr[-3000:]
-    with open(store / WORKLIST, encoding="utf-8") as file:
+    with open(store / WORKLIST, encoding="utf-8-sig") as file:
         assert {row["groups"] for row in csv.DictReader(file)} <= {"?", "? belly"}
 
 

@@ -13,6 +13,7 @@ from pipeline.labels.worklist import (
     example_images,
     publishable,
     suggestion,
+    uncarried,
     with_suggestions,
     worklist_csv,
 )
@@ -90,7 +91,7 @@ def test_a_rare_description_of_the_mapping_is_never_what_another_one_is_like():
 
 def filled_in(text, answers, **more):
     """The CSV as a radiologist sends it back: `answers` replace the groups of their descriptions."""
-    rows = list(csv.DictReader(io.StringIO(text)))
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
     for row in rows:
         if row["study_description"] in answers:
             row |= {"groups": answers[row["study_description"]], **more}
@@ -108,7 +109,7 @@ def worklist(*descriptions):
 def test_an_untouched_worklist_maps_nothing(tmp_path):
     text = worklist("US THYROYD BIOPSY", "XR WRIST", None)
     assert text.splitlines() == [
-        "study_description,groups,reviewer,reviewed_on",
+        "\ufeffstudy_description,groups,reviewer,reviewed_on",
         'US THYROYD BIOPSY,"? thyroid,nodule",,',
         "XR WRIST,?,,",
     ]
@@ -130,7 +131,7 @@ def test_what_is_filled_in_is_mapped_and_the_rest_stays_on_the_list(tmp_path):
 @pytest.mark.parametrize("description", ["=HYPERLINK(1)", "+1 LIVER", "-LIVER", "@LIVER"])
 def test_a_spreadsheet_takes_no_description_for_a_formula_and_it_is_read_back_as_it_was(description, tmp_path):
     text = worklist(description)
-    (row,) = csv.DictReader(io.StringIO(text))
+    (row,) = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
     assert row["study_description"] == f"'{description}"
     answer = tmp_path / "x.csv"
     answer.write_text(filled_in(text, {f"'{description}": "liver"}), encoding="utf-8")
@@ -150,3 +151,24 @@ def test_examples_are_of_different_patients_and_of_the_description():
     found = example_images(index, images, ["US X", "US Z"], 2)
     assert {name: rows["sop_instance"].to_pylist() for name, rows in found.items()} == {"US X": ["a", "b"]}
     assert found["US X"]["frame"].to_pylist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("shown_as", "saved_as"),
+    [("utf-8-sig", "utf-8-sig"), ("utf-8-sig", "cp1252"), ("utf-8-sig", "utf-16"), ("cp1252", "utf-8-sig")],
+)
+def test_an_accent_survives_a_spreadsheet(tmp_path, shown_as, saved_as):
+    """A spreadsheet reads the bytes as `shown_as`, where cp1252 ignores the mark, and saves them as `saved_as`."""
+    (tmp_path / "worklist.csv").write_text(worklist("Échographie hépatique"), encoding="utf-8")
+    seen = (tmp_path / "worklist.csv").read_bytes().decode(shown_as)
+    (tmp_path / "worklist.csv").write_text(seen.replace(",?,,", ",liver,AB,2026-11-30"), encoding=saved_as)
+    groups = read_study_groups(tmp_path / "worklist.csv", Labels().groups)
+    assert groups.groups_of("Échographie hépatique") == ("liver",)
+
+
+def test_rows_that_no_record_carries_are_named_by_file_and_line(tmp_path):
+    rows = ["us  thyroid,thyroid", "US MRS MILLER,liver", "US BIOPSY LIVER FOCAL,liver", "US LEFT OUT,"]
+    (tmp_path / "mine.csv").write_text("\n".join(["study_description,groups", *rows]), encoding="utf-8")
+    groups = read_study_groups(tmp_path, Labels().groups)
+    assert uncarried(groups, records("US THYROID", None)) == ["mine.csv, line 3", "mine.csv, line 5"]
+    assert uncarried(groups, records("US Thyroid", "us mrs miller", "US LEFT OUT")) == []
