@@ -5,15 +5,13 @@ Belongs here: decoding, tissue, size and digests of one file's frames, in their 
 """
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipeline.archive.areas import Area, Region, whole_frame
+from pipeline.archive.areas import Area, Region
 from pipeline.archive.cine import Cine
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.perceptual import perceptual_hash
-from pipeline.archive.pixels import Frame, Grey, PixelFile, decode_image_file, is_dicom, resize_grey
+from pipeline.archive.pixels import Frame, Grey, PixelFile, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
 from pipeline.archive.reading import Unopened, quiet
 from pipeline.archive.source import open_file
@@ -97,46 +95,6 @@ def refuse_colour(frame: Frame, area: Area) -> None:
     """Raise `Rejected` (not_b_mode) where the area of an ultrasound frame shows colour flow."""
     if frame.rgb is not None and is_colour(frame.rgb, area, frame.grey.shape):
         raise Rejected(Reason.NOT_B_MODE, "colours within the insonated area")
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledPicture:
-    """An image of a labelled set as grey, and the part of it to keep.
-
-    Of DICOM `modality` (US where none is stated) and `sop_instance`, the raw SOPInstanceUID; None of PNG and JPEG.
-    """
-
-    grey: Grey
-    area: Area
-    modality: str | None = None
-    sop_instance: str | None = None
-
-
-def labelled_picture(path: str) -> LabelledPicture | Rejection | Unopened:
-    """An image file of a labelled set; what is wrong with it is a result.
-
-    A DICOM file is cut as the archive's are, but whatever its mode: a person has chosen it. A PNG or JPEG was prepared
-    by somebody and is kept whole.
-    """
-    try:
-        return _picture(Path(path))
-    except Rejected as rejected:
-        return rejected.rejection
-    except OSError as error:
-        return Unopened.because(error)
-
-
-def _picture(path: Path) -> LabelledPicture:
-    grey = decode_image_file(path)
-    area = whole_frame(grey, None)
-    with quiet(), path.open("rb") as file:
-        if not is_dicom(file.read(132)):
-            return LabelledPicture(grey, area)
-        file.seek(0)
-        opened = PixelFile.open(file)
-        with suppress(Rejected):
-            area = Cine(opened, (0,)).area(opened.regions)
-        return LabelledPicture(grey, area, opened.modality, opened.sop_instance)
 
 
 def _spacing(per_pixel_mm: float | None, before: int, after: int) -> float | None:

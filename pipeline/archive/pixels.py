@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, generate_frames, get_frame, parse_basic_offsets, parse_fragments
 from pydicom.pixels.common import PhotometricInterpretation
@@ -28,6 +28,7 @@ from pipeline.archive.areas import Grey as Grey  # noqa: PLC0414 - others find i
 from pipeline.archive.areas import Region
 from pipeline.archive.fields import Fields, tag_of
 from pipeline.archive.header import ULTRASOUND, is_ultrasound, native_length
+from pipeline.archive.pictures import decode_picture
 from pipeline.archive.quarantine import Reason, Rejected
 from pipeline.archive.reading import (
     STEPS,
@@ -158,20 +159,15 @@ def pixel_identity(file: BinaryIO) -> str | None:
 
 
 def decode_image_file(path: Path) -> Grey:
-    """The first frame of a DICOM file, or a PNG or JPEG, told apart by content, as grey.
+    """The first frame of a DICOM file, or a PNG or JPEG, told apart by content, as grey and the right way up.
 
     Raises `Rejected` where it is none of these or does not decode, and `OSError` where it cannot be opened.
     """
     content = path.read_bytes()
     if is_dicom(content[:132]):
         return decode_grey(path, 0)
-    try:
-        with quiet(), Image.open(BytesIO(content), formats=("PNG", "JPEG")) as image:
-            return _grey_of_picture(image)
-    except UnidentifiedImageError:
-        raise Rejected(Reason.UNDECODABLE, "neither DICOM nor PNG nor JPEG") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
+    pixels = decode_picture(content)
+    return _luma(pixels) if pixels.ndim == 3 else _scaled(pixels, 8 if pixels.dtype == np.uint8 else 16)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -182,15 +178,6 @@ def is_dicom(head: bytes) -> bool:
 def resize_grey(image: Grey, height: int, width: int) -> Grey:
     """`image` at `height` x `width` pixels, whatever its aspect (paper section 4.2.2), antialiased."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _grey_of_picture(image: Image.Image) -> Grey:
-    """A PNG's or JPEG's grey: transparency is dropped, 16 bits are scaled to 8."""
-    if image.mode.startswith("I"):
-        return _scaled(np.asarray(image), 16)
-    if image.mode in {"1", "L", "LA"}:
-        return np.asarray(image.convert("L"))
-    return _luma(np.asarray(image.convert("RGB")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,23 @@ Belongs here: reading and checking the CSV, its images and labels, and splitting
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from pipeline.archive.frames import LabelledPicture, labelled_picture, source_digest
-from pipeline.archive.pixels import is_dicom, resize_grey
-from pipeline.archive.quarantine import Rejected, Rejection
+from pipeline.archive.frames import source_digest
+from pipeline.archive.labelled import LabelledPicture, labelled_mask, labelled_picture
+from pipeline.archive.pixels import resize_grey
+from pipeline.archive.quarantine import Rejection
 from pipeline.archive.reading import Unopened
-from pipeline.archive.segments import Segments, read_segments
 from pipeline.archive.tissue import cut_out
 from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.cohort.masks import ClassNumbers, MaskRead, class_numbers
 from pipeline.errors import UserError
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Images, Task, existing_file
@@ -29,6 +29,10 @@ from pipeline.sheets import Row, read_sheet
 SPLITS = ("train", "val", "test")
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 """Of the patients, where a manifest has no split column: the rest trains."""
+
+_CHUNK: Final = 2  # files that a worker gets at once: what it returns is whole pictures
+_NAMED: Final = 10  # lines that a message names
+_WHOLE: Final = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -50,27 +54,31 @@ def read_manifest(
     Columns: image_id (number of the row, from 0), patient (`pseudonym` of the manifest's), split (train, val, test),
     image (height x width bytes, grey), image_digest (SHA-256 of those), source_digest and cropped_by (as in IMAGES),
     modality (of DICOM images, null of others), and quality (0 to K-1) or mask (height x width bytes, class numbers,
-    nearest neighbour). A mask is a PNG of class numbers, where of two classes 255 means 1, or a DICOM SEG whose
+    nearest neighbour). A mask is a PNG of class numbers, where of two classes white means 1, or a DICOM SEG whose
     segments are called as the classes are. A DICOM image is its first frame, cut to its insonated area, and its mask
     with it. Without a split column patients are split 70/10/20 by a hash of their name.
-    Raises `UserError`, naming file, line and field, for whatever is missing, unreadable or contradictory.
+    Raises `UserError`, naming manifest, line and field and quoting no cell, for whatever is missing, unreadable or
+    contradictory: one picture (equal pixels) of two patients, in two splits or with two labels, one file twice.
     """
     path = existing_file(task.manifest, f"downstream.tasks.{name}.manifest")
     label = "quality" if task.kind == "ordinal" else "mask"
     rows = _read_rows(path, label)
     splits = _splits(path, rows)
-    files = [str(_file(path, row, "image", row.image)) for row in rows]
-    segmentations = _segmentations(path, rows) if label == "mask" else iter(())
+    pictures = each_in_worker(labelled_picture, _files(path, rows, "image"), chunk=_CHUNK)
+    masks = each_in_worker(labelled_mask, _files(path, rows, "mask") if label == "mask" else [], chunk=_CHUNK)
     made: list[dict[str, Any]] = []
+    labelled: list[_Labelled] = []
     with Progress(f"{name} images", len(rows), "images", say) as progress:
-        for row, split, read in zip(rows, splits, each_in_worker(labelled_picture, files), strict=True):
+        for row, split, read in zip(rows, splits, pictures, strict=True):
             picture = _image(row, read)
+            of_image = _pixels(picture, images)
             named = {"image_id": len(made), "patient": pseudonym(row.patient), "split": split}
-            value = (
-                _quality(row, task) if label == "quality" else _mask(path, row, picture, task, images, segmentations)
-            )
-            made.append(named | _pixels(picture, images) | {label: value})
+            stored = _classes(row, next(masks), picture, task) if label == "mask" else _quality(row, task)
+            value = stored if isinstance(stored, int) else _mask(stored, picture, images)
+            made.append(named | of_image | {label: value})
+            labelled.append(_labelled(path, row, split, of_image["source_digest"], stored))
             progress.advance()
+    _refuse_contradictions(labelled)
     return pa.Table.from_pylist(made, schema=_schema(label, images))
 
 
@@ -106,7 +114,7 @@ def _row(row: Row, label: str) -> _Row:
             raise UserError(f"{row.place}: {column} is empty.")
     split = row.cells.get("split", "")
     if "split" in row.cells and split not in SPLITS:
-        raise UserError(f"{row.place}: split is {split!r}, which is none of {', '.join(SPLITS)}.")
+        raise UserError(f"{row.place}: split is none of {', '.join(SPLITS)}.")
     return _Row(row.place, row.cells["image"], row.cells["patient"], row.cells[label], split)
 
 
@@ -140,125 +148,95 @@ def _image(row: _Row, read: LabelledPicture | Rejection | Unopened | Failed) -> 
         case LabelledPicture():
             return read
         case Unopened():
-            raise UserError(f"{row.place}: image {row.image} cannot be opened: {read.why}.")
+            raise UserError(f"{row.place}: image cannot be opened: {read.why}.")
         case Failed():
-            raise UserError(f"{row.place}: image {row.image} cannot be decoded: {read.rejection.detail}.")
+            raise UserError(f"{row.place}: image cannot be decoded: {read.rejection.detail}.")
         case Rejection():
-            raise UserError(f"{row.place}: image {row.image} cannot be decoded: {read.detail}.")
+            raise UserError(f"{row.place}: image cannot be decoded: {read.detail}.")
 
 
-def _file(manifest: Path, row: _Row, field: str, relative: str) -> Path:
-    path = manifest.parent / relative
-    if not path.is_file():
-        raise UserError(f"{row.place}: {field} {relative} does not exist.")
-    return path
+def _files(manifest: Path, rows: Sequence[_Row], field: Literal["image", "mask"]) -> list[str]:
+    paths = [manifest.parent / (row.image if field == "image" else row.label) for row in rows]
+    for row, path in zip(rows, paths, strict=True):
+        if not _is_file(path):
+            raise UserError(f"{row.place}: {field} does not exist.")
+    return [str(path) for path in paths]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that holds a zero byte
+        return False
 
 
 def _quality(row: _Row, task: Task) -> int:
     highest = len(task.classes) - 1
-    if not row.label.isdecimal() or int(row.label) > highest:
-        raise UserError(f"{row.place}: quality is {row.label!r}, which is no whole number from 0 to {highest}.")
+    if not _WHOLE.fullmatch(row.label) or int(row.label) > highest:
+        raise UserError(f"{row.place}: quality is no whole number from 0 to {highest}.")
     return int(row.label)
 
 
-def _mask(
-    manifest: Path,
-    row: _Row,
-    picture: LabelledPicture,
-    task: Task,
-    images: Images,
-    segmentations: Iterator[Segments | Rejection | Unopened | Failed],
-) -> bytes:
-    path = _file(manifest, row, "mask", row.label)
-    shape = picture.grey.shape
-    mask = _of_segments(next(segmentations), row, picture, task) if _is_dicom(path) else _of_png(path, row, task)
-    if mask.shape != shape:
-        raise _of_another_size(row, mask.shape, shape)
-    kept = cut_out(mask, picture.area)
-    resized = Image.fromarray(kept).resize((images.width, images.height), Image.Resampling.NEAREST)
-    return resized.tobytes()
+def _classes(row: _Row, read: MaskRead, picture: LabelledPicture, task: Task) -> ClassNumbers:
+    return class_numbers(row.place, read, picture, task.classes)
 
 
-def _of_another_size(row: _Row, mask_HW: tuple[int, ...], image_HW: tuple[int, ...]) -> UserError:
-    mask, image = (f"{height}x{width}" for height, width in (mask_HW, image_HW))
-    return UserError(f"{row.place}: mask {row.label} is {mask} pixels, its image {image}.")
+def _mask(classes: ClassNumbers, picture: LabelledPicture, images: Images) -> bytes:
+    """The classes at the recipe's size, cut as the image is."""
+    kept = Image.fromarray(cut_out(classes, picture.area))
+    return kept.resize((images.width, images.height), Image.Resampling.NEAREST).tobytes()
 
 
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return is_dicom(file.read(132))
-    except OSError:  # reading it as a PNG says so
-        return False
+@dataclass(frozen=True)
+class _Labelled:
+    """A row with what its files hold: a digest of the image's pixels as stored, and its label as stored."""
+
+    row: _Row
+    file: Path
+    pixels: str
+    patient: str
+    split: str
+    label: int | str
+
+    def contradicts(self, earlier: "_Labelled") -> str | None:
+        """How two rows of one picture differ; None where they agree and are two files."""
+        differ = [
+            said
+            for said, same in (
+                ("of another patient", self.patient == earlier.patient),
+                ("in another split", self.split == earlier.split),
+                ("with another label", self.label == earlier.label),
+            )
+            if not same
+        ]
+        return " and ".join(differ) or ("which lists the same file" if self.file == earlier.file else None)
 
 
-def _segmentations(manifest: Path, rows: Sequence[_Row]) -> Iterator[Segments | Rejection | Unopened | Failed]:
-    """What is in the masks that are DICOM, in the rows' order."""
-    paths = [_file(manifest, row, "mask", row.label) for row in rows]
-    return each_in_worker(read_segments, [str(path) for path in paths if _is_dicom(path)])
+def _labelled(manifest: Path, row: _Row, split: str, pixels: str, stored: int | ClassNumbers) -> _Labelled:
+    label = stored if isinstance(stored, int) else hashlib.sha256(stored.tobytes()).hexdigest()
+    return _Labelled(row, (manifest.parent / row.image).resolve(), pixels, row.patient, split, label)
 
 
-def _of_segments(
-    read: Segments | Rejection | Unopened | Failed, row: _Row, picture: LabelledPicture, task: Task
-) -> npt.NDArray[np.uint8]:
-    """Class numbers, by the segments' labels: numbers are given out anew by every program that writes a SEG."""
-    match read:
-        case Unopened():
-            raise UserError(f"{row.place}: mask {row.label} cannot be opened: {read.why}.")
-        case Failed():
-            raise UserError(f"{row.place}: mask {row.label} cannot be read: {read.rejection.detail}.")
-        case Rejection():
-            raise UserError(f"{row.place}: mask {row.label} cannot be read: {read.detail}.")
-    try:
-        frames = read.of_first_frame(picture.sop_instance)
-    except Rejected as rejected:
-        raise UserError(f"{row.place}: mask {row.label} cannot be used: {rejected.rejection.detail}.") from None
-    values = np.zeros(picture.grey.shape, np.uint8)
-    taken = np.zeros(picture.grey.shape, np.bool_)
-    for frame in frames:
-        if frame.mask.shape != values.shape:
-            raise _of_another_size(row, frame.mask.shape, values.shape)
-        value = _class_of(row, frame.number, frame.label, task)
-        if (frame.mask & taken & (values != value)).any():
-            raise UserError(f"{row.place}: mask {row.label} has segments of different classes that overlap.")
-        values[frame.mask] = value
-        taken |= frame.mask
-    return values
-
-
-def _class_of(row: _Row, number: int, label: str, task: Task) -> int:
-    """The class that a segment's label names, whatever its case and the spaces around it."""
-    names = [name.casefold() for name in task.classes]
-    if label.strip().casefold() not in names:
+def _refuse_contradictions(labelled: Sequence[_Labelled]) -> None:
+    """Raise `UserError` where one picture (equal pixels) is in two rows that cannot both be meant."""
+    first: dict[str, _Labelled] = {}
+    found: list[tuple[_Labelled, _Labelled, str]] = []
+    for one in labelled:
+        earlier = first.setdefault(one.pixels, one)
+        if earlier is not one and (why := one.contradicts(earlier)):
+            found.append((earlier, one, why))
+    if found:
+        earlier, one, why = found[0]
+        others = f" ({len(found) - 1} more such rows: {_lines([row for _, row, _ in found[1:]])})" * (len(found) > 1)
         raise UserError(
-            f"{row.place}: mask {row.label}: the label of segment {number} is none of {', '.join(task.classes)}."
+            f"{one.row.place}: image has the same pixels as the one in {_line(earlier.row)}, {why}; keep one of the "
+            f"rows{others}."
         )
-    return names.index(label.strip().casefold())
 
 
-def _of_png(path: Path, row: _Row, task: Task) -> npt.NDArray[np.uint8]:
-    """Class numbers of a PNG."""
-    mask = _read_mask(path, row)
-    if len(task.classes) == 2 and set(np.unique(mask)) <= {0, 255}:
-        mask = mask // 255
-    if mask.max() >= len(task.classes):
-        raise UserError(
-            f"{row.place}: mask {row.label} holds the value {mask.max()}; the classes are 0 to {len(task.classes) - 1}."
-        )
-    return mask.astype(np.uint8)
+def _lines(rows: Sequence[_Labelled]) -> str:
+    return ", ".join(_line(one.row) for one in rows[:_NAMED]) + (", …" if len(rows) > _NAMED else "")
 
 
-def _read_mask(path: Path, row: _Row) -> npt.NDArray[np.integer]:
-    """A PNG's values as they are stored: grey levels, or indices into its palette."""
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            values = np.asarray(image.convert("L") if image.mode in {"1", "LA"} else image)
-    except UnidentifiedImageError:
-        raise UserError(f"{row.place}: mask {row.label} is neither PNG nor DICOM.") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{row.place}: mask {row.label} cannot be decoded: {type(error).__name__}.") from None
-    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
-        values = values[..., 0]
-    if values.ndim != 2:
-        raise UserError(f"{row.place}: mask {row.label} is coloured; its values must be the numbers of classes.")
-    return values
+def _line(row: _Row) -> str:
+    return row.place.rpartition(", ")[2]

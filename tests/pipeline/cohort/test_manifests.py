@@ -36,24 +36,17 @@ def write_csv(path, rows, encoding="utf-8"):
     return path
 
 
-@pytest.fixture
-def rows(tmp_path):
-    """Rows of a good manifest of six patients, one image each, with files for either kind of task."""
-    made = []
-    for number, split in enumerate(("train", "train", "train", "train", "val", "test")):
-        Image.fromarray(noise(64, 64, number)).save(tmp_path / f"{number}.png")
-        mask = np.zeros((64, 64), np.uint8)
-        mask[:32, : 8 * number + 8] = 1
-        Image.fromarray(mask).save(tmp_path / f"{number}_mask.png")
-        made.append({"image": f"{number}.png", "quality": str(number % 3), "patient": f"p{number}", "split": split})
-    return made
-
-
 def with_masks(rows):
     return [
         {name: value for name, value in row.items() if name != "quality"} | {"mask": f"{number}_mask.png"}
         for number, row in enumerate(rows)
     ]
+
+
+def new_row(folder):
+    """A row of a seventh patient, with an image of its own."""
+    Image.fromarray(noise(64, 64, 99)).save(folder / "99.png")
+    return {"image": "99.png", "patient": "p9", "split": "train"}
 
 
 def mistake(task, says):
@@ -137,7 +130,9 @@ def test_a_spreadsheet_s_manifest_is_read(tmp_path, rows):
 
 
 def test_without_a_split_column_patients_are_split_and_none_is_torn(tmp_path, rows):
-    many = [{"image": rows[n % 6]["image"], "quality": "0", "patient": f"p{n % 50}"} for n in range(100)]
+    for number in range(100):
+        Image.fromarray(noise(16, 16, number)).save(tmp_path / f"many_{number}.png")
+    many = [{"image": f"many_{n}.png", "quality": "0", "patient": f"p{n % 50}"} for n in range(100)]
     table = read(task(write_csv(tmp_path / "m.csv", many)))
     sides = {}
     for patient, split in zip(table["patient"].to_pylist(), table["split"].to_pylist(), strict=True):
@@ -156,15 +151,18 @@ def test_mistakes_of_the_table_are_a_sentence(tmp_path, rows):
     mistake(task(write_csv(path, with_masks(rows))), "line 1: no column 'quality'")
     mistake(task(write_csv(path, [*rows, rows[0] | {"image": " "}])), "line 8: image is empty")
     mistake(task(write_csv(path, [*rows, rows[0] | {"patient": ""}])), "line 8: patient is empty")
-    mistake(task(write_csv(path, [*rows, rows[0] | {"split": "tset"}])), "line 8: split is 'tset'")
+    mistake(task(write_csv(path, [*rows, rows[0] | {"split": "tset"}])), "line 8: split is none of train, val, test")
     mistake(
         task(write_csv(path, [*rows, rows[0] | {"split": "test"}])), "line 8: split is test for a patient who is train"
     )
     mistake(task(write_csv(path, rows[:5])), "split has no row 'test'")
     unsplit = [{name: row[name] for name in ("image", "quality", "patient")} for row in rows]
     mistake(task(write_csv(path, unsplit[:2])), "at least 3 patients")
-    for quality in ("3", "-1", "1.0", "good"):
-        mistake(task(write_csv(path, [*rows, rows[0] | {"quality": quality}])), f"line 8: quality is '{quality}'")
+    for quality in ("3", "-1", "1.0", "good", "²", "9" * 5000):
+        mistake(
+            task(write_csv(path, [*rows, rows[0] | {"quality": quality}])),
+            "line 8: quality is no whole number from 0 to 2",
+        )
     path.write_text("image,quality,patient,split\n")
     mistake(task(path), "no rows")
     path.write_text("image,quality,patient,split\n0.png,1,p\n")
@@ -184,21 +182,21 @@ def test_mistakes_of_the_files_are_a_sentence(tmp_path, rows):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "folder").mkdir()
     for image, says in (
-        ("gone.png", "gone.png does not exist"),
+        ("gone.png", "does not exist"),
         ("folder", "does not exist"),
+        ("x" * 5000, "does not exist"),
         ("text.png", "cannot be decoded"),
     ):
-        mistake(task(write_csv(path, [*rows, rows[0] | {"image": image}])), f"line 8: image .*{says}")
+        mistake(task(write_csv(path, [*rows, rows[0] | {"image": image}])), f"line 8: image {says}")
     masked = with_masks(rows)
     for mask, says in (
-        ("gone.png", "gone.png does not exist"),
-        ("small.png", "small.png is 63x64 pixels, its image 64x64"),
-        ("two.png", "two.png holds the value 2; the classes are 0 to 1"),
-        ("colour.png", "colour.png is coloured"),
-        ("lossy.jpg", "lossy.jpg is neither PNG nor DICOM"),
-        ("text.png", "text.png is neither PNG nor DICOM"),
+        ("gone.png", "mask does not exist"),
+        ("small.png", "mask is 63x64 pixels, its image 64x64"),
+        ("two.png", "mask holds the values 2; allowed are 0 to 1"),
+        ("colour.png", "mask cannot be read: it is coloured"),
+        ("lossy.jpg", "mask cannot be read: neither PNG nor DICOM"),
+        ("text.png", "mask cannot be read: neither PNG nor DICOM"),
     ):
-        mistake(segmentation(write_csv(path, [*masked, masked[0] | {"mask": mask}])), f"line 8: mask {says}")
-    assert (
-        read(segmentation(write_csv(path, [*masked, masked[0] | {"mask": "two.png"}]), "liver", "kidney")).num_rows == 7
-    )
+        mistake(segmentation(write_csv(path, [*masked, new_row(tmp_path) | {"mask": mask}])), f"line 8: {says}")
+    added = [*masked, new_row(tmp_path) | {"mask": "two.png"}]
+    assert read(segmentation(write_csv(path, added), "liver", "kidney")).num_rows == 7

@@ -37,7 +37,7 @@ def write_case(folder, case, marks, pictures=(1,)):
     head = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>'
     (folder / f"{case}.xml").write_text(f"{head}<case>{HEAD.format(case=case)}{text}</case>", encoding="utf-8")
     for number in pictures:
-        Image.fromarray(noise(64, 80, number)).convert("RGB").save(folder / f"{case}_{number}.jpg")
+        Image.fromarray(noise(64, 80, 10 * case + number)).convert("RGB").save(folder / f"{case}_{number}.jpg")
 
 
 def rows(out):
