@@ -336,7 +336,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                         description=f"{len(leaking)} patients have images in train and in val",
                         metadata={"patients": ", ".join(leaking) or "none"},
                     ),
-                    privacy.no_identifier_exposed(archive.folder, place, "pretraining_pool"),
+                    privacy.no_identifier_exposed(archive.folder, place, recipe, "pretraining_pool"),
                     dg.AssetCheckResult(
                         check_name="no_test_image_in_pool",
                         asset_key="pretraining_pool",

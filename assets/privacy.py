@@ -5,10 +5,15 @@ Belongs here: the check that assets share. Not here: what counts as an identifie
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from pipeline.recipe import Recipe
 from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.archive.identifiers import Known
 
 NAME = "no_identifier_exposed"
 
@@ -19,12 +24,16 @@ def spec(asset: str) -> dg.AssetCheckSpec:
         NAME,
         asset=asset,
         blocking=True,
-        description="No identifier of a sample of the archive's files stands in a table, report or log.",
+        description="No identifier of a sample of the archive's files, of tasks' patients or of new images stands in "
+        "a table, report or log.",
     )
 
 
-def no_identifier_exposed(archive: str, store: Store, asset: str) -> dg.AssetCheckResult:
-    """Search all that the store shares, MLflow's and Dagster's databases among it, for the archive's identifiers."""
+def no_identifier_exposed(archive: str, store: Store, recipe: Recipe, asset: str) -> dg.AssetCheckResult:
+    """Search all that the store shares, MLflow's and Dagster's databases among it, for the archive's identifiers.
+
+    Rare descriptions, patients of the recipe's tasks and files that a model was applied to are looked for, too.
+    """
     from pipeline.archive.identifiers import exposed, shared_places
 
     if not (store.private / "scan.parquet").is_file():
@@ -36,7 +45,7 @@ def no_identifier_exposed(archive: str, store: Store, asset: str) -> dg.AssetChe
             metadata={"files sampled": 0},
         )
     homes = [Path(home) for home in [os.environ.get("DAGSTER_HOME")] if home]
-    found = exposed(archive, store.private, shared_places(store, homes))
+    found = exposed(archive, store.private, shared_places(store, homes), _known(recipe))
     return dg.AssetCheckResult(
         check_name=NAME,
         asset_key=asset,
@@ -50,3 +59,15 @@ def no_identifier_exposed(archive: str, store: Store, asset: str) -> dg.AssetChe
             "exposed": "; ".join(f"{one.identifier} in {one.file}" for one in found.exposures) or "nothing",
         },
     )
+
+
+def _known(recipe: Recipe) -> "Known":
+    """What the recipe names: its tasks' patients, and names that are published since a person chose them."""
+    from pipeline.archive.identifiers import Known
+    from pipeline.cohort.manifests import named_patients
+    from pipeline.labels.study_groups import printed_descriptions
+
+    tasks = recipe.downstream.tasks
+    patients = (named_patients(Path(task.manifest), task) for task in tasks.values())
+    chosen = {recipe.name, *tasks, *recipe.labels.names, *recipe.pretraining.encoders}
+    return Known(frozenset().union(*patients), printed_descriptions() | chosen)

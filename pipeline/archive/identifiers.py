@@ -24,6 +24,7 @@ from pydicom.valuerep import PersonName
 
 from pipeline.archive.listing import known_files
 from pipeline.archive.needles import Needle, Needles, plain
+from pipeline.archive.other_identifiers import predicted_files, rare_descriptions
 from pipeline.archive.reading import looks_like_dicom, quiet
 from pipeline.archive.source import SEPARATOR, is_remote, normalized, open_file
 from pipeline.archive.texts import files_below, texts
@@ -72,6 +73,9 @@ IDENTIFYING: Final = (
 PATH = "path"
 """Stands where a keyword would: the path of the file in the archive, or a folder on it."""
 
+TASK_PATIENT: Final = "patient of a task"
+"""Stands where a keyword would: a patient as a task's manifest names it."""
+
 SAMPLE: Final = 500
 """Files whose identifiers are looked for, evenly spread over the archive."""
 
@@ -80,6 +84,15 @@ SHORTEST: Final = 6
 
 _NAMED = {"PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames"}  # looked for even if one plain word
 _PUBLISHED = (0x00080070, 0x00081090)  # Manufacturer, ManufacturerModelName: they leave the reader
+_PUBLISHED_TOO = (
+    0x00180015,  # BodyPartExamined
+    0x00180020,  # ScanningSequence
+    0x00181210,  # ConvolutionKernel
+    0x00185010,  # TransducerData
+    0x00185100,  # PatientPosition
+    0x00185101,  # ViewPosition
+    0x00186031,  # TransducerType
+)  # they excuse a folder's name, never another element's value: people can write into them
 _DESCRIPTION = 0x00081030
 _WORDS = re.compile(r"[^\W_]+")
 _BETWEEN_NAMES = (" ", ", ", ",", "_", ".", "-", "^")
@@ -119,11 +132,26 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What the search is given beside the archive: `patients` of tasks, to look for; `public` texts name nobody."""
+
+    patients: frozenset[str] = frozenset()
+    public: frozenset[str] = frozenset()
+
+
+_NOTHING = Known()
+
+
+@dataclass(frozen=True, slots=True)
 class _OfFile:
-    """What a file holds: (keyword, value) of the identifying elements, and texts that are or may be published."""
+    """What a file holds: (keyword, value) of the identifying elements, and texts that are or may be published.
+
+    `devices` are maker and model, `settings` the other published elements.
+    """
 
     values: tuple[tuple[str, str], ...]
-    published: tuple[str, ...]
+    devices: tuple[str, ...]
+    settings: tuple[str, ...]
     description: str
 
 
@@ -137,8 +165,11 @@ def shared_places(store: Store, others: Iterable[Path]) -> list[Path]:
     return [*own, *(path for path in others if path.is_dir() and not path.resolve().is_relative_to(root))]
 
 
-def exposed(archive: str, private: Path, places: Iterable[Path]) -> Search:
+def exposed(archive: str, private: Path, places: Iterable[Path], known: Known = _NOTHING) -> Search:
     """Search the files of `places`, folders or files, for the identifiers of a sample of the archive's files.
+
+    Descriptions too rare to be published, the patients of tasks and the files that models were applied to are looked
+    for, too. A folder that is called as a published maker, model or description, or as a public text, names nobody.
 
     `archive` is a folder or URL as `pipeline.archive.source` takes it. Values of at least 6 characters are looked for
     anywhere, whatever the case and the escapes of JSON or a URL; numbers, plain words and full names only where no
@@ -148,8 +179,18 @@ def exposed(archive: str, private: Path, places: Iterable[Path]) -> Search:
     Raises `UserError` where no scan has run yet, and `OSError` where a file of `places` cannot be read.
     """
     archive, paths = normalized(archive), _sampled_paths(private)
-    found = [one for one in each_in_worker(partial(_of_file, archive), paths) if not isinstance(one, Failed | None)]
-    needles = Needles([*_needles_of_paths(paths, archive.rstrip("/").rpartition("/")[2]), *_needles_of_values(found)])
+    found = _of_files(archive, paths)
+    rare = rare_descriptions(private)
+    public = _public(found, rare, known)
+    needles = Needles(
+        [
+            *_needles_of_paths(paths, _last_part(archive), public),
+            *_needles_of_values(found),
+            *_needles_of_texts(rare, "StudyDescription", public),
+            *_needles_of_texts(known.patients, TASK_PATIENT, public),
+            *_needles_of_new_images(private, public),
+        ]
+    )
     elsewhere = (private,) if is_remote(archive) else (private, Path(archive))
     exposures = {
         exposure
@@ -158,6 +199,27 @@ def exposed(archive: str, private: Path, places: Iterable[Path]) -> Search:
         for exposure in _in_file(file, place.parent, needles)
     }
     return Search(tuple(sorted(exposures)), len(paths), len(found), len(needles))
+
+
+def _of_files(archive: str, paths: list[str]) -> list[_OfFile]:
+    """What the files hold, but for those without identifying values and those that cannot be read."""
+    return [one for one in each_in_worker(partial(_of_file, archive), paths) if not isinstance(one, Failed | None)]
+
+
+def _last_part(archive: str) -> str:
+    return archive.rstrip("/").rpartition("/")[2]
+
+
+def _public(files: list[_OfFile], rare: frozenset[str], known: Known) -> str:
+    """All texts that are published on purpose, a line each: settings, descriptions that many share, what is given."""
+    hidden = {_folded(text) for text in rare}
+    shared = {file.description for file in files if _folded(file.description) not in hidden}
+    settings = {text for file in files for text in (*file.devices, *file.settings)}
+    return "\n".join(sorted({_folded(text) for text in (*settings, *shared, *known.public)}))
+
+
+def _folded(text: str) -> str:
+    return " ".join(plain(text).split())
 
 
 def _in_file(file: Path, above: Path, needles: Needles) -> Iterator[Exposure]:
@@ -178,7 +240,7 @@ def _sampled_paths(private: Path) -> list[str]:
 
 def _of_file(archive: str, path: str) -> _OfFile | None:
     """The identifying values of one file; None where there are none to be read. Runs in a worker."""
-    wanted = [*IDENTIFYING, *_PUBLISHED, _DESCRIPTION]
+    wanted = [*IDENTIFYING, *_PUBLISHED, *_PUBLISHED_TOO, _DESCRIPTION]
     try:
         with quiet(), open_file(archive, path) as file:
             if not looks_like_dicom(file.read(132)):
@@ -186,11 +248,12 @@ def _of_file(archive: str, path: str) -> _OfFile | None:
             file.seek(0)
             dataset = pydicom.dcmread(_Unnamed(file), stop_before_pixels=True, force=True, specific_tags=wanted)
             values = [pair for tag in IDENTIFYING for pair in _values(dataset, tag)]
-            published = [value for tag in _PUBLISHED for _, value in _values(dataset, tag)]
+            devices = [value for tag in _PUBLISHED for _, value in _values(dataset, tag)]
+            settings = [value for tag in _PUBLISHED_TOO for _, value in _values(dataset, tag)]
             description = " ".join(value for _, value in _values(dataset, _DESCRIPTION))
     except Exception:
         return None  # broken off or hostile: `Search.read` says how many were read
-    return _OfFile(tuple(values), tuple(published), description) if values else None
+    return _OfFile(tuple(values), tuple(devices), tuple(settings), description) if values else None
 
 
 class _Unnamed:
@@ -216,7 +279,7 @@ def _values(dataset: Dataset, tag: int) -> list[tuple[str, str]]:
 
 def _needles_of_values(files: list[_OfFile]) -> Iterator[Needle]:
     """The spellings of all values; what is also published as the name of a device identifies nobody."""
-    published = "\n".join(sorted({plain(text) for file in files for text in file.published}))
+    published = "\n".join(sorted({plain(text) for file in files for text in file.devices}))
     for keyword, value in sorted({pair for file in files for pair in file.values}):
         spellings = [*_spellings(keyword, value)]
         yield from (needle for needle in spellings if needle.text not in published)
@@ -298,10 +361,30 @@ def _names(file: _OfFile) -> list[str]:
     return [value for keyword, value in file.values if keyword == "PatientName"]
 
 
-def _needles_of_paths(paths: Iterable[str], archive: str) -> Iterator[Needle]:
+def _needles_of_texts(values: Iterable[str], kind: str, public: str) -> Iterator[Needle]:
+    """Free texts as they stand and with single spaces, as words of their own; none that is public anyway."""
+    for value in sorted(values):
+        if _is_stand_in(value) or _folded(value) in public:
+            continue
+        for text in sorted({plain(value).strip(), _folded(value)}):
+            number = not any(character.isalpha() for character in text)
+            only_cells = _is_plain_word(text) or (number and sum(map(str.isdigit, text)) < 8)
+            if len(text) >= SHORTEST:
+                yield Needle(text, kind, bounded=True, only_cells=only_cells)
+
+
+def _needles_of_new_images(private: Path, public: str) -> Iterator[Needle]:
+    """What identifies the files that a model was applied to; the folder itself stands in the run's config."""
+    for folder, paths in predicted_files(private):
+        yield from _needles_of_paths(paths, _last_part(folder), public)
+        yield from _needles_of_values(_of_files(folder, paths[:: max(1, -(-len(paths) // SAMPLE))]))
+
+
+def _needles_of_paths(paths: Iterable[str], archive: str, public: str) -> Iterator[Needle]:
     """Whole paths, the folders on them, and what lies at the top, in a zip as in the archive itself.
 
-    A name at the top is looked for behind the archive's own; alone only if it holds a digit: `train` names nobody.
+    A name at the top is looked for behind the archive's own; alone only if it holds a digit: `train` names nobody. Nor
+    does a name that is `public` anyway, such as that of a scanner by which an export is sorted.
     """
     names = {plain(part.rstrip("/")) for path in paths for part in path.split(SEPARATOR)}
     folders = {name[:end] for name in names for end, character in enumerate(name) if character == "/"}
@@ -309,6 +392,6 @@ def _needles_of_paths(paths: Iterable[str], archive: str) -> Iterator[Needle]:
         if "/" not in name and archive:
             yield Needle(f"{plain(archive)}/{name}", PATH, bounded=True)
         alone = "/" in name or any(character.isdigit() for character in name)
-        if alone and len(name) >= SHORTEST and not _is_stand_in(name):
+        if alone and len(name) >= SHORTEST and not _is_stand_in(name) and _folded(name) not in public:
             few = sum(character.isdigit() for character in name) < 12
             yield Needle(name, PATH, bounded=True, only_cells=few and not any(c.isalpha() for c in name))

@@ -26,6 +26,7 @@ _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _INSIDE_TEXT: Final = re.compile(rb";base64,[A-Za-z0-9+/=]+")
 """A picture in a page or a cell: so many letters that any short name stands among them by chance."""
 _TABLES = {".csv", ".tsv"}
+_NO_LETTERS = {0xFEFF: " ", 0xFFFD: " "}  # a byte order mark, and what stands for a byte that is no text
 _LONGEST_HEADER = 2**28  # bytes, of a weights file
 
 
@@ -94,7 +95,7 @@ def _of_bytes(path: Path, end: int | None) -> Iterator[Text]:
         while left > 0 and (data := file.read(min(PIECE, left))):
             left -= len(data)
             piece = _without_pictures(before + data)
-            yield Text(piece.decode("utf-8", "replace"), in_cells)
+            yield Text(_decoded(piece), in_cells)
             before = piece[-OVERLAP:]
 
 
@@ -176,7 +177,17 @@ def _of_database(path: Path) -> Iterator[Text]:
 
 
 def _as_text(cell: str | bytes) -> str:
-    return _without_pictures(cell.encode() if isinstance(cell, str) else cell).decode("utf-8", "replace")
+    return _decoded(_without_pictures(cell.encode("utf-8", "replace") if isinstance(cell, str) else cell))
+
+
+def _decoded(data: bytes) -> str:
+    """`data` as UTF-8, and as UTF-16 if it holds zero bytes, as a spreadsheet's “Unicode text” does.
+
+    Which byte comes first does not matter: text of either order is read from the first or from the second byte on, but
+    for a letter at its ends.
+    """
+    wide = [data[start:].decode("utf-16-le", "replace") for start in (0, 1)] if b"\0" in data else []
+    return "\n".join([data.decode("utf-8", "replace"), *wide]).translate(_NO_LETTERS)
 
 
 def _joined(cells: Iterable[str]) -> Iterator[str]:

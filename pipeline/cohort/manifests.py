@@ -61,7 +61,7 @@ def read_manifest(
     contradictory: one picture (equal pixels) of two patients, in two splits or with two labels, one file twice.
     """
     path = existing_file(task.manifest, f"downstream.tasks.{name}.manifest")
-    label = "quality" if task.kind == "ordinal" else "mask"
+    label = _label_column(task)
     rows = _read_rows(path, label)
     splits = _splits(path, rows)
     pictures = each_in_worker(labelled_picture, _files(path, rows, "image"), chunk=_CHUNK)
@@ -80,6 +80,18 @@ def read_manifest(
             progress.advance()
     _refuse_contradictions(labelled)
     return pa.Table.from_pylist(made, schema=_schema(label, images))
+
+
+def named_patients(path: Path, task: Task) -> frozenset[str]:
+    """The patients of the manifest at `path`, in its own words; none of a manifest that cannot be read."""
+    try:
+        return frozenset(row.patient for row in _read_rows(path, _label_column(task)))
+    except UserError:
+        return frozenset()  # the step that reads the task says what is wrong with it
+
+
+def _label_column(task: Task) -> str:
+    return "quality" if task.kind == "ordinal" else "mask"
 
 
 def _pixels(picture: LabelledPicture, images: Images) -> dict[str, Any]:
