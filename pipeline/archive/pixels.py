@@ -410,7 +410,10 @@ def _extended_offsets(opened: Opened) -> dict[str, Any]:
     tags = (tag_of("ExtendedOffsetTable"), tag_of("ExtendedOffsetTableLengths"))
     if not all(tag in opened.elements for tag in tags):
         return {}
-    tables = tuple(bytes(converted(opened.elements[tag], opened.encodings) or b"") for tag in tags)
+    try:
+        tables = tuple(bytes(converted(opened.elements[tag], opened.encodings) or b"") for tag in tags)
+    except Exception:  # of another VR, say: the frames are counted, as without tables
+        return {}
     return {"extended_offsets": tables} if tables[0] and len(tables[0]) == len(tables[1]) else {}
 
 

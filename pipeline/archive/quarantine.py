@@ -60,7 +60,7 @@ _MEANINGS = {
     Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",
     Reason.UNREADABLE_CONTAINER: "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",
     Reason.OVER_LIMITS: "reading it takes more time, memory or room than the limits allow",
-    Reason.CRASHED: "reading it brings the reading process down",
+    Reason.CRASHED: "reading it ends the reading process, or stops with an unexpected error",
     Reason.DUPLICATE_ACROSS_SPLIT: "the same pixels belong to a patient on the other side of the split",
     Reason.FORGOTTEN: "its patient was forgotten on request",
 }

@@ -201,9 +201,29 @@ class _Reader:
 
     def _keep(self) -> None:
         if self._rows:
-            self._parts.append(pa.Table.from_pylist(self._rows, schema=KNOWN))
+            self._parts.append(_known_table(self._rows))
             self._journal.add(self._parts[-1])
             self._rows = []
+
+
+def _known_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """`rows` as KNOWN; one whose values do not fit into it, as of a number of 20 digits, is a rejected file's."""
+    try:
+        return pa.Table.from_pylist(rows, schema=KNOWN)
+    except Exception:  # Arrow's, OverflowError, UnicodeError, TypeError: whatever a value makes of it
+        return pa.concat_tables([_known_row(row) for row in rows])
+
+
+def _known_row(row: dict[str, Any]) -> pa.Table:
+    try:
+        return pa.Table.from_pylist([row], schema=KNOWN)
+    except Exception:
+        of_the_file = {name: row[name] for name in _OF_THE_FILE if name in row}
+        return pa.Table.from_pylist([of_the_file | _reason(_NOT_STORED)], schema=KNOWN)
+
+
+_OF_THE_FILE = ("path", "size", "version", "file_id", "container", "is_zip", "settled", "deleted")
+_NOT_STORED = Rejection(Reason.UNREADABLE_HEADER, "a value in it is too large, or none that can be stored")
 
 
 def _reason(rejection: Rejection) -> dict[str, Any]:

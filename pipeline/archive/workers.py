@@ -1,4 +1,4 @@
-"""Work on files in other processes, where a crash, a hang or a glutton costs one file.
+"""Work on files in other processes, where a crash, hang, memory blow-up or unexpected error loses one file.
 
 Belongs here: the process pool and its limits. Not here: what is done to a file.
 """
@@ -33,7 +33,7 @@ _START_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """In place of a result: why the worker process gave none, though it was tried with this item alone."""
+    """In place of a result: why the work on this item gave none."""
 
     rejection: Rejection
 
@@ -47,10 +47,10 @@ def each_in_worker(
 ) -> Iterator[Result | Failed]:
     """`work(item)` for each of `items`, in their order, in as many processes as there are processors.
 
-    `work` can be pickled; what it raises is raised here, but for a worker that dies, that takes more than `seconds`
-    over one item or that asks for more than `MEMORY` bytes: then the item's result is `Failed`, and the others have
-    theirs. `chunk` items are sent at once, and few chunks are under way at a time, so memory does not grow with the
-    number of items.
+    `work` can be pickled. Where it raises anything, where its result cannot be sent back, or where its worker dies,
+    takes more than `seconds` over one item or asks for more than `MEMORY` bytes, that item's result is `Failed`, and
+    the others have theirs. `chunk` items are sent at once, and few chunks are under way at a time, so memory does not
+    grow with the number of items.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     batches = _batched(items, chunk)
@@ -58,7 +58,7 @@ def each_in_worker(
     batches = chain(first, batches)
     if not first:
         return
-    under_way: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    under_way: deque[tuple[list[Item], Future[list[Result | Failed]]]] = deque()
     context = _context()
     started = context.Semaphore(0)
     with ProcessPool(max_workers=len(first), initializer=_prepare, initargs=(started,), context=context) as pool:
@@ -87,20 +87,20 @@ def _results(
     pool: ProcessPool,
     work: Callable[[Item], Result],
     batch: list[Item],
-    future: "Future[list[Result]]",
+    future: "Future[list[Result | Failed]]",
     seconds: float,
 ) -> Iterator[Result | Failed]:
     """The results of a batch; where its worker failed, of each of its items alone."""
     try:
         yield from future.result()
-    except (ProcessExpired, TimeoutError, MemoryError):
+    except Exception:  # of one item, or of sending a result: tried alone, each item has its own outcome
         for item in batch:
             yield _alone(pool, work, item, seconds)
 
 
 def _alone(pool: ProcessPool, work: Callable[[Item], Result], item: Item, seconds: float) -> Result | Failed:
     try:
-        results: list[Result] = pool.schedule(_all, args=(work, [item]), timeout=seconds).result()
+        results: list[Result | Failed] = pool.schedule(_all, args=(work, [item]), timeout=seconds).result()
         return results[0]
     except ProcessExpired:
         return _DIED
@@ -108,10 +108,26 @@ def _alone(pool: ProcessPool, work: Callable[[Item], Result], item: Item, second
         return _TOO_SLOW
     except MemoryError:
         return Failed(Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold"))
+    except Exception as error:
+        return _stopped(error)
 
 
-def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [work(item) for item in items]
+def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Failed]:
+    return [_one(work, item) for item in items]
+
+
+def _one(work: Callable[[Item], Result], item: Item) -> Result | Failed:
+    try:
+        return work(item)
+    except MemoryError:
+        raise  # other items of the chunk may hold most of it: each is tried alone
+    except BaseException as error:  # a panic of a library written in Rust is no Exception, and SystemExit is none
+        return _stopped(error)
+
+
+def _stopped(error: BaseException) -> Failed:
+    """The outcome of an item over which `error` was raised; its type alone, since messages quote values and paths."""
+    return Failed(Rejection(Reason.CRASHED, f"reading stopped with {type(error).__name__}"))
 
 
 def _prepare(started: Semaphore) -> None:

@@ -277,3 +277,15 @@ def test_locate_prints_a_path_and_says_when_it_knows_none(mixed):
     assert known.returncode == 0 and Path(known.stdout.strip()).is_file() and str(archive) in known.stdout
     unknown = run("f_0000000000000000")
     assert unknown.returncode == 1 and unknown.stderr.count("\n") == 1 and "Traceback" not in unknown.stderr
+
+
+def test_a_number_that_no_table_can_hold_is_its_file_s_rejection(tmp_path):
+    archive, private = tmp_path / "archive", tmp_path / "private"
+    write_dicom(archive / "good")
+    content = write_dicom(archive / "hostile", SamplesPerPixel=None).read_bytes()
+    rows = b"\x28\x00\x10\x00US\x02\x00\x0c\x00"
+    assert content.count(rows) == 1
+    (archive / "hostile").write_bytes(content.replace(rows, b"\x28\x00\x10\x00IS\x14\x00" + b"9" * 20))
+    index = index_folder(archive, private)
+    assert (index.files, index.records.num_rows) == (2, 1)
+    assert reasons(index, private, archive) == {"hostile": "unreadable_header"}

@@ -1,7 +1,8 @@
-"""The process pool: order, exceptions, crashes, hangs, gluttons."""
+"""The process pool: order, unexpected errors, crashes, hangs, memory blow-ups."""
 
 import os
 import signal
+import struct
 import time
 
 import pytest
@@ -29,8 +30,21 @@ def devour_at_5(number):
     return len(bytearray(MEMORY + 1)) if number == 5 else number
 
 
-def fail(number):
-    raise ValueError(number)
+class Panic(BaseException):
+    """As libraries written in Rust raise it."""
+
+
+ERRORS = (ValueError, RecursionError, OverflowError, UnicodeError, struct.error, StopIteration, SystemExit, Panic)
+
+
+def fail_at_even_numbers(number):
+    if number % 2 == 0:
+        raise ERRORS[number // 2]("/archive/Doe^Jane/1.dcm")
+    return number
+
+
+def unsendable_at_3(number):
+    return open(os.devnull) if number == 3 else number
 
 
 def failures(results):
@@ -55,6 +69,13 @@ def test_a_crash_a_hang_and_a_glutton_cost_one_item_each(work, expected):
     assert [r for r in results if not isinstance(r, Failed)] == [n for n in range(40) if n not in expected]
 
 
-def test_what_the_work_raises_is_raised_here():
-    with pytest.raises(ValueError, match="0"):
-        list(each_in_worker(fail, range(3)))
+def test_an_unexpected_error_costs_its_own_item():
+    results = list(each_in_worker(fail_at_even_numbers, range(len(ERRORS) * 2)))
+    assert failures(results) == dict.fromkeys(range(0, len(ERRORS) * 2, 2), "crashed")
+    assert [r for r in results if not isinstance(r, Failed)] == list(range(1, len(ERRORS) * 2, 2))
+    named = [result.rejection.detail for result in results if isinstance(result, Failed)]
+    assert named == [f"reading stopped with {error.__name__}" for error in ERRORS]  # and not what the error quotes
+
+
+def test_a_result_that_cannot_be_sent_costs_its_own_item():
+    assert failures(each_in_worker(unsendable_at_3, range(40))) == {3: "crashed"}
