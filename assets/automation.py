@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.jobs import INGEST_JOB, PRETRAIN_JOB, READING_JOBS
+from pipeline.checks import refuse_training
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -136,7 +137,9 @@ def _weekly_pretraining(recipe: Recipe) -> dg.ScheduleDefinition:
     )
     def weekly_pretraining(store: StoreFolder) -> dg.RunRequest | dg.SkipReason:
         try:
-            new = new_patients(recipe, store.open())
+            opened = store.open()
+            refuse_training(opened, recipe)
+            new = new_patients(recipe, opened)
         except UserError as error:
             return dg.SkipReason(str(error))
         if new < enough:

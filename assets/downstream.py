@@ -146,7 +146,7 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
             images = read_table(_prepared(opened, recipe, place.task))
-            apart = _apart_result(opened, recipe, place, images)
+            apart = here.checked(_apart_result(opened, recipe, place, images))
             if not apart.passed:  # before anything is trained, and whatever else the run materializes
                 yield apart
                 raise UserError(str(apart.description))

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import dagster as dg
 
+from pipeline.checks import Attempt, Check, attempt, refuse
 from pipeline.errors import UserError, may_pass
 from pipeline.recipe import Recipe
 from resources.tracking import TrackedRun, Tracking
@@ -28,8 +29,16 @@ FIRST = {"dagster/priority": "10"}
 class Step:
     """One step at work: where it says things, and how it reports what it made."""
 
-    def __init__(self, context: dg.AssetExecutionContext, run: TrackedRun, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        run: TrackedRun,
+        tags: Mapping[str, str],
+        recorded: Mapping[tuple[str, str], Check],
+        attempt: Attempt | None,
+    ) -> None:
         self._context, self.run = context, run
+        self._recorded, self._attempt = recorded, attempt
         self.tags = tags
         """Of its MLflow run; a run inside of it has them too, so that one tag finds all that a Dagster run did."""
 
@@ -42,6 +51,15 @@ class Step:
         """An MLflow run of its own, below the step's, for one of several trainings."""
         with tracking.run(name, self.tags, self.say, parent=self.run) as run:
             yield run
+
+    def checked(self, result: dg.AssetCheckResult, asset: str | None = None) -> dg.AssetCheckResult:
+        """The result of a check of `asset`; that of a blocking one is kept in the store, for every later job."""
+        key = result.asset_key.path[-1] if result.asset_key else asset
+        check = self._recorded.get((key or "", result.check_name or ""))
+        if check is not None and self._attempt is not None:
+            passed = result.passed or result.severity != dg.AssetCheckSeverity.ERROR
+            self._attempt.record(check, passed, result.description or "")
+        return result
 
     def made(
         self,
@@ -61,7 +79,7 @@ class Step:
             asset_key=asset,
             data_version=dg.DataVersion(data_version),
             metadata={**metadata, **self._lineage(asset), **link},
-            check_results=list(checks),
+            check_results=[self.checked(check, asset) for check in checks],
         )
 
     def _lineage(self, asset: str) -> Mapping[str, Any]:
@@ -83,8 +101,9 @@ def step(
 
     What may pass by itself, such as a server that does not answer or a full disk, is tried again after each of `WAITS`.
 
-    Where a user's mistake has already failed another step of the run, this one does not start: hours of training are
-    not spent on a run that cannot succeed.
+    If a user's mistake has already failed another step of the run, this one does not start: hours of training are not
+    spent on a run that cannot succeed. Neither does it if a blocking check of what it follows from is not passed, in
+    whichever run that was.
     """
     _stop_after_a_mistake(context)
     versions = context.assets_def.code_versions_by_key
@@ -96,9 +115,39 @@ def step(
         "dagster.job": context.job_name,
         "mlflow.note.content": f"[Dagster run]({DAGSTER_UI}/runs/{context.run_id})",
     }
-    with _failing(context), tracking.run(context.op_def.name, tags, context.log.warning) as run:
+    recorded = _blocking_checks(context)
+    with (
+        _failing(context),
+        _recording(context, recipe, recorded) as recording,
+        tracking.run(context.op_def.name, tags, context.log.warning) as run,
+    ):
         run.params(params or {})
-        yield Step(context, run, tags)
+        yield Step(context, run, tags, recorded, recording)
+
+
+def _blocking_checks(context: dg.AssetExecutionContext) -> dict[tuple[str, str], Check]:
+    """The step's checks that stop what follows, by asset and name."""
+    groups = context.assets_def.group_names_by_key
+    keys = [(spec.asset_key, spec.name) for spec in context.assets_def.check_specs if spec.blocking]
+    return {(key.path[-1], name): Check(asset=key.path[-1], check=name, group=groups[key]) for key, name in keys}
+
+
+@contextmanager
+def _recording(
+    context: dg.AssetExecutionContext, recipe: Recipe, recorded: Mapping[tuple[str, str], Check]
+) -> Iterator[Attempt | None]:
+    """Refuse what a check stops, then record the step's own; without a store (a step that reads a file) neither."""
+    if "store" not in context.op_def.required_resource_keys:
+        yield None
+        return
+    store = context.resources.store.open()
+    made = context.assets_def.keys
+    graph = context.op_execution_context.job_def.asset_layer.asset_graph
+    before = {above.path[-1] for key in made for above in graph.get_ancestor_asset_keys(key)}
+    names = {key.path[-1] for key in made}
+    refuse(store, recipe.name, before - names)
+    with attempt(store, recipe.name, names, list(recorded.values())) as here:
+        yield here
 
 
 @contextmanager

@@ -47,6 +47,11 @@ class Store:
         return self.root / "phantom"
 
     @property
+    def checks(self) -> Path:
+        """The last result of every blocking check, a folder per recipe."""
+        return self.root / "checks"
+
+    @property
     def locks(self) -> Path:
         """Lock files; the operating system frees a lock when its holder dies."""
         return self.root / "locks"

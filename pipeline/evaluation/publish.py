@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.archive.trained_on import trained_on
+from pipeline.checks import refuse_publication
 from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
 from pipeline.evaluation.publication import Publication, write_publication
@@ -36,6 +37,7 @@ def publish(recipe: Recipe, store: Store, folder: Path) -> None:
     Raises `UserError` where nothing has been fine-tuned, where an encoder was made from another pool than the store
     has now, and where `folder` holds another recipe's experiment.
     """
+    refuse_publication(store, recipe)
     experiment = store.experiment(recipe.name)
     evidence = evidence_of(recipe, experiment)
     if not evidence.outcomes:

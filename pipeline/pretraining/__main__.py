@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from pipeline.archive.top_folders import top_folders
+from pipeline.checks import refuse_training
 from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.pretraining.plan import PlannedEncoder, planned_encoder
@@ -26,11 +27,11 @@ from pipeline.training.parallel import joined
 _WHAT = """\
 Pretrain encoders on the image cache of a store, as the job `pretrain` does, but with this command alone.
 
-Of the store it needs tables/pretraining_pool.parquet and the cache of the recipe's size under images/, so that a
-machine without DICOM files, Dagster and MLflow can do the work (a variant that is shown sources needs
-private/scan.parquet too, which names files: train it where the archive is):
+Of the store it needs tables/pretraining_pool.parquet, the results of checks under checks/ and the cache of the recipe's
+size under images/, so that a machine without DICOM files, Dagster and MLflow can do the work (a variant that is shown
+sources needs private/scan.parquet too, which names files: train it where the archive is):
 
-  rsync -aR store/./tables/pretraining_pool.parquet store/./images gpu:sonotag/store/
+  rsync -aR store/./tables/pretraining_pool.parquet store/./checks store/./images gpu:sonotag/store/
   ssh gpu 'cd sonotag && python -m pipeline.pretraining --recipe paper --backbone resnet50 --method ce_dcm'
   rsync -aR gpu:sonotag/store/./experiments store/
 
@@ -72,6 +73,7 @@ def _pretrain(asked: argparse.Namespace, say: Say) -> None:
     recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
     encoders = _asked_for(asked, recipe, store)
     pool = load_pool(store, recipe)
+    refuse_training(store, recipe)
     rows = read_pool(store.tables, recipe)
     sources = partial(top_folders, store.private, rows["sop_instance"].to_pylist())
     say(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")

@@ -244,6 +244,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     import pyarrow as pa
 
     from pipeline.archive.trained_on import record_training_set
+    from pipeline.checks import POOL, Check, attempt
     from pipeline.recipe import load_recipe
     from pipeline.store import Store
     from pipeline.tables import pretraining_pool_table
@@ -261,6 +262,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     row = {field.name: kinds[str(field.type)] for field in table.schema}
     rows = [{**row, "patient": f"p{n // 2}"} for n in range(40)]
     table.write(store.tables, pa.Table.from_pylist(rows, table.schema), load_recipe(str(recipe)))
+    check = Check(asset=POOL, check="no_patient_on_both_sides", group="cohort")
+    with attempt(store, "one", [POOL], [check]) as here:
+        here.record(check, True, "")
     for method, files in (("dcm", ("encoder.safetensors", "outcome.json")), ("imagenet", ("outcome.json",))):
         encoder = store.experiment("one").encoder("resnet50", method, 0)
         encoder.mkdir(parents=True)

@@ -1,0 +1,280 @@
+"""Blocking checks across jobs: each one's last result, and the refusal of whatever follows from one that is not passed.
+
+Belongs here: the records in the store, what each looked at, refusing. Not here: the checks themselves (`assets`).
+
+Dagster stops what follows a failed check in the same run alone, and its own records go with DAGSTER_HOME.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+
+BEFORE_TRAINING = ("archive", "labels", "images", "review", "cohort", "tasks")
+"""Groups of assets from which every encoder follows."""
+POOL = "pretraining_pool"
+"""The asset without whose checks nothing is trained, also where no run has recorded them."""
+_JOBS = {
+    **dict.fromkeys(("archive", "labels", "images", "review", "cohort"), "ingest"),
+    "pretraining": "pretrain",
+    "reports": "report",
+    "prediction": "predict",
+}
+_PLACES = {
+    "image_cache": ("tables/images.parquet",),
+    "pool_labels": ("tables/pretraining_pool.parquet",),
+    "results_table": ("experiments/{recipe}/reports/results_table.csv",),
+    "html_report": ("experiments/{recipe}/reports/report.html",),
+}
+_USUAL_PLACES = ("tables/{asset}.parquet", "experiments/{recipe}/tasks/{task}.parquet")
+
+
+class Check(BaseModel):
+    """A blocking check of an asset, of the group `group`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    asset: str
+    check: str
+    group: str
+
+    @property
+    def job(self) -> str:
+        """The job that makes the asset."""
+        return job_of(self.group)
+
+
+class Record(Check):
+    """The last result of a check."""
+
+    recipe: str
+    result: Literal["passed", "failed", "unfinished"]
+    description: str
+    looked_at: dict[str, str]
+    """The asset's files: path in the store to SHA-256; empty where it has none of its own."""
+    at: str
+    attempt: str
+    """Which `Attempt` wrote it."""
+
+
+class _UnderWay(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checks: tuple[Check, ...]
+    states: dict[str, list[int]]
+    """Of the files that the checks look at, before: inode and time of the last change."""
+
+
+class Attempt:
+    """One step at work on some assets: it records what their checks find."""
+
+    def __init__(self, store: Store, recipe: str, name: str) -> None:
+        self._store, self._recipe, self._name = store, recipe, name
+
+    def record(self, check: Check, passed: bool, description: str) -> None:
+        """Write the result of `check`."""
+        _write(self._store, self._recipe, check, "passed" if passed else "failed", description, self._name)
+
+
+def job_of(group: str) -> str:
+    """The job that makes the assets of `group`; a task's group has the task's name."""
+    return _JOBS.get(group, "finetune")
+
+
+@contextmanager
+def attempt(store: Store, recipe: str, assets: Collection[str], checks: Collection[Check]) -> Iterator[Attempt]:
+    """Within the block `assets` are made, and `checks`, all that block what follows from them, are made anew.
+
+    A check that has no result by then is unfinished if its asset's files were written or its process died. If the block
+    fails before that, the earlier result stays.
+    """
+    _settle_the_dead(store, recipe)
+    _forget_former_checks(store, recipe, assets, checks)
+    name = uuid4().hex
+    if not checks:
+        yield Attempt(store, recipe, name)
+        return
+    path = _folder(store, recipe) / "under_way" / f"{name}.json"
+    files = sorted({file for check in checks for file in _files(store, recipe, check.asset)})
+    states = {file: list(_state(store.root / file)) for file in files}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock"), thread_local=False):
+        write_text(path, _UnderWay(checks=tuple(checks), states=states).model_dump_json())
+        try:
+            yield Attempt(store, recipe, name)
+        finally:
+            _settle(store, recipe, path, died=False)
+
+
+def refuse(store: Store, recipe: str, assets: Collection[str]) -> None:
+    """Raise `UserError` if a blocking check of one of `assets` is not passed, or its files are others since."""
+    _settle_the_dead(store, recipe)
+    found = _records(store)
+    for asset, check in sorted({(one.asset, one.check) for one in found if one.asset in assets}):
+        _judge(store, recipe, [one for one in found if (one.asset, one.check) == (asset, check)])
+    if POOL in assets and _current(store, recipe, POOL) and not any(one.asset == POOL for one in found):
+        raise UserError(f"The checks of {POOL} have left no result in {store.checks}: run the job `ingest` again.")
+
+
+def refuse_training(store: Store, recipe: Recipe) -> None:
+    """Raise `UserError` as `refuse`, for everything that encoders follow from; the same as in Dagster's graph."""
+    former = {one.asset for one in _records(store) if one.group == "tasks"} - {
+        f"{task}_images" for task in recipe.downstream.tasks
+    }
+    assets = {one.asset for one in _records(store) if one.group in BEFORE_TRAINING}
+    refuse(store, recipe.name, {POOL, *assets} - former)
+
+
+def refuse_publication(store: Store, recipe: Recipe) -> None:
+    """Raise `UserError` as `refuse_training`, and for the reports."""
+    refuse_training(store, recipe)
+    refuse(store, recipe.name, {one.asset for one in _records(store) if one.group == "reports"})
+
+
+def _forget_former_checks(store: Store, recipe: str, assets: Collection[str], checks: Collection[Check]) -> None:
+    """Remove the results of checks that the assets do not have any more: nothing would renew them."""
+    places = {_place(store, recipe, check) for check in checks}
+    for path in _folder(store, recipe).glob("*.json"):
+        if path.name.split(".")[0] in assets and path not in places:
+            path.unlink(missing_ok=True)
+
+
+def _judge(store: Store, recipe: str, records: list[Record]) -> None:
+    """Raise unless the check is passed: the recipe's own result first, else that of whoever wrote the files last."""
+    asset = records[0].asset
+    current = _current(store, recipe, asset)
+    own = [one for one in records if one.recipe == recipe]
+    for one in own:
+        if one.result != "passed":
+            raise _refusal(one)
+    if own and (not current or any(one.looked_at == current for one in own)):
+        return  # the files may lie on another machine
+    others = [one for one in records if one.looked_at and one.looked_at == current]
+    for one in others:
+        if one.result != "passed":
+            raise _refusal(one)
+    if own and not others:
+        raise UserError(
+            f"{asset} has changed since its check {own[0].check} passed: run the job `{own[0].job}` with the recipe "
+            f"{recipe} again."
+        )
+
+
+def _refusal(record: Record) -> UserError:
+    what = f"The check {record.check} of {record.asset}"
+    todo = (
+        f"run the job `{record.job}` with the recipe {record.recipe} again; what follows from {record.asset} waits "
+        "until it passes."
+    )
+    if record.result == "unfinished":
+        return UserError(f"{what} has not finished: {todo}")
+    found = record.description.rstrip(".")
+    return UserError(f"{what} did not pass{found and f' ({found})'}: correct what it found, then {todo}")
+
+
+def _write(
+    store: Store,
+    recipe: str,
+    check: Check,
+    result: Literal["passed", "failed", "unfinished"],
+    description: str,
+    attempt: str,
+) -> None:
+    record = Record(
+        **check.model_dump(include=set(Check.model_fields)),
+        recipe=recipe,
+        result=result,
+        description=description,
+        looked_at=_current(store, recipe, check.asset),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        attempt=attempt,
+    )
+    write_text(_place(store, recipe, check), record.model_dump_json(indent=2) + "\n")
+
+
+def _settle_the_dead(store: Store, recipe: str) -> None:
+    """Settle what processes that died have left under way."""
+    for path in sorted((_folder(store, recipe) / "under_way").glob("*.json")):
+        lock = FileLock(path.with_suffix(".lock"), thread_local=False)
+        try:
+            with lock.acquire(timeout=0):
+                _settle(store, recipe, path, died=True)
+        except Timeout:  # it is at work
+            continue
+
+
+def _settle(store: Store, recipe: str, path: Path, died: bool) -> None:
+    try:
+        under_way = _UnderWay.model_validate_json(path.read_bytes())
+    except FileNotFoundError:  # another process has settled it
+        return
+    for check in under_way.checks:
+        files = _files(store, recipe, check.asset)
+        written = any(under_way.states.get(file) != list(_state(store.root / file)) for file in files)
+        last = _read(_place(store, recipe, check))
+        if (last is None or last.attempt != path.stem) and (written or (died and not files)):
+            _write(store, recipe, check, "unfinished", "", path.stem)
+    path.unlink(missing_ok=True)
+    path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _records(store: Store) -> list[Record]:
+    found = (_read(path) for path in sorted(store.checks.glob("*/*.json")))
+    return [one for one in found if one is not None]
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise UserError(f"{path} is damaged: remove it, and run the job `ingest` again.") from None
+
+
+def _folder(store: Store, recipe: str) -> Path:
+    return store.checks / recipe
+
+
+def _place(store: Store, recipe: str, check: Check) -> Path:
+    return _folder(store, recipe) / f"{check.asset}.{check.check}.json"
+
+
+def _files(store: Store, recipe: str, asset: str) -> list[str]:
+    """Paths in the store of the files that `asset` has of its own, whether they exist or not."""
+    names = {"asset": asset, "recipe": recipe, "task": asset.removesuffix("_images")}
+    found = [place.format(**names) for place in _PLACES.get(asset, _USUAL_PLACES)]
+    return found if asset in _PLACES else [file for file in found if (store.root / file).is_file()]
+
+
+def _current(store: Store, recipe: str, asset: str) -> dict[str, str]:
+    """The asset's files that exist, with their digests."""
+    paths = {file: store.root / file for file in _files(store, recipe, asset)}
+    return {file: _digest(path, *_state(path)) for file, path in paths.items() if path.is_file()}
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Inode and time of the last change; zeros where there is no such file. A file that is replaced has others."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, inode: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
