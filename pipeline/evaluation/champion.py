@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION
+from pipeline.evaluation.differences import drawn_differences
 from pipeline.evaluation.metrics import image_scores, iou, overlaps
-from pipeline.evaluation.significance import FEWEST_PATIENTS, PairedTest, paired_test
+from pipeline.evaluation.significance import (
+    FEWEST_PATIENTS,
+    FEWEST_SEEDS,
+    LEVEL,
+    PairedTest,
+    few_seeds_test,
+    paired_test,
+)
 from pipeline.files import digest, read_json, read_table, write_json
 from pipeline.recipe import Arm, Backbone, Metric, Recipe, Task
 from pipeline.store import Experiment
@@ -86,9 +94,8 @@ def judge(recipe: Recipe, experiment: Experiment, task: str) -> Verdict:
     """The champion of the task called `task`: nothing is written.
 
     Compared are the arms' means of the task's metric on its validation images, over all seeds, in the recipe's largest
-    fraction. A champion gives way to the best arm only where the interval of their paired difference
-    (`paired_test`) lies above 0. It is compared as it is now, or, where its encoder has been replaced since, by what
-    is remembered of it on the same images.
+    fraction. A champion gives way to the best arm only if that one is `ahead`. It is compared as it is now, or, where
+    its encoder has been replaced since, by what is remembered of it on the same images.
     """
     found = _contenders(recipe, experiment, task)
     reigning = _reigning(_throne(experiment, task), found, recipe.downstream.tasks[task].champion_metric)
@@ -99,12 +106,32 @@ def judge(recipe: Recipe, experiment: Experiment, task: str) -> Verdict:
         return Verdict(best, _crowned(experiment, task, best), True, _why_first(experiment, task), None, found)
     if (best.encoder, best.arm) == (reigning.encoder, reigning.arm):
         return Verdict(best, _crowned(experiment, task, best), False, _NONE_AHEAD, None, found)
+    test = lead(recipe, best, reigning)
+    challengers = sum((c.encoder, c.arm) != (reigning.encoder, reigning.arm) for c in found)
+    moved = ahead(test, challengers)
+    champion, why = best if moved else reigning, _why(best, test, challengers, moved)
+    return Verdict(champion, _crowned(experiment, task, champion), moved, why, test, found)
+
+
+def lead(recipe: Recipe, best: Contender, reigning: Contender) -> PairedTest:
+    """The test of the scores of `best` minus those of `reigning`, models of one encoder counting as one draw.
+
+    Several draws fewer than `FEWEST_SEEDS` count as what they are (`few_seeds_test`). With a single one nothing tells
+    how much another would differ, and the test is about these models.
+    """
     settings = recipe.evaluation
-    differences_NS = best.scores_NS - reigning.scores_NS
-    test = paired_test(differences_NS, reigning.patients, settings.test_resamples, settings.seed)
-    moved = test.low is not None and test.low > 0
-    champion = best if moved else reigning
-    return Verdict(champion, _crowned(experiment, task, champion), moved, _why(best, test, moved), test, found)
+    drawn_NS = drawn_differences(recipe, best.scores_NS - reigning.scores_NS)
+    if 1 < drawn_NS.shape[1] < FEWEST_SEEDS:
+        return few_seeds_test(drawn_NS, reigning.patients)
+    return paired_test(drawn_NS, reigning.patients, settings.test_resamples, settings.seed)
+
+
+def ahead(test: PairedTest, challengers: int) -> bool:
+    """Whether the best of so many arms is better than the champion beyond chance: of equal ones at most 2.5 % are.
+
+    The p-value is adjusted for the number of arms of which the best was taken (Bonferroni).
+    """
+    return test.p is not None and test.difference > 0 and test.p * challengers <= LEVEL
 
 
 def enthrone(recipe: Recipe, experiment: Experiment, task: str, verdict: Verdict) -> None:
@@ -216,12 +243,14 @@ def _why_first(experiment: Experiment, task: str) -> str:
     )
 
 
-def _why(best: Contender, test: PairedTest, moved: bool) -> str:
+def _why(best: Contender, test: PairedTest, challengers: int, moved: bool) -> str:
     if test.difference <= 0:
         return _NONE_AHEAD
-    if test.low is None or test.high is None:
+    if test.p is None:
         return f"{best.name} is ahead by {test.difference:.3f}, but fewer than {FEWEST_PATIENTS} patients do not decide"
     how = "above" if moved else "not above"
+    adjusted = min(1.0, test.p * challengers)
     return (
-        f"{best.name} is ahead by {test.difference:.3f}, 95 % interval {test.low:.3f} to {test.high:.3f}: {how} chance"
+        f"{best.name} is ahead by {test.difference:.3f}, 95 % interval {test.low:.3f} to {test.high:.3f}, "
+        f"p {adjusted:.2g} as the best of {challengers}: {how} chance"
     )

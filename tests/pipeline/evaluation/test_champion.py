@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION, Cell
-from pipeline.evaluation.champion import Verdict, enthrone, judge
+from pipeline.evaluation.champion import Contender, Verdict, ahead, enthrone, judge, lead
 from pipeline.evaluation.significance import paired_test
 from pipeline.files import read_json, write_json, write_table
 from pipeline.recipe import Arm, Recipe
@@ -208,3 +209,83 @@ def test_a_killed_step_decides_the_same_again(recipe: Recipe, experiment: Experi
     assert first.champion is not None and second.champion is not None
     assert replace(first, champion=None, contenders=()) == replace(second, champion=None, contenders=())
     assert first.champion.encoder == second.champion.encoder == "ce_dcm_frozen encoder"
+
+
+def repeated(recipe: Recipe, pretraining: int, fine_tuning: int) -> Recipe:
+    """The recipe with so many seeds of either kind, and few resamples, for the sake of time."""
+    settings = recipe.model_dump()
+    settings["pretraining"]["seeds"] = list(range(pretraining))
+    settings["downstream"]["seeds"] = list(range(fine_tuning))
+    made = Recipe.model_validate(settings)
+    return made.model_copy(update={"evaluation": made.evaluation.model_copy(update={"test_resamples": 499})})
+
+
+def test_fine_tunings_of_one_encoder_are_one_draw(three_seeds: Recipe, experiment: Experiment) -> None:
+    """Five encoders, of which one lost; each fine-tuned three times alike: five draws leave it open, fifteen would not.
+
+    By `paired_test`: the mean over the five, and over all fifteen.
+    """
+    often = repeated(three_seeds, 5, 15)
+    fill(often, experiment, {"ce": (3,) * 15})
+    decide(often, experiment)
+    right = (10, 10, 10, 10, 2)
+    fill(often, experiment, {"ce_dcm_frozen": right * 3})
+    verdict = decide(often, experiment)
+    image = np.arange(10)[:, None]
+    each = (image < np.array(right)).astype(float) - (image < 3)
+    patients = [f"p{number}" for number in range(10)]
+    once, thrice = (paired_test(d, patients, 499, often.evaluation.seed) for d in (each, np.tile(each, 3)))
+    assert verdict.test is not None and (verdict.test.p, verdict.test.low) == (once.p, pytest.approx(once.low))
+    assert once.low is not None and thrice.low is not None and once.low < 0 < thrice.low
+    assert (name_of(verdict), verdict.moved) == ("resnet50_ce", False)
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "fine_tuning", "arms", "patients"),
+    [(5, 15, 2, 60), (5, 5, 2, 20), (3, 15, 2, 60), (3, 3, 2, 8), (2, 6, 2, 60), (5, 15, 5, 60), (3, 3, 5, 60)],
+)
+def test_of_equal_arms_the_champion_moves_in_one_run_of_forty(
+    three_seeds: Recipe, pretraining: int, fine_tuning: int, arms: int, patients: int
+) -> None:
+    """300 simulated archives in which the arms' encoders, fine-tunings, patients and images vary, and no arm is better.
+
+    A rate of 2.5 % gives more than 17 moves once in a thousand such tests (binomial); drawn one by one, 15 fine-tunings
+    of five encoders give over 40.
+    """
+    runs, most = 300, int(stats.binom.ppf(0.999, 300, 0.025))
+    often = repeated(three_seeds, pretraining, fine_tuning)
+    random = np.random.default_rng(pretraining + fine_tuning + arms + patients)
+    encoder_of = np.arange(fine_tuning) % pretraining
+    people = tuple(f"p{number}" for number in range(patients))
+    moves = 0
+    for _ in range(runs):
+        scores_ANS = 0.5 + random.normal(0, 0.05, (arms, 1, pretraining))[:, :, encoder_of]
+        for shape in ((arms, 1, fine_tuning), (arms, patients, 1), (arms, patients, fine_tuning)):
+            scores_ANS = scores_ANS + random.normal(0, 0.02, shape)
+        found = [Contender("resnet50", str(a), str(a), "images", people, s) for a, s in enumerate(scores_ANS)]
+        best = max(found[1:], key=lambda contender: contender.score)
+        moves += ahead(lead(often, best, found[0]), arms - 1)
+    assert (most, moves <= most) == (17, True), moves
+
+
+def test_with_three_encoders_a_large_lead_still_moves_the_champion(three_seeds: Recipe, experiment: Experiment) -> None:
+    """By Student's t with two degrees of freedom: leads of 7, 8 and 9 images of ten."""
+    often = repeated(three_seeds, 3, 3)
+    fill(often, experiment, {"ce": (1, 1, 1)})
+    decide(often, experiment)
+    fill(often, experiment, {"ce_dcm_frozen": (8, 9, 10)})
+    verdict = decide(often, experiment)
+    image = np.arange(10)[:, None]
+    lead_NS = (image < np.array([8, 9, 10])).astype(float) - (image < 1)
+    square = lead_NS.mean(axis=1).var(ddof=1) / 10 + lead_NS.mean(axis=0).var(ddof=1) / 3
+    assert verdict.test is not None
+    assert verdict.test.p == pytest.approx(2 * stats.t.sf(0.8 / square**0.5, 2))
+    assert (name_of(verdict), verdict.moved) == ("resnet50_ce_dcm_frozen", True)
+
+
+def test_the_best_of_several_arms_has_to_be_further_ahead() -> None:
+    """One test in forty finds an arm ahead; of the best of five it takes one in two hundred."""
+    found = paired_test(np.full((10, 1), 0.1), [f"p{number}" for number in range(10)], 99, 0)
+    assert found.p == 0.01
+    assert [ahead(found, challengers) for challengers in (1, 5, 6)] == [True, True, False]
+    assert not ahead(replace(found, difference=-0.1), 1) and not ahead(replace(found, p=None), 1)
