@@ -4,12 +4,14 @@ A cine's geometry does not change, but single frames can be dark: all selected f
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.archive.areas import Area, Grey, Region, whole_frame
 from pipeline.archive.pixels import Frame, PixelFile
-from pipeline.archive.quarantine import Rejected, Rejection
+from pipeline.archive.quarantine import Reason, Rejected, Rejection
+from pipeline.archive.report_page import is_page
 from pipeline.archive.tissue import insonated_area
 
 HELD: Final = 2**28
@@ -41,13 +43,29 @@ class Cine:
             return insonated_area(self._greys(), regions, self.file.spacing_mm)
         return whole_frame(next(self._greys()), self.file.spacing_mm)
 
+    def refuse_page(self, grey: Grey, area: Area) -> None:
+        """Raise `Rejected` (report_page) where `area` of a frame is a report page.
+
+        Of another modality than ultrasound, only where the header says that it may be one.
+        """
+        of_capture = self.file.may_be_page
+        if (self.file.is_ultrasound or of_capture) and is_page(grey, area, of_capture and self.file.is_ultrasound):
+            raise Rejected(Reason.REPORT_PAGE, "text, tables or curves, and no tissue")
+
     def _greys(self) -> Iterator[Grey]:
-        """The frames that decode."""
+        """The frames that decode; of several without report pages, if others are left."""
+        pages: list[int] = []
+        others = False
         for number in self.numbers:
-            try:
-                yield self.frame(number).grey
-            except Rejected:
-                continue
+            with suppress(Rejected):
+                grey = self.frame(number).grey
+                if len(self.numbers) > 1 and is_page(grey, whole_frame(grey, None), self.file.may_be_page):
+                    pages.append(number)
+                else:
+                    others = True
+                    yield grey
+        if not others:
+            yield from (self.frame(number).grey for number in pages)
 
     def _decoded(self, number: int) -> Frame | Rejection:
         found: Frame | Rejection

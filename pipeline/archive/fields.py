@@ -73,6 +73,10 @@ class Fields:
         self.unreadable.add(field)
         return None
 
+    def yes(self, field: str) -> bool:
+        """Whether the field, whose values are YES and NO, is YES."""
+        return (self.text(field) or "").upper() == "YES"
+
     def number(self, field: str) -> int | None:
         """The field where it is one whole number."""
         text = self.text(field)

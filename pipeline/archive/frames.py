@@ -68,6 +68,7 @@ class FrameReader:
             try:
                 frame = cine.frame(number)
                 area = area or cine.area(self._regions(file))
+                cine.refuse_page(frame.grey, area)
                 if self.b_mode_only and file.is_ultrasound:
                     refuse_colour(frame, area)
                 images.append(self._image(frame.grey, area))

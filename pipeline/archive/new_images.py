@@ -110,6 +110,7 @@ class NewImageReader:
             try:
                 frame = cine.frame(number)
                 area = area or cine.area(file.regions)
+                cine.refuse_page(frame.grey, area)
                 if file.is_ultrasound:
                     self._refuse_unlike(frame, area)
                 yield self._image(number, file.frames, frame.grey, area)

@@ -41,6 +41,7 @@ from pipeline.archive.reading import (
     quiet,
     read_elements,
 )
+from pipeline.archive.report_page import may_be_page
 
 FRAME_BUDGET: Final = 2**29
 """Bytes of one decoded frame at most: 512 MiB, twenty times an 8-bit colour frame of 3000 x 3000."""
@@ -79,6 +80,9 @@ _TAGS: Final = frozenset(
         "Modality",
         "SOPClassUID",
         "SOPInstanceUID",
+        "ImageType",
+        "ConversionType",
+        "BurnedInAnnotation",
         "NumberOfFrames",
         "PhotometricInterpretation",
         "BitsStored",
@@ -198,7 +202,8 @@ class PixelFile:
     `regions` are those of SequenceOfUltrasoundRegions (0018,6011). `spacing_mm` is PixelSpacing (0028,0030), else
     ImagerPixelSpacing (0018,1164): millimetres between rows, and between columns. `frames` is at least 1.
     `is_ultrasound` is False where the file says that it is of another modality. `modality` is what it states, `US`
-    where that is ultrasound or nothing. `sop_instance` is SOPInstanceUID, raw.
+    where that is ultrasound or nothing. `sop_instance` is SOPInstanceUID, raw. `may_be_page`: the header says that it
+    may be a report page (see `report_page`).
     """
 
     frames: int
@@ -207,6 +212,7 @@ class PixelFile:
     sop_instance: str | None
     regions: tuple[Region, ...]
     spacing_mm: tuple[float, float] | None
+    may_be_page: bool
     _opened: Opened
     _pixels: PixelElement
     _decoder: Decoder
@@ -233,7 +239,18 @@ class PixelFile:
         modality = ULTRASOUND if ultrasound else fields.text("Modality")
         instance = fields.uid("SOPInstanceUID")
         return PixelFile(
-            frames, ultrasound, modality, instance, regions, spacing, opened, opened.pixels, decoder, options, end
+            frames=frames,
+            is_ultrasound=ultrasound,
+            modality=modality,
+            sop_instance=instance,
+            regions=regions,
+            spacing_mm=spacing,
+            may_be_page=may_be_page(fields),
+            _opened=opened,
+            _pixels=opened.pixels,
+            _decoder=decoder,
+            _options=options,
+            _end=end,
         )
 
     def each_frame(self) -> Iterator[Frame]:

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     EMPTY = "empty"
     NOT_B_MODE = "not_b_mode"
     NO_TISSUE = "no_tissue"
+    REPORT_PAGE = "report_page"
     INCOMPLETE = "incomplete"
     STILL_BEING_WRITTEN = "still_being_written"
     UNREADABLE_CONTAINER = "unreadable_container"
@@ -56,6 +57,7 @@ _MEANINGS = {
     Reason.EMPTY: "the pixel data hold no bytes",
     Reason.NOT_B_MODE: "colour Doppler, a spectrum or M-mode: no two-dimensional grey image of tissue",
     Reason.NO_TISSUE: "of a new image: no tissue is found in it, though in all images that the model has learnt from",
+    Reason.REPORT_PAGE: "a report page or worksheet: text, tables or curves, and no tissue",
     Reason.INCOMPLETE: "shorter than its own encoding says: still arriving, or cut off; read again when it changes",
     Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",
     Reason.UNREADABLE_CONTAINER: "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",

@@ -235,7 +235,7 @@ def _detected(greys_HW: Iterable[Grey], spacing: tuple[float | None, float | Non
         height, width = grey_HW.shape
         if (shown_HW := _insonated(grey_HW)) is not None:
             inside_HW = shown_HW if inside_HW is None else inside_HW | shown_HW
-    if inside_HW is None or np.count_nonzero(inside_HW) >= NEARLY_ALL * inside_HW.size:
+    if inside_HW is None or inside_HW.all():
         return Area(0, height, 0, width, None, "whole", *spacing)
     return _boxed(inside_HW, spacing)
 

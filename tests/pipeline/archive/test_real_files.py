@@ -165,7 +165,10 @@ def test_versions_of_one_instance_with_other_pixels_are_a_conflict_and_the_other
     assert reasons == dict.fromkeys(CONFLICTING, "conflicting_duplicate")
     assert index.records.num_rows == 13
     assert cache.frames == cache.images.num_rows + cache.rejected.num_rows == 10 + 3 * 3  # ten stills and three cines
-    assert set(cache.rejected["reason"].to_pylist()) <= {"not_b_mode"}
+    left_out = {row["id"].partition(":")[0]: row["reason"] for row in cache.rejected.to_pylist()}
+    pages = [Path(locate(tmp_path / "private", file)).name for file, why in left_out.items() if why == "report_page"]
+    assert pages == ["usgplate__ultrasound.dcm"]  # the word "Ultrasound" on white
+    assert set(left_out.values()) <= {"not_b_mode", "report_page"}
     assert cache.images.num_rows >= 15
 
 
