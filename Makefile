@@ -61,15 +61,15 @@ demo: $(READY) $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE)
 	@echo "MLflow's runs:         make mlflow   http://127.0.0.1:5000"
 
 ui: $(READY) $(DAGSTER_HOME)/dagster.yaml  ## Dagster's web server and daemon, http://127.0.0.1:3000
-	@$(BIN)/python -m resources.port 3000  # else its daemon would start without its pages
 	@$(BIN)/python -c "import assets.definitions"  # what is wrong with the recipe is one sentence here
-	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+	$(BIN)/python -m resources.ui --port 3000
 
 mlflow: export MLFLOW_BACKEND_STORE_URI := $(TRACKING)
 mlflow: $(READY)  ## MLflow's server on the store's database, http://127.0.0.1:5000
 	@$(BIN)/python -m resources.port 5000
 	@mkdir -p "$(SONOTAG_STORE)/mlflow"
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+	    --allowed-hosts "127.0.0.1,127.0.0.1:*,localhost,localhost:*" \
 	    --default-artifact-root "file://$(SONOTAG_STORE)/mlflow/artifacts"
 
 lint: $(DEV)

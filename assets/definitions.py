@@ -49,7 +49,7 @@ def build_defs(environment: Environment) -> dg.Definitions:
             ],
             recipe,
         ),
-        jobs=jobs(),
+        jobs=jobs(_places(environment)),
         sensors=sensors(recipe),
         schedules=schedules(recipe),
         resources=_resources(environment),
@@ -57,28 +57,39 @@ def build_defs(environment: Environment) -> dg.Definitions:
     )
 
 
-def _resources(environment: Environment) -> dict[str, dg.ConfigurableResource[Any]]:
-    store = environment.store
+def _places(environment: Environment) -> dict[str, str]:
+    """What a job works on, as its page shows it before anything starts."""
     return {
-        "store": StoreFolder(root=str(store.root)),
-        "archive": Archive(folder=_as_configured("SONOTAG_ARCHIVE", environment.archive)),
-        "compute": Compute(lock_file=str(store.locks / "training.lock")),
-        "tracking": Tracking(
-            uri=_as_configured("MLFLOW_TRACKING_URI", environment.tracking_uri),
-            artifacts=str(store.mlflow / "artifacts"),
-            experiment=environment.recipe.name,
-            lock_file=str(store.locks / "mlflow.lock"),
-            unsent=str(store.mlflow / "unsent"),
-        ),
+        "recipe": environment.recipe.name,
+        "archive": shown(environment.archive),
+        "store": str(environment.store.root),
+        "MLflow": shown(environment.tracking_uri),
     }
 
 
-def _as_configured(variable: str, address: str) -> str:
-    """`address`, or its variable's name where it holds a password: Dagster keeps and shows what it is configured by.
+def _resources(environment: Environment) -> dict[str, dg.ResourceDefinition]:
+    store = environment.store
+    tracking = Tracking(
+        uri=environment.tracking_uri,
+        artifacts=str(store.mlflow / "artifacts"),
+        experiment=environment.recipe.name,
+        lock_file=str(store.locks / "mlflow.lock"),
+        unsent=str(store.mlflow / "unsent"),
+    )
+    return {
+        "store": _closed(StoreFolder(root=str(store.root)), str(store.root)),
+        "archive": _closed(Archive(folder=environment.archive), shown(environment.archive)),
+        "compute": _closed(Compute(lock_file=str(store.locks / "training.lock")), "one training at a time"),
+        "tracking": _closed(tracking, shown(environment.tracking_uri)),
+    }
 
-    A step reads the variable when it starts.
+
+def _closed(resource: dg.ConfigurableResource[Any], says: str) -> dg.ResourceDefinition:
+    """`resource` as the environment sets it: a run's config cannot name another archive, store or server.
+
+    Nor does Dagster keep what it is set to, which may hold a password: `says` is shown in its place.
     """
-    return address if shown(address) == address else dg.EnvVar(variable)
+    return dg.ResourceDefinition(lambda _: resource, config_schema={}, description=says)
 
 
 def _load(variables: Mapping[str, str]) -> dg.Definitions:

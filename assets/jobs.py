@@ -3,6 +3,7 @@
 Belongs here: which assets a job materializes, and how. Not here: when (schedules and sensors).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -40,9 +41,9 @@ JOBS = {
 }
 
 
-def jobs() -> list[Any]:
-    """The jobs, each in-process unless its run config says otherwise."""
+def jobs(places: Mapping[str, str]) -> list[Any]:
+    """The jobs, each in-process unless its run config says otherwise; their pages show `places`, which no run sets."""
     return [
-        dg.define_asset_job(name, selection=selection, description=says, config=IN_PROCESS)
+        dg.define_asset_job(name, selection=selection, description=says, config=IN_PROCESS, metadata=dict(places))
         for name, (selection, says) in JOBS.items()
     ]

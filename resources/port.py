@@ -15,7 +15,11 @@ LOOPBACK = "127.0.0.1"
 @command
 def main(arguments: list[str]) -> None:
     """Nothing where the port is free; 1 and a sentence where something listens."""
-    port = int(arguments[0])
+    refuse_taken(int(arguments[0]))
+
+
+def refuse_taken(port: int) -> None:
+    """Raise `UserError` if something listens on `port`."""
     try:
         socket.create_server((LOOPBACK, port)).close()
     except OSError:

@@ -81,9 +81,9 @@ def page() -> "Iterator[Page]":
 def dagster_ui(demo_store: Path, tiny_recipe: Path) -> Iterator[str]:
     """What `make ui` starts: the web server and the daemon, which takes runs from the queue."""
     port = free_port()
-    command = [str(Path(sys.executable).parent / "dagster"), "dev", "--workspace", "workspace.yaml"]
+    command = [sys.executable, "-m", "resources.ui", "--port", str(port)]
     environment = job_environment(demo_store, {"SONOTAG_RECIPE": str(tiny_recipe)})
-    with server([*command, "--host", "127.0.0.1", "--port", str(port)], port, environment) as address:
+    with server(command, port, environment) as address:
         yield address
 
 

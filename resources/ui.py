@@ -1,0 +1,139 @@
+"""`python -m resources.ui` serves Dagster's pages on this machine, behind a guard, with the daemon beside them.
+
+Belongs here: starting both, and ending both. Not here: which requests are answered (`resources.guard`).
+
+It does what `dagster dev` does, whose web server answers whoever asks.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
+
+import uvicorn
+import yaml
+from dagster import DagsterInstance
+from dagster._cli.proxy_server_manager import ProxyServerManager
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._serdes import serialize_value
+from dagster_shared.ipc import get_ipc_shutdown_pipe, open_ipc_subprocess, send_ipc_shutdown_message
+from dagster_webserver.version import __version__
+from dagster_webserver.webserver import DagsterWebserver
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from pipeline.command import command
+from resources.guard import Guard
+from resources.port import LOOPBACK, refuse_taken
+
+STATEMENT_TIMEOUT, POOL_RECYCLE, POOL_OVERFLOW = 15_000, 3_600, 20
+"""Of the web server's database connections, as `dagster-webserver` sets them: milliseconds, seconds, connections."""
+POLL_RATE = 2000
+"""Milliseconds between two looks of a page at its assets, as `dagster dev` sets it."""
+PATIENCE = 60
+"""Seconds that the daemon gets to end."""
+
+
+class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]
+    """Dagster's web server with `Guard` before everything else."""
+
+    def __init__(self, context: WorkspaceProcessContext, hosts: Sequence[str]) -> None:
+        self._allowed_hosts = hosts
+        super().__init__(context, live_data_poll_rate=POLL_RATE)
+
+    def build_middleware(self) -> list[Middleware]:
+        """Dagster's own, after the guard."""
+        return [Middleware(Guard, hosts=self._allowed_hosts), *super().build_middleware()]
+
+
+@command
+def main(arguments: list[str]) -> None:
+    """Serve until Ctrl-C; 1 and a sentence if something listens on the port already."""
+    asked = _parser().parse_args(arguments)
+    refuse_taken(asked.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a service manager ends the daemon, too
+    os.environ["DAGSTER_IS_DEV_CLI"] = "" if asked.without_daemon else "1"
+    with DagsterInstance.get() as instance, _code_servers(instance, asked.workspace) as workspace:
+        if asked.without_daemon:
+            _serve(instance, workspace, asked.port, asked.allowed_host)
+            return
+        with _daemon(instance, workspace):
+            _serve(instance, workspace, asked.port, asked.allowed_host)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m resources.ui", description="Dagster's pages and its daemon.")
+    parser.add_argument("--port", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--workspace", default="workspace.yaml", help="default: %(default)s")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which a reverse proxy of yours serves the pages, without port; may be repeated",
+    )
+    parser.add_argument("--without-daemon", action="store_true", help="where the daemon is a service of its own")
+    return parser
+
+
+@contextmanager
+def _code_servers(instance: DagsterInstance, workspace: str) -> Iterator[str]:
+    """Start the servers that load the definitions; yields a workspace file that points at them."""
+    with (
+        ProxyServerManager(instance, WorkspaceFileTarget([workspace]), "warning") as servers,
+        TemporaryDirectory() as t,
+    ):
+        path = Path(t, "workspace.yaml")
+        path.write_text(yaml.safe_dump({"load_from": servers.get_code_server_specs()}), encoding="utf-8")
+        yield str(path)
+
+
+def _serve(instance: DagsterInstance, workspace: str, port: int, hosts: Sequence[str]) -> None:
+    instance.optimize_for_webserver(STATEMENT_TIMEOUT, POOL_RECYCLE, POOL_OVERFLOW)
+    with WorkspaceProcessContext(instance, WorkspaceFileTarget([workspace]), version=__version__) as context:
+        print(f"Dagster's pages: http://{LOOPBACK}:{port} (Ctrl-C ends them)", flush=True)
+        uvicorn.run(app(context, hosts), host=LOOPBACK, port=port, log_level="warning")
+
+
+def app(context: WorkspaceProcessContext, hosts: Sequence[str] = ()) -> Starlette:
+    """Dagster's pages of the workspace `context`, also under the names `hosts`."""
+    made: Starlette = GuardedWebserver(context, hosts).create_asgi_app()
+    return made
+
+
+@contextmanager
+def _daemon(instance: DagsterInstance, workspace: str) -> Iterator[None]:
+    """Run Dagster's daemon within the block; if it ends by itself, this process ends as by Ctrl-C."""
+    read, write = get_ipc_shutdown_pipe()
+    reference = serialize_value(instance.get_ref())
+    arguments = ["--workspace", workspace, "--instance-ref", reference, "--shutdown-pipe", str(read)]
+    daemon = open_ipc_subprocess([sys.executable, "-m", "dagster._daemon", "run", *arguments], pass_fds=[read])
+    ending = Event()
+    Thread(target=_end_with, args=(daemon, ending), daemon=True).start()
+    try:
+        yield
+    finally:
+        ending.set()
+        send_ipc_shutdown_message(write)
+        try:
+            daemon.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+
+
+def _end_with(daemon: "subprocess.Popen[bytes]", ending: Event) -> None:
+    daemon.wait()
+    if not ending.is_set():
+        print(f"Dagster's daemon has ended by itself (exit code {daemon.returncode}).", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
