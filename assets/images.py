@@ -105,8 +105,9 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
         with step(context, tracking, recipe, {"size": size, **recipe.archive.model_dump()}) as here:
             place = store.open()
             index = DICOM_INDEX.read(place.tables)
+            key = archive.key(place.private)
             cache = build_cache(
-                index, archive.folder, place.private, place.images, recipe.images, recipe.archive, here.say
+                index, archive.folder, place.private, key, place.images, recipe.images, recipe.archive, here.say
             )
             images, rejected = _apart(cache, place)
             similar = near_duplicates(images)

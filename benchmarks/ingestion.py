@@ -94,7 +94,7 @@ def _indexed(archive: Path, work: Path, settings: Archive) -> tuple[Index, Calla
     def build() -> Cache:
         for state in (private / "cache").rglob("*.parquet"):
             state.unlink()
-        return build_cache(index.records, str(archive), private, next(roots), SIZE, settings)
+        return build_cache(index.records, str(archive), private, PUBLIC_DEMO_KEY, next(roots), SIZE, settings)
 
     return index, build
 

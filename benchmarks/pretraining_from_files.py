@@ -217,7 +217,7 @@ def _cached(phantom: Path, work: Path, count: int, size: Images) -> tuple[list[P
     paths = copies(phantom, archive, count)
     records = index_archive(str(archive), private, PUBLIC_DEMO_KEY, ALL_MODES).records
     started = time.perf_counter()
-    cache = build_cache(records, str(archive), private, work / "images", size, ALL_MODES)
+    cache = build_cache(records, str(archive), private, PUBLIC_DEMO_KEY, work / "images", size, ALL_MODES)
     if cache.images.num_rows != count:
         raise RuntimeError("The benchmark's archive holds files that are rejected: there is nothing to compare.")
     return paths, cache, time.perf_counter() - started

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pipeline.archive.areas import Area, Region
 from pipeline.archive.cine import Cine
 from pipeline.archive.crop_sheet import Pair
+from pipeline.archive.indexed import CHANGED, Indexed
 from pipeline.archive.perceptual import perceptual_hash
 from pipeline.archive.pixels import Frame, Grey, PixelFile, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
@@ -20,10 +21,11 @@ from pipeline.archive.tissue import COLOUR_FLOW, cut_out, is_colour
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Frames, numbered from 0, of the archive's file at `path`."""
+    """Frames, numbered from 0, of the archive's file at `path`; `indexed`: what it must still be."""
 
     path: str
     frames: tuple[int, ...]
+    indexed: Indexed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,31 @@ class FrameReader:
     b_mode_only: bool
 
     def __call__(self, job: Job) -> list[Image | Rejection] | Unopened:
-        """An image or a rejection for each frame of `job`; one frame's fault costs that frame."""
+        """An image or a rejection for each frame of `job`; one frame's fault costs that frame.
+
+        If the file has changed since it was indexed, all frames are rejected (changed).
+        """
         try:
-            with quiet(), open_file(self.archive, job.path, whole=True) as file:
-                return self._images(PixelFile.open(file), job.frames)
-        except Rejected as rejected:
-            return [rejected.rejection] * len(job.frames)
+            with quiet():
+                images = self._read(job)
+                if job.indexed is None or job.indexed.is_state_of(self.archive, job.path):
+                    return images
+                return [CHANGED] * len(job.frames)
         except OSError as error:
             return Unopened.because(error)
         except MemoryError:
             return [Rejection(Reason.OVER_LIMITS, "decoding asks for more memory than a worker may hold")] * len(
                 job.frames
             )
+
+    def _read(self, job: Job) -> list[Image | Rejection]:
+        try:
+            with open_file(self.archive, job.path, whole=True) as file:
+                if job.indexed is not None:
+                    job.indexed.refuse_another(file)
+                return self._images(PixelFile.open(file), job.frames)
+        except Rejected as rejected:
+            return [rejected.rejection] * len(job.frames)
 
     def _images(self, file: PixelFile, frames: tuple[int, ...]) -> list[Image | Rejection]:
         images: list[Image | Rejection] = []

@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.frames import FrameReader, Image, Job, PairReader
-from pipeline.archive.listing import cannot_be_read, known_files
+from pipeline.archive.indexed import CHANGED, Indexed
+from pipeline.archive.listing import cannot_be_read, known_files, unsettle
 from pipeline.archive.pixels import frames_to_take, libraries
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.reading import Unopened
@@ -82,6 +83,7 @@ class _Wanted:
     file_id: str
     path: str
     source: str
+    indexed: Indexed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,21 @@ class _Outcome:
 
 
 def build_cache(
-    records: pa.Table, archive: str, private: Path, root: Path, images: Images, settings: Archive, say: Say = silent
+    records: pa.Table,
+    archive: str,
+    private: Path,
+    key: bytes,
+    root: Path,
+    images: Images,
+    settings: Archive,
+    say: Say = silent,
 ) -> Cache:
     """Bring the cache of these settings below `root` to the state of `records` (DICOM_INDEX), and return it.
 
     A shard in which no wanted frame is new or changed stays as it is; in the others, only what is new or changed is
     decoded. Each shard is replaced whole, so that a killed run has lost the shard it was at. A frame that becomes no
-    image is a row of `rejected`. Raises `UserError` for a file that the system does not let us read.
+    image is a row of `rejected`; if its file is no longer what the index describes under pseudonyms made with `key`,
+    the next index reads that file again. Raises `UserError` for a file that the system does not let us read.
     """
     folder = cache_folder(root, images, settings)
     root.mkdir(parents=True, exist_ok=True)
@@ -108,13 +118,14 @@ def build_cache(
         for unfinished in [*folder.glob(".*.tmp"), *(private / "cache" / folder.name).glob(".*.tmp")]:
             unfinished.unlink()  # of a run that was killed: nobody else writes here under the lock
         write_json(folder / "cache.json", cache_description(images, settings))
-        wanted = _wanted(records, known_files(private), settings.frames_per_cine)
+        wanted = _wanted(records, known_files(private), settings, key)
         builder = _Builder(folder, private / "cache" / folder.name, normalized(archive), images, settings)
         decoded = builder.build(wanted, say)
+        unsettle(private, builder.changed)
         return _opened(builder, folder, records, sum(len(record.frames) for record in wanted), decoded)
 
 
-def _wanted(records: pa.Table, known: pa.Table, per_cine: int) -> list[_Wanted]:
+def _wanted(records: pa.Table, known: pa.Table, settings: Archive, key: bytes) -> list[_Wanted]:
     """The records' frames in the order in which shards hold them."""
     known = known.filter(pc.invert(known["deleted"]))
     files = known.take(pc.index_in(records["file_id"], value_set=known["file_id"]))
@@ -123,19 +134,20 @@ def _wanted(records: pa.Table, known: pa.Table, per_cine: int) -> list[_Wanted]:
     names = ("sop_instance", "frames", "file_id", "transfer_syntax")
     rows = zip(
         *(records[name].to_pylist() for name in names),
-        *(files[name].to_pylist() for name in ("path", "size", "version")),
+        *(files[name].to_pylist() for name in ("path", "size", "version", "sop_instance", "patient")),
         strict=True,
     )
     decoders = {syntax: _decoders(syntax) for syntax in records["transfer_syntax"].unique().to_pylist()}
     wanted = [
         _Wanted(
             instance,
-            tuple(frames_to_take(frames, per_cine)),
+            tuple(frames_to_take(frames, settings.frames_per_cine)),
             file,
             os.fsdecode(path),
             hashlib.sha256(f"{file} {size} {time} {decoders[syntax]}".encode()).hexdigest()[:32],
+            Indexed(size, time, indexed_instance, patient, settings.modalities, key),
         )
-        for instance, frames, file, syntax, path, size, time in rows
+        for instance, frames, file, syntax, path, size, time, indexed_instance, patient in rows
     ]
     return sorted(wanted, key=lambda record: (shard_of(record.sop_instance), record.sop_instance))
 
@@ -153,13 +165,15 @@ class _Builder:
         self._reader = FrameReader(archive, size.height, size.width, settings.b_mode_only)
         self._seconds = SECONDS + _FRAME_SECONDS * settings.frames_per_cine
         self._chunk = max(1, _CHUNK // settings.frames_per_cine)
+        self.changed: set[str] = set()
+        """Ids of the files that were found to be others than the index describes."""
 
     def build(self, wanted: list[_Wanted], say: Say) -> int:
         """Bring every shard to what is `wanted`; returns how many files were decoded."""
         by_shard = {shard: list(group) for shard, group in groupby(wanted, lambda r: shard_of(r.sop_instance))}
         shards = [(n, rows, self._state(n)) for n in range(SHARDS) if not self._holds(n, rows := by_shard.get(n, []))]
         todo = [record for _, rows, state in shards for record in rows if not _is_known(record, state)]
-        jobs = (Job(record.path, record.frames) for record in todo)
+        jobs = (Job(record.path, record.frames, record.indexed) for record in todo)
         with Progress("images", len(todo), "files", say) as progress:
             decoded = self._decoded(todo, jobs, progress)
             for shard, rows, state in shards:
@@ -192,6 +206,8 @@ class _Builder:
         """The frames of each of `todo`, in order."""
         for record, result in zip(todo, each_in_worker(self._reader, jobs, self._seconds, self._chunk), strict=True):
             outcomes = _outcomes(record, result)
+            if CHANGED in outcomes:
+                self.changed.add(record.file_id)
             progress.advance()
             yield [
                 _Outcome(frame, outcome if isinstance(outcome, Rejection) else _cached(record, frame, outcome))
@@ -273,11 +289,13 @@ def _cached(record: _Wanted, frame: int, image: Image) -> CachedImage:
 
 
 def _state_row(record: _Wanted, frame: int, rejection: Rejection | None) -> dict[str, object]:
+    """What becomes of a frame; without a source if it may become something else, so that the next run reads it."""
+    settled = rejection is None or rejection.reason.is_settled
     return {
         "sop_instance": record.sop_instance,
         "frame": frame,
         "file_id": record.file_id,
-        "source": record.source,
+        "source": record.source if settled else "",
         "reason": rejection and rejection.reason.value,
         "detail": rejection and rejection.detail,
     }

@@ -5,7 +5,7 @@ Belongs here: the list `scan.parquet` in the private folder, what is new since, 
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,6 +211,22 @@ def known_files(private: Path) -> pa.Table:
     if rows.schema.names != KNOWN.names:
         raise UserError(f"{path} was written by another version: run the job `ingest` first.")
     return rows
+
+
+def unsettle(private: Path, files: Collection[str]) -> None:
+    """Have the next scan read `files` (ids) again, of a zip's member the whole zip, even if size and time are the same.
+
+    Nobody else writes the list meanwhile.
+    """
+    if not files:
+        return
+    known = known_files(private)
+    named = pc.is_in(known["file_id"], value_set=pa.array(sorted(files), pa.string()))
+    zips = known["container"].filter(named).drop_null()
+    again = pc.or_(named, pc.is_in(known["path"], value_set=zips))
+    settled = pc.and_(known["settled"], pc.invert(again))
+    at = known.schema.get_field_index("settled")
+    write_table(private / "scan.parquet", known.set_column(at, known.schema.field(at), settled))
 
 
 def cannot_be_read(file: str, why: str, may_pass: bool) -> UserError:

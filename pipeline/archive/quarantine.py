@@ -31,6 +31,7 @@ class Reason(StrEnum):
     REPORT_PAGE = "report_page"
     INCOMPLETE = "incomplete"
     STILL_BEING_WRITTEN = "still_being_written"
+    CHANGED = "changed"
     UNREADABLE_CONTAINER = "unreadable_container"
     OVER_LIMITS = "over_limits"
     CRASHED = "crashed"
@@ -41,6 +42,11 @@ class Reason(StrEnum):
     def meaning(self) -> str:
         """What the code stands for, in one line."""
         return _MEANINGS[self]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether reading the same file again would end the same way; where not, the next run reads it again."""
+        return self not in {Reason.STILL_BEING_WRITTEN, Reason.CHANGED}
 
 
 _MEANINGS = {
@@ -60,6 +66,7 @@ _MEANINGS = {
     Reason.REPORT_PAGE: "a report page or worksheet: text, tables or curves, and no tissue",
     Reason.INCOMPLETE: "shorter than its own encoding says: still arriving, or cut off; read again when it changes",
     Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",
+    Reason.CHANGED: "the file is not the one that was indexed; read again by the next run",
     Reason.UNREADABLE_CONTAINER: "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",
     Reason.OVER_LIMITS: "reading it takes more time, memory or room than the limits allow",
     Reason.CRASHED: "reading it ends the reading process, or stops with an unexpected error",

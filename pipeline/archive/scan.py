@@ -191,7 +191,7 @@ class _Reader:
                 "version": listed.version,
                 "file_id": self._id(listed),
                 "is_zip": False,
-                "settled": row.get("reason") != Reason.STILL_BEING_WRITTEN,
+                "settled": row.get("reason") is None or Reason(row["reason"]).is_settled,
                 "deleted": False,
                 **row,
             }

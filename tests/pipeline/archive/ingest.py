@@ -25,7 +25,7 @@ def main(archive: str, root: str, largest_file: str = "") -> None:
     index = index_archive(archive, store.private, KEY, settings)
     for table, rows in ((DICOM_INDEX, index.records), (REJECTED_FILES, index.rejected), (DELETED_FILES, index.deleted)):
         table.write(store.tables, rows)
-    cache = build_cache(index.records, archive, store.private, store.images, SIZE, settings)
+    cache = build_cache(index.records, archive, store.private, KEY, store.images, SIZE, settings)
     IMAGES.write(store.tables, cache.images)
     REJECTED_FRAMES.write(store.tables, cache.rejected)
 

@@ -175,7 +175,7 @@ def check(folder: Path, seed: int, count: int) -> None:
     assert index.files == index.records.num_rows + index.rejected.num_rows >= count + len(good)
     settings = Archive(frames_per_cine=2)
     cache = build_cache(
-        index.records, str(archive), folder / "private", folder / "images", Images(height=32, width=32), settings
+        index.records, str(archive), folder / "private", KEY, folder / "images", Images(height=32, width=32), settings
     )
     assert cache.frames == cache.images.num_rows + cache.rejected.num_rows
     reasons = {*index.rejected["reason"].to_pylist(), *cache.rejected["reason"].to_pylist()}

@@ -37,7 +37,13 @@ def grow(folder: Path, numbers: range) -> Path:
 def build(folder: Path):
     index = index_folder(folder / "archive", folder / "private")
     cache = build_cache(
-        index.records, str(folder / "archive"), folder / "private", folder / "images", SIZE, Archive(frames_per_cine=2)
+        index.records,
+        str(folder / "archive"),
+        folder / "private",
+        KEY,
+        folder / "images",
+        SIZE,
+        Archive(frames_per_cine=2),
     )
     return index, cache
 

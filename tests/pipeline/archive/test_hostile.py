@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELos
 from pipeline.archive.images import build_cache
 from pipeline.archive.listing import locate
 from pipeline.recipe import Archive, Images
-from tests.pipeline.archive.synthetic import dataset, index_folder, noise, write_dicom
+from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 
 PICTURE = {
     "Rows": 100,
@@ -80,7 +80,7 @@ def ingested(tmp_path_factory):
     (archive / "random after DICM").write_bytes(bytes(128) + b"DICM" + noise(300, 300).tobytes())
     index = index_folder(archive, folder / "private")
     cache = build_cache(
-        index.records, str(archive), folder / "private", folder / "images", Images(height=32, width=64), Archive()
+        index.records, str(archive), folder / "private", KEY, folder / "images", Images(height=32, width=64), Archive()
     )
     rejected = [*index.rejected.to_pylist(), *cache.rejected.to_pylist()]
     reasons = {Path(locate(folder / "private", row["id"])).name: row["reason"] for row in rejected}

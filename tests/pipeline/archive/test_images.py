@@ -29,7 +29,7 @@ SENTINELS = ("SENTINEL^NAME", "SENTINELID77", "SENTINEL CLINIC", "SENTINELFOLDER
 def build(folder, settings=Archive(), key=KEY):  # noqa: B008 - frozen
     index = index_folder(folder / "archive", folder / "private", key)
     return index, build_cache(
-        index.records, str(folder / "archive"), folder / "private", folder / "images", SIZE, settings
+        index.records, str(folder / "archive"), folder / "private", key, folder / "images", SIZE, settings
     )
 
 
@@ -138,7 +138,14 @@ def test_a_file_that_cannot_be_read_stops_the_run(clinic, monkeypatch):
 def test_a_file_that_vanished_costs_its_frames(clinic):
     index, _ = build(clinic)
     (clinic / "archive" / "cine").unlink()
-    arguments = str(clinic / "archive"), clinic / "private", clinic / "images", Images(height=64, width=64), Archive()
+    arguments = (
+        str(clinic / "archive"),
+        clinic / "private",
+        KEY,
+        clinic / "images",
+        Images(height=64, width=64),
+        Archive(),
+    )
     cache = build_cache(index.records, *arguments)
     assert cache.frames == 8 and "the file vanished" in cache.rejected["detail"].to_pylist()
 
@@ -148,7 +155,7 @@ def test_an_index_of_another_scan_is_a_sentence(clinic):
     (clinic / "archive" / "cine").unlink()
     index_folder(clinic / "archive", clinic / "private")
     with pytest.raises(UserError, match="run the job `ingest` again"):
-        build_cache(index.records, str(clinic / "archive"), clinic / "private", clinic / "images", SIZE, Archive())
+        build_cache(index.records, str(clinic / "archive"), clinic / "private", KEY, clinic / "images", SIZE, Archive())
 
 
 def test_identifiers_stay_in_the_private_folder(clinic, capfd):

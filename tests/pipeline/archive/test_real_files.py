@@ -154,7 +154,7 @@ def accounted(archive: Path, store: Path):
     private = store / "private"
     index = index_folder(archive, private, KEY)
     settings = Archive(frames_per_cine=3, b_mode_only=False)
-    cache = build_cache(index.records, str(archive), private, store / "images", SIZE, settings)
+    cache = build_cache(index.records, str(archive), private, KEY, store / "images", SIZE, settings)
     reasons = {Path(locate(private, row["id"])).name: row["reason"] for row in index.rejected.to_pylist()}
     return index, cache, reasons
 
@@ -198,7 +198,7 @@ def test_the_real_archive_is_4779_records_and_one_unmapped_description(tmp_path)
     archive, private = shared_data() / "real_archive", tmp_path / "private"
     index = index_folder(archive, private, KEY)
     assert (index.files, index.records.num_rows, index.rejected.num_rows) == (4779, 4779, 0)
-    cache = build_cache(index.records, str(archive), private, tmp_path / "images", SIZE, Archive())
+    cache = build_cache(index.records, str(archive), private, KEY, tmp_path / "images", SIZE, Archive())
     assert (cache.frames, cache.images.num_rows, cache.rejected.num_rows) == (4779, 4779, 0)
 
     settings = Labels()

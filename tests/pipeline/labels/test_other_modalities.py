@@ -25,7 +25,13 @@ SLICES = Recipe.model_validate(yaml.safe_load(RECIPE))
 def ingested(folder, recipe=SLICES):
     index = index_archive(str(folder / "archive"), folder / "private", KEY, recipe.archive)
     return index, build_cache(
-        index.records, str(folder / "archive"), folder / "private", folder / "images", recipe.images, recipe.archive
+        index.records,
+        str(folder / "archive"),
+        folder / "private",
+        KEY,
+        folder / "images",
+        recipe.images,
+        recipe.archive,
     )
 
 

@@ -49,7 +49,7 @@ def ingested(folder: Path, store: Path) -> Ingested:
     archive = str(folder / "archive")
     index = index_archive(archive, store / "private", KEY, settings)
     cache = build_cache(
-        index.records, archive, store / "private", store / "images", Images(height=32, width=32), settings
+        index.records, archive, store / "private", KEY, store / "images", Images(height=32, width=32), settings
     )
     truth = {}
     for name in ("records", "rejections"):
