@@ -20,6 +20,7 @@ from assets.step import step
 from assets.tables import counts_table, markdown_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.files import read_table
+from pipeline.locks import archive_lock, tables_lock
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from resources.archive import Archive
@@ -104,17 +105,18 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
 
         with step(context, tracking, recipe, {"size": size, **recipe.archive.model_dump()}) as here:
             place = store.open()
-            index = DICOM_INDEX.read(place.tables)
-            key = archive.key(place.private)
-            cache = build_cache(
-                index, archive.folder, place.private, key, place.images, recipe.images, recipe.archive, here.say
-            )
-            images, rejected = _apart(cache, place)
-            similar = near_duplicates(images)
-            sheet = _crop_sheet(images, index, archive.folder, place, cache.folder, recipe.archive.frames_per_cine)
-            IMAGES.write(place.tables, images, recipe)
-            REJECTED_FRAMES.write(place.tables, rejected)
-            NEAR_DUPLICATES.write(place.tables, similar)
+            with archive_lock(place, here.say):
+                index = DICOM_INDEX.read(place.tables)
+                key = archive.key(place.private)
+                cache = build_cache(
+                    index, archive.folder, place.private, key, place.images, recipe.images, recipe.archive, here.say
+                )
+                images, rejected = _apart(cache, place)
+                similar = near_duplicates(images)
+                sheet = _crop_sheet(images, index, archive.folder, place, cache.folder, recipe.archive.frames_per_cine)
+                IMAGES.write(place.tables, images, recipe)
+                REJECTED_FRAMES.write(place.tables, rejected)
+                NEAR_DUPLICATES.write(place.tables, similar)
             cut = {row["values"]: row["counts"] for row in images["cropped_by"].value_counts().to_pylist()}
             counts = {"frames": cache.frames, "images": images.num_rows, "rejected": rejected.num_rows}
             yield here.made(
@@ -306,18 +308,19 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
         table = pretraining_pool_table(recipe.labels.names)
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             place = store.open()
-            rows = pretraining_pool(
-                IMAGES.read(place.tables, recipe),
-                weak_labels_table(recipe.labels.names).read(place.tables, recipe),
-                PATIENT_SPLITS.read(place.tables),
-                recipe.labels,
-            )
-            table.write(place.tables, rows, recipe)
-            counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
-            leaking = leaking_patients(rows)
-            shared = shared_with_tests(rows, recipe, place)
-            record_training_set(place.private, image_digest(rows), rows["patient"].to_pylist())
-            sheet = _contact_sheet(rows, recipe, place)
+            with tables_lock(place, here.say):
+                rows = pretraining_pool(
+                    IMAGES.read(place.tables, recipe),
+                    weak_labels_table(recipe.labels.names).read(place.tables, recipe),
+                    PATIENT_SPLITS.read(place.tables),
+                    recipe.labels,
+                )
+                table.write(place.tables, rows, recipe)
+                counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
+                leaking = leaking_patients(rows)
+                shared = shared_with_tests(rows, recipe, place)
+                record_training_set(place.private, image_digest(rows), rows["patient"].to_pylist())
+                sheet = _contact_sheet(rows, recipe, place)
             yield here.made(
                 "pretraining_pool",
                 image_digest(rows)[:16],

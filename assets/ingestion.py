@@ -5,6 +5,7 @@ Belongs here: the assets of the group `archive`, and what was left out of it. No
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,13 +15,18 @@ from assets.failures import HOOKS
 from assets.step import FIRST, step
 from assets.tables import PREVIEW_ROWS, counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
+from pipeline.locks import archive_lock, tables_lock
+from pipeline.progress import Say
 from pipeline.recipe import Recipe
+from pipeline.store import Store
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.archive.forgotten import Traces
 
 GROUP = "archive"
 
@@ -72,11 +78,14 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            key = archive.key(place.private)
-            index = index_archive(archive.folder, place.private, key, recipe.archive, here.say)
-            DICOM_INDEX.write(place.tables, index.records)
-            REJECTED_FILES.write(place.tables, index.rejected)
-            DELETED_FILES.write(place.tables, index.deleted)
+            with archive_lock(place, here.say):
+                key = archive.key(place.private)
+                index = index_archive(
+                    archive.folder, place.private, key, recipe.archive, here.say, partial(_take_out, place, here.say)
+                )
+                DICOM_INDEX.write(place.tables, index.records)
+                REJECTED_FILES.write(place.tables, index.rejected)
+                DELETED_FILES.write(place.tables, index.deleted)
             counts = {"files": index.files, "records": index.records.num_rows, "rejected": index.rejected.num_rows}
             yield here.made(
                 "dicom_index",
@@ -122,8 +131,9 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(place.tables)])
-            QUARANTINE.write(place.tables, rows)
+            with tables_lock(place, here.say):
+                rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(place.tables)])
+                QUARANTINE.write(place.tables, rows)
             reasons = {reason["values"]: reason["counts"] for reason in rows["reason"].value_counts().to_pylist()}
             yield here.made(
                 "quarantine",
@@ -138,6 +148,14 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             )
 
     return [dicom_index, quarantine]
+
+
+def _take_out(place: Store, say: Say, traces: "Traces") -> None:
+    """Take out of the tables what the archive's newest files tell of forgotten patients."""
+    from pipeline.archive.forget import take_out
+
+    with tables_lock(place, say):
+        take_out(place, traces)
 
 
 def _told(rows: "pa.Table") -> "pa.Table":

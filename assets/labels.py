@@ -20,6 +20,7 @@ from pipeline import code_versions
 from pipeline.errors import UserError
 from pipeline.files import digest, write_text
 from pipeline.labels.study_groups import StudyGroups, printed_descriptions, study_groups_for
+from pipeline.locks import tables_lock
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from resources.store import StoreFolder
@@ -198,15 +199,16 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
         table = weak_labels_table(recipe.labels.names)
         with step(context, tracking, recipe) as here:
             place = store.open()
-            groups = study_groups_for(mapping, recipe.labels)
-            published = DICOM_INDEX.read(place.tables)
-            index, _ = with_rare_descriptions(place.private, published)
-            labels = weak_labels(index, groups, recipe.labels)
-            changes = _changes(place, recipe, index, published, groups)
-            table.write(place.tables, labels, recipe)
-            LABEL_CHANGES.write(place.tables, changes)
-            if groups is not None:
-                keep_mapping(place.private, groups)
+            with tables_lock(place, here.say):
+                groups = study_groups_for(mapping, recipe.labels)
+                published = DICOM_INDEX.read(place.tables)
+                index, _ = with_rare_descriptions(place.private, published)
+                labels = weak_labels(index, groups, recipe.labels)
+                changes = _changes(place, recipe, index, published, groups)
+                table.write(place.tables, labels, recipe)
+                LABEL_CHANGES.write(place.tables, changes)
+                if groups is not None:
+                    keep_mapping(place.private, groups)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
             why = counts_table("status", status, status_meanings(recipe.labels))
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
@@ -295,10 +297,11 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            published = DICOM_INDEX.read(place.tables)
-            rows, unused = _worklist(place, recipe, mapping, published)
-            UNMAPPED_DESCRIPTIONS.write(place.tables, rows)
-            share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
+            with tables_lock(place, here.say):
+                published = DICOM_INDEX.read(place.tables)
+                rows, unused = _worklist(place, recipe, mapping, published)
+                UNMAPPED_DESCRIPTIONS.write(place.tables, rows)
+                share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
             yield here.made(
                 "unmapped_descriptions",
                 table_version(rows),
@@ -407,13 +410,14 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            patients = set(DICOM_INDEX.read(place.tables)["patient"].to_pylist())
-            previous = PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None
-            links = linked_patients(IMAGES.read(place.tables))
-            splits = split_patients(
-                read_draws(place.private, patients), previous, recipe.cohort.validation_share, links
-            )
-            PATIENT_SPLITS.write(place.tables, splits)
+            with tables_lock(place, here.say):
+                patients = set(DICOM_INDEX.read(place.tables)["patient"].to_pylist())
+                previous = PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None
+                links = linked_patients(IMAGES.read(place.tables))
+                splits = split_patients(
+                    read_draws(place.private, patients), previous, recipe.cohort.validation_share, links
+                )
+                PATIENT_SPLITS.write(place.tables, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}
             yield here.made(

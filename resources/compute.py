@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
-from filelock import FileLock, Timeout
 
+from pipeline.locks import held
 from pipeline.progress import Say
 
 POOL = "training"
@@ -27,15 +27,5 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def training(self, say: Say) -> Iterator[None]:
         """Hold the place while training; say so where another step holds it, and wait."""
-        path = Path(self.lock_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say("Waiting for another training step on this machine to finish.")
-            lock.acquire()
-        try:
+        with held(Path(self.lock_file), say, "Waiting for another training step on this machine to finish."):
             yield
-        finally:
-            lock.release()

@@ -18,7 +18,7 @@ from pipeline.store import Store
 
 @command
 def main(arguments: list[str]) -> None:
-    """Run the command; returns the exit code, 1 where the id is not known."""
+    """Run the command; returns the exit code, 1 if nobody and nothing is known by that name."""
     asked = _parser().parse_args(arguments)
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
     if asked.command == "locate":
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     else:
         archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
         key = archive_key(archive, store.private, os.environ)
-        print(_told(forget(store, key, asked.patient_id, asked.issuer)))
+        print(_told(forget(store, key, asked.patient_id.strip(), asked.issuer, _say)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,9 +42,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def _told(forgotten: Forgotten) -> str:
     lines = [
         f"Forgotten: {forgotten.files} files and {forgotten.images} cached images; no later run takes them in.",
+        *(
+            [f"Of these files {forgotten.others} name another patient's number, in the studies of this patient."]
+            if forgotten.others
+            else []
+        ),
         "Run the job `ingest` before training again: the images that stay have moved up in the cache.",
         "What saw the patient and cannot be made to forget it, but can be trained again without:"
         if forgotten.saw

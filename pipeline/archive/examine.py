@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.archive.header import Header, read_header
-from pipeline.archive.identity import patient_draw, pseudonym
+from pipeline.archive.identity import number_pseudonym, patient_draw, pseudonym
 from pipeline.archive.pixels import pixel_identity
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
 from pipeline.archive.reading import Unopened, quiet
@@ -20,7 +20,7 @@ _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while i
 _as_json = json.JSONEncoder(sort_keys=True).encode
 
 Row = dict[str, Any]
-"""RECORD_FIELDS of `listing`, and `draw`: raw identifiers stay in the worker."""
+"""RECORD_FIELDS of `listing`, `draw` and `number`: raw identifiers stay in the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,23 @@ class PixelIdentifier:
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class NumberReader:
+    """Reads who a file of `archive` says its patient is, for whoever forgets somebody; can be sent to a worker."""
+
+    archive: str
+    modalities: tuple[str, ...]
+
+    def __call__(self, listed: Listed) -> tuple[str, str | None] | None:
+        """PatientID and issuer, raw; None where the file is not there or states none."""
+        try:
+            with quiet(), open_file(self.archive, listed.path) as file:
+                header = read_header(file, listed.size, self.modalities)
+        except (Rejected, OSError, MemoryError):
+            return None
+        return (header.patient_id, header.issuer) if header.patient_id else None
+
+
 def row_of(header: Header, key: bytes) -> Row:
     """The row of `header` under pseudonyms made with `key`."""
     patient_from, identity = patient_identity(header)
@@ -113,6 +130,7 @@ def row_of(header: Header, key: bytes) -> Row:
         "for_labels": _as_json(header.for_labels),
         "unreadable_fields": ",".join(header.unreadable_fields),
         "draw": patient_draw(identity),
+        "number": number_pseudonym(key, header.patient_id) if header.patient_id else None,
     }
 
 

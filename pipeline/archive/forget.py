@@ -1,97 +1,158 @@
 """Forgetting a patient: out of the index, the labels, the caches and the pool, and never in again.
 
 Belongs here: `python -m pipeline.archive forget`. Not here: the archive itself, which is read only; trained models,
-which cannot be made to forget and are listed.
+which cannot be made to forget and are listed; the list of the forgotten (`forgotten`).
 """
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.examine import issued, key_check
-from pipeline.archive.forgotten import remember_to_forget
-from pipeline.archive.identity import pseudonym
+from pipeline.archive.examine import NumberReader, issued, key_check
+from pipeline.archive.forgotten import FORGOTTEN, ForgottenList, Traces
+from pipeline.archive.identity import number_pseudonym, pseudonym
 from pipeline.archive.images import drop_from_caches
-from pipeline.archive.listing import RECORD_FIELDS, known_files
-from pipeline.archive.quarantine import Reason, Rejection, rejection_table
+from pipeline.archive.listing import known_parts, listed_rows
+from pipeline.archive.quarantine import rejection_table
 from pipeline.archive.trained_on import saw
+from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
+from pipeline.locks import archive_lock, no_training, tables_lock
+from pipeline.progress import Say, silent
 from pipeline.store import Store
 from pipeline.tables import QUARANTINE, REJECTED_FILES
 
-_DETAIL = "its patient was forgotten on request"
 _BY_PATIENT = ("patient", "other_patient")
+_WORKLIST = "unmapped_descriptions.csv"  # it may hold a description that only this patient's files have
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was taken out, and what saw the patient: folders of encoders and models below the store."""
+    """What was taken out, and what saw the patient: folders of encoders and models below the store.
+
+    Of the `files`, `others` name another patient's number, in a study of this patient.
+    """
 
     files: int
+    others: int
     images: int
     saw: tuple[str, ...]
 
 
-def forget(store: Store, key: bytes, patient_id: str, issuer: str | None) -> Forgotten:
-    """Forget the patient with this PatientID (0010,0020), issued by `issuer` (0010,0021) where the files state one.
+def forget(store: Store, key: bytes, patient_id: str, issuer: str | None, say: Say = silent) -> Forgotten:
+    """Forget the patient with this PatientID (0010,0020), issued by `issuer` (0010,0021) if the files state one.
 
-    First the patient is put on the private list of the forgotten, so that whatever happens to this process, no later
-    run takes its files in. Raises `UserError` where the archive was never indexed, and where others were forgotten
-    under another key.
+    All files of the patient's studies go with it, whoever they name: see `ForgottenList`. First the patient is put on
+    that list, so that whatever happens to this process, no later run takes the files in. Waits for a run that reads
+    the archive, and says so. Raises `UserError` if nobody has that number, or nobody under that issuer, if a training
+    is under way, if the archive was never indexed, and if others were forgotten under another key.
     """
-    patient = pseudonym(key, "patient", issued(patient_id, issuer))
-    known = known_files(store.private)
-    remember_to_forget(store.private, key_check(key), patient)
-    theirs = pc.fill_null(pc.equal(known["patient"], patient), False)
+    with (
+        no_training(store.locks / "training.lock"),
+        archive_lock(store, say),
+        tables_lock(store, say),
+    ):
+        return _forget(store, key, patient_id, issuer)
+
+
+def _forget(store: Store, key: bytes, patient_id: str, issuer: str | None) -> Forgotten:
+    parts = known_parts(store.private)
+    known = pa.concat_tables(parts.values())
+    patient, number = pseudonym(key, "patient", issued(patient_id, issuer)), number_pseudonym(key, patient_id)
+    forgotten = ForgottenList(store.private, key_check(key))
+    if patient not in forgotten.patients and pc.index(known["patient"], patient).as_py() < 0:
+        raise UserError(_no_such_patient(known, number, patient_id, issuer))
+    forgotten.add([patient], [number])
+    theirs = pc.fill_null(forgotten.theirs(known), False)
     rows = known.filter(theirs)
-    instances = sorted(set(rows["sop_instance"].drop_null().to_pylist()))
-    present = rows.filter(pc.invert(rows["deleted"]))
-    seen_by = tuple(saw(store, patient))
-    images = drop_from_caches(store.images, store.private, instances)
-    _forget_rows(store, patient, instances, present["file_id"].to_pylist())
-    write_table(store.private / "scan.parquet", _without_fields(known, theirs))
-    return Forgotten(present.num_rows, images, seen_by)
+    people = {number, *forgotten.patients.intersection(rows["patient"].to_pylist())}
+    seen_by = sorted({folder for one in people for folder in saw(store, one)})
+    _, traces = forgotten.scrubbed(known)
+    images = take_out(store, traces)
+    for path, part in reversed(parts.items()):  # the list of all files last: with it the work is done
+        write_table(path, forgotten.scrubbed(part)[0])
+    return Forgotten(len(traces.files), _others(rows, people), images, tuple(seen_by))
 
 
-def _without_fields(known: pa.Table, theirs: pa.ChunkedArray) -> pa.Table:
-    """`known` with nothing left of the files in question but that they are there, and why they are left out."""
-    for name, value in (("reason", Reason.FORGOTTEN.value), ("detail", _DETAIL)):
-        known = _replaced(known, name, pc.if_else(theirs, value, known[name]))
-    for name in ("pixels", "draw", *(field.name for field in RECORD_FIELDS)):
-        empty = pa.scalar(None, known.schema.field(name).type)
-        known = _replaced(known, name, pc.if_else(theirs, empty, known[name]))
-    return known
+def _others(rows: pa.Table, people: set[str]) -> int:
+    """How many files there are among `rows` that name none of `people`."""
+    theirs = pc.is_in(rows["patient"], value_set=pa.array(sorted(people), pa.string()))
+    others = rows.filter(pc.and_(pc.invert(theirs), pc.invert(rows["deleted"])))
+    return len(others["file_id"].unique())
 
 
-def _replaced(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
-    at = table.schema.get_field_index(name)
-    return table.set_column(at, table.schema.field(at), values)
+def _no_such_patient(known: pa.Table, number: str, patient_id: str, issuer: str | None) -> str:
+    """The sentence for a number that nobody has as it was given, without the number."""
+    same = known.filter(pc.fill_null(pc.equal(known["number"], number), False))
+    nobody = "No such patient: no file of the archive has this PatientID"
+    if not same.num_rows:
+        return f"{nobody} (leading zeros count)."
+    spelled, issuers = _stated(same, patient_id)
+    nobody += " under that issuer" if issuer else " without an issuer"
+    if issuers:
+        options = ", ".join(f"--issuer '{one}'" if one else "no --issuer" for one in sorted(issuers, key=str))
+        return f"{nobody}; it occurs with: {options}."
+    if spelled:
+        return f"{nobody}; it occurs in another spelling (case or spaces): name it as the files do."
+    return f"{nobody}; it occurs with another one, in files that cannot be read now."
 
 
-def _forget_rows(store: Store, patient: str, instances: list[str], files: list[str]) -> None:
-    """Take the patient's rows out of every table, and put its files into the quarantine, so that none is lost."""
+def _stated(rows: pa.Table, patient_id: str) -> tuple[bool, set[str | None]]:
+    """Whether the files of `rows` that are there state a number at all, and under which issuers they state this one.
+
+    One file of each patient is read: issuers are not stored.
+    """
+    first = rows.filter(pc.invert(rows["deleted"])).group_by("patient", use_threads=False)
+    listed = first.aggregate([(name, "first") for name in ("path", "size", "version")]).drop_columns(["patient"])
+    listed = listed.rename_columns(["path", "size", "version"])
+    metadata = rows.schema.metadata
+    reader = NumberReader(os.fsdecode(metadata[b"archive"]), tuple(metadata[b"modalities"].decode().split()))
+    read = [found for found in each_in_worker(reader, listed_rows(listed)) if not isinstance(found, Failed) and found]
+    return bool(read), {issuer for stated, issuer in read if stated == patient_id}
+
+
+def take_out(store: Store, traces: Traces) -> int:
+    """Take the forgotten out of caches and tables, and return how many cached images there were."""
+    images = drop_from_caches(store.images, store.private, traces.instances)
     for path in [*sorted(store.tables.glob("*.parquet")), *sorted(store.private.glob("*.parquet"))]:
-        if path.name == "scan.parquet":
-            continue
-        table = read_table(path)
-        kept = table.filter(pc.invert(_theirs(table, patient, instances, files)))
-        if path.stem in {QUARANTINE.name, REJECTED_FILES.name} and path.parent == store.tables:
-            added = rejection_table("file", ((file, Rejection(Reason.FORGOTTEN, _DETAIL)) for file in files))
-            kept = pa.concat_tables([kept, added.cast(kept.schema)])
-            kept = kept.sort_by([("level", "ascending"), ("id", "ascending")])
-        write_table(path, kept)
+        if path.name != "scan.parquet":
+            _take_out_of_table(store, path, traces)
+    (store.private / _WORKLIST).unlink(missing_ok=True)
+    return images
 
 
-def _theirs(table: pa.Table, patient: str, instances: list[str], files: list[str]) -> pa.ChunkedArray:
-    """Which rows of a table speak of the patient, of one of its instances or of one of its files."""
+def _take_out_of_table(store: Store, path: Path, traces: Traces) -> None:
+    """Take the patient's rows out of a table, and put its files into the quarantine, so that none is lost."""
+    table = read_table(path)
+    theirs = _theirs(table, traces)
+    kept = table.filter(pc.invert(theirs))
+    if path.stem in {QUARANTINE.name, REJECTED_FILES.name} and path.parent == store.tables:
+        added = rejection_table("file", ((file, FORGOTTEN) for file in traces.files))
+        kept = pa.concat_tables([kept, added.cast(kept.schema)])
+        kept = kept.sort_by([("level", "ascending"), ("id", "ascending")])
+    elif kept.num_rows == table.num_rows:
+        return
+    write_table(path, kept)
+
+
+def _theirs(table: pa.Table, traces: Traces) -> pa.ChunkedArray:
+    """Which rows of a table speak of the patients, of one of their instances or of one of their files."""
     found = pa.chunked_array([pa.array([False] * table.num_rows, pa.bool_())])
     for name in table.column_names:
         if name in _BY_PATIENT:
-            found = pc.or_(found, pc.equal(table[name], patient))
+            found = pc.or_(found, _among(table[name], traces.patients))
         elif name in {"sop_instance", "other_sop_instance"}:
-            found = pc.or_(found, pc.is_in(table[name], value_set=pa.array(instances, pa.string())))
+            found = pc.or_(found, _among(table[name], traces.instances))
         elif name in {"id", "file_id"}:
             stems = pc.replace_substring_regex(table[name], ":.*", "")
-            found = pc.or_(found, pc.is_in(stems, value_set=pa.array(files, pa.string())))
-    return pc.fill_null(found, False)
+            found = pc.or_(found, _among(stems, traces.files))
+    return found
+
+
+def _among(column: pa.ChunkedArray, values: Iterable[str]) -> pa.ChunkedArray:
+    return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()))

@@ -84,6 +84,14 @@ def pseudonym(key: bytes, kind: str, value: str) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
 
 
+def number_pseudonym(key: bytes, number: str) -> str:
+    """The pseudonym of a patient's number, whoever issued it, as files and labelled sets spell it.
+
+    Case and the amount of white space do not count; leading zeros do.
+    """
+    return pseudonym(key, "patient", " ".join(number.upper().split()))
+
+
 def file_id(key: bytes, relative: str) -> str:
     """`f_` and 16 hex digits for the file at the POSIX path `relative` to the archive."""
     return f"f_{pseudonym(key, 'file', relative)[:16]}"

@@ -71,6 +71,7 @@ KNOWN = pa.schema(
         pa.field("detail", pa.string()),
         pa.field("pixels", pa.string()),  # digest of all frames, where another file claims the same instance
         pa.field("draw", pa.float64()),
+        pa.field("number", pa.string()),  # pseudonym of PatientID alone, whoever issued it; null where there is none
         *RECORD_FIELDS,
     ]
 )
@@ -227,6 +228,16 @@ def unsettle(private: Path, files: Collection[str]) -> None:
     settled = pc.and_(known["settled"], pc.invert(again))
     at = known.schema.get_field_index("settled")
     write_table(private / "scan.parquet", known.set_column(at, known.schema.field(at), settled))
+
+
+def known_parts(private: Path) -> dict[Path, pa.Table]:
+    """The rows (KNOWN) of the last scan, and of each part of the journal that a killed scan has left, by their files.
+
+    Raises as `known_files`.
+    """
+    known = {private / "scan.parquet": known_files(private)}
+    parts = ((path, read_table(path)) for path in sorted((private / "scan").glob("*.parquet")))
+    return known | {path: rows for path, rows in parts if rows.schema.names == KNOWN.names}
 
 
 def cannot_be_read(file: str, why: str, may_pass: bool) -> UserError:

@@ -7,7 +7,7 @@ which texts are published (`descriptions`).
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.archive.descriptions import publish_descriptions
 from pipeline.archive.examine import Examiner, PixelIdentifier, Zip, key_check
-from pipeline.archive.forgotten import forgotten_patients
+from pipeline.archive.forgotten import FORGOTTEN, ForgottenList, Traces
 from pipeline.archive.header import ULTRASOUND
 from pipeline.archive.identity import file_id
 from pipeline.archive.listing import (
@@ -47,7 +47,11 @@ from pipeline.recipe import Archive
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, LABEL_FIELDS, REJECTED_FILES
 
 _PATIENTS = pa.schema(
-    [pa.field("patient", pa.string(), nullable=False), pa.field("draw", pa.float64(), nullable=False)]
+    [
+        pa.field("patient", pa.string(), nullable=False),
+        pa.field("draw", pa.float64(), nullable=False),
+        pa.field("number", pa.string()),
+    ]
 )
 _JOURNAL_EVERY = 20_000  # files; what a killed run has read at most in vain
 _LARGE_ZIP = 1000  # members; a smaller one is read within seconds
@@ -67,10 +71,19 @@ class Index:
     read: int
 
 
-def index_archive(archive: str, private: Path, key: bytes, settings: Archive, say: Say = silent) -> Index:
+def index_archive(
+    archive: str,
+    private: Path,
+    key: bytes,
+    settings: Archive,
+    say: Say = silent,
+    take_out: Callable[[Traces], object] = lambda _: None,
+) -> Index:
     """Read the headers of what is new in `archive`, a folder or URL, and return the index of all of it.
 
-    Writes what is known of each file to `private`: `scan.parquet`, `patients.parquet`, `descriptions.parquet`. Raises
+    Writes what is known of each file to `private`: `scan.parquet`, `patients.parquet`, `descriptions.parquet`. Before
+    that, `take_out` gets the traces of forgotten patients that it still found there. Who calls it holds the store's
+    archive lock. Raises
     `UserError` where the archive is missing, empty or without an image of the modalities in `settings`, where the
     private folder lies inside it, where a file cannot be opened, and where patients were forgotten under another key.
     """
@@ -80,10 +93,10 @@ def index_archive(archive: str, private: Path, key: bytes, settings: Archive, sa
     if phantom or has_marker(archive):
         say(PHANTOM if phantom else NO_PHANTOM)
     check = key_check(key)
-    forgotten = forgotten_patients(private, check)
-    known, read = _scanned(Origin(archive, check, settings.modalities), private, key, say)
+    forgotten = ForgottenList(private, check)
+    known, read = _Scan(Origin(archive, check, settings.modalities), private, forgotten, take_out).run(key, say)
     files = known.num_rows - pc.sum(pc.or_(known["deleted"], known["is_zip"]), min_count=0).as_py()
-    records, rejected = _parted(known, forgotten)
+    records, rejected = _parted(known)
     deleted = _deleted_table(known.select([*DELETED_FILES.schema.names, "is_zip"]).filter(known["deleted"]))
     del known  # of a million files, its other columns are 150 MB
     if not records.num_rows:
@@ -97,19 +110,37 @@ def index_archive(archive: str, private: Path, key: bytes, settings: Archive, sa
     return Index(_record_table(columns), _rejected_table(rejected), deleted, files, read)
 
 
-def _scanned(origin: Origin, private: Path, key: bytes, say: Say) -> tuple[pa.Table, int]:
-    """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
-    compared = compare(list_files(origin.archive), read_known(private, origin))
-    examiner = Examiner(origin.archive, key, origin.modalities)
-    fresh = _Reader(examiner, Journal(private, origin), say).read(compared.to_read)
-    read, gone = fresh.num_rows, as_deleted(compared.gone)
-    gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # a file that came back is not gone
-    parts = [compared.unchanged, fresh, gone]
-    nothing_new = not read and not gone.num_rows
-    del compared, fresh, gone  # `parts` alone holds them, and gives them up
-    known = _with_pixels(origin.archive, parts[0] if nothing_new else _together(parts), say)
-    write_known(private, origin, known)
-    return known, read
+@dataclass(frozen=True)
+class _Scan:
+    """Brings the private list of files up to date."""
+
+    origin: Origin
+    private: Path
+    forgotten: ForgottenList
+    take_out: Callable[[Traces], object]
+
+    def run(self, key: bytes, say: Say) -> tuple[pa.Table, int]:
+        """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
+        origin = self.origin
+        compared = compare(list_files(origin.archive), read_known(self.private, origin))
+        examiner = Examiner(origin.archive, key, origin.modalities)
+        fresh = _Reader(examiner, Journal(self.private, origin), self.forgotten, say).read(compared.to_read)
+        read, gone = fresh.num_rows, as_deleted(compared.gone)
+        gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # one that came back is not gone
+        parts = [compared.unchanged, fresh, gone]
+        nothing_new = not read and not gone.num_rows
+        del compared, fresh, gone  # `parts` alone holds them, and gives them up
+        known = self._without_forgotten(parts[0] if nothing_new else _together(parts))
+        known = _with_pixels(origin.archive, known, say)
+        write_known(self.private, origin, known)
+        return known, read
+
+    def _without_forgotten(self, known: pa.Table) -> pa.Table:
+        """`known` without what is told there of the forgotten: a file can tell late that a study is theirs."""
+        known, traces = self.forgotten.scrubbed(known)
+        if traces.instances or traces.files:
+            self.take_out(traces)
+        return known
 
 
 def _apart(archive: str, private: Path) -> None:
@@ -130,8 +161,8 @@ def _together(parts: list[pa.Table]) -> pa.Table:
 class _Reader:
     """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
 
-    def __init__(self, examiner: Examiner, journal: Journal, say: Say) -> None:
-        self._examiner, self._journal, self._say = examiner, journal, say
+    def __init__(self, examiner: Examiner, journal: Journal, forgotten: ForgottenList, say: Say) -> None:
+        self._examiner, self._journal, self._forgotten, self._say = examiner, journal, forgotten, say
         self._rows: list[dict[str, Any]] = []
         self._parts: list[pa.Table] = []
         self._zips: list[tuple[Listed, Zip]] = []
@@ -184,6 +215,8 @@ class _Reader:
         return file_id(self._examiner.key, listed.path)
 
     def _add(self, listed: Listed, row: dict[str, Any]) -> None:
+        if self._forgotten.takes(row):
+            row = {name: row[name] for name in ("container",) if name in row} | _reason(FORGOTTEN)
         self._rows.append(
             {
                 "path": os.fsencode(listed.path),
@@ -278,16 +311,14 @@ def _repeats(known: pa.Table) -> dict[int, Rejection]:
 
 _SAME = Rejection(Reason.DUPLICATE, "same SOP instance and same pixels as another file")
 _OTHER = Rejection(Reason.CONFLICTING_DUPLICATE, "same SOP instance as another file, other pixels")
-_FORGOTTEN = Rejection(Reason.FORGOTTEN, "its patient was forgotten on request")
 
 
-def _parted(known: pa.Table, forgotten: frozenset[str]) -> tuple[pa.Table, pa.Table]:
-    """The records (file_id, RECORD_FIELDS and draw) and the rejected files among the files that are there."""
+def _parted(known: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The records (file_id, RECORD_FIELDS, draw and number) and the rejected files among the files that are there."""
     present = where(known, pc.invert(pc.or_(known["deleted"], known["is_zip"])))
-    present = _rejected(present, _forgotten_rows(present, forgotten))
     present = _rejected(present, _repeats(present))
     is_record = pc.is_null(present["reason"])
-    records = where(present.select(["file_id", *(field.name for field in RECORD_FIELDS), "draw"]), is_record)
+    records = where(present.select(["file_id", *(field.name for field in RECORD_FIELDS), "draw", "number"]), is_record)
     return records, present.select(["file_id", "reason", "detail"]).filter(pc.invert(is_record))
 
 
@@ -312,12 +343,6 @@ def _label_field(for_labels: pa.DictionaryArray, field: pa.Field) -> pa.Array:
 
 def _sorted(rows: pa.Table, column: str) -> pa.Table:
     return rows.take(pc.sort_indices(rows[column])).combine_chunks()
-
-
-def _forgotten_rows(present: pa.Table, forgotten: frozenset[str]) -> dict[int, Rejection]:
-    patients = pa.array(sorted(forgotten), pa.string())
-    rows = pc.indices_nonzero(pc.is_in(present["patient"], value_set=patients)).to_pylist()
-    return dict.fromkeys(rows, _FORGOTTEN)
 
 
 def _rejected(rows: pa.Table, rejections: dict[int, Rejection]) -> pa.Table:
@@ -357,6 +382,7 @@ def _deleted_table(rows: pa.Table) -> pa.Table:
 
 def _write_patients(private: Path, records: pa.Table) -> None:
     """The patients of the index with their place in the order in which splits are filled."""
-    patients = records.group_by("patient").aggregate([("draw", "min")])
-    table = _sorted(pa.table([patients["patient"], patients["draw_min"]], names=_PATIENTS.names), "patient")
+    patients = records.group_by("patient").aggregate([("draw", "min"), ("number", "min")])
+    columns = [patients[name] for name in ("patient", "draw_min", "number_min")]
+    table = _sorted(pa.table(columns, names=_PATIENTS.names), "patient")
     write_table(private / "patients.parquet", table.cast(_PATIENTS))

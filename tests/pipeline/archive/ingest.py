@@ -5,8 +5,10 @@ Belongs here: `python -m tests.pipeline.archive.ingest ARCHIVE STORE [BYTES]`. N
 
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
+from pipeline.archive.forget import take_out
 from pipeline.archive.images import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.recipe import Archive, Images
@@ -22,7 +24,7 @@ def main(archive: str, root: str, largest_file: str = "") -> None:
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), int(largest_file)))
     store, settings = Store(Path(root)).open(), Archive(frames_per_cine=2, description_patients=1)
-    index = index_archive(archive, store.private, KEY, settings)
+    index = index_archive(archive, store.private, KEY, settings, take_out=partial(take_out, store))
     for table, rows in ((DICOM_INDEX, index.records), (REJECTED_FILES, index.rejected), (DELETED_FILES, index.deleted)):
         table.write(store.tables, rows)
     cache = build_cache(index.records, archive, store.private, KEY, store.images, SIZE, settings)

@@ -2,24 +2,35 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
+from time import sleep
 
 import pyarrow as pa
 import pytest
 
+from pipeline.archive.examine import key_check
 from pipeline.archive.forget import forget
+from pipeline.archive.forgotten import ForgottenList
 from pipeline.archive.identity import pseudonym
 from pipeline.archive.trained_on import record_training_set
 from pipeline.errors import UserError
-from pipeline.files import read_table
+from pipeline.files import read_table, write_json, write_table
+from pipeline.locks import archive_lock, held
 from pipeline.store import Store
 from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, QUARANTINE, REJECTED_FILES
 from tests.pipeline.archive import ingest
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 
 FORGOTTEN = pseudonym(KEY, "patient", "P1")
+
+
+def study(uid: str) -> dict[str, str]:
+    """A study of one series."""
+    return {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1"}
 
 
 @pytest.fixture
@@ -30,6 +41,7 @@ def clinic(tmp_path):
             tmp_path / "archive" / f"{number}",
             noise(64, 96, seed=number),
             PatientID=f"P{number % 3}",
+            **study(f"1.2.{number % 3 + 1}"),
             StudyDescription=f"US OF P{number % 3}",
         )
     ingest.main(str(tmp_path / "archive"), str(tmp_path / "store"))
@@ -79,18 +91,156 @@ def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clini
     assert DICOM_INDEX.read(clinic.tables).num_rows == 6
 
 
-def test_a_patient_can_be_forgotten_before_its_first_file_comes(clinic, tmp_path):
-    assert forget(clinic, KEY, "P9", None).files == 0
-    write_dicom(tmp_path / "archive" / "new", noise(64, 96, seed=77), PatientID="P9")
+@pytest.mark.parametrize("number", ["P9", "P", "0P1", "1"])
+def test_a_number_that_nobody_has_is_a_sentence_and_changes_nothing(clinic, number):
+    before = tables(clinic)
+    with pytest.raises(UserError, match="No such patient") as raised:
+        forget(clinic, KEY, number, None)
+    assert number not in str(raised.value).replace("PatientID", "").replace("No such patient", "")
+    assert tables(clinic) == before and not (clinic.private / "forgotten.json").exists()
+
+
+def test_a_number_that_occurs_under_issuers_alone_names_them(clinic, tmp_path):
+    for place, issuer in (("north", "NORTH"), ("south", "SOUTH")):
+        write_dicom(
+            tmp_path / "archive" / place,
+            noise(64, 96),
+            PatientID="7777",
+            IssuerOfPatientID=issuer,
+            **study(f"1.9{ord(place[0])}"),
+        )
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
-    assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"]
+    for issuer in (None, "WEST"):
+        with pytest.raises(UserError, match="--issuer 'NORTH', --issuer 'SOUTH'"):
+            forget(clinic, KEY, "7777", issuer)
+    with pytest.raises(UserError, match="with: no --issuer"):
+        forget(clinic, KEY, "P1", "WEST")
+    with pytest.raises(UserError, match="another spelling"):
+        forget(clinic, KEY, "p1", None)
+    assert forget(clinic, KEY, "7777", "SOUTH").files == 1
 
 
 def test_the_number_of_another_issuer_is_another_patient(clinic, tmp_path):
-    write_dicom(tmp_path / "archive" / "issued", noise(64, 96, seed=9), PatientID="P1", IssuerOfPatientID="ELSEWHERE")
+    write_dicom(
+        tmp_path / "archive" / "issued",
+        noise(64, 96, seed=9),
+        PatientID="P1",
+        IssuerOfPatientID="ELSEWHERE",
+        **study("1.2.9"),
+    )
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
     assert forget(clinic, KEY, "P1", "ELSEWHERE").files == 1
     assert FORGOTTEN in DICOM_INDEX.read(clinic.tables)["patient"].to_pylist()
+
+
+NAMED_IN_THREE_WAYS = (
+    {"PatientID": "0000001"},
+    {"PatientID": "0000001", "IssuerOfPatientID": "HOSP"},
+    {"PatientID": None},
+    {"PatientID": None, "StudyInstanceUID": None},
+)
+
+
+def add_files(folder: Path, *files: dict[str, str | None]) -> None:
+    for fields in files:
+        name = f"added{len(list(folder.iterdir()))}"
+        seed = 100 + len(list(folder.iterdir()))
+        write_dicom(folder / name, noise(64, 96, seed=seed), **({"StudyDescription": "US ADDED"} | fields))
+
+
+@pytest.mark.parametrize("issuer", [None, "HOSP"])
+def test_all_files_of_the_patients_studies_go_however_they_name_the_patient(clinic, tmp_path, issuer):
+    archive = tmp_path / "archive"
+    of_study = [study("1.2.77") | names for names in NAMED_IN_THREE_WAYS]
+    elsewhere = study("1.2.78") | {"PatientID": "0000001", "IssuerOfPatientID": "HOSP"}  # tied through the number
+    mixed_up = study("1.2.77") | {"PatientID": "ANOTHER"}
+    add_files(archive, *of_study, elsewhere, mixed_up, study("1.2.79") | {"PatientID": "ANOTHER"})
+    ingest.main(str(archive), str(clinic.root))
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 7
+    done = forget(clinic, KEY, "0000001", issuer)
+    assert (done.files, done.others, done.images) == (6, 1, 6)
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 1 == IMAGES.read(clinic.tables).num_rows
+    ingest.main(str(archive), str(clinic.root))
+    assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 6
+    add_files(archive, *of_study, elsewhere)
+    ingest.main(str(archive), str(clinic.root))
+    assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 11
+
+
+def test_a_study_that_turns_out_to_be_of_a_forgotten_patient_goes_too(clinic, tmp_path):
+    archive = tmp_path / "archive"
+    add_files(archive, study("1.2.55") | {"PatientID": None})
+    ingest.main(str(archive), str(clinic.root))
+    captured = pseudonym(KEY, "patient", "study\\1.2.55")
+    patients = [captured, *PATIENT_SPLITS.read(clinic.tables)["patient"].to_pylist()]
+    PATIENT_SPLITS.write(clinic.tables, pa.table({"patient": patients, "split": ["val"] * 4}))
+    forget(clinic, KEY, "P1", None)
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 7
+    add_files(archive, study("1.2.55") | {"PatientID": "P1"})
+    ingest.main(str(archive), str(clinic.root))
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.tables).num_rows
+    assert captured.encode() not in everything(clinic)
+    assert PATIENT_SPLITS.read(clinic.tables).num_rows == 2
+
+
+def test_a_touched_file_of_the_patient_leaves_nothing_in_the_private_folder(clinic, tmp_path):
+    instances = [r["sop_instance"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["patient"] == FORGOTTEN]
+    forget(clinic, KEY, "P1", None)
+    for path in (tmp_path / "archive").iterdir():
+        os.utime(path)
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    left = everything(clinic)
+    assert FORGOTTEN.encode() not in left and b"US OF P1" not in left and b"US OF P2" in left
+    assert not any(instance.encode() in left for instance in instances)
+    known = read_table(clinic.private / "scan.parquet").to_pylist()
+    assert [row["patient"] for row in known if row["reason"] == "forgotten"] == [None] * 3
+
+
+def test_the_journal_of_a_killed_run_is_cleared_too(clinic):
+    journal = clinic.private / "scan" / "000000.parquet"
+    journal.parent.mkdir()
+    shutil.copy(clinic.private / "scan.parquet", journal)
+    forget(clinic, KEY, "P1", None)
+    assert FORGOTTEN.encode() not in json.dumps(read_table(journal).to_pylist(), default=str).encode()
+
+
+def test_forgetting_that_was_killed_half_way_is_finished_by_the_next_run(clinic, tmp_path):
+    ForgottenList(clinic.private, key_check(KEY)).add([FORGOTTEN])
+    rows = pa.table({"sop_instance": DICOM_INDEX.read(clinic.tables)["sop_instance"]})
+    write_table(clinic.tables / "label_changes.parquet", rows)
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    assert FORGOTTEN.encode() not in everything(clinic)
+    assert read_table(clinic.tables / "label_changes.parquet").num_rows == 6 == DICOM_INDEX.read(clinic.tables).num_rows
+
+
+def test_the_list_of_a_version_that_kept_patients_alone_still_holds(clinic, tmp_path):
+    write_json(clinic.private / "forgotten.json", {"key": key_check(KEY), "patients": [FORGOTTEN]})
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    assert FORGOTTEN.encode() not in everything(clinic)
+
+
+def test_the_worklist_that_may_quote_the_patients_description_goes(clinic):
+    (clinic.private / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
+    forget(clinic, KEY, "P1", None)
+    assert not list(clinic.private.glob("*.csv"))
+
+
+def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):
+    lines: list[str] = []
+    with archive_lock(clinic, lines.append):
+        waiting = Thread(target=forget, args=(clinic, KEY, "P1", None, lines.append))
+        waiting.start()
+        while not lines:
+            sleep(0.01)
+        assert FORGOTTEN.encode() in everything(clinic)
+    waiting.join(60)
+    assert FORGOTTEN.encode() not in everything(clinic) and len(lines) == 1
+
+
+def test_nobody_is_forgotten_under_a_training(clinic):
+    with held(clinic.locks / "training.lock", print, ""), pytest.raises(UserError, match="training is under way"):
+        forget(clinic, KEY, "P1", None)
+    assert FORGOTTEN.encode() in everything(clinic)
 
 
 def test_under_another_key_the_forgotten_are_not_taken_in_unseen(clinic, tmp_path):
@@ -120,3 +270,5 @@ def test_the_command_says_what_it_took_and_never_the_number(clinic, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "3 files and 3 cached images" in done.stdout and "No encoder" in done.stdout
     assert "P1" not in done.stdout + done.stderr
+    unknown = command(clinic, tmp_path / "archive", "forget", "1")
+    assert unknown.returncode == 1 and "No such patient" in unknown.stderr and not unknown.stdout

@@ -1,0 +1,67 @@
+"""Locks of the store: who may change the archive's tables and caches, and who trains.
+
+Belongs here: waiting for a lock that the operating system frees when its holder dies. Not here: what is done under it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import UserError
+from pipeline.progress import Say
+from pipeline.store import Store
+
+
+@contextmanager
+def held(path: Path, say: Say, waiting: str) -> Iterator[None]:
+    """Hold the lock file at `path`; if another process holds it, pass the line `waiting` to `say` and wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(waiting)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def archive_lock(store: Store, say: Say) -> Iterator[None]:
+    """Hold the store's index and image caches: one process at a time reads the archive, or forgets a patient."""
+    with held(
+        store.locks / "archive.lock", say, "Waiting for another process to finish: it reads the archive or forgets."
+    ):
+        yield
+
+
+@contextmanager
+def tables_lock(store: Store, say: Say) -> Iterator[None]:
+    """Hold the tables that follow from index and images, from reading their inputs to writing them.
+
+    Who needs `archive_lock`, too, takes that first.
+    """
+    with held(store.locks / "tables.lock", say, "Waiting for another process to finish: it writes tables or forgets."):
+        yield
+
+
+@contextmanager
+def no_training(lock_file: Path) -> Iterator[None]:
+    """Keep trainings from starting; raises `UserError` if one is under way."""
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            "A training is under way, whose images must not change: stop it or wait until it ends, then run the "
+            "command again."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
