@@ -8,6 +8,10 @@ import os
 from pathlib import Path
 from urllib.parse import unquote
 
+LINK = "symbolic link"
+SPECIAL = "special file"
+"""Instead of the version of an entry that is neither a file nor a folder, and that is never opened."""
+
 _LOCAL_SCHEMES = ("file://", "local://")
 
 

@@ -18,6 +18,8 @@ class Reason(StrEnum):
     NOT_DICOM = "not_dicom"
     UNREADABLE_HEADER = "unreadable_header"
     NOT_AN_IMAGE = "not_an_image"
+    SYMBOLIC_LINK = "symbolic_link"
+    SPECIAL_FILE = "special_file"
     NOT_ULTRASOUND = "not_ultrasound"
     OTHER_MODALITY = "other_modality"
     DUPLICATE = "duplicate"
@@ -53,6 +55,8 @@ _MEANINGS = {
     Reason.NOT_DICOM: "the file's content is not DICOM",
     Reason.UNREADABLE_HEADER: "the header breaks off, or lacks what every image needs",
     Reason.NOT_AN_IMAGE: "DICOM without pixel data: a DICOMDIR, a report, a plan",
+    Reason.SYMBOLIC_LINK: "a symbolic link, which is not followed: copy or mount what it leads to in its place",
+    Reason.SPECIAL_FILE: "a pipe, a socket or a device",
     Reason.NOT_ULTRASOUND: "an image of another modality, where the recipe names ultrasound alone",
     Reason.OTHER_MODALITY: "an image of a modality that the recipe does not name",
     Reason.DUPLICATE: "the same SOP instance with the same pixels is a record already",

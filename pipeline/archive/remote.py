@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 from fsspec.registry import known_implementations
 
-from pipeline.archive.place import shown
+from pipeline.archive.place import LINK, SPECIAL, shown
 from pipeline.errors import UnreachableError, UserError, may_pass
 
 HEADER_BLOCK = 64 << 10
@@ -58,6 +58,8 @@ def walk(url: str) -> Iterator[tuple[str, int, str]]:
     for name, info in found.items():
         if info["type"] == "file" and not name.endswith("/"):  # some tools leave such an object for a folder
             yield name.removeprefix(below), info["size"] or 0, _version(info)
+        elif info["type"] not in {"file", "directory"}:  # of storages with links, as SFTP
+            yield name.removeprefix(below), 0, LINK if info["type"] == "link" else SPECIAL
 
 
 def _is_of_the_network(error: BaseException) -> bool:

@@ -38,7 +38,7 @@ from pipeline.archive.listing import (
 from pipeline.archive.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
-from pipeline.archive.source import SEPARATOR, Listed, is_remote, normalized, shown
+from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, shown
 from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.errors import UserError
 from pipeline.files import write_table
@@ -97,6 +97,7 @@ def index_archive(
     known, read = _Scan(Origin(archive, check, settings.modalities), private, forgotten, take_out).run(key, say)
     files = known.num_rows - pc.sum(pc.or_(known["deleted"], known["is_zip"]), min_count=0).as_py()
     records, rejected = _parted(known)
+    _tell_of_links(rejected, say)
     deleted = _deleted_table(known.select([*DELETED_FILES.schema.names, "is_zip"]).filter(known["deleted"]))
     del known  # of a million files, its other columns are 150 MB
     if not records.num_rows:
@@ -143,6 +144,13 @@ class _Scan:
         return known
 
 
+def _tell_of_links(rejected: pa.Table, say: Say) -> None:
+    """Warn of links, behind which a whole site may lie."""
+    links = pc.sum(pc.equal(rejected["reason"], Reason.SYMBOLIC_LINK.value), min_count=0).as_py()
+    if links:
+        say(f"Not followed: {links} symbolic links in the archive. They are in `quarantine` as symbolic_link.")
+
+
 def _apart(archive: str, private: Path) -> None:
     if not is_remote(archive) and private.resolve().is_relative_to(Path(archive).resolve()):
         raise UserError(f"SONOTAG_STORE lies inside SONOTAG_ARCHIVE {archive}: the archive is never written to.")
@@ -169,6 +177,10 @@ class _Reader:
 
     def read(self, files: pa.Table) -> pa.Table:
         """Rows of `files` (LISTED) and of the members of zips among them; raises `UserError` for an unreadable one."""
+        unopened = pc.is_in(files["version"], value_set=pa.array(list(_UNOPENED)))
+        for listed in listed_rows(files.filter(unopened)):
+            self._add(listed, _reason(_UNOPENED[listed.version]))
+        files = files.filter(pc.invert(unopened))
         with Progress("headers", files.num_rows, "files", self._say) as progress:
             for listed, row in self._examined(listed_rows(files), progress):
                 self._add(listed, row)
@@ -309,6 +321,10 @@ def _repeats(known: pa.Table) -> dict[int, Rejection]:
     return rejections
 
 
+_UNOPENED = {
+    LINK: Rejection(Reason.SYMBOLIC_LINK, "symbolic links within the archive are not followed"),
+    SPECIAL: Rejection(Reason.SPECIAL_FILE, "no regular file"),
+}
 _SAME = Rejection(Reason.DUPLICATE, "same SOP instance and same pixels as another file")
 _OTHER = Rejection(Reason.CONFLICTING_DUPLICATE, "same SOP instance as another file, other pixels")
 

@@ -14,12 +14,14 @@ from typing import BinaryIO
 from weakref import finalize
 
 from pipeline.archive import remote
-from pipeline.archive.place import is_remote, normalized, shown
+from pipeline.archive.place import LINK, SPECIAL, is_remote, normalized, shown
 from pipeline.archive.zips import SEPARATOR, Member, OpenZip, is_zip, members
 from pipeline.errors import UserError, user_error
 
 __all__ = [
+    "LINK",
     "SEPARATOR",
+    "SPECIAL",
     "Listed",
     "Member",
     "is_remote",
@@ -53,9 +55,10 @@ class Listed:
 
 
 def walk(archive: str) -> Iterator[Listed]:
-    """Every regular file below `archive`, hidden ones too, in no particular order, as they are found.
+    """Every file below `archive`, hidden ones too, in no particular order, as they are found.
 
     Symbolic links below a local folder are not followed: what they point to is inside, and found there, or outside.
+    They come as empty files of version `LINK`, and pipes, sockets and devices as ones of version `SPECIAL`.
     Names that are not UTF-8 come as `os.fsdecode` gives them. Raises `UserError` where `archive` is missing, is no
     folder, cannot be listed or holds no file.
     """
@@ -64,7 +67,7 @@ def walk(archive: str) -> Iterator[Listed]:
         found = True
         yield found_file
     if not found:
-        raise UserError(f"SONOTAG_ARCHIVE {shown(archive)} holds no files (symbolic links are not followed).")
+        raise UserError(f"SONOTAG_ARCHIVE {shown(archive)} holds no files.")
 
 
 def _walk_remote(archive: str) -> Iterator[Listed]:
@@ -110,6 +113,8 @@ def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[Listed
                     continue
                 if status_bits.S_ISREG(status.st_mode):
                     yield Listed(folder + entry.name, status.st_size, str(status.st_mtime_ns))
+                elif not status_bits.S_ISDIR(status.st_mode):
+                    yield Listed(folder + entry.name, 0, LINK if status_bits.S_ISLNK(status.st_mode) else SPECIAL)
     finally:
         os.close(descriptor)
 

@@ -17,8 +17,10 @@ from pipeline.archive.identity import pseudonym
 from pipeline.archive.listing import locate
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
+from pipeline.archive.scan import index_archive
 from pipeline.archive.workers import Failed
 from pipeline.errors import UserError
+from pipeline.recipe import Archive
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 
@@ -203,7 +205,28 @@ def test_symbolic_links_are_not_followed(tmp_path):
     (tmp_path / "archive" / "folder").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "archive" / "loop").symlink_to(tmp_path / "archive")
     os.mkfifo(tmp_path / "archive" / "pipe")
-    assert index_folder(tmp_path / "archive", tmp_path / "private").files == 1
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
+    assert (index.files, index.records.num_rows) == (5, 1)
+    assert reasons(index, tmp_path / "private", tmp_path / "archive") == {
+        **dict.fromkeys(("link", "folder", "loop"), "symbolic_link"),
+        "pipe": "special_file",
+    }
+
+
+def test_a_site_that_is_a_link_is_named_once_and_read_when_it_is_a_folder(tmp_path):
+    said: list[str] = []
+    write_dicom(tmp_path / "archive" / "x", PatientID="X")
+    write_dicom(tmp_path / "elsewhere" / "y", PatientID="Y")
+    site = tmp_path / "archive" / "site"
+    site.symlink_to(tmp_path / "elsewhere")
+    for read in (2, 0):
+        index = index_archive(str(tmp_path / "archive"), tmp_path / "private", KEY, Archive(), said.append)
+        assert (index.files, index.read, index.rejected["reason"].to_pylist()) == (2, read, ["symbolic_link"])
+    assert sum("1 symbolic link" in line for line in said) == 2
+    site.unlink()
+    shutil.copytree(tmp_path / "elsewhere", site)
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
+    assert (index.files, index.records.num_rows, index.rejected.num_rows) == (2, 2, 0)
 
 
 def test_names_that_are_not_utf_8_are_found_again(tmp_path):
