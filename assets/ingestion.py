@@ -86,6 +86,11 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                 DICOM_INDEX.write(place.tables, index.records)
                 REJECTED_FILES.write(place.tables, index.rejected)
                 DELETED_FILES.write(place.tables, index.deleted)
+            if index.unreadable:
+                here.say(
+                    f"{index.unreadable} files or folders could not be read now; they are in rejected_files, and the "
+                    "next run tries again."
+                )
             counts = {"files": index.files, "records": index.records.num_rows, "rejected": index.rejected.num_rows}
             yield here.made(
                 "dicom_index",
@@ -94,6 +99,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                     **table_metadata(DICOM_INDEX, index.records),
                     **counts,
                     "files read": index.read,
+                    "files to read again": index.unreadable,
                     "pseudonym key": "PUBLIC: the phantom clinic's" if key == PUBLIC_DEMO_KEY else "secret",
                     "patients": len(index.records["patient"].unique()),
                 },

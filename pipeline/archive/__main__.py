@@ -21,11 +21,11 @@ def main(arguments: list[str]) -> None:
     """Run the command; returns the exit code, 1 if nobody and nothing is known by that name."""
     asked = _parser().parse_args(arguments)
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
+    archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
+    key = archive_key(archive, store.private, os.environ)
     if asked.command == "locate":
-        print(locate(store.private, asked.id))
+        print(locate(store.private, asked.id, archive, key))
     else:
-        archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
-        key = archive_key(archive, store.private, os.environ)
         print(_told(forget(store, key, asked.patient_id.strip(), asked.issuer, _say)))
 
 

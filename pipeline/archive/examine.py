@@ -81,12 +81,14 @@ class PixelIdentifier:
 
     archive: str
 
-    def __call__(self, path: str) -> str | None:
+    def __call__(self, path: str) -> str | Unopened | None:
         """The digest of all frames as decoded, None where they do not decode."""
         try:
             with quiet(), open_file(self.archive, path) as file:
                 return pixel_identity(file)
-        except (Rejected, OSError, MemoryError):
+        except OSError as error:
+            return Unopened.because(error)
+        except (Rejected, MemoryError):
             return None
 
 

@@ -20,12 +20,12 @@ from filelock import FileLock
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.frames import FrameReader, Image, Job, PairReader
 from pipeline.archive.indexed import CHANGED, Indexed
-from pipeline.archive.listing import cannot_be_read, known_files, unsettle
+from pipeline.archive.listing import known_files, unsettle
 from pipeline.archive.pixels import frames_to_take, libraries
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.reading import Unopened
 from pipeline.archive.source import normalized
-from pipeline.archive.workers import SECONDS, Failed, each_in_worker
+from pipeline.archive.workers import SECONDS, Failed, FaultWatch, after_tries, each_in_worker
 from pipeline.errors import UserError
 from pipeline.files import read_json, read_table, write_json, write_table
 from pipeline.images.cache import (
@@ -52,9 +52,13 @@ _STATE = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
+        pa.field("tries", pa.int64()),
     ]
 )
-"""What became of a wanted frame, one private table per shard: `reason` is null of an image."""
+"""What became of a wanted frame, one private table per shard: `reason` is null of an image.
+
+`tries` counts the runs in which making it of this source was interrupted.
+"""
 
 _CHUNK = 8  # frames sent to a worker at once: a cine's files are spread over the workers
 _FRAME_SECONDS = 2.0  # added to a worker's limit per frame: a large JPEG 2000 frame takes a second
@@ -109,7 +113,8 @@ def build_cache(
     A shard in which no wanted frame is new or changed stays as it is; in the others, only what is new or changed is
     decoded. Each shard is replaced whole, so that a killed run has lost the shard it was at. A frame that becomes no
     image is a row of `rejected`; if its file is no longer what the index describes under pseudonyms made with `key`,
-    the next index reads that file again. Raises `UserError` for a file that the system does not let us read.
+    the next index reads that file again. Raises `UnreachableError` where half of the latest files cannot be read for
+    what may pass.
     """
     folder = cache_folder(root, images, settings)
     root.mkdir(parents=True, exist_ok=True)
@@ -204,7 +209,9 @@ class _Builder:
 
     def _decoded(self, todo: list[_Wanted], jobs: Iterator[Job], progress: Progress) -> Iterator[list[_Outcome]]:
         """The frames of each of `todo`, in order."""
+        faults = FaultWatch()
         for record, result in zip(todo, each_in_worker(self._reader, jobs, self._seconds, self._chunk), strict=True):
+            faults.note(result)
             outcomes = _outcomes(record, result)
             if CHANGED in outcomes:
                 self.changed.add(record.file_id)
@@ -225,8 +232,7 @@ class _Builder:
                 known = _is_known(record, state)
                 outcomes = _reused(record, state, old) if known else next(decoded)
                 for outcome in outcomes:
-                    rejected = outcome.result if isinstance(outcome.result, Rejection) else None
-                    kept.append(_state_row(record, outcome.frame, rejected))
+                    kept.append(_state_row(record, outcome, state))
                     if isinstance(outcome.result, CachedImage):
                         yield outcome.result
 
@@ -234,27 +240,40 @@ class _Builder:
         write_table(state_path, pa.Table.from_pylist(kept, _STATE.with_metadata({"content": content or ""})))
 
 
-_State = dict[tuple[str, int], tuple[str, Rejection | None]]
-"""Source and rejection, if any, of a shard's frames by SOP instance and frame number."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What an earlier run made of a frame, of which source, and in how many runs that was interrupted."""
+
+    source: str
+    rejection: Rejection | None
+    tries: int
+
+
+_State = dict[tuple[str, int], _Known]
+"""The frames of a shard by SOP instance and frame number."""
 
 
 def _frames_known(table: pa.Table) -> _State:
-    columns = (table[name].to_pylist() for name in ("sop_instance", "frame", "source", "reason", "detail"))
+    columns = (table[name].to_pylist() for name in _STATE.names if name != "file_id")
     return {
-        (instance, frame): (source, Rejection(Reason(reason), detail) if reason else None)
-        for instance, frame, source, reason, detail in zip(*columns, strict=True)
+        (instance, frame): _Known(source, Rejection(Reason(reason), detail) if reason else None, tries)
+        for instance, frame, source, reason, detail, tries in zip(*columns, strict=True)
     }
 
 
 def _is_known(record: _Wanted, state: _State) -> bool:
-    """Whether all frames of `record` became what they are from the same source."""
-    return all(state.get((record.sop_instance, frame), ("", None))[0] == record.source for frame in record.frames)
+    """Whether all frames of `record` became what they are from the same source, and would become it again."""
+    known = [state.get((record.sop_instance, frame)) for frame in record.frames]
+    return all(
+        frame and frame.source == record.source and (not frame.rejection or frame.rejection.reason.is_settled)
+        for frame in known
+    )
 
 
 def _reused(record: _Wanted, state: _State, old: Iterator[CachedImage]) -> Iterator[_Outcome]:
     """The frames of `record` as they were; `old` yields the shard's images in order and is read as far as needed."""
     for frame in record.frames:
-        rejection = state[record.sop_instance, frame][1]
+        rejection = state[record.sop_instance, frame].rejection
         if rejection:
             yield _Outcome(frame, rejection)
             continue
@@ -263,12 +282,12 @@ def _reused(record: _Wanted, state: _State, old: Iterator[CachedImage]) -> Itera
 
 
 def _outcomes(record: _Wanted, result: list[Image | Rejection] | Unopened | Failed) -> Sequence[Image | Rejection]:
-    """One outcome per selected frame; raises `UserError` for a file that the system does not let us read."""
+    """One outcome per selected frame."""
     match result:
         case list():
             return result
         case Unopened(vanished=False):
-            raise cannot_be_read(record.file_id, result.why, result.may_pass)
+            return [Rejection(Reason.UNREADABLE, result.why)] * len(record.frames)
         case Unopened():
             return [Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")] * len(record.frames)
         case Failed():
@@ -288,16 +307,22 @@ def _cached(record: _Wanted, frame: int, image: Image) -> CachedImage:
     )
 
 
-def _state_row(record: _Wanted, frame: int, rejection: Rejection | None) -> dict[str, object]:
-    """What becomes of a frame; without a source if it may become something else, so that the next run reads it."""
-    settled = rejection is None or rejection.reason.is_settled
+def _state_row(record: _Wanted, outcome: _Outcome, state: _State) -> dict[str, object]:
+    """What is kept of `outcome`; a frame that was interrupted in too many runs is over the limits."""
+    rejection = outcome.result if isinstance(outcome.result, Rejection) else None
+    tries = 0
+    if rejection and rejection.reason is Reason.INTERRUPTED:
+        before = state.get((record.sop_instance, outcome.frame))
+        tries = 1 + (before.tries if before and before.source == record.source else 0)
+        rejection = after_tries(rejection, tries)
     return {
         "sop_instance": record.sop_instance,
-        "frame": frame,
+        "frame": outcome.frame,
         "file_id": record.file_id,
-        "source": record.source if settled else "",
+        "source": record.source,
         "reason": rejection and rejection.reason.value,
         "detail": rejection and rejection.detail,
+        "tries": tries,
     }
 
 

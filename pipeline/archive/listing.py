@@ -5,7 +5,8 @@ Belongs here: the list `scan.parquet` in the private folder, what is new since, 
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import code_versions
+from pipeline.archive.identity import file_id
 from pipeline.archive.source import SEPARATOR, Listed, walk
-from pipeline.errors import UnreachableError, UserError
+from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
@@ -66,6 +68,7 @@ KNOWN = pa.schema(
         pa.field("container", pa.binary()),  # path of the zip that the file is a member of
         pa.field("is_zip", pa.bool_(), nullable=False),  # it is no file of the ledger, its members are
         pa.field("settled", pa.bool_(), nullable=False),  # False: look again, even if nothing seems to have changed
+        pa.field("tries", pa.int64(), nullable=False),  # runs in which reading this state of it was interrupted
         pa.field("deleted", pa.bool_(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
@@ -76,6 +79,10 @@ KNOWN = pa.schema(
     ]
 )
 """A file that was read: a record's fields, or the reason why it is none."""
+
+
+Tries = Mapping[tuple[bytes, int, str], int]
+"""In how many runs reading a file was interrupted, by its path, size and version; not of others."""
 
 
 def list_files(archive: str) -> pa.Table:
@@ -110,12 +117,14 @@ class Compared:
     unchanged: pa.Table
     to_read: pa.Table
     gone: pa.Table
+    tries: Tries
 
 
 def compare(listed: pa.Table, known: pa.Table) -> Compared:
     """What of `listed` (LISTED) must be read, given the rows `known` (KNOWN) of earlier runs.
 
-    A file whose size and version are those of a settled row is not read again, and neither are a zip's members.
+    A file whose size and version are those of a settled row is not read again, and neither are a zip's members. What
+    was known of a folder that cannot be listed now is neither gone nor read.
     """
     at = pc.index_in(listed["path"], value_set=known["path"])
     same = pc.fill_null(
@@ -129,8 +138,30 @@ def compare(listed: pa.Table, known: pa.Table) -> Compared:
     kept = pc.is_in(known["path"], value_set=listed["path"].filter(same))
     kept = pc.or_(kept, pc.and_(pc.is_in(known["container"], value_set=zips), pc.invert(known["deleted"])))
     changed = pc.is_in(known["path"], value_set=listed["path"])
-    gone = known.filter(pc.invert(pc.or_(kept, changed)))
-    return Compared(where(known, kept), listed.filter(pc.invert(same)), gone)
+    seen = pc.or_(changed, pc.is_in(known["container"], value_set=listed["path"]))
+    unseen = pc.and_(_below_unlisted(known["path"], listed["path"]), pc.invert(pc.or_(seen, known["deleted"])))
+    kept = pc.or_(kept, unseen)
+    gone = known.filter(pc.invert(pc.or_(pc.or_(kept, changed), _is_folder(known["path"]))))
+    return Compared(where(known, kept), listed.filter(pc.invert(same)), gone, _tries(known))
+
+
+def _is_folder(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.ends_with(paths, b"/")
+
+
+def _below_unlisted(known: pa.ChunkedArray, listed: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each path that is `known` lies in one of the folders among the `listed`, which could not be listed."""
+    below = pa.chunked_array([pa.array([False] * len(known), pa.bool_())])
+    for folder in listed.filter(_is_folder(listed)).to_pylist():
+        below = pc.or_(below, pc.and_(pc.starts_with(known, folder), pc.not_equal(known, folder)))
+    return below
+
+
+def _tries(known: pa.Table) -> Tries:
+    if "tries" not in known.schema.names:  # they are asked for where files are read
+        return {}
+    interrupted = known.filter(pc.greater(known["tries"], 0)).select(["path", "size", "version", "tries"])
+    return {(row["path"], row["size"], row["version"]): row["tries"] for row in interrupted.to_pylist()}
 
 
 def where(rows: pa.Table, kept: pa.ChunkedArray) -> pa.Table:
@@ -240,21 +271,30 @@ def known_parts(private: Path) -> dict[Path, pa.Table]:
     return known | {path: rows for path, rows in parts if rows.schema.names == KNOWN.names}
 
 
-def cannot_be_read(file: str, why: str, may_pass: bool) -> UserError:
-    """The sentence for an archive file, named by its id, that the system does not let us read: a fault to mend."""
-    kind = UnreachableError if may_pass else UserError
-    locate = f"`python -m pipeline.archive locate {file}` prints its path"
-    return kind(f"Archive file {file} cannot be read: {why} ({locate}).")
-
-
-def locate(private: Path, identifier: str) -> str:
+def locate(private: Path, identifier: str, archive: str | None = None, key: bytes | None = None) -> str:
     """The path or URL of the archive file named by a file id or by a frame's id; a zip's member after its zip's path.
 
-    Raises `UserError` where no scan has run yet, or none ever saw such a file.
+    It is looked for in the last list, in the journal of a scan that has not ended, and, where `archive` and the
+    pseudonym `key` are given, among all files that lie there now. Raises `UserError` where there is no such file.
     """
-    known = known_files(private)
-    position = pc.index(known["file_id"], identifier.partition(":")[0]).as_py()
-    if position < 0:
-        raise UserError(f"No file {identifier} was in the archive when it was last indexed.")
-    path = os.fsdecode(known["path"][position].as_py()).replace(SEPARATOR, "/")
-    return f"{os.fsdecode(known.schema.metadata[b'archive']).rstrip('/')}/{path}"
+    wanted = identifier.partition(":")[0]
+    for path in [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]:
+        with suppress(OSError, pa.ArrowException, KeyError):  # not there, damaged, or of another version
+            known = read_table(path, ["file_id", "path"])
+            position = pc.index(known["file_id"], wanted).as_py()
+            if position >= 0:
+                return _shown(os.fsdecode(known.schema.metadata[b"archive"]), known["path"][position].as_py())
+    if archive and key:
+        for listed in _walked(archive):
+            if file_id(key, listed.path) == wanted:
+                return _shown(archive, os.fsencode(listed.path))
+    raise UserError(f"No file {identifier} was in the archive when it was last indexed.")
+
+
+def _walked(archive: str) -> Iterator[Listed]:
+    with suppress(UserError):  # an archive that is not there holds no such file either
+        yield from walk(archive)
+
+
+def _shown(archive: str, path: bytes) -> str:
+    return f"{archive.rstrip('/')}/{os.fsdecode(path).replace(SEPARATOR, '/')}"

@@ -42,6 +42,7 @@ from pipeline.archive.reading import (
     read_elements,
 )
 from pipeline.archive.report_page import may_be_page
+from pipeline.errors import may_pass
 
 FRAME_BUDGET: Final = 2**29
 """Bytes of one decoded frame at most: 512 MiB, twenty times an 8-bit colour frame of 3000 x 3000."""
@@ -151,13 +152,16 @@ def decode_grey(path: Path, frame: int) -> Grey:
 
 
 def pixel_identity(file: BinaryIO) -> str | None:
-    """A digest of all frames as decoded, the same for two encodings of one image; None where they do not decode."""
+    """A digest of all frames as decoded, the same for two encodings of one image; None where they do not decode.
+
+    Raises `OSError` where the file cannot be read.
+    """
     whole = hashlib.sha256()
     try:
         opened = PixelFile.open(file)
         for frame in opened.each_frame():
             whole.update(repr(frame.grey.shape).encode() + frame.grey.tobytes())
-    except (Rejected, OSError):
+    except Rejected:
         return None
     return whole.hexdigest()
 
@@ -378,7 +382,7 @@ class _Window:
 
 @contextmanager
 def _rejecting() -> Iterator[None]:
-    """Within it, whatever stops a decoder becomes `Rejected`, and nothing is printed."""
+    """Within it, whatever stops a decoder but a fault of disk or network becomes `Rejected`; nothing is printed."""
     try:
         with quiet():
             yield
@@ -387,6 +391,8 @@ def _rejecting() -> Iterator[None]:
     except MemoryError:
         raise Rejected(Reason.OVER_LIMITS, "decoding asks for more memory than there is") from None
     except BaseException as error:  # a panic of pylibjpeg-rle is no Exception
+        if may_pass(error):
+            raise
         raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
 
 

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     INCOMPLETE = "incomplete"
     STILL_BEING_WRITTEN = "still_being_written"
     CHANGED = "changed"
+    UNREADABLE = "unreadable"
+    INTERRUPTED = "interrupted"
     UNREADABLE_CONTAINER = "unreadable_container"
     OVER_LIMITS = "over_limits"
     CRASHED = "crashed"
@@ -48,7 +50,8 @@ class Reason(StrEnum):
     @property
     def is_settled(self) -> bool:
         """Whether reading the same file again would end the same way; where not, the next run reads it again."""
-        return self not in {Reason.STILL_BEING_WRITTEN, Reason.CHANGED}
+        again = {Reason.STILL_BEING_WRITTEN, Reason.CHANGED, Reason.UNREADABLE, Reason.INTERRUPTED}
+        return self not in again
 
 
 _MEANINGS = {
@@ -71,6 +74,8 @@ _MEANINGS = {
     Reason.INCOMPLETE: "shorter than its own encoding says: still arriving, or cut off; read again when it changes",
     Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",
     Reason.CHANGED: "the file is not the one that was indexed; read again by the next run",
+    Reason.UNREADABLE: "it cannot be read now: a permission, or a fault of disk or network; every run tries again",
+    Reason.INTERRUPTED: "reading it took too long, as on a share that hangs, or was ended; the next two runs try again",
     Reason.UNREADABLE_CONTAINER: "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",
     Reason.OVER_LIMITS: "reading it takes more time, memory or room than the limits allow",
     Reason.CRASHED: "reading it ends the reading process, or stops with an unexpected error",

@@ -546,7 +546,9 @@ def _with_elements_behind(opened: Opened, tags: frozenset[int]) -> Opened:
             behind = read_dataset(
                 cast(BinaryIO, _Bounded(opened.file, opened.size)), implicit, little, specific_tags=list(tags)
             )
-    except (Exception, RecursionError, MemoryError):
+    except (Exception, RecursionError, MemoryError) as error:
+        if may_pass(error):
+            raise
         return opened  # padding, or what no one can read
     found = {int(element.tag): element for element in behind.elements()}
     return replace(opened, elements={**found, **opened.elements})

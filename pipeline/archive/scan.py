@@ -26,8 +26,8 @@ from pipeline.archive.listing import (
     RECORD_FIELDS,
     Journal,
     Origin,
+    Tries,
     as_deleted,
-    cannot_be_read,
     compare,
     list_files,
     listed_rows,
@@ -39,8 +39,8 @@ from pipeline.archive.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
 from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, shown
-from pipeline.archive.workers import Failed, each_in_worker
-from pipeline.errors import UserError
+from pipeline.archive.workers import Failed, FaultWatch, after_tries, each_in_worker
+from pipeline.errors import UnreachableError, UserError
 from pipeline.files import write_table
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Archive
@@ -61,7 +61,8 @@ _LARGE_ZIP = 1000  # members; a smaller one is read within seconds
 class Index:
     """What the archive holds: `records` (DICOM_INDEX), `rejected` (REJECTED_FILES), `deleted` (DELETED_FILES).
 
-    `files` were counted in the archive, members of zips among them, and `read` of them were new or changed.
+    `files` were counted in the archive, members of zips among them, and folders that cannot be listed; `read` of them
+    were new or changed, or could not be read by the run before.
     """
 
     records: pa.Table
@@ -69,6 +70,11 @@ class Index:
     deleted: pa.Table
     files: int
     read: int
+
+    @property
+    def unreadable(self) -> int:
+        """How many of the rejected files could not be read now, and are to be read again by the next run."""
+        return sum(not Reason(reason).is_settled for reason in self.rejected["reason"].to_pylist())
 
 
 def index_archive(
@@ -85,7 +91,8 @@ def index_archive(
     that, `take_out` gets the traces of forgotten patients that it still found there. Who calls it holds the store's
     archive lock. Raises
     `UserError` where the archive is missing, empty or without an image of the modalities in `settings`, where the
-    private folder lies inside it, where a file cannot be opened, and where patients were forgotten under another key.
+    private folder lies inside it, where half of the latest files cannot be read for what may pass, and where patients
+    were forgotten under another key.
     """
     archive = normalized(archive)
     _apart(archive, private)
@@ -125,7 +132,8 @@ class _Scan:
         origin = self.origin
         compared = compare(list_files(origin.archive), read_known(self.private, origin))
         examiner = Examiner(origin.archive, key, origin.modalities)
-        fresh = _Reader(examiner, Journal(self.private, origin), self.forgotten, say).read(compared.to_read)
+        journal = Journal(self.private, origin)
+        fresh = _Reader(examiner, journal, compared.tries, self.forgotten, say).read(compared.to_read)
         read, gone = fresh.num_rows, as_deleted(compared.gone)
         gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # one that came back is not gone
         parts = [compared.unchanged, fresh, gone]
@@ -169,23 +177,32 @@ def _together(parts: list[pa.Table]) -> pa.Table:
 class _Reader:
     """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
 
-    def __init__(self, examiner: Examiner, journal: Journal, forgotten: ForgottenList, say: Say) -> None:
+    def __init__(self, examiner: Examiner, journal: Journal, tries: Tries, forgotten: ForgottenList, say: Say) -> None:
         self._examiner, self._journal, self._forgotten, self._say = examiner, journal, forgotten, say
+        self._tries, self._faults = tries, FaultWatch()
         self._rows: list[dict[str, Any]] = []
         self._parts: list[pa.Table] = []
         self._zips: list[tuple[Listed, Zip]] = []
 
     def read(self, files: pa.Table) -> pa.Table:
-        """Rows of `files` (LISTED) and of the members of zips among them; raises `UserError` for an unreadable one."""
+        """Rows of `files` (LISTED) and of the members of zips among them.
+
+        Raises `UnreachableError` where too many of them cannot be read; what was read until then is in the journal.
+        """
         unopened = pc.is_in(files["version"], value_set=pa.array(list(_UNOPENED)))
         for listed in listed_rows(files.filter(unopened)):
             self._add(listed, _reason(_UNOPENED[listed.version]))
         files = files.filter(pc.invert(unopened))
-        with Progress("headers", files.num_rows, "files", self._say) as progress:
-            for listed, row in self._examined(listed_rows(files), progress):
-                self._add(listed, row)
-        for zipped, container in self._zips:
-            self._read_members(zipped, container)
+        try:
+            with Progress("headers", files.num_rows, "files", self._say) as progress:
+                for listed, row in self._examined(listed_rows(files), progress):
+                    self._add(listed, row)
+            for zipped, container in self._zips:
+                self._read_members(zipped, container)
+        except UnreachableError:  # then it is the share's fault, and no file's, that reading was interrupted
+            self._rows = [row for row in self._rows if row["settled"]]
+            self._keep()
+            raise
         self._keep()
         return pa.concat_tables([KNOWN.empty_table(), *self._parts])
 
@@ -195,22 +212,32 @@ class _Reader:
         results = each_in_worker(self._examiner, sent)
         for listed, result in zip(asked, results, strict=True):
             progress.advance()
+            self._faults.note(result)
             match result:
                 case Zip():
                     self._zips.append((listed, result))
                 case Unopened(vanished=True):
                     continue
                 case Unopened():
-                    raise cannot_be_read(self._id(listed), result.why, result.may_pass)
-                case Rejection() | Failed():
-                    yield listed, _reason(result if isinstance(result, Rejection) else result.rejection)
+                    yield listed, _reason(Rejection(Reason.UNREADABLE, result.why))
+                case Rejection():
+                    yield listed, _reason(result)
+                case Failed():
+                    yield listed, self._failed(listed, result.rejection)
                 case _:
                     yield listed, result
+
+    def _failed(self, listed: Listed, rejection: Rejection) -> dict[str, Any]:
+        if rejection.reason is not Reason.INTERRUPTED:
+            return _reason(rejection)
+        tries = 1 + self._tries.get((os.fsencode(listed.path), listed.size, listed.version), 0)
+        return {"tries": tries} | _reason(after_tries(rejection, tries))
 
     def _read_members(self, zipped: Listed, container: Zip) -> None:
         """Rows of a zip's members, then its own: a killed run has a zip with all its members, or not at all."""
         within = {"container": os.fsencode(zipped.path)}
         sound: list[Listed] = []
+        settled = True
         for member in container.members:
             listed = Listed(f"{zipped.path}{SEPARATOR}{member.name}", member.size, zipped.version)
             if member.problem:
@@ -220,8 +247,9 @@ class _Reader:
         say = self._say if len(sound) >= _LARGE_ZIP else silent  # a line each for thousands of small ones tells nothing
         with Progress("members of a zip", len(sound), "files", say) as progress:
             for listed, row in self._examined(sound, progress):
+                settled &= _is_settled(row)
                 self._add(listed, within | row)
-        self._add(zipped, {"is_zip": True})
+        self._add(zipped, {"is_zip": True, "settled": settled})
 
     def _id(self, listed: Listed) -> str:
         return file_id(self._examiner.key, listed.path)
@@ -236,7 +264,8 @@ class _Reader:
                 "version": listed.version,
                 "file_id": self._id(listed),
                 "is_zip": False,
-                "settled": row.get("reason") is None or Reason(row["reason"]).is_settled,
+                "settled": _is_settled(row),
+                "tries": 0,
                 "deleted": False,
                 **row,
             }
@@ -267,12 +296,16 @@ def _known_row(row: dict[str, Any]) -> pa.Table:
         return pa.Table.from_pylist([of_the_file | _reason(_NOT_STORED)], schema=KNOWN)
 
 
-_OF_THE_FILE = ("path", "size", "version", "file_id", "container", "is_zip", "settled", "deleted")
+_OF_THE_FILE = ("path", "size", "version", "file_id", "container", "is_zip", "settled", "tries", "deleted")
 _NOT_STORED = Rejection(Reason.UNREADABLE_HEADER, "a value in it is too large, or none that can be stored")
 
 
 def _reason(rejection: Rejection) -> dict[str, Any]:
     return {"reason": rejection.reason.value, "detail": rejection.detail}
+
+
+def _is_settled(row: dict[str, Any]) -> bool:
+    return row.get("reason") is None or Reason(row["reason"]).is_settled
 
 
 def _claims(known: pa.Table) -> pa.Table:
@@ -293,31 +326,43 @@ def _with_pixels(archive: str, known: pa.Table, say: Say) -> pa.Table:
     if not lacking.num_rows:
         return known
     paths = [os.fsdecode(path) for path in lacking["path"].to_pylist()]
-    digests: list[str] = []
+    digests: list[str | None] = []
+    faults = FaultWatch()
     with Progress("repeats", len(paths), "files", say) as progress:
         for result in each_in_worker(PixelIdentifier(archive), paths):
-            digests.append(result if isinstance(result, str) else "")  # "": they do not decode
+            faults.note(result)
+            digests.append(_digest(result))
             progress.advance()
     mask = pc.is_in(pa.array(range(known.num_rows)), value_set=lacking["row"])
     column = pc.replace_with_mask(known["pixels"].combine_chunks(), mask, pa.array(digests, pa.string()))
     return known.set_column(known.schema.get_field_index("pixels"), KNOWN.field("pixels"), column)
 
 
+def _digest(result: str | Unopened | Failed | None) -> str | None:
+    """What is kept of a file's pixels: "" where they do not decode, None where that is still to be found out."""
+    if isinstance(result, str):
+        return result
+    if isinstance(result, Unopened):
+        return None
+    return "" if result is None or result.rejection.reason.is_settled else None
+
+
 def _repeats(known: pa.Table) -> dict[int, Rejection]:
     """The rows that claim another file's SOP instance, and why they are left out.
 
-    With the same pixels the first by path stays; with other pixels none does, since none can be believed.
+    With the same pixels the first by path stays; with other pixels none does, since none can be believed; and none
+    until the pixels of all could be read.
     """
-    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    groups: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
     claims = _claims(known)
     for instance, row, pixels in zip(*(claims[n].to_pylist() for n in ("sop_instance", "row", "pixels")), strict=True):
         groups[instance].append((row, pixels))
     rejections = {}
     for group in groups.values():
         digests = {pixels for _, pixels in group}
-        same = len(digests) == 1 and "" not in digests
+        same = len(digests) == 1 and not digests & {"", None}
         for row, _ in group[1:] if same else group:
-            rejections[row] = _SAME if same else _OTHER
+            rejections[row] = _SAME if same else _NOT_COMPARED if None in digests else _OTHER
     return rejections
 
 
@@ -327,6 +372,7 @@ _UNOPENED = {
 }
 _SAME = Rejection(Reason.DUPLICATE, "same SOP instance and same pixels as another file")
 _OTHER = Rejection(Reason.CONFLICTING_DUPLICATE, "same SOP instance as another file, other pixels")
+_NOT_COMPARED = Rejection(Reason.UNREADABLE, "same SOP instance as another file, and the pixels of one cannot be read")
 
 
 def _parted(known: pa.Table) -> tuple[pa.Table, pa.Table]:

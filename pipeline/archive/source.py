@@ -7,6 +7,7 @@ import errno
 import os
 import stat as status_bits
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +35,8 @@ __all__ = [
     "walk",
 ]
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ON_THE_WAY = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not wait for its writer
 _BUFFER = 8192
 
@@ -59,8 +61,9 @@ def walk(archive: str) -> Iterator[Listed]:
 
     Symbolic links below a local folder are not followed: what they point to is inside, and found there, or outside.
     They come as empty files of version `LINK`, and pipes, sockets and devices as ones of version `SPECIAL`.
-    Names that are not UTF-8 come as `os.fsdecode` gives them. Raises `UserError` where `archive` is missing, is no
-    folder, cannot be listed or holds no file.
+    Names that are not UTF-8 come as `os.fsdecode` gives them. A folder that cannot be listed comes as a file whose path
+    ends in a slash, and a file whose state cannot be read without size and version: opening them raises why. Raises
+    `UserError` where `archive` itself is missing, is no folder, cannot be listed or holds no file.
     """
     found = False
     for found_file in _walk_remote(archive) if is_remote(archive) else _walk_local(archive):
@@ -95,26 +98,50 @@ def _walk_local(archive: str) -> Iterator[Listed]:
 def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[Listed]:
     """The files of the folder at the relative path `folder`, "" or ending in a slash; its folders join `pending`."""
     try:
-        # The archive itself may be a link; a folder below it that has become one since is not followed.
-        descriptor = os.open(f"{archive}/{folder[:-1]}", _FOLDER) if folder else os.open(archive, os.O_RDONLY)
-    except OSError as error:
-        if error.errno in _GONE:
-            return
-        raise
-    try:
-        with os.scandir(descriptor) as entries:
+        with _opened_folder(archive, folder, os.O_RDONLY) as descriptor, os.scandir(descriptor) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{folder}{entry.name}/")
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if status_bits.S_ISREG(status.st_mode):
-                    yield Listed(folder + entry.name, status.st_size, str(status.st_mtime_ns))
-                elif not status_bits.S_ISDIR(status.st_mode):
-                    yield Listed(folder + entry.name, 0, LINK if status_bits.S_ISLNK(status.st_mode) else SPECIAL)
+                if listed := _listed(folder, entry, pending):
+                    yield listed
+    except OSError as error:
+        if not folder:
+            raise
+        if error.errno not in _GONE:
+            yield Listed(folder, 0, "")
+
+
+def _listed(folder: str, entry: "os.DirEntry[str]", pending: list[str]) -> Listed | None:
+    """The file that `entry` is, None where it is none; a folder joins `pending`."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            pending.append(f"{folder}{entry.name}/")
+            return None
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return Listed(folder + entry.name, 0, "")
+    if status_bits.S_ISREG(status.st_mode):
+        return Listed(folder + entry.name, status.st_size, str(status.st_mtime_ns))
+    if status_bits.S_ISDIR(status.st_mode):  # it has become one while it was looked at
+        return None
+    return Listed(folder + entry.name, 0, LINK if status_bits.S_ISLNK(status.st_mode) else SPECIAL)
+
+
+@contextmanager
+def _opened_folder(archive: str, folder: str, flags: int = _ON_THE_WAY) -> Iterator[int]:
+    """A descriptor of the folder at the relative path `folder`, opened with `flags`.
+
+    Each folder on the way is opened within the one above it: the archive itself may be a link, but a folder below it
+    in whose place a link has come since it was listed is not followed out of the archive.
+    """
+    names = [name for name in folder.split("/") if name]
+    descriptor = os.open(archive, (_ON_THE_WAY if names else flags) & ~os.O_NOFOLLOW)
+    try:
+        for number, name in enumerate(names, 1):
+            below = os.open(name, (flags if number == len(names) else _ON_THE_WAY) | _FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -128,10 +155,14 @@ def stat(archive: str, path: str) -> Listed | None:
     if is_remote(archive):
         state = remote.stat(archive, file)
         return state and Listed(file, *state)
+    folder, _, name = file.rpartition("/")
     try:
-        status = os.stat(f"{archive}/{file}", follow_symlinks=False)  # noqa: PTH116 - once per file of a million
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        with _opened_folder(archive, folder) as descriptor:
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
     if not status_bits.S_ISREG(status.st_mode):
         return None
     return Listed(file, status.st_size, str(status.st_mtime_ns))
@@ -156,8 +187,10 @@ def open_file(archive: str, path: str, whole: bool = False) -> BinaryIO:
 def _open_plain(archive: str, path: str, whole: bool) -> BinaryIO:
     if is_remote(archive):
         return remote.open_object(archive, path, remote.PIXEL_BLOCK if whole else remote.HEADER_BLOCK)
+    folder, _, name = path.rpartition("/")
     try:
-        descriptor = os.open(f"{archive}/{path}", _FILE)
+        with _opened_folder(archive, folder, _ON_THE_WAY if name else os.O_RDONLY) as parent:
+            descriptor = os.open(name or ".", _FILE, dir_fd=parent)
     except OSError as error:
         if error.errno in _GONE:
             raise FileNotFoundError(errno.ENOENT, "no regular file") from None

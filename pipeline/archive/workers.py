@@ -1,10 +1,11 @@
 """Work on files in other processes, where a crash, hang, memory blow-up or unexpected error loses one file.
 
-Belongs here: the process pool and its limits. Not here: what is done to a file.
+Belongs here: the process pool and its limits, when failures stop a run. Not here: what is done to a file.
 """
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from typing import Final, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.archive.quarantine import Reason, Rejection
+from pipeline.archive.reading import Unopened
+from pipeline.errors import UnreachableError, may_pass
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,8 +41,39 @@ class Failed:
     rejection: Rejection
 
 
+TRIES: Final = 3
+"""Runs in which reading one state of a file may be interrupted; then it is over the limits, and not read again."""
+
 _DIED = Failed(Rejection(Reason.CRASHED, "the reading process died"))
-_TOO_SLOW = Failed(Rejection(Reason.OVER_LIMITS, "reading took too long"))
+_ENDED = Failed(Rejection(Reason.INTERRUPTED, "the reading process was ended from outside, as where memory runs out"))
+_TOO_SLOW = Failed(Rejection(Reason.INTERRUPTED, "reading took too long"))
+_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM} if hasattr(signal, "SIGKILL") else set()
+
+
+def after_tries(rejection: Rejection, tries: int) -> Rejection:
+    """`rejection`, or the settled one that takes its place where reading was interrupted in `tries` runs."""
+    if rejection.reason is Reason.INTERRUPTED and tries >= TRIES:
+        return Rejection(Reason.OVER_LIMITS, f"{rejection.detail}, in {tries} runs")
+    return rejection
+
+
+class FaultWatch:
+    """Stops a run in which half of the latest files fail for what may pass, as on a share that hangs."""
+
+    _LATEST = 20
+
+    def __init__(self) -> None:
+        self._latest: deque[bool] = deque(maxlen=self._LATEST)
+
+    def note(self, result: object) -> None:
+        """Count the result of one file; raises `UnreachableError` where too many of the latest have failed."""
+        failed = isinstance(result, Failed) and not result.rejection.reason.is_settled
+        self._latest.append(failed or (isinstance(result, Unopened) and result.may_pass))
+        if 2 * sum(self._latest) >= self._LATEST:
+            raise UnreachableError(
+                f"{sum(self._latest)} of the last {len(self._latest)} archive files could not be read, or not in time: "
+                "the disk or share that holds SONOTAG_ARCHIVE does not answer as it should; run again when it does."
+            )
 
 
 def each_in_worker(
@@ -102,8 +136,8 @@ def _alone(pool: ProcessPool, work: Callable[[Item], Result], item: Item, second
     try:
         results: list[Result | Failed] = pool.schedule(_all, args=(work, [item]), timeout=seconds).result()
         return results[0]
-    except ProcessExpired:
-        return _DIED
+    except ProcessExpired as expired:
+        return _ENDED if expired.exitcode in _FROM_OUTSIDE else _DIED
     except TimeoutError:
         return _TOO_SLOW
     except MemoryError:
@@ -127,6 +161,8 @@ def _one(work: Callable[[Item], Result], item: Item) -> Result | Failed:
 
 def _stopped(error: BaseException) -> Failed:
     """The outcome of an item over which `error` was raised; its type alone, since messages quote values and paths."""
+    if may_pass(error) or isinstance(error, PermissionError):
+        return Failed(Rejection(Reason.UNREADABLE, f"reading stopped with {type(error).__name__}"))
     return Failed(Rejection(Reason.CRASHED, f"reading stopped with {type(error).__name__}"))
 
 

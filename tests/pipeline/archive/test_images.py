@@ -14,7 +14,6 @@ from pipeline.archive import images as images_module
 from pipeline.archive.identity import load_key
 from pipeline.archive.images import build_cache
 from pipeline.archive.quarantine import Reason, Rejection
-from pipeline.archive.reading import Unopened
 from pipeline.archive.workers import Failed
 from pipeline.errors import UserError
 from pipeline.images.cache import cache_folder, load_pixels
@@ -122,17 +121,6 @@ def test_a_decoder_that_dies_costs_that_file_s_frames(clinic, monkeypatch):
     _, cache = build(clinic)
     assert cache.frames == 8 == cache.images.num_rows + cache.rejected.num_rows
     assert "crashed" in cache.rejected["reason"].to_pylist()
-
-
-def test_a_file_that_cannot_be_read_stops_the_run(clinic, monkeypatch):
-    monkeypatch.setattr(
-        images_module, "each_in_worker", lambda w, jobs, *how: (Unopened(False, "Input/output error") for _ in jobs)
-    )
-    with pytest.raises(UserError, match=r"Archive file f_[0-9a-f]{16} cannot be read: Input/output error"):
-        build(clinic)
-    assert not list((clinic / "images").rglob(".*.tmp"))
-    monkeypatch.undo()
-    assert build(clinic)[1].images.num_rows == 7
 
 
 def test_a_file_that_vanished_costs_its_frames(clinic):

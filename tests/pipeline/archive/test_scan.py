@@ -261,20 +261,6 @@ def test_a_store_inside_the_archive_is_refused(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_a_file_that_cannot_be_opened_stops_the_run_by_its_id(tmp_path, monkeypatch):
-    write_dicom(tmp_path / "archive" / "DOE JANE.dcm")
-    monkeypatch.setattr(
-        scan, "each_in_worker", lambda work, items: [Unopened(False, "Input/output error") for _ in items]
-    )
-    with pytest.raises(UserError, match="Input/output error") as error:
-        index_folder(tmp_path / "archive", tmp_path / "private")
-    named = str(error.value).split()[2]
-    assert named.startswith("f_") and "DOE" not in str(error.value)
-    monkeypatch.undo()
-    index_folder(tmp_path / "archive", tmp_path / "private")
-    assert Path(locate(tmp_path / "private", named)).name == "DOE JANE.dcm"
-
-
 def test_a_file_that_vanishes_is_passed_over_and_one_that_kills_the_reader_is_rejected(tmp_path, monkeypatch):
     for name in ("1", "2", "3"):
         write_dicom(tmp_path / "archive" / name)

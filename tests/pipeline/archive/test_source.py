@@ -249,3 +249,29 @@ def test_a_dicomdir_that_names_files_outside_leads_nowhere(tmp_path):
     assert paths(tmp_path / "archive") == {"disk/DICOMDIR", "disk/IMAGES/IM0001"}
     index = index_archive(str(tmp_path / "archive"), tmp_path / "private", KEY, Archive())
     assert (index.records.num_rows, index.rejected["reason"].to_pylist()) == (1, ["not_an_image"])
+
+
+def test_a_link_that_takes_the_place_of_a_folder_above_a_file_after_listing_is_not_followed(archive, tmp_path):
+    (tmp_path / "outside" / "b" / "c").mkdir(parents=True)
+    (tmp_path / "outside" / "b" / "c" / "three").write_bytes(b"secret")
+    (tmp_path / "outside" / "two").write_bytes(b"secret")
+    listed = paths(archive)
+    assert {"a/two", "a/b/c/three"} <= listed
+    (archive / "a").rename(archive / "moved")
+    (archive / "a").symlink_to(tmp_path / "outside")
+    for path in ("a/two", "a/b/c/three"):
+        assert stat(str(archive), path) is None
+        with pytest.raises(FileNotFoundError):
+            content(archive, path)
+    assert not any(path.startswith("a/") for path in paths(archive))
+
+
+def test_a_link_that_takes_the_place_of_a_folder_above_others_while_listing_is_not_followed(archive, tmp_path):
+    for folder in (archive, tmp_path / "outside"):
+        (folder / "z" / "y" / "x").mkdir(parents=True)
+    (tmp_path / "outside" / "z" / "y" / "secret").write_bytes(b"secret")
+    walking = walk(str(archive))
+    found = {next(walking).path}  # the archive's own folder is listed first
+    (archive / "z").rename(tmp_path / "moved")
+    (archive / "z").symlink_to(tmp_path / "outside" / "z")
+    assert not any("secret" in path for path in found | {listed.path for listed in walking})

@@ -61,7 +61,7 @@ def test_nothing_to_do_is_nothing_done():
 
 @pytest.mark.parametrize(
     ("work", "expected"),
-    [(die_at_20, {20: "crashed"}), (hang_at_3, {3: "over_limits"}), (devour_at_5, {5: "over_limits"})],
+    [(die_at_20, {20: "crashed"}), (hang_at_3, {3: "interrupted"}), (devour_at_5, {5: "over_limits"})],
 )
 def test_a_crash_a_hang_and_a_glutton_cost_one_item_each(work, expected):
     results = list(each_in_worker(work, range(40), seconds=2))
