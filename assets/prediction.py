@@ -91,11 +91,11 @@ def _predict(model: Path, folder: Path, out: Path, frames_per_cine: int, here: S
     """Fill `out` anew; what an earlier run left there stays until this one is done."""
     from pipeline.prediction.predict import files_in, predict
 
-    files = files_in([folder], out)
+    given = files_in([folder], out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=".") as temporary:
         made = Path(temporary, "made")
-        summary = predict(model, files, made, frames_per_cine, here.say)
+        summary = predict(model, given.files, made, frames_per_cine, here.say, given.unlisted)
         if out.exists():
             shutil.rmtree(out)
         made.rename(out)
@@ -108,12 +108,12 @@ def _made(here: Step, out: Path, summary: "Summary") -> dg.MaterializeResult[Non
     rows = read_table(out / TABLE)
     counts = {"files": summary.files, "images": summary.images, "scored": summary.scored}
     flagged = {f"flagged.{reason}": count for reason, count in summary.flagged.items()}
-    named = len(rows["file"].unique())
+    named = len(rows["file"].unique()) - summary.unlisted
     check = dg.AssetCheckResult(
         check_name=CHECK,
         asset_key=ASSET,
-        passed=named == summary.files,
-        description=f"{summary.files} files, {named} of them with a row",
+        passed=named == summary.files and not summary.unlisted,
+        description=f"{summary.files} files, {named} of them with a row; {summary.unlisted} folders cannot be listed",
         metadata={"files": summary.files, "files with a row": named},
     )
     return here.made(

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from pipeline.command import command
-from pipeline.prediction.predict import TABLE, Summary, files_in, predict
+from pipeline.errors import UserError
+from pipeline.prediction.predict import TABLE, UNLISTED, Summary, files_in, predict
 
 _PREDICT = f"""\
 Apply a fine-tuned model to new DICOM files. MODEL is a folder that the job `finetune` has filled, such as
@@ -24,13 +25,18 @@ keep the folder as you keep the images.
 def main(arguments: list[str]) -> None:
     """Run the command; returns the exit code, 1 with a sentence where the user has to mend something.
 
-    An image that is flagged is an outcome: it is counted, and the code is 0.
+    An image that is flagged is an outcome: it is counted, and the code is 0. Where a folder cannot be listed it is 1.
     """
     asked = _parser().parse_args(arguments)
-    files = files_in(asked.inputs, asked.out)
-    summary = predict(asked.model, files, asked.out, asked.frames_per_cine, _print)
+    given = files_in(asked.inputs, asked.out)
+    summary = predict(asked.model, given.files, asked.out, asked.frames_per_cine, _print, given.unlisted)
     _print(told(summary))
     _print(f"In {asked.out / TABLE}.")
+    if summary.unlisted:
+        raise UserError(
+            f"{summary.unlisted} folders cannot be listed, so that their files have no row: the table names them, with "
+            f"the reason {UNLISTED}."
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +68,7 @@ def told(summary: Summary) -> str:
     flags = ", ".join(f"{count} {reason}" for reason, count in summary.flagged.items())
     return (
         f"{summary.files} files, {summary.images} images: {summary.scored} scored, "
-        f"{summary.images - summary.scored} flagged{flags and ': '}{flags}."
+        f"{sum(summary.flagged.values())} flagged{flags and ': '}{flags}."
     )
 
 

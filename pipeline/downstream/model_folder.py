@@ -14,7 +14,7 @@ from pipeline.downstream.predictions import Cell
 from pipeline.downstream.tasks import TaskImages
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.images.batches import Normalization
+from pipeline.images.batches import GreyLevel, GreySpread, Normalization
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
 from pipeline.networks.unet import UNet
@@ -52,8 +52,8 @@ class ModelDescription(BaseModel):
     backbone: Backbone
     height: Side
     width: Side
-    mean: float
-    sd: Annotated[float, Field(gt=0)]
+    mean: GreyLevel
+    sd: GreySpread
     cropped_by: Annotated[tuple[CroppedBy, ...], Field(min_length=1)]
     """How the areas of the training images were found; whole: nothing was cut away."""
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -131,8 +131,11 @@ def load_network(folder: Path, description: ModelDescription) -> nn.Module:
     with torch.device("meta"):  # its random weights would be overwritten at once
         network = _network(description)
     network.to_empty(device="cpu")
+    tensors = read_tensors(path)
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise UserError(f"{path} holds weights that are no finite numbers: it cannot be applied.")
     try:
-        network.load_state_dict(read_tensors(path))
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{path} does not fit {DESCRIPTION}: {' '.join(str(error).split())[:300]}.") from None
     return network.eval()

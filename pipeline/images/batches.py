@@ -5,13 +5,20 @@ Belongs here: what turns uint8 images into a network's input, many at a time. No
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.images.feed import GreyImages
 from pipeline.recipe import Augmentation
+
+GreyLevel = Annotated[float, Field(ge=0, le=255)]
+"""The mean of grey levels."""
+GreySpread = Annotated[float, Field(ge=1e-3, le=127.5)]
+"""Their standard deviation: at most that of black and white in halves; below a thousandth nothing has been averaged."""
 
 _CHUNK = 256  # images at a time where all of them are counted or averaged
 

@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import highdicom
@@ -19,6 +20,7 @@ from highdicom.seg import (
     SegmentationTypeValues,
     SegmentDescription,
 )
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UltrasoundImageStorage
@@ -33,10 +35,10 @@ SERIES_NUMBER = 900
 LONGEST = 64
 """Characters of a long string, PS3.5 section 6.2."""
 
-_DATE = re.compile(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
-_ALLOWED = {"PatientBirthDate": _DATE, "StudyDate": _DATE, "StudyTime": _TIME, "PatientSex": re.compile("[MFO]")}
-"""What the standard allows in fields that highdicom takes at its word (PS3.5 section 6.2)."""
+_SEX = re.compile("[MFO]")
+_UNUSABLE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Signs that no single text holds: the separator of several values, controls, what UTF-8 cannot encode."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class MaskWriter:
         """Write `classes_HW`, class numbers of the full frame `frame` (from 0) of `frames`, as a SEG to `path`.
 
         `reference` is the image's (`pipeline.archive.new_images.read_reference`): the SEG lies in its study, with its
-        patient. `number` is InstanceNumber, from 1. There is a segment per foreground class, empty ones too.
+        patient. What a SEG cannot carry of it is left out. `number` is InstanceNumber, from 1. There is a segment per
+        foreground class, empty ones too.
         """
         with quiet():
             made = self._segmentation(classes_HW, reference, frame, number)
@@ -88,8 +91,8 @@ class MaskWriter:
             manufacturer_model_name=MAKER,
             software_versions=self.version,
             device_serial_number=self.version,
-            content_description=self.name[:LONGEST],
-            series_description=f"{MAKER}: {self.name}"[:LONGEST],
+            content_description=_text(self.name),
+            series_description=_text(f"{MAKER}: {self.name}"),
             omit_empty_frames=False,
         )
 
@@ -97,12 +100,12 @@ class MaskWriter:
         """What a class is called; the standard's codes say no more than tissue, since tasks are a user's own."""
         return SegmentDescription(
             segment_number=value,
-            segment_label=self.classes[value],
+            segment_label=_text(self.classes[value]),
             segmented_property_category=codes.SCT.Tissue,
             segmented_property_type=codes.SCT.Tissue,
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-                name=self.name[:LONGEST], family=codes.DCM.ArtificialIntelligence, version=self.version
+                name=_text(self.name), family=codes.DCM.ArtificialIntelligence, version=self.version
             ),
         )
 
@@ -127,9 +130,38 @@ def _image(reference: Mapping[str, str], shape_HW: tuple[int, ...]) -> Dataset:
 
 
 def _valid(keyword: str, value: str) -> str:
-    """`value`, or nothing where the standard does not allow it: a SEG must not fail for its image's birth date."""
-    allowed = _ALLOWED.get(keyword)
-    return value if allowed is None or allowed.fullmatch(value) else ""
+    """`value`, or nothing where no SEG can carry it: a SEG must not fail for its image's birth date.
+
+    Longer values than PS3.5 section 6.2 allows are carried as they are: archives are full of them.
+    """
+    if _UNUSABLE.search(value):
+        return ""
+    match dictionary_VR(keyword):
+        case "DA":
+            return value if _is_date(value) else ""
+        case "TM":
+            return value if _TIME.fullmatch(value) else ""
+        case "CS":
+            return value if _SEX.fullmatch(value) else ""
+        case _:
+            return value
+
+
+def _is_date(text: str) -> bool:
+    """Whether `text` is a day of the calendar as YYYYMMDD."""
+    try:
+        return len(text) == 8 and text.isascii() and text.isdecimal() and bool(date(*_parts(text)))
+    except ValueError:
+        return False
+
+
+def _parts(day: str) -> tuple[int, int, int]:
+    return int(day[:4]), int(day[4:6]), int(day[6:])
+
+
+def _text(name: str) -> str:
+    """A name from a recipe as a long string of DICOM."""
+    return " ".join(_UNUSABLE.sub(" ", name).split())[:LONGEST]
 
 
 def _refer(made: Segmentation, sop_class: str, frame: int | None) -> None:

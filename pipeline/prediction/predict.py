@@ -6,6 +6,7 @@ mask.
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.archive.new_images import Flagged, NewFile, NewImage, NewImageReader, flagged
+from pipeline.archive.quarantine import Reason
 from pipeline.archive.reading import Unopened
 from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.downstream.model_folder import MODEL
 from pipeline.downstream.predictor import Predictor, classes_at
-from pipeline.errors import UserError
+from pipeline.errors import UserError, user_error
 from pipeline.files import write_table
 from pipeline.prediction.masks import MaskWriter
 from pipeline.progress import Progress, Say
@@ -31,7 +33,10 @@ from pipeline.tables import column
 
 TABLE = "predictions.parquet"
 MASKS = "masks"
+UNREADABLE, UNLISTED = "unreadable", "unlisted_folder"
+"""Reasons beside those of the quarantine: the system does not let a file be read, or a folder be listed."""
 
+_NOT_LISTED = "a folder that the system does not let be listed, so that its files have no row"
 _BATCH = 16  # images; batch norm is fixed, so the size changes nothing but speed
 
 _text, _count = pa.string(), pa.int64()
@@ -65,58 +70,106 @@ class Summary:
     scored: int
     flagged: dict[str, int]
 
+    @property
+    def unlisted(self) -> int:
+        """Folders that could not be listed: their files have no row."""
+        return self.flagged.get(UNLISTED, 0)
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A file that the system does not let be read."""
+
+    detail: str
+    frame: None = None
+    frames: None = None
+
 
 @dataclass(frozen=True)
 class _Read:
     """An image or a flag with the file that it is of."""
 
     file: str
-    found: NewImage | Flagged
+    found: NewImage | Flagged | _Unread
     reference: dict[str, str]
 
 
-def predict(model: Path, files: Sequence[Path], out: Path, frames_per_cine: int, say: Say) -> Summary:
+@dataclass(frozen=True)
+class Inputs:
+    """The `files` that inputs name and hold, and the folders among them that the system does not let be listed."""
+
+    files: tuple[Path, ...]
+    unlisted: tuple[Path, ...]
+
+
+def predict(
+    model: Path, files: Sequence[Path], out: Path, frames_per_cine: int, say: Say, unlisted: Sequence[Path] = ()
+) -> Summary:
     """Apply the model in the folder `model` to `files`, and write `out`/predictions.parquet (NEW_PREDICTIONS).
 
     Each image is read, cut to its insonated area and resized as the model's training images were. A segmentation model
     writes a DICOM SEG per image to `out`/masks; these name the patient as their images do. Of a cine `frames_per_cine`
-    frames are looked at, evenly spaced. Every file has a row, in the order given; the table is written last. Raises
-    `UserError` where there is no model, where `out` holds predictions, and for a file that cannot be opened.
+    frames are looked at, evenly spaced. Every file has a row, in the order given, whatever is wrong with it, and then
+    every folder of `unlisted`; the table is written last. Raises `UserError` where there is no model or it gives no
+    numbers, and where `out` holds predictions or cannot be written.
     """
     predictor = Predictor(model)
     if (out / TABLE).exists() or (out / MASKS).exists():
         raise UserError(f"{out} holds predictions already: name a new folder.")
-    rows = list(_Batch(predictor, model, out).rows(_read_all(predictor, files, frames_per_cine, say)))
-    write_table(out / TABLE, pa.Table.from_pylist(rows, schema=NEW_PREDICTIONS))
+    try:
+        rows = list(_Batch(predictor, model, out).rows(_read_all(predictor, files, frames_per_cine, say)))
+        rows += [{"file": _shown(folder)} | _flag(UNLISTED, _NOT_LISTED) for folder in unlisted]
+        write_table(out / TABLE, pa.Table.from_pylist(rows, schema=NEW_PREDICTIONS))
+    except OSError as error:
+        raise user_error(f"{out} cannot be written: {error.strerror or type(error).__name__}.", error) from None
     reasons = Counter(row["reason"] for row in rows if row["status"] == "flagged")
-    return Summary(len(files), len(rows), len(rows) - reasons.total(), dict(sorted(reasons.items())))
+    scored = len(rows) - reasons.total()
+    return Summary(len(files), len(rows) - len(unlisted), scored, dict(sorted(reasons.items())))
 
 
-def files_in(inputs: Sequence[Path], out: Path) -> list[Path]:
+def files_in(inputs: Sequence[Path], out: Path) -> Inputs:
     """Every file that `inputs`, files and folders, name or hold, each once; a folder's sorted by path.
 
     Symbolic links within a folder are not followed. Raises `UserError` for an input that does not exist, where there is
     no file at all, and where `out`, to which predictions will be written, lies in one of the folders.
     """
     found: dict[Path, None] = {}
+    unlisted: dict[Path, None] = {}
     for given in inputs:
-        if given.is_dir():
+        if _is_folder(given):
             if out.resolve().is_relative_to(given.resolve()):
                 raise UserError(f"{out} lies in {given}: its masks would be taken for new images.")
-            found |= dict.fromkeys(sorted(_walk(given)))
-        elif given.exists():
-            found[given] = None
+            found |= dict.fromkeys(sorted(_walk(given, unlisted)))
         else:
-            raise UserError(f"{given} does not exist.")
-    if not found:
+            found[given] = None
+    if not found and not unlisted:
         raise UserError(f"{', '.join(map(str, inputs))} holds no file.")
-    return list(found)
+    return Inputs(tuple(found), tuple(sorted(unlisted)))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        paths = (Path(parent, name) for name in names)
-        yield from (path for path in paths if path.is_file() and not path.is_symlink())
+def _is_folder(given: Path) -> bool:
+    try:
+        return stat.S_ISDIR(given.stat().st_mode)
+    except FileNotFoundError:
+        raise UserError(f"{given} does not exist.") from None
+    except OSError as error:
+        raise user_error(f"{given} cannot be opened: {error.strerror}.", error) from None
+
+
+def _walk(folder: Path, unlisted: dict[Path, None]) -> Iterator[Path]:
+    """The files below `folder`; folders that cannot be listed are added to `unlisted`."""
+    folders = [folder]
+    while folders:
+        parent = folders.pop()
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                    elif entry.is_file(follow_symlinks=False):
+                        yield Path(entry.path)
+        except OSError:
+            unlisted[parent] = None
 
 
 def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int, say: Say) -> Iterator[_Read]:
@@ -132,8 +185,8 @@ def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int,
     )
     with Progress("prediction", len(files), "files", say) as progress:
         for path, read in zip(files, each_in_worker(reader, map(str, files), chunk=1), strict=True):
-            file = _file(path, read)
-            yield from (_Read(_shown(path), found, dict(file.reference)) for found in file.images)
+            images, reference = _found(read)
+            yield from (_Read(_shown(path), found, reference) for found in images)
             progress.advance()
 
 
@@ -142,21 +195,22 @@ def _shown(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _file(path: Path, read: NewFile | Unopened | Failed) -> NewFile:
+def _found(read: NewFile | Unopened | Failed) -> tuple[tuple[NewImage | Flagged | _Unread, ...], dict[str, str]]:
+    """What is in a file, and the reference to it."""
     match read:
         case NewFile():
-            return read
+            return read.images, dict(read.reference)
         case Failed():
-            return flagged(read.rejection)
+            return flagged(read.rejection).images, {}
         case Unopened():
-            raise UserError(f"{path} cannot be opened: {read.why}.")
+            return (_Unread(f"the system does not let it be read: {read.why}"),), {}
 
 
 class _Batch:
     """Rows of the table, in order, from images that are predicted many at a time."""
 
     def __init__(self, predictor: Predictor, model: Path, out: Path) -> None:
-        self._predictor, self._out = predictor, out
+        self._predictor, self._model, self._out = predictor, model, out
         description = predictor.description
         with (model / MODEL).open("rb") as file:
             version = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -170,22 +224,33 @@ class _Batch:
             images = [one.found for one in read if isinstance(one.found, NewImage)]
             answers = iter(self._answers(images))
             for one in read:
-                if isinstance(one.found, NewImage):
-                    yield _row(one) | self._scored(one, one.found, next(answers))
-                else:
-                    why = one.found.why
-                    yield _row(one) | {"status": "flagged", "reason": why.reason.value, "detail": why.detail}
+                match one.found:
+                    case NewImage():
+                        yield _row(one) | self._scored(one, one.found, next(answers))
+                    case Flagged(why=why):
+                        yield _row(one) | _flag(why.reason.value, why.detail)
+                    case _Unread(detail):
+                        yield _row(one) | _flag(UNREADABLE, detail)
 
     def _answers(self, images: list[NewImage]) -> Sequence[npt.NDArray[np.float32]] | Tensor:
         """What the network says of each image: its scores, or its pixels' probabilities."""
         pixels = [image.pixels for image in images]
         if not pixels:
             return []
-        ordinal = self._predictor.description.kind == "ordinal"
-        return list(self._predictor.scores(pixels)) if ordinal else self._predictor.probabilities(pixels)
+        if self._predictor.description.kind == "ordinal":
+            scores = self._predictor.scores(pixels)
+            self._refuse_unless(bool(np.isfinite(scores).all()))
+            return list(scores)
+        probabilities = self._predictor.probabilities(pixels)
+        self._refuse_unless(bool(probabilities.isfinite().all()))
+        return probabilities
+
+    def _refuse_unless(self, finite: bool) -> None:
+        if not finite:
+            raise UserError(f"The model in {self._model} gives no numbers for an image: its weights are not usable.")
 
     def _scored(self, read: _Read, image: NewImage, answer: npt.NDArray[np.float32] | Tensor) -> dict[str, Any]:
-        scored = {"status": "scored", "cropped_by": image.area.found_by}
+        scored: dict[str, Any] = {"status": "scored", "cropped_by": image.area.found_by}
         if isinstance(answer, Tensor):
             return scored | self._mask(read, image, answer)
         names = self._predictor.description.classes
@@ -196,9 +261,14 @@ class _Batch:
         """Write the mask of the full frame, where nothing lies outside the insonated area."""
         classes_HW = placed(probabilities_CHW, image)
         series = read.reference["SeriesInstanceUID"]
-        self._masks[series] += 1
-        name = f"{MASKS}/{self._masks.total():06d}.dcm"
-        self._writer.write(self._out / name, classes_HW, read.reference, image.frame, image.frames, self._masks[series])
+        number, name = self._masks[series] + 1, f"{MASKS}/{self._masks.total() + 1:06d}.dcm"
+        try:
+            self._writer.write(self._out / name, classes_HW, read.reference, image.frame, image.frames, number)
+        except OSError:  # of the disk: no other mask can be written either
+            raise
+        except Exception as error:  # whatever the libraries make of this header
+            return _flag(Reason.UNREADABLE_HEADER.value, f"no mask can repeat its header: {type(error).__name__}")
+        self._masks[series] = number
         counts = np.bincount(classes_HW.ravel(), minlength=len(self._predictor.description.classes))
         return {"mask": name, "pixels": counts[1:].tolist()}
 
@@ -211,6 +281,10 @@ def placed(probabilities_CHW: Tensor, image: NewImage) -> npt.NDArray[np.uint8]:
     kept = inside if area.inside is None else inside * area.inside
     classes_HW[area.top : area.bottom, area.left : area.right] = kept
     return classes_HW
+
+
+def _flag(reason: str, detail: str) -> dict[str, Any]:
+    return {"status": "flagged", "reason": reason, "detail": detail, "cropped_by": None}
 
 
 def _row(read: _Read) -> dict[str, Any]:

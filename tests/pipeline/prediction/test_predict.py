@@ -1,7 +1,10 @@
 """New images through a model: what is scored, what is flagged and why, and that nothing is lost."""
 
 import os
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from struct import pack
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +12,9 @@ import pytest
 import torch
 from PIL import Image
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
+from pydicom.tag import Tag
 
 from pipeline.archive.areas import Area
 from pipeline.archive.new_images import NewImage
@@ -17,14 +23,14 @@ from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
-from pipeline.prediction.predict import NEW_PREDICTIONS, Summary, files_in, placed, predict
+from pipeline.prediction.predict import NEW_PREDICTIONS, Inputs, Summary, files_in, placed, predict
 from pipeline.progress import silent
-from pipeline.training.tensors import read_tensors
-from tests.pipeline.archive.synthetic import noise, write_dicom
+from pipeline.training.tensors import read_tensors, write_tensors
+from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
 from tests.pipeline.prediction.conftest import HEIGHT, LEFT, MEAN, SD, TOP, WIDTH, classes, region, tissue, write_model
 
 
-def run(model: Path, files: list[Path], out: Path, frames_per_cine: int = 1) -> tuple[Summary, list[dict]]:
+def run(model: Path, files: Sequence[Path], out: Path, frames_per_cine: int = 1) -> tuple[Summary, list[dict]]:
     summary = predict(model, files, out, frames_per_cine, silent)
     table = read_table(out / "predictions.parquet")
     assert table.schema.equals(NEW_PREDICTIONS)
@@ -63,8 +69,6 @@ def test_the_class_is_the_one_whose_code_fits_the_scores(tmp_path: Path) -> None
     state = read_tensors(model / "model.safetensors")
     state["head.4.weight"].zero_()
     state["head.4.bias"].copy_(torch.tensor([2.0, -2.0]))  # above the first threshold, not above the second
-    from pipeline.training.tensors import write_tensors
-
     write_tensors(model / "model.safetensors", state)
     file = write_dicom(tmp_path / "a.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
     _, (row,) = run(model, [file], tmp_path / "out")
@@ -139,10 +143,10 @@ def test_every_file_has_a_row_and_what_is_unlike_the_training_images_is_flagged_
     segmenting: Path, mixed: dict[Path, tuple[str, str | None]], tmp_path: Path
 ) -> None:
     files = files_in([tmp_path / "new"], tmp_path / "out")
-    assert set(files) == set(mixed)
-    summary, rows = run(segmenting, files, tmp_path / "out")
+    assert set(files.files) == set(mixed) and not files.unlisted
+    summary, rows = run(segmenting, files.files, tmp_path / "out")
     assert {Path(row["file"]): (row["status"], row["reason"]) for row in rows} == mixed
-    assert [row["file"] for row in rows] == [str(file) for file in files]
+    assert [row["file"] for row in rows] == [str(file) for file in files.files]
     assert summary.files == summary.images == len(mixed) == summary.scored + sum(summary.flagged.values())
     assert summary.flagged == {"incomplete": 1, "no_tissue": 2, "not_b_mode": 2, "not_dicom": 2, "not_ultrasound": 1}
     for row in rows:
@@ -206,14 +210,14 @@ def test_a_name_that_is_no_utf_8_does_not_cost_the_batch(grading: Path, tmp_path
     good = write_dicom(tmp_path / "new" / "good.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
     odd = Path(os.fsdecode(os.fsencode(good.parent) + b"/M\xfcller.dcm"))
     good.rename(odd)
-    _, (row,) = run(grading, files_in([tmp_path / "new"], tmp_path / "out"), tmp_path / "out")
+    _, (row,) = run(grading, files_in([tmp_path / "new"], tmp_path / "out").files, tmp_path / "out")
     assert (row["status"], Path(row["file"]).name) == ("scored", "M\\udcfcller.dcm")
 
 
 def test_a_file_that_is_given_twice_is_taken_once(tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "new" / "a.dcm")
     (tmp_path / "new" / "link.dcm").symlink_to(file)
-    assert files_in([file, tmp_path / "new", file], tmp_path / "out") == [file]
+    assert files_in([file, tmp_path / "new", file], tmp_path / "out").files == (file,)
 
 
 def test_mistakes_are_a_sentence_and_leave_nothing_behind(
@@ -272,10 +276,128 @@ def test_weights_of_another_network_are_a_sentence(segmenting: Path, grading: Pa
         predict(tmp_path, [], tmp_path / "out", 1, silent)
 
 
-def test_a_file_that_cannot_be_opened_is_said_and_no_table_is_written(segmenting: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.dcm cannot be opened"):
-        predict(segmenting, [tmp_path / "gone.dcm"], tmp_path / "out", 1, silent)
-    assert not (tmp_path / "out" / "predictions.parquet").exists()
+def out_of_reach(folder: Path) -> Path:
+    """A folder below `folder` whose path is too long for the system, so that not even root can list it."""
+    inner, at = os.open(folder, os.O_RDONLY), folder
+    while len(str(at)) < 4096:
+        os.mkdir("x" * 200, dir_fd=inner)
+        deeper = os.open("x" * 200, os.O_RDONLY, dir_fd=inner)
+        os.close(inner)
+        inner, at = deeper, at / ("x" * 200)
+    os.close(inner)
+    return at
+
+
+def test_a_file_that_cannot_be_opened_costs_its_own_row(grading: Path, tmp_path: Path) -> None:
+    good = write_dicom(tmp_path / "good.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    gone = tmp_path / "MILLER^ANNA" / "gone.dcm"
+    summary, (first, second) = run(grading, [gone, good], tmp_path / "out")
+    assert (first["file"], first["status"], first["reason"]) == (str(gone), "flagged", "unreadable")
+    assert "MILLER" not in first["detail"]
+    assert second["status"] == "scored" and summary == Summary(2, 2, 1, {"unreadable": 1})
+
+
+def test_a_folder_that_cannot_be_listed_has_a_row_and_the_command_fails_without_its_path(
+    grading: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write_dicom(tmp_path / "new" / "z.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    (tmp_path / "new" / "MILLER^ANNA").mkdir()
+    closed = out_of_reach(tmp_path / "new" / "MILLER^ANNA")
+    assert files_in([tmp_path / "new"], tmp_path / "out") == Inputs((good,), (closed,))
+    assert main(["predict", str(grading), str(tmp_path / "new"), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "MILLER" not in said.out + said.err and "1 folders cannot be listed" in said.err
+    rows = read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert [row["status"] for row in rows] == ["scored", "flagged"]
+    assert (rows[1]["reason"], rows[1]["file"]) == ("unlisted_folder", str(closed))
+
+
+def test_an_input_that_cannot_be_reached_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be opened: File name too long"):
+        files_in([tmp_path / ("x" * 300)], tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be opened: Not a directory"):
+        files_in([tmp_path / "file" / "a.dcm"], tmp_path / "out")
+
+
+HOSTILE = (
+    *(b"19800230", b"00000101", b"99999999", b"20230229", b"2026-11-30", b"240000", b"235960", b"12:30", b"999Y"),
+    *(b"1\\2", b"a\\b^c", b"^^^^^^^^^^", b"a=b=c=d=e", b"\0\0", b"\xff\xfe\xfd", b"\x1b$B\x1b", b"\r\n", b" "),
+    *(b"x" * 66, b"x" * 5000, b"1" * 5000, b"-1", b"1e999", b"nan", b"1.2.3.", b"1..2", b"1.02.3", b"../../etc"),
+)
+"""Values that fields of many kinds cannot have."""
+FIELDS = (
+    *("PatientBirthDate", "StudyDate", "StudyTime", "PatientName", "PatientID", "IssuerOfPatientID", "PatientSex"),
+    *("AccessionNumber", "StudyID", "ReferringPhysicianName", "PatientAge", "PatientWeight", "ContentDate"),
+    *("AcquisitionDateTime", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+    *("NumberOfFrames", "FrameTime", "PixelSpacing", "TransducerType", "Manufacturer"),
+)
+
+
+def test_no_header_costs_more_than_its_own_file(
+    segmenting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each field in turn holds a hostile value under a VR of its own or of another field."""
+    monkeypatch.setattr("pydicom.config.replace_un_with_known_vr", False)
+    random = np.random.default_rng(22)
+    files = []
+    for number, field in enumerate(FIELDS * 3):
+        made = dataset(tissue(), SequenceOfUltrasoundRegions=[region()], PatientName="Doe", PatientSex="F")
+        tag = Tag(field)
+        vr = dictionary_VR(tag) if number % 3 else str(random.choice(["DA", "PN", "UI", "FD", "LO", "OB", "IS"]))
+        value = HOSTILE[number % len(HOSTILE)]
+        value += bytes(len(value) % 2)
+        made[tag] = DataElement(tag, "UN", value)
+        files.append(tmp_path / f"{number:02d}.dcm")
+        made.save_as(files[-1], enforce_file_format=False)
+        written = files[-1].read_bytes()
+        group = pack("<HH", tag.group, tag.element)
+        unknown = group + b"UN\0\0" + pack("<I", len(value)) + value
+        assert written.count(unknown) == 1
+        length = b"\0\0" + pack("<I", len(value)) if vr == "OB" else pack("<H", len(value))
+        files[-1].write_bytes(written.replace(unknown, group + vr.encode() + length + value))
+    summary, rows = run(segmenting, files, tmp_path / "out")
+    assert [row["file"] for row in rows] == [str(file) for file in files]
+    assert summary.scored > len(files) / 2
+    for row in rows:
+        assert bool(row["mask"]) == (row["status"] == "scored") != bool(row["detail"])
+        if row["mask"]:
+            mask = dcmread(tmp_path / "out" / row["mask"])
+            assert mask.pixel_array.sum() == 320
+            for name in ("PatientBirthDate", "StudyDate"):
+                assert not mask.get(name) or datetime.strptime(mask[name].value, "%Y%m%d")
+            assert all(element.value is not None or element.is_empty for element in mask.iterall())
+
+
+@pytest.mark.parametrize("born", ["19800230", "00000101", "19000229", "20261301", "1980", "198O0228"])
+def test_an_impossible_birth_date_is_left_out_of_the_mask(segmenting: Path, tmp_path: Path, born: str) -> None:
+    fields = {"SequenceOfUltrasoundRegions": [region()], "StudyDate": "20261130"}
+    files = [
+        write_dicom(tmp_path / f"{number}.dcm", tissue(number), PatientBirthDate=date, **fields)
+        for number, date in enumerate(("19800228", born, "20240229"))
+    ]
+    _, rows = run(segmenting, files, tmp_path / "out")
+    masks = [dcmread(tmp_path / "out" / row["mask"]) for row in rows]
+    assert [str(mask.PatientBirthDate or "") for mask in masks] == ["19800228", "", "20240229"]
+    assert {mask.StudyDate for mask in masks} == {"20261130"}
+
+
+def test_a_full_disk_is_a_sentence(segmenting: Path, tmp_path: Path) -> None:
+    file = write_dicom(tmp_path / "a.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="out cannot be written"):
+        predict(segmenting, [file], tmp_path / "out", 1, silent)
+
+
+def test_weights_that_give_no_numbers_are_a_sentence(tmp_path: Path) -> None:
+    for kind in ("ordinal", "segmentation"):
+        model = write_model(tmp_path / kind, kind)
+        state = read_tensors(model / "model.safetensors")
+        next(tensor for tensor in state.values() if tensor.is_floating_point()).fill_(float("nan"))
+        write_tensors(model / "model.safetensors", state)
+        file = write_dicom(tmp_path / "a.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
+        with pytest.raises(UserError, match="weights"):
+            predict(model, [file], tmp_path / "out", 1, silent)
 
 
 def test_the_table_says_of_every_column_what_it_holds() -> None:
