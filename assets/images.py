@@ -173,17 +173,17 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     import pyarrow.compute as pc
 
     from pipeline.archive.quarantine import Reason, Rejection, rejection_table
-    from pipeline.cohort.repeats import across_split, without
+    from pipeline.cohort.repeats import across_split, tied_patients, without
     from pipeline.cohort.splits import sides_of
     from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, REJECTED_FRAMES
 
     sides = sides_of(PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None)
     earlier = IMAGES.read(place.tables) if IMAGES.path(place.tables).exists() else IMAGES.schema.empty_table()
-    linking = across_split(cache.images, sides, earlier)
+    index = DICOM_INDEX.read(place.tables)
+    linking = across_split(cache.images, sides, earlier, tied_patients(index))
     if not linking.num_rows:
         return cache.images, cache.rejected
     names = zip(linking["sop_instance"].to_pylist(), linking["frame"].to_pylist(), strict=True)
-    index = DICOM_INDEX.read(place.tables)
     files = index["file_id"].take(pc.index_in(linking["sop_instance"], value_set=index["sop_instance"])).to_pylist()
     rejection = Rejection(Reason.DUPLICATE_ACROSS_SPLIT, "another patient's image with the same pixels was there first")
     rejected = rejection_table(
@@ -242,7 +242,7 @@ def _cache_intact(folder: Path, images: "pa.Table", run_id: str) -> dg.AssetChec
 
 def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefinition:
     blocking = {
-        "no_patient_on_both_sides": "No patient has images in train and in val.",
+        "no_patient_on_both_sides": "No patient, study or series has images in train and in val.",
         "no_test_image_in_pool": "No patient and no image of a task's test set is in the pool.",
     }
     size = f"{recipe.images.height}x{recipe.images.width}"
@@ -295,8 +295,9 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.trained_on import record_training_set
-        from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool
+        from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool, torn_studies
         from pipeline.tables import (
+            DICOM_INDEX,
             IMAGES,
             PATIENT_SPLITS,
             image_digest,
@@ -317,9 +318,10 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                 )
                 table.write(place.tables, rows, recipe)
                 counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
-                leaking = leaking_patients(rows)
+                leaking, torn = leaking_patients(rows), torn_studies(rows, DICOM_INDEX.read(place.tables))
                 shared = shared_with_tests(rows, recipe, place)
-                record_training_set(place.private, image_digest(rows), rows["patient"].to_pylist())
+                people = dict(zip(rows["patient"].to_pylist(), rows["split"].to_pylist(), strict=True))
+                record_training_set(place.private, image_digest(rows), people, people)
                 sheet = _contact_sheet(rows, recipe, place)
             yield here.made(
                 "pretraining_pool",
@@ -336,9 +338,13 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                     dg.AssetCheckResult(
                         check_name="no_patient_on_both_sides",
                         asset_key="pretraining_pool",
-                        passed=not leaking,
-                        description=f"{len(leaking)} patients have images in train and in val",
-                        metadata={"patients": ", ".join(leaking) or "none"},
+                        passed=not leaking and not torn,
+                        description=f"{len(leaking)} patients and {len(torn)} studies or series have images in train "
+                        "and in val",
+                        metadata={
+                            "patients": ", ".join(leaking) or "none",
+                            "studies and series": ", ".join(torn) or "none",
+                        },
                     ),
                     privacy.no_identifier_exposed(archive.folder, place, recipe, "pretraining_pool"),
                     dg.AssetCheckResult(

@@ -396,35 +396,68 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
         hooks=HOOKS,
         deps=["dicom_index", "image_cache"],  # the images tell which patients are linked
         description="One row per patient: train or val. A patient keeps its side when the archive grows, and patients "
-        "that share an image are on one side.",
+        "that share a study or an image are on one side.",
         code_version=f"{code_versions.COHORT}-{recipe.cohort.validation_share}",
         group_name=COHORT,
         kinds={"parquet"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "encoders_kept_validation_apart",
+                asset="patient_splits",
+                description="No encoder of the store trained on a patient that is in val now.",
+            )
+        ],
     )
     def patient_splits(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.cohort.repeats import linked_patients
-        from pipeline.cohort.splits import read_draws, split_patients
+        from pipeline.archive.trained_on import trained_across
+        from pipeline.cohort.repeats import linked_patients, tied_patients
+        from pipeline.cohort.splits import moved_to_validation, read_draws, sides_of, split_patients
         from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS
 
         with step(context, tracking, recipe) as here:
             place = store.open()
             with tables_lock(place, here.say):
-                patients = set(DICOM_INDEX.read(place.tables)["patient"].to_pylist())
+                index = DICOM_INDEX.read(place.tables)
+                patients = set(index["patient"].to_pylist())
                 previous = PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None
-                links = linked_patients(IMAGES.read(place.tables))
+                links, ties = linked_patients(IMAGES.read(place.tables)), tied_patients(index)
                 splits = split_patients(
-                    read_draws(place.private, patients), previous, recipe.cohort.validation_share, links
+                    read_draws(place.private, patients), previous, recipe.cohort.validation_share, links, ties
                 )
+                moved = moved_to_validation(previous, splits)
+                in_val = [patient for patient, side in sides_of(splits).items() if side == "val"]
+                across = trained_across(place, in_val, moved)
                 PATIENT_SPLITS.write(place.tables, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}
             yield here.made(
                 "patient_splits",
                 table_version(splits),
-                {**table_metadata(PATIENT_SPLITS, splits), **counts, "groups of linked patients": len(links)},
+                {
+                    **table_metadata(PATIENT_SPLITS, splits),
+                    **counts,
+                    "groups of linked patients": len(links),
+                    "groups of patients with a common study": len(ties),
+                    "moved to val, since a study was on both sides": len(moved),
+                },
                 metrics={f"patients.{side}": count for side, count in counts.items()},
+                checks=[_kept_apart(across, len(moved))],
             )
 
     return patient_splits
+
+
+def _kept_apart(encoders: Sequence[str], moved: int) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name="encoders_kept_validation_apart",
+        asset_key="patient_splits",
+        passed=not encoders,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(encoders)} encoders trained on patients that are in val now; `pretrain` makes them again: "
+        + ", ".join(encoders)
+        if encoders
+        else "no encoder trained on a patient that is in val now",
+        metadata={"encoders": ", ".join(encoders) or "none", "moved in this run": moved},
+    )

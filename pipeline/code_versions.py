@@ -5,7 +5,7 @@ Belongs here: one number per stage, raised in the commit that changes what the s
 
 INDEX = "5"
 LABELS = "3"
-COHORT = "3"
+COHORT = "4"
 IMAGES = "3"
 TASKS = "5"
 PRETRAINING = "2"

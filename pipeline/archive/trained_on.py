@@ -4,7 +4,7 @@ Belongs here: the private record of training sets, and the questions to it. Not 
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -15,20 +15,51 @@ from pipeline.files import read_json, read_table, write_table
 from pipeline.recipe import FROZEN, Backbone, Method, encoder_of
 from pipeline.store import Store
 
-_PATIENTS = pa.schema([pa.field("patient", pa.string(), nullable=False)])
+_PATIENTS = pa.schema(
+    [pa.field("patient", pa.string(), nullable=False), pa.field("split", pa.string())]  # null in older records
+)
 _DIGEST = re.compile(r"^- digest of images and split: ([0-9a-f]{16,64})$", re.MULTILINE)
 _WEIGHTS = "*.safetensors"
 _DESCRIPTION = "model.json"
 _OF_SEED = re.compile(r"_seed-\d+$")
 
 
-def record_training_set(private: Path, digest: str, patients: Iterable[str]) -> None:
+def record_training_set(
+    private: Path, digest: str, patients: Iterable[str], sides: Mapping[str, str] | None = None
+) -> None:
     """Keep the pseudonyms of the patients whose images have the `digest` of a pretraining pool's images and split.
 
-    The file is named by the digest: the same set is the same file, and is written whole or not at all.
+    `sides` gives each one's side, if known. The file is named by the digest: the same set is the same file, and is
+    written whole or not at all.
     """
-    table = pa.table({"patient": sorted(set(patients))}, schema=_PATIENTS)
+    names = sorted(set(patients))
+    table = pa.table({"patient": names, "split": [(sides or {}).get(name) for name in names]}, schema=_PATIENTS)
     write_table(_training_set(private, digest), table)
+
+
+def trained_across(store: Store, validation: Collection[str], moved: Collection[str]) -> list[str]:
+    """Folders in the store, relative to it and sorted, of encoders that trained on patients of today's `validation`.
+
+    Of a record that does not tell sides, as older ones do not, the patients `moved` to validation just now count.
+    """
+    folders = (store.root / "experiments").glob("*/encoders/*")
+    found = [folder for folder in folders if any(folder.glob(_WEIGHTS))]
+    return sorted(
+        folder.relative_to(store.root).as_posix()
+        for folder in found
+        if _trained_across(store.private, folder, validation, moved)
+    )
+
+
+def _trained_across(private: Path, folder: Path, validation: Collection[str], moved: Collection[str]) -> bool:
+    record = _record_of(private, folder)
+    if record is None:
+        return bool(moved)  # it cannot be told
+    rows = read_table(record)
+    if "split" not in rows.column_names or rows["split"].null_count:
+        return not set(moved).isdisjoint(rows["patient"].to_pylist())
+    trained = rows["patient"].filter(pc.equal(rows["split"], "train")).to_pylist()
+    return not set(validation).isdisjoint(trained)
 
 
 def training_patients(private: Path, encoder: Path) -> frozenset[str]:

@@ -69,6 +69,17 @@ def leaking_patients(pool: pa.Table) -> list[str]:
     return sorted(patient for patient, count in sides.items() if count > 1)
 
 
+def torn_studies(pool: pa.Table, index: pa.Table) -> list[str]:
+    """Pseudonyms of studies and series of `index` (DICOM_INDEX) with images in train and in val, sorted."""
+    rows = index.take(pc.index_in(pool["sop_instance"], value_set=index["sop_instance"]))
+    torn: list[str] = []
+    for name in ("study", "series"):
+        sides = pa.table({name: rows[name], "split": pool["split"]}).group_by(name)
+        counts = sides.aggregate([("split", "count_distinct")])
+        torn += counts[name].filter(pc.greater(counts["split_count_distinct"], 1)).drop_null().to_pylist()
+    return sorted(torn)
+
+
 def label_balance(pool: pa.Table, labels: tuple[str, ...]) -> pa.Table:
     """Per label: how many patients of either side have an image with it, and how many one without it.
 

@@ -1,6 +1,7 @@
-"""Equal pixels under several names: patients that share an image share their side of the split.
+"""Patients under several names: those that share a study or an image share their side of the split.
 
-Belongs here: who is linked to whom, and images that would link both sides. Not here: near-duplicates, the split's size.
+Belongs here: who is tied or linked to whom, and images that would link both sides. Not here: near-duplicates, the
+split's size.
 """
 
 from collections import defaultdict, deque
@@ -10,24 +11,42 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Groups = list[frozenset[str]]
-"""Patients that share one picture, two or more."""
+"""Patients that share one picture, or one study, two or more."""
 
 
 def linked_patients(images: pa.Table) -> Groups:
     """The sets of patients that share the pixels of an image (equal `source_digest` of IMAGES), sorted."""
-    shared = _shared(images)
+    return _sharing(images, "source_digest")
+
+
+def tied_patients(index: pa.Table) -> Groups:
+    """The sets of patients (pseudonyms) of `index` (DICOM_INDEX) that share a study or a series, disjoint and sorted.
+
+    Files of one study can name its patient in several ways: each is a pseudonym of its own, of one person.
+    """
+    return linked_groups([*_sharing(index, "study"), *_sharing(index, "series")])
+
+
+def persons(ties: Groups) -> dict[str, str]:
+    """For each patient of `ties` (disjoint) the one of its group, the first, that stands for all of them."""
+    return {patient: min(group) for group in ties for patient in group}
+
+
+def _sharing(table: pa.Table, column: str) -> Groups:
+    """The sets of patients that share a value of `column`, sorted; null is none."""
+    shared = _shared(table, column)
     patients: dict[str, set[str]] = defaultdict(set)
-    for digest, patient in zip(shared["source_digest"].to_pylist(), shared["patient"].to_pylist(), strict=True):
-        patients[digest].add(patient)
-    return sorted((frozenset(group) for group in patients.values()), key=sorted)
+    for value, patient in zip(shared[column].to_pylist(), shared["patient"].to_pylist(), strict=True):
+        patients[value].add(patient)
+    return sorted({frozenset(group) for group in patients.values()}, key=sorted)
 
 
-def _shared(images: pa.Table) -> pa.Table:
-    """The images whose pixels occur with two patients or more."""
-    counts = images.select(["source_digest", "patient"]).group_by("source_digest")
+def _shared(table: pa.Table, column: str) -> pa.Table:
+    """The rows whose value in `column` occurs with two patients or more."""
+    counts = table.select([column, "patient"]).group_by(column)
     counts = counts.aggregate([("patient", "count_distinct")])
-    digests = counts["source_digest"].filter(pc.greater(counts["patient_count_distinct"], 1))
-    return images.filter(pc.is_in(images["source_digest"], value_set=digests))
+    values = counts[column].filter(pc.greater(counts["patient_count_distinct"], 1)).drop_null()
+    return table.filter(pc.is_in(table[column], value_set=values))
 
 
 def spread_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
@@ -51,20 +70,37 @@ def spread_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
     return spread
 
 
-def across_split(images: pa.Table, sides: Mapping[str, str], earlier: pa.Table) -> pa.Table:
+def settled(sides: Mapping[str, str], ties: Groups, links: Groups) -> dict[str, str]:
+    """`sides` of patients, with everybody in val who is tied, or linked through others, to a group on both sides.
+
+    `ties` (`tied_patients`) join pseudonyms of one person, so they count more than the side that a pseudonym had.
+    """
+    torn = {patient for group in ties if len({sides[p] for p in group if p in sides}) > 1 for patient in group}
+    if not torn:
+        return dict(sides)
+    moving = {patient for group in linked_groups([*ties, *links]) if group & torn for patient in group}
+    return {**sides, **dict.fromkeys(moving, "val")}
+
+
+def across_split(images: pa.Table, sides: Mapping[str, str], earlier: pa.Table, ties: Groups | None = None) -> pa.Table:
     """The images of `images` (IMAGES) that must go, since their pixels belong to a patient of the other side too.
 
     `sides` are those that patients had before, `earlier` (IMAGES) the images that were there before: of equal
-    pictures on both sides the earlier ones stay, without any those in train.
+    pictures on both sides the earlier ones stay, without any those in train. Tied patients (`ties`) are one.
     """
-    spread = spread_sides(linked_patients(images), sides)
-    shared = _shared(images)
+    one = persons(ties or [])
+    still_there = set(_keys(images))
+    kept = earlier.filter(pa.array([key in still_there for key in _keys(earlier)], pa.bool_()))
+    before = settled(sides, ties or [], linked_patients(kept))
+    links = as_persons(linked_patients(images), one)
+    spread = spread_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
+    shared = _shared(images, "source_digest")
     there = _keys(earlier.filter(pc.is_in(earlier["source_digest"], value_set=shared["source_digest"])))
     groups: dict[str, list[tuple[_Key, str | None]]] = defaultdict(list)
     for digest, patient, key in zip(
         shared["source_digest"].to_pylist(), shared["patient"].to_pylist(), _keys(shared), strict=True
     ):
-        groups[digest].append((key, spread.get(patient)))
+        groups[digest].append((key, spread.get(one.get(patient, patient))))
     gone: set[_Key] = set()
     for group in groups.values():
         if len({side for _, side in group}) > 1:
@@ -89,8 +125,23 @@ def without(images: pa.Table, others: pa.Table) -> pa.Table:
 
 def linked_groups(groups: Groups) -> Groups:
     """The sets of patients that are linked, directly or through others; each patient is in one at most."""
-    merged: list[set[str]] = []
+    parents: dict[str, str] = {}
+
+    def root(patient: str) -> str:
+        while (parent := parents.setdefault(patient, patient)) != patient:
+            parents[patient] = patient = parents[parent]  # halves the way for who comes next
+        return patient
+
     for group in groups:
-        touching = [other for other in merged if other & group]
-        merged = [other for other in merged if not other & group] + [set(group).union(*touching)]
-    return sorted((frozenset(group) for group in merged), key=sorted)
+        first, *others = (root(patient) for patient in group)
+        parents.update(dict.fromkeys(others, first))
+    merged: dict[str, set[str]] = defaultdict(set)
+    for patient in parents:
+        merged[root(patient)].add(patient)
+    return sorted((frozenset(group) for group in merged.values()), key=sorted)
+
+
+def as_persons(groups: Groups, one: Mapping[str, str]) -> Groups:
+    """`groups` with every patient named as `one` (`persons`) names it; who is linked to itself alone is in none."""
+    named = {frozenset(one.get(patient, patient) for patient in group) for group in groups}
+    return sorted((group for group in named if len(group) > 1), key=sorted)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.cohort.repeats import Groups, linked_groups, spread_sides
+from pipeline.cohort.repeats import Groups, as_persons, linked_groups, persons, settled, spread_sides
 from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.tables import PATIENT_SPLITS
@@ -31,27 +31,43 @@ def read_draws(private: Path, patients: Collection[str]) -> pa.Table:
 
 
 def split_patients(
-    draws: pa.Table, previous: pa.Table | None, validation_share: float, links: Groups | None = None
+    draws: pa.Table,
+    previous: pa.Table | None,
+    validation_share: float,
+    links: Groups | None = None,
+    ties: Groups | None = None,
 ) -> pa.Table:
     """Each patient's side (schema PATIENT_SPLITS), sorted by patient.
 
-    round(validation_share x patients) are to be val, at least one patient on either side where there are two. A
-    patient of `previous` keeps its side, and patients of `links`, who share an image, are on one side; the others
-    fill up val in the order of their draws, lowest first.
+    Patients of `ties` (`tied_patients`), who share a study, are one person; if they were on both sides, all of them,
+    and who is linked to them, are in val. round(validation_share x persons) are to be val, at least one person on
+    either side if there are two. A patient of `previous` keeps its side otherwise, and patients of `links`, who share
+    an image, are on one side; the others fill up val in the order of their draws, lowest first.
     """
-    order = draws.sort_by([("draw", "ascending"), ("patient", "ascending")])["patient"].to_pylist()
-    present = set(order)
-    sides = {
-        patient: side for patient, side in spread_sides(links or [], sides_of(previous)).items() if patient in present
-    }
+    links, one = links or [], persons(ties or [])
+    patients = draws.sort_by([("draw", "ascending"), ("patient", "ascending")])["patient"].to_pylist()
+    before = settled(sides_of(previous), ties or [], links)
+    links = as_persons(links, one)
+    order = list(dict.fromkeys(one.get(patient, patient) for patient in patients))
+    spread = spread_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
+    sides = _filled(order, spread, links, validation_share)
+    rows = [{"patient": patient, "split": sides[one.get(patient, patient)]} for patient in sorted(patients)]
+    return pa.Table.from_pylist(rows, schema=PATIENT_SPLITS.schema)
+
+
+def _filled(order: list[str], spread: dict[str, str], links: Groups, validation_share: float) -> dict[str, str]:
+    """The side of each person of `order`: that in `spread`, and of the others as many in val as are lacking there."""
+    sides = {person: spread[person] for person in order if person in spread}
     wanted = min(max(round(validation_share * len(order)), 1), len(order) - 1)
     lacking = wanted - list(sides.values()).count("val")
-    for unit in _units(order, sides, links or []):
+    units = _units(order, sides, links)
+    if units and len(units) + len(sides) > 1 and "val" not in sides.values():
+        lacking = max(lacking, min(map(len, units)))  # those who are linked may be more than are wanted
+    for unit in units:
         fits = len(unit) <= lacking
         lacking -= len(unit) if fits else 0
         sides |= dict.fromkeys(unit, "val" if fits else "train")
-    rows = [{"patient": patient, "split": sides[patient]} for patient in sorted(sides)]
-    return pa.Table.from_pylist(rows, schema=PATIENT_SPLITS.schema)
+    return sides
 
 
 def sides_of(splits: pa.Table | None) -> dict[str, str]:
@@ -59,6 +75,14 @@ def sides_of(splits: pa.Table | None) -> dict[str, str]:
     if splits is None:
         return {}
     return dict(zip(splits["patient"].to_pylist(), splits["split"].to_pylist(), strict=True))
+
+
+def moved_to_validation(previous: pa.Table | None, splits: pa.Table) -> list[str]:
+    """The patients that are in train in `previous` and in val in `splits` (both PATIENT_SPLITS), sorted."""
+    before = sides_of(previous)
+    return sorted(
+        patient for patient, side in sides_of(splits).items() if side == "val" and before.get(patient) == "train"
+    )
 
 
 def _units(order: list[str], sides: dict[str, str], links: Groups) -> list[list[str]]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archive.trained_on import record_training_set, saw
+from pipeline.archive.trained_on import record_training_set, saw, trained_across
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing
 from pipeline.recipe import Method
 from pipeline.store import Store
@@ -59,6 +59,19 @@ def test_a_training_set_is_kept_once_and_sorted(store: Store) -> None:
     record_training_set(store.private, WITH_ANNA, ["anna", "ben"])
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert len(before) == 2
+
+
+def test_encoders_that_trained_on_who_is_in_validation_now_are_named(store: Store) -> None:
+    record_training_set(store.private, "c" * 64, ["anna", "ben"], {"anna": "train", "ben": "val"})
+    trained, unknown = (store.experiment("demo").encoder("resnet50", name, 0) for name in ("ce", "dcm"))
+    encoder(trained, "c" * 64)
+    encoder(unknown, WITHOUT)  # its record does not tell sides
+    names = [folder.relative_to(store.root).as_posix() for folder in (trained, unknown)]
+    assert trained_across(store, ["ben"], []) == []
+    assert trained_across(store, ["anna", "ben"], []) == names[:1]
+    assert trained_across(store, ["ben"], ["ben"]) == names[1:]
+    pq.write_table(pa.table({"patient": ["ben"]}), store.private / "training_sets" / f"{WITHOUT[:16]}.parquet")
+    assert trained_across(store, ["ben"], ["ben"]) == names[1:] and trained_across(store, ["ben"], []) == []
 
 
 def test_encoders_are_found_by_the_digest_they_state(store: Store) -> None:

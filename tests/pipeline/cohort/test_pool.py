@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool
+from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool, torn_studies
 from pipeline.errors import UserError
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
@@ -86,6 +86,20 @@ def test_a_patient_on_both_sides_is_found():
     assert leaking_patients(pool) == []
     torn = pool.set_column(pool.column_names.index("split"), "split", pa.array(["train", "val", "val"]))
     assert leaking_patients(torn) == ["p1"]
+
+
+def test_a_study_or_a_series_on_both_sides_is_found():
+    def found(studies, series):
+        names = ["i1", "i2", "i3", "i4"]
+        pool = pa.table({"sop_instance": names, "split": ["train", "train", "val", "val"]})
+        columns = {"sop_instance": names, "study": studies, "series": series}
+        index = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+        return torn_studies(pool, index.take([2, 0, 3, 1]))
+
+    assert found(["s1", "s1", "s2", "s2"], ["r1", "r2", "r3", "r3"]) == []
+    assert found(["s1", "s2", "s2", "s2"], ["r1", "r2", "r3", "r3"]) == ["s2"]
+    assert found([None, "s1", "s2", None], ["r1", "r2", "r3", "r1"]) == ["r1"]
+    assert found([None] * 4, [None] * 4) == []
 
 
 def test_a_new_mapping_changes_the_label_digest_alone():

@@ -1,10 +1,18 @@
-"""Equal pixels under several names: who is linked, which side, and which image must go."""
+"""Patients under several names: who is tied or linked, which side, and which image must go."""
 
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.repeats import across_split, linked_groups, linked_patients, spread_sides, without
-from pipeline.cohort.splits import split_patients
+from pipeline.cohort.repeats import (
+    across_split,
+    linked_groups,
+    linked_patients,
+    persons,
+    spread_sides,
+    tied_patients,
+    without,
+)
+from pipeline.cohort.splits import moved_to_validation, split_patients
 from pipeline.tables import IMAGES
 
 
@@ -99,3 +107,74 @@ def test_the_decision_stands_when_asked_again():
     sides = spread_sides(linked_patients(kept), SIDES)
     assert sides["n"] == "train"
     assert pairs(across_split(grown, sides, kept)) == [("n", "y")]
+
+
+def index(*rows: tuple[str, str | None, str | None]) -> pa.Table:
+    """One record per (patient, study, series)."""
+    return pa.table(
+        {
+            name: pa.array([row[at] for row in rows], pa.string())
+            for at, name in enumerate(("patient", "study", "series"))
+        }
+    )
+
+
+def test_patients_that_share_a_study_or_a_series_are_tied_and_nothing_ties_nobody():
+    table = index(
+        ("a", "s1", "r1"), ("b", "s1", "r2"), ("c", None, "r2"), ("d", None, None), ("e", None, None), ("f", "s2", "r3")
+    )  # fmt: skip
+    assert tied_patients(table) == [frozenset("abc")]
+    assert persons(tied_patients(table)) == {"a": "a", "b": "a", "c": "a"}
+
+
+def test_of_many_small_groups_the_linked_ones_are_found_in_linear_time():
+    chain = [frozenset((f"{n}", f"{n + 1}")) for n in range(0, 200_000, 2)]  # the quadratic way took hours
+    assert len(linked_groups([*chain, frozenset(("1", "2"))])) == 100_000 - 1
+
+
+def sides_of_split(patients: str, previous: dict[str, str], links: list[str], ties: list[str]) -> dict[str, str]:
+    before = pa.table({"patient": list(previous), "split": list(previous.values())}) if previous else None
+    groups = [[frozenset(group) for group in names] for names in (links, ties)]
+    table = split_patients(draws(*patients), before, 0.2, *groups)
+    return dict(zip(table["patient"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+def test_tied_patients_are_one_person_and_counted_once():
+    sides = sides_of_split("abcdef", {}, [], ["abc", "def"])
+    assert sides == dict.fromkeys("abc", "val") | dict.fromkeys("def", "train")
+    assert sides_of_split("fedcba", {}, [], ["abc", "def"]) == dict.fromkeys("def", "val") | dict.fromkeys(
+        "abc", "train"
+    )
+
+
+def test_a_tie_that_joins_both_sides_takes_all_who_are_linked_to_val_and_nobody_else():
+    previous = {"a": "train", "b": "val", "c": "train", "d": "train", "e": "val", "f": "train"}
+    sides = sides_of_split("abcdef", previous, ["ac"], ["ab"])
+    assert sides == previous | {"a": "val", "c": "val"}
+    before = pa.table({"patient": list(previous), "split": list(previous.values())})
+    after = pa.table({"patient": list(sides), "split": list(sides.values())})
+    assert moved_to_validation(before, after) == ["a", "c"]
+    assert moved_to_validation(None, after) == []
+
+
+def test_a_new_name_of_a_known_patient_takes_that_patients_side_whatever_picture_it_shares():
+    previous = {"t": "train", "v": "val"}
+    before = images(("t", "x"), ("v", "y"))
+    grown = images(("t", "x"), ("v", "y"), ("n", "x"))
+    ties = [frozenset("nv")]
+    gone = across_split(grown, previous, before, ties)
+    assert pairs(gone) == [("n", "x")]
+    links = ["".join(group) for group in linked_patients(without(grown, gone))]
+    assert sides_of_split("tvn", previous, links, ["nv"]) == {"t": "train", "v": "val", "n": "val"}
+
+
+def test_who_follows_a_tied_patient_to_val_keeps_its_pictures():
+    previous = {"t": "train", "v": "val", "u": "train"}
+    before = images(("t", "x"), ("u", "x"), ("v", "y"))
+    assert across_split(before, previous, before, [frozenset("tv")]).num_rows == 0
+    assert sides_of_split("tvu", previous, ["tu"], ["tv"]) == dict.fromkeys("tvu", "val")
+
+
+def test_linked_patients_who_are_more_than_are_wanted_still_leave_someone_in_val():
+    sides = sides_of_split("abcdefghij", {}, ["abcde", "fghij"], [])
+    assert sorted(sides.values()) == ["train"] * 5 + ["val"] * 5
