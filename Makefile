@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-export SONOTAG_STORE := $(abspath $(or $(SONOTAG_STORE),store))
+# An absolute path as it is, spaces and all, which make's own functions would take for several paths.
+export SONOTAG_STORE := $(if $(filter /%,$(firstword $(SONOTAG_STORE))),$(SONOTAG_STORE),$(CURDIR)/$(or $(SONOTAG_STORE),store))
 export SONOTAG_RECIPE := $(or $(SONOTAG_RECIPE),demo)
 export DAGSTER_HOME := $(or $(DAGSTER_HOME),$(SONOTAG_STORE)/dagster)
 # Dagster says on every call that `dg launch` supersedes `dagster job execute`; both work.
@@ -17,9 +18,8 @@ DEV := .venv/installed-dev
 PIP_INSTALL := $(BIN)/pip install --quiet --require-hashes --only-binary :all:
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
     --no-annotate --no-header
-TRACKING := $(or $(MLFLOW_TRACKING_URI),sqlite:///$(SONOTAG_STORE)/mlflow/mlflow.db)
 
-.PHONY: help install install-dev demo phantom ui mlflow lint types test test-slow test-ui bench lock sbom wheel clean
+.PHONY: help install install-dev instance demo phantom ui mlflow lint types test test-slow test-ui bench lock sbom wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,30 +47,25 @@ sbom: $(DEV)  ## dist/sbom.cdx.json: what `make install` installs, as CycloneDX
 	$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml --mc-type application \
 	    --output-file dist/sbom.cdx.json requirements.txt
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml | $(READY)
-	@$(BIN)/python -m resources.instance $<
+instance: $(READY)  # not a rule for its file: make cannot name a path with a space, a % or a #
+	@test "$$DAGSTER_HOME/dagster.yaml" -nt dagster.yaml || $(BIN)/python -m resources.instance dagster.yaml
 
 phantom: $(READY)  ## the phantom clinic of the recipe, in the store
-	$(BIN)/python -m pipeline.phantom "$(SONOTAG_STORE)/phantom" --recipe "$(SONOTAG_RECIPE)"
+	$(BIN)/python -m pipeline.phantom "$$SONOTAG_STORE/phantom" --recipe "$$SONOTAG_RECIPE"
 
 # The demo recipe's tasks are the phantom's, so that only an own archive with an own recipe goes without it.
-demo: $(READY) $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE))),,phantom) $(DAGSTER_HOME)/dagster.yaml  ## from DICOM files to the results table
+demo: $(READY) instance $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE))),,phantom)  ## from DICOM files to the results table
 	$(BIN)/dagster job execute -m assets.definitions -j demo
 	@$(BIN)/python -m pipeline.evaluation
 	@echo "Dagster's web server:  make ui       http://127.0.0.1:3000"
 	@echo "MLflow's runs:         make mlflow   http://127.0.0.1:5000"
 
-ui: $(READY) $(DAGSTER_HOME)/dagster.yaml  ## Dagster's web server and daemon, http://127.0.0.1:3000
+ui: $(READY) instance  ## Dagster's web server and daemon, http://127.0.0.1:3000
 	@$(BIN)/python -c "import assets.definitions"  # what is wrong with the recipe is one sentence here
 	$(BIN)/python -m resources.ui --port 3000
 
-mlflow: export MLFLOW_BACKEND_STORE_URI := $(TRACKING)
 mlflow: $(READY)  ## MLflow's server on the store's database, http://127.0.0.1:5000
-	@$(BIN)/python -m resources.port 5000
-	@mkdir -p "$(SONOTAG_STORE)/mlflow"
-	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-	    --allowed-hosts "127.0.0.1,127.0.0.1:*,localhost,localhost:*" \
-	    --default-artifact-root "file://$(SONOTAG_STORE)/mlflow/artifacts"
+	@$(BIN)/python -m resources.mlflow_server --port 5000
 
 lint: $(DEV)
 	$(BIN)/ruff check .

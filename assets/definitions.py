@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from resources.archive import Archive
 from resources.compute import Compute
 from resources.environment import Environment, read_environment
+from resources.instance import refuse_home
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
@@ -99,6 +100,7 @@ def _load(variables: Mapping[str, str]) -> dg.Definitions:
     with the sentence. Of an exit it would say that a server is gone, and any other error it would wrap.
     """
     try:
+        refuse_home(variables.get("DAGSTER_HOME", ""))
         return build_defs(read_environment(variables))
     except UserError as error:
         if "grpc" in sys.argv:  # dagster api grpc

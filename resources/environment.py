@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.engine import URL, make_url
+
 from pipeline.archive.place import normalized
 from pipeline.labels.study_groups import shipped_study_groups
 from pipeline.recipe import Recipe, load_recipe
@@ -37,5 +39,18 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         archive=normalized(variables.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive")),
         study_groups=Path(variables.get("SONOTAG_STUDY_GROUPS") or shipped_study_groups()).absolute(),
         recipe=load_recipe(variables.get("SONOTAG_RECIPE") or DEMO, known),
-        tracking_uri=variables.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.mlflow / 'mlflow.db'}",
+        tracking_uri=variables.get("MLFLOW_TRACKING_URI") or sqlite_address(store.mlflow / "mlflow.db"),
     )
+
+
+def sqlite_address(database: Path) -> str:
+    """SQLAlchemy's address of the SQLite file `database`, an absolute path of any characters.
+
+    One with escapes names the driver, too: MLflow takes what follows sqlite:/// for a path as it is, and makes its
+    folder.
+    """
+    escaped = URL.create("sqlite", database=str(database))
+    plain = f"sqlite:///{database}"
+    if make_url(plain) == escaped:
+        return plain
+    return escaped.set(drivername="sqlite+pysqlite").render_as_string(hide_password=False)

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import yaml
 from filelock import FileLock
+from sqlalchemy.engine import make_url
 
 from pipeline.command import command
 from pipeline.errors import UserError
@@ -33,17 +35,41 @@ def main(arguments: list[str]) -> None:
 def make_instance(config: Path, home: str) -> None:
     """Make the instance that the file `config` describes in the folder `home`; its dagster.yaml comes last.
 
-    Raises `UserError` where `home` is no absolute path or there is no such file.
+    Raises `UserError` if `home` is no absolute path or cannot hold Dagster's databases, or if there is no such file.
     """
     if not Path(home).is_absolute():
         raise UserError(f"DAGSTER_HOME must be an absolute path, and is {home!r}.")
     if not config.is_file():
         raise UserError(f"{config} does not exist.")
+    refuse_home(home, config)
     Path(home).mkdir(parents=True, exist_ok=True)
     with FileLock(Path(home, "instance.lock")), replacing(Path(home, CONFIG)) as temporary:
         temporary.write_bytes(config.read_bytes())
         with dg.DagsterInstance.from_config(home, temporary.name) as instance:
             instance.get_runs_count()  # opening it has made what it lacks
+
+
+def refuse_home(home: str, config: Path | None = None) -> None:
+    """Raise `UserError` if Dagster would misread the path `home` in the address of its SQLite databases.
+
+    Dagster writes the path into that address as it is. `config` is the instance's file, by default that in `home`; one
+    that names another storage than SQLite is not concerned.
+    """
+    database = str(Path(home, "runs.db"))
+    address = make_url(f"sqlite:///{database}")
+    if (address.database == database and not address.query) or _names_a_storage(config or Path(home, CONFIG)):
+        return
+    raise UserError(
+        f"DAGSTER_HOME {home} cannot hold Dagster's databases, since its path has a ? or a % before two hexadecimal "
+        "digits: take another folder, by DAGSTER_HOME or by SONOTAG_STORE, whose folder dagster it is by default."
+    )
+
+
+def _names_a_storage(config: Path) -> bool:
+    try:
+        return "storage" in (yaml.safe_load(config.read_bytes()) or {})
+    except (OSError, TypeError, yaml.YAMLError):
+        return False
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from resources.records import RECORDS, End, Record
 MOST_RUNS = 1000
 MOST_BYTES = 8 * 2**30
 """Of all files that are kept for later; the encoders themselves are in the store anyway."""
-MOST_ATTEMPTS = 5
-"""So often a run is sent to a server that answers and yet does not take it."""
+ATTEMPTS_AFTER = (600, 3600, 21_600, 86_400)
+"""Seconds after which a run is sent again to a server that answers and yet fails to take it; then it is given up."""
 
 _START, _RECORDS, _FILES = "start.json", "records.jsonl", "files"
 
@@ -42,6 +42,9 @@ class Start(BaseModel):
     run_id: str = ""
     """Once MLflow knows the run."""
     attempts: int = 0
+    """How often a server has answered and failed to take the run."""
+    not_before: int = 0
+    """Milliseconds since 1970, of the next attempt."""
 
 
 @dataclass
@@ -57,6 +60,22 @@ class Unsent:
         """Note what has become known of the run."""
         self.start = self.start.model_copy(update=changes)
         write_text(self.folder / _START, self.start.model_dump_json())
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the run is to be sent by now."""
+        return self.start.not_before <= time.time() * 1000
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it has failed once more after the last wait."""
+        return self.start.attempts > len(ATTEMPTS_AFTER)
+
+    def note_failure(self) -> None:
+        """Count an attempt that has failed, and put off the next one."""
+        done = self.start.attempts
+        wait = ATTEMPTS_AFTER[min(done, len(ATTEMPTS_AFTER) - 1)]
+        self.update(attempts=done + 1, not_before=int((time.time() + wait) * 1000))
 
     def keep(self, record: Record) -> None:
         """Keep `record`, its files copied; raises `OSError` where there is no room for them."""

@@ -15,12 +15,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from filelock import FileLock
+from sqlalchemy.engine import make_url
 
 from pipeline.archive.place import shown
 from pipeline.progress import Say
 from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
 from resources.registry import write_encoder_model
-from resources.sending import Unreachable, send_what_waits, tell, told
+from resources.sending import (
+    Unreachable,
+    Withheld,
+    experiment_id,
+    is_refusal,
+    no_access,
+    send_what_waits,
+    tell,
+    told,
+)
 from resources.spool import Start, Unsent, begin
 from resources.system_metrics import SECONDS, watching
 
@@ -126,6 +136,9 @@ class TrackedRun:
                 except Unreachable as why:
                     self._say(f"MLflow is not answering ({why}); what it misses is kept, and sent by a later run.")
                     self._client = None
+                except Withheld as why:
+                    self._say(str(why))
+                    self._client = None
             if self._unsent is not None:
                 self._keep(self._unsent, record)
 
@@ -177,19 +190,26 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             client = self._open()
             send_what_waits(Path(self.unsent), client, lambda other: self._experiment(client, other), say)
-            experiment_id = self._experiment(client, self.experiment)
-            run_id = client.create_run(experiment_id, start.at, start.tags, name).info.run_id
+            experiment = self._experiment(client, self.experiment)
+            run_id = client.create_run(experiment, start.at, start.tags, name).info.run_id
         except Exception as error:
-            place, why = shown(self.uri), told(error)
-            say(f"MLflow at {place} cannot be reached ({why}); what it misses is kept, and sent later.")
+            say(self._why_not(error))
             if time.monotonic() - began > SLOW_SECONDS:
                 _left_alone_until[self.uri] = time.monotonic() + LEFT_ALONE_SECONDS
             return TrackedRun(None, "", None, unsent, say)
         with suppress(OSError):
             if unsent is not None:
                 unsent.update(run_id=run_id)
-        url = f"{self._ui()}/#/experiments/{experiment_id}/runs/{run_id}?{VIEW}"
+        url = f"{self._ui()}/#/experiments/{experiment}/runs/{run_id}?{VIEW}"
         return TrackedRun(client, run_id, url, unsent, say)
+
+    def _why_not(self, error: Exception) -> str:
+        """Why a run has no counterpart in MLflow, and what to do."""
+        denied = no_access(error)
+        if isinstance(error, Withheld) or denied:
+            return denied or str(error)
+        verb = "refuses the run" if is_refusal(error) else "cannot be reached"
+        return f"MLflow at {shown(self.uri)} {verb} ({told(error)}); what it misses is kept, and sent later."
 
     def _begin(self, start: Start, say: Say) -> Unsent | None:
         try:
@@ -205,8 +225,8 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # creating tables is no news
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if self.uri.startswith("sqlite"):
+            Path(make_url(self.uri).database or "").parent.mkdir(parents=True, exist_ok=True)
         with nullcontext() if self._is_server() else self._first_use():
             client = MlflowClient(tracking_uri=self.uri)
             client.search_experiments(max_results=1)
@@ -217,7 +237,7 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         with self._first_use():
             known = client.get_experiment_by_name(name)
             if known:
-                return str(known.experiment_id)
+                return experiment_id(known)
             location = None if self._is_server() else Path(self.artifacts, name).as_uri()
             return str(client.create_experiment(name, artifact_location=location))
 

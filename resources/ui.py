@@ -31,6 +31,7 @@ from starlette.middleware import Middleware
 
 from pipeline.command import command
 from resources.guard import Guard
+from resources.instance import refuse_home
 from resources.port import LOOPBACK, refuse_taken
 
 STATEMENT_TIMEOUT, POOL_RECYCLE, POOL_OVERFLOW = 15_000, 3_600, 20
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> None:
     """Serve until Ctrl-C; 1 and a sentence if something listens on the port already."""
     asked = _parser().parse_args(arguments)
     refuse_taken(asked.port)
+    refuse_home(os.environ.get("DAGSTER_HOME", ""))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a service manager ends the daemon, too
     os.environ["DAGSTER_IS_DEV_CLI"] = "" if asked.without_daemon else "1"
     with DagsterInstance.get() as instance, _code_servers(instance, asked.workspace) as workspace:

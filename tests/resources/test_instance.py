@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from pipeline.errors import UserError
-from resources.instance import main, make_instance
+from resources.instance import main, make_instance, refuse_home
 from tests.conftest import ROOT
 
 MAKE = [sys.executable, "-m", "resources.instance", "dagster.yaml"]
@@ -69,3 +69,37 @@ def test_a_mistake_is_a_sentence(
     assert main([str(tmp_path / "none.yaml")]) == 1
     assert capsys.readouterr().err.endswith("none.yaml does not exist.\n")
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("name", ["what? a store", "100%25 store", "a%41", "50%E9?x=1"])
+def test_a_folder_that_dagster_would_misread_is_refused_before_anything_is_made(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / name / "dagster"
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    assert main([str(ROOT / "dagster.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert str(home) in said and "SONOTAG_STORE" in said and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_so_it_is_where_the_definitions_are_loaded(tmp_path: Path) -> None:
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "what?"), "SONOTAG_STORE": str(tmp_path / "store")}
+    load = [sys.executable, "-c", "import assets.definitions"]
+    done = subprocess.run(load, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "what?" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "a%b", "50 %", "it's", 'a"b', "Ä ü 超", "a&b=c;d", "%(x)s", "a:b@c"])
+def test_every_other_folder_holds_its_databases(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    make_instance(ROOT / "dagster.yaml", str(home))
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert empty.execute_in_process(instance=instance).success
+    assert [path for path in DATABASES if not (home / path).is_file()] == []
+    assert list(tmp_path.iterdir()) == [home]
+
+
+def test_a_server_s_database_is_not_concerned(tmp_path: Path) -> None:
+    refuse_home(str(tmp_path / "what?"), ROOT / "dagster.postgres.yaml")

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import pytest
 
-from resources.ui import main
 from tests.conftest import ROOT
 from tests.resources.conftest import free_port
 
@@ -206,8 +205,3 @@ def test_the_same_request_from_the_pages_launches_the_job(pages: Pages) -> None:
     status, said = pages.graphql(HARM, Origin=f"http://{pages.host}", Sec_Fetch_Site="same-origin")
     assert (status, "LaunchRunSuccess" in said) == (200, True), said
     assert is_marked(pages, 120)
-
-
-def test_a_port_in_use_is_a_sentence(pages: Pages, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--port", str(pages.port)]) == 1
-    assert capsys.readouterr().err.count("\n") == 1

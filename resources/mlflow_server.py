@@ -1,0 +1,42 @@
+"""`python -m resources.mlflow_server` serves MLflow's pages of the store's database on this machine.
+
+Belongs here: that command. Not here: recording runs (`resources.tracking`).
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pipeline.command import command
+from resources.environment import read_environment
+from resources.port import LOOPBACK, refuse_taken
+
+HOSTS = ",".join(pattern for name in (LOOPBACK, "localhost") for pattern in (name, f"{name}:*"))
+"""MLflow's own default takes names such as 10.example.org for addresses of a private network."""
+
+
+@command
+def main(arguments: list[str]) -> None:
+    """Become MLflow's server, until Ctrl-C; 1 and a sentence if something listens on the port already."""
+    parser = argparse.ArgumentParser(prog="python -m resources.mlflow_server", description="MLflow's pages.")
+    parser.add_argument("--port", type=int, default=5000, help="default: %(default)s")
+    port = parser.parse_args(arguments).port
+    refuse_taken(port)
+    environment = read_environment(os.environ)
+    folder = environment.store.mlflow
+    folder.mkdir(parents=True, exist_ok=True)
+    variables = {"MLFLOW_BACKEND_STORE_URI": environment.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    mlflow = str(Path(sys.executable).with_name("mlflow"))
+    os.execve(
+        mlflow,
+        [
+            *(mlflow, "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"),
+            *("--allowed-hosts", HOSTS, "--default-artifact-root", (folder / "artifacts").as_uri()),
+        ],
+        {**os.environ, **variables},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

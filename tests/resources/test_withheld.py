@@ -1,0 +1,172 @@
+"""What MLflow refuses until a person has done something waits, is told as such, and is delivered afterwards."""
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from resources import spool
+from resources.environment import sqlite_address
+from resources.tracking import Tracking
+from tests.resources.conftest import MakeTracking, Server, free_port
+from tests.resources.test_tracking import history, read_runs, waiting
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def tracking(request: pytest.FixtureRequest, make_tracking: MakeTracking, tmp_path: Path) -> Tracking:
+    if request.param == "sqlite":
+        return make_tracking(sqlite_address(tmp_path / "mlflow" / "mlflow.db"))
+    server: Server = request.getfixturevalue("server")
+    return make_tracking(server.uri).model_copy(update={"experiment": f"withheld-{tmp_path.name}"})
+
+
+def experiment(tracking: Tracking) -> tuple[MlflowClient, str]:
+    client = MlflowClient(tracking_uri=tracking.uri)
+    found = client.get_experiment_by_name(tracking.experiment)
+    assert found is not None
+    return client, found.experiment_id
+
+
+def a_run(tracking: Tracking, name: str) -> list[str]:
+    said: list[str] = []
+    with tracking.run(name, {}, said.append) as run:
+        run.metrics({"loss": 2.0}, 1)
+    return said
+
+
+def test_runs_of_a_deleted_experiment_wait_until_it_is_restored(tracking: Tracking) -> None:
+    assert a_run(tracking, "before") == []
+    client, number = experiment(tracking)
+    client.delete_experiment(number)
+    for name in ("first", "second", *(f"run {n}" for n in range(8))):  # more often than anything is tried
+        said = a_run(tracking, name)
+        assert any("is deleted" in line and "restore" in line and "mlflow gc" in line for line in said)
+        assert not any("cannot be reached" in line or "given up" in line for line in said)
+        assert len(said) <= 2
+    assert len(waiting(tracking)) == 10
+    client.restore_experiment(number)
+    assert a_run(tracking, "after")[-1].startswith("MLflow has now heard of 10 earlier runs")
+    runs = read_runs(tracking)
+    assert len(runs) == 12
+    assert all(run.info.status == "FINISHED" and history(tracking, run, "loss") == [(1, 2.0)] for run in runs)
+    assert waiting(tracking) == []
+
+
+@pytest.mark.parametrize("what", ["experiment", "run"])
+def test_a_run_that_is_deleted_under_way_keeps_what_follows(tracking: Tracking, what: str) -> None:
+    said: list[str] = []
+    with tracking.run("encoder", {}, said.append) as run:
+        run.metrics({"loss": 2.0}, 1)
+        client, number = experiment(tracking)
+        client.delete_experiment(number) if what == "experiment" else client.delete_run(run.run_id)
+        run.metrics({"loss": 1.0}, 2)
+        run.params({"epochs": 2})
+    assert len(said) == 1
+    assert f"{what} " in said[0] and "is deleted" in said[0]
+    client.restore_experiment(number) if what == "experiment" else client.restore_run(run.run_id)
+    a_run(tracking, "after")
+    stored = next(found for found in read_runs(tracking) if found.info.run_id == run.run_id)
+    assert history(tracking, stored, "loss") == [(1, 2.0), (2, 1.0)]
+    assert stored.data.params == {"epochs": "2"}
+    assert waiting(tracking) == []
+
+
+def test_one_that_is_removed_for_good_is_made_anew(make_tracking: MakeTracking, tmp_path: Path) -> None:
+    tracking = make_tracking(sqlite_address(tmp_path / "mlflow" / "mlflow.db"))
+    a_run(tracking, "before")
+    client, number = experiment(tracking)
+    client.delete_experiment(number)
+    a_run(tracking, "waits")
+    store = client._tracking_client.store
+    for run in client.search_runs([number], run_view_type=3):
+        store._hard_delete_run(run.info.run_id)
+    store._hard_delete_experiment(number)  # as `mlflow gc` does
+    a_run(tracking, "after")
+    assert sorted(run.info.run_name for run in read_runs(tracking)) == ["after", "waits"]
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A server before MLflow that answers every request with `status`."""
+
+    status = 403
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "denies access"), (403, "denies access"), (404, "refuses the run"), (503, "cannot be reached")],
+)
+def test_a_server_that_refuses_is_told_apart_from_one_that_is_away(
+    make_tracking: MakeTracking, refusing: str, monkeypatch: pytest.MonkeyPatch, status: int, words: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(Refusing, "status", status)
+    tracking = make_tracking(refusing)
+    for number in range(7):
+        said = a_run(tracking, f"run {number}")
+        assert len(said) == 1 and words in said[0]
+    assert len(waiting(tracking)) == 7
+    starts = [spool.Start.model_validate_json((folder / "start.json").read_bytes()) for folder in waiting(tracking)]
+    assert {start.attempts for start in starts} == {0}
+
+
+def test_a_server_that_is_away_costs_no_attempt(make_tracking: MakeTracking) -> None:
+    tracking = make_tracking(f"http://127.0.0.1:{free_port()}")
+    for number in range(7):
+        assert "cannot be reached" in a_run(tracking, f"run {number}")[0]
+    assert len(waiting(tracking)) == 7
+
+
+def test_attempts_that_a_server_fails_are_hours_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes, then hours: the last of five attempts is a day and more after the first."""
+    now = [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    unsent = spool.begin(tmp_path, spool.Start(experiment="e", name="n", tags={}, at=1))
+    at = []
+    for _ in range(5):
+        while not unsent.is_due:
+            now[0] += 60
+        assert not unsent.is_given_up
+        at.append(now[0])
+        unsent.note_failure()
+    assert unsent.is_given_up
+    waits = [later - sooner for sooner, later in pairwise(at)]
+    assert waits == sorted(waits)
+    assert waits[0] >= 600 and at[-1] - at[0] > 86_400
+    unsent.close()
+
+
+@pytest.mark.parametrize("name", ["what? a store", "100%25", "a#b", "a%41", "it's Ä", "x=1&y;z"])
+def test_a_database_lies_where_its_path_says(make_tracking: MakeTracking, tmp_path: Path, name: str) -> None:
+    database = tmp_path / name / "mlflow.db"
+    tracking = make_tracking(sqlite_address(database)).model_copy(
+        update={"artifacts": str(tmp_path / name / "artifacts")}
+    )
+    (tmp_path / "curves.csv").write_text("epoch,loss")
+    said: list[str] = []
+    with tracking.run("encoder", {}, said.append) as run:
+        run.files([tmp_path / "curves.csv"])
+    assert said == []
+    assert database.is_file()
+    assert len(list((tmp_path / name / "artifacts").rglob("curves.csv"))) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {name, "curves.csv", "mlflow", "locks"}
