@@ -5,7 +5,7 @@ tissue, the cache.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,6 +26,8 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExten
 
 from pipeline.archive.areas import Grey as Grey  # noqa: PLC0414 - others find it here
 from pipeline.archive.areas import Region
+from pipeline.archive.colours import Samples, by_pixel, by_plane, colour_reading, is_mostly_grey
+from pipeline.archive.depth import at_their_depth
 from pipeline.archive.fields import Fields, tag_of
 from pipeline.archive.header import ULTRASOUND, is_ultrasound, native_length
 from pipeline.archive.pictures import decode_picture
@@ -42,6 +44,7 @@ from pipeline.archive.reading import (
     read_elements,
 )
 from pipeline.archive.report_page import may_be_page
+from pipeline.archive.stream import Stream
 from pipeline.errors import may_pass
 
 FRAME_BUDGET: Final = 2**29
@@ -59,7 +62,7 @@ _NUMBERS = {  # pydicom's names of what a decoder must know, the keyword, and wh
     "rows": ("Rows", None),
     "columns": ("Columns", None),
     "bits_allocated": ("BitsAllocated", None),
-    "samples_per_pixel": ("SamplesPerPixel", 1),
+    "samples_per_pixel": ("SamplesPerPixel", None),
     "planar_configuration": ("PlanarConfiguration", 0),
     "pixel_representation": ("PixelRepresentation", 0),
 }
@@ -87,6 +90,7 @@ _TAGS: Final = frozenset(
         "NumberOfFrames",
         "PhotometricInterpretation",
         "BitsStored",
+        "HighBit",
         "WindowCenter",
         "WindowWidth",
         "RescaleIntercept",
@@ -221,6 +225,7 @@ class PixelFile:
     _pixels: PixelElement
     _decoder: Decoder
     _options: dict[str, Any]
+    _high_bit: int
     _end: int
 
     @staticmethod
@@ -254,6 +259,7 @@ class PixelFile:
             _pixels=opened.pixels,
             _decoder=decoder,
             _options=options,
+            _high_bit=fields.number("HighBit") or options["bits_stored"] - 1,
             _end=end,
         )
 
@@ -273,9 +279,10 @@ class PixelFile:
 
         MONOCHROME2 as it is, MONOCHROME1 inverted, colour as ITU-R BT.601 luma (which is the Y of YBR_FULL, PS3.3
         section C.7.6.3.1.2), palettes looked up first. More than 8 bits are scaled to 8: through the window where the
-        file states one (PS3.3 section C.11.2.1.2.1), else by the bits stored; numbers with a fraction, and those of
-        other modalities than ultrasound, which fill few of their bits, without a window from the frame's least to its
-        greatest. Raises `Rejected` where it does not decode.
+        file states one (PS3.3 section C.11.2.1.2.1), else by the bits used (`depth`); numbers with a fraction, and
+        those of other modalities than ultrasound, which fill few of their bits, without a window from the frame's
+        least to its greatest. What three samples are is told by stream and data where the header is
+        wrong (`colours`, `stream`). Raises `Rejected` where it does not decode, or nothing tells how it is meant.
         """
         with _rejecting():
             return self._native(number) if self._decoder.is_native else self._encapsulated(number)
@@ -285,7 +292,7 @@ class PixelFile:
             raise Rejected(Reason.UNDECODABLE, "no such frame")
         if _length(self._options, number + 1) > self._end - self._pixels.start:
             raise Rejected(Reason.TRUNCATED_PIXELS, "fewer bytes of pixel data than the header states")
-        return self._decoded(self._window(), number, self._options)
+        return self._decoded(self._window(), number, self._options, None)
 
     def _encapsulated(self, number: int) -> Frame:
         """What the offset tables point to; where that does not decode, the frame found by counting from the first."""
@@ -323,39 +330,54 @@ class PixelFile:
         return generate_frames(self._window(), number_of_frames=self.frames, extended_offsets=extended)
 
     def _of_encoded(self, encoded: bytes) -> Frame:
-        syntax = self._opened.transfer_syntax
-        if _encoded_bytes(encoded) > FRAME_BUDGET:
+        syntax, stream = self._opened.transfer_syntax, Stream.of(encoded)
+        if stream.size > FRAME_BUDGET:
             raise Rejected(Reason.OVER_LIMITS, "a frame's own header asks for more pixels than the budget allows")
-        if syntax == JPEGBaseline8Bit and (picture := self._jpeg(encoded)) is not None:
+        if syntax == JPEGBaseline8Bit and (picture := self._jpeg(encoded, stream)) is not None:
             return picture
         once = b"".join((_EMPTY_ITEM, _EMPTY_ITEM[:4], len(encoded).to_bytes(4, "little"), encoded))
         options = {name: value for name, value in self._options.items() if name != "extended_offsets"}
-        return self._decoded(once, 0, options | {"number_of_frames": 1})
+        options |= {"number_of_frames": 1} | stream.options(options)
+        return self._decoded(once, 0, options, stream.precision)
 
-    def _decoded(self, source: BinaryIO | bytes, number: int, options: dict[str, Any]) -> Frame:
+    def _decoded(self, source: BinaryIO | bytes, number: int, options: dict[str, Any], in_stream: int | None) -> Frame:
         pixels, properties = _trusting(self._decoder, options).as_array(source, index=number, raw=True, **options)
-        return _to_frame(pixels, properties, self._opened.dataset, self.is_ultrasound)
+        photometric = str(properties["photometric_interpretation"])
+        if pixels.dtype.kind == "f":
+            grey = _of_fractions(pixels, self._opened.dataset)
+            return Frame(_as_monochrome(grey, photometric), None)
+        if photometric == PhotometricInterpretation.PALETTE_COLOR:
+            return _of_rgb(_through_palette(pixels, self._opened.dataset))
+        depth = _Depth(
+            int(properties["bits_stored"]), self._high_bit, bool(properties["pixel_representation"]), in_stream
+        )
+        if pixels.ndim == 2:
+            grey = _monochrome(pixels, depth, self._opened.dataset, self.is_ultrasound)
+            return Frame(_as_monochrome(grey, photometric), None)
+        return _of_samples(depth.to_uint8(pixels), photometric, self._other_order())
+
+    def _other_order(self) -> Callable[[Samples], Samples] | None:
+        """How samples come into the order that the header does not state; only native pixels leave that open."""
+        halved = self._options["photometric_interpretation"] == PhotometricInterpretation.YBR_FULL_422
+        if not self._decoder.is_native or halved:
+            return None
+        return by_pixel if self._options["planar_configuration"] else by_plane
 
     def _window(self) -> BinaryIO:
         """The pixel data's value as a file, at its beginning."""
         self._opened.file.seek(self._pixels.start)
         return cast(BinaryIO, _Window(self._opened.file, self._end))
 
-    def _jpeg(self, encoded: bytes) -> Frame | None:
+    def _jpeg(self, encoded: bytes, stream: Stream) -> Frame | None:
         """The luma as the JPEG stores it, without the way through RGB: five times as fast. None if Pillow cannot."""
         photometric = self._options["photometric_interpretation"]
         try:
             with Image.open(BytesIO(encoded), formats=("JPEG",)) as image:
                 if image.size != (self._options["columns"], self._options["rows"]) or image.mode not in {"L", "RGB"}:
                     return None
-                if image.mode == "RGB" and _stores_rgb(image, photometric):
-                    if "adobe_transform" not in image.info:
-                        image.draft("YCbCr", image.size)  # Pillow takes it for YCbCr: this keeps it from converting
-                    return _of_rgb(np.asarray(image))
-                colour = image.mode == "RGB"
-                image.draft("L", image.size)
-                grey = np.asarray(image)
-            return Frame(_as_monochrome(grey, photometric), _jpeg_colours(encoded) if colour else None)
+                if image.mode == "RGB":
+                    return _of_colour_jpeg(encoded, image, stream, photometric)
+                return Frame(_as_monochrome(np.asarray(image), photometric), None)
         except Exception:  # whatever stops Pillow, pydicom's own decoders have the last word
             return None
 
@@ -404,11 +426,14 @@ def _options(opened: Opened, pixels: PixelElement, end: int, fields: Fields, dec
         options[name] = absent if number is None else number
     if not options["rows"] or not options["columns"] or not options["bits_allocated"]:
         raise Rejected(Reason.UNSUPPORTED_PIXELS, "a size or depth in group 0028 is missing or no number")
-    options["bits_stored"] = fields.number("BitsStored") or options["bits_allocated"]
+    options["bits_stored"] = min(fields.number("BitsStored") or 2**16, options["bits_allocated"])
     options["number_of_frames"] = max(fields.number("NumberOfFrames") or 1, 1)
-    options["photometric_interpretation"] = _photometric(fields, options["samples_per_pixel"])
+    stated = fields.text("PhotometricInterpretation")
+    options["samples_per_pixel"] = options["samples_per_pixel"] or (3 if stated in _THREE_SAMPLES else 1)
+    options["photometric_interpretation"] = _photometric(stated, options["samples_per_pixel"])
     options["pixel_keyword"] = _PIXEL_KEYWORDS[pixels.tag]
     options["pixel_vr"] = pixels.vr
+    options["correct_unused_bits"] = options["pixel_representation"] == 1  # of unsigned ones `depth` finds the use
     options |= _extended_offsets(opened)
     _within_budget(options)
     if not pixels.length:
@@ -423,9 +448,18 @@ def _options(opened: Opened, pixels: PixelElement, end: int, fields: Fields, dec
 _PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 
 
-def _photometric(fields: Fields, samples: int) -> str:
-    stated = fields.text("PhotometricInterpretation") or ("RGB" if samples == 3 else "MONOCHROME2")
-    return str(PhotometricInterpretation.PALETTE_COLOR) if stated == "PALETTE COLOR" else stated
+_THREE_SAMPLES = frozenset(
+    {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
+)
+_NOT_DECODED = frozenset({"HSV", "ARGB", "CMYK", "XYB"})
+
+
+def _photometric(stated: str | None, samples: int) -> str:
+    if samples not in {1, 3} or stated in _NOT_DECODED:
+        raise Rejected(Reason.UNSUPPORTED_PIXELS, "neither one nor three samples a pixel, or of a retired kind")
+    if stated == "PALETTE COLOR":
+        return str(PhotometricInterpretation.PALETTE_COLOR)
+    return stated or ("RGB" if samples == 3 else "MONOCHROME2")
 
 
 def _extended_offsets(opened: Opened) -> dict[str, Any]:
@@ -459,26 +493,6 @@ def _end(opened: Opened, pixels: PixelElement, native: bool) -> int:
         return min(pixels.start + pixels.length, opened.size)
     delimiter = find_delimiter(opened) if native else None  # encapsulated frames find theirs item by item
     return opened.size if delimiter is None else delimiter
-
-
-def _encoded_bytes(encoded: bytes) -> int:
-    """Bytes of the frame that a JPEG or JPEG 2000 stream says it holds; 0 where it says nothing that is understood."""
-    if encoded[:4] == b"\xff\x4f\xff\x51":  # SIZ, ISO 15444-1 section A.5.1
-        right, bottom, left, top = (int.from_bytes(encoded[at : at + 4], "big") for at in (8, 12, 16, 20))
-        return (right - left) * (bottom - top) * int.from_bytes(encoded[40:42], "big")
-    at = 2
-    while encoded[:2] == b"\xff\xd8" and encoded[at : at + 1] == b"\xff":
-        marker = encoded[at + 1 : at + 2]
-        if marker in _START_OF_FRAME:  # ISO 10918-1 section B.2.2, ISO 14495-1 section C.2.2
-            height, width = (int.from_bytes(encoded[at + n : at + n + 2], "big") for n in (5, 7))
-            return height * width * encoded[at + 9] if len(encoded) > at + 9 else 0
-        at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
-    return 0
-
-
-_START_OF_FRAME = frozenset(
-    bytes([code]) for code in (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xF7)
-)
 
 
 def _regions(opened: Opened) -> tuple[Region, ...]:
@@ -517,11 +531,22 @@ def _spacing(fields: Fields) -> tuple[float, float] | None:
     return None
 
 
-def _stores_rgb(image: Image.Image, photometric: str) -> bool:
-    """Whether a colour JPEG holds RGB, not YCbCr: Adobe's marker says so, JFIF is always YCbCr, else the header."""
-    if "adobe_transform" in image.info:
-        return bool(image.info["adobe_transform"] == 0)
-    return "jfif" not in image.info and photometric == PhotometricInterpretation.RGB
+def _of_colour_jpeg(encoded: bytes, image: Image.Image, stream: Stream, photometric: str) -> Frame:
+    """A JPEG of three components, of which Pillow takes the first for luma where `stream` says so.
+
+    What the stream says is held against the colours: where these are not mostly grey, all components are looked at.
+    """
+    luma = stream.luma_chroma if stream.luma_chroma is not None else photometric != PhotometricInterpretation.RGB
+    if luma and stream.read_as_luma_chroma:
+        colours = _jpeg_colours(encoded)
+        if is_mostly_grey(colours):
+            image.draft("L", image.size)
+            return Frame(np.asarray(image), colours)
+    with Image.open(BytesIO(stream.without_conversion(encoded)), formats=("JPEG",)) as raw:
+        samples = np.asarray(raw)
+    if stream.halved_chroma:
+        return _of_ybr(samples, "YBR_FULL")
+    return _of_samples(samples, "YBR_FULL" if luma else "RGB", None)
 
 
 def _jpeg_colours(encoded: bytes) -> npt.NDArray[np.uint8]:
@@ -543,22 +568,15 @@ def _of_rgb(rgb: npt.NDArray[np.uint8]) -> Frame:
     return Frame(_luma(rgb), rgb[::factor, ::factor].copy())
 
 
-def _to_frame(pixels: npt.NDArray[Any], properties: dict[str, Any], dataset: Dataset, ultrasound: bool) -> Frame:
-    """One decoded frame, height x width or height x width x samples, as its photometric interpretation means it."""
-    photometric = str(properties["photometric_interpretation"])
-    bits = int(properties.get("bits_stored", 0))
-    if pixels.dtype.kind == "f":
-        return Frame(_as_monochrome(_of_fractions(pixels, dataset), photometric), None)
-    if photometric == PhotometricInterpretation.PALETTE_COLOR:
-        return _of_rgb(_through_palette(pixels, dataset))
-    if pixels.ndim == 2:
-        full_scale = bits <= 8 or ultrasound
-        grey = _monochrome(pixels, bits, bool(properties["pixel_representation"]), dataset, full_scale)
-        return Frame(_as_monochrome(grey, photometric), None)
-    values = _scaled(pixels[..., :3], bits)
-    if not photometric.startswith(("YBR_FULL", "YBR_PARTIAL")):  # YBR_ICT and YBR_RCT are undone by the decoder
+def _of_samples(values: Samples, photometric: str, reorder: Callable[[Samples], Samples] | None) -> Frame:
+    """Three samples a pixel as colours; what `photometric` and the stated order say is held against the data."""
+    luma_chroma = photometric.startswith(("YBR_FULL", "YBR_PARTIAL"))  # YBR_ICT and YBR_RCT are undone by the decoder
+    reading = colour_reading(values, luma_chroma, reorder)
+    if reading.reordered and reorder:
+        values = reorder(values)
+    if not reading.luma_chroma:
         return _of_rgb(values)
-    return _of_ybr(values, photometric)
+    return _of_ybr(values, photometric if luma_chroma else "YBR_FULL")
 
 
 def _of_ybr(ybr: npt.NDArray[np.uint8], photometric: str) -> Frame:
@@ -605,13 +623,33 @@ def _as_monochrome(grey: Grey, photometric: str) -> Grey:
     return 255 - grey if photometric == PhotometricInterpretation.MONOCHROME1 else grey
 
 
-def _monochrome(pixels: npt.NDArray[Any], bits: int, signed: bool, dataset: Dataset, full_scale: bool) -> Grey:
-    """`full_scale`: without a window, levels mean what they are among all that the bits stored could hold."""
-    window = _window(dataset) if bits > 8 else None
-    if window is None and full_scale:
-        return _scaled(pixels.astype(float) + 2 ** (bits - 1) if signed else pixels, bits)
-    values = apply_rescale(pixels, dataset).astype(float)
-    return _through_window(values, window) if window else _from_least_to_greatest(values)
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    """What header and stream say of the bits of whole numbers, as `at_their_depth` takes it."""
+
+    bits: int
+    high_bit: int
+    signed: bool
+    in_stream: int | None
+
+    def to_uint8(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Levels mean what they are among all that their bits could hold."""
+        if self.bits == 8 and pixels.dtype == np.uint8:
+            return pixels
+        return _scaled(*at_their_depth(pixels, self.bits, self.high_bit, self.signed, self.in_stream))
+
+
+def _monochrome(pixels: npt.NDArray[Any], depth: _Depth, dataset: Dataset, ultrasound: bool) -> Grey:
+    """Without a window, or with one that shows nothing, ultrasound spans its bits, others span their own range."""
+    if depth.bits <= 8:
+        return depth.to_uint8(pixels)
+    if window := _window(dataset):
+        grey = _through_window(apply_rescale(pixels, dataset).astype(float), window)
+        if not ultrasound or grey.min() < grey.max():
+            return grey
+    return (
+        depth.to_uint8(pixels) if ultrasound else _from_least_to_greatest(apply_rescale(pixels, dataset).astype(float))
+    )
 
 
 def _through_window(values: npt.NDArray[np.float64], window: tuple[float, float]) -> Grey:

@@ -225,7 +225,7 @@ def test_bits_that_are_packed_across_frames_become_black_and_white(tmp_path):
 
 @pytest.mark.parametrize("kind", ["u4", "i4", "u8"])
 def test_pixels_of_more_than_16_bits_are_scaled(tmp_path, kind):
-    pixels = np.linspace(0, np.iinfo(kind).max, 192).astype(kind).reshape(12, 16)
+    pixels = np.linspace(np.iinfo(kind).min, np.iinfo(kind).max, 192).astype(kind).reshape(12, 16)
     fields = {"BitsStored": pixels.itemsize * 8, "HighBit": pixels.itemsize * 8 - 1}
     path = write_dicom(tmp_path / "x", pixels, **fields)
     least = float(np.iinfo(kind).min)
