@@ -174,10 +174,10 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
 
     from pipeline.archive.quarantine import Reason, Rejection, rejection_table
     from pipeline.cohort.repeats import across_split, tied_patients, without
-    from pipeline.cohort.splits import sides_of
-    from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, REJECTED_FRAMES
+    from pipeline.cohort.splits import known_sides, sides_of
+    from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES
 
-    sides = sides_of(PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None)
+    sides = sides_of(known_sides(place))
     earlier = IMAGES.read(place.tables) if IMAGES.path(place.tables).exists() else IMAGES.schema.empty_table()
     index = DICOM_INDEX.read(place.tables)
     linking = across_split(cache.images, sides, earlier, tied_patients(index))

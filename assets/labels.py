@@ -413,7 +413,14 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.trained_on import trained_across
         from pipeline.cohort.repeats import linked_patients, tied_patients
-        from pipeline.cohort.splits import moved_to_validation, read_draws, sides_of, split_patients
+        from pipeline.cohort.splits import (
+            keep_sides,
+            known_sides,
+            moved_to_validation,
+            read_draws,
+            sides_of,
+            split_patients,
+        )
         from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS
 
         with step(context, tracking, recipe) as here:
@@ -421,7 +428,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
             with tables_lock(place, here.say):
                 index = DICOM_INDEX.read(place.tables)
                 patients = set(index["patient"].to_pylist())
-                previous = PATIENT_SPLITS.read(place.tables) if PATIENT_SPLITS.path(place.tables).exists() else None
+                previous = known_sides(place)
                 links, ties = linked_patients(IMAGES.read(place.tables)), tied_patients(index)
                 splits = split_patients(
                     read_draws(place.private, patients), previous, recipe.cohort.validation_share, links, ties
@@ -429,7 +436,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
                 moved = moved_to_validation(previous, splits)
                 in_val = [patient for patient, side in sides_of(splits).items() if side == "val"]
                 across = trained_across(place, in_val, moved)
-                PATIENT_SPLITS.write(place.tables, splits)
+                keep_sides(place, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}
             yield here.made(

@@ -32,6 +32,11 @@ class Store:
         """What must not be shared: the pseudonym key, and where each archive file lies."""
         return self.root / "private"
 
+    @property
+    def sides(self) -> Path:
+        """The side of the split of every patient that ever had one, also of those who are absent now."""
+        return self.private / "sides.parquet"
+
     def new_predictions(self, recipe: str, model: str) -> Path:
         """What a model has said of new images: private, since its files name patients and their files' places."""
         return self.private / "predictions" / recipe / model

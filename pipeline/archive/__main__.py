@@ -1,4 +1,4 @@
-"""`python -m pipeline.archive locate ID` and `forget PATIENT_ID`: the private folder, asked and told.
+"""`python -m pipeline.archive locate ID`, `forget PATIENT_ID` and `gone`: what concerns the private folder.
 
 Belongs here: this command line. Not here: anything that prints a path or an identifier without being asked.
 """
@@ -11,8 +11,10 @@ from pathlib import Path
 from pipeline.archive.forget import Forgotten, forget
 from pipeline.archive.identity import archive_key
 from pipeline.archive.listing import locate
+from pipeline.archive.losses import confirm
 from pipeline.archive.source import normalized
 from pipeline.command import command
+from pipeline.locks import archive_lock
 from pipeline.store import Store
 
 
@@ -25,6 +27,9 @@ def main(arguments: list[str]) -> None:
     key = archive_key(archive, store.private, os.environ)
     if asked.command == "locate":
         print(locate(store.private, asked.id, archive, key))
+    elif asked.command == "gone":
+        with archive_lock(store, _say):
+            print(f"Confirmed: the next `ingest` takes {confirm(store.private)} images out.")
     else:
         print(_told(forget(store, key, asked.patient_id.strip(), asked.issuer, _say)))
 
@@ -39,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("forget", help="take a patient out of index, labels, caches and pool, for good")
     command.add_argument("patient_id", help="PatientID as the files state it")
     command.add_argument("--issuer", help="IssuerOfPatientID, where the files state one")
+    commands.add_parser("gone", help="confirm that the images for which `ingest` has stopped are gone for good")
     return parser
 
 

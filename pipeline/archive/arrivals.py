@@ -8,11 +8,14 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.archive.examine import key_check
 from pipeline.archive.listing import LISTED, Origin, compare, list_files, listed_rows, read_known
+from pipeline.archive.losses import known_images, refuse_loss
 from pipeline.archive.source import normalized
+from pipeline.errors import UserError
 from pipeline.recipe import Automation
 
 ATTEMPTS = 5
@@ -32,6 +35,8 @@ class Arrivals:
     gone: int
     state: str
     """32 hex digits that change when the archive does; made with the pseudonym key, so that they tell of no path."""
+    loss: str = ""
+    """Why the archive is not to be read: too much of it is gone."""
 
     @property
     def any(self) -> bool:
@@ -57,13 +62,28 @@ def arrivals(archive: str, private: Path, key: bytes, modalities: tuple[str, ...
     state = hmac.new(key, b"the state of an archive\0", "sha256")
     for row in listed_rows(listed):
         state.update(f"{row.path}\0{row.size}\0{row.version}\n".encode("utf-8", "surrogateescape"))
+    new = compared.to_read.num_rows - changed
+    lost = pc.sum(gone, min_count=0).as_py()
     return Arrivals(
         files=listed.num_rows,
-        new=compared.to_read.num_rows - changed,
+        new=new,
         changed=changed,
-        gone=pc.sum(gone, min_count=0).as_py(),
+        gone=lost,
         state=state.hexdigest()[:32],
+        loss=_loss(normalized(archive), private, listed) if new < lost else "",
     )
+
+
+def _loss(archive: str, private: Path, listed: pa.Table) -> str:
+    """The sentence for too large a loss, empty if it is none; files that may only have been moved are read to tell."""
+    before = known_images(private, archive)
+    of_zips = before["path"].filter(pc.is_in(before["container"], value_set=listed["path"]))
+    there = pa.concat_arrays([*listed["path"].chunks, *of_zips.chunks])
+    try:
+        refuse_loss(private, archive, before, there, pa.array([], pa.string()))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -119,8 +139,8 @@ def decide(now: float, waiting: Waiting | None, found: Arrivals, past: Past, set
     pauses is read after `settings.longest_wait_hours`. What could not be read is tried again, after 10 minutes, then
     twice as long each time, and `ATTEMPTS` times at most while the archive stays as it is.
     """
-    if found.state == past.cancelled:
-        return Decision("Reading the archive as it is was cancelled by a person.")
+    if found.loss or found.state == past.cancelled:
+        return Decision(found.loss or "Reading the archive as it is was cancelled by a person.")
     if not past.failures and (found.state == past.last_read or not found.any):
         return Decision(f"Nothing new among {found.files} files.")
     attempts = past.failed_states.count(found.state)

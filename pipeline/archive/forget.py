@@ -65,7 +65,7 @@ def _forget(store: Store, key: bytes, patient_id: str, issuer: str | None) -> Fo
     known = pa.concat_tables(parts.values())
     patient, number = pseudonym(key, "patient", issued(patient_id, issuer)), number_pseudonym(key, patient_id)
     forgotten = ForgottenList(store.private, key_check(key))
-    if patient not in forgotten.patients and pc.index(known["patient"], patient).as_py() < 0:
+    if not (patient in forgotten.patients or _is_known(store, known, patient)):
         raise UserError(_no_such_patient(known, number, patient_id, issuer))
     forgotten.add([patient], [number])
     theirs = pc.fill_null(forgotten.theirs(known), False)
@@ -77,6 +77,12 @@ def _forget(store: Store, key: bytes, patient_id: str, issuer: str | None) -> Fo
     for path, part in reversed(parts.items()):  # the list of all files last: with it the work is done
         write_table(path, forgotten.scrubbed(part)[0])
     return Forgotten(len(traces.files), _others(rows, people), images, tuple(seen_by))
+
+
+def _is_known(store: Store, known: pa.Table, patient: str) -> bool:
+    """Whether a file names the patient, or one did that has left the archive: its side of the split is kept."""
+    kept = read_table(store.sides)["patient"].to_pylist() if store.sides.is_file() else []
+    return patient in kept or pc.index(known["patient"], patient).as_py() >= 0
 
 
 def _others(rows: pa.Table, people: set[str]) -> int:

@@ -35,6 +35,7 @@ from pipeline.archive.listing import (
     where,
     write_known,
 )
+from pipeline.archive.losses import forget_confirmation, known_images, refuse_loss
 from pipeline.archive.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
@@ -141,8 +142,18 @@ class _Scan:
         del compared, fresh, gone  # `parts` alone holds them, and gives them up
         known = self._without_forgotten(parts[0] if nothing_new else _together(parts))
         known = _with_pixels(origin.archive, known, say)
+        self._refuse_loss(known)
         write_known(self.private, origin, known)
+        forget_confirmation(self.private)
         return known, read
+
+    def _refuse_loss(self, known: pa.Table) -> None:
+        """Raise `UserError` if too much is gone, or cannot be read, of what the last scan found."""
+        sound = pc.or_(pc.is_null(known["reason"]), pc.is_in(known["reason"], value_set=pa.array(_NO_LOSS)))
+        there = known.filter(pc.and_(sound, pc.invert(known["deleted"])))
+        instances = there["sop_instance"].filter(pc.is_null(there["reason"])).cast(pa.string())
+        before = known_images(self.private, self.origin.archive)
+        refuse_loss(self.private, self.origin.archive, before, there["path"], instances)
 
     def _without_forgotten(self, known: pa.Table) -> pa.Table:
         """`known` without what is told there of the forgotten: a file can tell late that a study is theirs."""
@@ -366,6 +377,8 @@ def _repeats(known: pa.Table) -> dict[int, Rejection]:
     return rejections
 
 
+_NO_LOSS = [reason.value for reason in (Reason.NOT_ULTRASOUND, Reason.OTHER_MODALITY, Reason.FORGOTTEN)]
+"""Why an image that was a record may be none any more without being lost."""
 _UNOPENED = {
     LINK: Rejection(Reason.SYMBOLIC_LINK, "symbolic links within the archive are not followed"),
     SPECIAL: Rejection(Reason.SPECIAL_FILE, "no regular file"),

@@ -3,7 +3,7 @@
 Belongs here: the split and what keeps it still when the archive grows. Not here: images, tasks' own splits.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from pipeline.cohort.repeats import Groups, as_persons, linked_groups, persons, settled, spread_sides
 from pipeline.errors import UserError
-from pipeline.files import read_table
+from pipeline.files import read_table, write_table
+from pipeline.store import Store
 from pipeline.tables import PATIENT_SPLITS
 
 
@@ -68,6 +69,28 @@ def _filled(order: list[str], spread: dict[str, str], links: Groups, validation_
         lacking -= len(unit) if fits else 0
         sides |= dict.fromkeys(unit, "val" if fits else "train")
     return sides
+
+
+def known_sides(store: Store) -> pa.Table:
+    """The side of every patient that was ever split (PATIENT_SPLITS), also if no image of it is in the archive now."""
+    sides = sides_of(read_table(store.sides)) if store.sides.is_file() else {}
+    if PATIENT_SPLITS.path(store.tables).is_file():
+        sides |= sides_of(PATIENT_SPLITS.read(store.tables))
+    return _table(sides)
+
+
+def keep_sides(store: Store, splits: pa.Table) -> None:
+    """Write `splits` (PATIENT_SPLITS), and keep the sides of patients that are absent: when they come back, they stay.
+
+    The latter lie in the private folder, since they tell who was in the archive before.
+    """
+    write_table(store.sides, _table(sides_of(known_sides(store)) | sides_of(splits)))
+    PATIENT_SPLITS.write(store.tables, splits)
+
+
+def _table(sides: Mapping[str, str]) -> pa.Table:
+    rows = [{"patient": patient, "split": sides[patient]} for patient in sorted(sides)]
+    return pa.Table.from_pylist(rows, schema=PATIENT_SPLITS.schema)
 
 
 def sides_of(splits: pa.Table | None) -> dict[str, str]:

@@ -1,0 +1,145 @@
+"""Images that are gone at once: a share that is not mounted must not look like patients who have left the archive.
+
+A large loss is at least `FEWEST` images, and more than a third of the images, or of the patients, or all images of a
+folder that held several patients. It stops the index until a person confirms it.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.archive.place import shown
+from pipeline.errors import UserError
+from pipeline.files import read_table, write_table
+
+FEWEST = 5
+"""Images that may always go without a question."""
+SEVERAL = 3
+"""Patients in one folder: fewer can be one patient's folder, which people do delete."""
+_SHARE = 3  # more than one of so many
+
+_BEFORE = ("path", "file_id", "container", "sop_instance", "patient")
+_FILES = pa.schema([pa.field("file_id", pa.string(), nullable=False)])
+_REFUSED = "lost.parquet"
+_CONFIRMED = "gone.parquet"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How much is gone of what was known, in numbers alone: folders can be called after patients."""
+
+    images: int
+    of_images: int
+    patients: int
+    of_patients: int
+    folders: int
+    """Folders that held several patients, of whose images none is left; one within another counts too."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a person has to confirm it."""
+        of_patients = self.patients >= SEVERAL and _SHARE * self.patients > self.of_patients
+        return self.images >= FEWEST and (_SHARE * self.images > self.of_images or of_patients or self.folders > 0)
+
+    def sentence(self, archive: str) -> str:
+        """What is wrong and what to do, without a path below the archive."""
+        folders = f", among them all of {self.folders} folders with several patients" if self.folders else ""
+        return (
+            f"{self.images} of {self.of_images} known images and {self.patients} of {self.of_patients} patients are no "
+            f"longer in SONOTAG_ARCHIVE {shown(archive)}, or can no longer be read{folders}; nothing was changed. If a "
+            "disk or share is not mounted, mount it and run the job `ingest` again; if they are gone for good, run "
+            "`python -m pipeline.archive gone`, and then the job."
+        )
+
+
+def known_images(private: Path, archive: str) -> pa.Table:
+    """The image files of `archive` (normalized) that the last scan found there (columns `_BEFORE`)."""
+    path = private / "scan.parquet"
+    none = pa.table({name: pa.array([], pa.string()) for name in _BEFORE})
+    if not path.is_file():
+        return none
+    schema = pq.read_schema(path)
+    if (schema.metadata or {}).get(b"archive") != os.fsencode(archive) or not {*_BEFORE, "reason"} <= {*schema.names}:
+        return none
+    rows = read_table(path, [*_BEFORE, "reason", "deleted", "is_zip"])
+    there = pc.and_(pc.is_null(rows["reason"]), pc.invert(pc.or_(rows["deleted"], rows["is_zip"])))
+    return rows.filter(there).select(_BEFORE)
+
+
+def refuse_loss(private: Path, archive: str, before: pa.Table, paths: pa.Array, instances: pa.Array) -> None:
+    """Raise `UserError` if too many of the images `before` are gone: neither their path nor their instance is there.
+
+    What a person has confirmed to be gone does not count. What is refused is written down for `confirm`.
+    """
+    lost = _lost(private, before, paths, instances)
+    loss = _measured(before, lost)
+    if not loss.is_large:
+        (private / _REFUSED).unlink(missing_ok=True)
+        return
+    write_table(private / _REFUSED, pa.table([before["file_id"].filter(lost)], schema=_FILES))
+    raise UserError(loss.sentence(archive))
+
+
+def confirm(private: Path) -> int:
+    """Let the next index go on without the images for which the last one stopped, and return how many these are.
+
+    Raises `UserError` if none has stopped.
+    """
+    refused = private / _REFUSED
+    if not refused.is_file():
+        raise UserError("There is nothing to confirm: no run has stopped because images are gone.")
+    images: int = read_table(refused).num_rows
+    refused.replace(private / _CONFIRMED)
+    return images
+
+
+def forget_confirmation(private: Path) -> None:
+    """A confirmation holds for one index."""
+    (private / _CONFIRMED).unlink(missing_ok=True)
+
+
+def _lost(private: Path, before: pa.Table, paths: pa.Array, instances: pa.Array) -> pa.ChunkedArray:
+    there = pc.or_(
+        pc.is_in(before["path"], value_set=paths),
+        pc.is_in(before["sop_instance"].cast(pa.string()), value_set=instances),
+    )
+    path = private / _CONFIRMED
+    if path.is_file():
+        there = pc.or_(there, pc.is_in(before["file_id"], value_set=read_table(path)["file_id"]))
+    return pc.invert(there)
+
+
+def _measured(before: pa.Table, lost: pa.ChunkedArray) -> Loss:
+    gone, left = before.filter(lost), before.filter(pc.invert(lost))
+    patients = pc.count_distinct(before["patient"]).as_py()
+    patients_lost = patients - pc.count_distinct(left["patient"]).as_py()
+    folders = _emptied(gone, left) if gone.num_rows >= FEWEST else 0
+    return Loss(gone.num_rows, before.num_rows, patients_lost, patients, folders)
+
+
+def _emptied(gone: pa.Table, left: pa.Table) -> int:
+    """How many folders held images of several patients and hold none now."""
+    whose: dict[bytes, set[str]] = {}
+    for file, patient in zip(_files(gone), gone["patient"].to_pylist(), strict=True):
+        for folder in _above(file):
+            whose.setdefault(folder, set()).add(patient)
+    several = {folder for folder, patients in whose.items() if len(patients) >= SEVERAL}
+    for file in _files(left) if several else ():
+        several.difference_update(_above(file))
+    return len(several)
+
+
+def _files(rows: pa.Table) -> list[bytes]:
+    """The files in which the images of `rows` lie, of a zip's member the zip."""
+    return pc.coalesce(rows["container"], rows["path"]).to_pylist()  # type: ignore[no-any-return]
+
+
+def _above(file: bytes) -> Iterable[bytes]:
+    """The folders below the archive's root in which a file lies."""
+    parts = file.split(b"/")[:-1]
+    return (b"/".join(parts[: depth + 1]) for depth in range(len(parts)))
