@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import UserError
 from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
+from pipeline.plain_yaml import read_yaml
 
 Backbone = Literal["vgg16_bn", "resnet50"]
 Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
@@ -47,17 +47,17 @@ _CHANGES: Mapping[Method, frozenset[str]] = {
 PROBES: tuple[Probe, ...] = ("linear", "curvilinear")
 CHAMPION_METRICS: Mapping[str, tuple[Metric, ...]] = {"ordinal": ("accuracy",), "segmentation": ("dice", "iou")}
 """By kind of task."""
-SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's safe loader, many times as fast; PyYAML's own where it was built without."""
 STRIDE = 32  # of the encoders' deepest features: image sides are multiples of it
 
 Share = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Rate = Annotated[float, Field(gt=0)]
 Likelihood = Annotated[float, Field(ge=0, le=1)]
 
 
 Seed = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=STRIDE, le=8192, multiple_of=STRIDE)]
+"""Of an image, in pixels."""
 
 
 def _all_differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -68,10 +68,14 @@ def _all_differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_all_differ)]
 Weight = Annotated[float, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$")]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+"""Part of a folder's name, which file systems bound to 255 bytes, with others of its kind."""
+LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$", max_length=64)]
 """A column of the tables and a metric's name in MLflow, which takes no other signs."""
 Value = Annotated[str, Field(pattern=r"\S")]
+ClassName = Annotated[str, Field(pattern=r"\S", max_length=64)]
+"""The label of a DICOM SEG's segment holds as much (PS3.5 section 6.2)."""
 ModalityCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,16}$")]
 """A value of Modality (0008,0060), PS3.3 section C.7.3.1.1.1."""
 
@@ -79,7 +83,7 @@ ModalityCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,16}$")]
 class Model(BaseModel):
     """Base of every part of a recipe: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Archive(Model):
@@ -239,8 +243,8 @@ class Cohort(Model):
 class Images(Model):
     """The size every image is brought to, in pixels."""
 
-    height: Annotated[int, Field(ge=STRIDE, multiple_of=STRIDE)] = 256
-    width: Annotated[int, Field(ge=STRIDE, multiple_of=STRIDE)] = 384
+    height: Side = 256
+    width: Side = 384
 
 
 class Augmentation(Model):
@@ -260,7 +264,7 @@ class Training(Model):
     """Of the context encoder, and of the encoder that predicts metadata (DCM)."""
     discriminator_learning_rate: Rate = 1e-5
     discriminator_batch_norm: bool = True
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     lambda_adv: Weight = 0.001
     lambda_rec: Weight = 0.999
     augmentation: Augmentation = Augmentation()
@@ -370,8 +374,8 @@ class Task(Model):
     """A downstream task with its hyper-parameters (paper Table A2)."""
 
     kind: Literal["ordinal", "segmentation"]
-    classes: Annotated[tuple[str, ...], Field(min_length=2)]
-    """Names of the classes, in the order of their values; a segmentation's first class is the background."""
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=2)]
+    """In the order of their values, and unlike each other in more than case; a segmentation's first is background."""
     manifest: str
     """CSV of `image,patient[,split]` and `quality` or `mask`; environment variables as ${NAME}."""
     epochs: Count
@@ -400,6 +404,13 @@ class Task(Model):
     def champion_metric(self) -> Metric:
         """What the champion is the best in."""
         return self.champion.metric if self.champion else CHAMPION_METRICS[self.kind][0]
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len({folded(name) for name in classes}) < len(classes):
+            raise ValueError("a class is named more than once, whatever the case")
+        return classes
 
     @model_validator(mode="after")
     def _the_champion_is_measured_by_its_kind(self) -> "Task":
@@ -444,13 +455,13 @@ class Comparison(Model):
 class Evaluation(Model):
     """Bootstrap of the printed deviation (paper Table 2), tests of significance (docs/evaluation.md)."""
 
-    resamples: Count = 1000
+    resamples: Annotated[int, Field(ge=1, le=100_000)] = 1000
     resample_share: Share = 0.5
     comparisons: tuple[Comparison, ...] = (Comparison(arm="ce_dcm", against="ce"),)
     """The family of tests: each of these on every task and backbone; in each regime its p-values are adjusted."""
-    test_resamples: Annotated[int, Field(ge=20_000)] = 20_000
+    test_resamples: Annotated[int, Field(ge=20_000, le=10_000_000)] = 20_000
     """Resamples of a test of significance: the smallest p-value is one over one more."""
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("comparisons")
     @classmethod
@@ -638,23 +649,24 @@ def load_recipe(name_or_path: str, environment: Mapping[str, str] = os.environ) 
     """Read a shipped recipe by name, or a YAML file by path.
 
     `${NAME}` in a manifest's path is replaced from `environment`; relative paths start at the recipe's folder.
-    Raises `UserError` with one sentence that names the file and the field.
+    Types are those that are written: neither `yes` nor "3" is a number. Raises `UserError` with one sentence that names
+    the file and the line or the field.
     """
     path = shipped_recipes().get(name_or_path, Path(name_or_path))
-    if not path.is_file():
+    if not _is_file(path):
         known = ", ".join(shipped_recipes())
-        raise UserError(f"No recipe {name_or_path!r}: neither one of {known} nor a file.")
+        raise UserError(f"No recipe {name_or_path[:200]!r}: neither one of {known} nor a file.")
     try:
-        return _resolved(Recipe.model_validate(_yaml(path)), path, environment)
+        return _resolved(Recipe.model_validate(read_yaml("Recipe", path), strict=True), path, environment)
     except ValidationError as error:
         raise UserError(f"Recipe {path}: {_first_problem(error)}.") from None
 
 
-def _yaml(path: Path) -> Any:
+def _is_file(path: Path) -> bool:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), SAFE)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"Recipe {path} is not readable YAML: {' '.join(str(error).split())}.") from None
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that cannot be entered
+        return False
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -673,7 +685,7 @@ def _resolved(recipe: Recipe, path: Path, environment: Mapping[str, str]) -> Rec
 
     def place(text: str) -> str:
         full = re.sub(r"\$\{(\w+)\}", lambda match: environment.get(match[1], match[0]), text)
-        return full if "${" in full else str((path.parent / full).resolve())
+        return full if "${" in full else os.path.realpath(path.parent / full)
 
     tasks = {
         name: task.model_copy(update={"manifest": place(task.manifest)})
@@ -693,6 +705,6 @@ def existing_file(text: str, field: str) -> Path:
     unset = re.search(r"\$\{(\w+)\}", text)
     if unset:
         raise UserError(f"{field} {text} needs the environment variable {unset[1]}, which is not set.")
-    if not Path(text).is_file():
+    if not _is_file(Path(text)):
         raise UserError(f"{field} {text} does not exist.")
     return Path(text)
