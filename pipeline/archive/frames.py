@@ -6,6 +6,9 @@ Belongs here: decoding, tissue, size and digests of one file's frames, in their 
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from pipeline.archive.areas import Area, Region
 from pipeline.archive.cine import Cine
@@ -96,7 +99,9 @@ class FrameReader:
         return file.regions if self.b_mode_only else tuple(r for r in file.regions if r.data_type != COLOUR_FLOW)
 
     def _image(self, grey: Grey, area: Area) -> Image:
-        pixels = resize_grey(cut_out(grey, area), self.height, self.width)
+        cut = cut_out(grey, area)
+        refuse_blank(cut)
+        pixels = resize_grey(cut, self.height, self.width)
         return Image(
             pixels,
             source_digest(grey),
@@ -105,6 +110,24 @@ class FrameReader:
             _spacing(area.row_spacing_mm, area.bottom - area.top, self.height),
             _spacing(area.column_spacing_mm, area.right - area.left, self.width),
         )
+
+
+NEAR_ONE_LEVEL: Final = 8
+"""Grey levels that compression and a receiver's noise put around one level."""
+LEAST_SHOWN: Final = 0.005
+"""Share of the pixels that must differ by more from the most common level; with a probe on skin it is 0.25 to 1."""
+
+
+def refuse_blank(cut: Grey) -> None:
+    """Raise `Rejected` (no_tissue) if what is kept of a frame is of one grey level, but for noise and specks.
+
+    Such frames are equal or alike with many patients, and show none of them.
+    """
+    counts = np.bincount(cut.ravel(), minlength=256)
+    most = int(counts.argmax())
+    near = counts[max(0, most - NEAR_ONE_LEVEL) : most + NEAR_ONE_LEVEL + 1].sum()
+    if cut.size - near < LEAST_SHOWN * cut.size:
+        raise Rejected(Reason.NO_TISSUE, "the frame is of one grey level, or nearly so")
 
 
 def refuse_colour(frame: Frame, area: Area) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 from pipeline.archive.areas import Area, Grey
 from pipeline.archive.cine import Cine
 from pipeline.archive.fields import Fields, tag_of
-from pipeline.archive.frames import refuse_colour
+from pipeline.archive.frames import refuse_blank, refuse_colour
 from pipeline.archive.header import read_header
 from pipeline.archive.pixels import Frame, PixelFile, frames_to_take, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
@@ -125,9 +125,9 @@ class NewImageReader:
             )
 
     def _image(self, number: int, frames: int, grey: Grey, area: Area) -> NewImage:
-        pixels = resize_grey(cut_out(grey, area), self.height, self.width)
-        if pixels.min() == pixels.max():
-            raise Rejected(Reason.NO_TISSUE, "the frame is of one grey level")
+        cut = cut_out(grey, area)
+        refuse_blank(cut)
+        pixels = resize_grey(cut, self.height, self.width)
         return NewImage(number, frames, pixels, area, (grey.shape[0], grey.shape[1]))
 
 

@@ -15,6 +15,7 @@ from pipeline.archive.identity import load_key
 from pipeline.archive.images import build_cache
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.workers import Failed
+from pipeline.cohort.repeats import linked_patients
 from pipeline.errors import UserError
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.recipe import Archive, Images
@@ -163,3 +164,41 @@ def test_identifiers_stay_in_the_private_folder(clinic, capfd):
     assert os.fsencode("SENTINELFOLDER") in b"".join(
         os.fsencode(path) for path in pq.read_table(clinic / "private" / "scan.parquet")["path"].to_pylist()
     )
+
+
+def specks(pixels: int) -> np.ndarray:
+    """A black frame of 64 x 96 with so many white pixels."""
+    frame = np.zeros(64 * 96, np.uint8)
+    frame[:: len(frame) // pixels][:pixels] = 255
+    return frame.reshape(64, 96)
+
+
+BLANK = {
+    "black": np.zeros((64, 96), np.uint8),
+    "white": np.full((64, 96), 255, np.uint8),
+    "grey": np.full((64, 96), 77, np.uint8),
+    "colour": np.full((64, 96, 3), 77, np.uint8),
+    "noise": np.random.default_rng(0).integers(0, 9, (64, 96), np.uint8),
+    "specks": specks(30),  # 0.49 % of 6144 pixels
+}
+SHOWN = {"more specks": specks(400), "dim": np.random.default_rng(0).integers(0, 24, (64, 96), np.uint8)}
+
+
+def test_frames_of_one_grey_level_are_left_out_and_link_nobody(tmp_path):
+    for patient in "ABC":
+        study = {"PatientID": patient, "StudyInstanceUID": f"1.{ord(patient)}"}
+        for name, frame in (BLANK | {n: np.roll(f, ord(patient)) for n, f in SHOWN.items()}).items():
+            write_dicom(tmp_path / "archive" / patient / name, frame, **study)
+    _, cache = build(tmp_path)
+    assert cache.rejected["reason"].to_pylist() == ["no_tissue"] * (3 * len(BLANK))
+    assert cache.images.num_rows == 3 * len(SHOWN)
+    assert linked_patients(cache.images) == []
+
+
+def test_a_blank_frame_of_a_cine_costs_that_frame(tmp_path):
+    frames = np.stack([noise(64, 96, seed=n) for n in range(6)])
+    frames[3] = 0
+    write_dicom(tmp_path / "archive" / "cine", frames)
+    _, cache = build(tmp_path, Archive(frames_per_cine=6))
+    assert cache.images["frame"].to_pylist() == [0, 1, 2, 4, 5]
+    assert [identifier.rpartition(":")[2] for identifier in cache.rejected["id"].to_pylist()] == ["3"]
