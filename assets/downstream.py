@@ -14,12 +14,12 @@ import dagster as dg
 
 from assets.catalog import DOCUMENTATION, TASKS
 from assets.failures import HOOKS
-from assets.images import count_shared
+from assets.images import count_shared, names_of
 from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
-from pipeline.archive.identity import pseudonym
+from pipeline.archive.identity import number_pseudonym
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table, write_table
 from pipeline.recipe import Arm, Backbone, Recipe, encoder_of
@@ -94,7 +94,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
         with step(context, tracking, recipe, relevant) as here:
             opened = store.open()
             key = archive.key(opened.private)
-            rows = read_manifest(name, task, recipe.images, partial(pseudonym, key, "patient"), here.say)
+            rows = read_manifest(name, task, recipe.images, partial(number_pseudonym, key), here.say)
             write_table(opened.experiment(recipe.name).task_images(name), rows)
             counts = {
                 f"{what}.{side}": count
@@ -187,6 +187,7 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
     experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)
     folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
     seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))
+    seen = names_of(store, {*pool["patient"].to_pylist(), *seen})
     shared = count_shared(pool, images.select(["patient", "source_digest", "split"]), seen)
     of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
     return dg.AssetCheckResult(

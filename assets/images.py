@@ -320,8 +320,8 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                 counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
                 leaking, torn = leaking_patients(rows), torn_studies(rows, DICOM_INDEX.read(place.tables))
                 shared = shared_with_tests(rows, recipe, place)
-                people = dict(zip(rows["patient"].to_pylist(), rows["split"].to_pylist(), strict=True))
-                record_training_set(place.private, image_digest(rows), people, people)
+                sides = _sides_by_name(rows, place)
+                record_training_set(place.private, image_digest(rows), sides, sides)
                 sheet = _contact_sheet(rows, recipe, place)
             yield here.made(
                 "pretraining_pool",
@@ -392,14 +392,44 @@ def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:
 def shared_with_tests(pool: "pa.Table", recipe: Recipe, store: Store) -> dict[str, int]:
     """Per task: how many test images share their patient or their pixels with the pool.
 
-    A task whose images are not in the store yet is passed over: fine-tuning asks again.
+    A task whose images are not in the store yet is passed over: fine-tuning checks again. Patients are compared by
+    all names under which the archive knows them, since a labelled set states no issuer.
     """
+    names = names_of(store, pool["patient"].to_pylist())
     shared = {}
     for task in recipe.downstream.tasks:
         path = store.experiment(recipe.name).task_images(task)
         if path.exists():
-            shared[task] = count_shared(pool, read_table(path).select(["patient", "source_digest", "split"]))
+            shared[task] = count_shared(pool, read_table(path).select(["patient", "source_digest", "split"]), names)
     return shared
+
+
+def names_of(store: Store, patients: Collection[str]) -> frozenset[str]:
+    """All pseudonyms under which the archive knows `patients`, as far as it has been read."""
+    from pipeline.cohort.known_as import known_as
+    from pipeline.tables import DICOM_INDEX
+
+    if not DICOM_INDEX.path(store.tables).exists():
+        return frozenset(patients)
+    names = known_as(store.private, DICOM_INDEX.read(store.tables), patients)
+    return frozenset().union(*names.values())
+
+
+def _sides_by_name(pool: "pa.Table", store: Store) -> dict[str, str]:
+    """The side of each patient of the pool, and of its other names; of a name of two patients, train if one is."""
+    from pipeline.cohort.known_as import known_as
+    from pipeline.tables import DICOM_INDEX
+
+    own = dict(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
+    names = known_as(store.private, DICOM_INDEX.read(store.tables), own)
+    others = {
+        name: side
+        for wanted in ("val", "train")
+        for patient, side in own.items()
+        if side == wanted
+        for name in names[patient]
+    }
+    return others | own
 
 
 def count_shared(pool: "pa.Table", task_images: "pa.Table", seen: Collection[str] = ()) -> int:

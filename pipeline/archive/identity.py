@@ -85,11 +85,16 @@ def pseudonym(key: bytes, kind: str, value: str) -> str:
 
 
 def number_pseudonym(key: bytes, number: str) -> str:
-    """The pseudonym of a patient's number, whoever issued it, as files and labelled sets spell it.
+    """The pseudonym of a patient's number, whoever issued it and however it is spelled (`one_spelling`)."""
+    return pseudonym(key, "patient", one_spelling(number))
 
-    Case and the amount of white space do not count; leading zeros do.
+
+def one_spelling(number: str) -> str:
+    """A patient's number in capitals and with single spaces: labelled sets spell it otherwise than headers do.
+
+    Leading zeros stay: without them it may be another patient's.
     """
-    return pseudonym(key, "patient", " ".join(number.upper().split()))
+    return " ".join(number.upper().split())
 
 
 def file_id(key: bytes, relative: str) -> str:

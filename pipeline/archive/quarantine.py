@@ -69,7 +69,7 @@ _MEANINGS = {
     Reason.UNSUPPORTED_PIXELS: "the header describes pixels that are not decoded: too many, or of an unknown kind",
     Reason.EMPTY: "the pixel data hold no bytes",
     Reason.NOT_B_MODE: "colour Doppler, a spectrum or M-mode: no two-dimensional grey image of tissue",
-    Reason.NO_TISSUE: "of one grey level, or nearly so; of new images also: no tissue is found, unlike in training images",
+    Reason.NO_TISSUE: "of one grey level, or nearly so; of new images also: no tissue found, unlike in training",
     Reason.REPORT_PAGE: "a report page or worksheet: text, tables or curves, and no tissue",
     Reason.INCOMPLETE: "shorter than its own encoding says: still arriving, or cut off; read again when it changes",
     Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",

@@ -14,6 +14,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.archive.frames import source_digest
+from pipeline.archive.identity import one_spelling
 from pipeline.archive.labelled import LabelledPicture, labelled_mask, labelled_picture
 from pipeline.archive.pixels import resize_grey
 from pipeline.archive.quarantine import Rejection
@@ -135,10 +136,10 @@ def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
     sides = _split_by_patient(path, rows) if not rows[0].split else {}
     first: dict[str, _Row] = {}
     for row in rows:
-        earlier = first.setdefault(row.patient, row)
+        earlier = first.setdefault(one_spelling(row.patient), row)
         if earlier.split != row.split:
             raise UserError(f"{row.place}: split is {row.split} for a patient who is {earlier.split} further up.")
-    splits = [sides.get(row.patient, row.split) for row in rows]
+    splits = [sides.get(one_spelling(row.patient), row.split) for row in rows]
     for side in SPLITS:
         if side not in splits:
             raise UserError(f"Manifest {path}: split has no row {side!r}.")
@@ -146,7 +147,8 @@ def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
 
 
 def _split_by_patient(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
-    patients = sorted({row.patient for row in rows}, key=lambda patient: hashlib.sha256(patient.encode()).digest())
+    spellings = {one_spelling(name): name for name in sorted({row.patient for row in rows})}
+    patients = sorted(spellings, key=lambda patient: hashlib.sha256(spellings[patient].encode()).digest())
     if len(patients) < len(SPLITS):
         raise UserError(f"Manifest {path}: without a split column at least {len(SPLITS)} patients are needed.")
     test = max(round(TEST_SHARE * len(patients)), 1)

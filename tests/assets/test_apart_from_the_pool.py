@@ -42,6 +42,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("apart")
     for number in range(8):
         tags = {"StudyDescription": "US THYROID BIOPSY", "TransducerType": "LINEAR", "PatientID": f"P{number}"}
+        tags |= {"IssuerOfPatientID": "HOSP"} if number == 5 else {}
         write_dicom(folder / "archive" / str(number), noise(64, 96, seed=number), **tags)
         Image.fromarray(noise(64, 96, seed=100 + number)).save(folder / f"{number}.png")
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
@@ -105,6 +106,10 @@ def share_a_patient(folder: Path) -> None:
     write_manifest(folder, patient="P3")
 
 
+def share_a_patient_whose_number_has_an_issuer(folder: Path) -> None:
+    write_manifest(folder, patient="p5")
+
+
 def test_a_set_that_is_apart_passes_and_is_trained_on(clinic: Path) -> None:
     result = materialize(clinic)
     assert result.success
@@ -114,7 +119,7 @@ def test_a_set_that_is_apart_passes_and_is_trained_on(clinic: Path) -> None:
     assert result.asset_materializations_for_node(ASSET)
 
 
-@pytest.mark.parametrize("leak", [repeat_pixels, share_a_patient])
+@pytest.mark.parametrize("leak", [repeat_pixels, share_a_patient, share_a_patient_whose_number_has_an_issuer])
 def test_a_test_image_of_the_pool_stops_fine_tuning_before_anything_is_trained(
     leak: Callable[[Path], None], clinic: Path
 ) -> None:

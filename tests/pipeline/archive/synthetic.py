@@ -5,6 +5,7 @@ Belongs here: what several tests write to an archive folder. Not here: expectati
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,10 @@ def noise(height: int = 12, width: int = 16, seed: int = 0) -> npt.NDArray[np.ui
 
 
 def dataset(pixels: npt.NDArray[Any], **fields: Any) -> Dataset:
-    """An ultrasound image; `pixels` is height x width[ x 3], uint8 or uint16; a field given as None is left out."""
+    """An ultrasound image; `pixels` is height x width[ x 3], uint8 or uint16; a field given as None is left out.
+
+    Each patient has a study of one series, where the fields name no other.
+    """
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = fields.pop("TransferSyntaxUID", ExplicitVRLittleEndian)
     made = Dataset()
@@ -36,14 +40,16 @@ def dataset(pixels: npt.NDArray[Any], **fields: Any) -> Dataset:
     bits = pixels.dtype.itemsize * 8
     cine = pixels.ndim == 4 or (pixels.ndim == 3 and pixels.shape[-1] != 3)
     shape = pixels.shape[1:] if cine else pixels.shape
+    patient = str(fields.get("PatientID") or "").strip() or "P1"
+    study = "1.2.3.4" if patient == "P1" else f"1.2.3.{10 + crc32(patient.encode())}"
     colour = len(shape) == 3
     defaults = {
         "SOPClassUID": UltrasoundImageStorage,
         "SOPInstanceUID": generate_uid(),
         "Modality": "US",
         "PatientID": "P1",
-        "StudyInstanceUID": "1.2.3.4",
-        "SeriesInstanceUID": "1.2.3.4.5",
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": f"{fields.get('StudyInstanceUID') or study}.5",
         "SamplesPerPixel": 3 if colour else 1,
         "PhotometricInterpretation": "RGB" if colour else "MONOCHROME2",
         "PlanarConfiguration": 0 if colour else None,

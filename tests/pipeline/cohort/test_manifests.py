@@ -173,6 +173,18 @@ def test_mistakes_of_the_table_are_a_sentence(tmp_path, rows):
     mistake(task(path), "UTF-8")
 
 
+def test_spellings_of_one_patient_are_one_patient(tmp_path, rows):
+    path = tmp_path / "set.csv"
+    other = new_row(tmp_path) | {"patient": "P0", "split": "test", "quality": "0"}  # p0 is in train
+    mistake(task(write_csv(path, [*rows, other])), "split is test for a patient who is train further up")
+    unsplit = [{name: row[name] for name in ("image", "quality", "patient")} for row in [*rows, other]]
+    table = read(task(write_csv(path, unsplit)))
+    sides = dict(zip(table["patient"].to_pylist(), table["split"].to_pylist(), strict=True))
+    assert sides["<p0>"] == sides["<P0>"]
+    alone = read(task(write_csv(path, unsplit[:-1])))
+    assert alone["split"].to_pylist() == table["split"].to_pylist()[:-1]
+
+
 def test_mistakes_of_the_files_are_a_sentence(tmp_path, rows):
     path = tmp_path / "m.csv"
     Image.fromarray(np.zeros((63, 64), np.uint8)).save(tmp_path / "small.png")

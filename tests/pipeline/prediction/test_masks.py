@@ -19,6 +19,7 @@ from tests.pipeline.prediction.conftest import classes, region, tissue
 
 IMAGE = {
     "SOPInstanceUID": "1.2.3.4.5.6.7",
+    "StudyInstanceUID": "1.2.3.4",
     "PatientName": "Müller^Jörg",
     "PatientID": "4711",
     "PatientBirthDate": "19700102",
