@@ -17,7 +17,7 @@ from assets.failures import HOOKS
 from assets.step import Step, step
 from pipeline import code_versions
 from pipeline.errors import UserError
-from pipeline.files import digest, read_table
+from pipeline.files import digest, make_folder, read_table
 from pipeline.recipe import Recipe
 from resources.compute import POOL, Compute
 from resources.store import StoreFolder
@@ -92,7 +92,7 @@ def _predict(model: Path, folder: Path, out: Path, frames_per_cine: int, here: S
     from pipeline.prediction.predict import files_in, predict
 
     given = files_in([folder], out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with TemporaryDirectory(dir=out.parent, prefix=".") as temporary:
         made = Path(temporary, "made")
         summary = predict(model, given.files, made, frames_per_cine, here.say, given.unlisted)

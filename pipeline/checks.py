@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import write_text
+from pipeline.files import make_folder, write_text
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 
@@ -109,7 +109,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Collecti
     path = _folder(store, recipe) / "under_way" / f"{name}.json"
     files = sorted({file for check in checks for file in _files(store, recipe, check.asset)})
     states = {file: list(_state(store.root / file)) for file in files}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with FileLock(path.with_suffix(".lock"), thread_local=False):
         write_text(path, _UnderWay(checks=tuple(checks), states=states).model_dump_json())
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 from pipeline.errors import UserError
+from pipeline.files import keep_private
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
 
@@ -18,10 +19,14 @@ P = ParamSpec("P")
 
 
 def command(main: Callable[P, None]) -> Callable[P, int]:
-    """`main` as a command that returns its exit code: 0, or 1 with its sentence on stderr for a `UserError`."""
+    """`main` as a command that returns its exit code: 0, or 1 with its sentence on stderr for a `UserError`.
+
+    What it writes the user alone may read.
+    """
 
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        keep_private()
         try:
             main(*args, **kwargs)
         except UserError as error:

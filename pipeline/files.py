@@ -11,13 +11,49 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_OWN_FOLDER, _OWN_FILE = 0o700, 0o600
+_OTHERS = 0o077
+
+
+def keep_private() -> None:
+    """Let nobody but the user read what this process, and those that it starts, write from now on."""
+    os.umask(_OTHERS)
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder `path`, and those above it that are missing, for the user alone; returns it."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=_OWN_FOLDER, exist_ok=True)
+    return path
+
+
+def make_private(folder: Path) -> None:
+    """Take from all others what they may do with `folder` and all in it; quick if they may do nothing with it already.
+
+    What belongs to another user stays as it is. Raises `OSError` if `folder` itself does.
+    """
+    if not folder.stat().st_mode & _OTHERS:
+        return
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            with suppress(PermissionError, FileNotFoundError):
+                _take_from_others(Path(parent, name))
+    folder.chmod(folder.stat().st_mode & 0o700)  # last: a process that is killed leaves the rest to the next one
+
+
+def _take_from_others(path: Path) -> None:
+    if not path.is_symlink():
+        path.chmod(path.stat().st_mode & 0o700)
 
 
 @contextmanager
@@ -27,12 +63,14 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never a half-written one, also after `kill -9`; what a process that was
     killed has left beside `path` is cleared away by the next one that writes there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _clear_abandoned(path)
     temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWN_FILE))
         yield temporary
         with open(temporary, "rb") as written:
+            os.fchmod(written.fileno(), _OWN_FILE)  # if it was made anew
             os.fsync(written.fileno())
         temporary.replace(path)
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
+from pipeline.files import make_folder
 from pipeline.progress import Say
 from pipeline.store import Store
 
@@ -17,7 +18,7 @@ from pipeline.store import Store
 @contextmanager
 def held(path: Path, say: Say, waiting: str) -> Iterator[None]:
     """Hold the lock file at `path`; if another process holds it, pass the line `waiting` to `say` and wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -52,7 +53,7 @@ def tables_lock(store: Store, say: Say) -> Iterator[None]:
 @contextmanager
 def no_training(lock_file: Path) -> Iterator[None]:
     """Keep trainings from starting; raises `UserError` if one is under way."""
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(lock_file.parent)
     lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.files import make_folder, make_private, read_json, write_json
 
 SCHEMA_VERSION = 3
 _WITHOUT_SEEDS = 2
@@ -80,14 +80,14 @@ class Store:
         return self.root / "store.json"
 
     def open(self) -> "Store":
-        """Make the store where there is none, or bring it from layout 2 to this one.
+        """Make the store where there is none, or bring it from layout 2 to this one, for the user alone.
 
         Raises `UserError` where it has another layout, or cannot be written.
         """
         path = self._version
         try:
-            self.private.mkdir(parents=True, exist_ok=True)
-            self.private.chmod(0o700)
+            make_folder(self.private).chmod(0o700)
+            make_private(self.root)
             if not path.exists():
                 write_json(path, {"schema_version": SCHEMA_VERSION})
             version = read_json(path).get("schema_version")

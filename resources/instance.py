@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.command import command
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.files import make_folder, replacing
 
 CONFIG = "dagster.yaml"
 
@@ -42,7 +42,7 @@ def make_instance(config: Path, home: str) -> None:
     if not config.is_file():
         raise UserError(f"{config} does not exist.")
     refuse_home(home, config)
-    Path(home).mkdir(parents=True, exist_ok=True)
+    make_folder(Path(home))
     with FileLock(Path(home, "instance.lock")), replacing(Path(home, CONFIG)) as temporary:
         temporary.write_bytes(config.read_bytes())
         with dg.DagsterInstance.from_config(home, temporary.name) as instance:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline.command import command
+from pipeline.files import make_folder
 from resources.environment import read_environment
 from resources.port import LOOPBACK, refuse_taken
 
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> None:
     refuse_taken(port)
     environment = read_environment(os.environ)
     folder = environment.store.mlflow
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     variables = {"MLFLOW_BACKEND_STORE_URI": environment.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
     mlflow = str(Path(sys.executable).with_name("mlflow"))
     os.execve(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from pipeline.files import make_folder
 from resources.registry import crown, register
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Artifacts(_Record):
 
     def kept(self, folder: Path) -> "Artifacts":
         """Copies of one call lie side by side: a model card tells whose weights lie beside it."""
-        folder.mkdir(parents=True)
+        make_folder(folder)
         return Artifacts(paths=tuple(Path(shutil.copy2(path, folder)) for path in self.paths))
 
     def send(self, client: "MlflowClient", run_id: str) -> None:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.files import write_text
+from pipeline.files import make_folder, write_text
 from resources.records import RECORDS, End, Record
 
 MOST_RUNS = 1000
@@ -120,7 +120,7 @@ class Unsent:
 
 def begin(root: Path, start: Start) -> Unsent:
     """A new folder in `root`; the oldest ones are given up where there are too many."""
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     for unsent in islice(over(root), max(0, len(_folders(root)) - MOST_RUNS + 1)):
         unsent.remove()
     name = f"{start.at:013d}-{uuid4().hex[:8]}"

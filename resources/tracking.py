@@ -18,6 +18,7 @@ from filelock import FileLock
 from sqlalchemy.engine import make_url
 
 from pipeline.archive.place import shown
+from pipeline.files import make_folder
 from pipeline.progress import Say
 from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
 from resources.registry import write_encoder_model
@@ -226,7 +227,7 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # creating tables is no news
         if self.uri.startswith("sqlite"):
-            Path(make_url(self.uri).database or "").parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(make_url(self.uri).database or "").parent)
         with nullcontext() if self._is_server() else self._first_use():
             client = MlflowClient(tracking_uri=self.uri)
             client.search_experiments(max_results=1)
@@ -243,7 +244,7 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _first_use(self) -> FileLock:
         """Two processes that make the database's tables, or an experiment, at the same time would fail."""
-        Path(self.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(self.lock_file).parent)
         return FileLock(self.lock_file)
 
     def _is_server(self) -> bool:

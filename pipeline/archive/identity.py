@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.archive.phantom_marker import is_phantom
 from pipeline.errors import UserError
+from pipeline.files import make_folder
 
 KEY_VARIABLE = "SONOTAG_PSEUDONYM_KEY"
 KEY_BYTES = 16
@@ -62,7 +63,7 @@ def _secret(key: bytes, source: str) -> bytes:
 
 def _make_key(path: Path) -> None:
     """Write a new key whole, readable by its owner alone; of two processes at once, the first one's key stays."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:

@@ -27,7 +27,7 @@ from pipeline.archive.reading import Unopened
 from pipeline.archive.source import normalized
 from pipeline.archive.workers import SECONDS, Failed, FaultWatch, after_tries, each_in_worker
 from pipeline.errors import UserError
-from pipeline.files import read_json, read_table, write_json, write_table
+from pipeline.files import make_folder, read_json, read_table, write_json, write_table
 from pipeline.images.cache import (
     SHARDS,
     CachedImage,
@@ -117,9 +117,9 @@ def build_cache(
     what may pass.
     """
     folder = cache_folder(root, images, settings)
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     with FileLock(root / f".{folder.name}.lock"):
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         for unfinished in [*folder.glob(".*.tmp"), *(private / "cache" / folder.name).glob(".*.tmp")]:
             unfinished.unlink()  # of a run that was killed: nobody else writes here under the lock
         write_json(folder / "cache.json", cache_description(images, settings))

@@ -18,7 +18,7 @@ from pipeline import code_versions
 from pipeline.archive.identity import file_id
 from pipeline.archive.source import SEPARATOR, Listed, walk
 from pipeline.errors import UserError
-from pipeline.files import read_table, write_table
+from pipeline.files import make_folder, read_table, write_table
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
 _BATCH = 50_000
@@ -229,7 +229,7 @@ def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.nam
 
 def write_known(private: Path, origin: Origin, rows: pa.Table) -> None:
     """Write the complete list; the journal has done its service."""
-    private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(private)
     write_table(private / "scan.parquet", rows.replace_schema_metadata(origin.metadata))
     shutil.rmtree(private / "scan", ignore_errors=True)
 

@@ -48,7 +48,7 @@ class Loss:
 
     def sentence(self, archive: str) -> str:
         """What is wrong and what to do, without a path below the archive."""
-        folders = f", among them all of {self.folders} folders with several patients" if self.folders else ""
+        folders = f", among them all of {self.folders} folder(s) with several patients" if self.folders else ""
         return (
             f"{self.images} of {self.of_images} known images and {self.patients} of {self.of_patients} patients are no "
             f"longer in SONOTAG_ARCHIVE {shown(archive)}, or can no longer be read{folders}; nothing was changed. If a "

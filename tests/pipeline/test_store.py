@@ -1,12 +1,23 @@
 """The store's layout: made, brought up to date however often that is cut short, or refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipeline.archive.images import build_cache
+from pipeline.archive.scan import index_archive
 from pipeline.errors import UserError
+from pipeline.files import replacing
+from pipeline.recipe import Archive, Images
 from pipeline.store import SCHEMA_VERSION, Store
+from pipeline.tables import DICOM_INDEX
+from pipeline.training.tensors import write_tensors
+from tests.pipeline.archive.synthetic import KEY, noise, write_dicom
 
 
 def older(root: Path, *encoders: str, version: int = 2) -> Store:
@@ -96,3 +107,62 @@ def test_other_layouts_are_refused_and_left_alone(tmp_path: Path, layout: int) -
     with pytest.raises(UserError, match=f"has layout {layout}, this version of sonotag writes layout 3"):
         store.open()
     assert list(encoders(store)) == ["a/encoders/resnet50_ce"]
+
+
+def others_may(folder: Path) -> list[str]:
+    """What in `folder`, and itself, anybody but its owner may read, write or enter."""
+    everything = [folder, *folder.rglob("*")]
+    return [str(path.relative_to(folder)) for path in everything if path.lstat().st_mode & 0o077]
+
+
+@pytest.fixture
+def open_umask():
+    """What is written may be read and written by everybody, but for what the code does about it."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_what_a_store_holds_is_the_user_s_alone_whatever_the_umask(tmp_path):
+    write_dicom(tmp_path / "archive" / "x.dcm", noise(32, 64))
+    store, settings = Store(tmp_path / "below" / "store").open(), Archive(description_patients=1)
+    index = index_archive(str(tmp_path / "archive"), store.private, KEY, settings)
+    DICOM_INDEX.write(store.tables, index.records)
+    size = Images(height=32, width=64)
+    build_cache(index.records, str(tmp_path / "archive"), store.private, KEY, store.images, size, settings)
+    write_tensors(store.experiment("x").root / "encoders" / "a" / "encoder.safetensors", {"a": torch.zeros(2)})
+    with replacing(store.root / "made" / "anew") as temporary:
+        temporary.unlink()
+        temporary.write_text("x")
+    locks = {path for path in others_may(tmp_path / "below") if path.endswith(".lock")}
+    assert set(others_may(tmp_path / "below")) - locks == set()
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_an_older_store_is_closed_to_others_when_it_is_opened_and_links_in_it_are_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    store = Store(tmp_path / "store").open()
+    store.root.chmod(0o755)
+    (store.root / "mlflow" / "artifacts").mkdir(parents=True)
+    (store.root / "mlflow" / "artifacts" / "file").write_text("x")
+    (store.root / "mlflow" / "run.sh").write_text("x")
+    (store.root / "mlflow" / "run.sh").chmod(0o755)
+    (store.root / "link").symlink_to(outside)
+    store.open()
+    assert others_may(store.root) == ["link"] and outside.stat().st_mode & 0o777 == 0o666
+    assert (store.root / "mlflow" / "run.sh").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_command_and_dagster_s_definitions_keep_what_libraries_write_from_others(tmp_path):
+    ask = "import os; os.umask(0); {}; print(oct(os.umask(0)))"
+    for code in (
+        "from pipeline.archive.__main__ import main; main(['locate', 'x'])",
+        "import assets.definitions",
+    ):
+        environment = {**os.environ, "SONOTAG_STORE": str(tmp_path / "store"), "SONOTAG_RECIPE": "demo"}
+        done = subprocess.run(
+            [sys.executable, "-c", ask.format(code)], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.splitlines()[-1] == "0o77"
