@@ -13,9 +13,10 @@ from typing import BinaryIO, Final
 
 from pydicom.uid import UID
 
+from pipeline.archive.extent import encapsulated_frames, native_frames
 from pipeline.archive.fields import Fields, tag_of
 from pipeline.archive.quarantine import Reason, Rejected
-from pipeline.archive.reading import UNDEFINED, Opened, find_delimiter, quiet, read_elements
+from pipeline.archive.reading import UNDEFINED, Opened, quiet, read_elements
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 
 ULTRASOUND = "US"
@@ -103,7 +104,8 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
         raise Rejected(Reason.UNREADABLE_HEADER, "Rows (0028,0010) or Columns (0028,0011) is missing or no number")
     frames = min(max(frames or 1, 1), _MOST_FRAMES)
     photometric = fields.text("PhotometricInterpretation")
-    if _breaks_off(opened, fields, rows * columns, frames, photometric):
+    frames = _frames_there(opened, fields, rows * columns, frames, photometric)
+    if not frames:
         raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding says")
     return Header(
         sop_instance=fields.uid("SOPInstanceUID") or _content(file),
@@ -168,21 +170,18 @@ def _without_pixels(opened: Opened, told: str | None) -> Rejected:
     return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
 
 
-def _breaks_off(opened: Opened, fields: Fields, size: int, frames: int, photometric: str | None) -> bool:
-    """Whether the file lacks pixel data that it announces, so that nothing can decode all of it.
-
-    pydicom's own rules, since what it decodes is complete: native pixels have as many bytes as the header says, and
-    encapsulated ones of undefined length end with a delimiter.
-    """
+def _frames_there(opened: Opened, fields: Fields, size: int, frames: int, photometric: str | None) -> int:
+    """How many of `frames` are there, by the file's length and its own encoding; 0 where it breaks off."""
     pixels = opened.pixels
     if pixels is None:
-        return False
-    if pixels.length == UNDEFINED:
-        return find_delimiter(opened) is None
+        return frames
     samples, bits = fields.number("SamplesPerPixel"), fields.number("BitsAllocated")
-    if _encapsulated(opened.transfer_syntax) or samples is None or bits is None:
-        return False
-    return min(pixels.length, opened.size - pixels.start) < native_length(size * samples, bits, photometric, frames)
+    if _encapsulated(opened.transfer_syntax):
+        return encapsulated_frames(opened, frames)
+    if pixels.length != UNDEFINED and (samples is None or bits is None):
+        return frames
+    values = size * (samples or 1)
+    return native_frames(opened, frames, lambda count: native_length(values, bits or 8, photometric, count))
 
 
 @lru_cache(256)

@@ -28,6 +28,7 @@ from pipeline.archive.areas import Grey as Grey  # noqa: PLC0414 - others find i
 from pipeline.archive.areas import Region
 from pipeline.archive.colours import Samples, by_pixel, by_plane, colour_reading, is_mostly_grey
 from pipeline.archive.depth import at_their_depth
+from pipeline.archive.extent import encapsulated_frames, native_frames
 from pipeline.archive.fields import Fields, tag_of
 from pipeline.archive.header import ULTRASOUND, is_ultrasound, native_length
 from pipeline.archive.pictures import decode_picture
@@ -44,7 +45,7 @@ from pipeline.archive.reading import (
     read_elements,
 )
 from pipeline.archive.report_page import may_be_page
-from pipeline.archive.stream import Stream
+from pipeline.archive.stream import END_OF_IMAGE, FILLER, Stream
 from pipeline.errors import may_pass
 
 FRAME_BUDGET: Final = 2**29
@@ -243,6 +244,7 @@ class PixelFile:
             raise Rejected(Reason.UNDECODABLE, "no decoder for its transfer syntax")
         end = _end(opened, opened.pixels, decoder.is_native)
         options = _options(opened, opened.pixels, end, fields, decoder)
+        options["number_of_frames"] = _frames_there(opened, options, decoder.is_native) or options["number_of_frames"]
         frames, regions = options["number_of_frames"], _regions(opened)
         spacing, ultrasound = _spacing(fields), _may_be_ultrasound(fields)
         modality = ULTRASOUND if ultrasound else fields.text("Modality")
@@ -290,9 +292,13 @@ class PixelFile:
     def _native(self, number: int) -> Frame:
         if number >= self.frames:
             raise Rejected(Reason.UNDECODABLE, "no such frame")
-        if _length(self._options, number + 1) > self._end - self._pixels.start:
+        missing = _length(self._options, number + 1) - (self._end - self._pixels.start)
+        if missing > _length(self._options, number + 1) % 2:
             raise Rejected(Reason.TRUNCATED_PIXELS, "fewer bytes of pixel data than the header states")
-        return self._decoded(self._window(), number, self._options, None)
+        if missing <= 0:
+            return self._decoded(self._window(), number, self._options, None)
+        # the last byte of an odd length, which the maker stored as one less
+        return self._decoded(self._window().read(-1) + bytes(1), number, self._options, None)
 
     def _encapsulated(self, number: int) -> Frame:
         """What the offset tables point to; where that does not decode, the frame found by counting from the first."""
@@ -333,12 +339,21 @@ class PixelFile:
         syntax, stream = self._opened.transfer_syntax, Stream.of(encoded)
         if stream.size > FRAME_BUDGET:
             raise Rejected(Reason.OVER_LIMITS, "a frame's own header asks for more pixels than the budget allows")
+        if stream.breaks_off(encoded):
+            return self._of_completed(encoded)
         if syntax == JPEGBaseline8Bit and (picture := self._jpeg(encoded, stream)) is not None:
             return picture
         once = b"".join((_EMPTY_ITEM, _EMPTY_ITEM[:4], len(encoded).to_bytes(4, "little"), encoded))
         options = {name: value for name, value in self._options.items() if name != "extended_offsets"}
         options |= {"number_of_frames": 1} | stream.options(options)
         return self._decoded(once, 0, options, stream.precision)
+
+    def _of_completed(self, encoded: bytes) -> Frame:
+        """A JPEG without an end marker, if nothing else is missing: then a decoder reads nothing that follows it."""
+        frame, other = (self._of_encoded(encoded + more + END_OF_IMAGE) for more in (b"", FILLER))
+        if not np.array_equal(frame.grey, other.grey):
+            raise Rejected(Reason.TRUNCATED_PIXELS, "the compressed frame breaks off")
+        return frame
 
     def _decoded(self, source: BinaryIO | bytes, number: int, options: dict[str, Any], in_stream: int | None) -> Frame:
         pixels, properties = _trusting(self._decoder, options).as_array(source, index=number, raw=True, **options)
@@ -485,6 +500,14 @@ def _length(options: dict[str, Any], frames: int) -> int:
     """Bytes of the first `frames` native frames of pixels as `options` describe them."""
     samples = options["rows"] * options["columns"] * options["samples_per_pixel"]
     return native_length(samples, options["bits_allocated"], options["photometric_interpretation"], frames)
+
+
+def _frames_there(opened: Opened, options: dict[str, Any], native: bool) -> int:
+    """How many of the stated frames are there; 0 where the pixel data break off."""
+    stated = options["number_of_frames"]
+    if native:
+        return native_frames(opened, stated, lambda count: _length(options, count))
+    return encapsulated_frames(opened, stated)
 
 
 def _end(opened: Opened, pixels: PixelElement, native: bool) -> int:

@@ -15,6 +15,11 @@ _APP0, _APP14 = 0xE0, 0xEE
 _RGB_IDS = ((82, 71, 66), (114, 103, 98))
 
 
+END_OF_IMAGE: Final = b"\xff\xd9"
+FILLER: Final = bytes(range(1, 128, 2)) * 8
+"""Bytes that change what a decoder makes of compressed data that break off: it takes them for what is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """The head of a compressed frame; all zero or None of one that is not understood, as of run lengths.
@@ -40,6 +45,10 @@ class Stream:
             return _of_jpeg(encoded) if encoded[:2] == _SIGNATURE else Stream()
         except (IndexError, ZeroDivisionError):
             return Stream()
+
+    def breaks_off(self, encoded: bytes) -> bool:
+        """Whether this is a JPEG without an end marker, after which a few bytes of padding may stand."""
+        return self.size > 0 and encoded[:2] == _SIGNATURE and END_OF_IMAGE not in encoded[-64:]
 
     def options(self, stated: dict[str, Any]) -> dict[str, Any]:
         """Pydicom's decoding options where the stream corrects the `stated` ones."""

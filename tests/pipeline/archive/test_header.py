@@ -238,7 +238,8 @@ def test_a_file_is_a_record_as_long_as_pydicom_decodes_it_and_incomplete_when_it
     ends = set()
     for missing in (1, 2, 3, 7, 8, 9, 12, 37, 60):
         cut = content[:-missing]
-        if decodes(cut):
+        without_delimiter = kind == "run lengths" and missing <= 8  # pydicom asks for it, though all frames are there
+        if decodes(cut) or without_delimiter:
             assert isinstance(outcome(cut), Header), missing
         else:
             assert outcome(cut) == "incomplete", missing
@@ -302,7 +303,7 @@ def test_a_file_with_any_bytes_changed_is_a_record_or_rejected(content):
     ("lie", "reason"),
     [
         ({"Rows": 65535, "Columns": 65535}, "incomplete"),
-        ({"NumberOfFrames": "2147483647"}, "incomplete"),
+        ({"NumberOfFrames": "2147483647"}, None),
         ({"BitsAllocated": 64}, "incomplete"),
         ({"BitsAllocated": 32}, "incomplete"),
         ({"BitsAllocated": 1}, None),
