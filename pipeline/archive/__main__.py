@@ -6,6 +6,7 @@ Belongs here: this command line. Not here: anything that prints a path or an ide
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.archive.forget import Forgotten, forget
@@ -16,6 +17,8 @@ from pipeline.archive.source import normalized
 from pipeline.command import command
 from pipeline.locks import archive_lock
 from pipeline.store import Store
+
+_NAMED = 5  # files
 
 
 @command
@@ -52,14 +55,21 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def _of_another_number(files: Sequence[str]) -> list[str]:
+    """What to do about files in the patient's studies that stay."""
+    if not files:
+        return []
+    return [
+        f"{len(files)} files in the patient's studies name another number, and stay: if that is the same patient, "
+        "forget that number too (`locate` prints their paths): "
+        f"{', '.join(files[:_NAMED])}{' ...' if files[_NAMED:] else ''}"
+    ]
+
+
 def _told(forgotten: Forgotten) -> str:
     lines = [
         f"Forgotten: {forgotten.files} files and {forgotten.images} cached images; no later run takes them in.",
-        *(
-            [f"Of these files {forgotten.others} name another patient's number, in the studies of this patient."]
-            if forgotten.others
-            else []
-        ),
+        *_of_another_number(forgotten.others),
         "Run the job `ingest` before training again: the images that stay have moved up in the cache.",
         "What saw the patient and cannot be made to forget it, but can be trained again without:"
         if forgotten.saw

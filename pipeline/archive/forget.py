@@ -35,20 +35,20 @@ _WORKLIST = "unmapped_descriptions.csv"  # it may hold a description that only t
 class Forgotten:
     """What was taken out, and what saw the patient: folders of encoders and models below the store.
 
-    Of the `files`, `others` name another patient's number, in a study of this patient.
+    `others` are ids of files that stay: they lie in a study of this patient, and name another number.
     """
 
     files: int
-    others: int
     images: int
     saw: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 def forget(store: Store, key: bytes, patient_id: str, issuer: str | None, say: Say = silent) -> Forgotten:
     """Forget the patient with this PatientID (0010,0020), issued by `issuer` (0010,0021) if the files state one.
 
-    All files of the patient's studies go with it, whoever they name: see `ForgottenList`. First the patient is put on
-    that list, so that whatever happens to this process, no later run takes the files in. Waits for a run that reads
+    Other names of the patient in its studies are forgotten too: see `ForgottenList`. First the patient is put on that
+    list, so that whatever happens to this process, no later run takes the files in. Waits for a run that reads
     the archive, and says so. Raises `UserError` if nobody has that number, or nobody under that issuer, if a training
     is under way, if the archive was never indexed, and if others were forgotten under another key.
     """
@@ -68,28 +68,20 @@ def _forget(store: Store, key: bytes, patient_id: str, issuer: str | None) -> Fo
     if not (patient in forgotten.patients or _is_known(store, known, patient)):
         raise UserError(_no_such_patient(known, number, patient_id, issuer))
     forgotten.add([patient], [number])
-    theirs = pc.fill_null(forgotten.theirs(known), False)
-    rows = known.filter(theirs)
-    people = {number, *forgotten.patients.intersection(rows["patient"].to_pylist())}
+    theirs = known["patient"].filter(forgotten.theirs(known)).unique().to_pylist()
+    people, others = {patient, number, *theirs}, forgotten.beside(known)
     seen_by = sorted({folder for one in people for folder in saw(store, one)})
     _, traces = forgotten.scrubbed(known)
     images = take_out(store, traces)
     for path, part in reversed(parts.items()):  # the list of all files last: with it the work is done
         write_table(path, forgotten.scrubbed(part)[0])
-    return Forgotten(len(traces.files), _others(rows, people), images, tuple(seen_by))
+    return Forgotten(len(traces.files), images, tuple(seen_by), tuple(others))
 
 
 def _is_known(store: Store, known: pa.Table, patient: str) -> bool:
     """Whether a file names the patient, or one did that has left the archive: its side of the split is kept."""
     kept = read_table(store.sides)["patient"].to_pylist() if store.sides.is_file() else []
     return patient in kept or pc.index(known["patient"], patient).as_py() >= 0
-
-
-def _others(rows: pa.Table, people: set[str]) -> int:
-    """How many files there are among `rows` that name none of `people`."""
-    theirs = pc.is_in(rows["patient"], value_set=pa.array(sorted(people), pa.string()))
-    others = rows.filter(pc.and_(pc.invert(theirs), pc.invert(rows["deleted"])))
-    return len(others["file_id"].unique())
 
 
 def _no_such_patient(known: pa.Table, number: str, patient_id: str, issuer: str | None) -> str:

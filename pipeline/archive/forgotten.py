@@ -35,9 +35,9 @@ class Traces:
 class ForgottenList:
     """The forgotten, under the key that `key_check` stands for: pseudonyms of patients, their numbers, their studies.
 
-    A file is theirs if it names one of the patients, or lies in one of the studies (or series). The list grows with
-    what files tell: a study in which a listed patient occurs, and in such a study an identity that has a listed number
-    (PatientID without its issuer) or no number at all. Each growth is written to the private folder at once.
+    A file is theirs if it names one of the patients. The list grows with what files tell: a study (or series) in which
+    a listed patient occurs, and in such a study an identity that has a listed number (PatientID without its issuer) or
+    no number at all. Each growth is written to the private folder at once.
     """
 
     def __init__(self, private: Path, key_check: str) -> None:
@@ -77,28 +77,35 @@ class ForgottenList:
             self.add([row["patient"]])
         if row["patient"] in self.patients:
             self.add(studies=[row.get(name) for name in _STUDIES])  # type: ignore[misc]
-            return True
-        return of_study
+        return row["patient"] in self.patients
 
     def theirs(self, rows: pa.Table) -> pa.ChunkedArray:
         """Which of `rows` (KNOWN) are of files of theirs; the list learns from all rows together."""
         while True:
             of_patient = _among(rows["patient"], self.patients)
-            of_study = pc.or_(*(_among(rows[name], self.studies) for name in _STUDIES))
-            known = pc.and_(of_study, pc.is_valid(rows["patient"]))
             same = pc.or_(pc.is_null(rows["number"]), _among(rows["number"], self.numbers))
-            people = rows["patient"].filter(pc.and_(known, same)).unique().to_pylist()
+            people = rows["patient"].filter(pc.and_(self._in_studies(rows), same)).unique().to_pylist()
             named = [
                 value for name in _STUDIES for value in rows[name].filter(of_patient).unique().to_pylist()
             ]  # of a dictionary, too
             if not self.add(patients=people, studies=named):
-                return pc.or_(of_patient, known)
+                return of_patient
+
+    def beside(self, rows: pa.Table) -> list[str]:
+        """Sorted ids of the files among `rows` (KNOWN) that are there, in one of the studies, and name another."""
+        others = pc.and_(self._in_studies(rows), pc.invert(_among(rows["patient"], self.patients)))
+        found = rows["file_id"].filter(pc.and_(others, pc.invert(rows["deleted"])))
+        return sorted(set(found.to_pylist()))
+
+    def _in_studies(self, rows: pa.Table) -> pa.ChunkedArray:
+        in_one = pc.or_(*(_among(rows[name], self.studies) for name in _STUDIES))
+        return pc.and_(in_one, pc.is_valid(rows["patient"]))
 
     def scrubbed(self, rows: pa.Table) -> tuple[pa.Table, Traces]:
         """`rows` (KNOWN) with nothing left of their files but that they are there; and what was told there of them."""
         if not self.patients:
             return rows, Traces(frozenset(), frozenset(), frozenset())
-        theirs = pc.fill_null(self.theirs(rows), False)
+        theirs = self.theirs(rows)
         found = rows.select(["sop_instance", "file_id", "deleted"]).filter(theirs)
         present = found["file_id"].filter(pc.invert(found["deleted"]))
         instances = frozenset(found["sop_instance"].drop_null().to_pylist())
