@@ -126,6 +126,8 @@ def _sizes(rows: "pa.Table") -> dict[str, tuple[int, int]]:
 def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     task = recipe.downstream.tasks[place.task]
     relevant = task.training | recipe.downstream.model_dump(include={"fractions", "seeds", "precision"})
+    if task.kind == "segmentation":
+        relevant["unet"] = code_versions.UNET
 
     @dg.asset(
         hooks=HOOKS,

@@ -4,6 +4,7 @@ Belongs here: that loop with its networks, losses and augmentation, none of it t
 """
 
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Literal
 
 import torch
@@ -25,17 +26,17 @@ Pair = tuple[Tensor, Tensor]
 
 
 class PlainBackbone(nn.Module):
-    """torchvision's `backbone` without its head: features at strides 2, 4, 8, 16 and 32."""
+    """torchvision's `backbone` without its head: features at strides 1 (VGG alone), 2, 4, 8, 16 and 32."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
         network = torchvision.models.get_model(backbone)
         if backbone == "vgg16_bn":
-            ends, layers = (13, 23, 33, 43, 44), list(network.features)
+            ends, layers = (6, 13, 23, 33, 43, 44), list(network.features)
             self.stages = nn.ModuleList(
                 nn.Sequential(*layers[start:end]) for start, end in zip((0, *ends[:-1]), ends, strict=True)
             )
-            self.channels = (128, 256, 512, 512, 512)
+            self.channels: tuple[int, ...] = (64, 128, 256, 512, 512, 512)
         else:
             stem = nn.Sequential(network.conv1, network.bn1, network.relu)
             first = nn.Sequential(network.maxpool, network.layer1)
@@ -68,12 +69,13 @@ class PlainClassifier(nn.Module):
 
 
 class PlainUNet(nn.Module):
-    """A backbone and five up-blocks with skip connections, the last one's being the image."""
+    """A backbone and five up-blocks with skip connections, as many as the backbone has features beside the deepest."""
 
     def __init__(self, backbone: str, classes: int) -> None:
         super().__init__()
         self.backbone = PlainBackbone(backbone)
-        widths, skips = (256, 128, 64, 32, 16), (*reversed(self.backbone.channels[:-1]), 1)
+        widths, skips = (256, 128, 64, 32, 16), list(reversed(self.backbone.channels[:-1]))
+        skips += [0] * (len(widths) - len(skips))
         inputs = (self.backbone.channels[-1], *widths[:-1])
         self.ups, self.mixes = nn.ModuleList(), nn.ModuleList()
         for channels, skip, width in zip(inputs, skips, widths, strict=True):
@@ -85,8 +87,8 @@ class PlainUNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits of the foreground, shape (N, classes - 1, H, W)."""
         *skips, x = self.backbone(image)
-        for up, mix, skip in zip(self.ups, self.mixes, [*reversed(skips), image], strict=True):
-            x = mix(torch.cat([up(x), skip], dim=1))
+        for up, mix, skip in zip_longest(self.ups, self.mixes, reversed(skips)):
+            x = mix(up(x) if skip is None else torch.cat([up(x), skip], dim=1))
         logits: Tensor = self.to_logits(x)
         return logits
 

@@ -21,14 +21,14 @@ from pipeline.plain_yaml import read_yaml
 Backbone = Literal["vgg16_bn", "resnet50"]
 Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
 Arm = str
-"""A method, a variant of `pretraining.variants`, or `FROZEN`: what fine-tuning starts from, as the recipe names it."""
+"""A method or variant of `pretraining`, as the recipe names it; with `FROZEN` after it, with its encoder frozen."""
 ShownLabels = Literal["own", "shuffled", "source"]
 Probe = Literal["linear", "curvilinear"]
 Precision = Literal["float32", "bfloat16"]
 Metric = Literal["accuracy", "dice", "iou"]
 
-FROZEN = "ce_dcm_frozen"
-"""The arm that starts from `ce_dcm` and leaves its encoder as it is."""
+FROZEN = "_frozen"
+"""Ends the name of an arm that leaves its encoder as it is: `ce_dcm_frozen` starts from `ce_dcm` (the paper's +F)."""
 TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
 """Methods that train an encoder."""
 LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
@@ -353,8 +353,10 @@ class Pretraining(Training):
     @model_validator(mode="after")
     def _variants_are_new(self) -> "Pretraining":
         for name, variant in self.variants.items():
-            if name in (*get_args(Method), FROZEN):
+            if encoder_of(name) in get_args(Method):
                 raise ValueError(f"variants: {name} is the name of an arm that there is anyway")
+            if is_frozen(name):
+                raise ValueError(f"variants: {name} ends in {FROZEN}, which is for arms whose encoder is frozen")
             same = [field for field, value in variant.settings.items() if getattr(self, field) == value]
             if same:
                 raise ValueError(f"variants.{name}: {same[0]} is {spoken(getattr(self, same[0]))} anyway")
@@ -429,7 +431,7 @@ class Downstream(Model):
         "dcm",
         "ce",
         "ce_dcm",
-        FROZEN,
+        "ce_dcm_frozen",
     )
     tasks: Mapping[Name, Task] = {}
     fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
@@ -439,11 +441,25 @@ class Downstream(Model):
     """In which training steps compute, as `pretraining.precision`; validation and test are always in float32."""
 
 
+def _each_once(backbones: tuple[Backbone, ...] | None) -> tuple[Backbone, ...] | None:
+    if backbones is not None and len(set(backbones)) < len(backbones):
+        raise ValueError("a backbone is named more than once")
+    return backbones
+
+
 class Comparison(Model):
-    """Two arms whose difference is tested, on every task and backbone."""
+    """Two arms whose difference is tested, on every task."""
 
     arm: Arm
     against: Arm
+    backbones: Annotated[tuple[Backbone, ...] | None, Field(min_length=1), AfterValidator(_each_once)] = None
+    """On which backbones; None: on every one of the recipe."""
+
+    def repeats(self, other: "Comparison") -> bool:
+        """Whether both test the same two arms on the same backbone."""
+        if {self.arm, self.against} != {other.arm, other.against}:
+            return False
+        return self.backbones is None or other.backbones is None or bool({*self.backbones} & {*other.backbones})
 
     @model_validator(mode="after")
     def _arms_differ(self) -> "Comparison":
@@ -458,7 +474,7 @@ class Evaluation(Model):
     resamples: Annotated[int, Field(ge=1, le=100_000)] = 1000
     resample_share: Share = 0.5
     comparisons: tuple[Comparison, ...] = (Comparison(arm="ce_dcm", against="ce"),)
-    """The family of tests: each of these on every task and backbone; in each regime its p-values are adjusted."""
+    """The family of tests: each of these on every task and its backbones; in each regime its p-values are adjusted."""
     test_resamples: Annotated[int, Field(ge=20_000, le=10_000_000)] = 20_000
     """Resamples of a test of significance: the smallest p-value is one over one more."""
     seed: Seed = 0
@@ -466,8 +482,7 @@ class Evaluation(Model):
     @field_validator("comparisons")
     @classmethod
     def _are_named_once(cls, comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
-        pairs = [frozenset((c.arm, c.against)) for c in comparisons]
-        repeated = [c for c, pair in zip(comparisons, pairs, strict=True) if pairs.count(pair) > 1]
+        repeated = [c for i, c in enumerate(comparisons) if any(c.repeats(other) for other in comparisons[:i])]
         if repeated:
             raise ValueError(f"{repeated[0].arm} and {repeated[0].against} are compared more than once")
         return comparisons
@@ -613,6 +628,10 @@ class Recipe(Model):
         missing = sorted(named - set(self.downstream.arms))
         if missing and "comparisons" in self.evaluation.model_fields_set:
             raise ValueError(f"evaluation.comparisons names {', '.join(missing)}, which downstream.arms does not train")
+        backbones = {backbone for c in self.evaluation.comparisons for backbone in c.backbones or ()}
+        if lacking := sorted(backbones - {*self.pretraining.backbones}):
+            which = "which pretraining.backbones does not train"
+            raise ValueError(f"evaluation.comparisons names {', '.join(lacking)}, {which}")
         return self
 
     @model_validator(mode="after")
@@ -633,10 +652,21 @@ class Recipe(Model):
         arms = self.downstream.arms
         return tuple(c for c in self.evaluation.comparisons if c.arm in arms and c.against in arms)
 
+    @property
+    def compared(self) -> tuple[tuple[Comparison, Backbone], ...]:
+        """Every comparison with each backbone on which it is tested."""
+        every = self.pretraining.backbones
+        return tuple((c, b) for c in self.comparisons for b in every if c.backbones is None or b in c.backbones)
+
 
 def encoder_of(arm: Arm) -> str:
-    """The encoder that an arm starts from: `ce_dcm` for the frozen arm, that of its own name otherwise."""
-    return "ce_dcm" if arm == FROZEN else arm
+    """The encoder that an arm starts from, by name: `ce_dcm` for `ce_dcm_frozen`, that of its own name otherwise."""
+    return arm.removesuffix(FROZEN)
+
+
+def is_frozen(arm: Arm) -> bool:
+    """Whether the arm leaves its encoder as it is."""
+    return arm.endswith(FROZEN)
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -167,9 +167,10 @@ def _made_of(recipe: Path, model: Path) -> list[tuple[list[Path], str]]:
 
 
 def _arms(recipe: Path, backbone: str) -> set[str]:
-    """The arms that there always are, and the variants whose encoders lie there."""
+    """The arms that there always are, and those of the variants whose encoders lie there."""
     found = (_OF_SEED.sub("", path.name) for path in (recipe / "encoders").glob(f"{backbone}_*"))
-    return {*get_args(Method), FROZEN, *(name.removeprefix(f"{backbone}_") for name in found)}
+    encoders = {*get_args(Method), *(name.removeprefix(f"{backbone}_") for name in found)}
+    return encoders | {f"{encoder}{FROZEN}" for encoder in encoders}
 
 
 def _images(recipe: Path, task: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.code_versions import FINETUNING
+from pipeline.code_versions import FINETUNING, UNET
 from pipeline.downstream.model_folder import DESCRIPTION, MODEL, describe, write_description
 from pipeline.downstream.objectives import Objective, objective
 from pipeline.downstream.predictions import ENCODER_KEY, TEST, VALIDATION, Cell, predictions_table
@@ -33,10 +33,10 @@ from pipeline.pretraining.encoder_folder import (
     write_curves,
 )
 from pipeline.progress import Say, silent
-from pipeline.recipe import FROZEN, Precision, Task
+from pipeline.recipe import Precision, Task, is_frozen
 from pipeline.training.checkpoint import Trained, remove_checkpoints
 from pipeline.training.device import adam, compiled, computing_in, on_device, prepare, training_device
-from pipeline.training.loop import Diverged, Metrics, OnEpoch, Plan, fit_as_planned, seconds_done
+from pipeline.training.loop import VALIDATION_LOSS, Diverged, Metrics, OnEpoch, Plan, fit_as_planned, seconds_done
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import generator, scoped_seed, seeded
 from pipeline.training.tensors import write_tensors
@@ -100,9 +100,9 @@ def _fingerprint(
     rate = task.learning_rate[cell.backbone]
     passes = task.passes_of(len(training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)))
     several = [passes] if passes > 1 else []
-    return digest(
-        FINETUNING, asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder, *several
-    )
+    network = ["unet", UNET] if task.kind == "segmentation" else []
+    inputs = (asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder)
+    return digest(FINETUNING, *inputs, *several, *network)
 
 
 def _train_and_test(
@@ -142,6 +142,7 @@ class FineTuning:
 
     kept: tuple[str, ...] = ("network",)
     metrics: tuple[str, ...] = ("train_loss",)
+    selected_by = VALIDATION_LOSS
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class FineTuning:
         self.normalization = self.preprocessing.normalization
         encoder = load_encoder(cell.backbone, encoder_folder / ENCODER)
         self.network = on_device(self.objective.network(encoder), device)
-        self.frozen = encoder if cell.arm == FROZEN else None
+        self.frozen = encoder if is_frozen(cell.arm) else None
         if self.frozen is not None:
             self.frozen.requires_grad_(False)
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]

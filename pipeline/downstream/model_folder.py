@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
+from pipeline.code_versions import UNET
 from pipeline.downstream.predictions import Cell
 from pipeline.downstream.tasks import TaskImages
 from pipeline.errors import UserError
@@ -17,7 +18,7 @@ from pipeline.files import write_json
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
-from pipeline.networks.unet import UNet
+from pipeline.networks.unet import UNet, UNetVersion
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.recipe import STRIDE, Arm, Backbone, Share, Task
 from pipeline.training.tensors import read_tensors
@@ -58,6 +59,8 @@ class ModelDescription(BaseModel):
     """How the areas of the training images were found; whole: nothing was cut away."""
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
     """Of the training images; ultrasound where they were pictures that state none."""
+    unet: UNetVersion = 1
+    """Version of a segmentation's network (`pipeline.networks.unet`); older files, of version 1, do not hold it."""
 
     @property
     def name(self) -> str:
@@ -95,6 +98,7 @@ def describe(
         sd=preprocessing.sd,
         cropped_by=tuple(sorted({data.cropped_by[position] for position in positions})),
         modalities=tuple(sorted(stated)) or ("US",),
+        unet=UNET,
     )
 
 
@@ -145,4 +149,4 @@ def _network(description: ModelDescription) -> nn.Module:
     encoder, classes = build_encoder(description.backbone), len(description.classes)
     if description.kind == "ordinal":
         return Classifier(encoder, classes, dropout=0.0)  # of training alone
-    return UNet(encoder, classes)
+    return UNet(encoder, classes, description.unet)

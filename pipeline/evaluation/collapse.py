@@ -10,13 +10,13 @@ from itertools import product
 import numpy as np
 
 from pipeline.evaluation.bootstrap import deviation
+from pipeline.pretraining.curves import selected_by
 from pipeline.pretraining.encoder_folder import read_curves
 from pipeline.recipe import Backbone, Recipe
 from pipeline.store import Experiment
-from pipeline.training.loop import SELECTED_BY
 from pipeline.training.outcome import Outcome, Status
 
-DIVERSITY, SATURATION, ADVERSARIAL_SHARE = "val_diversity", "train_saturation", "train_adversarial_share"
+DIVERSITY, SATURATION = "val_diversity", "train_saturation"
 COLLAPSED_BELOW = 0.1**0.5
 """A diversity: the inpainted patches then differ from image to image with less than a tenth of the real ones' variance.
 
@@ -39,7 +39,7 @@ class Training:
     @property
     def kept(self) -> int:
         """Position of the epoch whose weights are the encoder, from 0."""
-        return int(np.argmin(self.curves[SELECTED_BY]))
+        return int(np.argmin(self.curves[selected_by(self.curves)]))
 
     @property
     def collapsed(self) -> bool:

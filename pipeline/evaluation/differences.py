@@ -55,7 +55,7 @@ class Difference:
 
 
 def differences(recipe: Recipe, results: Sequence[Result], predictions: pa.Table) -> list[Difference]:
-    """Every comparison of `recipe` on every backbone and task, regime by regime.
+    """Every comparison of `recipe` on its backbones and every task, regime by regime.
 
     A regime's p-values are adjusted together, over all its tests, also those that could not be made: an arm that
     diverges does not make the others more significant.
@@ -72,14 +72,13 @@ def differences(recipe: Recipe, results: Sequence[Result], predictions: pa.Table
 
 def declared(recipe: Recipe, fraction: float) -> list[Difference]:
     """The comparisons of a regime, as the recipe declares them: without any number."""
-    tasks, backbones = recipe.downstream.tasks, recipe.pretraining.backbones
-    family = len(recipe.comparisons) * len(tasks) * len(backbones)
+    tasks = recipe.downstream.tasks
+    family = len(recipe.compared) * len(tasks)
     seeds = len(recipe.downstream.seeds)
     about = about_of(recipe)
     return [
         Difference(recipe.name, backbone, name, fraction, METRICS[task.kind], c.arm, c.against, family, seeds, about)
-        for c in recipe.comparisons
-        for backbone in backbones
+        for c, backbone in recipe.compared
         for name, task in tasks.items()
     ]
 

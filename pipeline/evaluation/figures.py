@@ -146,7 +146,7 @@ def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
     is filled where Holm's p-value is at most `LEVEL`. What could not be measured says "not run" in its place.
     """
     tasks = recipe.downstream.tasks
-    lines = list(product(recipe.comparisons, recipe.pretraining.backbones, recipe.downstream.fractions))
+    lines = [(*compared, fraction) for compared, fraction in product(recipe.compared, recipe.downstream.fractions)]
     found = {(r.arm, r.against, r.backbone, r.fraction, r.task): r for r in rows}
     labels = [_forest_label(recipe, *line) for line in lines]
     figure, panels = _panels(len(tasks), 2.6, 0.26 * len(lines) + 1.1)

@@ -236,6 +236,6 @@ def _versions_grid() -> Grid:
     rows = [
         ("Python", platform.python_version()),
         *((library, version(library)) for library in _LIBRARIES),
-        *((f"stage {stage}", number) for stage, number in stages.items()),
+        *((f"stage {stage}", str(number)) for stage, number in stages.items()),
     ]
     return Grid(("What", "Version"), rows, numbers_from=2)

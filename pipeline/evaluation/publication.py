@@ -23,6 +23,7 @@ from pipeline.evaluation.report import Evidence
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.tables import DatasetRow, Inpainting
 from pipeline.files import read_json, read_table, write_json, write_table
+from pipeline.pretraining.curves import named_as_today
 from pipeline.recipe import Recipe
 from pipeline.tables import column
 from pipeline.training.outcome import Outcome
@@ -83,7 +84,7 @@ def read_publication(folder: Path) -> Publication:
         facts["test_images"],
         [Constant(**row) for row in facts["constants"]],
         [Inpainting(**row) for row in facts["inpaintings"]],
-        [Training(**row) for row in facts["trainings"]],
+        [Training(**row | {"curves": named_as_today(row["curves"])}) for row in facts["trainings"]],
     )
     return Publication(evidence, [DatasetRow(**row) for row in facts["data_sets"]])
 

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, read_predictions
 from pipeline.downstream.tasks import task_images
 from pipeline.evaluation.collapse import (
-    ADVERSARIAL_SHARE,
     COLLAPSED_BELOW,
     SATURATION,
     Collapse,
@@ -49,6 +48,7 @@ from pipeline.evaluation.tables import (
     percent,
 )
 from pipeline.files import read_json, read_table, write_text
+from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SHARE_AT_THE_PATCH
 from pipeline.pretraining.encoder_folder import INPAINTING
 from pipeline.recipe import Evaluation, Recipe, Task
 from pipeline.store import Experiment
@@ -255,11 +255,12 @@ def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> 
 def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Section]:
     if not rows:
         return []
-    heard = "The adversarial term's gradient as a share of the reconstruction's, mean over the runs"
+    share = "The adversarial term's gradient as a share of the reconstruction's, at the {}, mean over the runs"
     return [
         Section("", collapse_grid(evidence.recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
         *_epochs_sections("D's scores beyond the margin, mean over the runs", evidence, SATURATION),
-        *_epochs_sections(heard, evidence, ADVERSARIAL_SHARE, decimals=1),
+        *_epochs_sections(share.format("encoder's weights"), evidence, ADVERSARIAL_SHARE, decimals=1),
+        *_epochs_sections(share.format("inpainted patches"), evidence, SHARE_AT_THE_PATCH, decimals=1),
     ]
 
 

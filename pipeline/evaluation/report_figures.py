@@ -33,11 +33,13 @@ from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.files import read_table
 from pipeline.images.batches import center_patch
+from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SCORE_INPAINTED, SHARE_AT_THE_PATCH
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
 from pipeline.pretraining.pretrain import inpaint
 from pipeline.recipe import PROBES, Arm, Backbone, Method, Recipe
 from pipeline.store import Experiment
+from pipeline.training.loop import VALIDATION_LOSS
 from pipeline.training.outcome import Outcome
 
 CURVE_TITLES = {
@@ -51,11 +53,14 @@ CURVE_TITLES = {
         "val_loss": "L_F, validation",
         "val_mse": "squared error (z-scores²), validation",
         "val_diversity": "diversity of the inpainted, validation",
+        "val_score_real": "D of the real, validation",
+        SCORE_INPAINTED: "D of the inpainted, validation",
         "train_discriminator_loss": "L_D, training",
         "train_score_real": "D of the real, training",
         "train_score_inpainted": "D of the inpainted, training",
         "train_saturation": "D beyond the margin, training",
-        "train_adversarial_share": "adversarial gradient / reconstruction's, training",
+        ADVERSARIAL_SHARE: "adversarial gradient / reconstruction's, encoder's weights",
+        SHARE_AT_THE_PATCH: "adversarial gradient / reconstruction's, patches",
     },
 }
 """What a panel of the training curves is called; DCM's loss is another function than L_F of CE and CE+DCM.
@@ -334,4 +339,6 @@ def _ran(folder: Path) -> bool:
 def _titled_curves(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
     """The curves of a trained encoder, under the titles of their panels; one of an earlier version may lack some."""
     titles = CURVE_TITLES["dcm" if method == "dcm" else "ce"]
+    if method != "dcm" and SCORE_INPAINTED not in metrics:
+        titles = titles | {VALIDATION_LOSS: "L_F, validation (D normalized by running statistics)"}
     return {title: metrics[name] for name, title in titles.items() if name in metrics}

@@ -14,7 +14,7 @@ from pipeline.evaluation.collapse import ByEpoch, Collapse
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.layout import Grid
 from pipeline.evaluation.results import Result
-from pipeline.recipe import FROZEN, Arm, Backbone, Recipe, ShownLabels, spoken
+from pipeline.recipe import Arm, Backbone, Recipe, ShownLabels, encoder_of, is_frozen, spoken
 
 ARM_LABELS: Mapping[str, str] = {
     "baseline": "Baseline",
@@ -22,9 +22,8 @@ ARM_LABELS: Mapping[str, str] = {
     "dcm": "DCM",
     "ce": "CE",
     "ce_dcm": "CE+DCM",
-    FROZEN: "CE+DCM+F",
 }
-"""What the paper calls the arms (section 4.3)."""
+"""What the paper calls the arms (section 4.3); it adds +F where the encoder is frozen."""
 _SHOWN: Mapping[ShownLabels, str] = {"shuffled": "labels shuffled", "source": "sources as labels"}
 METRIC_WORDS: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "auc": "AUC"}
 """First words of metrics' names that are written otherwise where they are printed; files keep the names."""
@@ -100,12 +99,13 @@ def pair_label(recipe: Recipe, arm: Arm, against: Arm) -> str:
 
 
 def _parts(recipe: Recipe, arm: Arm) -> list[str]:
-    variant = recipe.pretraining.variants.get(arm)
+    encoder, frozen = encoder_of(arm), "+F" if is_frozen(arm) else ""
+    variant = recipe.pretraining.variants.get(encoder)
     if variant is None:
-        return [ARM_LABELS[arm]]
+        return [f"{ARM_LABELS[encoder]}{frozen}"]
     shown = [_SHOWN[variant.labels]] if variant.labels != "own" else []
     changes = [f"{name} {spoken(value)}" for name, value in variant.settings.items()]
-    return [ARM_LABELS[variant.method], *shown, *changes]
+    return [f"{ARM_LABELS[variant.method]}{frozen}", *shown, *changes]
 
 
 def comparison_grid(recipe: Recipe, results: Iterable[Result], constants: Sequence[Constant]) -> Grid:

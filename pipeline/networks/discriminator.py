@@ -6,7 +6,9 @@ Belongs here: the score of a patch, given its labels. Not here: losses made of s
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
+from torch.linalg import matrix_norm
 
 _WIDTHS = (64, 128, 256, 512)  # the paper gives none; those of DCGAN (Radford et al. 2015), which it names
 _SLOPE = 0.2
@@ -17,6 +19,10 @@ class Discriminator(nn.Module):
 
     A block is 3×3 convolution, batch norm and LeakyReLU (paper section 4.2.1); without `batch_norm` the convolution has
     a bias in its place. With `labels` = 0 there is no W, and D(x) = C(d(x)).
+
+    W starts with C's spectral norm, so that an image's labels and its patch have about the same say in the first
+    gradients. The projection discriminator's reference (Miyato and Koyama 2018) keeps both spectral norms at 1. As
+    `nn.Linear` leaves them, W's is about eight times C's.
     """
 
     def __init__(self, labels: int, batch_norm: bool = True) -> None:
@@ -25,6 +31,8 @@ class Discriminator(nn.Module):
         self.features = nn.Sequential(*[_down_block(inputs[i], inputs[i + 1], batch_norm) for i in range(len(_WIDTHS))])
         self.classifier = nn.Linear(_WIDTHS[-1], 1)
         self.projection = nn.Linear(labels, _WIDTHS[-1], bias=False) if labels else None
+        if self.projection is not None:
+            _balance(self.projection.weight, self.classifier.weight)
 
     def forward(self, patch_N1HW: Tensor, labels_NL: Tensor) -> Tensor:
         """Scores, shape (N,), of z-scored patches, real or inpainted: positive is real.
@@ -40,21 +48,36 @@ class Discriminator(nn.Module):
         return score_N + (pooled_ND * projected_ND).sum(dim=1)
 
 
+@torch.no_grad()
+def _balance(weight: Tensor, reference: Tensor) -> None:
+    """Scale `weight` in place so that its spectral norm is that of `reference`."""
+    weight.mul_(matrix_norm(reference, 2) / matrix_norm(weight, 2))
+
+
 @contextmanager
 def held_fixed(network: nn.Module) -> Iterator[None]:
     """Within the block `network`'s forward neither asks for gradients of its parameters nor moves its running
     statistics; its batch norm still normalizes by the batch.
 
-    It is how the context encoder's step uses D: gradients flow through D to the patch, and D stays as it is.
+    Used in the context encoder's step, where gradients flow through D to the patch, and in validation.
     """
-    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     network.requires_grad_(False)
+    try:
+        with statistics_kept(network):
+            yield
+    finally:
+        network.requires_grad_(True)
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within the block `network`'s forward, in training mode, normalizes by the batch; running statistics stay."""
+    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     for norm in norms:
         norm.track_running_stats = False
     try:
         yield
     finally:
-        network.requires_grad_(True)
         for norm in norms:
             norm.track_running_stats = True
 

@@ -23,19 +23,22 @@ class WeightsUnavailable(Exception):  # noqa: N818 - an outcome, not a fault
 class Encoder(nn.Module):
     """A torchvision backbone without its head, as an encoder of grey images (paper section 4.2.1).
 
-    `backbone` holds every parameter under torchvision's own names. `channels` counts the features at strides 2, 4, 8,
-    16 and 32. Grey is repeated to three channels, so that ImageNet weights fit.
+    `backbone` holds every parameter under torchvision's own names. `channels` counts the features of `pyramid`. Grey is
+    repeated to three channels, so that ImageNet weights fit.
     """
 
     backbone: nn.Module
-    channels: tuple[int, int, int, int, int]
+    channels: tuple[int, ...]
 
     def forward(self, x_N1HW: Tensor) -> Tensor:
-        """Features at stride 32, shape (N, channels[4], H/32, W/32), of z-scored images; H and W multiples of 32."""
+        """Features at stride 32, shape (N, channels[-1], H/32, W/32), of z-scored images; H and W multiples of 32."""
         return self.pyramid(x_N1HW)[-1]
 
     def pyramid(self, x_N1HW: Tensor) -> list[Tensor]:
-        """Features at strides 2, 4, 8, 16 and 32, in this order, with `channels` channels."""
+        """Features at strides 1 (VGG16-BN alone; a ResNet has none), 2, 4, 8, 16 and 32, in this order.
+
+        They have `channels` channels.
+        """
         raise NotImplementedError
 
 
@@ -57,7 +60,7 @@ class _ResNet50(Encoder):
 
 
 class _Vgg16Bn(Encoder):
-    channels = (128, 256, 512, 512, 512)
+    channels = (64, 128, 256, 512, 512, 512)
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ class _Vgg16Bn(Encoder):
             if isinstance(layer, nn.MaxPool2d):
                 before_pooling.append(x)
             x = layer(x)
-        return [*before_pooling[1:], x]
+        return [*before_pooling, x]
 
 
 def _three_channels(x_N1HW: Tensor) -> Tensor:

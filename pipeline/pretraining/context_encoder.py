@@ -3,6 +3,7 @@
 Belongs here: inpainting the hidden centre, one epoch of training it, how good it is. Not here: files, epochs' loop.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -11,9 +12,16 @@ from torch import Tensor, nn
 
 from pipeline.images.batches import Normalization, center_patch, mask_center, mean_center_patch
 from pipeline.networks.decoder import Decoder
-from pipeline.networks.discriminator import Discriminator, held_fixed
+from pipeline.networks.discriminator import Discriminator, held_fixed, statistics_kept
 from pipeline.networks.encoders import Encoder
-from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
+from pipeline.pretraining.curves import RECONSTRUCTION, SCORE_INPAINTED
+from pipeline.pretraining.dataset import (
+    Batch,
+    PretrainingSet,
+    full_validation_batches,
+    training_batches,
+    validation_batches,
+)
 from pipeline.pretraining.losses import (
     adversarial_loss,
     adversarial_share,
@@ -24,7 +32,7 @@ from pipeline.pretraining.losses import (
 from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, computing_in
-from pipeline.training.loop import Diverged, Metrics
+from pipeline.training.loop import VALIDATION_LOSS, Diverged, Metrics
 from pipeline.training.parallel import average_statistics, averaging, sum_over_processes
 
 TRAIN_METRICS = (
@@ -37,6 +45,9 @@ TRAIN_METRICS = (
     "train_saturation",
     "train_adversarial_share",
 )
+
+SHARE_EVERY = 100
+"""In one of so many steps, an epoch's first among them, `train_adversarial_share` is measured; it takes longer."""
 
 STUCK_EPOCHS = 3
 """So many epochs in a row without any gradient for D end a training as diverged."""
@@ -63,6 +74,7 @@ class ContextEncoderTraining:
 
     kept: tuple[str, ...] = ("encoder", "decoder")
     metrics: tuple[str, ...] = TRAIN_METRICS
+    selected_by = RECONSTRUCTION
 
     def __init__(
         self,
@@ -84,22 +96,46 @@ class ContextEncoderTraining:
             {"encoder": context_encoder.encoder, "decoder": context_encoder.decoder, "discriminator": discriminator},
             {"context_encoder": self.optimizer_f, "discriminator": self.optimizer_d},
         )
+        self._steps_of_epoch = 0
 
     def batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         """The batches of an epoch from `first_step` on; both networks are in training mode."""
         self.context_encoder.train()
         self.discriminator.train()
+        self._steps_of_epoch = first_step
         return training_batches(self.pool, self.normalization, self.settings, epoch, first_step)
 
     def step(self, batch: Batch) -> Tensor:
         """One step of D, then one of F, from one inpainting; returns `TRAIN_METRICS`, left on the device."""
         patch_N1HW = center_patch(batch.x_N1HW)
+        share = self._adversarial_share(batch)
         with self._computing(patch_N1HW.device):
             inpainted_N1HW = self._inpaint(batch.x_N1HW).to(patch_N1HW.dtype)
         of_discriminator = self._discriminator_step(patch_N1HW, inpainted_N1HW.detach(), batch.labels_NL)
         of_context_encoder = self._context_encoder_step(patch_N1HW, inpainted_N1HW, batch.labels_NL)
-        *losses, share = of_context_encoder
-        return torch.stack([*losses, *of_discriminator, share])
+        return torch.stack([*of_context_encoder, *of_discriminator, share])
+
+    def _adversarial_share(self, batch: Batch) -> Tensor:
+        """The ratio of the two terms' gradient norms at the encoder's weights, in one step of `SHARE_EVERY`.
+
+        Weighted such that the mean over an epoch's steps is the mean of those measured: 0 in all others. It is taken
+        before the step, from a forward of its own, so that it needs no more memory than a step and neither compilation
+        nor the averaging of gradients plays a part.
+        """
+        steps, step = self.pool.steps(self.settings.batch_size), self._steps_of_epoch
+        self._steps_of_epoch += 1
+        if step % SHARE_EVERY:
+            return torch.zeros((), device=batch.x_N1HW.device)
+        patch_N1HW, settings = center_patch(batch.x_N1HW), self.settings
+        with statistics_kept(self.context_encoder), held_fixed(self.discriminator), self._computing(patch_N1HW.device):
+            inpainted_N1HW = self.context_encoder(batch.x_N1HW).to(patch_N1HW.dtype)
+            score_N = self.discriminator(inpainted_N1HW, batch.labels_NL)
+        share = adversarial_share(
+            settings.lambda_adv * adversarial_loss(score_N.to(patch_N1HW.dtype)),
+            settings.lambda_rec * reconstruction_loss(inpainted_N1HW, patch_N1HW),
+            list(self.context_encoder.encoder.parameters()),
+        )
+        return share * (steps / math.ceil(steps / SHARE_EVERY))
 
     def _discriminator_step(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> list[Tensor]:
         with self._computing(patch_N1HW.device):
@@ -119,42 +155,45 @@ class ContextEncoderTraining:
         reconstruction = reconstruction_loss(inpainted_N1HW, patch_N1HW)
         loss = self.settings.lambda_adv * adversarial + self.settings.lambda_rec * reconstruction
         self.optimizer_f.zero_grad()
-        inpainted_N1HW.retain_grad()
         loss.backward()
         self.optimizer_f.step()
-        return [loss.detach(), reconstruction.detach(), adversarial.detach(), self._share(inpainted_N1HW, patch_N1HW)]
-
-    def _share(self, inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
-        gradient_N1HW = inpainted_N1HW.grad
-        assert gradient_N1HW is not None  # retained
-        return adversarial_share(gradient_N1HW, inpainted_N1HW.detach(), patch_N1HW, self.settings.lambda_rec)
+        return [loss.detach(), reconstruction.detach(), adversarial.detach()]
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """L_F (`val_loss`), its reconstruction term (`val_mse`) and `val_diversity` over the validation images.
+        """L_F (`val_loss`), its terms and `val_diversity` over the validation images.
 
-        In evaluation mode. The diversity is that of the inpainted patches over that of the real ones
-        (`PatchDiversity`): near 0 where every image gets the same patch, which is mode collapse.
+        F is in evaluation mode. D normalizes as in training, by the batch, real and inpainted patches apart; its
+        running statistics, those of both mixed, are not used. The diversity is that of the inpainted patches over that
+        of the real ones (`PatchDiversity`): near 0 if every image gets the same patch, which is mode collapse.
         """
         self.context_encoder.eval()
-        self.discriminator.eval()
+        self.discriminator.train()
         average_statistics(self.context_encoder, self.discriminator)
         sums, real, inpainted = [], PatchDiversity(), PatchDiversity()
-        for batch in validation_batches(self.pool, self.normalization, self.settings.batch_size):
+        for batch, own in full_validation_batches(self.pool, self.normalization, self.settings):
             patch_N1HW = center_patch(batch.x_N1HW)
-            with self._computing(patch_N1HW.device):
-                inpainted_N1HW = self.context_encoder(batch.x_N1HW).float()
-                score_N = self.discriminator(inpainted_N1HW, batch.labels_NL).float()
+            inpainted_N1HW, *scores = self._validated(batch, patch_N1HW)
             error_N = (inpainted_N1HW - patch_N1HW).square().mean(dim=(1, 2, 3))
-            sums.append(torch.stack([score_N.sum(), error_N.sum(), torch.ones_like(score_N).sum()]))
-            real.add(patch_N1HW)
-            inpainted.add(inpainted_N1HW)
-        score, mse, count = sum_over_processes(torch.stack(sums).double().sum(dim=0)).tolist()
+            sums.append(torch.stack([value_N[:own].sum() for value_N in (*scores, error_N, torch.ones_like(error_N))]))
+            real.add(patch_N1HW[:own])
+            inpainted.add(inpainted_N1HW[:own])
+        *totals, count = sum_over_processes(torch.stack(sums).double().sum(dim=0)).tolist()
+        score_real, score_inpainted, mse = (total / count for total in totals)
         return {
-            "val_loss": (-self.settings.lambda_adv * score + self.settings.lambda_rec * mse) / count,
-            "val_mse": mse / count,
+            VALIDATION_LOSS: -self.settings.lambda_adv * score_inpainted + self.settings.lambda_rec * mse,
+            RECONSTRUCTION: mse,
+            "val_score_real": score_real,
+            SCORE_INPAINTED: score_inpainted,
             "val_diversity": inpainted.deviation() / max(real.deviation(), torch.finfo(torch.float32).tiny),
         }
+
+    def _validated(self, batch: Batch, patch_N1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The inpainted patches of a batch, and D's scores of the real and of the inpainted ones."""
+        with held_fixed(self.discriminator), self._computing(patch_N1HW.device):
+            inpainted_N1HW = self.context_encoder(batch.x_N1HW).float()
+            real_N, fake_N = (self.discriminator(patches, batch.labels_NL) for patches in (patch_N1HW, inpainted_N1HW))
+        return inpainted_N1HW, real_N.float(), fake_N.float()
 
     def judge(self, curves: Sequence[Metrics]) -> None:
         """Raises `Diverged` where D's loss has been 0 in every step of the last `STUCK_EPOCHS` epochs.

@@ -3,6 +3,7 @@
 Belongs here: the pretraining set, one process's shard of it, batches of it. Not here: reading the cache, networks.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.images.batches import Normalization, draw_moves, epoch_order
 from pipeline.images.feed import GreyImages
 from pipeline.recipe import EncoderSettings, ShownLabels
+from pipeline.training.parallel import largest_over_processes
 from pipeline.training.seeds import generator
 
 
@@ -127,6 +129,28 @@ def validation_batches(pool: PretrainingSet, normalization: Normalization, batch
     there = torch.split(pool.val.to(pool.images.device), batch_size)
     for images_NHW, index_N in zip(pool.images.batches(index_batches), there, strict=True):
         yield Batch(normalization.apply(images_NHW), *_labels(pool, index_N))
+
+
+def full_validation_batches(
+    pool: PretrainingSet, normalization: Normalization, settings: EncoderSettings
+) -> Iterator[tuple[Batch, int]]:
+    """The validation images in batches like those of training, each with how many images, its first ones, count.
+
+    For a network that normalizes by the batch. Every image counts once. Batches are full, and mixed: in an order drawn
+    from the seed and the process's rank, the same in every epoch, since a patient's images stand side by side in the
+    pool. The last batch is filled up with images of the first, which do not count again. If there are fewer validation
+    images than a batch has, one batch holds them all (a single image twice). Every process has as many batches.
+    """
+    count = len(pool.val)
+    size = min(settings.batch_size, max(count, 2))
+    steps = int(largest_over_processes(torch.tensor(math.ceil(count / size), device=pool.images.device)))
+    order_N = pool.val[torch.randperm(count, generator=generator(settings.seed, "validation order", pool.rank))]
+    chosen_SN = order_N[torch.arange(steps * size) % count].view(steps, size)
+    for step, (images_NHW, index_N) in enumerate(
+        zip(pool.images.batches(chosen_SN), chosen_SN.to(pool.images.device), strict=True)
+    ):
+        own = min(max(count - step * size, 0), size)
+        yield Batch(normalization.apply(images_NHW), *_labels(pool, index_N)), own
 
 
 def _labels(pool: PretrainingSet, index_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,11 @@ from pipeline.code_versions import PRETRAINING
 from pipeline.errors import UserError
 from pipeline.files import digest, read_json, write_json, write_text
 from pipeline.images.batches import Normalization
+from pipeline.pretraining.curves import named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Backbone, Method, ShownLabels
 from pipeline.training.device import training_device
-from pipeline.training.loop import SELECTED_BY, History, Metrics, OnEpoch
+from pipeline.training.loop import History, Metrics, OnEpoch
 from pipeline.training.parallel import group
 
 ENCODER = "encoder.safetensors"
@@ -120,7 +121,7 @@ def _epochs(folder: Path) -> list[Metrics]:
     if not path.is_file():
         return []
     rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
-    return [{name: float(value) for name, value in row.items() if name != "epoch"} for row in rows]
+    return [named_as_today({name: float(value) for name, value in row.items() if name != "epoch"}) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class ModelCard:
     def _training(self) -> str:
         facts = [("outcome", "ran"), ("backbone", self.preprocessing.backbone), *self.settings.items()]
         if self.history.curves:
-            kept = f"{self.history.best_epoch}, the lowest {SELECTED_BY} of {len(self.history.curves)}"
+            kept = f"{self.history.best_epoch}, the lowest {self.history.selected_by} of {len(self.history.curves)}"
             facts.append(("epoch kept", kept))
         return _section("Training", [*facts, *self.results, ("made with", _software())])
 

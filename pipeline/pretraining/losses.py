@@ -3,8 +3,11 @@
 Belongs here: scores and images to a scalar. Not here: networks, steps.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.autograd import grad
 from torch.linalg import vector_norm
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, relu
 
@@ -29,16 +32,17 @@ def reconstruction_loss(inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
     return mse_loss(inpainted_N1HW, patch_N1HW)
 
 
-def adversarial_share(gradient_N1HW: Tensor, inpainted_N1HW: Tensor, patch_N1HW: Tensor, lambda_rec: float) -> Tensor:
-    """How much D has to say to F: the norm of the adversarial term's gradient over that of the reconstruction term's.
+def adversarial_share(adversarial: Tensor, reconstruction: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Ratio of the adversarial term's gradient norm to the reconstruction term's, both with respect to `weights`.
 
-    Both at the inpainted patches of a batch and with their weights; `gradient_N1HW` is that of equation 3 as a whole.
-    The reconstruction term's is known, 2 λrec (F(x̂) − x) / pixels; what is left is the adversarial one's. Finite, if
-    large, where there is no reconstruction term: a training with λrec = 0 has not diverged.
+    The terms are scalars with their weights λadv and λrec. Finite, if large, where there is no reconstruction term: a
+    training with λrec = 0 has not diverged.
     """
-    of_reconstruction = (2 * lambda_rec / patch_N1HW.numel()) * (inpainted_N1HW - patch_N1HW)
-    of_adversary, least = gradient_N1HW - of_reconstruction, torch.finfo(patch_N1HW.dtype).eps
-    share: Tensor = vector_norm(of_adversary) / vector_norm(of_reconstruction).clamp(min=least)
+    of_adversary, of_reconstruction = (
+        vector_norm(torch.stack([vector_norm(gradient) for gradient in grad(term, weights, retain_graph=True)]))
+        for term in (adversarial, reconstruction)
+    )
+    share: Tensor = of_adversary / of_reconstruction.clamp(min=1e-6)
     return share
 
 

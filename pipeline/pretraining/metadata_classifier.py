@@ -18,7 +18,7 @@ from pipeline.pretraining.losses import label_loss
 from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, computing_in
-from pipeline.training.loop import Metrics
+from pipeline.training.loop import VALIDATION_LOSS, Metrics
 from pipeline.training.parallel import average_statistics, averaging, sum_over_processes
 
 
@@ -43,6 +43,7 @@ class MetadataTraining:
 
     kept: tuple[str, ...] = ("encoder", "head")
     metrics: tuple[str, ...] = ("train_loss",)
+    selected_by = VALIDATION_LOSS
 
     def __init__(
         self,

@@ -18,11 +18,10 @@ from pipeline.pretraining.controls import Sources
 from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_folder import CHECKPOINT
 from pipeline.pretraining.plan import PlannedEncoder
-from pipeline.pretraining.pretrain import fingerprint_of, training_of
+from pipeline.pretraining.pretrain import fingerprint_of, finished, training_of
 from pipeline.progress import Say
 from pipeline.training.device import prepare, training_device
 from pipeline.training.loop import Plan, Trainer, steps_done
-from pipeline.training.outcome import Outcome
 from pipeline.training.trial import Range, between, hours_of, together, tried
 
 
@@ -76,10 +75,10 @@ def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources:
 
 def forecast_of(encoder: PlannedEncoder, pool: PretrainingSet) -> Forecast | None:
     """The forecast of one encoder on the pool that it is shown; None where it is done already, or needs no training."""
-    fingerprint = fingerprint_of(encoder.backbone, encoder.method, pool, encoder.settings)
-    done = Outcome.read(encoder.folder)
-    if done is not None and done.fingerprint == fingerprint:
+    planned = (encoder.backbone, encoder.method, pool, encoder.settings)
+    if finished(*planned, encoder.folder) is not None:
         return None
+    fingerprint = fingerprint_of(*planned)
     prepare(training_device())
     with torch.random.fork_rng():
         made = training_of(encoder.backbone, encoder.method, pool, encoder.settings, lambda line: None)

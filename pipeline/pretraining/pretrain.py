@@ -33,7 +33,7 @@ from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_
 from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining, validation_logits
 from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import Say
-from pipeline.recipe import LABELLED, TRAINED, Backbone, EncoderSettings, Method
+from pipeline.recipe import INPAINTING, LABELLED, TRAINED, Backbone, EncoderSettings, Method
 from pipeline.training.checkpoint import remove_checkpoints
 from pipeline.training.device import Network, compiled, on_device, prepare, training_device
 from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_as_planned, seconds_done
@@ -41,6 +41,9 @@ from pipeline.training.outcome import Outcome
 from pipeline.training.parallel import group, wait_for_all
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import read_tensors, write_tensors
+
+_EARLIER = ("2",)
+"""Versions of the code whose finished encoders are not trained anew (docs/method.md says what differed)."""
 
 
 def pretrain(
@@ -57,17 +60,18 @@ def pretrain(
 
     `name` is what the encoder is called in what is said, where backbone and method do not tell it from others.
 
-    Work that `folder` holds already is not done again: same images, labels (where used), settings and code. A run that
-    was killed goes on where its last checkpoint was. `on_epoch(epoch, metrics)` hears of every epoch, from 1, of those
-    done before, too. Outcomes: `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the
-    discriminator stuck), without an encoder. Of several processes (`pipeline.training.parallel`), which all call this,
-    each trains on the patients of its own shard, `batch_size` counts the images of all, and the first one writes.
+    Work that `folder` holds already is not done again: same images, labels (where used), settings and code; an encoder
+    that an earlier version of the code has finished stays (`finished`). A run that was killed goes on where its last
+    checkpoint was. `on_epoch(epoch, metrics)` hears of every epoch, from 1, of those done before, too. Outcomes: `ran`;
+    `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the discriminator stuck), without an
+    encoder. Of several processes (`pipeline.training.parallel`), which all call this, each trains on the patients of
+    its own shard, `batch_size` counts the images of all, and the first one writes.
     Raises `UserError` where the training images do not fill one batch, or the batch cannot be shared out evenly.
     """
     called, fingerprint = name or f"{backbone} {method}", fingerprint_of(backbone, method, pool, settings)
-    done = Outcome.read(folder)
-    if done is not None and done.fingerprint == fingerprint:
-        say(f"{called}: nothing has changed, {done.status} before")
+    done = finished(backbone, method, pool, settings, folder)
+    if done is not None:
+        say(f"{called}: nothing has changed, {done.status} before{_by_whom(done, fingerprint, method, folder)}")
         if group().writes:
             remove_checkpoints(folder / encoder_folder.CHECKPOINT)  # left by a run killed between outcome and here
         encoder_folder.hear_again(folder, on_epoch)
@@ -85,10 +89,33 @@ def pretrain(
     return outcome
 
 
-def fingerprint_of(backbone: Backbone, method: Method, pool: PretrainingSet, settings: EncoderSettings) -> str:
+def finished(
+    backbone: Backbone, method: Method, pool: PretrainingSet, settings: EncoderSettings, folder: Path
+) -> Outcome | None:
+    """The outcome in `folder` if it is of the same inputs and of this code, or an encoder of an earlier version's.
+
+    What an earlier version could not train is tried again.
+    """
+    done = Outcome.read(folder)
+    if done is None or done.fingerprint == fingerprint_of(backbone, method, pool, settings):
+        return done
+    earlier = {fingerprint_of(backbone, method, pool, settings, code) for code in _EARLIER}
+    return done if done.status == "ran" and done.fingerprint in earlier else None
+
+
+def _by_whom(done: Outcome, fingerprint: str, method: Method, folder: Path) -> str:
+    """What to add where an encoder that stays would come out otherwise today."""
+    if done.fingerprint == fingerprint or method not in INPAINTING:
+        return ""
+    return f" by an earlier version, which selected and weighted otherwise; to train it anew, delete {folder.name}"
+
+
+def fingerprint_of(
+    backbone: Backbone, method: Method, pool: PretrainingSet, settings: EncoderSettings, code: str = PRETRAINING
+) -> str:
     """Digest of all that decides the encoder: code, images and split, and what of labels and settings it uses."""
     split = [indices.cpu().numpy().tobytes() for indices in (pool.train, pool.val)]
-    common = [PRETRAINING, backbone, method, pool.image_digest, pool.size, *split]
+    common = [code, backbone, method, pool.image_digest, pool.size, *split]
     labels = [pool.label_names, pool.label_digest] if method in LABELLED else []
     return digest(*common, *labels, _settings_used(backbone, method, settings))
 

@@ -22,9 +22,10 @@ OnEpoch = Callable[[int, Metrics], None]
 Advance = Callable[[int], None]
 B = TypeVar("B")
 
-SELECTED_BY = "val_loss"  # the metric whose lowest epoch is kept
+VALIDATION_LOSS = "val_loss"
+"""What is learnt, measured on validation images: most trainings keep the epoch where it is lowest."""
 
-CHECKPOINT_LAYOUT = 3
+CHECKPOINT_LAYOUT = 4
 """Raised where a checkpoint holds something else, such as another metric: older ones are not gone on with."""
 
 CHECKPOINT_SECONDS = 60.0
@@ -44,6 +45,8 @@ class Trainer(Protocol[B]):
     """Names of the networks of `trained` whose best epoch is the result."""
     metrics: tuple[str, ...]
     """Names of what a step returns."""
+    selected_by: str
+    """The metric of `validate` whose lowest epoch is kept."""
 
     def batches(self, epoch: int, first_step: int) -> Iterator[B]:
         """The batches of epoch number `epoch`, from 1, from `first_step` on; puts the networks into training mode."""
@@ -52,7 +55,7 @@ class Trainer(Protocol[B]):
         """Learn from a batch; returns `metrics`, shape (len(metrics),), left on the device."""
 
     def validate(self) -> Metrics:
-        """Metrics on the validation images, `val_loss` among them, in evaluation mode."""
+        """Metrics on the validation images, `val_loss` and `selected_by` among them."""
 
     def judge(self, curves: Sequence[Metrics]) -> None:
         """Raise `Diverged` where the epochs so far show that nothing is learnt any more."""
@@ -60,11 +63,12 @@ class Trainer(Protocol[B]):
 
 @dataclass
 class History:
-    """What has happened so far: the metrics of every epoch, and the weights of the best one."""
+    """What has happened so far: the metrics of every epoch, and the weights of the best one, by `selected_by`."""
 
     curves: list[Metrics] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    selected_by: str = VALIDATION_LOSS
 
 
 def fit(
@@ -198,14 +202,14 @@ def _matching(checkpoint: Path, fingerprint: str) -> Saved | None:
 
 
 def _resumed(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float) -> _Course:
-    course = _Course(trainer, checkpoint, fingerprint, seconds)
+    course = _Course(trainer, checkpoint, fingerprint, seconds, History(selected_by=trainer.selected_by))
     saved = _matching(checkpoint, fingerprint)
     if saved is None:
         return course
     extra = restore_checkpoint(saved, trainer.trained)
     best = {name.removeprefix("best/"): tensor for name, tensor in extra.items() if name.startswith("best/")}
     course.began -= saved.state["seconds"]
-    course.history = History(saved.state["curves"], saved.state["best_epoch"], best)
+    course.history = History(saved.state["curves"], saved.state["best_epoch"], best, trainer.selected_by)
     device = next(iter(trainer.trained.networks.values())).parameters()
     if saved.state["steps"]:
         course.steps = list(extra["steps"].to(next(device).device))
@@ -214,7 +218,7 @@ def _resumed(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: f
 
 def _take_note(history: History, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
     history.curves.append(metrics)
-    best = min(history.curves, key=lambda past: past[SELECTED_BY])
+    best = min(history.curves, key=lambda past: past[trainer.selected_by])
     if best is metrics:  # `min` names the first of equals
         history.best_epoch = epoch
         history.best_weights = {

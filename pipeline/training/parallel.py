@@ -78,6 +78,14 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
+def largest_over_processes(value: Tensor) -> Tensor:
+    """The largest of every process's `value`, the same on all of them."""
+    if group().world > 1:
+        value = value.clone()
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+    return value
+
+
 @torch.no_grad()
 def average_statistics(*networks: nn.Module) -> None:
     """Make batch norm's running statistics the mean over the processes: from then on all hold the same networks."""

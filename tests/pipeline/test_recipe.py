@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.recipe import encoder_of, existing_file, load_recipe, shipped_recipes
+from pipeline.recipe import Recipe, encoder_of, existing_file, is_frozen, load_recipe, shipped_recipes
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -35,7 +35,8 @@ def test_the_paper_recipe_states_sections_3_and_4_and_table_a2() -> None:
         for name, t in tasks.items()
     } == table_a2
     assert (recipe.evaluation.resamples, recipe.evaluation.resample_share) == (1000, 0.5)
-    assert len(recipe.downstream.arms) == 6
+    of_the_paper = {"baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen"}
+    assert set(recipe.downstream.arms) == of_the_paper | {"ce_frozen"}
 
 
 def test_the_papers_phantom_has_the_images_of_table_1() -> None:
@@ -48,16 +49,45 @@ def test_the_papers_phantom_has_the_images_of_table_1() -> None:
     assert splits == {"quality": [2548, 343, 335], "liver_kidney": [391, 100, 100], "thyroid": [298, 74, 94]}
 
 
-def test_by_default_metadata_is_compared_with_none_where_both_are_trained() -> None:
+def test_the_paper_compares_as_in_its_section_5_2_and_the_frozen_arms_with_each_other() -> None:
+    """Figure 6: "CE+DCM+F when we use ResNet as backbone and CE+DCM when using VGG16", against CE."""
     paper = load_recipe("paper", {})
-    assert [(c.arm, c.against) for c in paper.comparisons] == [("ce_dcm", "ce")]
+    assert [(c.arm, c.against, backbone) for c, backbone in paper.compared] == [
+        ("ce_dcm_frozen", "ce", "resnet50"),
+        ("ce_dcm", "ce", "vgg16_bn"),
+        ("ce_dcm_frozen", "ce_frozen", "resnet50"),
+    ]
+    assert {"ce_frozen", "ce_dcm_frozen"} < set(paper.downstream.arms)
     assert paper.evaluation.test_resamples >= 20_000
-    assert (
-        load_recipe("paper", {})
-        .model_copy(update={"downstream": paper.downstream.model_copy(update={"arms": ("baseline", "ce")})})
-        .comparisons
-        == ()
+
+
+def test_by_default_metadata_is_compared_with_none_where_both_are_trained() -> None:
+    demo = load_recipe("demo", {})
+    assert [(c.arm, c.against, backbone) for c, backbone in demo.compared] == [("ce_dcm", "ce", "resnet50")]
+    lacking = demo.downstream.model_copy(update={"arms": ("baseline", "ce")})
+    assert demo.model_copy(update={"downstream": lacking}).compared == ()
+
+
+def test_a_comparison_is_on_every_backbone_or_on_those_it_names() -> None:
+    recipe = Recipe.model_validate(
+        {
+            "name": "a",
+            "pretraining": {"backbones": ["resnet50", "vgg16_bn"]},
+            "evaluation": {
+                "comparisons": [
+                    {"arm": "ce", "against": "baseline"},
+                    {"arm": "ce_dcm", "against": "ce", "backbones": ["vgg16_bn"]},
+                    {"arm": "ce", "against": "ce_dcm", "backbones": ["resnet50"]},
+                ]
+            },
+        }
     )
+    assert [(c.arm, c.against, backbone) for c, backbone in recipe.compared] == [
+        ("ce", "baseline", "resnet50"),
+        ("ce", "baseline", "vgg16_bn"),
+        ("ce_dcm", "ce", "vgg16_bn"),
+        ("ce", "ce_dcm", "resnet50"),
+    ]
 
 
 def test_every_shipped_recipe_is_named_like_its_file() -> None:
@@ -96,6 +126,30 @@ def variant(fields: str, name: str = "v") -> str:
             "name: a\ndownstream: {arms: [ce]}\nevaluation: {comparisons: [{arm: ce_dcm, against: ce}]}",
             r"evaluation\.comparisons names ce_dcm, which downstream\.arms does not train",
         ),
+        (
+            "name: a\nevaluation: {comparisons: "
+            "[{arm: ce, against: dcm}, {arm: dcm, against: ce, backbones: [resnet50]}]}",
+            r"evaluation\.comparisons: dcm and ce are compared more than once",
+        ),
+        (
+            "name: a\npretraining: {backbones: [resnet50]}\n"
+            "evaluation: {comparisons: [{arm: ce_dcm, against: ce, backbones: [vgg16_bn]}]}",
+            r"evaluation\.comparisons names vgg16_bn, which pretraining\.backbones does not train",
+        ),
+        (
+            "name: a\nevaluation: {comparisons: [{arm: ce_dcm, against: ce, backbones: []}]}",
+            r"evaluation\.comparisons\.0\.backbones: ",
+        ),
+        (
+            "name: a\nevaluation: {comparisons: [{arm: ce_dcm, against: ce, backbones: [resnet50, resnet50]}]}",
+            r"evaluation\.comparisons\.0\.backbones: a backbone is named more than once",
+        ),
+        (
+            "name: a\ndownstream: {arms: [other_frozen]}",
+            r"downstream\.arms names other_frozen, which neither pretraining\.methods nor ",
+        ),
+        (variant("method: ce, epochs: 2", "mine_frozen"), r"pretraining: variants: mine_frozen ends in _frozen"),
+        (variant("method: ce, epochs: 2", "ce_frozen"), r"ce_frozen is the name of an arm that there is anyway"),
         ("name: a b", "name: "),
         ("images: {height: 64, width: 96}", "name: Field required"),
         ("name: a\nlabels: {sources: []}", "labels: sources is empty"),
@@ -308,6 +362,18 @@ def test_the_real_recipe_declares_its_arms_seeds_and_comparisons() -> None:
     assert {t.epochs * t.passes_of(19) * (19 // t.batch_size) for t in recipe.downstream.tasks.values()} == {240}
 
 
-def test_the_frozen_arm_starts_from_ce_dcm() -> None:
-    assert encoder_of("ce_dcm_frozen") == "ce_dcm"
-    assert encoder_of("ce") == "ce"
+def test_a_frozen_arm_starts_from_the_encoder_of_its_name() -> None:
+    arms = ("ce_dcm_frozen", "ce_frozen", "baseline_frozen", "mine_frozen", "ce")
+    assert [encoder_of(arm) for arm in arms] == ["ce_dcm", "ce", "baseline", "mine", "ce"]
+    assert [is_frozen(arm) for arm in arms] == [True] * 4 + [False]
+
+
+def test_any_encoder_of_the_recipe_can_be_an_arm_that_is_frozen() -> None:
+    recipe = Recipe.model_validate(
+        {
+            "name": "a",
+            "pretraining": {"methods": ["ce"], "variants": {"mine": {"method": "ce", "epochs": 2}}},
+            "downstream": {"arms": ["ce", "ce_frozen", "mine_frozen"]},
+        }
+    )
+    assert recipe.downstream.arms == ("ce", "ce_frozen", "mine_frozen")

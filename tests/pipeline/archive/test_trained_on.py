@@ -107,7 +107,8 @@ def test_an_encoder_that_came_to_nothing_is_not_listed(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arm", "method"), [("ce", "ce"), ("ce_dcm", "ce_dcm"), ("ce_dcm_frozen", "ce_dcm"), ("imagenet", "imagenet")]
+    ("arm", "method"),
+    [("ce", "ce"), ("ce_dcm", "ce_dcm"), ("ce_dcm_frozen", "ce_dcm"), ("ce_frozen", "ce"), ("imagenet", "imagenet")],
 )
 def test_a_model_saw_whom_its_encoder_saw(store: Store, arm: str, method: Method) -> None:
     demo = store.experiment("demo")

@@ -1,7 +1,7 @@
 """Fine-tuning a cell: what is trained, what is kept, what is written, and when nothing is done."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,20 +12,22 @@ import pytest
 import torch
 
 import pipeline.downstream.finetune as module
-from pipeline.downstream.finetune import FineTuning, LabelledBatch, finetune
+from pipeline.downstream.finetune import FineTuning, LabelledBatch, _fingerprint, finetune
 from pipeline.downstream.model_folder import describe, read_description
 from pipeline.downstream.ordinal import encode
 from pipeline.downstream.predictions import PREDICTIONS, Cell, unpack_mask
 from pipeline.downstream.predictor import Predictor
 from pipeline.errors import UserError
-from pipeline.files import digest, read_table
+from pipeline.files import digest, read_table, write_json
+from pipeline.networks.encoders import build_encoder
+from pipeline.networks.unet import UNet
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.progress import silent
-from pipeline.recipe import Arm, Champion, Task
+from pipeline.recipe import Arm, Backbone, Champion, Task
 from pipeline.training import loop
 from pipeline.training.device import COMPILE_FROM_STEPS, multiplies_bfloat16
 from pipeline.training.outcome import Outcome
-from pipeline.training.tensors import read_tensors
+from pipeline.training.tensors import read_tensors, write_tensors
 from tests.pipeline.downstream.conftest import data, task
 
 
@@ -204,6 +206,56 @@ def test_a_frozen_encoder_keeps_its_parameters_and_its_batch_norm_statistics_bit
     after = read_tensors(frozen.folder / "model.safetensors")
     assert any("running_var" in name for name in before)
     assert all(torch.equal(after[f"encoder.backbone.{name}"], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("arm", ["ce_frozen", "dcm_frozen", "mine_frozen"])
+def test_every_frozen_arm_trains_what_is_on_its_encoder_alone(arm: Arm, encoder_folder: Path) -> None:
+    tuned = FineTuning(cell(arm, "segmentation"), task("segmentation"), data("segmentation"), encoder_folder)
+    before = {name: tensor.clone() for name, tensor in tuned.network.state_dict().items()}
+    tuned.step(next(tuned.batches(1, 0)))
+    after = tuned.network.state_dict()
+    same = {name for name, tensor in before.items() if torch.equal(after[name], tensor)}
+    assert same == {name for name in before if name.startswith("encoder.")}
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "vgg16_bn"])
+def test_a_segmentation_model_from_before_its_network_had_a_version_is_read_as_version_1(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    """Version 1's last up-block mixes 16 channels and the image; nothing in the folder says so but what is missing."""
+    read = Preprocessing(backbone, 32, 64, mean=80.0, sd=40.0)
+    which = replace(cell("ce", "segmentation"), backbone=backbone)
+    of_today = describe(which, task("segmentation"), "x", read, data("segmentation"), torch.arange(2))
+    fields = of_today.model_dump(mode="json")
+    assert fields.pop("unet") == 2
+    write_json(tmp_path / "model.json", fields)
+    network = UNet(build_encoder(backbone), 3)
+    network.up_blocks[-1].mix[0] = torch.nn.Conv2d(16 + 1, 16, 3, padding=1, bias=False)
+    write_tensors(tmp_path / "model.safetensors", network.state_dict())
+    model = Predictor(tmp_path)
+    (mask,) = model.probabilities([np.zeros((32, 64), np.uint8)])
+    assert mask.shape == (3, 32, 64)
+    write_json(tmp_path / "model.json", fields | {"unet": 2})
+    with pytest.raises(UserError, match=r"model\.safetensors does not fit model\.json"):
+        Predictor(tmp_path)
+
+
+def test_another_version_of_the_segmentations_network_is_another_model_and_no_other_task_changes(
+    encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrained = Outcome("ran", "", "f")
+    for kind, changes in (("segmentation", True), ("ordinal", False)):
+        now, before = (
+            _fingerprint(cell("ce", kind), task(kind), data(kind), encoder_folder, pretrained, "float32")
+            for _ in _versions(monkeypatch)
+        )
+        assert (now != before) == changes
+
+
+def _versions(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    for version in (2, 1):
+        monkeypatch.setattr("pipeline.downstream.finetune.UNET", version)
+        yield version
 
 
 def test_an_encoder_that_is_not_frozen_learns(quality: Run, encoder_folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Collapse, told from curves that were made up."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipeline.evaluation.collapse import (
     trainings_of,
 )
 from pipeline.evaluation.tables import collapse_grid, epochs_grid
-from pipeline.pretraining.encoder_folder import write_curves
+from pipeline.pretraining.encoder_folder import hear_again, write_curves
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
@@ -84,6 +85,31 @@ def test_a_context_encoder_of_which_every_run_diverged_has_a_row_without_numbers
     (row,) = collapses(RECIPE, [*lost, Training("resnet50", "dcm", 0, "diverged", "nan", {})])
     assert row == Collapse("resnet50", "ce", runs=0, diverged=2)
     assert collapse_grid(RECIPE, [row]).rows == [("ResNet-50", "CE", "0", "–", "–", "–", "– (2 diverged)")]
+
+
+def test_the_epoch_kept_is_by_reconstruction_where_the_curves_are_of_today_and_by_l_f_where_they_are_older() -> None:
+    curves = {"val_loss": [3.0, 1.0, 2.0], "val_mse": [0.5, 0.4, 0.3], "val_diversity": [0.1, 0.2, 0.3]}
+    older = Training("resnet50", "ce", 0, "ran", "", curves)
+    today = replace(older, curves=curves | {"val_score_inpainted": [0.0, 0.0, 0.0]})
+    of_labels = replace(older, encoder="dcm", curves={"val_loss": [3.0, 1.0, 2.0], "val_accuracy": [0.1, 0.2, 0.3]})
+    assert (older.kept, today.kept, of_labels.kept) == (1, 2, 1)
+
+
+def test_the_share_that_an_earlier_version_measured_at_the_patch_is_read_under_a_name_of_its_own(
+    tmp_path: Path,
+) -> None:
+    experiment = Experiment(tmp_path)
+    before = {"train_adversarial_share": 0.2, "val_loss": 0.5, "val_mse": 0.4}
+    today = before | {"val_score_inpainted": 0.1, "train_adversarial_share": 0.02}
+    for seed, metrics in ((0, before), (1, today)):
+        Outcome("ran", "", "f", 60.0).write(experiment.encoder("resnet50", "ce", seed))
+        write_curves(experiment.encoder("resnet50", "ce", seed), [metrics])
+    ended = trainings_of(RECIPE, experiment)
+    for name, mean in (("train_adversarial_share", 0.02), ("train_adversarial_share_at_the_patch", 0.2)):
+        assert mean_by_epoch(RECIPE, ended, name)["resnet50", "ce"] == ByEpoch(1, [mean]), "each mean is of one meaning"
+    told: list[dict[str, float]] = []
+    hear_again(experiment.encoder("resnet50", "ce", 0), lambda epoch, metrics: told.append(metrics))
+    assert told == [{"train_adversarial_share_at_the_patch": 0.2, "val_loss": 0.5, "val_mse": 0.4}]
 
 
 def test_saturation_is_averaged_over_the_seeds_epoch_by_epoch() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.downstream.predictions import PREDICTIONS, Cell
 from pipeline.evaluation.differences import Difference, about_of, differences
+from pipeline.evaluation.figures import differences_figure
 from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.significance import paired_test
 from pipeline.recipe import Recipe
@@ -42,6 +43,24 @@ def test_every_backbone_and_task_of_a_regime_is_one_family(three_seeds: Recipe) 
     for row in rows:
         assert row.p is not None
         assert row.p_holm == pytest.approx(min(1, 4 * row.p)), "all four are equal, so the largest factor decides"
+
+
+def test_a_comparison_of_one_backbone_is_no_test_of_the_other(three_seeds: Recipe) -> None:
+    """The paper's: another pair of arms on each backbone. Two tasks make four tests, two of each pair."""
+    settings = three_seeds.model_dump()
+    settings["evaluation"]["comparisons"] = [
+        {"arm": "ce_dcm_frozen", "against": "ce", "backbones": ["resnet50"]},
+        {"arm": "imagenet", "against": "ce", "backbones": ["vgg16_bn"]},
+    ]
+    paper = Recipe.model_validate(settings)
+    rows = differences(paper, *of_seeds(paper, {"ce": (4, 4, 4), "ce_dcm_frozen": (8, 8, 8), "imagenet": (5, 5, 5)}))
+    assert {(r.backbone, r.arm, r.against, r.family) for r in rows} == {
+        ("resnet50", "ce_dcm_frozen", "ce", 4),
+        ("vgg16_bn", "imagenet", "ce", 4),
+    }
+    assert len(rows) == 2 * 4, "two shares of the training images"
+    (figure_rows,) = {len(axes.get_yticks()) for axes in differences_figure(paper, rows).axes}
+    assert figure_rows == 2 * 2
 
 
 def test_the_difference_is_arm_minus_against_tested_by_patient(three_seeds: Recipe) -> None:

@@ -247,9 +247,11 @@ def test_curves_are_drawn_of_encoders_that_were_trained_before_a_metric_was_writ
 ) -> None:
     experiment = Experiment(tmp_path)
     experiment.reports.mkdir()
-    every = dict.fromkeys((*TRAIN_METRICS, "val_loss", "val_mse", "val_diversity"), 0.5)
+    validation = ("val_loss", "val_mse", "val_score_real", "val_score_inpainted", "val_diversity")
+    every = dict.fromkeys((*TRAIN_METRICS, *validation), 0.5)
     write_curves(experiment.encoder("resnet50", "ce_dcm", 0), [every, every])
-    earlier = {name: value for name, value in every.items() if name != "train_adversarial_share"}
+    since = ("train_adversarial_share", "val_score_real", "val_score_inpainted")
+    earlier = {name: value for name, value in every.items() if name not in since}
     write_curves(experiment.encoder("resnet50", "ce", 0), [earlier, earlier])
     (drawn,) = write_training_curves(recipe, experiment)
     assert drawn.name.startswith("training_curves") and drawn.stat().st_size > 10_000

@@ -126,6 +126,19 @@ def test_the_experiment_of_another_recipe_is_not_written_over(publication: Publi
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_the_curves_of_an_earlier_publication_are_read_under_the_names_of_today(
+    publication: Publication, tmp_path: Path
+) -> None:
+    ran, lost = publication.evidence.trainings
+    older = dataclasses.replace(ran, curves={**ran.curves, "train_adversarial_share": [0.2, 0.3]})
+    evidence = dataclasses.replace(publication.evidence, trainings=[older, lost])
+    write_publication(tmp_path, Publication(evidence, publication.data_sets))
+    curves = read_publication(tmp_path).evidence.trainings[0].curves
+    assert curves["train_adversarial_share_at_the_patch"] == [0.2, 0.3]
+    assert "train_adversarial_share" not in curves
+    assert curves["val_loss"] == ran.curves["val_loss"]
+
+
 def test_numbers_in_json_keep_all_their_digits(publication: Publication, tmp_path: Path) -> None:
     write_publication(tmp_path, publication)
     facts = json.loads((tmp_path / "experiment.json").read_text())

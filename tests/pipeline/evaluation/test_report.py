@@ -108,6 +108,12 @@ def test_of_the_collapse_only_what_some_run_wrote_down_has_a_table(publication: 
     heard = dataclasses.replace(ran, curves={**ran.curves, "train_adversarial_share": [0.0123, 0.5]})
     text = collapse_text(publication.evidence, heard)
     assert text.count("### ") == 2 and "| ResNet-50 | CE | 1 | 1.2 % | 50.0 % |" in text
+    assert "at the encoder's weights" in text and "at the inpainted patches" not in text
+    at_the_patch = {"train_adversarial_share_at_the_patch": [0.2, 0.3]}
+    before = dataclasses.replace(ran, encoder="ce_dcm", curves={**ran.curves, **at_the_patch})
+    text = collapse_text(publication.evidence, heard, before)
+    assert text.count("### ") == 3 and "at the inpainted patches" in text
+    assert "| ResNet-50 | CE+DCM | 1 | 20.0 % | 30.0 % |" in text, "two tables, none with both meanings"
     text = collapse_text(publication.evidence, lost)
     assert "| ResNet-50 | CE+DCM | 0 | – | – | – | – (1 diverged) |" in text
     assert "### " not in text and "No context encoder has been trained." not in text

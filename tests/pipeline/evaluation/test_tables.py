@@ -59,8 +59,9 @@ def test_a_variant_is_printed_as_its_method_and_what_it_changes(recipe: Recipe) 
     }
     del settings["evaluation"]["comparisons"]
     variants = Recipe.model_validate(settings)
-    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", *"abcd")] == [
-        *("CE", "CE+DCM+F", "CE+DCM, labels shuffled", "DCM, sources as labels, epochs 3"),
+    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", "ce_frozen", "a_frozen", *"abcd")] == [
+        *("CE", "CE+DCM+F", "CE+F", "CE+DCM+F, labels shuffled"),
+        *("CE+DCM, labels shuffled", "DCM, sources as labels, epochs 3"),
         "CE, learning_rate 0.00025, lambda_adv 0",
         "CE, discriminator_batch_norm off",
     ]

@@ -38,6 +38,44 @@ def test_score_is_classifier_plus_projection_of_the_labels(patches, labels):
     np.testing.assert_allclose(discriminator(patches, labels).detach(), by_hand, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("labels", [1, 2, 10, 40])
+def test_the_projection_starts_with_the_classifiers_spectral_norm(labels):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        discriminator = Discriminator(labels)
+        largest = [
+            np.linalg.svd(array(part.weight), compute_uv=False)[0]
+            for part in (discriminator.projection, discriminator.classifier)
+        ]
+        assert largest[0] == pytest.approx(largest[1], rel=1e-5)
+        assert 0.4 < largest[1] < 0.8, "the classifier is as torch makes it: 1 / sqrt(3) expected"
+
+
+def test_labels_and_patch_have_about_the_same_say_in_the_first_gradient():
+    """The score's gradient at d(x) is C + W y. Of ten labels an image carries three: before, |W y| was 12 times |C|.
+
+    An image with all labels has at most sqrt(10) times C's say.
+    """
+    draws = np.random.default_rng(0)
+    ratios, cosines = [], []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        discriminator = Discriminator(10)
+        pooled = torch.zeros(1, 512, requires_grad=True)
+        y = np.zeros(10, np.float32)
+        y[draws.choice(10, 3, replace=False)] = 1
+        of_labels = discriminator.projection(torch.from_numpy(y)[None])
+        score = discriminator.classifier(pooled).squeeze(1) + (pooled * of_labels).sum(dim=1)
+        gradient = torch.autograd.grad(score.sum(), pooled)[0].numpy()[0].astype(np.float64)
+        c, wy = array(discriminator.classifier.weight)[0], array(discriminator.projection.weight) @ y
+        np.testing.assert_allclose(gradient, c + wy, rtol=1e-4, atol=1e-6)
+        ratios.append(np.linalg.norm(wy) / np.linalg.norm(c))
+        cosines.append(gradient @ wy / np.linalg.norm(gradient) / np.linalg.norm(wy))
+    assert 0.7 < np.mean(ratios) < 2
+    assert np.max(ratios) <= np.sqrt(10)
+    assert np.max(cosines) < 0.95, "the random W alone does not decide"
+
+
 def test_without_labels_there_is_no_projection_and_labels_change_nothing(patches, labels):
     discriminator = Discriminator(0).eval()
     d = pooled(discriminator, patches)

@@ -33,10 +33,11 @@ def encoder(backbone):
     return build_encoder(backbone).eval()
 
 
-def test_features_at_paper_size_are_8_by_12_and_the_pyramid_halves_five_times(encoder):
+def test_features_at_paper_size_are_8_by_12_and_the_pyramid_halves_five_times(backbone, encoder):
     with torch.no_grad():
         pyramid = encoder.pyramid(torch.zeros(1, 1, 256, 384))
-    assert [tuple(level.shape[2:]) for level in pyramid] == [(128, 192), (64, 96), (32, 48), (16, 24), (8, 12)]
+    sizes = [(256, 384)] * (backbone == "vgg16_bn") + [(128, 192), (64, 96), (32, 48), (16, 24), (8, 12)]
+    assert [tuple(level.shape[2:]) for level in pyramid] == sizes
     assert tuple(level.shape[1] for level in pyramid) == encoder.channels
 
 

@@ -47,8 +47,11 @@ def description(kind: str, **changes: object) -> ModelDescription:
 
 
 def thresholding() -> UNet:
-    """A U-Net that says bright where a z-score is above 1, dark where it is below -1, and background between."""
-    network = UNet(build_encoder("resnet50"), 3)
+    """A U-Net that says bright where a z-score is above 1, dark where it is below -1, and background between.
+
+    Of version 1, as `description` without `unet` says: its last up-block joins the image.
+    """
+    network = UNet(build_encoder("resnet50"), 3, version=1)
     mix = network.up_blocks[-1].mix
     with torch.no_grad():
         mix[0].weight.zero_()

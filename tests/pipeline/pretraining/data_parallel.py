@@ -59,7 +59,7 @@ def main(folder: Path) -> None:
         metrics = training.validate()
         tensors = {f"weights.{name}": tensor for name, tensor in training.context_encoder.state_dict().items()}
         tensors |= {f"d.{name}": tensor for name, tensor in training.discriminator.state_dict().items()}
-        measured = {"steps": means, "validation": torch.tensor([metrics["val_loss"], metrics["val_diversity"]])}
+        measured = {"steps": means, "validation": torch.tensor(list(metrics.values()))}
         assert means.shape == (STEPS, len(TRAIN_METRICS))
         write_tensors(folder / f"rank-{group.rank}.safetensors", tensors | measured)
 

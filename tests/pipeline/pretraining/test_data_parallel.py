@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.images.batches import center_patch, fit_normalization
 from pipeline.pretraining import pretrain as module
 from pipeline.pretraining.context_encoder import TRAIN_METRICS
-from pipeline.pretraining.dataset import training_batches
+from pipeline.pretraining.dataset import full_validation_batches, training_batches
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
 from pipeline.training.parallel import Group
@@ -81,6 +81,31 @@ def test_two_processes_have_the_losses_and_weights_of_one_with_batch_norm_per_ha
         np.testing.assert_allclose(
             ranks[0][f"weights.{name}"].numpy(), parameter.detach().numpy(), rtol=1e-5, atol=1e-6, err_msg=name
         )
+
+
+def test_validation_is_over_the_images_of_both_processes_d_normalized_by_each_ones_own(ranks):
+    """Each process's own batches of D's scores, of four images each, weighed together; MSE needs no batch."""
+    pool = make_pool(count=28, train=20)
+    normalization = fit_normalization(pool.images, pool.train)
+    network, discriminator = networks()
+    weights = {name.removeprefix("weights."): t for name, t in ranks[0].items() if name.startswith("weights.")}
+    network.load_state_dict(weights)
+    discriminator.load_state_dict({name.removeprefix("d."): t for name, t in ranks[0].items() if name.startswith("d.")})
+    network.float().eval()
+    discriminator.float().train()
+    scores, errors = [], []
+    for rank in (0, 1):
+        share = pool.shard(rank, 2)
+        for batch, own in full_validation_batches(share, normalization, settings()):
+            with torch.no_grad():
+                fake, real = network(batch.x_N1HW), center_patch(batch.x_N1HW)
+                scores += discriminator(fake, batch.labels_NL)[:own].tolist()
+            errors += (fake - real).square().mean(dim=(1, 2, 3))[:own].tolist()
+    assert len(errors) == 8, "every validation image once"
+    val_loss, val_mse, _, score_inpainted, _ = ranks[0]["validation"].tolist()
+    assert val_mse == pytest.approx(np.mean(errors), rel=1e-4)
+    assert score_inpainted == pytest.approx(np.mean(scores), rel=1e-3)
+    assert val_loss == pytest.approx(0.999 * np.mean(errors) - 0.1 * np.mean(scores), rel=1e-4)
 
 
 def test_both_processes_end_with_the_same_networks_batch_norms_statistics_included(ranks):

@@ -14,6 +14,7 @@ from pipeline.pretraining.pretrain import fingerprint_of, pretrain, training_of
 from pipeline.progress import silent
 from pipeline.training.checkpoint import write_checkpoint
 from pipeline.training.loop import CHECKPOINT_LAYOUT
+from pipeline.training.outcome import Outcome
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -84,6 +85,11 @@ def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp
     (forecast,) = preflight(of(longer), pool, no_sources, said.append)
     assert forecast.name == "resnet50 dcm"
     assert "for the encoders" in said[-1]
+
+
+def test_an_encoder_of_an_earlier_version_is_no_work(pool, settings, tmp_path):
+    Outcome("ran", "", fingerprint_of("resnet50", "ce", pool, settings, "2")).write(tmp_path)
+    assert forecast_of(planned("ce", settings, tmp_path), pool) is None
 
 
 def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):

@@ -75,7 +75,7 @@ class TestTrained:
         assert names(tmp_path / "encoder") == COMMON | files
         assert Outcome.read(tmp_path / "encoder") == outcome
 
-    def test_every_epoch_is_told_and_written_and_the_lowest_validation_loss_kept(self, tmp_path, pool, settings):
+    def test_every_epoch_is_told_and_written_and_the_lowest_reconstruction_error_kept(self, tmp_path, pool, settings):
         heard = []
         run("ce_dcm", pool, settings, tmp_path, on_epoch=lambda epoch, metrics: heard.append((epoch, metrics)))
         rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
@@ -91,12 +91,42 @@ class TestTrained:
             "train_adversarial_share",
             "val_loss",
             "val_mse",
+            "val_score_real",
+            "val_score_inpainted",
             "val_diversity",
         }
-        best = min(heard, key=lambda told: told[1]["val_loss"])
+        best = min(heard, key=lambda told: told[1]["val_mse"])
         report = json.loads((tmp_path / "inpainting.json").read_text())
         assert report["validation_mse"] == best[1]["val_mse"]
-        assert f"epoch kept: {best[0]}," in (tmp_path / "model_card.md").read_text()
+        assert f"epoch kept: {best[0]}, the lowest val_mse of 3" in (tmp_path / "model_card.md").read_text()
+
+    def test_a_loud_discriminator_does_not_choose_the_epoch(self, tmp_path, pool, settings):
+        """At λadv 100 L_F is D's score of that epoch's D alone: epochs of different Ds cannot be ranked by it."""
+        heard = []
+        loud = settings.model_copy(update={"lambda_adv": 100.0, "epochs": 6})
+        run("ce_dcm", pool, loud, tmp_path, on_epoch=lambda epoch, metrics: heard.append(metrics))
+        by = {name: min(range(6), key=lambda epoch: heard[epoch][name]) + 1 for name in ("val_loss", "val_mse")}
+        assert by["val_loss"] != by["val_mse"]
+        assert f"epoch kept: {by['val_mse']}, the lowest val_mse of 6" in (tmp_path / "model_card.md").read_text()
+
+    def test_predicting_labels_is_kept_by_its_loss(self, tmp_path, pool, settings):
+        run("dcm", pool, settings, tmp_path)
+        assert re.search(r"epoch kept: \d, the lowest val_loss of 3", (tmp_path / "model_card.md").read_text())
+
+    @pytest.mark.parametrize(("status", "stays"), [("ran", True), ("diverged", False)])
+    def test_an_encoder_that_an_earlier_version_has_finished_stays(self, tmp_path, pool, settings, status, stays):
+        """And is said to be an earlier version's; what that could not train is tried again."""
+        said, folder = [], tmp_path / "resnet50_ce_seed-0"
+        Outcome(status, "", fingerprint_of("resnet50", "ce", pool, settings, "2"), 5.0).write(folder)
+        (folder / "encoder.safetensors").write_bytes(b"theirs")
+        outcome = run("ce", pool, settings, folder, said.append)
+        assert (outcome.seconds == 5.0) == stays
+        assert ((folder / "encoder.safetensors").read_bytes() == b"theirs") == stays
+        assert any("by an earlier version" in line and "resnet50_ce_seed-0" in line for line in said) == stays
+
+    def test_an_encoder_of_a_version_that_is_not_known_is_trained_anew(self, tmp_path, pool, settings):
+        Outcome("ran", "", fingerprint_of("resnet50", "ce", pool, settings, "1"), 5.0).write(tmp_path)
+        assert run("ce", pool, settings, tmp_path).seconds != 5.0
 
     def test_the_encoder_on_disk_is_the_best_epochs(self, tmp_path, pool, settings):
         """Its validation error, measured anew from the files, is the one the best epoch reported."""

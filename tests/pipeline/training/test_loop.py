@@ -23,6 +23,7 @@ class Toy:
 
     kept: tuple[str, ...] = ("counter",)
     metrics: tuple[str, ...] = ("train_loss",)
+    selected_by = "val_loss"
 
     def __init__(self, losses, stop_in=None, stuck_from=None):
         self.counter = nn.Linear(1, 1, bias=False)
@@ -70,6 +71,25 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept_the_first_of_equals(t
     assert toy.counter.weight.item() == 2 * STEPS
     assert heard[1] == (2, {"train_loss": 0.5, "val_loss": 1.0})  # steps of 0, 1/2 and 2/2
     assert [epoch for epoch, _ in heard] == [1, 2, 3, 4]
+
+
+class Reconstructing(Toy):
+    """Kept by an error that falls where the loss rises."""
+
+    selected_by = "val_error"
+
+    def validate(self):
+        return {"val_loss": self.losses[self.epoch - 1], "val_error": -self.losses[self.epoch - 1]}
+
+
+def test_a_training_can_be_kept_by_another_metric_than_its_loss_also_after_a_stop(tmp_path: Path):
+    stopped = Reconstructing([1.0, 3.0, 2.0], stop_in=(3, 1))
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, tmp_path)
+    toy = Reconstructing([1.0, 3.0, 2.0])
+    history = run(toy, tmp_path)
+    assert (history.best_epoch, history.selected_by) == (2, "val_error")
+    assert toy.counter.weight.item() == 2 * STEPS
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
