@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 GROUP = "images"
 SAMPLES = 24
 """Images on the crop sheet."""
+NAMED_FILES = 20
+"""Files that a check names at most."""
 SAMPLED_SHARDS = 4
 """Shards of the cache that are looked into in each run."""
 SAMPLED_IMAGES = 1000
@@ -89,6 +91,11 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                 description=f"A sample of {SAMPLED_IMAGES} images has the pixels that their digests name.",
             ),
             dg.AssetCheckSpec(
+                "no_text_kept_whole",
+                asset="image_cache",
+                description="No image is kept whole whose header says that text is burned in (for a person to look).",
+            ),
+            dg.AssetCheckSpec(
                 "no_near_duplicates",
                 asset="near_duplicates",
                 description="No two patients have images that look alike (for the reviewer).",
@@ -141,6 +148,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                         metadata=counts,
                     ),
                     _cache_intact(cache.folder, images, context.run_id),
+                    _no_text_kept_whole(images, index),
                 ],
             )
             yield here.made("rejected_frames", table_version(rejected), table_metadata(REJECTED_FRAMES, rejected))
@@ -214,6 +222,26 @@ def _contact_sheet(pool: "pa.Table", recipe: Recipe, place: Store) -> Path:
     sheet = folder / "contact_sheet.png"
     contact_sheet(pool, folder, rows, others[0] if others else (), sheet)
     return sheet
+
+
+def _no_text_kept_whole(images: "pa.Table", index: "pa.Table") -> dg.AssetCheckResult:
+    """Such an image may show a name: a person looks at the file, which no sheet of pictures shows."""
+    import pyarrow.compute as pc
+
+    from pipeline.archive.images import kept_with_text
+
+    files, stated = kept_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
+    return dg.AssetCheckResult(
+        check_name="no_text_kept_whole",
+        asset_key="image_cache",
+        passed=not files,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(files)} files state BurnedInAnnotation YES and are kept whole: look at them before you pass "
+        "images on (`python -m pipeline.archive locate ID` prints where they are)."
+        if files
+        else f"{stated} records state BurnedInAnnotation YES; all their images are cut",
+        metadata={"stated": stated, "kept whole": len(files), "files": ", ".join(files[:NAMED_FILES]) or "none"},
+    )
 
 
 def _cache_intact(folder: Path, images: "pa.Table", run_id: str) -> dg.AssetCheckResult:

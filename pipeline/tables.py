@@ -125,6 +125,7 @@ DICOM_INDEX = Table(
                 "StudyDescription (0008,1030); null where absent, or where too few patients share it to publish it",
                 nullable=True,
             ),
+            column("burned_in", pa.bool_(), "BurnedInAnnotation (0028,0301) is YES: text is said to be in the pixels"),
             *LABEL_FIELDS,
             column("unreadable_fields", _text, "fields that could not be read, comma-separated; mostly empty"),
         ]

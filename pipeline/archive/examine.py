@@ -129,6 +129,7 @@ def row_of(header: Header, key: bytes) -> Row:
         "transducer_type": header.transducer_type,
         "transducer_data": header.transducer_data,
         "study_description": header.study_description,
+        "burned_in": header.burned_in,
         "for_labels": _as_json(header.for_labels),
         "unreadable_fields": ",".join(header.unreadable_fields),
         "draw": patient_draw(identity),

@@ -36,6 +36,7 @@ _UIDS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID
 _NUMBERS = ("Rows", "Columns", "NumberOfFrames")
 _TEXTS = (
     "PatientID",
+    "BurnedInAnnotation",
     "IssuerOfPatientID",
     "PhotometricInterpretation",
     "Manufacturer",
@@ -57,7 +58,7 @@ class Header:
 
     None where a field is absent, empty or cannot be read; `unreadable_fields` are the keywords of those whose value is
     there and cannot be read. `rows` and `columns` in pixels, `frames` at least 1. `for_labels` holds what the file
-    states of the fields in `pipeline.label_fields`, by their columns.
+    states of the fields in `pipeline.label_fields`, by their columns. `burned_in`: BurnedInAnnotation is YES.
     """
 
     sop_instance: str
@@ -76,6 +77,7 @@ class Header:
     transducer_type: str | None
     transducer_data: str | None
     study_description: str | None
+    burned_in: bool
     for_labels: Mapping[str, str | float]
     unreadable_fields: tuple[str, ...]
 
@@ -124,6 +126,7 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
         transducer_type=fields.text("TransducerType"),
         transducer_data=fields.text("TransducerData"),
         study_description=fields.text("StudyDescription"),
+        burned_in=fields.yes("BurnedInAnnotation"),
         for_labels=_for_labels(opened, fields),
         unreadable_fields=tuple(sorted(fields.unreadable)),
     )

@@ -364,13 +364,26 @@ def _drop_from_shard(path: Path, state_path: Path, size: tuple[int, int], instan
     return before - (pq.read_metadata(path).num_rows if path.is_file() else 0)
 
 
+def kept_with_text(images: pa.Table, records: pa.Table) -> list[str]:
+    """Files (ids, sorted) of which the header says that text is burned in, and images (IMAGES) were kept whole."""
+    instances = images.filter(_has_text_kept(images, records))["sop_instance"]
+    return sorted(set(records["file_id"].take(pc.index_in(instances, value_set=records["sop_instance"])).to_pylist()))
+
+
+def _has_text_kept(images: pa.Table, records: pa.Table) -> pa.ChunkedArray:
+    burned_in = records["burned_in"].take(pc.index_in(images["sop_instance"], value_set=records["sop_instance"]))
+    return pc.and_(pc.equal(images["cropped_by"], "whole"), burned_in)
+
+
 def crop_samples(
     images: pa.Table, records: pa.Table, archive: str, private: Path, per_cine: int, count: int
 ) -> list[Pair]:
     """Before and after of `count` images (IMAGES) spread evenly over the archive, captioned with their file's id.
 
-    They are cut as `build_cache` cuts them where it takes `per_cine` frames of a cine.
+    They are cut as `build_cache` cuts them where it takes `per_cine` frames of a cine. Those of `kept_with_text` are
+    left out: what is written on them would be legible.
     """
+    images = images.filter(pc.invert(_has_text_kept(images, records)))
     chosen = images.take(list(range(0, images.num_rows, max(1, -(-images.num_rows // count)))))
     of_images = records.take(pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"]))
     ids = of_images["file_id"]

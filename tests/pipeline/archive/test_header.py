@@ -69,9 +69,11 @@ def test_fields_are_those_of_the_file():
         transducer_type="CURVED LINEAR",
         transducer_data="C5-1\\UNUSED",
         study_description="US ABDOMEN",
+        burned_in=False,
         for_labels={"modality": "US"},
         unreadable_fields=(),
     )
+    assert header_of(made(BurnedInAnnotation="YES")).burned_in
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ SAID_AS = {
     "transducer_type": "TransducerType",
     "transducer_data": "TransducerData",
     "study_description": "StudyDescription",
+    "burned_in": "BurnedInAnnotation",
 }
 
 

@@ -1,5 +1,7 @@
 """Report pages are left out and images are not, whatever the header says of either; pages and tissue are drawn here."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image as Picture
@@ -8,14 +10,17 @@ from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
 from pipeline.archive.areas import whole_frame
 from pipeline.archive.frames import FrameReader, Image, Job
+from pipeline.archive.images import build_cache, crop_samples, kept_with_text
+from pipeline.archive.listing import locate
 from pipeline.archive.new_images import Flagged, NewImageReader
 from pipeline.archive.pixels import PixelFile
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.report_page import is_page
 from pipeline.archive.tissue import tissue_area
+from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.pages import TEMPLATES, as_stored, report_page
 from tests.pipeline.archive.real import shared_data
-from tests.pipeline.archive.synthetic import write_dicom
+from tests.pipeline.archive.synthetic import KEY, index_folder, write_dicom
 from tests.pipeline.prediction.conftest import region
 
 PAGES = range(1000, 1090)
@@ -139,3 +144,24 @@ def test_no_frame_of_a_public_source_is_taken_for_a_page(source):
         lost += is_page(grey, tissue_area(grey, (), None), True)
     print(f"{source}: {lost} of {len(paths)} lost")
     assert paths and lost == 0
+
+
+def test_images_kept_whole_that_state_burned_in_text_are_named_and_not_shown(tmp_path):
+    archive = tmp_path / "archive"
+    tissue = {"seed": 5, "size_HW": (240, 320), "box": (0, 240, 0, 320)}
+    for number, stated in enumerate(["YES", "NO", None]):
+        pixels = echoes(**(tissue | {"seed": number}))
+        write_dicom(archive / f"whole{number}", pixels, PatientID=f"P{number}", BurnedInAnnotation=stated)
+    write_dicom(archive / "cut", echoes(9), PatientID="P9", BurnedInAnnotation="YES")
+    index = index_folder(archive, tmp_path / "private")
+    private = tmp_path / "private"
+
+    cache = build_cache(
+        index.records, str(archive), private, KEY, tmp_path / "images", Images(height=64, width=96), Archive()
+    )
+    assert sorted(cache.images["cropped_by"].to_pylist()) == ["detected", "whole", "whole", "whole"]
+    files = kept_with_text(cache.images, index.records)
+    assert [Path(locate(private, file)).name for file in files] == ["whole0"]
+    shown = crop_samples(cache.images, index.records, str(archive), private, 1, 24)
+    assert len(shown) == 3
+    assert files[0] not in {pair.caption for pair in shown}

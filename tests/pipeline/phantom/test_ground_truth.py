@@ -100,6 +100,7 @@ def test_the_index_is_the_ground_truths_records_and_no_other(clinic):
             **{name: int(row[name]) for name in ("rows", "columns", "frames")},
             **{name: row[name] or None for name in optional},
             "modality": "US",
+            "burned_in": False,
             "unreadable_fields": "",
         }
     assert of_row == expected
