@@ -19,6 +19,7 @@ from assets.pictures import picture_url
 from assets.step import step
 from assets.tables import counts_table, markdown_table, table_metadata, table_version
 from pipeline import code_versions
+from pipeline.archive.identity import number_pseudonym
 from pipeline.files import read_table
 from pipeline.locks import archive_lock, tables_lock
 from pipeline.recipe import Recipe
@@ -347,7 +348,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                 table.write(place.tables, rows, recipe)
                 counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
                 leaking, torn = leaking_patients(rows), torn_studies(rows, DICOM_INDEX.read(place.tables))
-                shared = shared_with_tests(rows, recipe, place)
+                shared = shared_with_tests(rows, recipe, place, archive.key(place.private))
                 sides = _sides_by_name(rows, place)
                 record_training_set(place.private, image_digest(rows), sides, sides)
                 sheet = _contact_sheet(rows, recipe, place)
@@ -417,18 +418,23 @@ def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:
     )
 
 
-def shared_with_tests(pool: "pa.Table", recipe: Recipe, store: Store) -> dict[str, int]:
+def shared_with_tests(pool: "pa.Table", recipe: Recipe, store: Store, key: bytes) -> dict[str, int]:
     """Per task: how many test images share their patient or their pixels with the pool.
 
-    A task whose images are not in the store yet is passed over: fine-tuning checks again. Patients are compared by
-    all names under which the archive knows them, since a labelled set states no issuer.
+    Of a task whose images are not in the store yet only the patients are compared: fine-tuning checks again. Patients
+    are compared by all names under which the archive knows them, since a labelled set states no issuer.
     """
+    from pipeline.cohort.manifests import held_out_patients
+
     names = names_of(store, pool["patient"].to_pylist())
     shared = {}
-    for task in recipe.downstream.tasks:
+    for task, settings in recipe.downstream.tasks.items():
         path = store.experiment(recipe.name).task_images(task)
         if path.exists():
             shared[task] = count_shared(pool, read_table(path).select(["patient", "source_digest", "split"]), names)
+        else:
+            patients = held_out_patients(task, settings)
+            shared[task] = sum(number_pseudonym(key, patient) in names for patient in patients)
     return shared
 
 

@@ -224,10 +224,18 @@ def _settle(store: Store, recipe: str, path: Path, died: bool) -> None:
         files = _files(store, recipe, check.asset)
         written = any(under_way.states.get(file) != list(_state(store.root / file)) for file in files)
         last = _read(_place(store, recipe, check))
-        if (last is None or last.attempt != path.stem) and (written or (died and not files)):
+        if last is not None and (last.attempt == path.stem or _is_of_now(store, recipe, last, path)):
+            continue
+        if written or (died and not files):
             _write(store, recipe, check, "unfinished", "", path.stem)
     path.unlink(missing_ok=True)
     path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _is_of_now(store: Store, recipe: str, last: Record, under_way: Path) -> bool:
+    """Whether another attempt has checked what is there now, after the one `under_way` started: two runs at once."""
+    since = _state(_place(store, recipe, last))[1] > _state(under_way)[1]
+    return since and bool(last.looked_at) and last.looked_at == _current(store, recipe, last.asset)
 
 
 def _records(store: Store) -> list[Record]:

@@ -91,6 +91,16 @@ def named_patients(path: Path, task: Task) -> frozenset[str]:
         return frozenset()  # the step that reads the task says what is wrong with it
 
 
+def held_out_patients(name: str, task: Task) -> list[str]:
+    """The patient of each test row of the task called `name`, in its manifest's words; none if it cannot be read."""
+    try:
+        path = existing_file(task.manifest, f"downstream.tasks.{name}.manifest")
+        rows = _read_rows(path, _label_column(task))
+        return [row.patient for row, split in zip(rows, _splits(path, rows), strict=True) if split == "test"]
+    except UserError:
+        return []  # the step that reads the task says what is wrong with it
+
+
 def _label_column(task: Task) -> str:
     return "quality" if task.kind == "ordinal" else "mask"
 
