@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from torch import nn
 
+from pipeline.checked_json import read_checked
 from pipeline.code_versions import UNET
 from pipeline.downstream.predictions import Cell
 from pipeline.downstream.tasks import TaskImages
@@ -20,13 +21,12 @@ from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
 from pipeline.networks.unet import UNet, UNetVersion
 from pipeline.pretraining.encoder_folder import Preprocessing
-from pipeline.recipe import STRIDE, Arm, Backbone, Share, Task
-from pipeline.training.tensors import read_tensors
+from pipeline.recipe import Arm, Backbone, Share, Side, Task
+from pipeline.training.tensors import finite, read_tensors
 
 MODEL = "model.safetensors"
 DESCRIPTION = "model.json"
 
-Side = Annotated[int, Field(ge=STRIDE, multiple_of=STRIDE)]
 CroppedBy = Literal["regions", "detected", "whole"]
 
 
@@ -36,7 +36,7 @@ class ModelDescription(BaseModel):
     An image becomes `height` x `width` grey pixels, then (grey − `mean`) / `sd`; both are grey levels, 0 to 255.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     layout: Literal[1] = 1
     """Of this file."""
@@ -110,18 +110,9 @@ def write_description(folder: Path, description: ModelDescription) -> None:
 def read_description(folder: Path) -> ModelDescription:
     """The description in `folder`; raises `UserError` where there is none, or none that this version understands."""
     path = folder / DESCRIPTION
-    try:
-        return ModelDescription.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder} holds no fine-tuned model: {DESCRIPTION} is missing (job `finetune` makes it)."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise UserError(f"{path}: {field}{': ' if field else ''}{problem['msg']}.") from None
+    if not path.is_file():
+        raise UserError(f"{folder} holds no fine-tuned model: {DESCRIPTION} is missing (job `finetune` makes it).")
+    return read_checked(TypeAdapter(ModelDescription), path)
 
 
 def load_network(folder: Path, description: ModelDescription) -> nn.Module:
@@ -135,11 +126,8 @@ def load_network(folder: Path, description: ModelDescription) -> nn.Module:
     with torch.device("meta"):  # its random weights would be overwritten at once
         network = _network(description)
     network.to_empty(device="cpu")
-    tensors = read_tensors(path)
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise UserError(f"{path} holds weights that are no finite numbers: it cannot be applied.")
     try:
-        network.load_state_dict(tensors)
+        network.load_state_dict(finite(path, read_tensors(path)))
     except RuntimeError as error:
         raise UserError(f"{path} does not fit {DESCRIPTION}: {' '.join(str(error).split())[:300]}.") from None
     return network.eval()

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from pipeline.checked_json import read_checked
 from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION
 from pipeline.evaluation.differences import drawn_differences
 from pipeline.evaluation.metrics import image_scores, iou, overlaps
@@ -24,7 +25,7 @@ from pipeline.evaluation.significance import (
     few_seeds_test,
     paired_test,
 )
-from pipeline.files import digest, read_json, read_table, write_json
+from pipeline.files import digest, read_table, write_json
 from pipeline.recipe import Arm, Backbone, Metric, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
@@ -63,7 +64,7 @@ class Contender:
 class Throne(BaseModel):
     """What is remembered of a task's champion, so that a later encoder can be compared with it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     backbone: Backbone
     arm: Arm
@@ -209,7 +210,7 @@ def _scores(task: Task, table: pa.Table) -> NDArray[np.float64]:
 
 def _throne(experiment: Experiment, task: str) -> Throne | None:
     path = experiment.champion(task)
-    return Throne.model_validate(read_json(path)) if path.is_file() else None
+    return read_checked(TypeAdapter(Throne), path) if path.is_file() else None
 
 
 def _reigning(throne: Throne | None, found: tuple[Contender, ...], metric: Metric) -> Contender | None:

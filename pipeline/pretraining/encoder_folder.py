@@ -8,20 +8,23 @@ import io
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torchvision
+from pydantic import ConfigDict, TypeAdapter
 
+from pipeline.checked_json import read_checked
 from pipeline.code_versions import PRETRAINING
 from pipeline.errors import UserError
-from pipeline.files import digest, read_json, write_json, write_text
-from pipeline.images.batches import Normalization
+from pipeline.files import digest, write_json, write_text
+from pipeline.images.batches import GreyLevel, GreySpread, Normalization
 from pipeline.pretraining.curves import named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Backbone, Method, ShownLabels
+from pipeline.recipe import Backbone, Method, ShownLabels, Side
 from pipeline.training.device import training_device
 from pipeline.training.loop import History, Metrics, OnEpoch
 from pipeline.training.parallel import group
@@ -60,11 +63,13 @@ class Preprocessing:
     `mean` and `sd` are grey levels, 0 to 255. The texts are for whoever has only the folder.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     backbone: Backbone
-    height: int
-    width: int
-    mean: float
-    sd: float
+    height: Side
+    width: Side
+    mean: GreyLevel
+    sd: GreySpread
     channels: str = "one, grey; repeated to three for the backbone"
     values: str = "0 (black) to 255 (white), then the z-score: (grey - mean) / sd"
     crop: str = _CROP
@@ -83,11 +88,16 @@ class Preprocessing:
 
     @staticmethod
     def read(folder: Path) -> "Preprocessing":
-        """The preprocessing in `folder`; raises `UserError` where it holds no encoder."""
+        """The preprocessing in `folder`; raises `UserError` where it holds no encoder, or a damaged one."""
         path = folder / PREPROCESSING
         if not path.is_file():
             raise UserError(f"{path} does not exist: pretrain this encoder first (job `pretrain`).")
-        return Preprocessing(**read_json(path))
+        return read_checked(_adapter(), path)
+
+
+@cache
+def _adapter() -> TypeAdapter[Preprocessing]:
+    return TypeAdapter(Preprocessing)
 
 
 def encoder_digest(folder: Path) -> str:

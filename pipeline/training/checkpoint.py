@@ -55,7 +55,7 @@ def newest_checkpoint(path: Path) -> Saved | None:
         try:
             if candidate.is_file():
                 return Saved(candidate, json.loads(read_texts(candidate)["state"]))
-        except (UserError, KeyError, ValueError):
+        except (UserError, KeyError, ValueError, RecursionError):
             continue  # cut short or overwritten: the other one may be whole
     return None
 

@@ -4,10 +4,14 @@ Belongs here: the outcome and its file. Not here: deciding it.
 """
 
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from pipeline.files import read_json, write_json
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from pipeline.checked_json import read_checked
+from pipeline.files import write_json
 
 Status = Literal["ran", "unavailable", "diverged"]
 
@@ -22,10 +26,12 @@ class Outcome:
     where an earlier version wrote it.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     status: Status
     reason: str
     fingerprint: str
-    seconds: float | None = field(default=None, compare=False)
+    seconds: Annotated[float, Field(ge=0)] | None = field(default=None, compare=False)
 
     def write(self, folder: Path) -> None:
         """Write the outcome into `folder`, last of its files: a folder without one is unfinished."""
@@ -33,6 +39,11 @@ class Outcome:
 
     @staticmethod
     def read(folder: Path) -> "Outcome | None":
-        """The outcome in `folder`, or None where its work has not finished."""
+        """The outcome in `folder`, None where its work has not finished; raises `UserError` where it is damaged."""
         path = folder / "outcome.json"
-        return Outcome(**read_json(path)) if path.is_file() else None
+        return read_checked(_adapter(), path) if path.is_file() else None
+
+
+@cache
+def _adapter() -> TypeAdapter[Outcome]:
+    return TypeAdapter(Outcome)
