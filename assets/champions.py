@@ -14,6 +14,7 @@ from assets.pretraining import encoder_name, registered_name
 from assets.step import Step, step
 from pipeline import code_versions
 from pipeline.files import digest
+from pipeline.markdown import cell
 from pipeline.recipe import Recipe, encoder_of
 from resources.records import Champion
 from resources.store import StoreFolder
@@ -81,7 +82,7 @@ def _made(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> dg.Mater
 
     best, metric = verdict.champion, recipe.downstream.tasks[task].champion_metric
     head = [f"| arm | {metric_label(metric)}, validation |", "| --- | --- |"]
-    rows = [f"| {contender.name} | {contender.score:.4f} |" for contender in verdict.contenders]
+    rows = [f"| {cell(contender.name)} | {contender.score:.4f} |" for contender in verdict.contenders]
     return here.made(
         f"{task}_champion",
         digest(best.encoder if best else "", best.arm if best else "")[:16],

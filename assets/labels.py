@@ -375,7 +375,7 @@ def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.
     cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
     told = pa.array([name or "(no description)" for name in names], pa.string())
     shown = shown.set_column(0, "study_description", told)
-    return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())))
+    return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())), of_pictures="examples")
 
 
 def _pictures(place: Store, recipe: Recipe, examples: "Mapping[str, pa.Table]") -> dict[str, list[str]]:

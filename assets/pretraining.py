@@ -15,6 +15,7 @@ from assets.labels import MappingVersion
 from assets.step import FIRST, Step, named_link, step
 from pipeline import code_versions
 from pipeline.files import digest, read_json
+from pipeline.markdown import inline
 from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method, Recipe, ShownLabels, spoken
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
@@ -92,7 +93,7 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
                 {
                     "all together": between(hours),
                     "forecast": dg.MetadataValue.md(
-                        "\n".join(f"- {line}" for line in lines) or "Nothing is left to train."
+                        "\n".join(f"- {inline(line)}" for line in lines) or "Nothing is left to train."
                     ),
                     "hours at least": round(hours[0], 3),
                     "hours at most": round(hours[1], 3),

@@ -12,6 +12,7 @@ import dagster as dg
 
 from pipeline.checks import Attempt, Check, attempt, refuse
 from pipeline.errors import UserError, may_pass
+from pipeline.markdown import link
 from pipeline.recipe import Recipe
 from resources.tracking import TrackedRun, Tracking
 
@@ -74,11 +75,11 @@ class Step:
         self.run.tags({f"data_version.{asset}": data_version})
         self.run.metrics(metrics or {})
         self.run.files(list(files))
-        link = {"MLflow run": named_link("open the run", self.run.url)} if self.run.url else {}
+        linked = {"MLflow run": named_link("open the run", self.run.url)} if self.run.url else {}
         return dg.MaterializeResult(
             asset_key=asset,
             data_version=dg.DataVersion(data_version),
-            metadata={**metadata, **self._lineage(asset), **link},
+            metadata={**metadata, **self._lineage(asset), **linked},
             check_results=[self.checked(check, asset) for check in checks],
         )
 
@@ -90,7 +91,7 @@ class Step:
 
 def named_link(name: str, address: str) -> dg.MarkdownMetadataValue:
     """A link that shows its name: an address is wider than Dagster's page, and pushes everything else out of sight."""
-    return dg.MetadataValue.md(f"[{name}]({address})")
+    return dg.MetadataValue.md(link(name, address))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from pipeline.files import digest
+from pipeline.markdown import cell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,17 +51,17 @@ def counts_table(what: str, counts: Mapping[str, int], meanings: Mapping[str, st
     """`counts`, the greatest first, with what each one's name means, where `meanings` says so."""
     lines = [f"| {what} | how many | what it means |", "| --- | --- | --- |"]
     for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        lines.append(f"| {name} | {count} | {meanings.get(name, '')} |")
+        lines.append(f"| {cell(name)} | {count} | {cell(meanings.get(name))} |")
     return dg.MetadataValue.md("\n".join(lines) if counts else "(none)")
 
 
-def markdown_table(rows: "pa.Table") -> str:
-    """`rows` as a Markdown table; an empty table is said to be empty."""
+def markdown_table(rows: "pa.Table", of_pictures: str = "") -> str:
+    """`rows` as a Markdown table, "(empty)" if there are none; the column `of_pictures` is Markdown of our own."""
     if not rows.num_rows:
         return "(empty)"
-    lines = ["| " + " | ".join(rows.column_names) + " |", "|" + " --- |" * rows.num_columns]
+    lines = ["| " + " | ".join(map(cell, rows.column_names)) + " |", "|" + " --- |" * rows.num_columns]
     for row in rows.to_pylist():
-        cells = ("" if value is None else str(value).replace("|", "\\|") for value in row.values())
+        cells = (value if name == of_pictures else cell(value) for name, value in row.items())
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

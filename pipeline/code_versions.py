@@ -5,7 +5,7 @@ Belongs here: one number per stage, raised in the commit that changes what the s
 
 from typing import Final, Literal
 
-INDEX = "6"
+INDEX = "7"
 LABELS = "3"
 COHORT = "4"
 IMAGES = "4"

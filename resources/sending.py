@@ -111,7 +111,7 @@ def _answers(client: "MlflowClient") -> bool:
     try:
         client.search_experiments(max_results=1)
     except Exception as error:
-        return is_refusal(error)  # whoever refuses has answered
+        return _status(error) in _NO_ACCESS  # of a damaged database MLflow says that the request is bad
     return True
 
 

@@ -6,9 +6,13 @@ Belongs here: what leaves the worker, and raw identity to pseudonym. Not here: p
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
-from pipeline.archive.header import Header, read_header
+from pydicom.pixels.common import PhotometricInterpretation
+from pydicom.uid import UID
+
+from pipeline.archive.header import OTHER, Header, read_header
 from pipeline.archive.identity import number_pseudonym, patient_draw, pseudonym
 from pipeline.archive.pixels import pixel_identity
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
@@ -17,6 +21,7 @@ from pipeline.archive.source import SEPARATOR, Listed, Member, is_remote, is_zip
 
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
 
+_PHOTOMETRIC: Final = frozenset(str(one.value) for one in PhotometricInterpretation)
 _as_json = json.JSONEncoder(sort_keys=True).encode
 
 Row = dict[str, Any]
@@ -118,9 +123,9 @@ def row_of(header: Header, key: bytes) -> Row:
         "study": pseudonym(key, "study", header.study) if header.study else None,
         "patient": pseudonym(key, "patient", identity),
         "patient_from": patient_from,
-        "sop_class": header.sop_class,
-        "transfer_syntax": header.transfer_syntax,
-        "photometric": header.photometric,
+        "sop_class": _known_uid(header.sop_class, "SOP Class"),
+        "transfer_syntax": _known_uid(header.transfer_syntax, "Transfer Syntax"),
+        "photometric": header.photometric if header.photometric in _PHOTOMETRIC else header.photometric and OTHER,
         "rows": header.rows,
         "columns": header.columns,
         "frames": header.frames,
@@ -135,6 +140,12 @@ def row_of(header: Header, key: bytes) -> Row:
         "draw": patient_draw(identity),
         "number": number_pseudonym(key, header.patient_id) if header.patient_id else None,
     }
+
+
+@lru_cache(1024)
+def _known_uid(uid: str | None, kind: str) -> str | None:
+    """`uid` if the standard lists it as one of that kind, else `OTHER`; None where there is none."""
+    return uid if uid is None or UID(uid).type == kind else OTHER
 
 
 def patient_identity(header: Header) -> tuple[str, str]:

@@ -82,6 +82,19 @@ class Header:
     unreadable_fields: tuple[str, ...]
 
 
+OTHER = "other"
+"""In place of a code that the standard does not list: what stands in such a field could be any text."""
+MODALITIES: Final = frozenset(
+    (  # noqa: SIM905 - words
+        "ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DMS DG DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL "
+        "IVOCT IVUS KER KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG "
+        "RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SC SEG SM SMR SR SRF STAIN "
+        "TEXTUREMAP TG US VA XA XAPROTOCOL XC"
+    ).split()
+)
+"""Modality (0008,0060), defined terms of PS3.3 C.7.3.1.1.1."""
+
+
 def is_ultrasound(modality: str | None, sop_class: str | None) -> bool:
     """Whether Modality (0008,0060) or SOPClassUID (0008,0016) says ultrasound."""
     return (modality or "").upper() == ULTRASOUND or sop_class in ULTRASOUND_CLASSES
@@ -127,7 +140,7 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
         transducer_data=fields.text("TransducerData"),
         study_description=fields.text("StudyDescription"),
         burned_in=fields.yes("BurnedInAnnotation"),
-        for_labels=_for_labels(opened, fields),
+        for_labels=_for_labels(opened, fields, MODALITIES.union(modalities)),
         unreadable_fields=tuple(sorted(fields.unreadable)),
     )
 
@@ -145,8 +158,8 @@ def _of_another_modality(modalities: Collection[str]) -> Rejected:
     return Rejected(Reason.OTHER_MODALITY, f"Modality (0008,0060) is none of {', '.join(sorted(modalities))}")
 
 
-def _for_labels(opened: Opened, fields: Fields) -> dict[str, str | float]:
-    """The stated fields that labels can be made of; a number is stated where it is one."""
+def _for_labels(opened: Opened, fields: Fields, modalities: Collection[str]) -> dict[str, str | float]:
+    """The stated fields that labels can be made of; a number is stated where it is one, a modality of `modalities`."""
     stated: dict[str, str | float] = {}
     for tag in _LABEL_TAGS.keys() & opened.elements.keys():
         keyword = _LABEL_TAGS[tag]
@@ -154,7 +167,8 @@ def _for_labels(opened: Opened, fields: Fields) -> dict[str, str | float]:
             if len(numbers := fields.decimals(keyword)) == 1:
                 stated[NUMBER_FIELDS[keyword].column] = numbers[0]
         elif text := fields.text(keyword):
-            stated[TEXT_FIELDS[keyword].column] = text
+            known = keyword != "Modality" or text in modalities
+            stated[TEXT_FIELDS[keyword].column] = text if known else OTHER
     return stated
 
 

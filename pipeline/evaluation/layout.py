@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import markdown
+
 _LATEX = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -39,8 +41,8 @@ class Grid:
     def markdown(self) -> str:
         """As a Markdown table, a line per row."""
         rule = ["---" if column < self.numbers_from else "---:" for column in range(len(self.head))]
-        lines = [f"| {' | '.join(map(_markdown_cell, row))} |" for row in (self.head, rule, *self.rows)]
-        return "\n".join(lines) + "\n"
+        head, *body = ([_markdown_cell(one) for one in row] for row in (self.head, *self.rows))
+        return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body)) + "\n"
 
     def latex(self, caption: str) -> str:
         """As a LaTeX table, which needs the package booktabs."""
@@ -104,7 +106,7 @@ class Chapter:
 
 
 def _markdown_cell(cell: str) -> str:
-    text = cell.replace("|", "/")
+    text = markdown.cell(cell)
     return f"**{text}**" if isinstance(cell, Bold) else text
 
 

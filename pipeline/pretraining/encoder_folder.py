@@ -22,6 +22,7 @@ from pipeline.code_versions import PRETRAINING
 from pipeline.errors import UserError
 from pipeline.files import digest, write_json, write_text
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
+from pipeline.markdown import cell, inline
 from pipeline.pretraining.curves import named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Backbone, Method, ShownLabels, Side
@@ -300,11 +301,12 @@ def _software() -> str:
 
 
 def _section(title: str, facts: Sequence[tuple[str, Any]]) -> str:
-    return f"## {title}\n\n" + "\n".join(f"- {what}: {value}" for what, value in facts) + "\n"
+    return f"## {title}\n\n" + "\n".join(f"- {what}: {inline(value)}" for what, value in facts) + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(_row(cells) for cells in [head, ["---"] * len(head), *rows]) + "\n"
+    first, *others = ([cell(one) for one in row] for row in (head, *rows))
+    return "\n".join(_row(cells) for cells in [first, ["---"] * len(head), *others]) + "\n"
 
 
 def _row(cells: Sequence[str]) -> str:

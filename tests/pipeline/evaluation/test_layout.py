@@ -7,7 +7,7 @@ GRID = Grid(("Backbone", "Score"), [("VGG16-BN", Bold("0.857 ± 0.012")), ("a|b_
 
 def test_markdown_aligns_numbers_to_the_right() -> None:
     assert GRID.markdown() == (
-        "| Backbone | Score |\n| --- | ---: |\n| VGG16-BN | **0.857 ± 0.012** |\n| a/b_c | 5 % & <0.001 |\n"
+        "| Backbone | Score |\n| --- | ---: |\n| VGG16-BN | **0.857 ± 0.012** |\n| a\\|b_c | 5 % & <0.001 |\n"
     )
 
 
