@@ -71,6 +71,7 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
     def preflight(
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.archive.protections import protection_lines, protections
         from pipeline.downstream.preflight import preflight as of_models
         from pipeline.pretraining.plan import planned_encoders
         from pipeline.pretraining.pool import load_pool
@@ -79,6 +80,9 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
 
         with step(context, tracking, recipe) as here:
             place = store.open()
+            protected = [*protection_lines(protections())]
+            for line in protected:
+                here.say(f"Preflight: {line}.")
             encoders = planned_encoders(recipe, place.experiment(recipe.name))
             with compute.training(here.say):
                 pool = load_pool(place, recipe)
@@ -95,6 +99,7 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
                     "forecast": dg.MetadataValue.md(
                         "\n".join(f"- {inline(line)}" for line in lines) or "Nothing is left to train."
                     ),
+                    "while hostile files are read": dg.MetadataValue.md("\n".join(f"- {line}" for line in protected)),
                     "hours at least": round(hours[0], 3),
                     "hours at most": round(hours[1], 3),
                 },

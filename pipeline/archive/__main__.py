@@ -1,4 +1,4 @@
-"""`python -m pipeline.archive locate ID`, `forget PATIENT_ID` and `gone`: what concerns the private folder.
+"""`python -m pipeline.archive locate ID`, `forget PATIENT_ID`, `gone`, `preflight`: what concerns the private folder.
 
 Belongs here: this command line. Not here: anything that prints a path or an identifier without being asked.
 """
@@ -13,6 +13,7 @@ from pipeline.archive.forget import Forgotten, forget
 from pipeline.archive.identity import archive_key
 from pipeline.archive.listing import locate
 from pipeline.archive.losses import confirm
+from pipeline.archive.protections import protection_lines, protections
 from pipeline.archive.source import normalized
 from pipeline.command import command
 from pipeline.locks import archive_lock
@@ -26,6 +27,9 @@ def main(arguments: list[str]) -> None:
     """Run the command; returns the exit code, 1 if nobody and nothing is known by that name."""
     asked = _parser().parse_args(arguments)
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
+    if asked.command == "preflight":
+        print(*protection_lines(protections()), sep="\n")
+        return
     archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
     key = archive_key(archive, store.private, os.environ)
     if asked.command == "locate":
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("locate", help="print the path of an archive file")
     command.add_argument("id", help="a file id such as f_0123456789abcdef, or a frame's id")
+    commands.add_parser("preflight", help="print which protections hold here while hostile files are read")
     command = commands.add_parser("forget", help="take a patient out of index, labels, caches and pool, for good")
     command.add_argument("patient_id", help="PatientID as the files state it")
     command.add_argument("--issuer", help="IssuerOfPatientID, where the files state one")

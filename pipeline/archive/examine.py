@@ -1,6 +1,7 @@
-"""One file of the archive, looked at in a worker: a row under pseudonyms, a rejection, or a zip's members.
+"""One file of the archive, looked at in a worker: its header, a rejection, or a zip's members.
 
-Belongs here: what leaves the worker, and raw identity to pseudonym. Not here: parsing (`header`), tables (`scan`).
+Belongs here: what leaves the worker, and a raw header to a row under pseudonyms, where the key is. Not here: parsing
+(`header`), tables (`scan`).
 """
 
 import hashlib
@@ -25,7 +26,7 @@ _PHOTOMETRIC: Final = frozenset(str(one.value) for one in PhotometricInterpretat
 _as_json = json.JSONEncoder(sort_keys=True).encode
 
 Row = dict[str, Any]
-"""RECORD_FIELDS of `listing`, `draw` and `number`: raw identifiers stay in the worker."""
+"""RECORD_FIELDS of `listing`, `draw` and `number`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,10 @@ class Examiner:
     """Examines files of `archive`, of which images of `modalities` are wanted; can be sent to a worker."""
 
     archive: str
-    key: bytes
     modalities: tuple[str, ...]
 
-    def __call__(self, listed: Listed) -> Row | Zip | Rejection | Unopened:
-        """What the file is; what is wrong with it is a result, never an exception."""
+    def __call__(self, listed: Listed) -> Header | Zip | Rejection | Unopened:
+        """What the file is, with raw identifiers, since a worker has no key; what is wrong with it is a result."""
         try:
             with quiet():
                 found = self._judged(listed)
@@ -63,13 +63,13 @@ class Examiner:
             return listed
         return stat(self.archive, listed.path)
 
-    def _judged(self, listed: Listed) -> Row | Zip | Rejection:
+    def _judged(self, listed: Listed) -> Header | Zip | Rejection:
         try:
             return self._look(listed)
         except Rejected as rejected:
             return rejected.rejection
 
-    def _look(self, listed: Listed) -> Row | Zip:
+    def _look(self, listed: Listed) -> Header | Zip:
         with open_file(self.archive, listed.path) as file:
             head = file.read(132)
             file.seek(0)
@@ -77,7 +77,7 @@ class Examiner:
                 if SEPARATOR in listed.path:
                     raise Rejected(Reason.UNREADABLE_CONTAINER, "a zip within a zip")
                 return Zip(tuple(members(file)))
-            return row_of(read_header(file, listed.size, self.modalities), self.key)
+            return read_header(file, listed.size, self.modalities)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.archive.areas import Area, Region
 from pipeline.archive.cine import Cine
 from pipeline.archive.crop_sheet import Pair
-from pipeline.archive.indexed import CHANGED, Indexed
+from pipeline.archive.indexed import CHANGED, State, Whose
 from pipeline.archive.perceptual import perceptual_hash
 from pipeline.archive.pixels import Frame, Grey, PixelFile, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
@@ -24,11 +24,11 @@ from pipeline.archive.tissue import COLOUR_FLOW, cut_out, is_colour
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Frames, numbered from 0, of the archive's file at `path`; `indexed`: what it must still be."""
+    """Frames, numbered from 0, of the archive's file at `path`; `state`: the one that it must still have."""
 
     path: str
     frames: tuple[int, ...]
-    indexed: Indexed | None = None
+    state: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,14 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of the frames of a file in its indexed state, and whose image it is."""
+
+    whose: Whose
+    images: list[Image | Rejection]
+
+
+@dataclass(frozen=True, slots=True)
 class FrameReader:
     """Makes images of `height` x `width` pixels from files of `archive`; can be sent to a worker."""
 
@@ -52,15 +60,16 @@ class FrameReader:
     width: int
     b_mode_only: bool
 
-    def __call__(self, job: Job) -> list[Image | Rejection] | Unopened:
+    def __call__(self, job: Job) -> Decoded | list[Image | Rejection] | Unopened:
         """An image or a rejection for each frame of `job`; one frame's fault costs that frame.
 
-        If the file has changed since it was indexed, all frames are rejected (changed).
+        Of a job with a state it comes with whose image the file is; if that state has changed, all frames are rejected
+        (changed).
         """
         try:
             with quiet():
                 images = self._read(job)
-                if job.indexed is None or job.indexed.is_state_of(self.archive, job.path):
+                if job.state is None or job.state.is_state_of(self.archive, job.path):
                     return images
                 return [CHANGED] * len(job.frames)
         except OSError as error:
@@ -70,12 +79,12 @@ class FrameReader:
                 job.frames
             )
 
-    def _read(self, job: Job) -> list[Image | Rejection]:
+    def _read(self, job: Job) -> Decoded | list[Image | Rejection]:
         try:
             with open_file(self.archive, job.path, whole=True) as file:
-                if job.indexed is not None:
-                    job.indexed.refuse_another(file)
-                return self._images(PixelFile.open(file), job.frames)
+                whose = job.state and job.state.whose(file)
+                images = self._images(PixelFile.open(file), job.frames)
+                return Decoded(whose, images) if whose else images
         except Rejected as rejected:
             return [rejected.rejection] * len(job.frames)
 

@@ -203,7 +203,8 @@ def exposed(archive: str, private: Path, places: Iterable[Path], known: Known = 
 
 def _of_files(archive: str, paths: list[str]) -> list[_OfFile]:
     """What the files hold, but for those without identifying values and those that cannot be read."""
-    return [one for one in each_in_worker(partial(_of_file, archive), paths) if not isinstance(one, Failed | None)]
+    read = each_in_worker(partial(_of_file, archive), paths, readable=[archive])
+    return [one for one in read if not isinstance(one, Failed | None)]
 
 
 def _last_part(archive: str) -> str:

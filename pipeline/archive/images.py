@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from pipeline.archive.crop_sheet import Pair
-from pipeline.archive.frames import FrameReader, Image, Job, PairReader
-from pipeline.archive.indexed import CHANGED, Indexed
+from pipeline.archive.frames import Decoded, FrameReader, Image, Job, PairReader
+from pipeline.archive.indexed import CHANGED, Indexed, State
 from pipeline.archive.listing import known_files, unsettle
 from pipeline.archive.pixels import frames_to_take, libraries
 from pipeline.archive.quarantine import Reason, Rejection, rejection_table
@@ -150,7 +150,7 @@ def _wanted(records: pa.Table, known: pa.Table, settings: Archive, key: bytes) -
             file,
             os.fsdecode(path),
             hashlib.sha256(f"{file} {size} {time} {decoders[syntax]}".encode()).hexdigest()[:32],
-            Indexed(size, time, indexed_instance, patient, settings.modalities, key),
+            Indexed(State(size, time, settings.modalities), indexed_instance, patient, key),
         )
         for instance, frames, file, syntax, path, size, time, indexed_instance, patient in rows
     ]
@@ -178,7 +178,7 @@ class _Builder:
         by_shard = {shard: list(group) for shard, group in groupby(wanted, lambda r: shard_of(r.sop_instance))}
         shards = [(n, rows, self._state(n)) for n in range(SHARDS) if not self._holds(n, rows := by_shard.get(n, []))]
         todo = [record for _, rows, state in shards for record in rows if not _is_known(record, state)]
-        jobs = (Job(record.path, record.frames, record.indexed) for record in todo)
+        jobs = (Job(record.path, record.frames, record.indexed.state) for record in todo)
         with Progress("images", len(todo), "files", say) as progress:
             decoded = self._decoded(todo, jobs, progress)
             for shard, rows, state in shards:
@@ -281,9 +281,13 @@ def _reused(record: _Wanted, state: _State, old: Iterator[CachedImage]) -> Itera
         yield _Outcome(frame, image)
 
 
-def _outcomes(record: _Wanted, result: list[Image | Rejection] | Unopened | Failed) -> Sequence[Image | Rejection]:
+def _outcomes(
+    record: _Wanted, result: Decoded | list[Image | Rejection] | Unopened | Failed
+) -> Sequence[Image | Rejection]:
     """One outcome per selected frame."""
     match result:
+        case Decoded():
+            return result.images if record.indexed.is_of(result.whose) else [CHANGED] * len(record.frames)
         case list():
             return result
         case Unopened(vanished=False):

@@ -57,7 +57,7 @@ def walk(url: str) -> Iterator[tuple[str, int, str]]:
     below = f"{root.rstrip('/')}/"
     for name, info in found.items():
         if info["type"] == "file" and not name.endswith("/"):  # some tools leave such an object for a folder
-            yield name.removeprefix(below), info["size"] or 0, _version(info)
+            yield name.removeprefix(below), info["size"] or 0, version_of(info)
         elif info["type"] not in {"file", "directory"}:  # of storages with links, as SFTP
             yield name.removeprefix(below), 0, LINK if info["type"] == "link" else SPECIAL
 
@@ -70,13 +70,13 @@ def _is_of_the_network(error: BaseException) -> bool:
 
 def stat(url: str, path: str) -> tuple[int, str] | None:
     """Present size and version of one object; None where it is gone. Raises `OSError` where that cannot be told."""
-    system, name = _object(url, path)
+    system, name = system_of(url, path)
     try:
         with _failures_are_os_errors():
             info = system.info(name)
     except FileNotFoundError:
         return None
-    return (info["size"] or 0, _version(info)) if info["type"] == "file" else None
+    return (info["size"] or 0, version_of(info)) if info["type"] == "file" else None
 
 
 def open_object(url: str, path: str, block: int) -> io.BufferedReader:
@@ -85,7 +85,7 @@ def open_object(url: str, path: str, block: int) -> io.BufferedReader:
     Nothing is asked for before the first read. Reading raises `OSError` with an errno, whatever the storage's library
     raises: a fault of the network must not look like one of the file.
     """
-    return io.BufferedReader(_Object(*_object(url, path), block))
+    return io.BufferedReader(_Object(*system_of(url, path), block))
 
 
 class _Object(io.RawIOBase):
@@ -162,10 +162,22 @@ def _opened(url: str) -> tuple[Any, str]:
     return system, root
 
 
-def _object(url: str, path: str) -> tuple[Any, str]:
+def go_through(system: Any) -> None:
+    """Ask `system`, which takes paths relative to the archive, instead of the storage, from now on in this process."""
+    _through[:] = [system]
+
+
+_through: list[Any] = []
+
+
+def system_of(url: str, path: str) -> tuple[Any, str]:
+    """What to ask for the object at `path` below `url` (its `cat_file` and `info`), and by which name."""
+    if _through:
+        return _through[0], path
     system, root = _opened(url)
     return system, f"{root.rstrip('/')}/{path}"
 
 
-def _version(info: dict[str, Any]) -> str:
+def version_of(info: dict[str, Any]) -> str:
+    """A text that changes when an object may have, out of what fsspec says of it."""
     return next((str(info[key]) for key in _VERSIONS if info.get(key)), "")

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.archive.descriptions import publish_descriptions
-from pipeline.archive.examine import Examiner, PixelIdentifier, Zip, key_check
+from pipeline.archive.examine import Examiner, PixelIdentifier, Zip, key_check, row_of
 from pipeline.archive.forgotten import FORGOTTEN, ForgottenList, Traces
-from pipeline.archive.header import ULTRASOUND
+from pipeline.archive.header import ULTRASOUND, Header
 from pipeline.archive.identity import file_id
 from pipeline.archive.listing import (
     KNOWN,
@@ -132,9 +132,9 @@ class _Scan:
         """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
         origin = self.origin
         compared = compare(list_files(origin.archive), read_known(self.private, origin))
-        examiner = Examiner(origin.archive, key, origin.modalities)
+        examiner = Examiner(origin.archive, origin.modalities)
         journal = Journal(self.private, origin)
-        fresh = _Reader(examiner, journal, compared.tries, self.forgotten, say).read(compared.to_read)
+        fresh = _Reader(examiner, key, journal, compared.tries, self.forgotten, say).read(compared.to_read)
         read, gone = fresh.num_rows, as_deleted(compared.gone)
         gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # one that came back is not gone
         parts = [compared.unchanged, fresh, gone]
@@ -188,9 +188,11 @@ def _together(parts: list[pa.Table]) -> pa.Table:
 class _Reader:
     """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
 
-    def __init__(self, examiner: Examiner, journal: Journal, tries: Tries, forgotten: ForgottenList, say: Say) -> None:
+    def __init__(
+        self, examiner: Examiner, key: bytes, journal: Journal, tries: Tries, forgotten: ForgottenList, say: Say
+    ) -> None:
         self._examiner, self._journal, self._forgotten, self._say = examiner, journal, forgotten, say
-        self._tries, self._faults = tries, FaultWatch()
+        self._key, self._tries, self._faults = key, tries, FaultWatch()
         self._rows: list[dict[str, Any]] = []
         self._parts: list[pa.Table] = []
         self._zips: list[tuple[Listed, Zip]] = []
@@ -235,8 +237,14 @@ class _Reader:
                     yield listed, _reason(result)
                 case Failed():
                     yield listed, self._failed(listed, result.rejection)
-                case _:
-                    yield listed, result
+                case Header():
+                    yield listed, self._row(result)
+
+    def _row(self, header: Header) -> dict[str, Any]:
+        try:
+            return row_of(header, self._key)
+        except Exception:  # what a worker sends that a hostile file has taken over need not be what it says
+            return _reason(_NOT_STORED)
 
     def _failed(self, listed: Listed, rejection: Rejection) -> dict[str, Any]:
         if rejection.reason is not Reason.INTERRUPTED:
@@ -263,7 +271,7 @@ class _Reader:
         self._add(zipped, {"is_zip": True, "settled": settled})
 
     def _id(self, listed: Listed) -> str:
-        return file_id(self._examiner.key, listed.path)
+        return file_id(self._key, listed.path)
 
     def _add(self, listed: Listed, row: dict[str, Any]) -> None:
         if self._forgotten.takes(row):

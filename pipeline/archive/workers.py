@@ -5,21 +5,29 @@ Belongs here: the process pool and its limits, when failures stop a run. Not her
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.synchronize import Semaphore
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from pipeline.archive.fetching import Fetching, serving
+from pipeline.archive.place import is_remote
 from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.reading import Unopened
+from pipeline.archive.remote import go_through
+from pipeline.archive.sandbox import confine
 from pipeline.errors import UnreachableError, may_pass
 
 Item = TypeVar("Item")
@@ -77,15 +85,38 @@ class FaultWatch:
 
 
 def each_in_worker(
-    work: Callable[[Item], Result], items: Iterable[Item], seconds: float = SECONDS, chunk: int = CHUNK
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    seconds: float = SECONDS,
+    chunk: int = CHUNK,
+    readable: Sequence[str] | None = None,
 ) -> Iterator[Result | Failed]:
     """`work(item)` for each of `items`, in their order, in as many processes as there are processors.
 
     `work` can be pickled. Where it raises anything, where its result cannot be sent back, or where its worker dies,
     takes more than `seconds` over one item or asks for more than `MEMORY` bytes, that item's result is `Failed`, and
     the others have theirs. `chunk` items are sent at once, and few chunks are under way at a time, so memory does not
-    grow with the number of items.
+    grow with the number of items. Where the kernel offers the means, a worker can read the files and folders
+    `readable` (of a `work` with the attribute `archive` that archive), write nowhere and connect to nothing
+    (`sandbox`); the objects of a remote archive are fetched for it by this process (`fetching`).
     """
+    if readable is None:
+        readable = [work.archive] if hasattr(work, "archive") else []
+    with _fetching(readable) as address:
+        yield from _each(work, items, seconds, chunk, (work, [*readable], address))
+
+
+@contextmanager
+def _fetching(readable: Sequence[str]) -> Iterator[str]:
+    """Where workers connect to have objects fetched of a remote archive among `readable`; "" where there is none."""
+    urls = [url for url in readable if is_remote(url)]
+    with serving(urls[0]) if urls else nullcontext("") as address:
+        yield address
+
+
+def _each(
+    work: Callable[[Item], Result], items: Iterable[Item], seconds: float, chunk: int, setting: tuple[Any, ...]
+) -> Iterator[Result | Failed]:
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     batches = _batched(items, chunk)
     first = list(islice(batches, workers))  # a process without work would be ended while it still starts
@@ -95,15 +126,17 @@ def each_in_worker(
     under_way: deque[tuple[list[Item], Future[list[Result | Failed]]]] = deque()
     context = _context()
     started = context.Semaphore(0)
-    with ProcessPool(max_workers=len(first), initializer=_prepare, initargs=(started,), context=context) as pool:
+    with ProcessPool(
+        max_workers=len(first), initializer=_prepare, initargs=(started, *setting), context=context
+    ) as pool:
         try:
             while True:
                 for batch in islice(batches, 4 * workers - len(under_way)):
-                    under_way.append((batch, pool.schedule(_all, args=(work, batch), timeout=seconds)))
+                    under_way.append((batch, pool.schedule(_all, args=(batch,), timeout=seconds)))
                 if not under_way:
                     return
                 batch, future = under_way.popleft()
-                yield from _results(pool, work, batch, future, seconds)
+                yield from _results(pool, batch, future, seconds)
         finally:
             for _, future in under_way:
                 future.cancel()
@@ -118,24 +151,19 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _results(
-    pool: ProcessPool,
-    work: Callable[[Item], Result],
-    batch: list[Item],
-    future: "Future[list[Result | Failed]]",
-    seconds: float,
+    pool: ProcessPool, batch: list[Item], future: "Future[list[Result | Failed]]", seconds: float
 ) -> Iterator[Result | Failed]:
     """The results of a batch; where its worker failed, of each of its items alone."""
     try:
         yield from future.result()
     except Exception:  # of one item, or of sending a result: tried alone, each item has its own outcome
         for item in batch:
-            yield _alone(pool, work, item, seconds)
+            yield _alone(pool, item, seconds)
 
 
-def _alone(pool: ProcessPool, work: Callable[[Item], Result], item: Item, seconds: float) -> Result | Failed:
+def _alone(pool: ProcessPool, item: Any, seconds: float) -> Any:
     try:
-        results: list[Result | Failed] = pool.schedule(_all, args=(work, [item]), timeout=seconds).result()
-        return results[0]
+        return pool.schedule(_all, args=([item],), timeout=seconds).result()[0]
     except ProcessExpired as expired:
         return _ENDED if expired.exitcode in _FROM_OUTSIDE else _DIED
     except TimeoutError:
@@ -146,8 +174,12 @@ def _alone(pool: ProcessPool, work: Callable[[Item], Result], item: Item, second
         return _stopped(error)
 
 
-def _all(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Failed]:
-    return [_one(work, item) for item in items]
+_work: list[Callable[[Any], Any]] = []
+"""In a worker, what it is there for: sent when it starts, since no code can be loaded once it is confined."""
+
+
+def _all(items: Sequence[Any]) -> list[Any]:
+    return [_one(_work[0], item) for item in items]
 
 
 def _one(work: Callable[[Item], Result], item: Item) -> Result | Failed:
@@ -166,9 +198,10 @@ def _stopped(error: BaseException) -> Failed:
     return Failed(Rejection(Reason.CRASHED, f"reading stopped with {type(error).__name__}"))
 
 
-def _prepare(started: Semaphore) -> None:
-    """Silence and limit a new worker: native decoders print, and what they print can quote the file."""
+def _prepare(started: Semaphore, work: Callable[[Any], Any], readable: Sequence[str], address: str) -> None:
+    """Silence, limit and confine a new worker: native decoders print, and what they print can quote the file."""
     started.release()
+    _work[:] = [work]
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -177,13 +210,38 @@ def _prepare(started: Semaphore) -> None:
         import resource  # noqa: PLC0415 - not there on every system
 
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would be a copy of patients' pixels
+    if address:
+        go_through(Fetching(address))
+    confine(path for path in readable if not is_remote(path))
 
 
 def _context() -> BaseContext:
-    """A fork server where there is one: quick, and safe beside the threads of torch and Dagster; else spawn."""
+    """A fork server where there is one: quick, and safe beside the threads of torch and Dagster; else spawn.
+
+    It starts without the variables of this process's environment, keys and passwords among them, that Python and its
+    libraries do not need; what it starts with, no process can forget.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.archive.examine", "pipeline.archive.frames"])
+    _start_fork_server()
     return context
+
+
+@cache
+def _start_fork_server() -> None:
+    """Start it without what `os.environ`, which stays as it is, does not have to hand on."""
+    kept = {name: value for name, value in os.environ.items() if not _NEEDED.fullmatch(name)}
+    for name in kept:
+        os.unsetenv(name)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in kept.items():
+            os.putenv(name, value)
+
+
+_NEEDED: Final = re.compile("(PATH|LANG|TZ|HOME|TMPDIR|SYSTEMROOT|(PYTHON|LC_|LD_|DYLD_|OMP_|GOMP_|OPENBLAS_|MKL_).*)")

@@ -65,8 +65,10 @@ def read_manifest(
     label = _label_column(task)
     rows = _read_rows(path, label)
     splits = _splits(path, rows)
-    pictures = each_in_worker(labelled_picture, _files(path, rows, "image"), chunk=_CHUNK)
-    masks = each_in_worker(labelled_mask, _files(path, rows, "mask") if label == "mask" else [], chunk=_CHUNK)
+    files = _files(path, rows, "image")
+    pictures = each_in_worker(labelled_picture, files, chunk=_CHUNK, readable=files)
+    files = _files(path, rows, "mask") if label == "mask" else []
+    masks = each_in_worker(labelled_mask, files, chunk=_CHUNK, readable=files)
     made: list[dict[str, Any]] = []
     labelled: list[_Labelled] = []
     with Progress(f"{name} images", len(rows), "images", say) as progress:

@@ -184,7 +184,8 @@ def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int,
         for_masks=model.kind == "segmentation",
     )
     with Progress("prediction", len(files), "files", say) as progress:
-        for path, read in zip(files, each_in_worker(reader, map(str, files), chunk=1), strict=True):
+        names = [str(path) for path in files]
+        for path, read in zip(files, each_in_worker(reader, names, chunk=1, readable=names), strict=True):
             images, reference = _found(read)
             yield from (_Read(_shown(path), found, reference) for found in images)
             progress.advance()

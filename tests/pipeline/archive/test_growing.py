@@ -148,8 +148,8 @@ def test_a_file_that_moves_while_it_is_read_waits_for_the_next_run(tmp_path, mon
     path = write_dicom(tmp_path / "x", PatientID="P1")
     status = path.stat()
     listed = Listed("x", status.st_size, str(status.st_mtime_ns))
-    examiner = examine.Examiner(str(tmp_path), KEY, ("US",))
-    assert isinstance(examiner(listed), dict)
+    examiner = examine.Examiner(str(tmp_path), ("US",))
+    assert isinstance(examiner(listed), examine.Header)
     os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns + 1))
     assert str(examiner(listed).reason) == "still_being_written"
     with open(path, "ab") as file:
