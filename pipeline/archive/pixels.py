@@ -22,7 +22,18 @@ from pydicom.encaps import generate_fragments, generate_frames, get_frame, parse
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_rescale, convert_color_space
-from pydicom.uid import UID, ImplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from pipeline.archive.areas import Grey as Grey  # noqa: PLC0414 - others find it here
 from pipeline.archive.areas import Region
@@ -116,7 +127,9 @@ def libraries(transfer_syntax: str | None) -> tuple[str, ...]:
     decoder = _decoder(transfer_syntax or str(ImplicitVRLittleEndian))
     pylibjpeg = "pylibjpeg-rle" if transfer_syntax == RLELossless else "pylibjpeg-openjpeg"
     named = {"gdcm": ["python-gdcm"], "pyjpegls": ["pyjpegls"], "pylibjpeg": ["pylibjpeg", pylibjpeg]}
-    plugins = decoder.available_plugins if decoder else ()
+    plugins = list(decoder.available_plugins if decoder else ())
+    if transfer_syntax == JPEGExtended12Bit:  # see `_trusting`
+        plugins.append("gdcm")
     decoders = [name for plugin in plugins for name in named.get(plugin, [])]
     return tuple(sorted({"numpy", "pillow", "pydicom", *decoders}))
 
@@ -138,6 +151,21 @@ def _decoder(syntax: str) -> Decoder | None:
             return get_decoder(UID(syntax))
     except (NotImplementedError, ValueError):
         return None
+
+
+# GDCM decodes lossless JPEG and JPEG of 12 bits, which nothing else does: mutated files crash it. pylibjpeg-openjpeg
+# decodes HTJ2K alone: it bundles an older OpenJPEG than Pillow, with known vulnerabilities.
+_NOT_USED = {
+    JPEGBaseline8Bit: {"gdcm"},
+    JPEGExtended12Bit: {"gdcm"},
+    JPEGLSLossless: {"gdcm"},
+    JPEGLSNearLossless: {"gdcm"},
+    JPEG2000Lossless: {"gdcm", "pylibjpeg"},
+    JPEG2000: {"gdcm", "pylibjpeg"},
+}
+for _syntax, _plugins in _NOT_USED.items():
+    for _plugin in _plugins.intersection(get_decoder(_syntax).available_plugins):
+        get_decoder(_syntax).remove_plugin(_plugin)
 
 
 def frames_to_take(frames: int, per_cine: int) -> list[int]:

@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.pixels import apply_rescale, apply_windowing
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000,
@@ -23,8 +24,10 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -689,7 +692,16 @@ def test_each_syntax_names_the_libraries_that_decode_it():
     native = {"numpy", "pillow", "pydicom"}
     assert set(libraries(None)) == set(libraries(ImplicitVRLittleEndian)) == native
     assert set(libraries(DeflatedExplicitVRLittleEndian)) == set(libraries("1.2.3")) == native
-    assert "pylibjpeg-openjpeg" in libraries(JPEG2000Lossless) and "pylibjpeg-rle" not in libraries(JPEG2000Lossless)
+    assert "pylibjpeg-openjpeg" in libraries(HTJ2KLossless) and "pylibjpeg-rle" not in libraries(HTJ2KLossless)
     assert "pylibjpeg-rle" in libraries(RLELossless) and "pylibjpeg-openjpeg" not in libraries(RLELossless)
     assert "pyjpegls" in libraries(JPEGLSLossless) and "python-gdcm" in libraries(JPEGExtended12Bit)
     assert "pyjpegls" not in libraries(JPEGBaseline8Bit)
+
+
+def test_decoders_that_crash_or_are_out_of_date_decode_only_what_nothing_else_does():
+    only_gdcm = {JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit}
+    for syntax in (*only_gdcm, JPEGBaseline8Bit, JPEGLSLossless, JPEGLSNearLossless, JPEG2000, JPEG2000Lossless):
+        assert ("python-gdcm" in libraries(syntax)) == (syntax in only_gdcm)
+        assert "pylibjpeg-openjpeg" not in libraries(syntax)
+        used = set(get_decoder(syntax).available_plugins)
+        assert used == ({"gdcm"} if syntax in only_gdcm - {JPEGExtended12Bit} else used - {"gdcm", "pylibjpeg"})
