@@ -59,7 +59,10 @@ def _todo(counts: list[tuple[str, int]]) -> str:
             "Fill in the worklist private/unmapped_descriptions.csv of the store (asset unmapped_descriptions), put it "
             "into the folder that SONOTAG_STUDY_GROUPS names, and run `ingest` again."
         )
-    return "It takes images of more patients, or labels.missing: mask in the recipe, which keeps images without labels."
+    return (
+        "It takes images of more patients (who share a study or an image count as one), or labels.missing: mask in the "
+        "recipe, which keeps images without labels."
+    )
 
 
 def leaking_patients(pool: pa.Table) -> list[str]:
