@@ -32,6 +32,7 @@ from pipeline.evaluation.report_figures import (
     inpainting_pictures,
     overlay_pictures,
 )
+from pipeline.evaluation.results_tables import misread
 from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, dataset_grid, percent, task_label
 from pipeline.files import data_url, read_table, write_text
 from pipeline.recipe import Pretraining, Recipe, Task
@@ -148,8 +149,8 @@ def _limit_of_seeds(recipe: Recipe) -> str:
         return f"Each encoder was pretrained with {seeds} seeds, on one archive: p-values are about the methods on it."
     if seeds > 1:
         return (
-            f"Each encoder was pretrained with {seeds} seeds. That is too few to tell how much pretrainings differ: no "
-            "p-value is about the methods as such."
+            f"Each encoder was pretrained with {seeds} seeds. That is too few to tell how much pretrainings differ: "
+            f"p-values are about these models. {misread(recipe)}"
         )
     return (
         "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no "

@@ -14,7 +14,7 @@ from pipeline.evaluation.differences import About, Difference
 from pipeline.evaluation.layout import Bold, Grid, Section
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result
-from pipeline.evaluation.significance import FEWEST_SEEDS
+from pipeline.evaluation.significance import FEWEST_SEEDS, LEVEL, WRONG_ABOUT_METHODS
 from pipeline.evaluation.summaries import Summary, own_metric
 from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
 from pipeline.recipe import Recipe
@@ -56,9 +56,23 @@ def differences_sections(recipe: Recipe, rows: Sequence[Difference]) -> list[Sec
     for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
         regime = list(of_regime)
         reasons = [f"{_pair(recipe, row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
-        notes = [_ABOUT[regime[0].about]] if any(row.p is not None for row in regime) else []
+        notes = _notes(recipe, regime[0].about) if any(row.p is not None for row in regime) else []
         sections.append(Section(_regime(recipe, fraction), _differences_grid(recipe, regime), notes, reasons))
     return sections
+
+
+def _notes(recipe: Recipe, about: About) -> list[str]:
+    """What intervals and p-values are about, and how often they mislead who reads more into them."""
+    few = about == "models" and len(recipe.pretraining.seeds) > 1
+    return [f"{_ABOUT[about]} {misread(recipe)}" if few else _ABOUT[about]]
+
+
+def misread(recipe: Recipe) -> str:
+    """How wrong it is to read the p-values of a few pretraining seeds as a claim about methods."""
+    return (
+        f"With {len(recipe.pretraining.seeds)} pretraining seeds they say nothing of the methods: where methods do not "
+        f"differ, three seeds give p ≤ {LEVEL:g} in {WRONG_ABOUT_METHODS:.0%} of simulated experiments."
+    ).replace("%", " %")
 
 
 def detectable_sections(recipe: Recipe, rows: Sequence[Detectable]) -> list[Section]:

@@ -15,6 +15,8 @@ FEWEST_PATIENTS = 6
 FEWEST_SEEDS = 5
 """So many tell how much a difference changes from seed to seed; with two to four a test finds up to thrice too much."""
 LEVEL = 0.05
+WRONG_ABOUT_METHODS = 0.43
+"""How often p is at most `LEVEL` with three pretraining seeds of methods that do not differ (docs/evaluation.md)."""
 _BLOCK = 2_000  # resamples at a time, which bounds the memory
 _LEAST_P = 1e-300  # of a difference without any error
 _ROUNDING = 1e-12  # scores lie in [0, 1]: smaller differences are rounding

@@ -189,3 +189,13 @@ def test_images_and_patients_of_the_archive_are_counted(three_seeds: Recipe, sto
 def test_the_same_store_gives_the_same_bytes(three_seeds: Recipe, store: Store) -> None:
     filled(three_seeds, store)
     assert write_page(three_seeds, store).read_bytes() == write_page(three_seeds, store).read_bytes()
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(1, False), (2, True), (3, True), (5, False)])
+def test_the_page_says_that_a_few_pretraining_seeds_are_about_these_models(
+    three_seeds: Recipe, store: Store, seeds: int, told: bool
+) -> None:
+    settings = three_seeds.model_dump()
+    settings["pretraining"]["seeds"] = settings["downstream"]["seeds"] = list(range(seeds))
+    html, _ = page_of(Recipe.model_validate(settings), store)
+    assert ("p-values are about these models" in html) == ("43 %" in html) == told

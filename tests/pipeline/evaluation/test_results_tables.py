@@ -164,3 +164,20 @@ def test_latex_holds_the_same_numbers(three_seeds: Recipe) -> None:
     assert r"CE+DCM+F $-$ CE" in latex
     bare = results_latex(three_seeds, [], [])
     assert bare.count("not run") == 2 * 3 * 2 * 2, "backbones, arms, tasks, fractions"
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "fine_tuning", "told"), [(1, 3, False), (3, 3, True), (4, 4, True), (5, 5, False)]
+)
+def test_few_pretraining_seeds_come_with_the_rate_at_which_they_mislead(
+    three_seeds: Recipe, pretraining: int, fine_tuning: int, told: bool
+) -> None:
+    settings = three_seeds.model_dump()
+    settings["pretraining"]["seeds"] = list(range(pretraining))
+    settings["downstream"]["seeds"] = list(range(fine_tuning))
+    recipe = Recipe.model_validate(settings)
+    right = {"ce": (2, 4, 5, 3, 3)[:fine_tuning], "ce_dcm_frozen": (7, 6, 5, 6, 6)[:fine_tuning]}
+    tested = differences(recipe, *of_seeds(recipe, right))
+    notes = [note for section in differences_sections(recipe, tested) for note in section.notes]
+    assert len(notes) == 2 and all(("43 %" in note) == told for note in notes)
+    assert all(("about the models" in note) == (pretraining < 5) for note in notes)
