@@ -25,7 +25,7 @@ B = TypeVar("B")
 VALIDATION_LOSS = "val_loss"
 """What is learnt, measured on validation images: most trainings keep the epoch where it is lowest."""
 
-CHECKPOINT_LAYOUT = 4
+CHECKPOINT_LAYOUT = 3
 """Raised where a checkpoint holds something else, such as another metric: older ones are not gone on with."""
 
 CHECKPOINT_SECONDS = 60.0
