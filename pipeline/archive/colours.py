@@ -37,7 +37,7 @@ where it is less grey (neighbours that a wrong order takes for one pixel are ali
 constant chroma is, too, where a wrong order brings it together)."""
 SMALLEST: Final = 1024
 """Pixels of a frame from which neighbours say something."""
-LOOKED_AT: Final = 40_000
+LOOKED_AT: Final = 20_000
 """Pixels that are looked at, about."""
 
 _Few = npt.NDArray[np.int16]
@@ -104,22 +104,25 @@ def _is_luma_chroma(few: _Few, stated: bool) -> bool:
 
 
 def _few(samples_HWC: Samples) -> _Few:
-    """An evenly spread part."""
+    """An evenly spread part, as 3 x height x width."""
     every = max(1, round((samples_HWC.shape[0] * samples_HWC.shape[1] / LOOKED_AT) ** 0.5))
-    return samples_HWC[::every, ::every].astype(np.int16)
+    return np.ascontiguousarray(np.moveaxis(samples_HWC[::every, ::every], -1, 0), np.int16)
 
 
 def _apart(few: _Few, luma_chroma: bool) -> _Few:
     """How far each pixel is from grey."""
+    first, second, third = few
     if luma_chroma:
-        return np.asarray(np.maximum(abs(few[..., 1] - 128), abs(few[..., 2] - 128)), np.int16)
-    return np.asarray(few.max(-1) - few.min(-1), np.int16)
+        return np.asarray(np.maximum(abs(second - 128), abs(third - 128)), np.int16)
+    greatest, least = np.maximum(np.maximum(first, second), third), np.minimum(np.minimum(first, second), third)
+    return np.asarray(greatest - least, np.int16)
 
 
 def _dark(few: _Few, luma_chroma: bool) -> npt.NDArray[np.bool_]:
+    first, second, third = few
     if luma_chroma:
-        return np.asarray((few[..., 0] <= DARK) & (_apart(few, luma_chroma) <= EQUAL), np.bool_)
-    return np.asarray(few.max(-1) <= DARK, np.bool_)
+        return np.asarray((first <= DARK) & (_apart(few, luma_chroma) <= EQUAL), np.bool_)
+    return np.asarray((first <= DARK) & (second <= DARK) & (third <= DARK), np.bool_)
 
 
 def _grey_share(few: _Few, luma_chroma: bool) -> float:

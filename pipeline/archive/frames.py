@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from PIL import Image as Picture
 
 from pipeline.archive.areas import Area, Region
 from pipeline.archive.cine import Cine
@@ -132,7 +133,7 @@ def refuse_blank(cut: Grey) -> None:
 
     Such frames are equal or alike with many patients, and show none of them.
     """
-    counts = np.bincount(cut.ravel(), minlength=256)
+    counts = np.array(Picture.fromarray(cut).histogram())
     most = int(counts.argmax())
     near = counts[max(0, most - NEAR_ONE_LEVEL) : most + NEAR_ONE_LEVEL + 1].sum()
     if cut.size - near < LEAST_SHOWN * cut.size:

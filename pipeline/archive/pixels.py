@@ -272,7 +272,9 @@ class PixelFile:
             raise Rejected(Reason.UNDECODABLE, "no decoder for its transfer syntax")
         end = _end(opened, opened.pixels, decoder.is_native)
         options = _options(opened, opened.pixels, end, fields, decoder)
-        options["number_of_frames"] = _frames_there(opened, options, decoder.is_native) or options["number_of_frames"]
+        if options["number_of_frames"] > 1:
+            there = _frames_there(opened, options, decoder.is_native)
+            options["number_of_frames"] = there or options["number_of_frames"]
         frames, regions = options["number_of_frames"], _regions(opened)
         spacing, ultrasound = _spacing(fields), _may_be_ultrasound(fields)
         modality = ULTRASOUND if ultrasound else fields.text("Modality")

@@ -78,9 +78,9 @@ def _blocks(grey_HW: Grey, area: Area, side: int, every: int) -> tuple[_Mask, _M
     """
     blocks = _sampled(grey_HW, side, every)
     inside = _inside(area, side, every, blocks.shape[:2])
-    ordered = np.sort(blocks, axis=-1)
+    ordered = np.sort(blocks.astype(np.int16), axis=-1)  # forty times as fast as bytes
     tail = ordered.shape[-1] // 20
-    lowest, low, high, highest = (ordered[..., at].astype(np.int16) for at in (0, tail, -1 - tail, -1))
+    lowest, low, high, highest = (ordered[..., at] for at in (0, tail, -1 - tail, -1))
     spread = high - low
     above, below = (low + spread // 4).astype(np.uint8), (high - spread // 4).astype(np.uint8)
     between = ((blocks > above[..., None]) & (blocks < below[..., None])).sum(-1, dtype=np.uint16)
