@@ -5,6 +5,7 @@ Belongs here: the assets of the group `images`, and the pool of the group `cohor
 """
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from assets.tables import counts_table, markdown_table, table_metadata, table_ve
 from pipeline import code_versions
 from pipeline.archive.identity import number_pseudonym
 from pipeline.files import read_table
+from pipeline.kept import read_sound
 from pipeline.locks import archive_lock, tables_lock
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -187,7 +189,8 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES
 
     sides = sides_of(known_sides(place))
-    earlier = IMAGES.read(place.tables) if IMAGES.path(place.tables).exists() else IMAGES.schema.empty_table()
+    earlier = read_sound(IMAGES.path(place.tables), partial(read_table, columns=IMAGES.schema.names))
+    earlier = IMAGES.schema.empty_table() if earlier is None else earlier
     index = DICOM_INDEX.read(place.tables)
     linking = across_split(cache.images, sides, earlier, tied_patients(index))
     if not linking.num_rows:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import UserError
+from pipeline.errors import DamagedError, UserError
 from pipeline.files import make_folder, write_text
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -121,7 +121,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Collecti
 def refuse(store: Store, recipe: str, assets: Collection[str]) -> None:
     """Raise `UserError` if a blocking check of one of `assets` is not passed, or its files are others since."""
     _settle_the_dead(store, recipe)
-    found = _records(store)
+    found = _records(store, assets)
     for asset, check in sorted({(one.asset, one.check) for one in found if one.asset in assets}):
         _judge(store, recipe, [one for one in found if (one.asset, one.check) == (asset, check)])
     if POOL in assets and _current(store, recipe, POOL) and not any(one.asset == POOL for one in found):
@@ -220,6 +220,8 @@ def _settle(store: Store, recipe: str, path: Path, died: bool) -> None:
         under_way = _UnderWay.model_validate_json(path.read_bytes())
     except FileNotFoundError:  # another process has settled it
         return
+    except ValidationError:
+        raise DamagedError(path) from None
     for check in under_way.checks:
         files = _files(store, recipe, check.asset)
         written = any(under_way.states.get(file) != list(_state(store.root / file)) for file in files)
@@ -238,8 +240,10 @@ def _is_of_now(store: Store, recipe: str, last: Record, under_way: Path) -> bool
     return since and bool(last.looked_at) and last.looked_at == _current(store, recipe, last.asset)
 
 
-def _records(store: Store) -> list[Record]:
-    found = (_read(path) for path in sorted(store.checks.glob("*/*.json")))
+def _records(store: Store, assets: Collection[str] | None = None) -> list[Record]:
+    """The results of the checks of `assets`, or of all; raises `UserError` for one that is damaged."""
+    paths = (path for path in sorted(store.checks.glob("*/*.json")) if assets is None or _asset_of(path) in assets)
+    found = (_read(path) for path in paths)
     return [one for one in found if one is not None]
 
 
@@ -250,6 +254,10 @@ def _read(path: Path) -> Record | None:
         return None
     except ValidationError:
         raise UserError(f"{path} is damaged: remove it, and run the job `ingest` again.") from None
+
+
+def _asset_of(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def _folder(store: Store, recipe: str) -> Path:

@@ -4,6 +4,7 @@ Belongs here: the exceptions that carry a sentence for the user, which faults ma
 """
 
 import errno
+from pathlib import Path
 
 _PASSING = {
     *(errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT),  # disks, shares
@@ -17,6 +18,14 @@ class UserError(Exception):
 
     An archive file is named by its file id, never by its path. Callers print the sentence and exit non-zero.
     """
+
+
+class DamagedError(UserError):
+    """A file of the store that does not hold what it should: cut short, overwritten, or of another kind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is damaged: run the job that writes it again (`ingest` for the archive's files).")
 
 
 class UnreachableError(UserError):

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from pipeline.errors import DamagedError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -110,8 +112,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read the JSON file at `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read the JSON file at `path`; raises `DamagedError` if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise DamagedError(path) from None
 
 
 def write_table(path: Path, table: "pa.Table") -> None:
@@ -123,10 +128,29 @@ def write_table(path: Path, table: "pa.Table") -> None:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
-    """Read the Parquet table at `path`, memory-mapped; of its columns `columns` alone, where they are given."""
+    """Read the Parquet table at `path`, memory-mapped; of its columns `columns` alone, where they are given.
+
+    Raises `DamagedError` if it is none, or lacks one of them.
+    """
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
-    return pq.read_table(path, columns=columns and list(columns), memory_map=True)
+    with damage_told(path):
+        return pq.read_table(path, columns=columns and list(columns), memory_map=path.stat().st_size > 0)
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Raise `DamagedError` for whatever Arrow raises over a Parquet file that is none; the system's errors pass."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except pa.ArrowException:
+        raise DamagedError(path) from None
+    except OSError as error:  # Arrow's, without a number
+        if error.errno is not None:
+            raise
+        raise DamagedError(path) from None
 
 
 def data_url(path: Path) -> str:

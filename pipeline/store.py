@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.files import make_folder, make_private, read_json, write_json
+from pipeline.errors import DamagedError, UserError
+from pipeline.files import make_folder, make_private, read_json
+from pipeline.kept import keep_json, read_kept
 
 SCHEMA_VERSION = 3
 _WITHOUT_SEEDS = 2
@@ -88,9 +89,10 @@ class Store:
         try:
             make_folder(self.private).chmod(0o700)
             make_private(self.root)
-            if not path.exists():
-                write_json(path, {"schema_version": SCHEMA_VERSION})
-            version = read_json(path).get("schema_version")
+            version = read_kept(path, _version_in)
+            if version is None:
+                keep_json(path, {"schema_version": SCHEMA_VERSION})
+                version = SCHEMA_VERSION
             if version == _WITHOUT_SEEDS:
                 version = self._name_seeds()
         except OSError as error:
@@ -112,8 +114,16 @@ class Store:
             if not re.search(r"_seed-\d+$", folder.name):
                 with suppress(FileNotFoundError):
                     folder.rename(folder.with_name(f"{folder.name}_seed-0"))
-        write_json(self._version, {"schema_version": SCHEMA_VERSION})
+        keep_json(self._version, {"schema_version": SCHEMA_VERSION})
         return SCHEMA_VERSION
+
+
+def _version_in(path: Path) -> int:
+    stated = read_json(path)
+    version = stated.get("schema_version") if isinstance(stated, dict) else None
+    if not isinstance(version, int):
+        raise DamagedError(path)
+    return version
 
 
 @dataclass(frozen=True)

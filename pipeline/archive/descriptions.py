@@ -42,7 +42,7 @@ def with_rare_descriptions(private: Path, index: pa.Table) -> tuple[pa.Table, pa
     For labels and for the reviewer in the private folder; never to be published.
     """
     path = private / "descriptions.parquet"
-    rare = read_table(path) if path.is_file() else _RARE.empty_table()
+    rare = read_table(path, _RARE.names) if path.is_file() else _RARE.empty_table()
     found = rare["study_description"].take(pc.index_in(index["sop_instance"], value_set=rare["sop_instance"]))
     at = index.schema.get_field_index("study_description")
     filled = index.set_column(at, index.schema.field(at), pc.coalesce(index["study_description"], found))

@@ -7,6 +7,7 @@ which cannot be made to forget and are listed; the list of the forgotten (`forgo
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,12 +21,13 @@ from pipeline.archive.listing import known_parts, listed_rows
 from pipeline.archive.quarantine import rejection_table
 from pipeline.archive.trained_on import saw
 from pipeline.archive.workers import Failed, each_in_worker
-from pipeline.errors import UserError
+from pipeline.errors import DamagedError, UserError
 from pipeline.files import read_table, write_table
+from pipeline.kept import read_kept, read_sound
 from pipeline.locks import archive_lock, no_training, tables_lock
 from pipeline.progress import Say, silent
 from pipeline.store import Store
-from pipeline.tables import QUARANTINE, REJECTED_FILES
+from pipeline.tables import PATIENT_SPLITS, QUARANTINE, REJECTED_FILES
 
 _BY_PATIENT = ("patient", "other_patient")
 _WORKLIST = "unmapped_descriptions.csv"  # it may hold a description that only this patient's files have
@@ -80,8 +82,9 @@ def _forget(store: Store, key: bytes, patient_id: str, issuer: str | None) -> Fo
 
 def _is_known(store: Store, known: pa.Table, patient: str) -> bool:
     """Whether a file names the patient, or one did that has left the archive: its side of the split is kept."""
-    kept = read_table(store.sides)["patient"].to_pylist() if store.sides.is_file() else []
-    return patient in kept or pc.index(known["patient"], patient).as_py() >= 0
+    kept = read_kept(store.sides, partial(read_table, columns=["patient"]))
+    split = kept is not None and patient in kept["patient"].to_pylist()
+    return split or pc.index(known["patient"], patient).as_py() >= 0
 
 
 def _no_such_patient(known: pa.Table, number: str, patient_id: str, issuer: str | None) -> str:
@@ -116,6 +119,7 @@ def _stated(rows: pa.Table, patient_id: str) -> tuple[bool, set[str | None]]:
 
 def take_out(store: Store, traces: Traces) -> int:
     """Take the forgotten out of caches and tables, and return how many cached images there were."""
+    read_kept(store.sides, read_table)  # restores what is damaged, or refuses: nothing else is lost below
     images = drop_from_caches(store.images, store.private, traces.instances)
     for path in [*sorted(store.tables.glob("*.parquet")), *sorted(store.private.glob("*.parquet"))]:
         if path.name != "scan.parquet":
@@ -126,10 +130,16 @@ def take_out(store: Store, traces: Traces) -> int:
 
 def _take_out_of_table(store: Store, path: Path, traces: Traces) -> None:
     """Take the patient's rows out of a table, and put its files into the quarantine, so that none is lost."""
-    table = read_table(path)
+    table = read_sound(path, read_table)
+    is_ledger = path.stem in {QUARANTINE.name, REJECTED_FILES.name} and path.parent == store.tables
+    if table is None or (is_ledger and table.column_names != QUARANTINE.schema.names):
+        if path == PATIENT_SPLITS.path(store.tables) and not store.sides.is_file():
+            raise DamagedError(path)
+        path.unlink()  # what it held may be theirs; the next run makes it again
+        return
     theirs = _theirs(table, traces)
     kept = table.filter(pc.invert(theirs))
-    if path.stem in {QUARANTINE.name, REJECTED_FILES.name} and path.parent == store.tables:
+    if is_ledger:
         added = rejection_table("file", ((file, FORGOTTEN) for file in traces.files))
         kept = pa.concat_tables([kept, added.cast(kept.schema)])
         kept = kept.sort_by([("level", "ascending"), ("id", "ascending")])

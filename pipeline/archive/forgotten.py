@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from pipeline.archive.listing import KNOWN, RECORD_FIELDS
 from pipeline.archive.quarantine import Reason, Rejection
-from pipeline.errors import UserError
-from pipeline.files import read_json, write_json
+from pipeline.errors import DamagedError, UserError
+from pipeline.files import read_json
+from pipeline.kept import copy_of, keep_json, read_kept
 
 FORGOTTEN = Rejection(Reason.FORGOTTEN, "its patient was forgotten on request")
 
@@ -43,11 +44,11 @@ class ForgottenList:
     def __init__(self, private: Path, key_check: str) -> None:
         """Read the list; raises `UserError` if it was written under another key: nobody could be recognised by it."""
         self._path, self._key = private / "forgotten.json", key_check
-        kept: Mapping[str, Any] = read_json(self._path) if self._path.is_file() else {"key": key_check}
+        kept: Mapping[str, Any] = read_kept(self._path, _list_of) or {"key": key_check}
         if kept["key"] != key_check:
             raise UserError(
                 f"{self._path} names patients under another pseudonym key: go back to that key, or remove the file "
-                "and forget them again."
+                f"and its copy {copy_of(self._path).name}, and forget them again."
             )
         self.patients, self.numbers, self.studies = (set(kept.get(name, ())) for name in _LISTS)
         if "numbers" not in kept:  # of a version that kept patients alone: without an issuer, those are their numbers
@@ -61,7 +62,7 @@ class ForgottenList:
         if self._size == before:
             return False
         lists = {name: sorted(getattr(self, name)) for name in _LISTS}
-        write_json(self._path, {"key": self._key, **lists})
+        keep_json(self._path, {"key": self._key, **lists})
         return True
 
     @property
@@ -111,6 +112,15 @@ class ForgottenList:
         instances = frozenset(found["sop_instance"].drop_null().to_pylist())
         traces = Traces(frozenset(self.patients), instances, frozenset(present.to_pylist()))
         return _without_fields(rows, theirs) if found.num_rows else rows, traces
+
+
+def _list_of(path: Path) -> dict[str, Any]:
+    kept = read_json(path)
+    if not isinstance(kept, dict) or not isinstance(kept.get("key"), str) or "patients" not in kept:
+        raise DamagedError(path)
+    if any(not isinstance(kept.get(name, []), list) for name in _LISTS):
+        raise DamagedError(path)
+    return kept
 
 
 def _among(column: pa.ChunkedArray, values: Iterable[str]) -> pa.ChunkedArray:

@@ -5,6 +5,7 @@ Belongs here: the key, and what is derived with it or without it. Not here: read
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from pipeline.archive.phantom_marker import is_phantom
 from pipeline.errors import UserError
-from pipeline.files import make_folder
+from pipeline.files import make_folder, replacing
+from pipeline.kept import copy_of
 
 KEY_VARIABLE = "SONOTAG_PSEUDONYM_KEY"
 KEY_BYTES = 16
@@ -39,18 +41,45 @@ def load_key(private: Path, environment: Mapping[str, str]) -> bytes:
     """The pseudonym key: SONOTAG_PSEUDONYM_KEY of `environment`, else the file `pseudonym.key` in `private`.
 
     The file is made on first use with 32 random bytes (as hex) and mode 0600. Raises `UserError` for a key shorter
-    than 16 bytes, for the phantom's public key, and for a file that cannot be read or written; no message holds it.
+    than 16 bytes, for the phantom's public key, for a file that differs from its copy, and for one that cannot be read
+    or written; no message holds it.
     """
     given = environment.get(KEY_VARIABLE)
     if given:
         return _secret(given.encode(), KEY_VARIABLE)
     path = private / "pseudonym.key"
     try:
-        if not path.exists():
-            _make_key(path)
-        return _secret(path.read_bytes().strip(), str(path))
+        return _secret(_kept_key(path).strip(), str(path))
     except OSError as error:
         raise UserError(f"Pseudonym key {path}: {error.strerror}.") from None
+
+
+def _kept_key(path: Path) -> bytes:
+    """What the key's file holds. It is kept twice: a key that is cut short would be another one.
+
+    The copy takes the place of a file that is missing or the beginning of it.
+    """
+    copy = copy_of(path)
+    if not path.exists() and not copy.exists():
+        _make_key(path)
+    key, second = (each.read_bytes() if each.exists() else b"" for each in (path, copy))
+    if key != second and second.startswith(key):
+        _put(path, second)
+        logging.getLogger(__name__).warning("%s was missing or cut short. It is restored from its copy.", path)
+        return second
+    if key != second and not key.startswith(second):
+        raise UserError(
+            f"{path} differs from its copy {copy.name}: if the key was not changed on purpose, replace it by the copy, "
+            "else remove the copy."
+        )
+    if key != second:
+        _put(copy, key)
+    return key
+
+
+def _put(path: Path, key: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(key)
 
 
 def _secret(key: bytes, source: str) -> bytes:

@@ -26,7 +26,7 @@ from pipeline.archive.quarantine import Reason, Rejection, rejection_table
 from pipeline.archive.reading import Unopened
 from pipeline.archive.source import normalized
 from pipeline.archive.workers import SECONDS, Failed, FaultWatch, after_tries, each_in_worker
-from pipeline.errors import UserError
+from pipeline.errors import DamagedError, UserError
 from pipeline.files import make_folder, read_json, read_table, write_json, write_table
 from pipeline.images.cache import (
     SHARDS,
@@ -40,6 +40,7 @@ from pipeline.images.cache import (
     shard_of,
     write_shard,
 )
+from pipeline.kept import read_sound
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
@@ -124,10 +125,16 @@ def build_cache(
             unfinished.unlink()  # of a run that was killed: nobody else writes here under the lock
         write_json(folder / "cache.json", cache_description(images, settings))
         wanted = _wanted(records, known_files(private), settings, key)
+        frames = sum(len(record.frames) for record in wanted)
         builder = _Builder(folder, private / "cache" / folder.name, normalized(archive), images, settings)
-        decoded = builder.build(wanted, say)
-        unsettle(private, builder.changed)
-        return _opened(builder, folder, records, sum(len(record.frames) for record in wanted), decoded)
+        try:
+            decoded = builder.build(wanted, say)
+            unsettle(private, builder.changed)
+            return _opened(builder, folder, records, frames, decoded)
+        except DamagedError as damaged:
+            if damaged.path.parent == folder:
+                damaged.path.unlink(missing_ok=True)  # the next run makes it again
+            raise
 
 
 def _wanted(records: pa.Table, known: pa.Table, settings: Archive, key: bytes) -> list[_Wanted]:
@@ -188,7 +195,7 @@ class _Builder:
     def rejected(self) -> Iterator[tuple[str, Rejection]]:
         """The rejected frames of all shards, by their ids."""
         for path in sorted(self._states.glob("*.parquet")):
-            table = read_table(path)
+            table = _states_of(path)
             for row in table.filter(pc.is_valid(table["reason"])).to_pylist():
                 yield f"{row['file_id']}:{row['frame']}", Rejection(Reason(row["reason"]), row["detail"])
 
@@ -198,13 +205,18 @@ class _Builder:
     def _state(self, shard: int) -> "_State":
         """What is known of a shard; nothing where its private table is not that of its content."""
         path, state = self._paths(shard)
-        table = read_table(state) if state.is_file() else _STATE.empty_table()
+        table = read_sound(state, _states_of)
+        if table is None:
+            state.unlink(missing_ok=True)
+            return {}
         content = (table.schema.metadata or {}).get(b"content", b"").decode()
         return _frames_known(table) if content == (shard_content(path) or "") else {}
 
     def _holds(self, shard: int, rows: list[_Wanted]) -> bool:
         """Whether a shard is what is wanted already."""
         state = self._state(shard)
+        if not state and self._paths(shard)[0].is_file():
+            return False
         return len(state) == sum(len(r.frames) for r in rows) and all(_is_known(record, state) for record in rows)
 
     def _decoded(self, todo: list[_Wanted], jobs: Iterator[Job], progress: Progress) -> Iterator[list[_Outcome]]:
@@ -247,6 +259,10 @@ class _Known:
     source: str
     rejection: Rejection | None
     tries: int
+
+
+def _states_of(path: Path) -> pa.Table:
+    return read_table(path, _STATE.names)
 
 
 _State = dict[tuple[str, int], _Known]
@@ -350,21 +366,37 @@ def drop_from_caches(root: Path, private: Path, instances: Collection[str]) -> i
         with FileLock(root / f".{folder.name}.lock"):
             for name in ("crop_sheet.png", "contact_sheet.png"):
                 (folder / name).unlink(missing_ok=True)
-            size = read_json(folder / "cache.json")
+            size = read_sound(folder / "cache.json", _size_of)
+            if size is None:  # it cannot be told what is there: the next run makes it again
+                for path in folder.glob("part-*.parquet"):
+                    path.unlink()
+                continue
             for shard in sorted({shard_of(instance) for instance in instances}):
                 paths = folder / shard_name(shard), private / "cache" / folder.name / shard_name(shard)
-                dropped += _drop_from_shard(*paths, (size["height"], size["width"]), instances)
+                dropped += _drop_from_shard(*paths, size, instances)
     return dropped
 
 
+def _size_of(path: Path) -> tuple[int, int]:
+    described = read_json(path)
+    try:
+        return int(described["height"]), int(described["width"])
+    except (KeyError, TypeError, ValueError):
+        raise DamagedError(path) from None
+
+
 def _drop_from_shard(path: Path, state_path: Path, size: tuple[int, int], instances: Collection[str]) -> int:
+    """Take the images out of a shard; one that is damaged goes as a whole, and the next run makes it again."""
+    state = read_sound(state_path, _states_of)
+    if state is None or (state.schema.metadata or {}).get(b"content", b"").decode() != (shard_content(path) or ""):
+        for each in (path, state_path):
+            each.unlink(missing_ok=True)
+        return 0
     images = (image for image in read_shard(path, *size) if image.sop_instance not in instances)
     before = pq.read_metadata(path).num_rows if path.is_file() else 0
     content = write_shard(path, images, *size)
-    if state_path.is_file():
-        state = read_table(state_path)
-        kept = state.filter(pc.invert(pc.is_in(state["sop_instance"], value_set=pa.array(sorted(instances)))))
-        write_table(state_path, kept.replace_schema_metadata({"content": content or ""}))
+    kept = state.filter(pc.invert(pc.is_in(state["sop_instance"], value_set=pa.array(sorted(instances)))))
+    write_table(state_path, kept.replace_schema_metadata({"content": content or ""}))
     return before - (pq.read_metadata(path).num_rows if path.is_file() else 0)
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,8 @@ from pipeline import code_versions
 from pipeline.archive.identity import file_id
 from pipeline.archive.source import SEPARATOR, Listed, walk
 from pipeline.errors import UserError
-from pipeline.files import make_folder, read_table, write_table
+from pipeline.files import damage_told, make_folder, read_table, write_table
+from pipeline.kept import read_sound
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
 _BATCH = 50_000
@@ -218,13 +220,26 @@ def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.nam
     schema = pa.schema([KNOWN.field(name) for name in columns])
     wanted = origin.metadata
     paths = [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]
-    paths = [path for path in paths if path.is_file() and pq.read_schema(path).metadata == wanted]
-    tables = [read_table(path, columns).cast(schema) for path in paths]
+    found = (read_sound(path, partial(_rows_of, wanted, schema)) for path in paths)
+    tables = [rows for rows in found if rows is not None]
     if len(tables) < 2:
         return tables[0] if tables else schema.empty_table()
     rows = pa.concat_tables(tables)
     first = pa.table({"path": rows["path"], "row": pa.array(range(rows.num_rows))}).group_by("path")
     return rows.take(first.aggregate([("row", "min")])["row_min"].sort())
+
+
+def _rows_of(origin: dict[bytes, bytes], schema: pa.Schema, path: Path) -> pa.Table | None:
+    """The rows of a list of that origin, None of another's."""
+    if _metadata(path) != origin:
+        return None
+    with damage_told(path):
+        return read_table(path, schema.names).cast(schema)
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    with damage_told(path):
+        return pq.read_schema(path).metadata or {}
 
 
 def write_known(private: Path, origin: Origin, rows: pa.Table) -> None:
@@ -267,8 +282,8 @@ def known_parts(private: Path) -> dict[Path, pa.Table]:
     Raises as `known_files`.
     """
     known = {private / "scan.parquet": known_files(private)}
-    parts = ((path, read_table(path)) for path in sorted((private / "scan").glob("*.parquet")))
-    return known | {path: rows for path, rows in parts if rows.schema.names == KNOWN.names}
+    parts = ((path, read_sound(path, read_table)) for path in sorted((private / "scan").glob("*.parquet")))
+    return known | {path: rows for path, rows in parts if rows is not None and rows.schema.names == KNOWN.names}
 
 
 def locate(private: Path, identifier: str, archive: str | None = None, key: bytes | None = None) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.archive.place import shown
 from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
+from pipeline.kept import read_sound
 
 FEWEST = 5
 """Images that may always go without a question."""
@@ -61,12 +61,9 @@ def known_images(private: Path, archive: str) -> pa.Table:
     """The image files of `archive` (normalized) that the last scan found there (columns `_BEFORE`)."""
     path = private / "scan.parquet"
     none = pa.table({name: pa.array([], pa.string()) for name in _BEFORE})
-    if not path.is_file():
+    rows = read_sound(path, lambda path: read_table(path, [*_BEFORE, "reason", "deleted", "is_zip"]))
+    if rows is None or (rows.schema.metadata or {}).get(b"archive") != os.fsencode(archive):
         return none
-    schema = pq.read_schema(path)
-    if (schema.metadata or {}).get(b"archive") != os.fsencode(archive) or not {*_BEFORE, "reason"} <= {*schema.names}:
-        return none
-    rows = read_table(path, [*_BEFORE, "reason", "deleted", "is_zip"])
     there = pc.and_(pc.is_null(rows["reason"]), pc.invert(pc.or_(rows["deleted"], rows["is_zip"])))
     return rows.filter(there).select(_BEFORE)
 
@@ -93,7 +90,7 @@ def confirm(private: Path) -> int:
     refused = private / _REFUSED
     if not refused.is_file():
         raise UserError("There is nothing to confirm: no run has stopped because images are gone.")
-    images: int = read_table(refused).num_rows
+    images: int = read_table(refused, _FILES.names).num_rows
     refused.replace(private / _CONFIRMED)
     return images
 
@@ -108,9 +105,9 @@ def _lost(private: Path, before: pa.Table, paths: pa.Array, instances: pa.Array)
         pc.is_in(before["path"], value_set=paths),
         pc.is_in(before["sop_instance"].cast(pa.string()), value_set=instances),
     )
-    path = private / _CONFIRMED
-    if path.is_file():
-        there = pc.or_(there, pc.is_in(before["file_id"], value_set=read_table(path)["file_id"]))
+    confirmed = read_sound(private / _CONFIRMED, lambda path: read_table(path, _FILES.names))
+    if confirmed is not None:
+        there = pc.or_(there, pc.is_in(before["file_id"], value_set=confirmed["file_id"]))
     return pc.invert(there)
 
 

@@ -5,6 +5,7 @@ Belongs here: the private record of training sets, and the questions to it. Not 
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.files import read_json, read_table, write_table
+from pipeline.kept import read_sound
 from pipeline.recipe import FROZEN, Backbone, Method, encoder_of
 from pipeline.store import Store
 
@@ -68,13 +70,14 @@ def training_patients(private: Path, encoder: Path) -> frozenset[str]:
     It is of the pool as it was then: who has left the archive since is among them.
     """
     record = _record_of(private, encoder)
-    return frozenset(read_table(record)["patient"].to_pylist()) if record is not None else frozenset()
+    rows = _patients_in(record) if record is not None else None
+    return frozenset(rows["patient"].to_pylist()) if rows is not None else frozenset()
 
 
 def trained_on(encoder: Path) -> str | None:
     """Digest of a pool's images and split (`image_digest`), stated in the model card of an encoder that ran."""
     card = encoder / "model_card.md"
-    stated = _DIGEST.search(card.read_text(encoding="utf-8")) if card.is_file() else None
+    stated = _DIGEST.search(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
     return stated[1] if stated else None
 
 
@@ -121,7 +124,13 @@ def _encoder_saw(private: Path, folder: Path, patient: str) -> bool:
     if not any(folder.glob(_WEIGHTS)):
         return False
     record = _record_of(private, folder)
-    return record is None or _holds(read_table(record), patient)
+    rows = _patients_in(record) if record is not None else None
+    return rows is None or _holds(rows, patient)
+
+
+def _patients_in(record: Path) -> pa.Table | None:
+    """The record of a training set; None if it is damaged, so that it cannot be told."""
+    return read_sound(record, partial(read_table, columns=["patient"]))
 
 
 def _record_of(private: Path, encoder: Path) -> Path | None:
@@ -152,8 +161,8 @@ def _made_of(recipe: Path, model: Path) -> list[tuple[list[Path], str]]:
     may be any seed's, and its folder is called backbone, arm and task. `resnet50_ce_dcm_x` could be arm ce and task
     dcm_x: the recipe's tasks decide, and without them the longest arm.
     """
-    said = read_json(model / _DESCRIPTION) if (model / _DESCRIPTION).is_file() else {}
-    if said.get("encoder"):
+    said = read_sound(model / _DESCRIPTION, read_json)
+    if isinstance(said, dict) and said.get("encoder") and said.get("task"):
         return [([recipe / "encoders" / said["encoder"]], said["task"])]
     name = model.parent.name
     readings = [
@@ -180,7 +189,7 @@ def _images(recipe: Path, task: str) -> Path:
 def _task_has(path: Path, patient: str) -> bool:
     if not path.is_file():
         return False
-    rows = read_table(path).select(["patient", "split"])
+    rows = read_table(path, ["patient", "split"])
     return _holds(rows.filter(pc.is_in(rows["split"], value_set=pa.array(["train", "val"]))), patient)
 
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.cohort.repeats import Groups, as_persons, linked_groups, persons, settled, spread_sides
-from pipeline.errors import UserError
-from pipeline.files import read_table, write_table
+from pipeline.errors import DamagedError, UserError
+from pipeline.files import damage_told, read_table
+from pipeline.kept import keep_table, read_kept, read_sound
 from pipeline.store import Store
 from pipeline.tables import PATIENT_SPLITS
 
@@ -24,7 +25,7 @@ def read_draws(private: Path, patients: Collection[str]) -> pa.Table:
     path = private / "patients.parquet"
     if not path.is_file():
         raise UserError(f"{path} does not exist yet: run the job `ingest` first.")
-    draws = read_table(path)
+    draws = read_table(path, ["patient", "draw"])
     known = draws.filter(pc.is_in(draws["patient"], value_set=pa.array(sorted(patients), pa.string())))
     if known.num_rows != len(set(patients)):
         raise UserError(f"{path} does not hold every patient of the index: run the job `ingest` again.")
@@ -72,11 +73,28 @@ def _filled(order: list[str], spread: dict[str, str], links: Groups, validation_
 
 
 def known_sides(store: Store) -> pa.Table:
-    """The side of every patient that was ever split (PATIENT_SPLITS), also if no image of it is in the archive now."""
-    sides = sides_of(read_table(store.sides)) if store.sides.is_file() else {}
-    if PATIENT_SPLITS.path(store.tables).is_file():
-        sides |= sides_of(PATIENT_SPLITS.read(store.tables))
-    return _table(sides)
+    """The side of every patient that was ever split (PATIENT_SPLITS), also if no image of it is in the archive now.
+
+    Raises `UserError` if they are damaged, in the private folder and its copy, or in the tables of an older store.
+    """
+    kept = read_kept(store.sides, read_sides)
+    path = PATIENT_SPLITS.path(store.tables)
+    last = read_sound(path, read_sides)
+    if kept is None and last is None and path.is_file():
+        raise UserError(
+            f"{path} is damaged, and no other record of the split is kept: restore it from a backup, or remove it, and "
+            "the split is drawn anew; then train the encoders anew, too."
+        )
+    return _table(sides_of(kept) | sides_of(last))
+
+
+def read_sides(path: Path) -> pa.Table:
+    """The table of sides at `path` (PATIENT_SPLITS); raises `DamagedError` if it is none."""
+    with damage_told(path):
+        sides = read_table(path, PATIENT_SPLITS.schema.names).cast(PATIENT_SPLITS.schema)
+    if not set(sides["split"].unique().to_pylist()) <= {"train", "val"}:
+        raise DamagedError(path)
+    return sides
 
 
 def keep_sides(store: Store, splits: pa.Table) -> None:
@@ -84,7 +102,7 @@ def keep_sides(store: Store, splits: pa.Table) -> None:
 
     The latter lie in the private folder, since they tell who was in the archive before.
     """
-    write_table(store.sides, _table(sides_of(known_sides(store)) | sides_of(splits)))
+    keep_table(store.sides, _table(sides_of(known_sides(store)) | sides_of(splits)))
     PATIENT_SPLITS.write(store.tables, splits)
 
 

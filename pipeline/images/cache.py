@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline import code_versions
 from pipeline.errors import UserError
-from pipeline.files import digest, read_json, replacing
+from pipeline.files import damage_told, digest, read_json, read_table, replacing
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES
 
@@ -142,7 +142,7 @@ def read_shard(path: Path, height: int, width: int) -> Iterator[CachedImage]:
     """The images of a shard in their order, a row group in memory at a time; none where there is no such shard."""
     if not path.is_file():
         return
-    with pq.ParquetFile(path) as file:
+    with damage_told(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP, columns=[*_CARRIED, "pixels"]):
             for row in batch.to_pylist():
                 pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(height, width)
@@ -161,7 +161,7 @@ def cached_images(folder: Path) -> pa.Table:
 
 
 def _shard_rows(path: Path) -> pa.Table:
-    table = pq.read_table(path, columns=[name for name in IMAGES.schema.names if name not in _PLACED])
+    table = read_table(path, [name for name in IMAGES.schema.names if name not in _PLACED])
     table = table.append_column("shard", pa.array([path.name] * table.num_rows, pa.string()))
     return table.append_column("position", pa.array(range(table.num_rows), pa.int64()))
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import DamagedError
 from pipeline.files import read_json, write_json
+from pipeline.kept import read_sound
 from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import TOO_RARE, weak_labels
@@ -47,9 +49,14 @@ def changes_by_description(changes: pa.Table) -> pa.Table:
 def last_mapping(private: Path) -> StudyGroups | None:
     """The mapping that was last applied to this store; None where there was none."""
     path = private / _LAST
-    if not path.is_file():
-        return None
-    return StudyGroups({description: tuple(groups) for description, groups in read_json(path).items()})
+    return read_sound(path, _groups_in)
+
+
+def _groups_in(path: Path) -> StudyGroups:
+    kept = read_json(path)
+    if not isinstance(kept, dict) or not all(isinstance(names, list) for names in kept.values()):
+        raise DamagedError(path)
+    return StudyGroups({description: tuple(map(str, names)) for description, names in kept.items()})
 
 
 def keep_mapping(private: Path, groups: StudyGroups) -> None:

@@ -76,7 +76,7 @@ def test_a_step_that_was_killed_is_finished_by_the_next_process(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", dying)
-        patch.setattr("pipeline.store.write_json", killed)  # the last of its steps
+        patch.setattr("pipeline.store.keep_json", killed)  # the last of its steps
         with pytest.raises(KeyboardInterrupt):
             store.open()
     assert len(renamed) == done

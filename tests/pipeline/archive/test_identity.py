@@ -30,7 +30,7 @@ def test_a_key_is_made_once_and_readable_by_its_owner_alone(tmp_path):
     assert load_key(private, {}) == key
     assert len(bytes.fromhex(key.decode())) == 32
     assert stat.S_IMODE((private / "pseudonym.key").stat().st_mode) == 0o600
-    assert [path.name for path in private.iterdir()] == ["pseudonym.key"]
+    assert [path.name for path in private.iterdir()] == ["pseudonym.copy.key", "pseudonym.key"]
 
 
 def test_the_environment_s_key_wins_and_writes_nothing(tmp_path):

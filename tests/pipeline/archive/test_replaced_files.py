@@ -32,11 +32,10 @@ def cache(indexed, archive: Path | str, folder: Path):
 
 
 def image(path: Path, patient: int, **fields):
-    return write_dicom(
-        path,
-        noise(32, 64, seed=patient),
-        **({"PatientID": f"P{patient}", "SOPInstanceUID": f"1.2.3.{patient}"} | fields),
-    )
+    """An image of as many bytes as another patient's."""
+    stated = {"PatientID": f"P{patient}", "SOPInstanceUID": f"1.2.3.{patient}"}
+    stated |= {"StudyInstanceUID": f"1.2.{patient}", "SeriesInstanceUID": f"1.2.{patient}.1"}
+    return write_dicom(path, noise(32, 64, seed=patient), **(stated | fields))
 
 
 def two_patients(folder: Path) -> Path:
