@@ -5,6 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.store import Store
+from pipeline.tables import image_digest
 from tests.conftest import TINY_RECIPE, run_job
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
@@ -38,11 +40,13 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     return folder, {f"P{int(numbers[f]) % PATIENTS}": sides[row["patient"]] for f, row in records.items()}
 
 
-def ingest(folder: Path) -> None:
+def ingest(folder: Path) -> str:
+    """Run the job, and return what it logged."""
     named = {"ARCHIVE": "archive", "RECIPE": "recipe.yaml", "STUDY_GROUPS": "groups.csv"}
     variables = {f"SONOTAG_{name}": str(folder / file) for name, file in named.items()}
     done = run_job("ingest", folder / "store", **variables)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
 
 
 def table(folder: Path, name: str) -> list[dict]:
@@ -82,3 +86,34 @@ def test_the_decision_stands_in_the_next_run(clinic: tuple) -> None:
     before = {name: table(folder, name) for name in names}
     ingest(folder)
     assert {name: table(folder, name) for name in names} == before
+
+
+def test_a_study_that_joins_both_sides_goes_to_val_and_encoders_that_trained_on_it_are_named(clinic: tuple) -> None:
+    folder, sides = clinic
+    store = Store(folder / "store")
+    train, val = (next(patient for patient, side in sides.items() if side == wanted) for wanted in ("train", "val"))
+    numbers = {Path(row["path"].decode()).name: row["patient"] for row in private(folder)}
+    people = [numbers[patient[1:]] for patient in (train, val)]
+    before = {row["patient"]: row["split"] for row in table(folder, "patient_splits")}
+    assert [before[patient] for patient in people] == ["train", "val"]
+    encoder = store.experiment("tiny").encoder("resnet50", "ce", 0)
+    encoder.mkdir(parents=True)
+    (encoder / "encoder.safetensors").touch()
+    digest = image_digest(pq.read_table(store.tables / "pretraining_pool.parquet"))
+    (encoder / "model_card.md").write_text(f"- digest of images and split: {digest}\n")
+    write_dicom(
+        folder / "archive" / "capture",
+        noise(64, 96, seed=901),
+        PatientID=train,
+        StudyDescription="US THYROID",
+        TransducerType="LINEAR",
+        StudyInstanceUID=f"1.2.{val[1:]}",
+    )
+    said = ingest(folder)
+    after = {row["patient"]: row["split"] for row in table(folder, "patient_splits")}
+    moved = {patient for patient in before if before[patient] != after[patient]}
+    assert people[0] in moved and {after[patient] for patient in {*people, *moved}} == {"val"}
+    (warning,) = [line for line in said.splitlines() if "encoders_kept_validation_apart" in line]
+    assert "(warn)" in warning and encoder.relative_to(store.root).as_posix() in warning
+    assert any("no_patient_on_both_sides passed" in line for line in said.splitlines())
+    assert image_digest(pq.read_table(store.tables / "pretraining_pool.parquet")) != digest
