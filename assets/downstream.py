@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from assets import leaks
 from assets.catalog import DOCUMENTATION, TASKS
 from assets.failures import HOOKS
-from assets.images import count_shared, names_of
+from assets.images import count_shared, names_of, nearly, show_near_pool
 from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
@@ -34,6 +35,7 @@ from resources.tracking import Tracking
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.cohort.leaks import Leak
     from pipeline.downstream.predictions import Cell
     from pipeline.downstream.tasks import TaskImages
 
@@ -85,10 +87,19 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
         group_name=TASKS,
         kinds={"parquet"},
         op_tags=FIRST,
+        check_specs=[
+            dg.AssetCheckSpec(
+                "no_image_in_two_splits",
+                asset=f"{name}_images",
+                blocking=True,
+                description="No two images in different splits are nearly the same, other than a reviewer has cleared.",
+            )
+        ],
     )
     def task_images(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.cohort.leaks import split_leaks
         from pipeline.cohort.manifests import read_manifest
 
         with step(context, tracking, recipe, relevant) as here:
@@ -101,14 +112,29 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
                 for side, (images, patients) in _sizes(rows).items()
                 for what, count in (("images", images), ("patients", patients))
             }
+            found = leaks.uncleared(opened, split_leaks(name, rows))
+            pixels = leaks.task_pixels(lambda: rows, recipe)
+            sheet = leaks.shown(opened, f"{name}_splits", found, pixels, pixels)
             yield here.made(
                 f"{name}_images",
-                table_version(rows.drop_columns(["image"])),
-                {"dagster/row_count": rows.num_rows, **counts},
+                table_version(rows.drop_columns(["image", "thumbnails"])),
+                {"dagster/row_count": rows.num_rows, **counts, **sheet},
                 metrics=counts,
+                checks=[_splits_apart(name, found)],
             )
 
     return task_images
+
+
+def _splits_apart(name: str, found: "list[Leak]") -> dg.AssetCheckResult:
+    said = f": {leaks.told(found, f'{name}_splits')}" if found else ""
+    return dg.AssetCheckResult(
+        check_name="no_image_in_two_splits",
+        asset_key=f"{name}_images",
+        passed=not found,
+        description=f"Task {name}: {len(found)} pairs of images in different splits are nearly the same{said}.",
+        metadata={"pairs": len(found)},
+    )
 
 
 def _sizes(rows: "pa.Table") -> dict[str, tuple[int, int]]:
@@ -171,12 +197,13 @@ def _apart_check(asset: str) -> dg.AssetCheckSpec:
         "no_test_image_in_pool",
         asset=asset,
         blocking=True,
-        description="No patient and no image of the task's test set is in the pretraining pool, now or of its encoder.",
+        description="No patient and no image of the task's test set, equal or nearly, is in the pretraining pool; no "
+        "patient was in that of its encoder.",
     )
 
 
 def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table") -> dg.AssetCheckResult:
-    """A test image whose patient or pixels were pretrained on would flatter every pretrained arm.
+    """A test image whose patient or (nearly equal) pixels were pretrained on would flatter every pretrained arm.
 
     The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again, and
     at the patients of the pool that the encoder was made from, where the pool is another by now.
@@ -190,15 +217,17 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
     folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
     seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))
     seen = names_of(store, {*pool["patient"].to_pylist(), *seen})
-    shared = count_shared(pool, images.select(["patient", "source_digest", "split"]), seen)
+    near = leaks.uncleared(store, leaks.near_pool(store, recipe, place.task, images, pool))
+    shared = count_shared(pool, images, near, seen)
     of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
     return dg.AssetCheckResult(
         check_name="no_test_image_in_pool",
         asset_key=place.asset,
         passed=shared == 0,
         description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
-        f"as {encoder_name(place.backbone, encoder)} was made from it.",
-        metadata={"shared": shared, "images in the pool": pool.num_rows},
+        f"as {encoder_name(place.backbone, encoder)} was made from it.{nearly(near, f'{place.task}_pool')}",
+        metadata={"shared": shared, "images in the pool": pool.num_rows}
+        | show_near_pool(store, recipe, place.task, near, pool),
     )
 
 

@@ -4,15 +4,15 @@ Belongs here: the assets of the group `images`, and the pool of the group `cohor
 (`pipeline.archive`, `pipeline.images`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from assets import privacy
+from assets import leaks, privacy
 from assets.catalog import COHORT
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.archive.images import Cache
+    from pipeline.cohort.leaks import Leak
 
 GROUP = "images"
 SAMPLES = 24
@@ -67,7 +68,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     tables = {
         "image_cache": f"One row per image: a frame's insonated area as grey pixels of {size}, in Parquet shards.",
         "rejected_frames": "One row per selected frame that became no image, with its reason.",
-        "near_duplicates": "One row per pair of images of different patients that look alike (perceptual hash).",
+        "near_duplicates": "One row per pair of images of different patients that are nearly the same.",
     }
 
     @dg.multi_asset(
@@ -101,7 +102,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 "no_near_duplicates",
                 asset="near_duplicates",
-                description="No two patients have images that look alike (for the reviewer).",
+                description="No two patients have images that are nearly the same, other than a reviewer has cleared.",
             ),
         ],
         name="cache_images",
@@ -110,7 +111,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.images import build_cache
-        from pipeline.cohort.near_duplicates import near_duplicates
+        from pipeline.cohort.leaks import archive_leaks, archive_pairs
         from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, REJECTED_FRAMES
 
         with step(context, tracking, recipe, {"size": size, **recipe.archive.model_dump()}) as here:
@@ -122,7 +123,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                     index, archive.folder, place.private, key, place.images, recipe.images, recipe.archive, here.say
                 )
                 images, rejected = _apart(cache, place)
-                similar = near_duplicates(images)
+                similar = archive_pairs(images, cache.folder)
                 sheet = _crop_sheet(images, index, archive.folder, place, cache.folder, recipe.archive.frames_per_cine)
                 IMAGES.write(place.tables, images, recipe)
                 REJECTED_FRAMES.write(place.tables, rejected)
@@ -155,19 +156,24 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                 ],
             )
             yield here.made("rejected_frames", table_version(rejected), table_metadata(REJECTED_FRAMES, rejected))
+            alike = leaks.uncleared(place, archive_leaks(similar, images))
+            cached = leaks.cached_pixels(images, cache.folder)
+            sheet_of_pairs = leaks.shown(place, "archive", alike, cached, cached)
             yield here.made(
                 "near_duplicates",
                 table_version(similar),
-                table_metadata(NEAR_DUPLICATES, similar),
+                {**table_metadata(NEAR_DUPLICATES, similar), **sheet_of_pairs},
                 metrics={"near_duplicates": similar.num_rows},
                 checks=[
                     dg.AssetCheckResult(
                         check_name="no_near_duplicates",
                         asset_key="near_duplicates",
-                        passed=similar.num_rows == 0,
+                        passed=not alike,
                         severity=dg.AssetCheckSeverity.WARN,
-                        description=f"{similar.num_rows} pairs of images of different patients look alike",
-                        metadata={"pairs": similar.num_rows},
+                        description=f"{len(alike)} pairs of images of different patients are nearly the same; their "
+                        "patients are on one side of the split"
+                        + (f"; {leaks.told(alike, 'archive')}" if alike else ""),
+                        metadata={"pairs": len(alike)},
                     )
                 ],
             )
@@ -275,7 +281,7 @@ def _cache_intact(folder: Path, images: "pa.Table", run_id: str) -> dg.AssetChec
 def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefinition:
     blocking = {
         "no_patient_on_both_sides": "No patient, study or series has images in train and in val.",
-        "no_test_image_in_pool": "No patient and no image of a task's test set is in the pool.",
+        "no_test_image_in_pool": "No patient and no image of a task's test set is in the pool, equal or nearly equal.",
     }
     size = f"{recipe.images.height}x{recipe.images.width}"
     version = f"{code_versions.COHORT}-{recipe.labels.missing}-{size}"
@@ -382,9 +388,10 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                     dg.AssetCheckResult(
                         check_name="no_test_image_in_pool",
                         asset_key="pretraining_pool",
-                        passed=not any(shared.values()),
-                        description=f"{sum(shared.values())} test images share patient or pixels with the pool",
-                        metadata={f"shared with {task}": images for task, images in shared.items()},
+                        passed=not any(count for count, _ in shared.values()),
+                        description=f"{sum(count for count, _ in shared.values())} test images share patient or pixels "
+                        "with the pool." + "".join(nearly(near, f"{task}_pool") for task, (_, near) in shared.items()),
+                        metadata=_of_tasks(place, recipe, shared, rows),
                     ),
                 ],
             )
@@ -421,8 +428,10 @@ def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:
     )
 
 
-def shared_with_tests(pool: "pa.Table", recipe: Recipe, store: Store, key: bytes) -> dict[str, int]:
-    """Per task: how many test images share their patient or their pixels with the pool.
+def shared_with_tests(
+    pool: "pa.Table", recipe: Recipe, store: Store, key: bytes
+) -> "dict[str, tuple[int, list[Leak]]]":
+    """Per task: how many test images share their patient or their pixels with the pool, and which nearly.
 
     Of a task whose images are not in the store yet only the patients are compared: fine-tuning checks again. Patients
     are compared by all names under which the archive knows them, since a labelled set states no issuer.
@@ -434,10 +443,12 @@ def shared_with_tests(pool: "pa.Table", recipe: Recipe, store: Store, key: bytes
     for task, settings in recipe.downstream.tasks.items():
         path = store.experiment(recipe.name).task_images(task)
         if path.exists():
-            shared[task] = count_shared(pool, read_table(path).select(["patient", "source_digest", "split"]), names)
+            images = read_table(path)
+            near = leaks.uncleared(store, leaks.near_pool(store, recipe, task, images, pool))
+            shared[task] = count_shared(pool, images, near, names), near
         else:
             patients = held_out_patients(task, settings)
-            shared[task] = sum(number_pseudonym(key, patient) in names for patient in patients)
+            shared[task] = sum(number_pseudonym(key, patient) in names for patient in patients), []
     return shared
 
 
@@ -469,11 +480,40 @@ def _sides_by_name(pool: "pa.Table", store: Store) -> dict[str, str]:
     return others | own
 
 
-def count_shared(pool: "pa.Table", task_images: "pa.Table", seen: Collection[str] = ()) -> int:
-    """Test images of a task whose patient or pixels are in the pool, or whose patient is among those `seen` before."""
+def _of_tasks(
+    place: Store, recipe: Recipe, shared: "Mapping[str, tuple[int, list[Leak]]]", pool: "pa.Table"
+) -> dict[str, Any]:
+    """Each task's count of shared test images, and the pairs of nearly equal ones side by side."""
+    metadata: dict[str, Any] = {}
+    for task, (count, near) in shared.items():
+        said = show_near_pool(place, recipe, task, near, pool)
+        metadata |= {f"shared with {task}": count} | {f"{name}: {task}": value for name, value in said.items()}
+    return metadata
+
+
+def show_near_pool(store: Store, recipe: Recipe, task: str, near: "Sequence[Leak]", pool: "pa.Table") -> dict[str, Any]:
+    """The worklist and the picture of a task's test images that are nearly in the pool, as metadata."""
+    from pipeline.images.cache import cache_folder
+
+    folder = cache_folder(store.images, recipe.images, recipe.archive)
+    path = store.experiment(recipe.name).task_images(task)  # which is there if there are pairs
+    images = leaks.task_pixels(lambda: read_table(path), recipe)
+    return leaks.shown(store, f"{task}_pool", near, images, leaks.cached_pixels(pool, folder))
+
+
+def count_shared(
+    pool: "pa.Table", task_images: "pa.Table", near: "Collection[Leak]", seen: Collection[str] = ()
+) -> int:
+    """Test images of a task whose patient or pixels are in the pool, `near` or equal, or whose patient was `seen`."""
     patients = {*pool["patient"].to_pylist(), *seen}
-    pixels = set(pool["source_digest"].to_pylist())
+    pixels, rows = set(pool["source_digest"].to_pylist()), {leak.row for leak in near}
+    columns = task_images.select(["patient", "source_digest", "split"]).to_pylist()
     return sum(
-        row["split"] == "test" and (row["patient"] in patients or row["source_digest"] in pixels)
-        for row in task_images.to_pylist()
+        row["split"] == "test" and (row["patient"] in patients or row["source_digest"] in pixels or number in rows)
+        for number, row in enumerate(columns)
     )
+
+
+def nearly(near: "Sequence[Leak]", name: str) -> str:
+    """What a sentence on shared images says of those that are nearly in the pool; empty if none is."""
+    return f" {len({leak.row for leak in near})} of them nearly, {leaks.told(near, name)}." if near else ""

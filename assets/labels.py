@@ -394,9 +394,9 @@ def _pictures(place: Store, recipe: Recipe, examples: "Mapping[str, pa.Table]") 
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
         hooks=HOOKS,
-        deps=["dicom_index", "image_cache"],  # the images tell which patients are linked
+        deps=["dicom_index", "image_cache", "near_duplicates"],  # the images tell which patients are linked
         description="One row per patient: train or val. A patient keeps its side when the archive grows, and patients "
-        "that share a study or an image are on one side.",
+        "that share a study or an image, equal or nearly equal, are on one side.",
         code_version=f"{code_versions.COHORT}-{recipe.cohort.validation_share}",
         group_name=COHORT,
         kinds={"parquet"},
@@ -412,6 +412,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.trained_on import trained_across
+        from pipeline.cohort.leaks import alike_patients, cleared_pairs
         from pipeline.cohort.repeats import linked_patients, tied_patients
         from pipeline.cohort.splits import (
             keep_sides,
@@ -421,7 +422,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
             sides_of,
             split_patients,
         )
-        from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS
+        from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, PATIENT_SPLITS
 
         with step(context, tracking, recipe) as here:
             place = store.open()
@@ -430,6 +431,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
                 patients = set(index["patient"].to_pylist())
                 previous = known_sides(place)
                 links, ties = linked_patients(IMAGES.read(place.tables)), tied_patients(index)
+                links += alike_patients(NEAR_DUPLICATES.read(place.tables), cleared_pairs(place.private))
                 splits = split_patients(
                     read_draws(place.private, patients), previous, recipe.cohort.validation_share, links, ties
                 )

@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 INDEX = "7"
 LABELS = "3"
-COHORT = "4"
-IMAGES = "4"
-TASKS = "6"
+COHORT = "5"
+IMAGES = "5"
+TASKS = "7"
 PRETRAINING = "3"
 FINETUNING = "6"
 UNET: Final[Literal[1, 2]] = 2

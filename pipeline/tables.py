@@ -205,7 +205,6 @@ IMAGES = Table(
             column("position", _count, "row within that shard"),
             column("image_digest", _text, "SHA-256 of the grey pixels at the recipe's size"),
             column("source_digest", _text, "SHA-256 of the frame's grey pixels as decoded, before cropping"),
-            column("perceptual_hash", _text, "64 bits as hex: pHash of the image; near-duplicates differ in few bits"),
             column("cropped_by", _text, "how the insonated area was found: regions or detected; whole: nothing is cut"),
             column("row_spacing_mm", pa.float64(), "millimetres between rows of the cached image", nullable=True),
             column("column_spacing_mm", pa.float64(), "millimetres between its columns", nullable=True),
@@ -227,16 +226,19 @@ DELETED_FILES = Table(
 
 NEAR_DUPLICATES = Table(
     "near_duplicates",
-    "two images of different patients whose perceptual hashes nearly agree",
+    "two images of different patients that are nearly the same",
     pa.schema(
         [
+            column("pair", _text, "name of the pair, by which a reviewer clears it"),
             column("sop_instance", _text, "keyed pseudonym of the first image's instance"),
             column("frame", _count, "its frame number, from 0"),
             column("patient", _text, "its patient"),
             column("other_sop_instance", _text, "keyed pseudonym of the second image's instance"),
             column("other_frame", _count, "its frame number, from 0"),
             column("other_patient", _text, "its patient"),
-            column("distance", _count, "bits of 64 in which the hashes differ"),
+            column(
+                "likeness", pa.float64(), "correlation of the images without their brightness, the best of all crops"
+            ),
         ]
     ),
 )

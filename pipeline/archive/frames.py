@@ -1,7 +1,7 @@
 """A record's frames as the images that are cached, made in a worker.
 
 Belongs here: decoding, tissue, size and digests of one file's frames, in their order. Not here: how each is done
-(`pixels`, `tissue`, `perceptual`), the cache (`images`).
+(`pixels`, `tissue`), the cache (`images`).
 """
 
 import hashlib
@@ -15,7 +15,6 @@ from pipeline.archive.areas import Area, Region
 from pipeline.archive.cine import Cine
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.indexed import CHANGED, State, Whose
-from pipeline.archive.perceptual import perceptual_hash
 from pipeline.archive.pixels import Frame, Grey, PixelFile, resize_grey
 from pipeline.archive.quarantine import Reason, Rejected, Rejection
 from pipeline.archive.reading import Unopened, quiet
@@ -38,7 +37,6 @@ class Image:
 
     pixels: Grey
     source_digest: str
-    perceptual_hash: str
     cropped_by: str
     row_spacing_mm: float | None
     column_spacing_mm: float | None
@@ -115,7 +113,6 @@ class FrameReader:
         return Image(
             pixels,
             source_digest(grey),
-            perceptual_hash(pixels),
             area.found_by,
             _spacing(area.row_spacing_mm, area.bottom - area.top, self.height),
             _spacing(area.column_spacing_mm, area.right - area.left, self.width),

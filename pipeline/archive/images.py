@@ -319,7 +319,6 @@ def _cached(record: _Wanted, frame: int, image: Image) -> CachedImage:
         record.sop_instance,
         frame,
         image.source_digest,
-        image.perceptual_hash,
         image.cropped_by,
         image.row_spacing_mm,
         image.column_spacing_mm,

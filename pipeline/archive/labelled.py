@@ -14,17 +14,19 @@ from pipeline.archive.pixels import PixelFile, decode_image_file, is_dicom
 from pipeline.archive.quarantine import Rejected, Rejection
 from pipeline.archive.reading import Unopened, quiet
 from pipeline.archive.segments import Segments, read_segments
+from pipeline.archive.tissue import tissue_area
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPicture:
-    """An image of a labelled set as grey, and the part of it to keep.
+    """An image of a labelled set as grey, the part of it to keep, and the part where tissue is found.
 
     Of DICOM `modality` (US where none is stated) and `sop_instance`, the raw SOPInstanceUID; None of PNG and JPEG.
     """
 
     grey: Grey
     area: Area
+    tissue: Area
     modality: str | None = None
     sop_instance: str | None = None
 
@@ -48,12 +50,12 @@ def _picture(path: Path) -> LabelledPicture:
     area = whole_frame(grey, None)
     with quiet(), path.open("rb") as file:
         if not is_dicom(file.read(132)):
-            return LabelledPicture(grey, area)
+            return LabelledPicture(grey, area, tissue_area(grey, (), None))
         file.seek(0)
         opened = PixelFile.open(file)
         with suppress(Rejected):
             area = Cine(opened, (0,)).area(opened.regions)
-        return LabelledPicture(grey, area, opened.modality, opened.sop_instance)
+        return LabelledPicture(grey, area, area, opened.modality, opened.sop_instance)
 
 
 def labelled_mask(path: str) -> MaskPicture | Segments | Rejection | Unopened:

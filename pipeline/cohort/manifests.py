@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -21,6 +22,7 @@ from pipeline.archive.quarantine import Rejection
 from pipeline.archive.reading import Unopened
 from pipeline.archive.tissue import cut_out
 from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.cohort.likeness import SIDE, thumbnails
 from pipeline.cohort.masks import ClassNumbers, MaskRead, class_numbers
 from pipeline.errors import UserError
 from pipeline.progress import Progress, Say, silent
@@ -53,7 +55,8 @@ def read_manifest(
     """The labelled images of the task called `name`, in the manifest's order.
 
     Columns: image_id (number of the row, from 0), patient (`pseudonym` of the manifest's), split (train, val, test),
-    image (height x width bytes, grey), image_digest (SHA-256 of those), source_digest and cropped_by (as in IMAGES),
+    image (height x width bytes, grey), image_digest (SHA-256 of those), thumbnails (of what is kept and of
+    the tissue, to find near-duplicates by), source_digest and cropped_by (as in IMAGES),
     modality (of DICOM images, null of others), and quality (0 to K-1) or mask (height x width bytes, class numbers,
     nearest neighbour). A mask is a PNG of class numbers, where of two classes white means 1, or a DICOM SEG whose
     segments are called as the classes are. A DICOM image is its first frame, cut to its insonated area, and its mask
@@ -109,9 +112,13 @@ def _label_column(task: Task) -> str:
 
 def _pixels(picture: LabelledPicture, images: Images) -> dict[str, Any]:
     """What the table says of an image's pixels."""
-    pixels = resize_grey(cut_out(picture.grey, picture.area), images.height, images.width).tobytes()
+    kept, tissue = (
+        resize_grey(cut_out(picture.grey, area), images.height, images.width) for area in (picture.area, picture.tissue)
+    )
+    pixels = kept.tobytes()
     return {
         "image": pixels,
+        "thumbnails": thumbnails(np.stack([kept, tissue])).tobytes(),
         "image_digest": hashlib.sha256(pixels).hexdigest(),
         "source_digest": source_digest(picture.grey),
         "cropped_by": picture.area.found_by,
@@ -122,7 +129,7 @@ def _pixels(picture: LabelledPicture, images: Images) -> dict[str, Any]:
 def _schema(label: str, images: Images) -> pa.Schema:
     text, number, pixels = pa.string(), pa.int64(), pa.binary(images.height * images.width)
     columns = {"image_id": number, "patient": text, "split": text, "image": pixels, "image_digest": text}
-    columns |= {"source_digest": text, "cropped_by": text, "modality": text}
+    columns |= {"thumbnails": pa.binary(2 * SIDE * SIDE), "source_digest": text, "cropped_by": text, "modality": text}
     return pa.schema(list((columns | {label: number if label == "quality" else pixels}).items()))
 
 

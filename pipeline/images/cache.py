@@ -42,7 +42,6 @@ class CachedImage:
     sop_instance: str
     frame: int
     source_digest: str
-    perceptual_hash: str
     cropped_by: str
     row_spacing_mm: float | None
     column_spacing_mm: float | None

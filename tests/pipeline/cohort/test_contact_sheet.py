@@ -24,9 +24,7 @@ def pooled(tmp_path):
     rows = []
     for shard in {shard_of(instance) for instance in levels}:
         images = [
-            CachedImage(
-                instance, 0, f"source {instance}", f"{0:016x}", "regions", None, None, np.full((4, 6), level, "u1")
-            )
+            CachedImage(instance, 0, f"source {instance}", "regions", None, None, np.full((4, 6), level, "u1"))
             for instance, level in levels.items()
             if shard_of(instance) == shard
         ]

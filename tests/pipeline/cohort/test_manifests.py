@@ -58,7 +58,7 @@ def mistake(task, says):
 
 def test_a_quality_manifest_becomes_a_table_in_its_own_order(tmp_path, rows):
     table = read(task(write_csv(tmp_path / "m.csv", rows)))
-    said = ["image_digest", "source_digest", "cropped_by", "modality"]
+    said = ["image_digest", "thumbnails", "source_digest", "cropped_by", "modality"]
     assert table.column_names == ["image_id", "patient", "split", "image", *said, "quality"]
     assert set(table["cropped_by"].to_pylist()) == {"whole"} and set(table["modality"].to_pylist()) == {None}
     assert table["image_id"].to_pylist() == list(range(6))

@@ -26,7 +26,7 @@ def images():
     rows = [
         {"sop_instance": instance, "frame": frame, "patient": RECORDS[instance][2], "shard": "part-00.parquet",
          "position": 0, "image_digest": f"digest {instance} {frame}",
-         "source_digest": f"source {instance} {frame}", "perceptual_hash": "0" * 16, "cropped_by": "whole"}
+         "source_digest": f"source {instance} {frame}", "cropped_by": "whole"}
         for instance, frame in [("ee", 0), ("aa", 5), ("cc", 0), ("aa", 1), ("bb", 0), ("dd", 0)]
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=IMAGES.schema)

@@ -30,7 +30,7 @@ INSTANCES = [f"{number:02x}{'0' * 30}" for number in (3, 67, 131, 200)]  # 3, 67
 
 
 def image(instance, frame, grey):
-    return CachedImage(instance, frame, f"source {frame}", f"{frame:016x}", "regions", 0.5, None, grey)
+    return CachedImage(instance, frame, f"source {frame}", "regions", 0.5, None, grey)
 
 
 @pytest.fixture

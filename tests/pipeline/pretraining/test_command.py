@@ -58,7 +58,7 @@ def write_store(root: Path, recipe: Recipe):
     places = {}
     for shard in sorted(set(map(shard_of, instances))):
         inside = sorted(instance for instance in instances if shard_of(instance) == shard)
-        images = [CachedImage(i, 0, "", "", "whole", None, None, pixels(instances.index(i))) for i in inside]
+        images = [CachedImage(i, 0, "", "whole", None, None, pixels(instances.index(i))) for i in inside]
         write_shard(folder / shard_name(shard), images, 32, 32)
         places |= {instance: (shard_name(shard), row) for row, instance in enumerate(inside)}
     rows = [

@@ -1,0 +1,207 @@
+"""Near-duplicates that matter: across a task's splits, of its test images and the pool, of the archive's patients.
+
+Belongs here: the pairs, what a reviewer has cleared, the worklist. Not here: finding pairs (`near_duplicates`), the
+picture of them (`pair_sheet`).
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
+from pipeline.cohort.near_duplicates import alike_between, alike_within
+from pipeline.cohort.repeats import Groups
+from pipeline.errors import UserError
+from pipeline.files import digest
+from pipeline.images.cache import load_pixels
+from pipeline.sheets import read_sheet
+from pipeline.tables import NEAR_DUPLICATES
+
+WORKLISTS: Final = "near_duplicates"
+"""The private folder with a table and a picture of the pairs that a check has found."""
+CLEARED: Final = "not_the_same.csv"
+"""The private table in which a reviewer says that the two images of a pair are not of one picture or patient."""
+COLUMNS: Final = ("pair", "likeness", "first", "second", "reviewer", "reviewed_on")
+CROWD: Final = 10
+"""Patients with an image like one of another patient, beyond which that image ties nobody: it shows no patient, but a
+test pattern or a probe in air."""
+
+_BLOCK = 4096  # images whose pixels are held at a time
+_HINT = "make the images of the task again (job `finetune` does)"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A pair of near-duplicates: its id, its score, what its images are, and their rows in the tables they are from."""
+
+    pair: str
+    likeness: float
+    first: str
+    second: str
+    row: int
+    other_row: int
+
+
+def pair_id(one: str, other: str) -> str:
+    """The name of a pair of images, by their digests: the same in every run and whichever comes first."""
+    return digest(*sorted((one, other)))[:12]
+
+
+def cleared_pairs(private: Path) -> frozenset[str]:
+    """The pairs that a reviewer has looked at and found not to be the same; empty where there is no such table.
+
+    A row without a reviewer is not reviewed. Raises `UserError`, naming line and field, for rows that say too little.
+    """
+    path = private / CLEARED
+    if not path.is_file():
+        return frozenset()
+    cleared = set()
+    for row in read_sheet("Table", path, ("pair", "reviewer", "reviewed_on"), ("likeness", "first", "second")):
+        if not row.cells["reviewer"] and not row.cells["reviewed_on"]:
+            continue
+        for column in ("pair", "reviewer", "reviewed_on"):
+            if not row.cells[column]:
+                raise UserError(f"{row.place}: {column} is empty.")
+        try:
+            date.fromisoformat(row.cells["reviewed_on"])
+        except ValueError:
+            raise UserError(f"{row.place}: reviewed_on is no date such as 2026-05-31.") from None
+        cleared.add(row.cells["pair"])
+    return frozenset(cleared)
+
+
+def archive_pairs(images: pa.Table, folder: Path) -> pa.Table:
+    """The near-duplicates of different patients among the cached `images` (IMAGES): schema NEAR_DUPLICATES.
+
+    Exact repeats (equal `source_digest`) are left out.
+    """
+    images = images.sort_by([("sop_instance", "ascending"), ("frame", "ascending")])
+    found = alike_within(cached_thumbnails(images, folder), images["patient"].to_pylist())
+    sources = np.asarray(images["source_digest"].to_pylist(), dtype=str)
+    other = sources[found.first] != sources[found.second]
+    rows = [images.take(of[other]) for of in (found.first, found.second)]
+    digests = zip(*(side["image_digest"].to_pylist() for side in rows), strict=True)
+    sides = [side[name] for side in rows for name in ("sop_instance", "frame", "patient")]
+    scores = pa.array(np.round(found.score[other], 4), pa.float64())
+    pairs = pa.array([pair_id(*pair) for pair in digests], pa.string())
+    return pa.table([pairs, *sides, scores], schema=NEAR_DUPLICATES.schema)
+
+
+def alike_patients(similar: pa.Table, cleared: Collection[str]) -> Groups:
+    """The pairs of patients that near-duplicates (NEAR_DUPLICATES) tie, sorted; without those that are `cleared`."""
+    rows = [row for row in similar.to_pylist() if row["pair"] not in cleared]
+    patients: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for row in rows:
+        patients[row["sop_instance"], row["frame"]].add(row["other_patient"])
+        patients[row["other_sop_instance"], row["other_frame"]].add(row["patient"])
+    crowded = {image for image, others in patients.items() if len(others) > CROWD}
+    tied = {
+        frozenset((row["patient"], row["other_patient"]))
+        for row in rows
+        if crowded.isdisjoint([(row["sop_instance"], row["frame"]), (row["other_sop_instance"], row["other_frame"])])
+    }
+    return sorted(tied, key=sorted)
+
+
+def cached_thumbnails(images: pa.Table, folder: Path) -> Thumbs:
+    """The thumbnails of `images` (columns as for `load_pixels`) of the image cache at `folder`."""
+    starts = range(0, images.num_rows, _BLOCK)
+    made = [thumbnails(load_pixels(folder, images.slice(start, _BLOCK))) for start in starts]
+    return np.concatenate(made) if made else np.empty((0, SIDE, SIDE), np.uint8)
+
+
+def split_leaks(name: str, task: pa.Table) -> list[Leak]:
+    """The near-duplicates of images of the task called `name` (as `read_manifest` makes it) in different splits."""
+    thumbs, rows = _task_thumbnails(task)
+    splits = task["split"].to_pylist()
+    found = alike_within(thumbs, [splits[row] for row in rows])
+    named = [
+        f"{name} image {number}, {side}" for number, side in zip(task["image_id"].to_pylist(), splits, strict=True)
+    ]
+    side = _Side(task["image_digest"].to_pylist(), named)
+    return _leaks(side, rows[found.first], side, rows[found.second], found.score)
+
+
+def pool_leaks(name: str, task: pa.Table, pool: pa.Table, folder: Path) -> list[Leak]:
+    """The near-duplicates of test images of the task called `name` among the images of `pool`, cached at `folder`.
+
+    Equal pixels (`source_digest`) are left out: no reviewer can clear them.
+    """
+    tests = np.flatnonzero(np.asarray(task["split"].to_pylist(), dtype=str) == "test")
+    thumbs, rows = _task_thumbnails(task.take(tests))
+    found = alike_between(thumbs, cached_thumbnails(pool, folder))
+    named = [f"{name} image {number}, test" for number in task["image_id"].to_pylist()]
+    side = _Side(task["image_digest"].to_pylist(), named)
+    others = _Side(pool["image_digest"].to_pylist(), ["an image of the pool"] * pool.num_rows)
+    first, second = tests[rows[found.first]], found.second
+    mine, theirs = (np.asarray(table["source_digest"].to_pylist(), dtype=str) for table in (task, pool))
+    near = mine[first] != theirs[second]
+    return _leaks(side, first[near], others, second[near], found.score[near])
+
+
+def archive_leaks(similar: pa.Table, images: pa.Table) -> list[Leak]:
+    """The pairs of `similar` (NEAR_DUPLICATES) with the rows of their images in `images` (IMAGES)."""
+    rows = {
+        key: row
+        for row, key in enumerate(zip(*(images[n].to_pylist() for n in ("sop_instance", "frame")), strict=True))
+    }
+    named = "an image of the archive"
+    leaks = [
+        Leak(
+            pair["pair"],
+            pair["likeness"],
+            named,
+            named,
+            rows[pair["sop_instance"], pair["frame"]],
+            rows[pair["other_sop_instance"], pair["other_frame"]],
+        )
+        for pair in similar.to_pylist()
+    ]
+    return sorted(leaks, key=lambda leak: (-leak.likeness, leak.pair))
+
+
+def worklist(leaks: Sequence[Leak]) -> str:
+    """The pairs as a CSV to fill in: whoever finds two images not to be the same writes name and date."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((leak.pair, f"{leak.likeness:.3f}", leak.first, leak.second, "", "") for leak in leaks)
+    return text.getvalue()
+
+
+_Rows = npt.NDArray[np.int64]
+
+
+def _task_thumbnails(task: pa.Table) -> tuple[Thumbs, _Rows]:
+    """Both thumbnails of every image of a task's table, and the row that each is of."""
+    if "thumbnails" not in task.column_names:
+        raise UserError(f"A task's table was made by an earlier version: {_HINT}.")
+    content = b"".join(task["thumbnails"].to_pylist())
+    return np.frombuffer(content, np.uint8).reshape(-1, SIDE, SIDE), np.repeat(np.arange(task.num_rows), 2)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Images of one table: their digests, and what each is called in the worklist."""
+
+    digests: Sequence[str]
+    named: Sequence[str]
+
+
+def _leaks(one: _Side, rows: _Rows, other: _Side, other_rows: _Rows, scores: npt.NDArray[np.float64]) -> list[Leak]:
+    """Each pair of images once, with its best score, by falling score."""
+    best: dict[str, Leak] = {}
+    found = zip(scores.tolist(), rows.tolist(), other_rows.tolist(), strict=True)
+    for score, row, second in sorted(found, key=lambda pair: (-pair[0], *pair[1:])):
+        pair = pair_id(one.digests[row], other.digests[second])
+        best.setdefault(pair, Leak(pair, round(score, 4), one.named[row], other.named[second], row, second))
+    return list(best.values())
