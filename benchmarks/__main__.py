@@ -4,6 +4,8 @@
 batches (2 minutes). `python -m benchmarks million`: indexing 1,000,000 files (6 minutes). `python -m benchmarks
 phantom`: drawing the phantom, and what its grey levels give away (a minute). `python -m benchmarks realism`: its grey
 levels and speckle beside those of the real pictures in `real_archive` of SONOTAG_SHARED_DATA (half a minute).
+`python -m benchmarks near_duplicates`: planted near-duplicates found, and unrelated frames taken for some, of phantom
+and real pictures (3 minutes). `python -m benchmarks near_million`: the same comparison of 1,000,000 thumbnails.
 
 Belongs here: these commands. Not here: any measurement.
 """
@@ -18,6 +20,7 @@ from benchmarks import (
     evaluation,
     finetuning,
     ingestion,
+    near_duplicates,
     phantom,
     pretraining,
     pretraining_from_files,
@@ -71,6 +74,14 @@ def _realism(_clinic: Path, _work: Path) -> None:
     print(figures_table(realism.figures(archive)))
 
 
+def _near_duplicates(_clinic: Path, _work: Path) -> None:
+    print(figures_table(near_duplicates.figures()))
+
+
+def _near_million(_clinic: Path, _work: Path) -> None:
+    print(figures_table(near_duplicates.million()))
+
+
 _MEASUREMENTS = {
     "all": _all,
     "phantom": _phantom,
@@ -78,6 +89,8 @@ _MEASUREMENTS = {
     "pretraining": _pretraining,
     "finetuning": _finetuning,
     "million": _million,
+    "near_duplicates": _near_duplicates,
+    "near_million": _near_million,
 }
 
 
