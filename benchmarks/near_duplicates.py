@@ -97,7 +97,8 @@ def real_frames(shared: Path) -> Iterator[Frame]:
     """The frames of the real archives, cut to their tissue."""
     folders = [folder for name in ("real_archive", "real_archive_more") for folder in sorted((shared / name).glob("*"))]
     files = [(folder.name, file) for folder in folders for file in sorted(folder.rglob("*.dcm"))]
-    read = each_in_worker(labelled_picture, [str(file) for _, file in files])
+    paths = [str(file) for _, file in files]
+    read = each_in_worker(labelled_picture, paths, readable=paths)
     for (source, file), picture in zip(files, read, strict=True):
         if isinstance(picture, LabelledPicture):
             yield source, f"{source} {file.parent.name}", cut_out(picture.grey, picture.area)
