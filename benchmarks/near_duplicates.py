@@ -20,7 +20,6 @@ from benchmarks.measure import Figure
 from pipeline.archive.labelled import LabelledPicture, labelled_picture
 from pipeline.archive.pixels import resize_grey
 from pipeline.archive.tissue import cut_out
-from pipeline.archive.workers import each_in_worker
 from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
 from pipeline.cohort.near_duplicates import alike_between, alike_within
 from pipeline.phantom.studies import clinic, frames_of
@@ -97,9 +96,8 @@ def real_frames(shared: Path) -> Iterator[Frame]:
     """The frames of the real archives, cut to their tissue."""
     folders = [folder for name in ("real_archive", "real_archive_more") for folder in sorted((shared / name).glob("*"))]
     files = [(folder.name, file) for folder in folders for file in sorted(folder.rglob("*.dcm"))]
-    paths = [str(file) for _, file in files]
-    read = each_in_worker(labelled_picture, paths, readable=paths)
-    for (source, file), picture in zip(files, read, strict=True):
+    for source, file in files:
+        picture = labelled_picture(str(file))
         if isinstance(picture, LabelledPicture):
             yield source, f"{source} {file.parent.name}", cut_out(picture.grey, picture.area)
 

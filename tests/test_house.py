@@ -19,8 +19,8 @@ ROOMS_OF = {
     "rapidfuzz": {"labels"},
     "PIL": {"archive", "cohort", "phantom", "evaluation"},
     "pandas": {"evaluation", "labels"},
-    "sklearn": {"evaluation", "labels"},
-    "scipy": {"archive", "evaluation", "labels"},
+    "sklearn": {"cohort", "evaluation", "labels"},
+    "scipy": {"archive", "cohort", "evaluation", "labels"},
     "matplotlib": {"evaluation"},
     "jinja2": {"evaluation"},
 }
