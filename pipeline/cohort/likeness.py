@@ -18,8 +18,8 @@ SIDE: Final = 32
 """Pixels of a thumbnail's side."""
 ALIKE: Final = 0.85
 """Least score of a near-duplicate. Of planted variants of phantom and real images (JPEG of quality 50 to 90, up to 5 %
-cropped from each side, gain, gamma, mirrored, and all of these together) at least 98 % reach it; of pairs of unrelated
-frames of one organ fewer than one in 100,000."""
+cropped from each side, gain, gamma, mirrored, and all of these together) 97.7 % and more are found; of 442,827
+pairs of unrelated frames of one organ none is called so."""
 CROP: Final = 0.05
 """Share of a side that may be cropped from either end."""
 
@@ -31,6 +31,7 @@ Vectors = npt.NDArray[np.float32]
 _BLUR = 3.0  # pixels of a thumbnail: what is coarser than this is brightness, and organ and probe decide it
 _LEAST_CONTRAST = 2.0  # grey levels, of what is left; frames with tissue have 8 and more
 _LEAST_SPREAD = 48  # pixels that hold nine tenths of it; fewer are letters or a logo. Frames with tissue: 100 and more
+_BLOCK = 4096  # thumbnails that are worked on at a time
 _COARSE, _FINE = 8, 16  # sides of the vectors that preselect
 
 
@@ -42,6 +43,11 @@ def thumbnails(images_NHW: npt.NDArray[np.uint8]) -> Thumbs:
 
 def with_structure(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
     """Which of N thumbnails show enough to be compared: blank frames, and letters on black, are alike by nature."""
+    blocks = [_structured(thumbs[start : start + _BLOCK]) for start in range(0, len(thumbs), _BLOCK)]
+    return np.concatenate([np.empty(0, np.bool_), *blocks])
+
+
+def _structured(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
     energy = np.square(_without_brightness(thumbs.astype(np.float32), _BLUR)).reshape(len(thumbs), SIDE * SIDE)
     total = energy.sum(1)
     most = np.sort(energy, axis=1)[:, ::-1][:, :_LEAST_SPREAD].sum(1)
