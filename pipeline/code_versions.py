@@ -8,7 +8,7 @@ from typing import Final, Literal
 INDEX = "7"
 LABELS = "3"
 COHORT = "5"
-IMAGES = "5"
+IMAGES = "6"
 TASKS = "7"
 PRETRAINING = "3"
 FINETUNING = "6"

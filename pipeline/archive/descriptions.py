@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.cohort.repeats import persons, sharing_patients
 from pipeline.files import read_table, write_table
 
 _RARE = pa.schema([pa.field("sop_instance", pa.string()), pa.field("study_description", pa.string())])
@@ -16,13 +17,13 @@ _RARE = pa.schema([pa.field("sop_instance", pa.string()), pa.field("study_descri
 def publish_descriptions(private: Path, records: pa.Table, patients: int) -> pa.Table:
     """`records` without the descriptions that fewer than `patients` patients share; those go to the private folder.
 
-    Spellings that differ in case or spaces are one description. `records` needs sop_instance, patient and
-    study_description.
+    Spellings that differ in case or spaces are one description, and names of a patient that share a study, a series or
+    a number are one patient. `records` needs sop_instance, patient, study, series, number and study_description.
     """
     at = records.schema.get_field_index("study_description")
     records = records.set_column(at, "study_description", records["study_description"].cast(pa.string()))
     texts = _normalized(records["study_description"])
-    pairs = pa.table({"text": texts, "patient": records["patient"]}).group_by("text")
+    pairs = pa.table({"text": texts, "patient": _persons(records)}).group_by("text")
     shared = pairs.aggregate([("patient", "count_distinct")])
     enough = shared["text"].filter(pc.greater_equal(shared["patient_count_distinct"], patients))
     rare = pc.and_(pc.is_valid(texts), pc.invert(pc.is_in(texts, value_set=enough)))
@@ -30,6 +31,21 @@ def publish_descriptions(private: Path, records: pa.Table, patients: int) -> pa.
     write_table(private / "descriptions.parquet", hidden.take(pc.sort_indices(hidden["sop_instance"])).cast(_RARE))
     published = pc.if_else(rare, pa.scalar(None, pa.string()), records["study_description"])
     return records.set_column(at, records.schema.field(at), published)
+
+
+def _persons(records: pa.Table) -> pa.ChunkedArray:
+    """The patient of each of `records`, by one name where it has several."""
+    shared = {name: _codes(records[name]) for name in ("study", "series", "number")}
+    one = persons(sharing_patients(pa.table({"patient": records["patient"], **shared}), [*shared]))
+    if not one:
+        return records["patient"]
+    at = pc.index_in(records["patient"], value_set=pa.array(list(one), pa.string()))
+    return pc.coalesce(pa.array(one.values(), pa.string()).take(at), records["patient"])
+
+
+def _codes(texts: pa.ChunkedArray) -> pa.Array:
+    """A number for each different text, which takes less memory than the texts."""
+    return texts.unify_dictionaries().combine_chunks().dictionary_encode().indices
 
 
 def _normalized(texts: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -26,6 +26,9 @@ SMALLEST: Final = 128
 """Pixels of the longer side: on smaller frames nothing can be read."""
 EVEN: Final = 10
 """Between their 5th and 95th percentile, blocks of fewer grey levels are even."""
+PAPER, GRAIN = 128, 1.5
+"""A frame whose blocks are mostly brighter than this even where they are dark is scanned paper: there, blocks are even
+up to so many times the range that a quarter of them stays below, if others have twice as much."""
 BETWEEN: Final = 0.35
 """Tissue has this share of a block's pixels in the middle half of that range; strokes on a ground are at its ends."""
 FEW_STROKES: Final = 3
@@ -84,9 +87,17 @@ def _blocks(grey_HW: Grey, area: Area, side: int, every: int) -> tuple[_Mask, _M
     spread = high - low
     above, below = (low + spread // 4).astype(np.uint8), (high - spread // 4).astype(np.uint8)
     between = ((blocks > above[..., None]) & (blocks < below[..., None])).sum(-1, dtype=np.uint16)
-    textured = inside & (spread >= EVEN) & (between >= BETWEEN * blocks.shape[-1])
+    textured = inside & (spread >= _even(low, spread)) & (between >= BETWEEN * blocks.shape[-1])
     textured &= highest - lowest <= FEW_STROKES * spread
     return inside, textured, inside & ~textured & (highest - lowest >= INK)
+
+
+def _even(low: npt.NDArray[np.int16], spread: npt.NDArray[np.int16]) -> float:
+    """The range from which blocks are not even, given their 5th percentiles and their ranges."""
+    if not low.size or np.median(low) <= PAPER:
+        return EVEN
+    grain = GRAIN * float(np.quantile(spread, 0.25))
+    return max(EVEN, grain) if 2 * grain <= spread.max() else EVEN
 
 
 def _sampled(grey_HW: Grey, side: int, every: int) -> Grey:

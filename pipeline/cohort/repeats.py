@@ -5,7 +5,7 @@ split's size.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +24,12 @@ def tied_patients(index: pa.Table) -> Groups:
 
     Files of one study can name its patient in several ways: each is a pseudonym of its own, of one person.
     """
-    return linked_groups([*_sharing(index, "study"), *_sharing(index, "series")])
+    return sharing_patients(index, ("study", "series"))
+
+
+def sharing_patients(table: pa.Table, columns: Sequence[str]) -> Groups:
+    """The sets of patients that share a value of one of `columns`, directly or through others, disjoint and sorted."""
+    return linked_groups([group for column in columns for group in _sharing(table, column)])
 
 
 def persons(ties: Groups) -> dict[str, str]:

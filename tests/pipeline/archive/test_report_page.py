@@ -18,7 +18,7 @@ from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.report_page import is_page
 from pipeline.archive.tissue import tissue_area
 from pipeline.recipe import Archive, Images
-from tests.pipeline.archive.pages import TEMPLATES, as_stored, report_page
+from tests.pipeline.archive.pages import POLARITIES, TEMPLATES, as_stored, report_page
 from tests.pipeline.archive.real import shared_data
 from tests.pipeline.archive.synthetic import KEY, index_folder, write_dicom
 from tests.pipeline.prediction.conftest import region
@@ -67,6 +67,26 @@ def test_of_ninety_pages_of_ten_templates_nearly_all_are_caught_by_their_pixels_
     assert len(shares) == len(TEMPLATES)
     assert min(shares.values()) >= 0.8
     assert np.mean(list(shares.values())) >= 0.97
+
+
+def scanned(grey, grain):
+    """As a scanner leaves paper: a little dark, and grainy."""
+    noise = np.random.default_rng(0).normal(0, grain, grey.shape)
+    return np.clip(20 + grey * 0.88 + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("grain", [0, 3, 5, 8])
+def test_pages_on_grainy_paper_are_pages(grain):
+    on_white = [seed for seed in PAGES if POLARITIES[(seed // 2) % len(POLARITIES)][0] == "white"]
+    frames = [scanned(grey_of(report_page(seed)), grain) for seed in on_white]
+    caught = [is_page(grey, tissue_area(grey, (), None), True) for grey in frames]
+    assert len(caught) > 10
+    assert np.mean(caught) >= 0.9
+
+
+def test_bright_grain_without_writing_is_no_page():
+    grain = np.random.default_rng(0).normal(200, 12, (480, 640)).clip(0, 255).astype(np.uint8)
+    assert not is_page(grain, whole_frame(grain, None), True)
 
 
 @pytest.mark.parametrize("seed", range(len(TEMPLATES)), ids=TEMPLATES)
