@@ -16,15 +16,23 @@ OVERLAY: Final = 0.05
 
 
 def at_their_depth(
-    values: npt.NDArray[Any], bits: int, high_bit: int, signed: bool, in_stream: int | None
+    values: npt.NDArray[Any],
+    bits: int,
+    high_bit: int,
+    signed: bool,
+    in_stream: int | None,
+    of_file: tuple[int, int] | None = None,
 ) -> tuple[npt.NDArray[Any], int]:
     """`values` as whole numbers from 0, and the bits that they have.
 
     `bits`, `high_bit` (counted from 0) and `signed` as the header states them, `in_stream` what a compressed frame
-    says of itself, which is no less than what its values take. Raises `Rejected` (unsupported_pixels) where values do
+    says of itself, which is no less than what its values take; `of_file` the least and the greatest value in a cine,
+    of which a single frame can be dark. Raises `Rejected` (unsupported_pixels) where values do
     not fit into what is stated and nothing tells how they are meant.
     """
-    if signed and values.min() >= 0:
+    levels = (int(values.min()), int(values.max()), *(of_file or ()))
+    least, greatest = min(levels), max(levels)
+    if signed and least >= 0:
         bits, signed = bits - 1, False
     if signed:
         shifted = values.astype(np.int64) + 2 ** (bits - 1)
@@ -33,9 +41,9 @@ def at_their_depth(
         return shifted, bits
     if in_stream:
         bits = min(bits, in_stream)
-    if int(values.max()) >= 2**bits:
+    if greatest >= 2**bits:
         return _beyond_the_stated(values, bits, high_bit, in_stream)
-    return values, _used(int(values.max()), bits)
+    return values, _used(greatest, bits)
 
 
 def _used(greatest: int, bits: int) -> int:
@@ -60,7 +68,7 @@ def _beyond_the_stated(
         return values >> values.dtype.type(shift), bits
     above = values >> values.dtype.type(bits)
     drawn = above > 0
-    if drawn.mean() <= OVERLAY and len(np.unique(above[drawn])) == 1:
+    if drawn.mean() <= OVERLAY and len(np.unique(above[drawn])) <= 1:
         return values & values.dtype.type(2**bits - 1), bits
     raise _beyond()
 

@@ -6,7 +6,7 @@ tissue, the cache.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import BytesIO
@@ -63,6 +63,8 @@ FRAME_BUDGET: Final = 2**29
 """Bytes of one decoded frame at most: 512 MiB, twenty times an 8-bit colour frame of 3000 x 3000."""
 FILE_BUDGET: Final = 2**35
 """Bytes of all decoded frames of a file at most: 32 GiB, half an hour of video; frames are decoded one by one."""
+LEVELS_OF: Final = 8
+"""Frames of a cine at most that tell together how many bits their values have."""
 REGIONS: Final = 64
 """Items of SequenceOfUltrasoundRegions that are read at most."""
 
@@ -373,10 +375,13 @@ class PixelFile:
             return self._of_completed(encoded)
         if syntax == JPEGBaseline8Bit and (picture := self._jpeg(encoded, stream)) is not None:
             return picture
+        return self._decoded(*self._once(encoded, stream), stream.precision)
+
+    def _once(self, encoded: bytes, stream: Stream) -> tuple[bytes, int, dict[str, Any]]:
+        """The pixel data of a file of this one frame, the frame's number in it, and how it is decoded."""
         once = b"".join((_EMPTY_ITEM, _EMPTY_ITEM[:4], len(encoded).to_bytes(4, "little"), encoded))
         options = {name: value for name, value in self._options.items() if name != "extended_offsets"}
-        options |= {"number_of_frames": 1} | stream.options(options)
-        return self._decoded(once, 0, options, stream.precision)
+        return once, 0, options | {"number_of_frames": 1} | stream.options(options)
 
     def _of_completed(self, encoded: bytes) -> Frame:
         """A JPEG without an end marker, if nothing else is missing: then a decoder reads nothing that follows it."""
@@ -385,17 +390,37 @@ class PixelFile:
             raise Rejected(Reason.TRUNCATED_PIXELS, "the compressed frame breaks off")
         return frame
 
+    @cached_property
+    def _levels(self) -> tuple[int, int] | None:
+        """The least and the greatest value in some frames of a cine, evenly spread; None of one frame."""
+        found = []
+        for number in frames_to_take(self.frames, LEVELS_OF) if self.frames > 1 else ():
+            with suppress(Rejected), _rejecting():
+                pixels, _ = self._raw(*self._stored(number))
+                found += [int(pixels.min()), int(pixels.max())]
+        return (min(found), max(found)) if found else None
+
+    def _stored(self, number: int) -> tuple[BinaryIO | bytes, int, dict[str, Any]]:
+        if self._decoder.is_native:
+            return self._window(), number, self._options
+        encoded = self._by_offset(number)
+        return self._once(encoded, Stream.of(encoded))
+
+    def _raw(
+        self, source: BinaryIO | bytes, number: int, options: dict[str, Any]
+    ) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+        return _trusting(self._decoder, options).as_array(source, index=number, raw=True, **options)
+
     def _decoded(self, source: BinaryIO | bytes, number: int, options: dict[str, Any], in_stream: int | None) -> Frame:
-        pixels, properties = _trusting(self._decoder, options).as_array(source, index=number, raw=True, **options)
+        pixels, properties = self._raw(source, number, options)
         photometric = str(properties["photometric_interpretation"])
         if pixels.dtype.kind == "f":
             grey = _of_fractions(pixels, self._opened.dataset)
             return Frame(_as_monochrome(grey, photometric), None)
         if photometric == PhotometricInterpretation.PALETTE_COLOR:
             return _of_rgb(_through_palette(pixels, self._opened.dataset))
-        depth = _Depth(
-            int(properties["bits_stored"]), self._high_bit, bool(properties["pixel_representation"]), in_stream
-        )
+        bits, signed = int(properties["bits_stored"]), bool(properties["pixel_representation"])
+        depth = _Depth(bits, self._high_bit, signed, in_stream, self._levels if bits > 8 else None)
         if pixels.ndim == 2:
             grey = _monochrome(pixels, depth, self._opened.dataset, self.is_ultrasound)
             return Frame(_as_monochrome(grey, photometric), None)
@@ -684,12 +709,13 @@ class _Depth:
     high_bit: int
     signed: bool
     in_stream: int | None
+    of_file: tuple[int, int] | None
 
     def to_uint8(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Levels mean what they are among all that their bits could hold."""
         if self.bits == 8 and pixels.dtype == np.uint8:
             return pixels
-        return _scaled(*at_their_depth(pixels, self.bits, self.high_bit, self.signed, self.in_stream))
+        return _scaled(*at_their_depth(pixels, self.bits, self.high_bit, self.signed, self.in_stream, self.of_file))
 
 
 def _monochrome(pixels: npt.NDArray[Any], depth: _Depth, dataset: Dataset, ultrasound: bool) -> Grey:

@@ -203,6 +203,32 @@ def test_levels_at_the_upper_end_of_a_pixel_are_shifted_down(tmp_path, stored, h
     assert np.array_equal(decode_grey(path, 0), np.rint(ramp(stored) * (255 / (2**stored - 1))))
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(("held", "stated"), [(12, 12), (16, 16), (12, 16)])
+def test_a_dark_frame_of_a_cine_stays_dark(tmp_path, held, stated, compressed):
+    frames = np.stack([ramp(held), np.minimum(ramp(held), 200), 0 * ramp(held)])
+    encoded = {"TransferSyntaxUID": JPEG2000Lossless} if compressed else {}
+    if compressed:
+        encoded["PixelData"] = encapsulate([encode_array(frame, bits_stored=stated) for frame in frames])
+    path = write_dicom(tmp_path / "x", frames, BitsStored=stated, HighBit=stated - 1, **encoded)
+    for number, frame in enumerate(frames):
+        assert np.array_equal(decode_grey(path, number), np.rint(frame * (255 / (2**held - 1))))
+
+
+def test_a_frame_without_negative_levels_of_a_signed_cine_is_scaled_as_the_others(tmp_path):
+    levels = ramp(12).astype(np.int16)
+    path = write_dicom(tmp_path / "x", np.stack([levels - 2048, levels // 2]), BitsStored=12, HighBit=11)
+    assert np.array_equal(decode_grey(path, 1), np.rint((levels // 2 + 2048) * (255 / 4095)))
+
+
+def test_a_frame_without_a_drawing_of_a_cine_with_one_is_read(tmp_path):
+    drawn = ramp(12)
+    drawn[3, :] |= 0x8000
+    path = write_dicom(tmp_path / "x", np.stack([ramp(12), drawn]), BitsStored=12, HighBit=11)
+    for number in (0, 1):
+        assert np.array_equal(decode_grey(path, number), np.rint(ramp(12) * (255 / 4095)))
+
+
 def test_a_drawing_in_an_unused_bit_is_taken_out(tmp_path):
     drawn = ramp(12)
     drawn[3, :] |= 0x8000
