@@ -7,7 +7,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from html import unescape
 from typing import Final
+from unicodedata import normalize
 from urllib.parse import unquote
 
 import numpy as np
@@ -22,11 +24,12 @@ _FACTORS: Final = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA77))  # odd, bits we
 _UNICODE_ESCAPE = re.compile(r"\\+(?:u([0-9a-f]{4})|x([0-9a-f]{2}))")
 _SPACE_ESCAPE = re.compile(r"\\+[nrt]")
 _URL_ESCAPE = re.compile(r"%[0-9a-f]{2}")
+_HTML_ESCAPE = re.compile(r"&(#[0-9]|#x[0-9a-f]|[a-z]+;)")
 
 
 def plain(text: str) -> str:
     """`text` as it is compared: without regard to case, and without the backslashes that escapes are made of."""
-    return text.casefold().replace("\\", "")
+    return _folded(text).replace("\\", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Needles:
         return self._count
 
     def found_in(self, text: str, in_cells: bool) -> set[str]:
-        """The kinds of needles that occur in `text`, as it stands or with the escapes of JSON or a URL undone."""
+        """The kinds of needles that occur in `text`, as it stands or with the escapes of JSON, a URL or HTML undone."""
         return {kind for variant in _variants(text) for kind in self._kinds(variant, in_cells)}
 
     def _kinds(self, text: str, in_cells: bool) -> Iterator[str]:
@@ -137,16 +140,23 @@ def _alphanumeric(byte: bytes) -> bool:
     return byte.isalnum() or byte >= b"\x80"
 
 
+def _folded(text: str) -> str:
+    """`text` without regard to case, and to whether accents are letters' parts or stand behind them."""
+    return text.casefold() if text.isascii() else normalize("NFC", text.casefold())
+
+
 def _variants(text: str) -> Iterator[str]:
-    folded = text.casefold()
+    folded = _folded(text)
     yield folded
     if "\\" in folded:
         yield _unescaped(folded)
     if _URL_ESCAPE.search(folded):
-        yield unquote(folded, errors="replace").casefold()
+        yield _folded(unquote(folded, errors="replace"))
+    if _HTML_ESCAPE.search(folded):
+        yield _folded(unescape(text))
 
 
 def _unescaped(text: str) -> str:
     """`text` with the escapes of JSON, also of JSON within JSON, undone; what is left of backslashes goes."""
     text = _UNICODE_ESCAPE.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
-    return _SPACE_ESCAPE.sub(" ", text).replace("\\", "").casefold()
+    return _folded(_SPACE_ESCAPE.sub(" ", text).replace("\\", ""))

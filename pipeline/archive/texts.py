@@ -183,10 +183,9 @@ def _as_text(cell: str | bytes) -> str:
 def _decoded(data: bytes) -> str:
     """`data` as UTF-8, and as UTF-16 if it holds zero bytes, as a spreadsheet's “Unicode text” does.
 
-    Which byte comes first does not matter: text of either order is read from the first or from the second byte on, but
-    for a letter at its ends.
+    Which byte comes first does not matter: text of either order is read from the first or from the second byte on.
     """
-    wide = [data[start:].decode("utf-16-le", "replace") for start in (0, 1)] if b"\0" in data else []
+    wide = [(data[start:] + b"\0").decode("utf-16-le", "replace") for start in (0, 1)] if b"\0" in data else []
     return "\n".join([data.decode("utf-8", "replace"), *wide]).translate(_NO_LETTERS)
 
 

@@ -86,6 +86,23 @@ def test_escapes_hide_nothing(text: str) -> None:
     assert found(word(NAME), f"before {text} behind")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("O'BRIEN", "<td>O&#39;Brien</td>"),
+        ("O'BRIEN", "<td>O&#x27;BRIEN</td>"),
+        ("SMITH&SONS", "&lt;smith&amp;sons&gt;"),
+        ("ŽOFIE MÜLLER", "&#381;ofie M&uuml;ller"),
+        ("ŽOFIE MÜLLER", "Z\u030cofie Mu\u0308ller"),
+        ("Z\u030cOFIE MU\u0308LLER", "Žofie Müller"),
+        ("ŽOFIE MÜLLER", quote("Z\u030cofie Mu\u0308ller")),
+        ("ŽOFIE MÜLLER", json.dumps("Z\u030cofie Mu\u0308ller")),
+    ],
+)
+def test_entities_and_parted_accents_hide_nothing(name: str, text: str) -> None:
+    assert found(word(name, bounded=True), text)
+
+
 @pytest.mark.parametrize("text", [r"US LIVER\NOWAKOWSKI", json.dumps("US LIVER\nNOWAKOWSKI"), "%NOWAKOWSKI"])
 def test_what_only_looks_like_an_escape_hides_nothing(text: str) -> None:
     assert found(word("nowakowski", bounded=True), text)

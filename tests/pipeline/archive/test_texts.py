@@ -101,6 +101,12 @@ def test_any_other_file_is_read_whole(tmp_path: Path, name: str) -> None:
     assert WORD in piece.text and not piece.in_cells
 
 
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_wide_text_is_read_to_its_last_letter(tmp_path: Path, order: str) -> None:
+    (tmp_path / "x.txt").write_bytes("NOWAKOWSKI".encode(order))
+    assert any("NOWAKOWSKI" in text.text for text in texts(tmp_path / "x.txt"))
+
+
 def test_the_cells_of_a_csv_are_cells(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(f"a,b\n1,{WORD}\n", encoding="utf-8")
     assert [piece.in_cells for piece in texts(tmp_path / "table.csv")] == [True]
