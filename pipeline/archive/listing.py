@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline import code_versions
 from pipeline.archive.identity import file_id
 from pipeline.archive.source import SEPARATOR, Listed, walk
-from pipeline.errors import UserError
+from pipeline.errors import DamagedError, UserError
 from pipeline.files import damage_told, make_folder, read_table, write_table
 from pipeline.kept import read_sound
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
@@ -294,7 +294,7 @@ def locate(private: Path, identifier: str, archive: str | None = None, key: byte
     """
     wanted = identifier.partition(":")[0]
     for path in [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]:
-        with suppress(OSError, pa.ArrowException, KeyError):  # not there, damaged, or of another version
+        with suppress(OSError, DamagedError, KeyError):  # not there, damaged, or of another version
             known = read_table(path, ["file_id", "path"])
             position = pc.index(known["file_id"], wanted).as_py()
             if position >= 0:

@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
+from pipeline.errors import DamagedError
 from pipeline.files import read_table
 
 
@@ -29,5 +28,5 @@ def predicted_files(private: Path) -> Iterator[tuple[str, list[str]]]:
 def _texts(table: Path, column: str) -> set[str]:
     try:
         return set(read_table(table, [column])[column].drop_null().to_pylist())
-    except (OSError, pa.ArrowException, KeyError):
+    except (OSError, DamagedError):
         return set()

@@ -298,3 +298,14 @@ def test_a_number_that_no_table_can_hold_is_its_file_s_rejection(tmp_path):
     index = index_folder(archive, private)
     assert (index.files, index.records.num_rows) == (2, 1)
     assert reasons(index, private, archive) == {"hostile": "unreadable_header"}
+
+
+def test_a_file_is_located_in_the_archive_where_the_list_of_it_is_damaged(tmp_path):
+    write_dicom(tmp_path / "archive" / "x.dcm", noise(64, 96))
+    index = index_folder(tmp_path / "archive", tmp_path / "private")
+    file = index.records["file_id"][0].as_py()
+    known = tmp_path / "private" / "scan.parquet"
+    known.write_bytes(known.read_bytes()[: known.stat().st_size // 2])
+    assert locate(tmp_path / "private", file, str(tmp_path / "archive"), KEY) == str(tmp_path / "archive" / "x.dcm")
+    with pytest.raises(UserError):
+        locate(tmp_path / "private", file)
