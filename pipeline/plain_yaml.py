@@ -101,17 +101,33 @@ def _error(at: Any, problem: str) -> ConstructorError:
 class _Plain(_SAFE):  # type: ignore[misc]
     """The safe loader with fewer kinds of values, each of which is written in one way."""
 
+    def construct_document(self, node: Any) -> Any:
+        _check_keys(node, set())
+        return super().construct_document(node)
 
-def _mapping(loader: Any, node: Any) -> dict[str, Any]:
-    if not isinstance(node, yaml.MappingNode):
-        raise _error(node, "no mapping, though its tag says so")
+
+def _check_keys(node: Any, checked: set[int]) -> None:
+    """Raise `ConstructorError` for a key that is no text or is there twice, at `node` or below, merged or not."""
+    if id(node) in checked or isinstance(node, yaml.ScalarNode):
+        return
+    checked.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(value, checked)
+        return
     seen: set[str] = set()
-    for key, _ in node.value:
+    for key, value in node.value:
         if key.tag not in {f"{_TAG}str", f"{_TAG}merge"} or not isinstance(key, yaml.ScalarNode):
             raise _error(key, "a key that is no text; write it in quotation marks")
         if key.value in seen:
             raise _error(key, f"the key {key.value!r} is written twice")
         seen.add(key.value)
+        _check_keys(value, checked)
+
+
+def _mapping(loader: Any, node: Any) -> dict[str, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise _error(node, "no mapping, though its tag says so")
     loader.flatten_mapping(node)
     return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
 

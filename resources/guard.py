@@ -47,7 +47,7 @@ class Guard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or _name(hosts[0]) not in self._hosts:
             return "The Host of this request is no name of this server: see docs/running.md, --allowed-host."
-        if origins and (len(origins) > 1 or urlsplit(origins[0]).netloc.lower() != hosts[0].lower()):
+        if origins and (len(origins) > 1 or _place(origins[0]) != hosts[0].lower()):
             return "A page of another origin has sent this request."
         if not _OWN.issuperset(headers.getlist("sec-fetch-site")) and not _opens_a_page(scope, headers):
             return "A page of another site has sent this request."
@@ -66,6 +66,14 @@ def _name(host: str) -> str | None:
     if parts.netloc != host or parts.username is not None:
         return None
     return parts.hostname
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an Origin header, lower case; None if the header is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _opens_a_page(scope: Scope, headers: Headers) -> bool:

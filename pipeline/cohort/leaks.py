@@ -6,6 +6,7 @@ picture of them (`pair_sheet`).
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ CROWD: Final = 10
 """Patients with an image like one of another patient, beyond which that image ties nobody: it shows no patient, but a
 test pattern or a probe in air."""
 
+_LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+_PAIR: Final = re.compile("[a-p]{12}")
 _BLOCK = 4096  # images whose pixels are held at a time
 _HINT = "make the images of the task again (job `finetune` does)"
 
@@ -52,8 +55,11 @@ class Leak:
 
 
 def pair_id(one: str, other: str) -> str:
-    """The name of a pair of images, by their digests: the same in every run and whichever comes first."""
-    return digest(*sorted((one, other)))[:12]
+    """The name of a pair of images, by their digests: the same in every run and whichever comes first.
+
+    Letters alone: digits with or without an e among them are a number to spreadsheets, which round it.
+    """
+    return digest(*sorted((one, other)))[:12].translate(_LETTERS)
 
 
 def cleared_pairs(private: Path) -> frozenset[str]:
@@ -75,6 +81,8 @@ def cleared_pairs(private: Path) -> frozenset[str]:
             date.fromisoformat(row.cells["reviewed_on"])
         except ValueError:
             raise UserError(f"{row.place}: reviewed_on is no date such as 2026-05-31.") from None
+        if not _PAIR.fullmatch(row.cells["pair"]):
+            raise UserError(f"{row.place}: pair is no name of a pair, which is 12 letters from a to p.")
         cleared.add(row.cells["pair"])
     return frozenset(cleared)
 

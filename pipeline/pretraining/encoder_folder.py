@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from pipeline.checked_json import read_checked
 from pipeline.code_versions import PRETRAINING
-from pipeline.errors import UserError
+from pipeline.errors import DamagedError, UserError
 from pipeline.files import digest, write_json, write_text
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
 from pipeline.markdown import cell, inline
@@ -131,8 +131,11 @@ def _epochs(folder: Path) -> list[Metrics]:
     path = folder / CURVES
     if not path.is_file():
         return []
-    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
-    return [named_as_today({name: float(value) for name, value in row.items() if name != "epoch"}) for row in rows]
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True))
+        return [named_as_today({name: float(value) for name, value in row.items() if name != "epoch"}) for row in rows]
+    except (ValueError, TypeError, csv.Error):  # text that is none, a cell that is no number or is not there
+        raise DamagedError(path) from None
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,7 @@ def test_a_reverse_proxys_name_is_answered_where_it_was_named(pages: Pages) -> N
         {"Origin": "http://127.0.0.1:{port}.evil.example"},
         {"Origin": "http://evil.example@127.0.0.1:{port}"},
         {"Origin": ""},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},

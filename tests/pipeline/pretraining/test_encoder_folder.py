@@ -17,8 +17,16 @@ import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 
+from pipeline.errors import DamagedError
 from pipeline.images.batches import fit_normalization
-from pipeline.pretraining.encoder_folder import LabelCount, ModelCard, Preprocessing, count_labels
+from pipeline.pretraining.encoder_folder import (
+    LabelCount,
+    ModelCard,
+    Preprocessing,
+    count_labels,
+    read_curves,
+    write_curves,
+)
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
 from pipeline.recipe import EncoderSettings
@@ -191,3 +199,12 @@ def test_labels_are_counted_over_training_images_where_they_are_known():
     known[1] = known[0, 2] = False
     counted = count_labels(replace(pool, labels_NL=labels, known_NL=known))
     assert counted == (LabelCount(LABELS[0], 2, 3), LabelCount(LABELS[1], 1, 3), LabelCount(LABELS[2], 0, 2))
+
+
+@pytest.mark.parametrize("left", [b"epoch,a,b\n1,0.5\n", b"epoch,a,b\n1,0.5,x\n", b"\xff\xfe", b"epoch,a\n1,2,3\n"])
+def test_curves_that_are_damaged_are_a_sentence(tmp_path, left):
+    write_curves(tmp_path, [{"a": 0.5, "b": 0.25}])
+    assert read_curves(tmp_path) == {"a": [0.5], "b": [0.25]}
+    (tmp_path / "curves.csv").write_bytes(left)
+    with pytest.raises(DamagedError):
+        read_curves(tmp_path)

@@ -1,0 +1,37 @@
+"""Names of pairs of near-duplicates: what a spreadsheet leaves of them, and what a reviewer may write."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.cohort.leaks import cleared_pairs, pair_id
+from pipeline.errors import UserError
+
+HEAD = "pair,likeness,first,second,reviewer,reviewed_on\n"
+
+
+def is_a_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_no_name_of_a_pair_is_a_number_to_a_spreadsheet() -> None:
+    names = {pair_id(str(number), "other") for number in range(5000)}
+    assert len(names) == 5000
+    assert not [name for name in names if is_a_number(name)]
+    assert pair_id("1", "2") == pair_id("2", "1")
+
+
+@pytest.mark.parametrize("name", ["1.23457E+11", "abcdefghijk", "abcdefghijklm", "quality image 3", "12e456789012"])
+def test_a_name_that_no_pair_can_have_is_a_sentence(tmp_path: Path, name: str) -> None:
+    sound = pair_id("one", "other")
+    path = tmp_path / "not_the_same.csv"
+    path.write_text(f"{HEAD}{sound},0.9,a,b,Dr. X,2026-05-01\n")
+    assert cleared_pairs(tmp_path) == {sound}
+    path.write_text(f"{HEAD}{sound},0.9,a,b,Dr. X,2026-05-01\n{name},0.9,a,b,Dr. X,2026-05-01\n")
+    with pytest.raises(UserError, match=r"not_the_same\.csv, line 3: pair ") as error:
+        cleared_pairs(tmp_path)
+    assert name not in str(error.value)
