@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
 from pipeline.plain_yaml import read_yaml
 
+T = TypeVar("T")
 Backbone = Literal["vgg16_bn", "resnet50"]
 Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
 Arm = str
@@ -64,6 +65,13 @@ def _all_differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed is named more than once")
     return seeds
+
+
+def _each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:
+    repeated = [one for one, times in Counter(named or ()).items() if times > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]} is named more than once")
+    return named
 
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_all_differ)]
@@ -319,8 +327,13 @@ class Variant(Model):
 class Pretraining(Training):
     """Pretraining: which encoders there are, and how they are trained."""
 
-    backbones: Annotated[tuple[Backbone, ...], Field(min_length=1)] = ("vgg16_bn", "resnet50")
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
+    backbones: Annotated[tuple[Backbone, ...], Field(min_length=1), AfterValidator(_each_once)] = (
+        "vgg16_bn",
+        "resnet50",
+    )
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), AfterValidator(_each_once)] = (
+        *("baseline", "imagenet", "dcm", "ce", "ce_dcm"),
+    )
     variants: Mapping[Name, Variant] = {}
     """Encoders beside those of the methods, by name: controls of one's own."""
     seeds: Seeds = (0,)
@@ -425,7 +438,7 @@ class Task(Model):
 class Downstream(Model):
     """Fine-tuning, paper section 4.4."""
 
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = (
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1), AfterValidator(_each_once)] = (
         "baseline",
         "imagenet",
         "dcm",
@@ -434,17 +447,11 @@ class Downstream(Model):
         "ce_dcm_frozen",
     )
     tasks: Mapping[Name, Task] = {}
-    fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
+    fractions: Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_each_once)] = (1.0,)
     """Shares of the training images; smaller ones lie inside larger ones."""
     seeds: Seeds = (0,)
     precision: Precision = "float32"
     """In which training steps compute, as `pretraining.precision`; validation and test are always in float32."""
-
-
-def _each_once(backbones: tuple[Backbone, ...] | None) -> tuple[Backbone, ...] | None:
-    if backbones is not None and len(set(backbones)) < len(backbones):
-        raise ValueError("a backbone is named more than once")
-    return backbones
 
 
 class Comparison(Model):

@@ -142,7 +142,7 @@ def variant(fields: str, name: str = "v") -> str:
         ),
         (
             "name: a\nevaluation: {comparisons: [{arm: ce_dcm, against: ce, backbones: [resnet50, resnet50]}]}",
-            r"evaluation\.comparisons\.0\.backbones: a backbone is named more than once",
+            r"evaluation\.comparisons\.0\.backbones: \w+ is named more than once",
         ),
         (
             "name: a\ndownstream: {arms: [other_frozen]}",
@@ -241,6 +241,10 @@ def variant(fields: str, name: str = "v") -> str:
         ("name: a\npretraining: {seeds: []}", r"pretraining\.seeds: "),
         ("name: a\npretraining: {seeds: [1, 1]}", r"pretraining\.seeds: a seed is named more than once"),
         ("name: a\npretraining: {seeds: [-1]}", r"pretraining\.seeds\.0: "),
+        ("name: a\ndownstream: {arms: [ce, dcm, ce]}", r"downstream\.arms: ce is named more than once"),
+        ("name: a\ndownstream: {fractions: [0.5, 0.50]}", r"downstream\.fractions: 0\.5 is named more than once"),
+        ("name: a\npretraining: {backbones: [resnet50, resnet50]}", r"backbones: resnet50 is named more than once"),
+        ("name: a\npretraining: {methods: [ce, ce]}", r"pretraining\.methods: ce is named more than once"),
         ("name: a\ndownstream: {seeds: [2, 2]}", r"downstream\.seeds: a seed is named more than once"),
         ("name: a\npretraining: {seed: 1}", r"pretraining\.seed: no such field"),
         (
