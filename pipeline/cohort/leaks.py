@@ -128,10 +128,15 @@ def cached_thumbnails(images: pa.Table, folder: Path) -> Thumbs:
 
 
 def split_leaks(name: str, task: pa.Table) -> list[Leak]:
-    """The near-duplicates of images of the task called `name` (as `read_manifest` makes it) in different splits."""
+    """The near-duplicates of images of the task called `name` (as `read_manifest` makes it) in different splits.
+
+    Two images with something cut away around the tissue are not compared as wholes: their edges and captions are alike.
+    """
     thumbs, rows = _task_thumbnails(task)
     splits = task["split"].to_pylist()
     found = alike_within(thumbs, [splits[row] for row in rows])
+    uncut = _uncut(thumbs)
+    found = found.take(~(uncut[found.first] & uncut[found.second]))
     named = [
         f"{name} image {number}, {side}" for number, side in zip(task["image_id"].to_pylist(), splits, strict=True)
     ]
@@ -195,6 +200,13 @@ def _task_thumbnails(task: pa.Table) -> tuple[Thumbs, _Rows]:
         raise UserError(f"A task's table was made by an earlier version: {_HINT}.")
     content = b"".join(task["thumbnails"].to_pylist())
     return np.frombuffer(content, np.uint8).reshape(-1, SIDE, SIDE), np.repeat(np.arange(task.num_rows), 2)
+
+
+def _uncut(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
+    """Which of both thumbnails of every image show a whole of which something is cut away."""
+    pairs = thumbs.reshape(-1, 2, SIDE * SIDE)
+    cut = (pairs[:, 0] != pairs[:, 1]).any(1)
+    return np.stack([cut, np.zeros_like(cut)], axis=1).reshape(-1)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,10 @@ class Pairs:
     second: _Indices
     score: npt.NDArray[np.float64]
 
+    def take(self, kept: npt.NDArray[np.bool_]) -> "Pairs":
+        """Those of the pairs that are `kept`."""
+        return Pairs(self.first[kept], self.second[kept], self.score[kept])
+
 
 @dataclass(frozen=True)
 class _Described:
