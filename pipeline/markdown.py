@@ -13,7 +13,7 @@ _SIGNS = re.compile(
 """What CommonMark, its table and footnote extensions and mathematics give a meaning within a line."""
 _BLOCK = re.compile(r"([-+](?=[-+\s]|$)|[=:>])|\d{1,9}(?=[.)](\s|$))")
 """What they give one at the start of a line."""
-_LINKS = re.compile(r"://|www\.|@|(mailto|xmpp|javascript|data|ftp):", re.IGNORECASE)
+_LINKS = re.compile(r"://|www\.|@|(mailto|xmpp|javascript|data|ftp):(?=\S)", re.IGNORECASE)
 """What renderers make a link of, though it stands in plain text and is escaped."""
 _IN_ADDRESSES = "/:?#@!$&'*+,;=%~-._"
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"})

@@ -55,6 +55,11 @@ TRIES: Final = 3
 _DIED = Failed(Rejection(Reason.CRASHED, "the reading process died"))
 _ENDED = Failed(Rejection(Reason.INTERRUPTED, "the reading process was ended from outside, as where memory runs out"))
 _TOO_SLOW = Failed(Rejection(Reason.INTERRUPTED, "reading took too long"))
+_TOO_MUCH = Failed(Rejection(Reason.OVER_LIMITS, "reading takes more processor time than a worker may spend"))
+_PROCESSOR_SHARE = 0.5
+"""Of a worker's time over one item, what its processors may spend: a file that needs more is itself too slow, while a
+worker that waits for a disk or share spends none."""
+_SPENT = -signal.SIGPROF if hasattr(signal, "SIGPROF") else None
 _FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM} if hasattr(signal, "SIGKILL") else set()
 
 
@@ -132,7 +137,9 @@ def _each(
         try:
             while True:
                 for batch in islice(batches, 4 * workers - len(under_way)):
-                    under_way.append((batch, pool.schedule(_all, args=(batch,), timeout=seconds)))
+                    under_way.append(
+                        (batch, pool.schedule(_all, args=(batch, seconds * _PROCESSOR_SHARE), timeout=seconds))
+                    )
                 if not under_way:
                     return
                 batch, future = under_way.popleft()
@@ -163,8 +170,10 @@ def _results(
 
 def _alone(pool: ProcessPool, item: Any, seconds: float) -> Any:
     try:
-        return pool.schedule(_all, args=([item],), timeout=seconds).result()[0]
+        return pool.schedule(_all, args=([item], seconds * _PROCESSOR_SHARE), timeout=seconds).result()[0]
     except ProcessExpired as expired:
+        if expired.exitcode == _SPENT:
+            return _TOO_MUCH
         return _ENDED if expired.exitcode in _FROM_OUTSIDE else _DIED
     except TimeoutError:
         return _TOO_SLOW
@@ -178,17 +187,26 @@ _work: list[Callable[[Any], Any]] = []
 """In a worker, what it is there for: sent when it starts, since no code can be loaded once it is confined."""
 
 
-def _all(items: Sequence[Any]) -> list[Any]:
-    return [_one(_work[0], item) for item in items]
+def _all(items: Sequence[Any], processor_seconds: float) -> list[Any]:
+    return [_one(_work[0], item, processor_seconds) for item in items]
 
 
-def _one(work: Callable[[Item], Result], item: Item) -> Result | Failed:
+def _one(work: Callable[[Item], Result], item: Item, processor_seconds: float) -> Result | Failed:
     try:
+        _limit_processor(processor_seconds)
         return work(item)
     except MemoryError:
         raise  # other items of the chunk may hold most of it: each is tried alone
     except BaseException as error:  # a panic of a library written in Rust is no Exception, and SystemExit is none
         return _stopped(error)
+    finally:
+        _limit_processor(0)
+
+
+def _limit_processor(seconds: float) -> None:
+    """End this process by SIGPROF once its threads have spent `seconds` from now on; 0 lifts the limit."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _stopped(error: BaseException) -> Failed:

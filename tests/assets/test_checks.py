@@ -7,6 +7,7 @@ import pytest
 
 from assets.definitions import build_defs
 from assets.images import count_shared
+from pipeline.cohort.leaks import Leak
 from resources.environment import read_environment
 
 POOL = pa.table({"patient": ["a", "b"], "source_digest": ["1", "2"]})
@@ -25,8 +26,10 @@ def test_a_test_image_shares_neither_patient_nor_pixels(
     patient: str, source_digest: str, split: str, shared: int
 ) -> None:
     task = pa.table({"patient": [patient], "source_digest": [source_digest], "split": [split]})
-    assert count_shared(POOL, task) == shared
-    assert count_shared(POOL, task, {"c"}) == (split == "test")
+    assert count_shared(POOL, task, []) == shared
+    assert count_shared(POOL, task, [], {"c"}) == (split == "test")
+    near = [Leak(pair="p", likeness=0.9, first="", second="", row=0, other_row=0)]
+    assert count_shared(POOL, task, near) == (split == "test")
 
 
 def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
@@ -41,7 +44,7 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     methods = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
     encoders = {f"{backbone}_{method}_encoder" for backbone in ("vgg16_bn", "resnet50") for method in methods}
     assert names == encoders | {"preflight"}
-    assert len(layers["finetune"]) == 3 + 2 * 6 * 3 + 3  # images, arms, champions
+    assert len(layers["finetune"]) == 3 + 2 * 7 * 3 + 3  # images, arms, champions
     assert {key.path[-1] for key in layers["predict"]} == {"new_predictions"}
     assert not layers["predict"] & layers["demo"]  # it asks what to predict
     for name in layers:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from pipeline.archive import workers
 from pipeline.archive.workers import MEMORY, Failed, each_in_worker
 
 
@@ -23,6 +24,12 @@ def die_at_20(number):
 def hang_at_3(number):
     if number == 3:
         time.sleep(60)
+    return number
+
+
+def compute_at_7(number):
+    while number == 7:
+        pass
     return number
 
 
@@ -61,12 +68,21 @@ def test_nothing_to_do_is_nothing_done():
 
 @pytest.mark.parametrize(
     ("work", "expected"),
-    [(die_at_20, {20: "crashed"}), (hang_at_3, {3: "interrupted"}), (devour_at_5, {5: "over_limits"})],
+    [
+        (die_at_20, {20: "crashed"}),
+        (hang_at_3, {3: "interrupted"}),
+        (devour_at_5, {5: "over_limits"}),
+    ],
 )
 def test_a_crash_a_hang_and_a_glutton_cost_one_item_each(work, expected):
     results = list(each_in_worker(work, range(40), seconds=2))
     assert failures(results) == expected
     assert [r for r in results if not isinstance(r, Failed)] == [n for n in range(40) if n not in expected]
+
+
+def test_what_computes_too_long_is_over_the_limits_and_no_fault_of_the_disk(monkeypatch):
+    monkeypatch.setattr(workers, "_PROCESSOR_SHARE", 0.05)  # long before the time is over, however busy the machine is
+    assert failures(each_in_worker(compute_at_7, range(20), seconds=10)) == {7: "over_limits"}
 
 
 def test_an_unexpected_error_costs_its_own_item():

@@ -175,7 +175,8 @@ def test_without_any_run_there_is_no_number_and_no_picture(three_seeds: Recipe, 
 
 def test_images_and_patients_of_the_archive_are_counted(three_seeds: Recipe, store: Store) -> None:
     def rows(schema: pa.Schema, patients: list[str]) -> list[dict[str, object]]:
-        return [{f.name: "x" if f.type == "string" else 1 for f in schema} | {"patient": p} for p in patients]
+        filled = {f.name: {"string": "x", "bool": False}.get(str(f.type), 1) for f in schema}
+        return [filled | {"patient": p} for p in patients]
 
     for table, patients in ((DICOM_INDEX, ["a", "a", "b", "c"]), (IMAGES, ["a", "b"])):
         table.write(store.tables, pa.Table.from_pylist(rows(table.schema, patients), schema=table.schema))
