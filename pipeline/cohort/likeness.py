@@ -33,6 +33,8 @@ _LEAST_CONTRAST = 2.0  # grey levels, of what is left; frames with tissue have 8
 _LEAST_SPREAD = 48  # pixels that hold nine tenths of it; fewer are letters or a logo. Frames with tissue: 100 and more
 _BLOCK = 4096  # thumbnails that are worked on at a time
 _COARSE, _FINE = 8, 16  # sides of the vectors that preselect
+COARSE_NUMBERS, FINE_NUMBERS = _COARSE**2, _FINE**2
+"""Numbers in a vector."""
 
 
 def thumbnails(images_NHW: npt.NDArray[np.uint8]) -> Thumbs:

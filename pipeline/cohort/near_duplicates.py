@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from pipeline.cohort.likeness import (
     ALIKE,
+    COARSE_NUMBERS,
+    FINE_NUMBERS,
     Thumbs,
     Vectors,
     coarse_vectors,
@@ -89,16 +91,12 @@ def alike_between(thumbs: Thumbs, others: Thumbs) -> Pairs:
 
 
 def _described(thumbs: Thumbs, owners: _Indices) -> _Described:
-    starts = range(0, len(thumbs), _BLOCK)
-    coarse = [coarse_vectors(thumbs[start : start + _BLOCK]) for start in starts]
-    fine = [fine_vectors(thumbs[start : start + _BLOCK]) for start in starts]
-    empty = np.empty((0, 1), np.float32)
-    whole, inner = (np.concatenate([vectors[n] for vectors in coarse] or [empty]) for n in (0, 1))
-    fine_whole, fine_inner = (
-        np.concatenate([vectors[n].astype(np.float16) for vectors in fine] or [empty.astype(np.float16)])
-        for n in (0, 1)
-    )
-    return _Described(thumbs, owners, (whole, inner), (fine_whole, fine_inner))
+    coarse = np.empty((2, len(thumbs), COARSE_NUMBERS), np.float32)
+    fine = np.empty((2, len(thumbs), FINE_NUMBERS), np.float16)
+    for start in range(0, len(thumbs), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        coarse[:, block], fine[:, block] = coarse_vectors(thumbs[block]), fine_vectors(thumbs[block])
+    return _Described(thumbs, owners, (coarse[0], coarse[1]), (fine[0], fine[1]))
 
 
 def _all_with_all(one: _Described, other: _Described) -> Iterator[tuple[_Indices, _Indices]]:
