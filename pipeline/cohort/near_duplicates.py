@@ -82,11 +82,16 @@ def alike_within(thumbs: Thumbs, owners: Sequence[str]) -> Pairs:
 
 
 def alike_between(thumbs: Thumbs, others: Thumbs) -> Pairs:
-    """The near-duplicates of `thumbs` (positions `first`) among `others` (positions `second`), with structure both."""
+    """The near-duplicates of `thumbs` (positions `first`) among `others` (positions `second`), with structure both.
+
+    Each side looks for its nearest: an image that has more than `SCORED` near-duplicates is found by those.
+    """
     kept, other_kept = np.flatnonzero(with_structure(thumbs)), np.flatnonzero(with_structure(others))
     one = _described(thumbs[kept], np.zeros(len(kept), np.int64))
     other = _described(others[other_kept], np.ones(len(other_kept), np.int64))
-    found = [_near(one, rows, other, columns) for rows, columns in _all_with_all(one, other)]
+    found = []
+    for rows, columns in _all_with_all(one, other):
+        found += [_near(one, rows, other, columns), _near(other, columns, one, rows)[:, ::-1]]
     return _scored(one, kept, other, other_kept, found)
 
 

@@ -141,3 +141,10 @@ def test_a_crowd_of_one_picture_is_found_without_all_its_pairs():
     found = alike_within(images, [str(number) for number in range(60)])
     assert set(found.first.tolist()) | set(found.second.tolist()) == set(range(60))
     assert len(found.first) <= 60 * near_duplicates.SCORED
+
+
+def test_every_image_of_the_others_that_is_like_one_is_found_however_many_there_are():
+    """Those whose pairs a reviewer has cleared would hide the rest."""
+    variants = [brighter(scene(3), 0.7 + 0.02 * number, 1.0) for number in range(12)]
+    found = alike_between(thumbs(scene(3), scene(4)), thumbs(scene(5), *variants))
+    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(0, n) for n in range(1, 13)]
