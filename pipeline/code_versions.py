@@ -6,7 +6,7 @@ Belongs here: one number per stage, raised in the commit that changes what the s
 from typing import Final, Literal
 
 INDEX = "7"
-LABELS = "3"
+LABELS = "4"
 COHORT = "5"
 IMAGES = "6"
 TASKS = "7"

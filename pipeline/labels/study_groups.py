@@ -5,9 +5,10 @@ Belongs here: reading and checking the CSV, or a folder of them. Not here: label
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -70,8 +71,11 @@ class _Row:
 
 
 def normalized(description: str) -> str:
-    """A study description as descriptions are compared: upper case, each run of white space one space."""
-    return single_spaced(description.upper())
+    """A study description as descriptions are compared: upper case, each run of white space one space.
+
+    An accent that a file holds apart from its letter (Unicode NFD) counts as the accented letter.
+    """
+    return single_spaced(unicodedata.normalize("NFC", description).upper())
 
 
 def shipped_study_groups() -> Path:
@@ -164,8 +168,11 @@ def _row(row: Row, groups: Groups) -> _Row:
 
 
 def _day(row: Row) -> str:
+    """The day as ISO 8601; also of DD.MM.YYYY, as which some spreadsheets save it. With slashes it could be a month."""
     text = row.cells.get("reviewed_on", "")
     try:
+        if "." in text:
+            return datetime.strptime(text, "%d.%m.%Y").date().isoformat()
         return date.fromisoformat(text).isoformat() if text else ""
     except ValueError:
-        raise UserError(f"{row.place}: reviewed_on is no date of the form YYYY-MM-DD.") from None
+        raise UserError(f"{row.place}: reviewed_on is no date of the form YYYY-MM-DD or DD.MM.YYYY.") from None

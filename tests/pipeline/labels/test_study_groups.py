@@ -131,7 +131,11 @@ def test_the_digest_is_that_of_the_mapping_alone(tmp_path):
         ("study_description,groups\n ,liver\n", r"line 2: study_description is empty"),
         ("", r"line 1: no column"),
         (
-            "study_description,groups,reviewed_on\nUS A,liver,23.11.2026\n",
+            "study_description,groups,reviewed_on\nUS A,liver,11/23/2026\n",
+            r"line 2: reviewed_on is no date of the form YYYY-MM-DD",
+        ),
+        (
+            "study_description,groups,reviewed_on\nUS A,liver,23.13.2026\n",
             r"line 2: reviewed_on is no date of the form YYYY-MM-DD",
         ),
     ],
@@ -140,6 +144,17 @@ def test_a_mistake_is_a_sentence_with_file_and_line(tmp_path, text, says):
     with pytest.raises(UserError, match=says) as error:
         read_study_groups(write(tmp_path / "mine.csv", text), GROUPS)
     assert "mine.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_day_may_be_written_as_a_german_spreadsheet_saves_it(tmp_path):
+    text = "study_description,groups,reviewed_on\nUS A,liver,01.12.2026\nUS A,nodule,2026-11-30\n"
+    assert read_study_groups(write(tmp_path / "x.csv", text), GROUPS).groups_of("US A") == ("liver",)
+
+
+def test_accents_apart_from_their_letters_are_the_same_letters(tmp_path):
+    apart, together = "U\u0301LTRASOM FI\u0301GADO", "\u00daltrasom f\u00edgado"
+    table = read_study_groups(write(tmp_path / "x.csv", f"study_description,groups\n{apart},liver\n"), GROUPS)
+    assert table.groups_of(together) == table.groups_of(apart) == ("liver",)
 
 
 def test_a_row_repeated_with_the_same_groups_is_no_mistake(tmp_path):
