@@ -5,7 +5,6 @@ Belongs here: one spelling of it, and how it is printed, without a library. Not 
 """
 
 import os
-from pathlib import Path
 from urllib.parse import unquote
 
 LINK = "symbolic link"
@@ -16,21 +15,22 @@ _LOCAL_SCHEMES = ("file://", "local://")
 
 
 def normalized(archive: str) -> str:
-    """`archive` as everything else takes it: the absolute path of a folder, or a URL of fsspec's as it was given.
+    """`archive` as everything else takes it: the path of a folder, or a URL of fsspec's as it was given.
 
-    A file:// URL is the folder that it names, literally, or percent-decoded where there is no such folder. Raises
+    However a folder is named, through links or `..`, its path is the same: what is known of it is found again. A file://
+    URL is the folder that it names, literally, or percent-decoded where there is no such folder. Raises
     `UserError` for a scheme that fsspec does not know, or whose package is not installed.
     """
     for scheme in _LOCAL_SCHEMES:
         if archive.startswith(scheme):
             literal = archive.removeprefix(scheme)
-            return str(Path(literal if os.path.lexists(literal) else unquote(literal)).absolute())
+            return os.path.realpath(literal if os.path.lexists(literal) else unquote(literal))
     if is_remote(archive):
         from pipeline.archive import remote  # noqa: PLC0415 - the definitions are loaded without fsspec
 
         remote.check(archive)
         return archive
-    return str(Path(archive).absolute())
+    return os.path.realpath(archive)
 
 
 def is_remote(archive: str) -> bool:

@@ -18,7 +18,7 @@ from pipeline.recipe import Archive
 KEY = b"a key for tests only"
 
 
-def index_folder(archive: Path, private: Path, key: bytes = KEY, patients: int = 1) -> Index:
+def index_folder(archive: Path | str, private: Path, key: bytes = KEY, patients: int = 1) -> Index:
     """The index of the folder `archive`; descriptions that `patients` patients share are published."""
     return index_archive(str(archive), private, key, Archive(description_patients=patients))
 

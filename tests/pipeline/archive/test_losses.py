@@ -217,3 +217,13 @@ def test_sides_of_absent_patients_do_not_count_in_the_share(tmp_path):
     draws = pa.table({"patient": ["c", "d"], "draw": [0.5, 0.1]})
     made = split_patients(draws, known_sides(store), 0.5)
     assert sides_of(made) == {"c": "train", "d": "val"}
+
+
+@pytest.mark.parametrize("spelling", ["archive/../archive", "link", "archive/"])
+def test_a_loss_is_noticed_however_the_archive_is_spelt(tmp_path: Path, spelling: str) -> None:
+    sites(tmp_path, {"a": 10, "b": 10})
+    index(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "archive")
+    unmount(tmp_path, "a")
+    with pytest.raises(UserError, match="20 of 40"):
+        index_folder(f"{tmp_path}/{spelling}", tmp_path / "store" / "private")
