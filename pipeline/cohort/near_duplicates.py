@@ -133,8 +133,8 @@ def _by_cells(images: _Described) -> Iterator[tuple[_Indices, _Indices]]:
 def _nearest_cells(vectors: Vectors, centres: Vectors, count: int) -> _Indices:
     """The `count` nearest centres of each vector, N x count."""
     lengths = np.square(centres).sum(1) / 2
-    found = [
-        np.argpartition(lengths - vectors[start : start + _BLOCK] @ centres.T, count - 1, axis=1)[:, :count]
+    found = [  # copies: a view would keep the order of all centres
+        np.argpartition(lengths - vectors[start : start + _BLOCK] @ centres.T, count - 1, axis=1)[:, :count].copy()
         for start in range(0, len(vectors), _BLOCK)
     ]
     return np.concatenate(found)
