@@ -19,7 +19,7 @@ def test_an_encoder_that_was_made_while_mlflow_was_down_is_registered_by_the_nex
     from mlflow import MlflowClient
 
     store, recipe = tmp_path / "store", tmp_path / "alone.yaml"
-    for part in ("tables", "images", "private"):
+    for part in ("tables", "images", "private", "checks"):
         shutil.copytree(demo_store / part, store / part)
     shutil.copy2(demo_store / "store.json", store)
     recipe.write_text(ALONE)
