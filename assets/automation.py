@@ -1,7 +1,7 @@
 """When work starts by itself: a sensor on the archive, a weekly schedule, reports that follow.
 
 Belongs here: Dagster's side of it. Not here: whether the archive has settled (`pipeline.archive.arrivals`), and who has
-not been trained on (`pipeline.archive.trained_on`). All of it is off until a person switches it on.
+not been trained on (`pipeline.privacy.trained_on`). All of it is off until a person switches it on.
 """
 
 import time
@@ -154,7 +154,7 @@ def new_patients(recipe: Recipe, store: Store) -> int:
 
     Raises `UserError` where there is no pool yet.
     """
-    from pipeline.archive.trained_on import unseen
+    from pipeline.privacy.trained_on import unseen
     from pipeline.tables import pretraining_pool_table, read_pool
 
     if not pretraining_pool_table(recipe.labels.names).path(store.tables).is_file():

@@ -20,9 +20,9 @@ from assets.pretraining import encoder_name, outcome_check, outcome_result, wors
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
-from pipeline.archive.identity import number_pseudonym
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table, write_table
+from pipeline.privacy.identity import number_pseudonym
 from pipeline.recipe import Arm, Backbone, Recipe, encoder_of
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
@@ -100,7 +100,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.cohort.leaks import split_leaks
-        from pipeline.cohort.manifests import read_manifest
+        from pipeline.tasks.manifests import read_manifest
 
         with step(context, tracking, recipe, relevant) as here:
             opened = store.open()
@@ -208,7 +208,7 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
     The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again, and
     at the patients of the pool that the encoder was made from, where the pool is another by now.
     """
-    from pipeline.archive.trained_on import training_patients
+    from pipeline.privacy.trained_on import training_patients
     from pipeline.tables import pretraining_pool_table, read_pool
 
     table = pretraining_pool_table(recipe.labels.names)

@@ -20,10 +20,10 @@ from assets.pictures import picture_url
 from assets.step import step
 from assets.tables import counts_table, markdown_table, table_metadata, table_version
 from pipeline import code_versions
-from pipeline.archive.identity import number_pseudonym
 from pipeline.files import read_table
 from pipeline.kept import read_sound
 from pipeline.locks import archive_lock, tables_lock
+from pipeline.privacy.identity import number_pseudonym
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from resources.archive import Archive
@@ -189,9 +189,9 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from pipeline.archive.quarantine import Reason, Rejection, rejection_table
     from pipeline.cohort.repeats import across_split, tied_patients, without
     from pipeline.cohort.splits import known_sides, sides_of
+    from pipeline.dicom.quarantine import Reason, Rejection, rejection_table
     from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES
 
     sides = sides_of(known_sides(place))
@@ -332,8 +332,8 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
     def pool(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.archive.trained_on import record_training_set
         from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool, torn_studies
+        from pipeline.privacy.trained_on import record_training_set
         from pipeline.tables import (
             DICOM_INDEX,
             IMAGES,
@@ -436,7 +436,7 @@ def shared_with_tests(
     Of a task whose images are not in the store yet only the patients are compared: fine-tuning checks again. Patients
     are compared by all names under which the archive knows them, since a labelled set states no issuer.
     """
-    from pipeline.cohort.manifests import held_out_patients
+    from pipeline.tasks.manifests import held_out_patients
 
     names = names_of(store, pool["patient"].to_pylist())
     shared = {}

@@ -26,7 +26,7 @@ from resources.tracking import Tracking
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.archive.forgotten import Traces
+    from pipeline.privacy.forgotten import Traces
 
 GROUP = "archive"
 
@@ -72,8 +72,8 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     def dicom_index(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.archive.identity import PUBLIC_DEMO_KEY
         from pipeline.archive.scan import index_archive
+        from pipeline.privacy.identity import PUBLIC_DEMO_KEY
         from pipeline.tables import DELETED_FILES, DICOM_INDEX, REJECTED_FILES
 
         with step(context, tracking, recipe) as here:
@@ -132,7 +132,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.MaterializeResult[None]]:
         import pyarrow as pa
 
-        from pipeline.archive.quarantine import Reason
+        from pipeline.dicom.quarantine import Reason
         from pipeline.tables import QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
 
         with step(context, tracking, recipe) as here:
@@ -158,7 +158,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
 def _take_out(place: Store, say: Say, traces: "Traces") -> None:
     """Take out of the tables what the archive's newest files tell of forgotten patients."""
-    from pipeline.archive.forget import take_out
+    from pipeline.privacy.forget import take_out
 
     with tables_lock(place, say):
         take_out(place, traces)

@@ -190,10 +190,10 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
     def label_records(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.archive.descriptions import with_rare_descriptions
         from pipeline.labels.changes import changes_by_description, keep_mapping
         from pipeline.labels.sources import status_meanings
         from pipeline.labels.weak_labels import weak_labels
+        from pipeline.privacy.descriptions import with_rare_descriptions
         from pipeline.tables import DICOM_INDEX, LABEL_CHANGES, weak_labels_table
 
         table = weak_labels_table(recipe.labels.names)
@@ -347,9 +347,9 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table"
 
     The whole worklist is written to the private folder, as a CSV to fill in.
     """
-    from pipeline.archive.descriptions import with_rare_descriptions
     from pipeline.labels.weak_labels import unmapped_descriptions
     from pipeline.labels.worklist import publishable, uncarried, with_suggestions, worklist_csv
+    from pipeline.privacy.descriptions import with_rare_descriptions
 
     groups = study_groups_for(mapping, recipe.labels)
     reviewed = groups or StudyGroups({})
@@ -411,7 +411,6 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     def patient_splits(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.archive.trained_on import trained_across
         from pipeline.cohort.leaks import alike_patients, cleared_pairs
         from pipeline.cohort.repeats import linked_patients, tied_patients
         from pipeline.cohort.splits import (
@@ -422,6 +421,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
             sides_of,
             split_patients,
         )
+        from pipeline.privacy.trained_on import trained_across
         from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, PATIENT_SPLITS
 
         with step(context, tracking, recipe) as here:

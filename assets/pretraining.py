@@ -167,7 +167,7 @@ def _described(recipe: Recipe, encoder: str) -> str:
 
 def _sources(store: Store, recipe: Recipe) -> "Sources":
     """Where each image of the pool comes from; looked up when it is asked."""
-    from pipeline.archive.top_folders import top_folders
+    from pipeline.pretraining.top_folders import top_folders
     from pipeline.tables import read_pool
 
     def sources() -> list[bytes]:

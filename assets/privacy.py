@@ -1,6 +1,6 @@
 """The search for identifiers where none may be.
 
-Belongs here: the check that assets share. Not here: what counts as an identifier (`pipeline.archive.identifiers`).
+Belongs here: the check that assets share. Not here: what counts as an identifier (`pipeline.privacy.identifiers`).
 """
 
 import os
@@ -13,7 +13,7 @@ from pipeline.recipe import Recipe
 from pipeline.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.archive.identifiers import Known
+    from pipeline.privacy.identifiers import Known
 
 NAME = "no_identifier_exposed"
 
@@ -34,7 +34,7 @@ def no_identifier_exposed(archive: str, store: Store, recipe: Recipe, asset: str
 
     Rare descriptions, patients of the recipe's tasks and files that a model was applied to are looked for, too.
     """
-    from pipeline.archive.identifiers import exposed, shared_places
+    from pipeline.privacy.identifiers import exposed, shared_places
 
     if not (store.private / "scan.parquet").is_file():
         return dg.AssetCheckResult(
@@ -63,9 +63,9 @@ def no_identifier_exposed(archive: str, store: Store, recipe: Recipe, asset: str
 
 def _known(recipe: Recipe) -> "Known":
     """What the recipe names: its tasks' patients, and names that are published since a person chose them."""
-    from pipeline.archive.identifiers import Known
-    from pipeline.cohort.manifests import named_patients
     from pipeline.labels.study_groups import printed_descriptions
+    from pipeline.privacy.identifiers import Known
+    from pipeline.tasks.manifests import named_patients
 
     tasks = recipe.downstream.tasks
     patients = (named_patients(Path(task.manifest), task) for task in tasks.values())

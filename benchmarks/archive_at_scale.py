@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.archives import tiny_archive
 from benchmarks.measure import Figure, Row, compare
-from pipeline.archive.identity import PUBLIC_DEMO_KEY
 from pipeline.archive.scan import index_archive
+from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.progress import Say
 from pipeline.recipe import Archive
 

@@ -16,10 +16,10 @@ from pydicom.dataset import Dataset
 
 from benchmarks.archives import cine_archive, copies, mixed_archive
 from benchmarks.measure import Row, compare
-from pipeline.archive.identity import PUBLIC_DEMO_KEY
 from pipeline.archive.images import Cache, build_cache
 from pipeline.archive.scan import Index, index_archive
 from pipeline.images.cache import load_pixels
+from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.recipe import Archive, Images
 
 SIZE = Images(height=256, width=384)

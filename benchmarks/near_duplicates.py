@@ -17,13 +17,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.measure import Figure
-from pipeline.archive.labelled import LabelledPicture, labelled_picture
-from pipeline.archive.pixels import resize_grey
-from pipeline.archive.tissue import cut_out
 from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
 from pipeline.cohort.near_duplicates import alike_between, alike_within
+from pipeline.dicom.pixels import resize_grey
+from pipeline.dicom.tissue import cut_out
 from pipeline.phantom.studies import clinic, frames_of
 from pipeline.recipe import Amount, Phantom
+from pipeline.tasks.labelled import LabelledPicture, labelled_picture
 
 Grey = npt.NDArray[np.uint8]
 Variant = Callable[[Grey, np.random.Generator], Grey]

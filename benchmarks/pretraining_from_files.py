@@ -24,12 +24,12 @@ from benchmarks.measure import Figure, Row, compare
 from benchmarks.plain_pretraining import BATCH, PlainTraining
 from benchmarks.pretraining import LABELS, NORMALIZATION, Case, Ours, cases, measuring_device, pool_of, random_labels
 from benchmarks.roofline import synchronize
-from pipeline.archive.identity import PUBLIC_DEMO_KEY
 from pipeline.archive.images import Cache, build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.images.cache import load_pixels
 from pipeline.images.feed import feed
 from pipeline.pretraining.dataset import PretrainingSet, training_batches
+from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.recipe import Archive, EncoderSettings, Images
 
 WORKERS = 2

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import ndimage, optimize, special
 
 from benchmarks.measure import Figure
-from pipeline.archive.tissue import cut_out, tissue_area
+from pipeline.dicom.tissue import cut_out, tissue_area
 from pipeline.phantom.scanner import (
     AIXPLORER_LIKE,
     CURVILINEAR,

@@ -1,6 +1,6 @@
 """White space of any kind as single spaces, so that texts that look alike are equal.
 
-Read by header fields (`pipeline.archive.fields`) and by the mapping of study descriptions.
+Read by header fields (`pipeline.dicom.fields`) and by the mapping of study descriptions.
 """
 
 import re

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipeline.archive.identity import archive_key
+from pipeline.privacy.identity import archive_key
 
 
 class Archive(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -1,1 +1,1 @@
-"""DICOM on disk to rows: scan, headers, pixels, pseudonyms, quarantine."""
+"""An archive of DICOM files to tables and the image cache: listing, worker processes, scan."""

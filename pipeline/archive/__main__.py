@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.archive.forget import Forgotten, forget
-from pipeline.archive.identity import archive_key
 from pipeline.archive.listing import locate
 from pipeline.archive.losses import confirm
 from pipeline.archive.protections import protection_lines, protections
 from pipeline.archive.source import normalized
 from pipeline.command import command
 from pipeline.locks import archive_lock
+from pipeline.privacy.forget import Forgotten, forget
+from pipeline.privacy.identity import archive_key
 from pipeline.store import Store
 
 _NAMED = 5  # files

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.archive.areas import Area, Grey
+from pipeline.dicom.areas import Area, Grey
 
 MOST_PAIRS: Final = 24
 """Pairs in a sheet; further ones are left out."""

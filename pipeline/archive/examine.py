@@ -13,12 +13,12 @@ from typing import Any, Final
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.uid import UID
 
-from pipeline.archive.header import OTHER, Header, read_header
-from pipeline.archive.identity import number_pseudonym, patient_draw, pseudonym
-from pipeline.archive.pixels import pixel_identity
-from pipeline.archive.quarantine import Reason, Rejected, Rejection
-from pipeline.archive.reading import Unopened, quiet
 from pipeline.archive.source import SEPARATOR, Listed, Member, is_remote, is_zip, members, open_file, stat
+from pipeline.dicom.header import OTHER, Header, read_header
+from pipeline.dicom.pixels import pixel_identity
+from pipeline.dicom.quarantine import Reason, Rejected, Rejection
+from pipeline.dicom.reading import Unopened, quiet
+from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym
 
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
 

@@ -11,15 +11,15 @@ from typing import Final
 import numpy as np
 from PIL import Image as Picture
 
-from pipeline.archive.areas import Area, Region
-from pipeline.archive.cine import Cine
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.indexed import CHANGED, State, Whose
-from pipeline.archive.pixels import Frame, Grey, PixelFile, resize_grey
-from pipeline.archive.quarantine import Reason, Rejected, Rejection
-from pipeline.archive.reading import Unopened, quiet
 from pipeline.archive.source import open_file
-from pipeline.archive.tissue import COLOUR_FLOW, cut_out, is_colour
+from pipeline.dicom.areas import Area, Region
+from pipeline.dicom.cine import Cine
+from pipeline.dicom.pixels import Frame, Grey, PixelFile, resize_grey
+from pipeline.dicom.quarantine import Reason, Rejected, Rejection
+from pipeline.dicom.reading import Unopened, quiet
+from pipeline.dicom.tissue import COLOUR_FLOW, cut_out, is_colour
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.frames import Decoded, FrameReader, Image, Job, PairReader
 from pipeline.archive.indexed import CHANGED, Indexed, State
 from pipeline.archive.listing import known_files, unsettle
-from pipeline.archive.pixels import frames_to_take, libraries
-from pipeline.archive.quarantine import Reason, Rejection, rejection_table
-from pipeline.archive.reading import Unopened
 from pipeline.archive.source import normalized
 from pipeline.archive.workers import SECONDS, Failed, FaultWatch, after_tries, each_in_worker
+from pipeline.dicom.pixels import frames_to_take, libraries
+from pipeline.dicom.quarantine import Reason, Rejection, rejection_table
+from pipeline.dicom.reading import Unopened
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import make_folder, read_json, read_table, write_json, write_table
 from pipeline.images.cache import (

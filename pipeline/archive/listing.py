@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import code_versions
-from pipeline.archive.identity import file_id
 from pipeline.archive.source import SEPARATOR, Listed, walk
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import damage_told, make_folder, read_table, write_table
 from pipeline.kept import read_sound
+from pipeline.privacy.identity import file_id
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
 _BATCH = 50_000

@@ -16,11 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.descriptions import publish_descriptions
 from pipeline.archive.examine import Examiner, PixelIdentifier, Zip, key_check, row_of
-from pipeline.archive.forgotten import FORGOTTEN, ForgottenList, Traces
-from pipeline.archive.header import ULTRASOUND, Header
-from pipeline.archive.identity import file_id
 from pipeline.archive.listing import (
     KNOWN,
     RECORD_FIELDS,
@@ -36,13 +32,17 @@ from pipeline.archive.listing import (
     write_known,
 )
 from pipeline.archive.losses import forget_confirmation, known_images, refuse_loss
-from pipeline.archive.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
-from pipeline.archive.quarantine import Reason, Rejection
-from pipeline.archive.reading import Unopened
 from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, shown
 from pipeline.archive.workers import Failed, FaultWatch, after_tries, each_in_worker
+from pipeline.dicom.header import ULTRASOUND, Header
+from pipeline.dicom.quarantine import Reason, Rejection
+from pipeline.dicom.reading import Unopened
 from pipeline.errors import UnreachableError, UserError
 from pipeline.files import write_table
+from pipeline.privacy.descriptions import publish_descriptions
+from pipeline.privacy.forgotten import FORGOTTEN, ForgottenList, Traces
+from pipeline.privacy.identity import file_id
+from pipeline.privacy.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Archive
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, LABEL_FIELDS, REJECTED_FILES

@@ -24,10 +24,10 @@ from pebble import ProcessExpired, ProcessPool
 
 from pipeline.archive.fetching import Fetching, serving
 from pipeline.archive.place import is_remote
-from pipeline.archive.quarantine import Reason, Rejection
-from pipeline.archive.reading import Unopened
 from pipeline.archive.remote import go_through
 from pipeline.archive.sandbox import confine
+from pipeline.dicom.quarantine import Reason, Rejection
+from pipeline.dicom.reading import Unopened
 from pipeline.errors import UnreachableError, may_pass
 
 Item = TypeVar("Item")

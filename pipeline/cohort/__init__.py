@@ -1,1 +1,1 @@
-"""Who is in which set: patient splits, the pretraining pool, tasks' manifests."""
+"""Which patient and image is in which set: splits, near-duplicates, leaks, the pretraining pool."""

@@ -1,6 +1,6 @@
 """Under which pseudonyms the archive's patients are known, to find them in labelled sets that name no issuer.
 
-Belongs here: a patient's other names. Not here: pseudonyms (`pipeline.archive.identity`), the split.
+Belongs here: a patient's other names. Not here: pseudonyms (`pipeline.privacy.identity`), the split.
 """
 
 from collections.abc import Collection

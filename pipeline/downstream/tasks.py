@@ -37,7 +37,7 @@ class TaskImages:
 
 
 def task_images(table: pa.Table, task: Task, size: Images) -> TaskImages:
-    """The images of a task's `table`, as `pipeline.cohort.manifests.read_manifest` makes it at `size`."""
+    """The images of a task's `table`, as `pipeline.tasks.manifests.read_manifest` makes it at `size`."""
     images_NHW = _pixels(table["image"], size)
     truth = torch.tensor(table["quality"].to_numpy()) if task.kind == "ordinal" else _pixels(table["mask"], size)
     patients, splits = table["patient"].to_pylist(), table["split"].to_pylist()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.archive.trained_on import trained_on
 from pipeline.checks import refuse_publication
 from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
 from pipeline.evaluation.publication import Publication, write_publication
 from pipeline.evaluation.replication import replicate
 from pipeline.evaluation.report import dataset_rows, evidence_of
+from pipeline.privacy.trained_on import trained_on
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment, Store
 from pipeline.tables import image_digest, read_pool

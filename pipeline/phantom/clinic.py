@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from pipeline.archive.phantom_marker import CONTENTS, MARKER, contents_digest, is_phantom
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
 from pipeline.phantom.defects import add_defects
 from pipeline.phantom.downstream import cases, labelled_sets, write_case, write_manifests
 from pipeline.phantom.ground_truth import write_ground_truth
 from pipeline.phantom.studies import clinic, write_image
+from pipeline.privacy.phantom_marker import CONTENTS, MARKER, contents_digest, is_phantom
 from pipeline.progress import Progress, Say, silent
 from pipeline.recipe import Phantom
 

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.archive.identity import archive_key, pseudonym
 from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.phantom.ground_truth import RECORDS, read_rows
 from pipeline.pretraining.label_scores import label_scores
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.pretrain import metadata_logits
+from pipeline.privacy.identity import archive_key, pseudonym
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
 from pipeline.tables import read_pool

@@ -1,6 +1,6 @@
 """A predicted mask as a DICOM segmentation (SEG) that refers to its image.
 
-Belongs here: writing one. Not here: predicting it, reading one (`pipeline.archive.segments`).
+Belongs here: writing one. Not here: predicting it, reading one (`pipeline.tasks.segments`).
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UltrasoundImageStorage
 
-from pipeline.archive.new_images import REFERENCE_TEXTS, REFERENCE_UIDS
-from pipeline.archive.reading import quiet
+from pipeline.dicom.reading import quiet
 from pipeline.files import replacing
+from pipeline.prediction.new_images import REFERENCE_TEXTS, REFERENCE_UIDS
 
 MAKER = "sonotag"
 SERIES_NUMBER = 900
@@ -63,8 +63,8 @@ class MaskWriter:
     ) -> None:
         """Write `classes_HW`, class numbers of the full frame `frame` (from 0) of `frames`, as a SEG to `path`.
 
-        `reference` is the image's (`pipeline.archive.new_images.read_reference`): the SEG lies in its study, with its
-        patient. What a SEG cannot carry of it is left out. `number` is InstanceNumber, from 1. There is a segment per
+        `reference` is the image's (`new_images.read_reference`): the SEG lies in its study, with its patient.
+        What a SEG cannot carry of it is left out. `number` is InstanceNumber, from 1. There is a segment per
         foreground class, empty ones too.
         """
         with quiet():

@@ -19,15 +19,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.archive.new_images import Flagged, NewFile, NewImage, NewImageReader, flagged
-from pipeline.archive.quarantine import Reason
-from pipeline.archive.reading import Unopened
 from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.dicom.quarantine import Reason
+from pipeline.dicom.reading import Unopened
 from pipeline.downstream.model_folder import MODEL
 from pipeline.downstream.predictor import Predictor, classes_at
 from pipeline.errors import UserError, user_error
 from pipeline.files import write_table
 from pipeline.prediction.masks import MaskWriter
+from pipeline.prediction.new_images import Flagged, NewFile, NewImage, NewImageReader, flagged
 from pipeline.progress import Progress, Say
 from pipeline.tables import column
 

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from pipeline.archive.top_folders import top_folders
 from pipeline.checks import refuse_training
 from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.pretraining.plan import PlannedEncoder, planned_encoder
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
+from pipeline.pretraining.top_folders import top_folders
 from pipeline.progress import Say, silent
 from pipeline.recipe import Backbone, Method, Recipe, load_recipe
 from pipeline.store import Store

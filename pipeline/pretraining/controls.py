@@ -1,7 +1,7 @@
 """Labels that a control is shown in place of the weak labels.
 
 Belongs here: the pool under other labels. Not here: which encoders are controls (a recipe's variants), training, and
-where an image comes from (`pipeline.archive.top_folders`).
+where an image comes from (`pipeline.pretraining.top_folders`).
 """
 
 from collections.abc import Callable, Sequence

@@ -243,8 +243,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A store whose pool holds twenty patients, and a recipe of which one encoder has seen twelve of them."""
     import pyarrow as pa
 
-    from pipeline.archive.trained_on import record_training_set
     from pipeline.checks import POOL, Check, attempt
+    from pipeline.privacy.trained_on import record_training_set
     from pipeline.recipe import load_recipe
     from pipeline.store import Store
     from pipeline.tables import pretraining_pool_table

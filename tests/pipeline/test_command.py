@@ -63,7 +63,7 @@ def test_a_mistake_ends_a_real_process(tmp_path: Path) -> None:
     asked = [
         sys.executable,
         "-m",
-        "pipeline.cohort.thyroid_set",
+        "pipeline.tasks.thyroid_set",
         str(tmp_path / "none"),
         "--out",
         str(tmp_path / "out"),

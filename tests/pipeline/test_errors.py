@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.reading import Unopened
 from pipeline.archive.source import walk
+from pipeline.dicom.reading import Unopened
 from pipeline.errors import UnreachableError, UserError, may_pass, user_error
 
 

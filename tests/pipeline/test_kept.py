@@ -11,9 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archive.forget import forget
-from pipeline.archive.forgotten import ForgottenList
-from pipeline.archive.identity import load_key, pseudonym
 from pipeline.archive.images import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.cohort.splits import keep_sides, known_sides, read_draws, sides_of, split_patients
@@ -22,6 +19,9 @@ from pipeline.files import read_json, read_table
 from pipeline.images.cache import load_pixels
 from pipeline.labels.changes import keep_mapping, last_mapping
 from pipeline.labels.study_groups import StudyGroups
+from pipeline.privacy.forget import forget
+from pipeline.privacy.forgotten import ForgottenList
+from pipeline.privacy.identity import load_key, pseudonym
 from pipeline.recipe import Archive, Images
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, IMAGES, PATIENT_SPLITS, REJECTED_FILES, REJECTED_FRAMES

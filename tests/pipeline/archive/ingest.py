@@ -8,9 +8,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from pipeline.archive.forget import take_out
 from pipeline.archive.images import build_cache
 from pipeline.archive.scan import index_archive
+from pipeline.privacy.forget import take_out
 from pipeline.recipe import Archive, Images
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES

@@ -14,11 +14,11 @@ from pipeline.archive import images as images_module
 from pipeline.archive import scan
 from pipeline.archive.examine import Examiner, PixelIdentifier
 from pipeline.archive.frames import FrameReader
-from pipeline.archive.identity import file_id
 from pipeline.archive.images import Cache, build_cache
 from pipeline.archive.listing import locate
 from pipeline.archive.workers import TRIES
 from pipeline.errors import UnreachableError
+from pipeline.privacy.identity import file_id
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 from tests.pipeline.archive.zipped import zip_of

@@ -11,13 +11,13 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
 from pipeline.archive import images as images_module
-from pipeline.archive.identity import load_key
 from pipeline.archive.images import build_cache
-from pipeline.archive.quarantine import Reason, Rejection
 from pipeline.archive.workers import Failed
 from pipeline.cohort.repeats import linked_patients
+from pipeline.dicom.quarantine import Reason, Rejection
 from pipeline.errors import UserError
 from pipeline.images.cache import cache_folder, load_pixels
+from pipeline.privacy.identity import load_key
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom

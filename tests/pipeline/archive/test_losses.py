@@ -10,10 +10,10 @@ import pytest
 from pipeline.archive.__main__ import main
 from pipeline.archive.arrivals import Past, arrivals, decide
 from pipeline.archive.examine import issued
-from pipeline.archive.forget import forget
-from pipeline.archive.identity import pseudonym
 from pipeline.cohort.splits import keep_sides, known_sides, read_draws, sides_of, split_patients
 from pipeline.errors import UserError
+from pipeline.privacy.forget import forget
+from pipeline.privacy.identity import pseudonym
 from pipeline.recipe import Automation
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, PATIENT_SPLITS, REJECTED_FILES

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive.identity import KEY_VARIABLE
 from pipeline.archive.protections import NOT_HELD, protections
 from pipeline.archive.sandbox import PROTECTIONS
 from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.privacy.identity import KEY_VARIABLE
 from tests.pipeline.archive.synthetic import write_dicom
 
 ROOT = Path(__file__).parents[3]

@@ -13,13 +13,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, RLELossless
 
 from pipeline.archive import scan
-from pipeline.archive.identity import pseudonym
 from pipeline.archive.listing import locate
-from pipeline.archive.quarantine import Reason, Rejection
-from pipeline.archive.reading import Unopened
 from pipeline.archive.scan import index_archive
 from pipeline.archive.workers import Failed
+from pipeline.dicom.quarantine import Reason, Rejection
+from pipeline.dicom.reading import Unopened
 from pipeline.errors import UserError
+from pipeline.privacy.identity import pseudonym
 from pipeline.recipe import Archive
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom

@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from pipeline.archive import source
-from pipeline.archive.quarantine import Rejected
 from pipeline.archive.scan import index_archive
 from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, normalized, open_file, stat, walk
+from pipeline.dicom.quarantine import Rejected
 from pipeline.errors import UserError
 from pipeline.recipe import Archive
 from tests.pipeline.archive.synthetic import KEY, write_dicom

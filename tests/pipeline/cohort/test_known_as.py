@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.archive.identity import number_pseudonym, pseudonym
 from pipeline.cohort.known_as import known_as
 from pipeline.files import read_table, write_table
+from pipeline.privacy.identity import number_pseudonym, pseudonym
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 
 STUDY = {"StudyInstanceUID": "1.7", "SeriesInstanceUID": "1.7.1"}

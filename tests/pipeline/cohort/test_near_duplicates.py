@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipeline.archive.pixels import resize_grey
 from pipeline.cohort import near_duplicates
 from pipeline.cohort.likeness import ALIKE, SIDE, likeness, thumbnails, with_structure
 from pipeline.cohort.near_duplicates import alike_between, alike_within
+from pipeline.dicom.pixels import resize_grey
 
 ROWS, COLUMNS = 64, 96
 

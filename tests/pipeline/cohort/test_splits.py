@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.archive.identity import patient_draw, pseudonym
 from pipeline.cohort.splits import read_draws, split_patients
 from pipeline.errors import UserError
 from pipeline.files import write_table
+from pipeline.privacy.identity import patient_draw, pseudonym
 from pipeline.tables import PATIENT_SPLITS
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.archive.identity import PUBLIC_DEMO_KEY
 from pipeline.errors import UserError
 from pipeline.images.feed import ResidentImages
 from pipeline.phantom import compare as compare_module
 from pipeline.phantom.compare import compare, main, markdown
 from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table

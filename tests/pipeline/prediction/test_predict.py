@@ -16,13 +16,13 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
-from pipeline.archive.areas import Area
-from pipeline.archive.new_images import NewImage
-from pipeline.downstream.__main__ import main
+from pipeline.dicom.areas import Area
 from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
+from pipeline.prediction.__main__ import main
+from pipeline.prediction.new_images import NewImage
 from pipeline.prediction.predict import NEW_PREDICTIONS, Inputs, Summary, files_in, placed, predict
 from pipeline.progress import silent
 from pipeline.training.tensors import read_tensors, write_tensors
@@ -200,7 +200,7 @@ def test_the_command_says_what_became_of_the_files(
     segmenting: Path, mixed: dict[Path, tuple[str, str | None]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["predict", str(segmenting), str(tmp_path / "new"), "--out", str(out)]) == 0
+    assert main([str(segmenting), str(tmp_path / "new"), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "9 files, 9 images: 1 scored, 8 flagged: 1 incomplete, 2 no_tissue, 2 not_b_mode, 2 not_dicom" in said
     assert str(out / "predictions.parquet") in said
@@ -235,7 +235,7 @@ def test_mistakes_are_a_sentence_and_leave_nothing_behind(
         ([str(segmenting), str(tmp_path / "new"), "--out", str(tmp_path / "new" / "out")], "lies in"),
         ([str(segmenting), str(file), "--out", str(done)], "holds predictions already"),
     ):
-        assert main(["predict", *arguments]) == 1
+        assert main([*arguments]) == 1
         said = capsys.readouterr().err
         assert says in said and said.count("\n") == 1
         assert not (out / "predictions.parquet").exists()
@@ -304,7 +304,7 @@ def test_a_folder_that_cannot_be_listed_has_a_row_and_the_command_fails_without_
     (tmp_path / "new" / "MILLER^ANNA").mkdir()
     closed = out_of_reach(tmp_path / "new" / "MILLER^ANNA")
     assert files_in([tmp_path / "new"], tmp_path / "out") == Inputs((good,), (closed,))
-    assert main(["predict", str(grading), str(tmp_path / "new"), "--out", str(tmp_path / "out")]) == 1
+    assert main([str(grading), str(tmp_path / "new"), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
     assert "MILLER" not in said.out + said.err and "1 folders cannot be listed" in said.err
     rows = read_table(tmp_path / "out" / "predictions.parquet").to_pylist()

@@ -1,0 +1,151 @@
+"""The values of single elements, each read on its own: one bad field costs that field, not the file.
+
+Belongs here: text, UIDs and numbers out of raw elements. Not here: finding the elements, what they are for.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from math import isfinite
+from typing import Any, cast
+
+from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+
+from pipeline.dicom.reading import Element, converted, quiet
+from pipeline.spaces import single_spaced
+
+_LONGEST_TEXT = 256  # characters; every field read here is at most 64 by PS3.5 section 6.2, a value or several
+_LONGEST_VALUE = 2**14  # bytes; what is longer is no value of these fields
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UID = re.compile(r"[0-9.]{1,64}")
+_PLAIN_UID = re.compile(rb"([0-9.]{1,64})\0?")
+
+
+@cache
+def tag_of(keyword: str) -> int:
+    """The tag of a keyword of PS3.6."""
+    return int(Tag(keyword))
+
+
+class _Unreadable(Exception):  # noqa: N818 - an outcome of reading, not an error of the program
+    """A value is there, and cannot be read."""
+
+
+class Fields:
+    """The values of elements, named by keyword; one that cannot be read is None, as if absent, and noted."""
+
+    def __init__(self, elements: Mapping[int, Element], encodings: tuple[str, ...]) -> None:
+        self._elements, self._encodings = elements, encodings
+        self.unreadable: set[str] = set()
+
+    def text(self, field: str) -> str | None:
+        """The field as one printable line, several values joined by a backslash; None where nothing is left.
+
+        Each run of white space is one space, whatever it is made of.
+        """
+        return self._read(field, _single_line)
+
+    def identifier(self, field: str) -> str | None:
+        """The same, with inner spaces as they are and no other white space: pseudonyms are made of this spelling."""
+        return self._read(field, _printable)
+
+    def _read(self, field: str, spelled: Callable[[str], str]) -> str | None:
+        element = self._elements.get(tag_of(field))
+        if element is None:
+            return None
+        try:
+            text = _text(element, self._encodings)
+        except _Unreadable:
+            self.unreadable.add(field)
+            return None
+        return spelled(text)[:_LONGEST_TEXT].strip() or None if text else None
+
+    def uid(self, field: str) -> str | None:
+        """The field where it is a UID in form; anything else could be text that no one allowed."""
+        element = self._elements.get(tag_of(field))
+        if isinstance(element, RawDataElement) and (plain := _PLAIN_UID.fullmatch(element.value or b"")):
+            return plain[1].decode()
+        text = self.identifier(field)
+        if text is None or _UID.fullmatch(text):
+            return text
+        self.unreadable.add(field)
+        return None
+
+    def yes(self, field: str) -> bool:
+        """Whether the field, whose values are YES and NO, is YES."""
+        return (self.text(field) or "").upper() == "YES"
+
+    def number(self, field: str) -> int | None:
+        """The field where it is one whole number."""
+        text = self.text(field)
+        if text is None or text.isdecimal():
+            return int(text) if text else None
+        number = _float(text)
+        if number is None or not number.is_integer():  # some write 3.0 for three frames
+            self.unreadable.add(field)
+            return None
+        return int(number)
+
+    def decimals(self, field: str) -> list[float]:
+        """The field's values where all of them are finite numbers; otherwise none."""
+        text = self.text(field)
+        numbers = [_float(part) for part in text.split("\\")] if text else []
+        if None in numbers:
+            self.unreadable.add(field)
+            return []
+        return cast(list[float], numbers)
+
+
+def _float(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
+
+
+def _text(element: Element, encodings: tuple[str, ...]) -> str | None:
+    """The element's value as text. Raises `_Unreadable`."""
+    if not isinstance(element, RawDataElement):
+        if element.VR == "SQ":
+            raise _Unreadable
+        return _joined(element.value)
+    tag, vr, _, value, _, implicit, little, *_ = element
+    if not value:
+        return None
+    if len(value) > _LONGEST_VALUE:
+        raise _Unreadable
+    return _text_of(tag, vr, value, implicit, little, encodings)
+
+
+@lru_cache(2**13)
+def _text_of(
+    tag: int, vr: str | None, value: bytes, implicit: bool, little: bool, encodings: tuple[str, ...]
+) -> str | None:
+    """Converting one value takes as long as walking past thirty, and most files of an archive share most values."""
+    raw = RawDataElement(Tag(tag), vr, len(value), value, 0, implicit, little)
+    try:
+        with quiet():
+            return _joined(converted(raw, encodings))
+    except Exception:
+        raise _Unreadable from None
+
+
+def _joined(value: Any) -> str | None:
+    if value is None:
+        return None
+    return "\\".join(str(part) for part in value) if isinstance(value, MultiValue | list) else str(value)
+
+
+@lru_cache(2**13)
+def _single_line(text: str) -> str:
+    """`text` in printable characters, single spaces between its words; a control character separates words, too."""
+    return single_spaced(_printable(single_spaced(_CONTROLS.sub(" ", text))))
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        text = "".join(character for character in text if character.isprintable())
+    return text.strip()

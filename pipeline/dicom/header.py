@@ -1,0 +1,227 @@
+"""A DICOM file's header: the allow-listed fields, each read on its own.
+
+Belongs here: which elements are read, reading them tolerantly, whether the file is all there. Not here: pseudonyms,
+decoding pixels.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import BinaryIO, Final
+
+from pydicom.uid import UID
+
+from pipeline.dicom.extent import encapsulated_frames, native_frames
+from pipeline.dicom.fields import Fields, tag_of
+from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.reading import UNDEFINED, Opened, quiet, read_elements
+from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
+
+ULTRASOUND = "US"
+"""Modality (0008,0060) of ultrasound."""
+ULTRASOUND_CLASSES = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{part}"
+    for part in (
+        "3",  # US Multi-frame (retired)
+        "3.1",  # US Multi-frame
+        "6",  # US (retired)
+        "6.1",  # US
+        "6.2",  # Enhanced US Volume
+    )
+)
+
+_UIDS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
+_NUMBERS = ("Rows", "Columns", "NumberOfFrames")
+_TEXTS = (
+    "PatientID",
+    "BurnedInAnnotation",
+    "IssuerOfPatientID",
+    "PhotometricInterpretation",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "TransducerType",
+    "TransducerData",
+    "StudyDescription",
+)
+_FOR_LENGTH = ("SamplesPerPixel", "BitsAllocated")
+_LABEL_TAGS: Final = {tag_of(field): field for field in (*TEXT_FIELDS, *NUMBER_FIELDS)}
+_TAGS: Final = frozenset({*_LABEL_TAGS, *(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS, *_FOR_LENGTH))})
+_NEEDED: Final = frozenset(tag_of(field) for field in ("Modality", "Rows", "Columns"))
+_MOST_FRAMES = 2**31 - 1  # NumberOfFrames is an integer string of that range at most, PS3.5 section 6.2
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The allow-listed fields of one image file, raw: identifiers are not yet pseudonyms.
+
+    None where a field is absent, empty or cannot be read; `unreadable_fields` are the keywords of those whose value is
+    there and cannot be read. `rows` and `columns` in pixels, `frames` at least 1. `for_labels` holds what the file
+    states of the fields in `pipeline.label_fields`, by their columns. `burned_in`: BurnedInAnnotation is YES.
+    """
+
+    sop_instance: str
+    series: str | None
+    study: str | None
+    patient_id: str | None
+    issuer: str | None
+    sop_class: str | None
+    transfer_syntax: str | None
+    photometric: str | None
+    rows: int
+    columns: int
+    frames: int
+    manufacturer: str | None
+    model: str | None
+    transducer_type: str | None
+    transducer_data: str | None
+    study_description: str | None
+    burned_in: bool
+    for_labels: Mapping[str, str | float]
+    unreadable_fields: tuple[str, ...]
+
+
+OTHER = "other"
+"""In place of a code that the standard does not list: what stands in such a field could be any text."""
+MODALITIES: Final = frozenset(
+    (  # noqa: SIM905 - words
+        "ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DMS DG DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL "
+        "IVOCT IVUS KER KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG "
+        "RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SC SEG SM SMR SR SRF STAIN "
+        "TEXTUREMAP TG US VA XA XAPROTOCOL XC"
+    ).split()
+)
+"""Modality (0008,0060), defined terms of PS3.3 C.7.3.1.1.1."""
+
+
+def is_ultrasound(modality: str | None, sop_class: str | None) -> bool:
+    """Whether Modality (0008,0060) or SOPClassUID (0008,0016) says ultrasound."""
+    return (modality or "").upper() == ULTRASOUND or sop_class in ULTRASOUND_CLASSES
+
+
+def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Header:
+    """The allow-listed fields of the image in `file`, seekable, of `size` bytes; no pixel is decoded.
+
+    `modalities` are the values of Modality (0008,0060) that are wanted; ultrasound is also told by its SOP class.
+    Raises `Rejected` where it is no DICOM file, no image or of another modality, where its header breaks off or goes
+    beyond the limits, where it is shorter than its own encoding says, and `OSError` where it cannot be read.
+    """
+    opened = read_elements(file, size, _TAGS, _NEEDED)
+    fields = Fields(opened.elements, opened.encodings)
+    modality, sop_class = fields.text("Modality"), fields.uid("SOPClassUID")
+    if not opened.pixels:
+        raise _without_pixels(opened, modality or sop_class)
+    if not _is_one_of(modalities, modality, sop_class):
+        raise _of_another_modality(modalities)
+    rows, columns, frames = (fields.number(name) for name in _NUMBERS)
+    if not rows or not columns:
+        raise Rejected(Reason.UNREADABLE_HEADER, "Rows (0028,0010) or Columns (0028,0011) is missing or no number")
+    frames = min(max(frames or 1, 1), _MOST_FRAMES)
+    photometric = fields.text("PhotometricInterpretation")
+    frames = _frames_there(opened, fields, rows * columns, frames, photometric)
+    if not frames:
+        raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding says")
+    return Header(
+        sop_instance=fields.uid("SOPInstanceUID") or _content(file),
+        series=fields.uid("SeriesInstanceUID"),
+        study=fields.uid("StudyInstanceUID"),
+        patient_id=fields.identifier("PatientID"),
+        issuer=fields.identifier("IssuerOfPatientID"),
+        sop_class=sop_class,
+        transfer_syntax=opened.transfer_syntax,
+        photometric=photometric,
+        rows=rows,
+        columns=columns,
+        frames=frames,
+        manufacturer=fields.text("Manufacturer"),
+        model=fields.text("ManufacturerModelName"),
+        transducer_type=fields.text("TransducerType"),
+        transducer_data=fields.text("TransducerData"),
+        study_description=fields.text("StudyDescription"),
+        burned_in=fields.yes("BurnedInAnnotation"),
+        for_labels=_for_labels(opened, fields, MODALITIES.union(modalities)),
+        unreadable_fields=tuple(sorted(fields.unreadable)),
+    )
+
+
+def _is_one_of(modalities: Collection[str], modality: str | None, sop_class: str | None) -> bool:
+    if ULTRASOUND in modalities and is_ultrasound(modality, sop_class):
+        return True
+    return (modality or "").upper() in modalities
+
+
+def _of_another_modality(modalities: Collection[str]) -> Rejected:
+    if set(modalities) == {ULTRASOUND}:
+        says = "neither Modality (0008,0060) nor SOPClassUID (0008,0016) says ultrasound"
+        return Rejected(Reason.NOT_ULTRASOUND, says)
+    return Rejected(Reason.OTHER_MODALITY, f"Modality (0008,0060) is none of {', '.join(sorted(modalities))}")
+
+
+def _for_labels(opened: Opened, fields: Fields, modalities: Collection[str]) -> dict[str, str | float]:
+    """The stated fields that labels can be made of; a number is stated where it is one, a modality of `modalities`."""
+    stated: dict[str, str | float] = {}
+    for tag in _LABEL_TAGS.keys() & opened.elements.keys():
+        keyword = _LABEL_TAGS[tag]
+        if keyword in NUMBER_FIELDS:
+            if len(numbers := fields.decimals(keyword)) == 1:
+                stated[NUMBER_FIELDS[keyword].column] = numbers[0]
+        elif text := fields.text(keyword):
+            known = keyword != "Modality" or text in modalities
+            stated[TEXT_FIELDS[keyword].column] = text if known else OTHER
+    return stated
+
+
+def _without_pixels(opened: Opened, told: str | None) -> Rejected:
+    """A file without the DICM prefix is DICOM only if it holds some field that images, reports and plans have.
+
+    One with the prefix and none of those fields was cut off, unless its meta header says that it is something else,
+    as a DICOMDIR's does.
+    """
+    if told or opened.elements:
+        return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
+    if not opened.has_preamble:
+        return Rejected(Reason.NOT_DICOM, "no element of a DICOM image, report or directory")
+    if not opened.media_class or opened.media_class in ULTRASOUND_CLASSES:
+        return Rejected(Reason.UNREADABLE_HEADER, "the header breaks off")
+    return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
+
+
+def _frames_there(opened: Opened, fields: Fields, size: int, frames: int, photometric: str | None) -> int:
+    """How many of `frames` are there, by the file's length and its own encoding; 0 where it breaks off."""
+    pixels = opened.pixels
+    if pixels is None:
+        return frames
+    samples, bits = fields.number("SamplesPerPixel"), fields.number("BitsAllocated")
+    if _encapsulated(opened.transfer_syntax):
+        return encapsulated_frames(opened, frames)
+    if pixels.length != UNDEFINED and (samples is None or bits is None):
+        return frames
+    values = size * (samples or 1)
+    return native_frames(opened, frames, lambda count: native_length(values, bits or 8, photometric, count))
+
+
+@lru_cache(256)
+def _encapsulated(syntax: str) -> bool:
+    with quiet():
+        try:
+            return UID(syntax).is_encapsulated
+        except ValueError:  # no transfer syntax: the pixels are what some maker thought
+            return True
+
+
+def native_length(values: int, bits: int, photometric: str | None, frames: int) -> int:
+    """Bytes of `frames` native frames of `values` samples of `bits` bits each, without padding.
+
+    Frames of one bit follow each other without a gap; YBR_FULL_422 stores two thirds (PS3.3 section C.7.6.3.1.2).
+    """
+    if bits == 1:
+        return ceil(values * frames / 8)
+    length = values * (bits // 8)
+    return (length // 3 * 2 if photometric == "YBR_FULL_422" else length) * frames
+
+
+def _content(file: BinaryIO) -> str:
+    """An identity for an instance without a UID: its bytes."""
+    file.seek(0)
+    return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"  # type: ignore[arg-type]

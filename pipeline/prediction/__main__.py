@@ -1,0 +1,74 @@
+"""`python -m pipeline.prediction MODEL INPUT… --out FOLDER`: apply a fine-tuned model to new DICOM files."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.command import command
+from pipeline.errors import UserError
+from pipeline.prediction.predict import TABLE, UNLISTED, Summary, files_in, predict
+
+_PREDICT = f"""\
+Apply a fine-tuned model to new DICOM files. MODEL is a folder that the job `finetune` has filled, such as
+store/experiments/demo/models/resnet50_ce_dcm_thyroid/fraction-1_seed-0; it needs nothing else of the store.
+
+FOLDER/{TABLE} gets a row per image: its scores and class, or its mask (a DICOM SEG beside the table), or why the image
+was flagged and not scored. Every file that was given has a row. The masks name the patient, and the table the files:
+keep the folder as you keep the images.
+"""
+
+
+@command
+def main(arguments: list[str]) -> None:
+    """Run the command; returns the exit code, 1 with a sentence where the user has to mend something.
+
+    An image that is flagged is an outcome: it is counted, and the code is 0. Where a folder cannot be listed it is 1.
+    """
+    asked = _parser().parse_args(arguments)
+    given = files_in(asked.inputs, asked.out)
+    summary = predict(asked.model, given.files, asked.out, asked.frames_per_cine, _print, given.unlisted)
+    _print(told(summary))
+    _print(f"In {asked.out / TABLE}.")
+    if summary.unlisted:
+        raise UserError(
+            f"{summary.unlisted} folders cannot be listed, so that their files have no row: the table names them, with "
+            f"the reason {UNLISTED}."
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.prediction",
+        description=_PREDICT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", type=Path, help="folder of a fine-tuned model")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="DICOM files, and folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for table and masks")
+    parser.add_argument(
+        "--frames-per-cine", type=_count, default=1, metavar="N", help="frames of a cine, evenly spaced; default: 1"
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("it must be a whole number from 1")
+    return int(text)
+
+
+def told(summary: Summary) -> str:
+    """A batch in a sentence."""
+    flags = ", ".join(f"{count} {reason}" for reason, count in summary.flagged.items())
+    return (
+        f"{summary.files} files, {summary.images} images: {summary.scored} scored, "
+        f"{sum(summary.flagged.values())} flagged{flags and ': '}{flags}."
+    )
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Patient identity: pseudonyms, rare descriptions, the search for identifiers, erasing a patient."""

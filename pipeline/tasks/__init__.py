@@ -1,0 +1,1 @@
+"""Labelled sets: manifests, masks, the public thyroid set."""

@@ -1,0 +1,105 @@
+"""Masks in DICOM: the frames of a segmentation (SEG, PS3.3 section A.51), with what each is of.
+
+Belongs here: reading a SEG file, in a worker. Not here: what a label means to a task, writing one (`prediction`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
+
+from pipeline.dicom.pixels import FRAME_BUDGET
+from pipeline.dicom.quarantine import Reason, Rejected, Rejection
+from pipeline.dicom.reading import Unopened, quiet
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFrame:
+    """One frame of a SEG: `mask`, rows x columns, of the segment `number` called `label`.
+
+    `instances` are the SOPInstanceUIDs that it was made from, `frames` which of their frames, from 1; both may be
+    empty.
+    """
+
+    number: int
+    label: str
+    mask: Mask
+    instances: frozenset[str]
+    frames: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """The frames of a SEG, and every instance that it refers to anywhere."""
+
+    frames: tuple[SegmentFrame, ...]
+    instances: frozenset[str]
+
+    def of_first_frame(self, sop_instance: str | None) -> tuple[SegmentFrame, ...]:
+        """The frames made from the first frame of the image `sop_instance`; of an image without a UID, all of them.
+
+        Raises `Rejected` where the SEG refers to other images alone, or has several frames of a segment for this one.
+        """
+        if sop_instance and self.instances and sop_instance not in self.instances:
+            raise Rejected(Reason.UNSUPPORTED_PIXELS, "it refers to another image")
+        chosen = tuple(
+            frame
+            for frame in self.frames
+            if (not sop_instance or not frame.instances or sop_instance in frame.instances)
+            and (not frame.frames or 1 in frame.frames)
+        )
+        if len({frame.number for frame in chosen}) < len(chosen):
+            raise Rejected(Reason.UNSUPPORTED_PIXELS, "it holds several frames of one segment for this image")
+        return chosen
+
+
+def read_segments(path: str) -> Segments | Rejection | Unopened:
+    """The binary segments of the DICOM SEG at `path`; what is wrong with it is a result."""
+    try:
+        with quiet():
+            return _segments(dcmread(path))
+    except Rejected as rejected:
+        return rejected.rejection
+    except OSError as error:
+        return Unopened.because(error)
+    except MemoryError:
+        return Rejection(Reason.OVER_LIMITS, "decoding asks for more memory than a worker may hold")
+    except Exception as error:  # pydicom raises whatever a broken element makes it stumble over
+        return Rejection(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}")
+
+
+def _segments(read: Dataset) -> Segments:
+    if read.get("SOPClassUID") != SegmentationStorage:
+        raise Rejected(Reason.NOT_AN_IMAGE, "it is DICOM, but no segmentation")
+    if read.get("SegmentationType") != "BINARY":
+        raise Rejected(Reason.UNSUPPORTED_PIXELS, "its SegmentationType (0062,0001) is not BINARY")
+    if read.Rows * read.Columns * int(read.NumberOfFrames) > FRAME_BUDGET:
+        raise Rejected(Reason.OVER_LIMITS, "its header asks for more pixels than the budget allows")
+    return Segments(tuple(_frames(read)), frozenset(_values(read, "ReferencedSOPInstanceUID")))
+
+
+def _frames(read: Dataset) -> Iterator[SegmentFrame]:
+    labels = {int(segment.SegmentNumber): str(segment.SegmentLabel) for segment in read.SegmentSequence}
+    masks = read.pixel_array.astype(np.bool_).reshape(-1, read.Rows, read.Columns)
+    shared = read.SharedFunctionalGroupsSequence[0]
+    for mask, group in zip(masks, read.PerFrameFunctionalGroupsSequence, strict=True):
+        # A SEG of one segment may say so once for all of its frames.
+        named = group if "SegmentIdentificationSequence" in group else shared
+        number = int(named.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        instances = frozenset(_values(group, "ReferencedSOPInstanceUID"))
+        frames = frozenset(int(frame) for frame in _values(group, "ReferencedFrameNumber"))
+        yield SegmentFrame(number, labels[number], mask, instances, frames)
+
+
+def _values(read: Dataset, keyword: str) -> Iterator[Any]:
+    """The values of every element of that keyword, also within sequences."""
+    for element in read.iterall():
+        if element.keyword == keyword and element.value is not None:
+            yield from element.value if element.VM > 1 else [element.value]

@@ -1,0 +1,85 @@
+"""All selected frames of a cine decide together where it is cut; expected are the rows that the tissue was drawn in."""
+
+import numpy as np
+import pytest
+
+from pipeline.archive.frames import FrameReader, Image, Job, PairReader
+from pipeline.dicom import cine as cine_module
+from pipeline.dicom.cine import Cine
+from pipeline.dicom.pixels import PixelFile
+from pipeline.prediction.new_images import NewImage, NewImageReader
+from tests.pipeline.archive.synthetic import write_dicom
+
+TOP, BOTTOM, LEFT, RIGHT = 40, 200, 64, 256
+BLOCK = 3  # pixels of 320 / 128: detection is as fine as that
+
+
+def tissue(seed, top=TOP, bottom=BOTTOM, left=LEFT, right=RIGHT, size_HW=(240, 320)):
+    """Smoothed noise within a box on black."""
+    grain = np.random.default_rng(seed).normal(size=size_HW)
+    grain = (grain + np.roll(grain, 1, 1) + np.roll(grain, 1, 0)) / 3
+    frame = np.zeros(size_HW, np.uint8)
+    frame[top:bottom, left:right] = np.clip(100 + 40 * grain, 5, 255)[top:bottom, left:right]
+    return frame
+
+
+def area_of(folder, frames):
+    path = write_dicom(folder / "cine.dcm", np.stack(frames))
+    with path.open("rb") as file:
+        return Cine(PixelFile.open(file), tuple(range(len(frames)))).area(())
+
+
+def shown(area):
+    return area.top, area.bottom, area.left, area.right
+
+
+DARK_BELOW = {"bottom": 90}
+BLACK = np.zeros((240, 320), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [tissue(0, **DARK_BELOW), tissue(1), tissue(2), tissue(3)],
+        [tissue(0), tissue(1), tissue(2), tissue(3, **DARK_BELOW)],
+        [tissue(n, **DARK_BELOW) for n in range(3)] + [tissue(3)],
+        [tissue(0, right=160), tissue(1, left=160)],
+        [BLACK, tissue(1)],
+        [tissue(0), np.full_like(BLACK, 255)],
+    ],
+    ids=["first dark below", "last dark below", "all but one dark below", "half each", "first black", "one white"],
+)
+def test_all_frames_together_say_where_the_tissue_is(tmp_path, frames):
+    area = area_of(tmp_path, frames)
+    assert area.found_by == "detected"
+    assert np.abs(np.subtract(shown(area), (TOP, BOTTOM, LEFT, RIGHT))).max() <= BLOCK
+
+
+def test_one_frame_full_of_tissue_keeps_all_of_every_frame(tmp_path):
+    full = {"top": 0, "bottom": 240, "left": 0, "right": 320}
+    area = area_of(tmp_path, [tissue(0, **full | {"bottom": 100}), tissue(1, **full)])
+    assert (area.found_by, shown(area)) == ("whole", (0, 240, 0, 320))
+
+
+@pytest.mark.parametrize("held", [2**28, 0])
+def test_images_of_a_cine_are_cut_alike_whether_its_frames_fit_into_memory_or_not(tmp_path, monkeypatch, held):
+    monkeypatch.setattr(cine_module, "HELD", held)
+    frames = [tissue(0, **DARK_BELOW), tissue(1), tissue(2)]
+    write_dicom(tmp_path / "cine.dcm", np.stack(frames))
+    write_dicom(tmp_path / "alone.dcm", frames[1])
+    reader = FrameReader(str(tmp_path), 60, 80, True)
+    cine, alone = reader(Job("cine.dcm", (0, 1, 2))), reader(Job("alone.dcm", (0,)))
+    assert all(isinstance(image, Image) and image.cropped_by == "detected" for image in cine)
+    assert np.abs(cine[1].pixels.astype(int) - alone[0].pixels).mean() < 8
+    assert cine[0].pixels[32:].mean() < 1
+    assert cine[0].pixels[:15].mean() > 20
+
+
+def test_prediction_and_crop_sheet_cut_a_cine_as_the_cache_does(tmp_path):
+    write_dicom(tmp_path / "cine.dcm", np.stack([tissue(0, **DARK_BELOW), tissue(1), tissue(2)]))
+    made = FrameReader(str(tmp_path), 60, 80, True)(Job("cine.dcm", (0, 1, 2)))
+    new = NewImageReader(60, 80, ("US",), True, 3, False)(str(tmp_path / "cine.dcm")).images
+    assert all(isinstance(image, NewImage) for image in new)
+    assert [image.pixels.tobytes() for image in new] == [image.pixels.tobytes() for image in made]
+    pair = PairReader(str(tmp_path))(("f", Job("cine.dcm", (0, 1, 2)), 0))
+    assert shown(pair.area) == shown(new[0].area) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))

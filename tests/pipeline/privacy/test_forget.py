@@ -1,0 +1,276 @@
+"""Forgetting a patient: gone from every table and cache, never in again, and what saw it is named."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+from time import sleep
+
+import pyarrow as pa
+import pytest
+
+from pipeline.archive.examine import key_check
+from pipeline.errors import UserError
+from pipeline.files import read_table, write_json, write_table
+from pipeline.locks import archive_lock, held
+from pipeline.privacy.forget import forget
+from pipeline.privacy.forgotten import ForgottenList
+from pipeline.privacy.identity import pseudonym
+from pipeline.privacy.trained_on import record_training_set
+from pipeline.store import Store
+from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, QUARANTINE, REJECTED_FILES
+from tests.pipeline.archive import ingest
+from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
+
+FORGOTTEN = pseudonym(KEY, "patient", "P1")
+
+
+def study(uid: str) -> dict[str, str]:
+    """A study of one series."""
+    return {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1"}
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    """A store with the index and cache of nine images of three patients."""
+    for number in range(9):
+        write_dicom(
+            tmp_path / "archive" / f"{number}",
+            noise(64, 96, seed=number),
+            PatientID=f"P{number % 3}",
+            **study(f"1.2.{number % 3 + 1}"),
+            StudyDescription=f"US OF P{number % 3}",
+        )
+    ingest.main(str(tmp_path / "archive"), str(tmp_path / "store"))
+    store = Store(tmp_path / "store")
+    patients = sorted(set(DICOM_INDEX.read(store.tables)["patient"].to_pylist()))
+    PATIENT_SPLITS.write(store.tables, pa.table({"patient": patients, "split": ["train"] * len(patients)}))
+    QUARANTINE.write(store.tables, REJECTED_FILES.read(store.tables))
+    return store
+
+
+def everything(store: Store) -> bytes:
+    """Every text of every table and shard but the list of the forgotten, as one."""
+    paths = [path for path in store.root.rglob("*.parquet") if "training_sets" not in path.parts]
+    return json.dumps([read_table(path).to_pylist() for path in paths], default=str).encode()
+
+
+def tables(store: Store) -> dict[str, list[dict]]:
+    """All rows of all tables; places in the cache aside, which the next ingest tells anew."""
+    read = {path.name: read_table(path) for path in store.tables.glob("*.parquet")}
+    return {n: t.drop_columns([c for c in ("position",) if c in t.column_names]).to_pylist() for n, t in read.items()}
+
+
+def test_nothing_of_the_patient_is_left_and_no_file_is_lost(clinic):
+    instances = [r["sop_instance"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["patient"] == FORGOTTEN]
+    assert len(instances) == 3 and FORGOTTEN.encode() in everything(clinic)
+    for folder in (path.parent for path in clinic.images.glob("*/cache.json")):
+        for name in ("crop_sheet.png", "contact_sheet.png"):
+            (folder / name).write_bytes(b"a picture that may show one of them")
+    done = forget(clinic, KEY, "P1", None)
+    assert (done.files, done.images, done.saw) == (3, 3, ())
+    left = everything(clinic)
+    assert FORGOTTEN.encode() not in left and not any(instance.encode() in left for instance in instances)
+    assert b"US OF P1" not in left and b"US OF P2" in left
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.tables).num_rows
+    assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 3
+    assert not list(clinic.images.rglob("*.png"))
+
+
+def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clinic, tmp_path):
+    forget(clinic, KEY, "P1", None)
+    before = tables(clinic)
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    assert tables(clinic) == before
+    write_dicom(tmp_path / "archive" / "new", noise(64, 96, seed=77), PatientID="P1")
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 4
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 6
+
+
+@pytest.mark.parametrize("number", ["P9", "P", "0P1", "1"])
+def test_a_number_that_nobody_has_is_a_sentence_and_changes_nothing(clinic, number):
+    before = tables(clinic)
+    with pytest.raises(UserError, match="No such patient") as raised:
+        forget(clinic, KEY, number, None)
+    assert number not in str(raised.value).replace("PatientID", "").replace("No such patient", "")
+    assert tables(clinic) == before and not (clinic.private / "forgotten.json").exists()
+
+
+def test_a_number_that_occurs_under_issuers_alone_names_them(clinic, tmp_path):
+    for place, issuer in (("north", "NORTH"), ("south", "SOUTH")):
+        write_dicom(
+            tmp_path / "archive" / place,
+            noise(64, 96),
+            PatientID="7777",
+            IssuerOfPatientID=issuer,
+            **study(f"1.9{ord(place[0])}"),
+        )
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    for issuer in (None, "WEST"):
+        with pytest.raises(UserError, match="--issuer 'NORTH', --issuer 'SOUTH'"):
+            forget(clinic, KEY, "7777", issuer)
+    with pytest.raises(UserError, match="with: no --issuer"):
+        forget(clinic, KEY, "P1", "WEST")
+    with pytest.raises(UserError, match="another spelling"):
+        forget(clinic, KEY, "p1", None)
+    assert forget(clinic, KEY, "7777", "SOUTH").files == 1
+
+
+def test_the_number_of_another_issuer_is_another_patient(clinic, tmp_path):
+    write_dicom(
+        tmp_path / "archive" / "issued",
+        noise(64, 96, seed=9),
+        PatientID="P1",
+        IssuerOfPatientID="ELSEWHERE",
+        **study("1.2.9"),
+    )
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    assert forget(clinic, KEY, "P1", "ELSEWHERE").files == 1
+    assert FORGOTTEN in DICOM_INDEX.read(clinic.tables)["patient"].to_pylist()
+
+
+NAMED_IN_THREE_WAYS = (
+    {"PatientID": "0000001"},
+    {"PatientID": "0000001", "IssuerOfPatientID": "HOSP"},
+    {"PatientID": None},
+    {"PatientID": None, "StudyInstanceUID": None},
+)
+
+
+def add_files(folder: Path, *files: dict[str, str | None]) -> None:
+    for fields in files:
+        name = f"added{len(list(folder.iterdir()))}"
+        seed = 100 + len(list(folder.iterdir()))
+        write_dicom(folder / name, noise(64, 96, seed=seed), **({"StudyDescription": "US ADDED"} | fields))
+
+
+@pytest.mark.parametrize("issuer", [None, "HOSP"])
+def test_other_names_of_the_patient_in_its_studies_go_and_other_numbers_are_listed(clinic, tmp_path, issuer):
+    archive = tmp_path / "archive"
+    of_study = [study("1.2.77") | names for names in NAMED_IN_THREE_WAYS]
+    elsewhere = study("1.2.78") | {"PatientID": "0000001", "IssuerOfPatientID": "HOSP"}  # tied through the number
+    mixed_up = study("1.2.77") | {"PatientID": "ANOTHER"}
+    add_files(archive, *of_study, elsewhere, mixed_up, study("1.2.79") | {"PatientID": "ANOTHER"})
+    ingest.main(str(archive), str(clinic.root))
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 7
+    done = forget(clinic, KEY, "0000001", issuer)
+    assert (done.files, len(done.others), done.images) == (5, 1, 5)
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 2 == IMAGES.read(clinic.tables).num_rows
+    another = pseudonym(KEY, "patient", "ANOTHER")
+    assert another in {r["patient"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["file_id"] in done.others}
+    ingest.main(str(archive), str(clinic.root))
+    assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 5
+    add_files(archive, *of_study, elsewhere)
+    ingest.main(str(archive), str(clinic.root))
+    assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 10
+
+
+def test_a_study_that_turns_out_to_be_of_a_forgotten_patient_goes_too(clinic, tmp_path):
+    archive = tmp_path / "archive"
+    add_files(archive, study("1.2.55") | {"PatientID": None})
+    ingest.main(str(archive), str(clinic.root))
+    captured = pseudonym(KEY, "patient", "study\\1.2.55")
+    patients = [captured, *PATIENT_SPLITS.read(clinic.tables)["patient"].to_pylist()]
+    PATIENT_SPLITS.write(clinic.tables, pa.table({"patient": patients, "split": ["val"] * 4}))
+    forget(clinic, KEY, "P1", None)
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 7
+    add_files(archive, study("1.2.55") | {"PatientID": "P1"})
+    ingest.main(str(archive), str(clinic.root))
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.tables).num_rows
+    assert captured.encode() not in everything(clinic)
+    assert PATIENT_SPLITS.read(clinic.tables).num_rows == 2
+
+
+def test_a_touched_file_of_the_patient_leaves_nothing_in_the_private_folder(clinic, tmp_path):
+    instances = [r["sop_instance"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["patient"] == FORGOTTEN]
+    forget(clinic, KEY, "P1", None)
+    for path in (tmp_path / "archive").iterdir():
+        os.utime(path)
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    left = everything(clinic)
+    assert FORGOTTEN.encode() not in left and b"US OF P1" not in left and b"US OF P2" in left
+    assert not any(instance.encode() in left for instance in instances)
+    known = read_table(clinic.private / "scan.parquet").to_pylist()
+    assert [row["patient"] for row in known if row["reason"] == "forgotten"] == [None] * 3
+
+
+def test_the_journal_of_a_killed_run_is_cleared_too(clinic):
+    journal = clinic.private / "scan" / "000000.parquet"
+    journal.parent.mkdir()
+    shutil.copy(clinic.private / "scan.parquet", journal)
+    forget(clinic, KEY, "P1", None)
+    assert FORGOTTEN.encode() not in json.dumps(read_table(journal).to_pylist(), default=str).encode()
+
+
+def test_forgetting_that_was_killed_half_way_is_finished_by_the_next_run(clinic, tmp_path):
+    ForgottenList(clinic.private, key_check(KEY)).add([FORGOTTEN])
+    rows = pa.table({"sop_instance": DICOM_INDEX.read(clinic.tables)["sop_instance"]})
+    write_table(clinic.tables / "label_changes.parquet", rows)
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    assert FORGOTTEN.encode() not in everything(clinic)
+    assert read_table(clinic.tables / "label_changes.parquet").num_rows == 6 == DICOM_INDEX.read(clinic.tables).num_rows
+
+
+def test_the_list_of_a_version_that_kept_patients_alone_still_holds(clinic, tmp_path):
+    write_json(clinic.private / "forgotten.json", {"key": key_check(KEY), "patients": [FORGOTTEN]})
+    ingest.main(str(tmp_path / "archive"), str(clinic.root))
+    assert FORGOTTEN.encode() not in everything(clinic)
+
+
+def test_the_worklist_that_may_quote_the_patients_description_goes(clinic):
+    (clinic.private / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
+    forget(clinic, KEY, "P1", None)
+    assert not list(clinic.private.glob("*.csv"))
+
+
+def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):
+    lines: list[str] = []
+    with archive_lock(clinic, lines.append):
+        waiting = Thread(target=forget, args=(clinic, KEY, "P1", None, lines.append))
+        waiting.start()
+        while not lines:
+            sleep(0.01)
+        assert FORGOTTEN.encode() in everything(clinic)
+    waiting.join(60)
+    assert FORGOTTEN.encode() not in everything(clinic) and len(lines) == 1
+
+
+def test_nobody_is_forgotten_under_a_training(clinic):
+    with held(clinic.locks / "training.lock", print, ""), pytest.raises(UserError, match="training is under way"):
+        forget(clinic, KEY, "P1", None)
+    assert FORGOTTEN.encode() in everything(clinic)
+
+
+def test_under_another_key_the_forgotten_are_not_taken_in_unseen(clinic, tmp_path):
+    forget(clinic, KEY, "P1", None)
+    with pytest.raises(UserError, match="under another pseudonym key"):
+        index_folder(tmp_path / "archive", clinic.private, b"another key, long enough")
+
+
+def test_a_store_that_was_never_filled_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="run the job `ingest` first"):
+        forget(Store(tmp_path).open(), KEY, "P1", None)
+
+
+def command(store: Store, archive: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {
+        "SONOTAG_STORE": str(store.root),
+        "SONOTAG_ARCHIVE": str(archive),
+        "SONOTAG_PSEUDONYM_KEY": KEY.decode(),
+    }
+    run = [sys.executable, "-m", "pipeline.archive", *arguments]
+    return subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_command_says_what_it_took_and_never_the_number(clinic, tmp_path):
+    record_training_set(clinic.private, "d" * 64, [FORGOTTEN])
+    done = command(clinic, tmp_path / "archive", "forget", "P1")
+    assert done.returncode == 0, done.stderr
+    assert "3 files and 3 cached images" in done.stdout and "No encoder" in done.stdout
+    assert "P1" not in done.stdout + done.stderr
+    unknown = command(clinic, tmp_path / "archive", "forget", "1")
+    assert unknown.returncode == 1 and "No such patient" in unknown.stderr and not unknown.stdout
