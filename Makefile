@@ -1,32 +1,32 @@
-# Every command a person needs; `make help` lists them. Variables can be set from outside: make demo SONOTAG_RECIPE=…
+# `make help` lists the targets. Set variables on the command line: make demo SONOTAG_RECIPE=…
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# An absolute path as it is, spaces and all, which make's own functions would take for several paths.
+# make's path functions split at spaces, so an absolute path is used as it is.
 export SONOTAG_STORE := $(if $(filter /%,$(firstword $(SONOTAG_STORE))),$(SONOTAG_STORE),$(CURDIR)/$(or $(SONOTAG_STORE),store))
 export SONOTAG_RECIPE := $(or $(SONOTAG_RECIPE),demo)
 export DAGSTER_HOME := $(or $(DAGSTER_HOME),$(SONOTAG_STORE)/dagster)
-# Dagster says on every call that `dg launch` supersedes `dagster job execute`; both work.
+# Suppresses Dagster's notice on every call that `dg launch` supersedes `dagster job execute`; both work.
 export PYTHONWARNINGS := ignore::FutureWarning:click.core,$(PYTHONWARNINGS)
 
 PYTHON := python3
 BIN := .venv/bin
 READY := .venv/installed
 DEV := .venv/installed-dev
-# Every file is checked against the hash in the list, and none is built from source.
+# pip checks every file against its hash and builds nothing from source.
 PIP_INSTALL := $(BIN)/pip install --quiet --require-hashes --only-binary :all:
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
     --no-annotate --no-header
 
 .PHONY: help install install-dev instance demo phantom ui mlflow lint types test test-slow test-ui bench lock sbom wheel clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(READY)  ## what a user needs, in .venv, from requirements.txt
+install: $(READY)  ## install sonotag for use in .venv, from requirements.txt
 
-install-dev: $(DEV)  ## and what tests, linters and benchmarks need, from constraints.txt
+install-dev: $(DEV)  ## add tests, linters and benchmarks, from constraints.txt
 
 $(READY): pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
@@ -38,33 +38,33 @@ $(DEV): constraints.txt $(READY)
 	$(PIP_INSTALL) --requirement constraints.txt
 	@touch $@
 
-lock: $(DEV)  ## constraints.txt and requirements.txt anew from pyproject.toml, with hashes; pins that fit stay
+lock: $(DEV)  ## rewrite constraints.txt and requirements.txt from pyproject.toml, with hashes; keeps pins that fit
 	$(UV_COMPILE) --all-extras --output-file constraints.txt pyproject.toml
 	$(UV_COMPILE) --extra s3 --extra postgres --constraint constraints.txt --output-file requirements.txt pyproject.toml
 
-sbom: $(DEV)  ## dist/sbom.cdx.json: what `make install` installs, as CycloneDX
+sbom: $(DEV)  ## write dist/sbom.cdx.json: a CycloneDX bill of what `make install` installs
 	@mkdir -p dist
 	$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml --mc-type application \
 	    --output-file dist/sbom.cdx.json requirements.txt
 
-instance: $(READY)  # not a rule for its file: make cannot name a path with a space, a % or a #
+instance: $(READY)  # phony: a make target cannot contain a space, a % or a #
 	@test "$$DAGSTER_HOME/dagster.yaml" -nt dagster.yaml || $(BIN)/python -m resources.instance dagster.yaml
 
-phantom: $(READY)  ## the phantom clinic of the recipe, in the store
+phantom: $(READY)  ## write the recipe's simulated clinic into the store
 	$(BIN)/python -m pipeline.phantom "$$SONOTAG_STORE/phantom" --recipe "$$SONOTAG_RECIPE"
 
-# The demo recipe's tasks are the phantom's, so that only an own archive with an own recipe goes without it.
-demo: $(READY) instance $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE))),,phantom)  ## from DICOM files to the results table
+# The demo recipe's tasks come from the phantom: skip it only for your own archive with your own recipe.
+demo: $(READY) instance $(if $(and $(SONOTAG_ARCHIVE),$(filter-out demo,$(SONOTAG_RECIPE))),,phantom)  ## run everything, from DICOM files to the results table
 	$(BIN)/dagster job execute -m assets.definitions -j demo
 	@$(BIN)/python -m pipeline.evaluation
 	@echo "Dagster's web server:  make ui       http://127.0.0.1:3000"
 	@echo "MLflow's runs:         make mlflow   http://127.0.0.1:5000"
 
-ui: $(READY) instance  ## Dagster's web server and daemon, http://127.0.0.1:3000
-	@$(BIN)/python -c "import assets.definitions"  # what is wrong with the recipe is one sentence here
+ui: $(READY) instance  ## start Dagster's web server and daemon on http://127.0.0.1:3000
+	@$(BIN)/python -c "import assets.definitions"  # prints one sentence if the recipe is invalid
 	$(BIN)/python -m resources.ui --port 3000
 
-mlflow: $(READY)  ## MLflow's server on the store's database, http://127.0.0.1:5000
+mlflow: $(READY)  ## start MLflow's server on the store's database, http://127.0.0.1:5000
 	@$(BIN)/python -m resources.mlflow_server --port 5000
 
 lint: $(DEV)
@@ -74,21 +74,21 @@ lint: $(DEV)
 types: $(DEV)
 	$(BIN)/mypy
 
-# Two workers, since the suite of one process leaves a core idle; a file's tests share their fixtures.
-test: lint types  ## lint, types and all tests but the slow ones: what CI runs
+# One process leaves a core idle, so two run; tests of one file share fixtures, so a file stays in one process.
+test: lint types  ## run lint, types and all tests not marked slow, as CI does
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(DEV)  ## the tests that take minutes
+test-slow: $(DEV)  ## run the tests marked slow
 	$(BIN)/pytest -m "slow and not ui"
 
-test-ui: $(DEV)  ## the web pages, in Chromium
+test-ui: $(DEV)  ## run the tests of the web pages, in Chromium
 	$(BIN)/pytest -m ui
 
-bench: $(DEV)  ## benchmarks, each a ratio to a peer in the same run
+bench: $(DEV)  ## run the benchmarks: ratios to a peer in the same run
 	$(BIN)/python -m benchmarks
 
-wheel: $(READY)  ## a wheel in dist/
+wheel: $(READY)  ## build a wheel in dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
-clean:  ## removes the environment and the store
+clean:  ## delete the environment and the store
 	rm -rf .venv store dist build *.egg-info

@@ -1,7 +1,4 @@
-"""README's examples do what they say.
-
-Belongs here: running them on a folder that the project wrote. Not here: what else is in that folder.
-"""
+"""README's examples run as printed: the recipe, the names in Dagster, and the code that uses an encoder."""
 
 import re
 from pathlib import Path
@@ -25,7 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_walk_s_recipe_is_read_and_its_names_are_in_dagster(tmp_path: Path) -> None:
-    text = README.split("## From your archive to an encoder")[1].split("With labelled sets")[0]
+    text = README.split("## Your own archive")[1].split("With labelled sets")[0]
     (recipe,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
     (tmp_path / "mine.yaml").write_text(recipe, encoding="utf-8")
     variables = {"SONOTAG_RECIPE": str(tmp_path / "mine.yaml"), "SONOTAG_STORE": str(tmp_path / "store")}
