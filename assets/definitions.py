@@ -24,7 +24,7 @@ from assets.pretraining import encoder_assets
 from assets.reports import report_assets
 from pipeline.archive.place import shown
 from pipeline.errors import UserError
-from pipeline.files import keep_private
+from pipeline.files import restrict_umask
 from resources.archive import Archive
 from resources.compute import Compute
 from resources.environment import Environment, read_environment
@@ -100,7 +100,7 @@ def _load(variables: Mapping[str, str]) -> dg.Definitions:
     The server that loads them for Dagster's pages raises an error of Dagster's own instead: their dialog then begins
     with the sentence. Of an exit it would say that a server is gone, and any other error it would wrap.
     """
-    keep_private()
+    restrict_umask()
     try:
         refuse_home(variables.get("DAGSTER_HOME", ""))
         return build_defs(read_environment(variables))

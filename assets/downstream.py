@@ -105,7 +105,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
         with step(context, tracking, recipe, relevant) as here:
             opened = store.open()
             key = archive.key(opened.private)
-            rows = read_manifest(name, task, recipe.images, partial(number_pseudonym, key), here.say)
+            rows = read_manifest(name, task, recipe.images, partial(number_pseudonym, key), here.log)
             write_table(opened.experiment(recipe.name).task_images(name), rows)
             counts = {
                 f"{what}.{side}": count
@@ -178,7 +178,7 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
             if not apart.passed:  # before anything is trained, and whatever else the run materializes
                 yield apart
                 raise UserError(str(apart.description))
-            with compute.training(here.say):
+            with compute.training(here.log):
                 outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, images)
             yield _made(here, place, outcomes, predictions, apart)
 
@@ -262,7 +262,7 @@ def _train_cells(
                 data,
                 encoder,
                 folder,
-                here.say,
+                here.log,
                 lambda epoch, m: run.metrics(m, epoch),
                 recipe.downstream.precision,
             )

@@ -21,8 +21,8 @@ from assets.step import step
 from assets.tables import counts_table, markdown_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.files import read_table
-from pipeline.kept import read_sound
 from pipeline.locks import archive_lock, tables_lock
+from pipeline.mirrored import read_if_intact
 from pipeline.privacy.identity import number_pseudonym
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -116,11 +116,11 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
 
         with step(context, tracking, recipe, {"size": size, **recipe.archive.model_dump()}) as here:
             place = store.open()
-            with archive_lock(place, here.say):
+            with archive_lock(place, here.log):
                 index = DICOM_INDEX.read(place.tables)
                 key = archive.key(place.private)
                 cache = build_cache(
-                    index, archive.folder, place.private, key, place.images, recipe.images, recipe.archive, here.say
+                    index, archive.folder, place.private, key, place.images, recipe.images, recipe.archive, here.log
                 )
                 images, rejected = _apart(cache, place)
                 similar = archive_pairs(images, cache.folder)
@@ -195,7 +195,7 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES
 
     sides = sides_of(known_sides(place))
-    earlier = read_sound(IMAGES.path(place.tables), partial(read_table, columns=IMAGES.schema.names))
+    earlier = read_if_intact(IMAGES.path(place.tables), partial(read_table, columns=IMAGES.schema.names))
     earlier = IMAGES.schema.empty_table() if earlier is None else earlier
     index = DICOM_INDEX.read(place.tables)
     linking = across_split(cache.images, sides, earlier, tied_patients(index))
@@ -347,7 +347,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
         table = pretraining_pool_table(recipe.labels.names)
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             place = store.open()
-            with tables_lock(place, here.say):
+            with tables_lock(place, here.log):
                 rows = pretraining_pool(
                     IMAGES.read(place.tables, recipe),
                     weak_labels_table(recipe.labels.names).read(place.tables, recipe),

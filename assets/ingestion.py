@@ -16,7 +16,7 @@ from assets.step import FIRST, step
 from assets.tables import PREVIEW_ROWS, counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.locks import archive_lock, tables_lock
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from resources.archive import Archive
@@ -78,16 +78,16 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            with archive_lock(place, here.say):
+            with archive_lock(place, here.log):
                 key = archive.key(place.private)
                 index = index_archive(
-                    archive.folder, place.private, key, recipe.archive, here.say, partial(_take_out, place, here.say)
+                    archive.folder, place.private, key, recipe.archive, here.log, partial(_take_out, place, here.log)
                 )
                 DICOM_INDEX.write(place.tables, index.records)
                 REJECTED_FILES.write(place.tables, index.rejected)
                 DELETED_FILES.write(place.tables, index.deleted)
             if index.unreadable:
-                here.say(
+                here.log(
                     f"{index.unreadable} files or folders could not be read now; they are in rejected_files, and the "
                     "next run tries again."
                 )
@@ -137,7 +137,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            with tables_lock(place, here.say):
+            with tables_lock(place, here.log):
                 rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(place.tables)])
                 QUARANTINE.write(place.tables, rows)
             reasons = {reason["values"]: reason["counts"] for reason in rows["reason"].value_counts().to_pylist()}
@@ -156,11 +156,11 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     return [dicom_index, quarantine]
 
 
-def _take_out(place: Store, say: Say, traces: "Traces") -> None:
+def _take_out(place: Store, log: Log, traces: "Traces") -> None:
     """Take out of the tables what the archive's newest files tell of forgotten patients."""
     from pipeline.privacy.forget import take_out
 
-    with tables_lock(place, say):
+    with tables_lock(place, log):
         take_out(place, traces)
 
 

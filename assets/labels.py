@@ -199,7 +199,7 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
         table = weak_labels_table(recipe.labels.names)
         with step(context, tracking, recipe) as here:
             place = store.open()
-            with tables_lock(place, here.say):
+            with tables_lock(place, here.log):
                 groups = study_groups_for(mapping, recipe.labels)
                 published = DICOM_INDEX.read(place.tables)
                 index, _ = with_rare_descriptions(place.private, published)
@@ -297,7 +297,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            with tables_lock(place, here.say):
+            with tables_lock(place, here.log):
                 published = DICOM_INDEX.read(place.tables)
                 rows, unused = _worklist(place, recipe, mapping, published)
                 UNMAPPED_DESCRIPTIONS.write(place.tables, rows)
@@ -426,7 +426,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            with tables_lock(place, here.say):
+            with tables_lock(place, here.log):
                 index = DICOM_INDEX.read(place.tables)
                 patients = set(index["patient"].to_pylist())
                 previous = known_sides(place)

@@ -70,7 +70,7 @@ def prediction_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             opened = store.open()
             out = opened.new_predictions(recipe.name, which)
             model = opened.experiment(recipe.name).root / "models" / which
-            with compute.training(here.say):
+            with compute.training(here.log):
                 summary = _predict(model, Path(config.folder), out, recipe.archive.frames_per_cine, here)
             yield _made(here, out, summary)
 
@@ -95,7 +95,7 @@ def _predict(model: Path, folder: Path, out: Path, frames_per_cine: int, here: S
     make_folder(out.parent)
     with TemporaryDirectory(dir=out.parent, prefix=".") as temporary:
         made = Path(temporary, "made")
-        summary = predict(model, given.files, made, frames_per_cine, here.say, given.unlisted)
+        summary = predict(model, given.files, made, frames_per_cine, here.log, given.unlisted)
         if out.exists():
             shutil.rmtree(out)
         made.rename(out)

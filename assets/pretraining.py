@@ -82,14 +82,14 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
             place = store.open()
             protected = [*protection_lines(protections())]
             for line in protected:
-                here.say(f"Preflight: {line}.")
+                here.log(f"Preflight: {line}.")
             encoders = planned_encoders(recipe, place.experiment(recipe.name))
-            with compute.training(here.say):
+            with compute.training(here.log):
                 pool = load_pool(place, recipe)
-                to_train = of_encoders(encoders, pool, _sources(place, recipe), here.say)
-                to_tune = of_models(recipe, place, here.say)
+                to_train = of_encoders(encoders, pool, _sources(place, recipe), here.log)
+                to_tune = of_models(recipe, place, here.log)
             hours = together([*(forecast.hours for forecast in to_train), *(forecast.hours for forecast in to_tune)])
-            here.say(f"Preflight: about {between(hours)} for encoders and models, one after the other.")
+            here.log(f"Preflight: about {between(hours)} for encoders and models, one after the other.")
             lines = [*map(str, to_train), *map(str, to_tune)]
             yield here.made(
                 "preflight",
@@ -137,7 +137,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
             place = store.open()
             experiment = place.experiment(recipe.name)
             plans = [planned_encoder(recipe, experiment, backbone, encoder, seed) for seed in settings.seeds]
-            with compute.training(here.say):
+            with compute.training(here.log):
                 pool = load_pool(place, recipe)
                 outcomes = [
                     _trained(here, tracking, recipe, plan, pool, _sources(place, recipe), len(plans) == 1)
@@ -196,7 +196,7 @@ def _trained(
         run.params({"labels": plan.labels, **digests, **_params(plan.settings)})
         for data in _inputs(plan.method, shown, recipe):
             run.input(data)
-        outcome = plan.pretrain(shown, here.say, lambda epoch, values: run.metrics(values, epoch))
+        outcome = plan.pretrain(shown, here.log, lambda epoch, values: run.metrics(values, epoch))
         run.metrics(_label_metrics(plan.folder / "metadata.json"))
         run.files([plan.folder / name for name in _FILES])
         if outcome.status == "ran":

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import dagster as dg
 
 from pipeline.checks import Attempt, Check, attempt, refuse
-from pipeline.errors import UserError, may_pass
+from pipeline.errors import UserError, is_transient
 from pipeline.markdown import link
 from pipeline.recipe import Recipe
 from resources.tracking import TrackedRun, Tracking
@@ -43,14 +43,14 @@ class Step:
         self.tags = tags
         """Of its MLflow run; a run inside of it has them too, so that one tag finds all that a Dagster run did."""
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """A line in Dagster's log."""
         self._context.log.info(line)
 
     @contextmanager
     def part(self, tracking: Tracking, name: str) -> Iterator[TrackedRun]:
         """An MLflow run of its own, below the step's, for one of several trainings."""
-        with tracking.run(name, self.tags, self.say, parent=self.run) as run:
+        with tracking.run(name, self.tags, self.log, parent=self.run) as run:
             yield run
 
     def checked(self, result: dg.AssetCheckResult, asset: str | None = None) -> dg.AssetCheckResult:
@@ -156,7 +156,7 @@ def _failing(context: dg.AssetExecutionContext) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if may_pass(error):
+        if is_transient(error):
             _try_again(context, error)
         if isinstance(error, UserError):
             raise dg.Failure(str(error), metadata={USER_MISTAKE: True}, allow_retries=False) from None

@@ -39,7 +39,7 @@ def main() -> None:
     measure = _MEASUREMENTS[parser.parse_args().what]
     with tempfile.TemporaryDirectory() as folder:
         clinic, work = Path(folder) / "phantom", Path(folder) / "work"
-        make_phantom(clinic, say=print)
+        make_phantom(clinic, log=print)
         measure(clinic, work)
 
 

@@ -14,7 +14,7 @@ from benchmarks.archives import tiny_archive
 from benchmarks.measure import Figure, Row, compare
 from pipeline.archive.scan import index_archive
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.recipe import Archive
 
 FILES = 200_000
@@ -38,15 +38,15 @@ def measure(phantom: Path, work: Path) -> list[Row]:
     ]
 
 
-def million(phantom: Path, work: Path, say: Say) -> list[Figure]:
+def million(phantom: Path, work: Path, log: Log) -> list[Figure]:
     """Time and memory of indexing 1,000,000 files, and of scanning them again, with the same of a tenth of them."""
     figures = []
     for count in (MILLION // 10, MILLION):
         archive, private = work / f"archive-{count}", work / f"private-{count}"
-        say(f"Making {count:,} files.")
+        log(f"Making {count:,} files.")
         tiny_archive(phantom, archive, count)
         for what in ("index", "scan again"):
-            say(f"{what}: {count:,} files.")
+            log(f"{what}: {count:,} files.")
             seconds, peak = _apart(_index, archive, private)
             figures.append(Figure(f"{what}, {count:,} files", f"{count / seconds:,.0f} files/s, {peak / 1e6:,.0f} MB"))
     return figures

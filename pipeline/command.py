@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 from pipeline.errors import UserError
-from pipeline.files import keep_private
+from pipeline.files import restrict_umask
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
 
@@ -26,7 +26,7 @@ def command(main: Callable[P, None]) -> Callable[P, int]:
 
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        keep_private()
+        restrict_umask()
         try:
             main(*args, **kwargs)
         except UserError as error:

@@ -34,10 +34,10 @@ class UnreachableError(UserError):
 
 def user_error(sentence: str, cause: BaseException) -> UserError:
     """The error that says `sentence`: `UnreachableError` where its `cause` may pass."""
-    return UnreachableError(sentence) if may_pass(cause) else UserError(sentence)
+    return UnreachableError(sentence) if is_transient(cause) else UserError(sentence)
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same may succeed later: a fault of disk or network, not one of data, of a user or of the code."""
     if isinstance(error, UserError):
         return isinstance(error, UnreachableError)

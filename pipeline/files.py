@@ -26,7 +26,7 @@ _OWN_FOLDER, _OWN_FILE = 0o700, 0o600
 _OTHERS = 0o077
 
 
-def keep_private() -> None:
+def restrict_umask() -> None:
     """Let nobody but the user read what this process, and those that it starts, write from now on."""
     os.umask(_OTHERS)
 
@@ -59,7 +59,7 @@ def _take_from_others(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_replace(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on error it is removed.
 
     A reader sees the old file or the new one, never a half-written one, also after `kill -9`; what a process that was
@@ -102,7 +102,7 @@ def _is_alive(process: int) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -123,7 +123,7 @@ def write_table(path: Path, table: "pa.Table") -> None:
     """Write `table` to `path` as Parquet (zstd), whole or not at all; the same rows give the same bytes."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - the definitions are loaded without it
 
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
@@ -134,12 +134,12 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
-    with damage_told(path):
+    with damaged_if_unreadable(path):
         return pq.read_table(path, columns=columns and list(columns), memory_map=path.stat().st_size > 0)
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def damaged_if_unreadable(path: Path) -> Iterator[None]:
     """Raise `DamagedError` for whatever Arrow raises over a Parquet file that is none; the system's errors pass."""
     import pyarrow as pa  # noqa: PLC0415 - as above
 

@@ -11,19 +11,19 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
 from pipeline.files import make_folder
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.store import Store
 
 
 @contextmanager
-def held(path: Path, say: Say, waiting: str) -> Iterator[None]:
-    """Hold the lock file at `path`; if another process holds it, pass the line `waiting` to `say` and wait."""
+def hold_lock(path: Path, log: Log, waiting: str) -> Iterator[None]:
+    """Hold the lock file at `path`; if another process holds it, pass the line `waiting` to `log` and wait."""
     make_folder(path.parent)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(waiting)
+        log(waiting)
         lock.acquire()
     try:
         yield
@@ -32,26 +32,28 @@ def held(path: Path, say: Say, waiting: str) -> Iterator[None]:
 
 
 @contextmanager
-def archive_lock(store: Store, say: Say) -> Iterator[None]:
+def archive_lock(store: Store, log: Log) -> Iterator[None]:
     """Hold the store's index and image caches: one process at a time reads the archive, or forgets a patient."""
-    with held(
-        store.locks / "archive.lock", say, "Waiting for another process to finish: it reads the archive or forgets."
+    with hold_lock(
+        store.locks / "archive.lock", log, "Waiting for another process that reads the archive or erases a patient."
     ):
         yield
 
 
 @contextmanager
-def tables_lock(store: Store, say: Say) -> Iterator[None]:
+def tables_lock(store: Store, log: Log) -> Iterator[None]:
     """Hold the tables that follow from index and images, from reading their inputs to writing them.
 
     Who needs `archive_lock`, too, takes that first.
     """
-    with held(store.locks / "tables.lock", say, "Waiting for another process to finish: it writes tables or forgets."):
+    with hold_lock(
+        store.locks / "tables.lock", log, "Waiting for another process that writes tables or erases a patient."
+    ):
         yield
 
 
 @contextmanager
-def no_training(lock_file: Path) -> Iterator[None]:
+def block_training(lock_file: Path) -> Iterator[None]:
     """Keep trainings from starting; raises `UserError` if one is under way."""
     make_folder(lock_file.parent)
     lock = FileLock(lock_file)

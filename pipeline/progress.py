@@ -10,23 +10,23 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 LINE_EVERY_SECONDS = 15.0
 
 
 def silent(_: str) -> None:
-    """A `Say` that says nothing."""
+    """A `Log` that says nothing."""
 
 
 class Progress:
-    """Count `total` units of work; show a bar on a terminal, and lines with rate and time left through `say`.
+    """Count `total` units of work; show a bar on a terminal, and lines with rate and time left through `log`.
 
     Used as a context manager around a loop that calls `advance` once per unit or batch of units.
     """
 
-    def __init__(self, what: str, total: int, unit: str, say: Say = silent) -> None:
-        self._what, self._total, self._unit, self._say = what, total, unit, say
+    def __init__(self, what: str, total: int, unit: str, log: Log = silent) -> None:
+        self._what, self._total, self._unit, self._say = what, total, unit, log
         self._done = 0
         self._started = self._last_line = time.monotonic()
         self._bar = tqdm(desc=what, total=total, unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False)

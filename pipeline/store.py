@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import make_folder, make_private, read_json
-from pipeline.kept import keep_json, read_kept
+from pipeline.mirrored import read_mirrored, write_mirrored_json
 
 SCHEMA_VERSION = 3
 _WITHOUT_SEEDS = 2
@@ -89,9 +89,9 @@ class Store:
         try:
             make_folder(self.private).chmod(0o700)
             make_private(self.root)
-            version = read_kept(path, _version_in)
+            version = read_mirrored(path, _version_in)
             if version is None:
-                keep_json(path, {"schema_version": SCHEMA_VERSION})
+                write_mirrored_json(path, {"schema_version": SCHEMA_VERSION})
                 version = SCHEMA_VERSION
             if version == _WITHOUT_SEEDS:
                 version = self._name_seeds()
@@ -114,7 +114,7 @@ class Store:
             if not re.search(r"_seed-\d+$", folder.name):
                 with suppress(FileNotFoundError):
                     folder.rename(folder.with_name(f"{folder.name}_seed-0"))
-        keep_json(self._version, {"schema_version": SCHEMA_VERSION})
+        write_mirrored_json(self._version, {"schema_version": SCHEMA_VERSION})
         return SCHEMA_VERSION
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipeline.locks import held
-from pipeline.progress import Say
+from pipeline.locks import hold_lock
+from pipeline.progress import Log
 
 POOL = "training"
 """Dagster's pool of the steps that train: dagster.postgres.yaml gives it one place, dagster.yaml no limit."""
@@ -25,7 +25,7 @@ class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
     lock_file: str
 
     @contextmanager
-    def training(self, say: Say) -> Iterator[None]:
+    def training(self, log: Log) -> Iterator[None]:
         """Hold the place while training; say so where another step holds it, and wait."""
-        with held(Path(self.lock_file), say, "Waiting for another training step on this machine to finish."):
+        with hold_lock(Path(self.lock_file), log, "Waiting for another training step on this machine to finish."):
             yield

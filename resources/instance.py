@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.command import command
 from pipeline.errors import UserError
-from pipeline.files import make_folder, replacing
+from pipeline.files import atomic_replace, make_folder
 
 CONFIG = "dagster.yaml"
 
@@ -43,7 +43,7 @@ def make_instance(config: Path, home: str) -> None:
         raise UserError(f"{config} does not exist.")
     refuse_home(home, config)
     make_folder(Path(home))
-    with FileLock(Path(home, "instance.lock")), replacing(Path(home, CONFIG)) as temporary:
+    with FileLock(Path(home, "instance.lock")), atomic_replace(Path(home, CONFIG)) as temporary:
         temporary.write_bytes(config.read_bytes())
         with dg.DagsterInstance.from_config(home, temporary.name) as instance:
             instance.get_runs_count()  # opening it has made what it lacks

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.progress import Say
+from pipeline.progress import Log
 from resources.records import Record, in_batches
 from resources.registry import Refused
 from resources.spool import Unsent, over
@@ -30,7 +30,7 @@ class Withheld(Exception):  # noqa: N818 - a state of the world, not a fault
     """MLflow answers and takes nothing until a person has done something; the message is a sentence that says what."""
 
 
-def tell(client: "MlflowClient", run_id: str, record: Record, say: Say) -> None:
+def tell(client: "MlflowClient", run_id: str, record: Record, log: Log) -> None:
     """Send `record`; what MLflow refuses for good is said and given up.
 
     Raises `Unreachable` if it is worth trying later, and `Withheld` if MLflow is going to take it once a person has
@@ -39,13 +39,13 @@ def tell(client: "MlflowClient", run_id: str, record: Record, say: Say) -> None:
     try:
         record.send(client, run_id)
     except Refused as why:
-        say(f"MLflow: {why}.")
+        log(f"MLflow: {why}.")
     except Exception as error:
         if not _answers(client):
             raise Unreachable(told(error)) from None
         if is_refusal(error):
             refuse_for_now(client, run_id, error)
-            say(f"MLflow refuses {record.kind} of this run ({told(error)}).")
+            log(f"MLflow refuses {record.kind} of this run ({told(error)}).")
             return
         try:
             record.send(client, run_id)
@@ -53,7 +53,7 @@ def tell(client: "MlflowClient", run_id: str, record: Record, say: Say) -> None:
             raise Unreachable(told(again)) from None
 
 
-def send_what_waits(root: Path, client: "MlflowClient", experiment: Callable[[str], str], say: Say) -> None:
+def send_what_waits(root: Path, client: "MlflowClient", experiment: Callable[[str], str], log: Log) -> None:
     """Send what runs that are over have left in `root`, and end those that were killed.
 
     `experiment` gives the id of the experiment with a name, or raises `Withheld`. Stops if nobody answers any more. A
@@ -65,11 +65,11 @@ def send_what_waits(root: Path, client: "MlflowClient", experiment: Callable[[st
         if not unsent.is_due:
             continue
         try:
-            _send(unsent, client, experiment, say)
+            _send(unsent, client, experiment, log)
         except Withheld as why:
             if str(why) not in said:
                 said.add(str(why))
-                say(f"{why} Of an earlier run: {unsent.start.name}.")
+                log(f"{why} Of an earlier run: {unsent.start.name}.")
             continue
         except Unreachable:
             if not _answers(client):
@@ -77,12 +77,12 @@ def send_what_waits(root: Path, client: "MlflowClient", experiment: Callable[[st
             unsent.note_failure()
             if not unsent.is_given_up:
                 continue
-            say(f"MLflow has not taken the run {unsent.start.name} {unsent.start.attempts} times: given up.")
+            log(f"MLflow has not taken the run {unsent.start.name} {unsent.start.attempts} times: given up.")
         else:
             sent += 1
         unsent.remove()
     if sent:
-        say(f"MLflow has now heard of {sent} earlier run{'s' if sent > 1 else ''} that had ended without it.")
+        log(f"MLflow has now heard of {sent} earlier run{'s' if sent > 1 else ''} that had ended without it.")
 
 
 def told(error: Exception) -> str:
@@ -91,7 +91,7 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__}{f' {code}' if code else ''}"
 
 
-def _send(unsent: Unsent, client: "MlflowClient", experiment: Callable[[str], str], say: Say) -> None:
+def _send(unsent: Unsent, client: "MlflowClient", experiment: Callable[[str], str], log: Log) -> None:
     start = unsent.start
     if not start.run_id:
         try:
@@ -104,7 +104,7 @@ def _send(unsent: Unsent, client: "MlflowClient", experiment: Callable[[str], st
             raise Unreachable(told(error)) from None
         unsent.update(run_id=run.info.run_id)
     for record in in_batches(unsent.records()):
-        tell(client, unsent.start.run_id, record, say)
+        tell(client, unsent.start.run_id, record, log)
 
 
 def _answers(client: "MlflowClient") -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.progress import Say
+from pipeline.progress import Log
 
 SECONDS = 10.0
 """Between two samples, MLflow's default; a shorter run has none."""
@@ -16,7 +16,7 @@ OnSample = Callable[[Mapping[str, float], int], None]
 
 
 @contextmanager
-def watching(on_sample: OnSample, say: Say, seconds: float = SECONDS) -> Iterator[None]:
+def watching(on_sample: OnSample, log: Log, seconds: float = SECONDS) -> Iterator[None]:
     """Call `on_sample(metrics, number)` every `seconds` from a thread: CPU, memory, disk, network, NVIDIA's GPUs.
 
     A machine that does not tell these is said, and not watched.
@@ -26,7 +26,7 @@ def watching(on_sample: OnSample, say: Say, seconds: float = SECONDS) -> Iterato
         monitor = _monitor(on_sample, seconds)
         monitor.start()
     except Exception as error:
-        say(f"The machine's load is not recorded ({type(error).__name__}).")
+        log(f"The machine's load is not recorded ({type(error).__name__}).")
     try:
         yield
     finally:

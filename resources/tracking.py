@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 
 from pipeline.archive.place import shown
 from pipeline.files import make_folder
-from pipeline.progress import Say
+from pipeline.progress import Log
 from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
 from resources.registry import write_encoder_model
 from resources.sending import (
@@ -69,13 +69,13 @@ class TrackedRun:
     """
 
     def __init__(
-        self, client: "MlflowClient | None", run_id: str, url: str | None, unsent: Unsent | None, say: Say
+        self, client: "MlflowClient | None", run_id: str, url: str | None, unsent: Unsent | None, log: Log
     ) -> None:
         self.run_id = run_id
         """MLflow's name of the run; empty where MLflow does not know it yet."""
         self.url = url
         """Where a person sees the run; None where MLflow could not be reached."""
-        self._client, self._unsent, self._say = client, unsent, say
+        self._client, self._unsent, self._say = client, unsent, log
         self._turn = Lock()  # the machine's metrics come from a thread of their own
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
@@ -166,43 +166,43 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def run(
-        self, name: str, tags: Mapping[str, str], say: Say, parent: TrackedRun | None = None
+        self, name: str, tags: Mapping[str, str], log: Log, parent: TrackedRun | None = None
     ) -> Iterator[TrackedRun]:
         """A run called `name`; FAILED where the body raises, KILLED where it is interrupted.
 
         An unreachable MLflow is said and worked without. What runs that are over had to keep is sent first.
         """
-        run = self._start(name, tags, say, parent)
+        run = self._start(name, tags, log, parent)
         try:
-            with watching(run.metrics, say, self.sample_seconds):
+            with watching(run.metrics, log, self.sample_seconds):
                 yield run
         except BaseException as error:
             run.end("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         run.end("FINISHED")
 
-    def _start(self, name: str, tags: Mapping[str, str], say: Say, parent: TrackedRun | None) -> TrackedRun:
+    def _start(self, name: str, tags: Mapping[str, str], log: Log, parent: TrackedRun | None) -> TrackedRun:
         family = {"mlflow.parentRunId": parent.run_id} if parent and parent.run_id else {}
         start = Start(experiment=self.experiment, name=name, tags={**tags, **family}, at=now_in_ms())
-        unsent = self._begin(start, say)
+        unsent = self._begin(start, log)
         began = time.monotonic()
         if began < _left_alone_until.get(self.uri, 0.0):
-            return TrackedRun(None, "", None, unsent, say)
+            return TrackedRun(None, "", None, unsent, log)
         try:
             client = self._open()
-            send_what_waits(Path(self.unsent), client, lambda other: self._experiment(client, other), say)
+            send_what_waits(Path(self.unsent), client, lambda other: self._experiment(client, other), log)
             experiment = self._experiment(client, self.experiment)
             run_id = client.create_run(experiment, start.at, start.tags, name).info.run_id
         except Exception as error:
-            say(self._why_not(error))
+            log(self._why_not(error))
             if time.monotonic() - began > SLOW_SECONDS:
                 _left_alone_until[self.uri] = time.monotonic() + LEFT_ALONE_SECONDS
-            return TrackedRun(None, "", None, unsent, say)
+            return TrackedRun(None, "", None, unsent, log)
         with suppress(OSError):
             if unsent is not None:
                 unsent.update(run_id=run_id)
         url = f"{self._ui()}/#/experiments/{experiment}/runs/{run_id}?{VIEW}"
-        return TrackedRun(client, run_id, url, unsent, say)
+        return TrackedRun(client, run_id, url, unsent, log)
 
     def _why_not(self, error: Exception) -> str:
         """Why a run has no counterpart in MLflow, and what to do."""
@@ -212,11 +212,11 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         verb = "refuses the run" if is_refusal(error) else "cannot be reached"
         return f"MLflow at {shown(self.uri)} {verb} ({told(error)}); what it misses is kept, and sent later."
 
-    def _begin(self, start: Start, say: Say) -> Unsent | None:
+    def _begin(self, start: Start, log: Log) -> Unsent | None:
         try:
             return begin(Path(self.unsent), start)
         except OSError as error:
-            say(f"Nothing can be kept for MLflow ({error.strerror}), should it not answer.")
+            log(f"Nothing can be kept for MLflow ({error.strerror}), should it not answer.")
             return None
 
     def _open(self) -> "MlflowClient":

@@ -40,8 +40,8 @@ from pipeline.images.cache import (
     shard_of,
     write_shard,
 )
-from pipeline.kept import read_sound
-from pipeline.progress import Progress, Say, silent
+from pipeline.mirrored import read_if_intact
+from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
 
@@ -107,7 +107,7 @@ def build_cache(
     root: Path,
     images: Images,
     settings: Archive,
-    say: Say = silent,
+    log: Log = silent,
 ) -> Cache:
     """Bring the cache of these settings below `root` to the state of `records` (DICOM_INDEX), and return it.
 
@@ -128,7 +128,7 @@ def build_cache(
         frames = sum(len(record.frames) for record in wanted)
         builder = _Builder(folder, private / "cache" / folder.name, normalized(archive), images, settings)
         try:
-            decoded = builder.build(wanted, say)
+            decoded = builder.build(wanted, log)
             unsettle(private, builder.changed)
             return _opened(builder, folder, records, frames, decoded)
         except DamagedError as damaged:
@@ -180,13 +180,13 @@ class _Builder:
         self.changed: set[str] = set()
         """Ids of the files that were found to be others than the index describes."""
 
-    def build(self, wanted: list[_Wanted], say: Say) -> int:
+    def build(self, wanted: list[_Wanted], log: Log) -> int:
         """Bring every shard to what is `wanted`; returns how many files were decoded."""
         by_shard = {shard: list(group) for shard, group in groupby(wanted, lambda r: shard_of(r.sop_instance))}
         shards = [(n, rows, self._state(n)) for n in range(SHARDS) if not self._holds(n, rows := by_shard.get(n, []))]
         todo = [record for _, rows, state in shards for record in rows if not _is_known(record, state)]
         jobs = (Job(record.path, record.frames, record.indexed.state) for record in todo)
-        with Progress("images", len(todo), "files", say) as progress:
+        with Progress("images", len(todo), "files", log) as progress:
             decoded = self._decoded(todo, jobs, progress)
             for shard, rows, state in shards:
                 self._write(shard, rows, state, decoded)
@@ -205,7 +205,7 @@ class _Builder:
     def _state(self, shard: int) -> "_State":
         """What is known of a shard; nothing where its private table is not that of its content."""
         path, state = self._paths(shard)
-        table = read_sound(state, _states_of)
+        table = read_if_intact(state, _states_of)
         if table is None:
             state.unlink(missing_ok=True)
             return {}
@@ -365,7 +365,7 @@ def drop_from_caches(root: Path, private: Path, instances: Collection[str]) -> i
         with FileLock(root / f".{folder.name}.lock"):
             for name in ("crop_sheet.png", "contact_sheet.png"):
                 (folder / name).unlink(missing_ok=True)
-            size = read_sound(folder / "cache.json", _size_of)
+            size = read_if_intact(folder / "cache.json", _size_of)
             if size is None:  # it cannot be told what is there: the next run makes it again
                 for path in folder.glob("part-*.parquet"):
                     path.unlink()
@@ -386,7 +386,7 @@ def _size_of(path: Path) -> tuple[int, int]:
 
 def _drop_from_shard(path: Path, state_path: Path, size: tuple[int, int], instances: Collection[str]) -> int:
     """Take the images out of a shard; one that is damaged goes as a whole, and the next run makes it again."""
-    state = read_sound(state_path, _states_of)
+    state = read_if_intact(state_path, _states_of)
     if state is None or (state.schema.metadata or {}).get(b"content", b"").decode() != (shard_content(path) or ""):
         for each in (path, state_path):
             each.unlink(missing_ok=True)

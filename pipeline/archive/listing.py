@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from pipeline import code_versions
 from pipeline.archive.source import SEPARATOR, Listed, walk
 from pipeline.errors import DamagedError, UserError
-from pipeline.files import damage_told, make_folder, read_table, write_table
-from pipeline.kept import read_sound
+from pipeline.files import damaged_if_unreadable, make_folder, read_table, write_table
+from pipeline.mirrored import read_if_intact
 from pipeline.privacy.identity import file_id
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
@@ -220,7 +220,7 @@ def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.nam
     schema = pa.schema([KNOWN.field(name) for name in columns])
     wanted = origin.metadata
     paths = [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]
-    found = (read_sound(path, partial(_rows_of, wanted, schema)) for path in paths)
+    found = (read_if_intact(path, partial(_rows_of, wanted, schema)) for path in paths)
     tables = [rows for rows in found if rows is not None]
     if len(tables) < 2:
         return tables[0] if tables else schema.empty_table()
@@ -233,12 +233,12 @@ def _rows_of(origin: dict[bytes, bytes], schema: pa.Schema, path: Path) -> pa.Ta
     """The rows of a list of that origin, None of another's."""
     if _metadata(path) != origin:
         return None
-    with damage_told(path):
+    with damaged_if_unreadable(path):
         return read_table(path, schema.names).cast(schema)
 
 
 def _metadata(path: Path) -> dict[bytes, bytes]:
-    with damage_told(path):
+    with damaged_if_unreadable(path):
         return pq.read_schema(path).metadata or {}
 
 
@@ -282,7 +282,7 @@ def known_parts(private: Path) -> dict[Path, pa.Table]:
     Raises as `known_files`.
     """
     known = {private / "scan.parquet": known_files(private)}
-    parts = ((path, read_sound(path, read_table)) for path in sorted((private / "scan").glob("*.parquet")))
+    parts = ((path, read_if_intact(path, read_table)) for path in sorted((private / "scan").glob("*.parquet")))
     return known | {path: rows for path, rows in parts if rows is not None and rows.schema.names == KNOWN.names}
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipeline.archive.place import shown
 from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
-from pipeline.kept import read_sound
+from pipeline.mirrored import read_if_intact
 
 FEWEST = 5
 """Images that may always go without a question."""
@@ -61,7 +61,7 @@ def known_images(private: Path, archive: str) -> pa.Table:
     """The image files of `archive` (normalized) that the last scan found there (columns `_BEFORE`)."""
     path = private / "scan.parquet"
     none = pa.table({name: pa.array([], pa.string()) for name in _BEFORE})
-    rows = read_sound(path, lambda path: read_table(path, [*_BEFORE, "reason", "deleted", "is_zip"]))
+    rows = read_if_intact(path, lambda path: read_table(path, [*_BEFORE, "reason", "deleted", "is_zip"]))
     if rows is None or (rows.schema.metadata or {}).get(b"archive") != os.fsencode(archive):
         return none
     there = pc.and_(pc.is_null(rows["reason"]), pc.invert(pc.or_(rows["deleted"], rows["is_zip"])))
@@ -105,7 +105,7 @@ def _lost(private: Path, before: pa.Table, paths: pa.Array, instances: pa.Array)
         pc.is_in(before["path"], value_set=paths),
         pc.is_in(before["sop_instance"].cast(pa.string()), value_set=instances),
     )
-    confirmed = read_sound(private / _CONFIRMED, lambda path: read_table(path, _FILES.names))
+    confirmed = read_if_intact(private / _CONFIRMED, lambda path: read_table(path, _FILES.names))
     if confirmed is not None:
         there = pc.or_(there, pc.is_in(before["file_id"], value_set=confirmed["file_id"]))
     return pc.invert(there)

@@ -13,7 +13,7 @@ import fsspec
 from fsspec.registry import known_implementations
 
 from pipeline.archive.place import LINK, SPECIAL, shown
-from pipeline.errors import UnreachableError, UserError, may_pass
+from pipeline.errors import UnreachableError, UserError, is_transient
 
 HEADER_BLOCK = 64 << 10
 """Bytes asked for first where a header is wanted: more than nearly all headers of ultrasound have."""
@@ -50,7 +50,7 @@ def walk(url: str) -> Iterator[tuple[str, int, str]]:
     except FileNotFoundError:
         raise UserError(f"SONOTAG_ARCHIVE {shown(url)} does not exist.") from None
     except Exception as error:
-        kind = UnreachableError if may_pass(error) or _is_of_the_network(error) else UserError
+        kind = UnreachableError if is_transient(error) or _is_of_the_network(error) else UserError
         raise kind(f"SONOTAG_ARCHIVE {shown(url)} cannot be listed: {type(error).__name__}.") from None
     if root in found:
         raise UserError(f"SONOTAG_ARCHIVE {shown(url)} is not a folder.")

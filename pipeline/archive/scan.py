@@ -43,7 +43,7 @@ from pipeline.privacy.descriptions import publish_descriptions
 from pipeline.privacy.forgotten import FORGOTTEN, ForgottenList, Traces
 from pipeline.privacy.identity import file_id
 from pipeline.privacy.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
-from pipeline.progress import Progress, Say, silent
+from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Archive
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, LABEL_FIELDS, REJECTED_FILES
 
@@ -83,7 +83,7 @@ def index_archive(
     private: Path,
     key: bytes,
     settings: Archive,
-    say: Say = silent,
+    log: Log = silent,
     take_out: Callable[[Traces], object] = lambda _: None,
 ) -> Index:
     """Read the headers of what is new in `archive`, a folder or URL, and return the index of all of it.
@@ -99,13 +99,13 @@ def index_archive(
     _apart(archive, private)
     phantom = is_phantom(archive)
     if phantom or has_marker(archive):
-        say(PHANTOM if phantom else NO_PHANTOM)
+        log(PHANTOM if phantom else NO_PHANTOM)
     check = key_check(key)
     forgotten = ForgottenList(private, check)
-    known, read = _Scan(Origin(archive, check, settings.modalities), private, forgotten, take_out).run(key, say)
+    known, read = _Scan(Origin(archive, check, settings.modalities), private, forgotten, take_out).run(key, log)
     files = known.num_rows - pc.sum(pc.or_(known["deleted"], known["is_zip"]), min_count=0).as_py()
     records, rejected = _parted(known)
-    _tell_of_links(rejected, say)
+    _tell_of_links(rejected, log)
     deleted = _deleted_table(known.select([*DELETED_FILES.schema.names, "is_zip"]).filter(known["deleted"]))
     del known  # of a million files, its other columns are 150 MB
     if not records.num_rows:
@@ -128,20 +128,20 @@ class _Scan:
     forgotten: ForgottenList
     take_out: Callable[[Traces], object]
 
-    def run(self, key: bytes, say: Say) -> tuple[pa.Table, int]:
+    def run(self, key: bytes, log: Log) -> tuple[pa.Table, int]:
         """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
         origin = self.origin
         compared = compare(list_files(origin.archive), read_known(self.private, origin))
         examiner = Examiner(origin.archive, origin.modalities)
         journal = Journal(self.private, origin)
-        fresh = _Reader(examiner, key, journal, compared.tries, self.forgotten, say).read(compared.to_read)
+        fresh = _Reader(examiner, key, journal, compared.tries, self.forgotten, log).read(compared.to_read)
         read, gone = fresh.num_rows, as_deleted(compared.gone)
         gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # one that came back is not gone
         parts = [compared.unchanged, fresh, gone]
         nothing_new = not read and not gone.num_rows
         del compared, fresh, gone  # `parts` alone holds them, and gives them up
         known = self._without_forgotten(parts[0] if nothing_new else _together(parts))
-        known = _with_pixels(origin.archive, known, say)
+        known = _with_pixels(origin.archive, known, log)
         self._refuse_loss(known)
         write_known(self.private, origin, known)
         forget_confirmation(self.private)
@@ -163,11 +163,11 @@ class _Scan:
         return known
 
 
-def _tell_of_links(rejected: pa.Table, say: Say) -> None:
+def _tell_of_links(rejected: pa.Table, log: Log) -> None:
     """Warn of links, behind which a whole site may lie."""
     links = pc.sum(pc.equal(rejected["reason"], Reason.SYMBOLIC_LINK.value), min_count=0).as_py()
     if links:
-        say(f"Not followed: {links} symbolic links in the archive. They are in `quarantine` as symbolic_link.")
+        log(f"Not followed: {links} symbolic links in the archive. They are in `quarantine` as symbolic_link.")
 
 
 def _apart(archive: str, private: Path) -> None:
@@ -189,9 +189,9 @@ class _Reader:
     """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
 
     def __init__(
-        self, examiner: Examiner, key: bytes, journal: Journal, tries: Tries, forgotten: ForgottenList, say: Say
+        self, examiner: Examiner, key: bytes, journal: Journal, tries: Tries, forgotten: ForgottenList, log: Log
     ) -> None:
-        self._examiner, self._journal, self._forgotten, self._say = examiner, journal, forgotten, say
+        self._examiner, self._journal, self._forgotten, self._say = examiner, journal, forgotten, log
         self._key, self._tries, self._faults = key, tries, FaultWatch()
         self._rows: list[dict[str, Any]] = []
         self._parts: list[pa.Table] = []
@@ -263,8 +263,8 @@ class _Reader:
                 self._add(listed, within | _reason(member.problem))
             else:
                 sound.append(listed)
-        say = self._say if len(sound) >= _LARGE_ZIP else silent  # a line each for thousands of small ones tells nothing
-        with Progress("members of a zip", len(sound), "files", say) as progress:
+        log = self._say if len(sound) >= _LARGE_ZIP else silent  # a line each for thousands of small ones tells nothing
+        with Progress("members of a zip", len(sound), "files", log) as progress:
             for listed, row in self._examined(sound, progress):
                 settled &= _is_settled(row)
                 self._add(listed, within | row)
@@ -338,7 +338,7 @@ def _claims(known: pa.Table) -> pa.Table:
     )
 
 
-def _with_pixels(archive: str, known: pa.Table, say: Say) -> pa.Table:
+def _with_pixels(archive: str, known: pa.Table, log: Log) -> pa.Table:
     """`known` with the digest of the pixels of every file that claims another file's instance."""
     claims = _claims(known)
     lacking = claims.filter(pc.is_null(claims["pixels"]))
@@ -347,7 +347,7 @@ def _with_pixels(archive: str, known: pa.Table, say: Say) -> pa.Table:
     paths = [os.fsdecode(path) for path in lacking["path"].to_pylist()]
     digests: list[str | None] = []
     faults = FaultWatch()
-    with Progress("repeats", len(paths), "files", say) as progress:
+    with Progress("repeats", len(paths), "files", log) as progress:
         for result in each_in_worker(PixelIdentifier(archive), paths):
             faults.note(result)
             digests.append(_digest(result))

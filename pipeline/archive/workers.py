@@ -28,7 +28,7 @@ from pipeline.archive.remote import go_through
 from pipeline.archive.sandbox import confine
 from pipeline.dicom.quarantine import Reason, Rejection
 from pipeline.dicom.reading import Unopened
-from pipeline.errors import UnreachableError, may_pass
+from pipeline.errors import UnreachableError, is_transient
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,7 +81,7 @@ class FaultWatch:
     def note(self, result: object) -> None:
         """Count the result of one file; raises `UnreachableError` where too many of the latest have failed."""
         failed = isinstance(result, Failed) and not result.rejection.reason.is_settled
-        self._latest.append(failed or (isinstance(result, Unopened) and result.may_pass))
+        self._latest.append(failed or (isinstance(result, Unopened) and result.is_transient))
         if 2 * sum(self._latest) >= self._LATEST:
             raise UnreachableError(
                 f"{sum(self._latest)} of the last {len(self._latest)} archive files could not be read, or not in time: "
@@ -211,7 +211,7 @@ def _limit_processor(seconds: float) -> None:
 
 def _stopped(error: BaseException) -> Failed:
     """The outcome of an item over which `error` was raised; its type alone, since messages quote values and paths."""
-    if may_pass(error) or isinstance(error, PermissionError):
+    if is_transient(error) or isinstance(error, PermissionError):
         return Failed(Rejection(Reason.UNREADABLE, f"reading stopped with {type(error).__name__}"))
     return Failed(Rejection(Reason.CRASHED, f"reading stopped with {type(error).__name__}"))
 

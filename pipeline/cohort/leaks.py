@@ -21,10 +21,10 @@ import pyarrow as pa
 from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
 from pipeline.cohort.near_duplicates import alike_between, alike_within
 from pipeline.cohort.repeats import Groups
+from pipeline.csv_files import read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.images.cache import load_pixels
-from pipeline.sheets import read_sheet
 from pipeline.tables import NEAR_DUPLICATES
 
 WORKLISTS: Final = "near_duplicates"
@@ -71,18 +71,18 @@ def cleared_pairs(private: Path) -> frozenset[str]:
     if not path.is_file():
         return frozenset()
     cleared = set()
-    for row in read_sheet("Table", path, ("pair", "reviewer", "reviewed_on"), ("likeness", "first", "second")):
+    for row in read_csv("Table", path, ("pair", "reviewer", "reviewed_on"), ("likeness", "first", "second")):
         if not row.cells["reviewer"] and not row.cells["reviewed_on"]:
             continue
         for column in ("pair", "reviewer", "reviewed_on"):
             if not row.cells[column]:
-                raise UserError(f"{row.place}: {column} is empty.")
+                raise UserError(f"{row.location}: {column} is empty.")
         try:
             date.fromisoformat(row.cells["reviewed_on"])
         except ValueError:
-            raise UserError(f"{row.place}: reviewed_on is no date such as 2026-05-31.") from None
+            raise UserError(f"{row.location}: reviewed_on is no date such as 2026-05-31.") from None
         if not _PAIR.fullmatch(row.cells["pair"]):
-            raise UserError(f"{row.place}: pair is no name of a pair, which is 12 letters from a to p.")
+            raise UserError(f"{row.location}: pair is no name of a pair, which is 12 letters from a to p.")
         cleared.add(row.cells["pair"])
     return frozenset(cleared)
 

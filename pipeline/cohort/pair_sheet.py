@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.files import replacing
+from pipeline.files import atomic_replace
 
 MOST: Final = 40
 """Pairs on a sheet."""
@@ -41,7 +41,7 @@ def pair_sheet(
             sheet.paste(_tile(image, height), (left + place * width, top + _CAPTION))
     content = BytesIO()
     sheet.save(content, format="PNG")
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 

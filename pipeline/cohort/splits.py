@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from pipeline.cohort.repeats import Groups, as_persons, linked_groups, persons, settled, spread_sides
 from pipeline.errors import DamagedError, UserError
-from pipeline.files import damage_told, read_table
-from pipeline.kept import keep_table, read_kept, read_sound
+from pipeline.files import damaged_if_unreadable, read_table
+from pipeline.mirrored import read_if_intact, read_mirrored, write_mirrored_table
 from pipeline.store import Store
 from pipeline.tables import PATIENT_SPLITS
 
@@ -77,9 +77,9 @@ def known_sides(store: Store) -> pa.Table:
 
     Raises `UserError` if they are damaged, in the private folder and its copy, or in the tables of an older store.
     """
-    kept = read_kept(store.sides, read_sides)
+    kept = read_mirrored(store.sides, read_sides)
     path = PATIENT_SPLITS.path(store.tables)
-    last = read_sound(path, read_sides)
+    last = read_if_intact(path, read_sides)
     if kept is None and last is None and path.is_file():
         raise UserError(
             f"{path} is damaged, and no other record of the split is kept: restore it from a backup, or remove it, and "
@@ -90,7 +90,7 @@ def known_sides(store: Store) -> pa.Table:
 
 def read_sides(path: Path) -> pa.Table:
     """The table of sides at `path` (PATIENT_SPLITS); raises `DamagedError` if it is none."""
-    with damage_told(path):
+    with damaged_if_unreadable(path):
         sides = read_table(path, PATIENT_SPLITS.schema.names).cast(PATIENT_SPLITS.schema)
     if not set(sides["split"].unique().to_pylist()) <= {"train", "val"}:
         raise DamagedError(path)
@@ -102,7 +102,7 @@ def keep_sides(store: Store, splits: pa.Table) -> None:
 
     The latter lie in the private folder, since they tell who was in the archive before.
     """
-    keep_table(store.sides, _table(sides_of(known_sides(store)) | sides_of(splits)))
+    write_mirrored_table(store.sides, _table(sides_of(known_sides(store)) | sides_of(splits)))
     PATIENT_SPLITS.write(store.tables, splits)
 
 

@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from pipeline.dicom.reading import Element, converted, quiet
-from pipeline.spaces import single_spaced
+from pipeline.whitespace import collapse_whitespace
 
 _LONGEST_TEXT = 256  # characters; every field read here is at most 64 by PS3.5 section 6.2, a value or several
 _LONGEST_VALUE = 2**14  # bytes; what is longer is no value of these fields
@@ -142,7 +142,7 @@ def _joined(value: Any) -> str | None:
 @lru_cache(2**13)
 def _single_line(text: str) -> str:
     """`text` in printable characters, single spaces between its words; a control character separates words, too."""
-    return single_spaced(_printable(single_spaced(_CONTROLS.sub(" ", text))))
+    return collapse_whitespace(_printable(collapse_whitespace(_CONTROLS.sub(" ", text))))
 
 
 def _printable(text: str) -> str:

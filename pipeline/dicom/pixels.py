@@ -57,7 +57,7 @@ from pipeline.dicom.reading import (
 )
 from pipeline.dicom.report_page import may_be_page
 from pipeline.dicom.stream import END_OF_IMAGE, FILLER, Stream
-from pipeline.errors import may_pass
+from pipeline.errors import is_transient
 
 FRAME_BUDGET: Final = 2**29
 """Bytes of one decoded frame at most: 512 MiB, twenty times an 8-bit colour frame of 3000 x 3000."""
@@ -483,7 +483,7 @@ def _rejecting() -> Iterator[None]:
     except MemoryError:
         raise Rejected(Reason.OVER_LIMITS, "decoding asks for more memory than there is") from None
     except BaseException as error:  # a panic of pylibjpeg-rle is no Exception
-        if may_pass(error):
+        if is_transient(error):
             raise
         raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
 

@@ -35,7 +35,7 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from pipeline.dicom.quarantine import Reason, Rejected
-from pipeline.errors import may_pass
+from pipeline.errors import is_transient
 
 PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float Pixel Data, Double Float Pixel Data and Pixel Data."""
@@ -81,14 +81,14 @@ class Unopened:
 
     vanished: bool
     why: str
-    may_pass: bool = False
+    is_transient: bool = False
     """Whether the file may be readable later, by itself."""
 
     @staticmethod
     def because(error: OSError) -> "Unopened":
         """The outcome of `error`, without the path that it quotes."""
         why = error.strerror or type(error).__name__
-        return Unopened(isinstance(error, FileNotFoundError), why, may_pass(error))
+        return Unopened(isinstance(error, FileNotFoundError), why, is_transient(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -547,7 +547,7 @@ def _with_elements_behind(opened: Opened, tags: frozenset[int]) -> Opened:
                 cast(BinaryIO, _Bounded(opened.file, opened.size)), implicit, little, specific_tags=list(tags)
             )
     except (Exception, RecursionError, MemoryError) as error:
-        if may_pass(error):
+        if is_transient(error):
             raise
         return opened  # padding, or what no one can read
     found = {int(element.tag): element for element in behind.elements()}

@@ -32,7 +32,7 @@ from pipeline.pretraining.encoder_folder import (
     hear_again,
     write_curves,
 )
-from pipeline.progress import Say, silent
+from pipeline.progress import Log, silent
 from pipeline.recipe import Precision, Task, is_frozen
 from pipeline.training.checkpoint import Trained, remove_checkpoints
 from pipeline.training.device import adam, compiled, computing_in, on_device, prepare, training_device
@@ -56,7 +56,7 @@ def finetune(
     data: TaskImages,
     encoder_folder: Path,
     folder: Path,
-    say: Say,
+    log: Log,
     on_epoch: OnEpoch,
     precision: Precision = "float32",
 ) -> Outcome:
@@ -75,7 +75,7 @@ def finetune(
     fingerprint = _fingerprint(cell, task, data, encoder_folder, pretrained, precision)
     done = Outcome.read(folder)
     if done is not None and done.fingerprint == fingerprint:
-        say(f"{_name(cell)}: nothing to do, {done.status} already.")
+        log(f"{_name(cell)}: nothing to do, {done.status} already.")
         remove_checkpoints(folder / CHECKPOINT)  # left by a run that was killed between outcome and here
         hear_again(folder, on_epoch)
         return done
@@ -83,7 +83,7 @@ def finetune(
         (folder / name).unlink(missing_ok=True)
     outcome = Outcome(pretrained.status, pretrained.reason, fingerprint)
     if pretrained.status == "ran":
-        outcome = _train_and_test(cell, task, data, encoder_folder, folder, fingerprint, say, on_epoch, precision)
+        outcome = _train_and_test(cell, task, data, encoder_folder, folder, fingerprint, log, on_epoch, precision)
     outcome.write(folder)
     remove_checkpoints(folder / CHECKPOINT)
     return outcome
@@ -112,7 +112,7 @@ def _train_and_test(
     encoder_folder: Path,
     folder: Path,
     fingerprint: str,
-    say: Say,
+    log: Log,
     on_epoch: OnEpoch,
     precision: Precision,
 ) -> Outcome:
@@ -123,9 +123,9 @@ def _train_and_test(
     began = time.monotonic() - seconds_done(folder / CHECKPOINT, fingerprint)
     with seeded(*_scope(cell, "network")):
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
-        training = FineTuning(cell, task, data, encoder_folder, precision, say)
+        training = FineTuning(cell, task, data, encoder_folder, precision, log)
         try:
-            history = fit_as_planned(training, training.plan, folder / CHECKPOINT, fingerprint, say, on_epoch)
+            history = fit_as_planned(training, training.plan, folder / CHECKPOINT, fingerprint, log, on_epoch)
         except Diverged as why:
             return Outcome("diverged", str(why), fingerprint, time.monotonic() - began)
     write_tensors(folder / MODEL, training.network.state_dict())
@@ -151,7 +151,7 @@ class FineTuning:
         data: TaskImages,
         encoder_folder: Path,
         precision: Precision = "float32",
-        say: Say = silent,
+        log: Log = silent,
     ) -> None:
         device = training_device()
         prepare(device)
@@ -168,7 +168,7 @@ class FineTuning:
             self.frozen.requires_grad_(False)
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         plan = self.plan
-        self._logits = compiled(self.network, plan.epochs * plan.steps, say, as_graph=True)
+        self._logits = compiled(self.network, plan.epochs * plan.steps, log, as_graph=True)
         self._computing = partial(computing_in, precision, device)
         self.optimizer = adam(learnt, task.learning_rate[cell.backbone], _BETAS)
         self.trained = Trained({"network": self.network}, {"network": self.optimizer})

@@ -16,7 +16,7 @@ from pipeline.downstream.tasks import TaskImages, task_images, training_subset
 from pipeline.files import read_table
 from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.recipe import Backbone, Precision, Recipe, Task
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
@@ -35,14 +35,14 @@ class Forecast:
         return f"{self.name}: {self.models} models, {between(self.hours)}"
 
 
-def preflight(recipe: Recipe, store: Store, say: Say) -> list[Forecast]:
+def preflight(recipe: Recipe, store: Store, log: Log) -> list[Forecast]:
     """A forecast per backbone and task that has models left to train, each said as it is made.
 
     A task whose images are not in the store yet, or do not fill a batch, is left out.
     """
     found = []
     for forecast in _forecasts(recipe, store):
-        say(f"Preflight, {forecast}")
+        log(f"Preflight, {forecast}")
         found.append(forecast)
     return found
 

@@ -25,7 +25,7 @@ from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import LEVEL
 from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
-from pipeline.files import replacing
+from pipeline.files import atomic_replace
 from pipeline.recipe import Arm, Backbone, Comparison, Recipe
 
 DPI = 150
@@ -72,7 +72,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 

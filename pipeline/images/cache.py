@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline import code_versions
 from pipeline.errors import UserError
-from pipeline.files import damage_told, digest, read_json, read_table, replacing
+from pipeline.files import atomic_replace, damaged_if_unreadable, digest, read_json, read_table
 from pipeline.recipe import Archive, Images
 from pipeline.tables import IMAGES
 
@@ -90,7 +90,7 @@ def write_shard(path: Path, images: Iterable[CachedImage], height: int, width: i
     if first is None:
         path.unlink(missing_ok=True)
         return None
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         return _write_groups(temporary, chain([first], groups), _shard_schema(height, width))
 
 
@@ -141,7 +141,7 @@ def read_shard(path: Path, height: int, width: int) -> Iterator[CachedImage]:
     """The images of a shard in their order, a row group in memory at a time; none where there is no such shard."""
     if not path.is_file():
         return
-    with damage_told(path), pq.ParquetFile(path) as file:
+    with damaged_if_unreadable(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP, columns=[*_CARRIED, "pixels"]):
             for row in batch.to_pylist():
                 pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(height, width)

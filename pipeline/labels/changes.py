@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from pipeline.errors import DamagedError
 from pipeline.files import read_json, write_json
-from pipeline.kept import read_sound
 from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import TOO_RARE, weak_labels
+from pipeline.mirrored import read_if_intact
 from pipeline.recipe import Labels
 from pipeline.tables import LABEL_CHANGES
 
@@ -49,7 +49,7 @@ def changes_by_description(changes: pa.Table) -> pa.Table:
 def last_mapping(private: Path) -> StudyGroups | None:
     """The mapping that was last applied to this store; None where there was none."""
     path = private / _LAST
-    return read_sound(path, _groups_in)
+    return read_if_intact(path, _groups_in)
 
 
 def _groups_in(path: Path) -> StudyGroups:

@@ -12,11 +12,11 @@ from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 
+from pipeline.csv_files import Row, csv_files_in, fix_mojibake, read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.recipe import Labels, folded
-from pipeline.sheets import Row, read_sheet, tables_in, ungarbled
-from pipeline.spaces import single_spaced
+from pipeline.whitespace import collapse_whitespace
 
 REQUIRED = ("study_description", "groups")
 OPTIONAL = ("reviewer", "reviewed_on")
@@ -75,7 +75,7 @@ def normalized(description: str) -> str:
 
     An accent that a file holds apart from its letter (Unicode NFD) counts as the accented letter.
     """
-    return single_spaced(unicodedata.normalize("NFC", description).upper())
+    return collapse_whitespace(unicodedata.normalize("NFC", description).upper())
 
 
 def shipped_study_groups() -> Path:
@@ -103,7 +103,7 @@ def read_study_groups(path: Path, groups: Groups) -> StudyGroups:
     Of several rows of one description the last reviewed counts (`reviewed_on`, YYYY-MM-DD; without a date before all
     others), among those of one day that of the last file. A row whose groups begin with `?` is a worklist's and not
     reviewed yet: it counts as absent. Group names match whatever their case; the spelling of `groups` counts. Raises
-    `UserError`, naming file and line but quoting no description, for a table that `read_sheet` refuses, a group that
+    `UserError`, naming file and line but quoting no description, for a table that `read_csv` refuses, a group that
     is not among `groups`, an empty description, a date of another form, and two rows of one file and day that
     contradict each other.
     """
@@ -132,7 +132,7 @@ def _csv_files(path: Path) -> list[Path]:
         raise UserError(f"Study groups {path} do not exist: SONOTAG_STUDY_GROUPS names a CSV or a folder of CSVs.")
     if not path.is_dir():
         return [path]
-    found = tables_in("Study groups", path)
+    found = csv_files_in("Study groups", path)
     if not found:
         raise UserError(f"Study groups {path} is a folder without a CSV.")
     return found
@@ -143,26 +143,26 @@ def _one_file(path: Path, groups: Groups) -> dict[str, _Row]:
     for row in _rows(path, groups):
         earlier = rows.get(row.description, row)
         if earlier.reviewed_on == row.reviewed_on and set(earlier.groups) != set(row.groups):
-            raise UserError(f"{row.at.place}: its study_description has other groups than in line {earlier.at.line}.")
+            raise UserError(f"{row.at.location}: study_description has other groups in line {earlier.at.line}.")
         rows = _later(rows, {row.description: row})
     return rows
 
 
 def _rows(path: Path, groups: Groups) -> Iterator[_Row]:
-    for row in read_sheet("Study groups", path, REQUIRED, OPTIONAL):
+    for row in read_csv("Study groups", path, REQUIRED, OPTIONAL):
         if not row.cells["groups"].startswith(NOT_REVIEWED):
             yield _row(row, groups)
 
 
 def _row(row: Row, groups: Groups) -> _Row:
     """The row as read; `groups` are the recipe's, whose spelling counts."""
-    description = normalized(ungarbled(_FORMULA.sub("", row.cells["study_description"])))
+    description = normalized(fix_mojibake(_FORMULA.sub("", row.cells["study_description"])))
     if not description:
-        raise UserError(f"{row.place}: study_description is empty.")
+        raise UserError(f"{row.location}: study_description is empty.")
     spelt = {folded(name): name for name in groups}
     named = [name for part in re.split("[,;]", row.cells["groups"]) if (name := folded(part))]
     if not spelt.keys() >= set(named):
-        raise UserError(f"{row.place}: groups holds a name that is none of {', '.join(groups)}.")
+        raise UserError(f"{row.location}: groups holds a name that is none of {', '.join(groups)}.")
     chosen = {spelt[name] for name in named}
     return _Row(row, description, tuple(name for name in groups if name in chosen), _day(row))
 
@@ -175,4 +175,4 @@ def _day(row: Row) -> str:
             return datetime.strptime(text, "%d.%m.%Y").date().isoformat()
         return date.fromisoformat(text).isoformat() if text else ""
     except ValueError:
-        raise UserError(f"{row.place}: reviewed_on is no date of the form YYYY-MM-DD or DD.MM.YYYY.") from None
+        raise UserError(f"{row.location}: reviewed_on is no date of the form YYYY-MM-DD or DD.MM.YYYY.") from None

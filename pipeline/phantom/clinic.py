@@ -17,13 +17,13 @@ from pipeline.phantom.downstream import cases, labelled_sets, write_case, write_
 from pipeline.phantom.ground_truth import write_ground_truth
 from pipeline.phantom.studies import clinic, write_image
 from pipeline.privacy.phantom_marker import CONTENTS, MARKER, contents_digest, is_phantom
-from pipeline.progress import Progress, Say, silent
+from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Phantom
 
 VERSION = 3  # of what a seed stands for: raise it whenever any byte of the phantom changes
 
 
-def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, say: Say = silent) -> None:
+def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, log: Log = silent) -> None:
     """Write the phantom into `folder`: archive/, downstream/, ground_truth/ and, last, phantom.json.
 
     Without `settings`, a recipe's defaults. The same seed and settings give the same bytes, however many cores work on
@@ -36,12 +36,12 @@ def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, s
     settings = settings or Phantom()
     wanted = {"version": VERSION, "seed": seed, **settings.model_dump(mode="json")}
     if _is_there(folder, wanted):
-        say(f"{folder} already holds the phantom of seed {seed}.")
+        log(f"{folder} already holds the phantom of seed {seed}.")
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
     try:
-        _fill(unfinished, seed, settings, say)
+        _fill(unfinished, seed, settings, log)
         write_json(unfinished / MARKER, {**wanted, CONTENTS: contents_digest(unfinished / "archive")})
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
@@ -69,14 +69,14 @@ def _is_earlier(marker: Path) -> bool:
     return isinstance(stated, dict) and CONTENTS not in stated and {"version", "seed"} <= stated.keys()
 
 
-def _fill(folder: Path, seed: int, settings: Phantom, say: Say) -> None:
+def _fill(folder: Path, seed: int, settings: Phantom, log: Log) -> None:
     archive, downstream, sets = folder / "archive", folder / "downstream", labelled_sets(settings)
     plans = clinic(settings, seed)
     jobs = [partial(write_image, archive, plan) for plan in plans]
     labelled = [partial(write_case, downstream, case, seed) for case in cases(sets)]
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        Progress("phantom", len(jobs) + len(labelled), "images", say) as progress,
+        Progress("phantom", len(jobs) + len(labelled), "images", log) as progress,
     ):
         for _ in pool.map(lambda job: job(), [*jobs, *labelled]):
             progress.advance()

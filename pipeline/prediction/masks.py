@@ -26,7 +26,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UltrasoundImageStorage
 
 from pipeline.dicom.reading import quiet
-from pipeline.files import replacing
+from pipeline.files import atomic_replace
 from pipeline.prediction.new_images import REFERENCE_TEXTS, REFERENCE_UIDS
 
 MAKER = "sonotag"
@@ -72,7 +72,7 @@ class MaskWriter:
             _refer(made, reference["SOPClassUID"], frame + 1 if frames > 1 else None)
             made.SpecificCharacterSet = "ISO_IR 192"
             made.PatientOrientation = ""  # must be there, and is not known: type 2C, PS3.3 section C.7.6.1
-            with replacing(path) as temporary:
+            with atomic_replace(path) as temporary:
                 made.save_as(temporary, enforce_file_format=True)
 
     def _segmentation(

@@ -28,7 +28,7 @@ from pipeline.errors import UserError, user_error
 from pipeline.files import write_table
 from pipeline.prediction.masks import MaskWriter
 from pipeline.prediction.new_images import Flagged, NewFile, NewImage, NewImageReader, flagged
-from pipeline.progress import Progress, Say
+from pipeline.progress import Log, Progress
 from pipeline.tables import column
 
 TABLE = "predictions.parquet"
@@ -103,7 +103,7 @@ class Inputs:
 
 
 def predict(
-    model: Path, files: Sequence[Path], out: Path, frames_per_cine: int, say: Say, unlisted: Sequence[Path] = ()
+    model: Path, files: Sequence[Path], out: Path, frames_per_cine: int, log: Log, unlisted: Sequence[Path] = ()
 ) -> Summary:
     """Apply the model in the folder `model` to `files`, and write `out`/predictions.parquet (NEW_PREDICTIONS).
 
@@ -117,7 +117,7 @@ def predict(
     if (out / TABLE).exists() or (out / MASKS).exists():
         raise UserError(f"{out} holds predictions already: name a new folder.")
     try:
-        rows = list(_Batch(predictor, model, out).rows(_read_all(predictor, files, frames_per_cine, say)))
+        rows = list(_Batch(predictor, model, out).rows(_read_all(predictor, files, frames_per_cine, log)))
         rows += [{"file": _shown(folder)} | _flag(UNLISTED, _NOT_LISTED) for folder in unlisted]
         write_table(out / TABLE, pa.Table.from_pylist(rows, schema=NEW_PREDICTIONS))
     except OSError as error:
@@ -172,7 +172,7 @@ def _walk(folder: Path, unlisted: dict[Path, None]) -> Iterator[Path]:
             unlisted[parent] = None
 
 
-def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int, say: Say) -> Iterator[_Read]:
+def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int, log: Log) -> Iterator[_Read]:
     """Each file's frames, in the files' order."""
     model = predictor.description
     reader = NewImageReader(
@@ -183,7 +183,7 @@ def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int,
         frames_per_cine,
         for_masks=model.kind == "segmentation",
     )
-    with Progress("prediction", len(files), "files", say) as progress:
+    with Progress("prediction", len(files), "files", log) as progress:
         names = [str(path) for path in files]
         for path, read in zip(files, each_in_worker(reader, names, chunk=1, readable=names), strict=True):
             images, reference = _found(read)

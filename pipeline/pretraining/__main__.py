@@ -17,7 +17,7 @@ from pipeline.pretraining.plan import PlannedEncoder, planned_encoder
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
 from pipeline.pretraining.top_folders import top_folders
-from pipeline.progress import Say, silent
+from pipeline.progress import Log, silent
 from pipeline.recipe import Backbone, Method, Recipe, load_recipe
 from pipeline.store import Store
 from pipeline.tables import read_pool
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pretrain(asked: argparse.Namespace, say: Say) -> None:
+def _pretrain(asked: argparse.Namespace, log: Log) -> None:
     store = Store(asked.store.absolute())
     recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
     encoders = _asked_for(asked, recipe, store)
@@ -76,14 +76,14 @@ def _pretrain(asked: argparse.Namespace, say: Say) -> None:
     refuse_training(store, recipe)
     rows = read_pool(store.tables, recipe)
     sources = partial(top_folders, store.private, rows["sop_instance"].to_pylist())
-    say(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
+    log(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
     if asked.preflight:
-        preflight(encoders, pool, sources, say)
+        preflight(encoders, pool, sources, log)
         return
     for encoder in encoders:
-        told = _told(encoder.name, encoder.settings.epochs, say)
-        outcome = encoder.pretrain(encoder.pool(pool, sources), say, told)
-        say(f"{encoder.name}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {encoder.folder}")
+        told = _told(encoder.name, encoder.settings.epochs, log)
+        outcome = encoder.pretrain(encoder.pool(pool, sources), log, told)
+        log(f"{encoder.name}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {encoder.folder}")
 
 
 def _asked_for(asked: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
@@ -102,10 +102,10 @@ def _asked_for(asked: argparse.Namespace, recipe: Recipe, store: Store) -> list[
     ]
 
 
-def _told(name: str, epochs: int, say: Say) -> OnEpoch:
+def _told(name: str, epochs: int, log: Log) -> OnEpoch:
     def on_epoch(epoch: int, metrics: Metrics) -> None:
         values = ", ".join(f"{metric} {value:.4g}" for metric, value in metrics.items())
-        say(f"{name}: epoch {epoch} of {epochs}: {values}")
+        log(f"{name}: epoch {epoch} of {epochs}: {values}")
 
     return on_epoch
 

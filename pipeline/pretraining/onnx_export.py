@@ -10,29 +10,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.files import replacing
+from pipeline.files import atomic_replace
 from pipeline.networks.encoders import Encoder, load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, ONNX, ONNX_INPUT, ONNX_OUTPUT, Preprocessing
-from pipeline.progress import Say
+from pipeline.progress import Log
 
 
-def export_onnx(folder: Path, say: Say) -> None:
+def export_onnx(folder: Path, log: Log) -> None:
     """Write `encoder.onnx` from the weights and the preprocessing in `folder`, whole or not at all.
 
     Input `grey`: float32 grey levels, 0 to 255, shape (N, 1, H, W) of any N, at the size of the preprocessing; the
     z-score is inside, so that nobody can get it wrong. Output `features`: stride 32, shape (N, C, H/32, W/32), as of
     the encoder in evaluation mode. The same encoder gives the same bytes. On a machine without onnxscript there is no
-    such file, and `say` hears of it.
+    such file, and `log` hears of it.
     """
     if find_spec("onnxscript") is None:
-        say(f"{folder.name}: no {ONNX}, since onnxscript is not installed")
+        log(f"{folder.name}: no {ONNX}, since onnxscript is not installed")
         return
     how = Preprocessing.read(folder)
     encoder = load_encoder(how.backbone, folder / ENCODER)
     weights = _FromGreyLevels(encoder, how.mean, how.sd).state_dict()
     graph = _graph(type(encoder), how.height, how.width)  # type: ignore[arg-type]  # mypy: a class is no Hashable
     program = _with_weights(graph, weights)
-    with replacing(folder / ONNX) as temporary:
+    with atomic_replace(folder / ONNX) as temporary:
         program.save(temporary, external_data=False)
 
 

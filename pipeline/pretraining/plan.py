@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.pretraining.controls import Sources, labelled_as
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.pretrain import pretrain
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.recipe import Backbone, EncoderSettings, Method, Recipe, ShownLabels
 from pipeline.store import Experiment
 from pipeline.training.loop import OnEpoch
@@ -33,9 +33,9 @@ class PlannedEncoder:
         """The recipe's pool as this encoder is shown it."""
         return labelled_as(self.labels, pool, self.settings.seed, sources)
 
-    def pretrain(self, pool: PretrainingSet, say: Say, on_epoch: OnEpoch) -> Outcome:
+    def pretrain(self, pool: PretrainingSet, log: Log, on_epoch: OnEpoch) -> Outcome:
         """Train it on `pool`, which is that of `self.pool`; as `pipeline.pretraining.pretrain.pretrain`."""
-        return pretrain(self.backbone, self.method, pool, self.settings, self.folder, say, on_epoch, self.name)
+        return pretrain(self.backbone, self.method, pool, self.settings, self.folder, log, on_epoch, self.name)
 
 
 def planned_encoders(recipe: Recipe, experiment: Experiment) -> list[PlannedEncoder]:

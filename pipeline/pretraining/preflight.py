@@ -19,7 +19,7 @@ from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_folder import CHECKPOINT
 from pipeline.pretraining.plan import PlannedEncoder
 from pipeline.pretraining.pretrain import fingerprint_of, finished, training_of
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.training.device import prepare, training_device
 from pipeline.training.loop import Plan, Trainer, steps_done
 from pipeline.training.trial import Range, between, hours_of, together, tried
@@ -54,7 +54,7 @@ class Forecast:
         return self.weights + self.checkpoints
 
 
-def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources: Sources, say: Say) -> list[Forecast]:
+def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources: Sources, log: Log) -> list[Forecast]:
     """Forecasts of the `encoders` that are still to be trained, each said as it is made.
 
     Raises `UserError` where the disk cannot hold them, and as `pretrain` where the pool is too small.
@@ -64,11 +64,11 @@ def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources:
         forecast = forecast_of(encoder, encoder.pool(pool, sources))
         if forecast is not None:
             found.append(forecast)
-            say(f"Preflight, {forecast}")
+            log(f"Preflight, {forecast}")
     if not found:
-        say("Preflight: nothing is left to train.")
+        log("Preflight: nothing is left to train.")
         return found
-    say(f"Preflight: about {between(together([f.hours for f in found]))} for the encoders, one after the other.")
+    log(f"Preflight: about {between(together([f.hours for f in found]))} for the encoders, one after the other.")
     _refuse_a_full_disk(found, encoders[0].folder)
     return found
 

@@ -32,7 +32,7 @@ from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_labels, write_curves
 from pipeline.pretraining.metadata_classifier import MetadataHead, MetadataTraining, validation_logits
 from pipeline.pretraining.onnx_export import export_onnx
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.recipe import INPAINTING, LABELLED, TRAINED, Backbone, EncoderSettings, Method
 from pipeline.training.checkpoint import remove_checkpoints
 from pipeline.training.device import Network, compiled, on_device, prepare, training_device
@@ -52,7 +52,7 @@ def pretrain(
     pool: PretrainingSet,
     settings: EncoderSettings,
     folder: Path,
-    say: Say,
+    log: Log,
     on_epoch: OnEpoch,
     name: str = "",
 ) -> Outcome:
@@ -71,7 +71,7 @@ def pretrain(
     called, fingerprint = name or f"{backbone} {method}", fingerprint_of(backbone, method, pool, settings)
     done = finished(backbone, method, pool, settings, folder)
     if done is not None:
-        say(f"{called}: nothing has changed, {done.status} before{_by_whom(done, fingerprint, method, folder)}")
+        log(f"{called}: nothing has changed, {done.status} before{_by_whom(done, fingerprint, method, folder)}")
         if group().writes:
             remove_checkpoints(folder / encoder_folder.CHECKPOINT)  # left by a run killed between outcome and here
         encoder_folder.hear_again(folder, on_epoch)
@@ -81,7 +81,7 @@ def pretrain(
     wait_for_all()  # none may still be looking for the outcome that the first one clears away
     if group().writes:
         _clear(folder)
-    outcome = _outcome(_Job(called, backbone, method, pool, settings, folder, fingerprint, say, on_epoch))
+    outcome = _outcome(_Job(called, backbone, method, pool, settings, folder, fingerprint, log, on_epoch))
     wait_for_all()
     if group().writes:
         outcome.write(folder)
@@ -170,7 +170,7 @@ class _Job:
     settings: EncoderSettings
     folder: Path
     fingerprint: str
-    say: Say
+    log: Log
     on_epoch: OnEpoch
 
     @property
@@ -209,7 +209,7 @@ def _make_imagenet(job: _Job, normalization: Normalization) -> None:
 
 
 def training_of(
-    backbone: Backbone, method: Method, pool: PretrainingSet, settings: EncoderSettings, say: Say
+    backbone: Backbone, method: Method, pool: PretrainingSet, settings: EncoderSettings, log: Log
 ) -> tuple[Trainer[Batch], Plan] | None:
     """The training that `pretrain` would do, as it is before its first step; None of a method that trains nothing.
 
@@ -218,7 +218,7 @@ def training_of(
     if method not in TRAINED:
         return None
     name = f"{backbone} {method}"
-    job = _Job(name, backbone, method, pool, settings, Path(), "", say, lambda epoch, metrics: None)
+    job = _Job(name, backbone, method, pool, settings, Path(), "", log, lambda epoch, metrics: None)
     plan, guess = job.plan, Normalization(mean=128.0, sd=64.0)
     return (_metadata_training(job, guess)[1] if method == "dcm" else _context_training(job, guess)[1]), plan
 
@@ -228,7 +228,7 @@ def _metadata_training(job: _Job, normalization: Normalization) -> tuple[Encoder
     encoder = _placed(_fresh_encoder(job), settings)
     with seeded(settings.seed, "head"):
         head = _placed(MetadataHead(encoder.channels[-1], len(pool.label_names)), settings)
-    encode = compiled(encoder, job.steps, job.say)
+    encode = compiled(encoder, job.steps, job.log)
     return encoder, MetadataTraining(encoder, head, pool.to(training_device()), normalization, settings, encode)
 
 
@@ -260,7 +260,7 @@ def _context_training(job: _Job, normalization: Normalization) -> tuple[ContextE
     with seeded(settings.seed, "discriminator"):
         labels = len(pool.label_names) if job.method in LABELLED else 0
         discriminator = _placed(Discriminator(labels, settings.discriminator_batch_norm), settings)
-    pool, inpaint = pool.to(training_device()), compiled(network, job.steps, job.say)
+    pool, inpaint = pool.to(training_device()), compiled(network, job.steps, job.log)
     return network, ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint)
 
 
@@ -319,7 +319,7 @@ def _fresh_encoder(job: _Job) -> Encoder:
 def _fit(job: _Job, training: Trainer[Batch]) -> History:
     prepare(training_device())
     checkpoint = job.folder / encoder_folder.CHECKPOINT
-    return fit_as_planned(training, job.plan, checkpoint, job.fingerprint, job.say, job.on_epoch)
+    return fit_as_planned(training, job.plan, checkpoint, job.fingerprint, job.log, job.on_epoch)
 
 
 def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: History, results: dict[str, Any]) -> None:
@@ -327,7 +327,7 @@ def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: Hi
     preprocessing = Preprocessing(job.backbone, *job.pool.size, normalization.mean, normalization.sd)
     save_encoder(encoder, job.folder / encoder_folder.ENCODER)
     preprocessing.write(job.folder)
-    export_onnx(job.folder, job.say)
+    export_onnx(job.folder, job.log)
     if history.curves:
         write_curves(job.folder, history.curves)
     ModelCard(

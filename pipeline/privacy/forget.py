@@ -20,12 +20,12 @@ from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.dicom.quarantine import rejection_table
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import read_table, write_table
-from pipeline.kept import read_kept, read_sound
-from pipeline.locks import archive_lock, no_training, tables_lock
+from pipeline.locks import archive_lock, block_training, tables_lock
+from pipeline.mirrored import read_if_intact, read_mirrored
 from pipeline.privacy.forgotten import FORGOTTEN, ForgottenList, Traces
 from pipeline.privacy.identity import number_pseudonym, pseudonym
 from pipeline.privacy.trained_on import saw
-from pipeline.progress import Say, silent
+from pipeline.progress import Log, silent
 from pipeline.store import Store
 from pipeline.tables import PATIENT_SPLITS, QUARANTINE, REJECTED_FILES
 
@@ -46,7 +46,7 @@ class Forgotten:
     others: tuple[str, ...]
 
 
-def forget(store: Store, key: bytes, patient_id: str, issuer: str | None, say: Say = silent) -> Forgotten:
+def forget(store: Store, key: bytes, patient_id: str, issuer: str | None, log: Log = silent) -> Forgotten:
     """Forget the patient with this PatientID (0010,0020), issued by `issuer` (0010,0021) if the files state one.
 
     Other names of the patient in its studies are forgotten too: see `ForgottenList`. First the patient is put on that
@@ -55,9 +55,9 @@ def forget(store: Store, key: bytes, patient_id: str, issuer: str | None, say: S
     is under way, if the archive was never indexed, and if others were forgotten under another key.
     """
     with (
-        no_training(store.locks / "training.lock"),
-        archive_lock(store, say),
-        tables_lock(store, say),
+        block_training(store.locks / "training.lock"),
+        archive_lock(store, log),
+        tables_lock(store, log),
     ):
         return _forget(store, key, patient_id, issuer)
 
@@ -82,7 +82,7 @@ def _forget(store: Store, key: bytes, patient_id: str, issuer: str | None) -> Fo
 
 def _is_known(store: Store, known: pa.Table, patient: str) -> bool:
     """Whether a file names the patient, or one did that has left the archive: its side of the split is kept."""
-    kept = read_kept(store.sides, partial(read_table, columns=["patient"]))
+    kept = read_mirrored(store.sides, partial(read_table, columns=["patient"]))
     split = kept is not None and patient in kept["patient"].to_pylist()
     return split or pc.index(known["patient"], patient).as_py() >= 0
 
@@ -119,7 +119,7 @@ def _stated(rows: pa.Table, patient_id: str) -> tuple[bool, set[str | None]]:
 
 def take_out(store: Store, traces: Traces) -> int:
     """Take the forgotten out of caches and tables, and return how many cached images there were."""
-    read_kept(store.sides, read_table)  # restores what is damaged, or refuses: nothing else is lost below
+    read_mirrored(store.sides, read_table)  # restores what is damaged, or refuses: nothing else is lost below
     images = drop_from_caches(store.images, store.private, traces.instances)
     for path in [*sorted(store.tables.glob("*.parquet")), *sorted(store.private.glob("*.parquet"))]:
         if path.name != "scan.parquet":
@@ -130,7 +130,7 @@ def take_out(store: Store, traces: Traces) -> int:
 
 def _take_out_of_table(store: Store, path: Path, traces: Traces) -> None:
     """Take the patient's rows out of a table, and put its files into the quarantine, so that none is lost."""
-    table = read_sound(path, read_table)
+    table = read_if_intact(path, read_table)
     is_ledger = path.stem in {QUARANTINE.name, REJECTED_FILES.name} and path.parent == store.tables
     if table is None or (is_ledger and table.column_names != QUARANTINE.schema.names):
         if path == PATIENT_SPLITS.path(store.tables) and not store.sides.is_file():

@@ -16,7 +16,7 @@ from pipeline.archive.listing import KNOWN, RECORD_FIELDS
 from pipeline.dicom.quarantine import Reason, Rejection
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import read_json
-from pipeline.kept import copy_of, keep_json, read_kept
+from pipeline.mirrored import copy_of, read_mirrored, write_mirrored_json
 
 FORGOTTEN = Rejection(Reason.FORGOTTEN, "its patient was forgotten on request")
 
@@ -44,7 +44,7 @@ class ForgottenList:
     def __init__(self, private: Path, key_check: str) -> None:
         """Read the list; raises `UserError` if it was written under another key: nobody could be recognised by it."""
         self._path, self._key = private / "forgotten.json", key_check
-        kept: Mapping[str, Any] = read_kept(self._path, _list_of) or {"key": key_check}
+        kept: Mapping[str, Any] = read_mirrored(self._path, _list_of) or {"key": key_check}
         if kept["key"] != key_check:
             raise UserError(
                 f"{self._path} names patients under another pseudonym key: go back to that key, or remove the file "
@@ -62,7 +62,7 @@ class ForgottenList:
         if self._size == before:
             return False
         lists = {name: sorted(getattr(self, name)) for name in _LISTS}
-        keep_json(self._path, {"key": self._key, **lists})
+        write_mirrored_json(self._path, {"key": self._key, **lists})
         return True
 
     @property

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import make_folder, replacing
-from pipeline.kept import copy_of
+from pipeline.files import atomic_replace, make_folder
+from pipeline.mirrored import copy_of
 from pipeline.privacy.phantom_marker import is_phantom
 
 KEY_VARIABLE = "SONOTAG_PSEUDONYM_KEY"
@@ -78,7 +78,7 @@ def _kept_key(path: Path) -> bytes:
 
 
 def _put(path: Path, key: bytes) -> None:
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         temporary.write_bytes(key)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.files import read_json, read_table, write_table
-from pipeline.kept import read_sound
+from pipeline.mirrored import read_if_intact
 from pipeline.recipe import FROZEN, Backbone, Method, encoder_of
 from pipeline.store import Store
 
@@ -130,7 +130,7 @@ def _encoder_saw(private: Path, folder: Path, patient: str) -> bool:
 
 def _patients_in(record: Path) -> pa.Table | None:
     """The record of a training set; None if it is damaged, so that it cannot be told."""
-    return read_sound(record, partial(read_table, columns=["patient"]))
+    return read_if_intact(record, partial(read_table, columns=["patient"]))
 
 
 def _record_of(private: Path, encoder: Path) -> Path | None:
@@ -161,7 +161,7 @@ def _made_of(recipe: Path, model: Path) -> list[tuple[list[Path], str]]:
     may be any seed's, and its folder is called backbone, arm and task. `resnet50_ce_dcm_x` could be arm ce and task
     dcm_x: the recipe's tasks decide, and without them the longest arm.
     """
-    said = read_sound(model / _DESCRIPTION, read_json)
+    said = read_if_intact(model / _DESCRIPTION, read_json)
     if isinstance(said, dict) and said.get("encoder") and said.get("task"):
         return [([recipe / "encoders" / said["encoder"]], said["task"])]
     name = model.parent.name

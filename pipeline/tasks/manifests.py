@@ -17,15 +17,15 @@ from PIL import Image
 from pipeline.archive.frames import source_digest
 from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.cohort.likeness import SIDE, thumbnails
+from pipeline.csv_files import Row, read_csv
 from pipeline.dicom.pixels import resize_grey
 from pipeline.dicom.quarantine import Rejection
 from pipeline.dicom.reading import Unopened
 from pipeline.dicom.tissue import cut_out
 from pipeline.errors import UserError
 from pipeline.privacy.identity import one_spelling
-from pipeline.progress import Progress, Say, silent
+from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Images, Task, existing_file
-from pipeline.sheets import Row, read_sheet
 from pipeline.tasks.labelled import LabelledPicture, labelled_mask, labelled_picture
 from pipeline.tasks.masks import ClassNumbers, MaskRead, class_numbers
 
@@ -40,9 +40,9 @@ _WHOLE: Final = re.compile("[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of the CSV, its cells stripped; `place` names file and line in messages."""
+    """One line of the CSV, its cells stripped; `location` names file and line in messages."""
 
-    place: str
+    location: str
     image: str
     patient: str
     label: str
@@ -50,7 +50,7 @@ class _Row:
 
 
 def read_manifest(
-    name: str, task: Task, images: Images, pseudonym: Callable[[str], str], say: Say = silent
+    name: str, task: Task, images: Images, pseudonym: Callable[[str], str], log: Log = silent
 ) -> pa.Table:
     """The labelled images of the task called `name`, in the manifest's order.
 
@@ -74,7 +74,7 @@ def read_manifest(
     masks = each_in_worker(labelled_mask, files, chunk=_CHUNK, readable=files)
     made: list[dict[str, Any]] = []
     labelled: list[_Labelled] = []
-    with Progress(f"{name} images", len(rows), "images", say) as progress:
+    with Progress(f"{name} images", len(rows), "images", log) as progress:
         for row, split, read in zip(rows, splits, pictures, strict=True):
             picture = _image(row, read)
             of_image = _pixels(picture, images)
@@ -134,7 +134,7 @@ def _schema(label: str, images: Images) -> pa.Schema:
 
 
 def _read_rows(path: Path, label: str) -> list[_Row]:
-    rows = [_row(row, label) for row in read_sheet("Manifest", path, ("image", "patient", label), ("split",))]
+    rows = [_row(row, label) for row in read_csv("Manifest", path, ("image", "patient", label), ("split",))]
     if not rows:
         raise UserError(f"Manifest {path} has no rows.")
     return rows
@@ -143,11 +143,11 @@ def _read_rows(path: Path, label: str) -> list[_Row]:
 def _row(row: Row, label: str) -> _Row:
     for column, cell in row.cells.items():
         if not cell:
-            raise UserError(f"{row.place}: {column} is empty.")
+            raise UserError(f"{row.location}: {column} is empty.")
     split = row.cells.get("split", "")
     if "split" in row.cells and split not in SPLITS:
-        raise UserError(f"{row.place}: split is none of {', '.join(SPLITS)}.")
-    return _Row(row.place, row.cells["image"], row.cells["patient"], row.cells[label], split)
+        raise UserError(f"{row.location}: split is none of {', '.join(SPLITS)}.")
+    return _Row(row.location, row.cells["image"], row.cells["patient"], row.cells[label], split)
 
 
 def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
@@ -157,7 +157,7 @@ def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
     for row in rows:
         earlier = first.setdefault(one_spelling(row.patient), row)
         if earlier.split != row.split:
-            raise UserError(f"{row.place}: split is {row.split} for a patient who is {earlier.split} further up.")
+            raise UserError(f"{row.location}: split is {row.split} for a patient who is {earlier.split} further up.")
     splits = [sides.get(one_spelling(row.patient), row.split) for row in rows]
     for side in SPLITS:
         if side not in splits:
@@ -181,18 +181,18 @@ def _image(row: _Row, read: LabelledPicture | Rejection | Unopened | Failed) -> 
         case LabelledPicture():
             return read
         case Unopened():
-            raise UserError(f"{row.place}: image cannot be opened: {read.why}.")
+            raise UserError(f"{row.location}: image cannot be opened: {read.why}.")
         case Failed():
-            raise UserError(f"{row.place}: image cannot be decoded: {read.rejection.detail}.")
+            raise UserError(f"{row.location}: image cannot be decoded: {read.rejection.detail}.")
         case Rejection():
-            raise UserError(f"{row.place}: image cannot be decoded: {read.detail}.")
+            raise UserError(f"{row.location}: image cannot be decoded: {read.detail}.")
 
 
 def _files(manifest: Path, rows: Sequence[_Row], field: Literal["image", "mask"]) -> list[str]:
     paths = [manifest.parent / (row.image if field == "image" else row.label) for row in rows]
     for row, path in zip(rows, paths, strict=True):
         if not _is_file(path):
-            raise UserError(f"{row.place}: {field} does not exist.")
+            raise UserError(f"{row.location}: {field} does not exist.")
     return [str(path) for path in paths]
 
 
@@ -206,12 +206,12 @@ def _is_file(path: Path) -> bool:
 def _quality(row: _Row, task: Task) -> int:
     highest = len(task.classes) - 1
     if not _WHOLE.fullmatch(row.label) or int(row.label) > highest:
-        raise UserError(f"{row.place}: quality is no whole number from 0 to {highest}.")
+        raise UserError(f"{row.location}: quality is no whole number from 0 to {highest}.")
     return int(row.label)
 
 
 def _classes(row: _Row, read: MaskRead, picture: LabelledPicture, task: Task) -> ClassNumbers:
-    return class_numbers(row.place, read, picture, task.classes)
+    return class_numbers(row.location, read, picture, task.classes)
 
 
 def _mask(classes: ClassNumbers, picture: LabelledPicture, images: Images) -> bytes:
@@ -262,7 +262,7 @@ def _refuse_contradictions(labelled: Sequence[_Labelled]) -> None:
         earlier, one, why = found[0]
         others = f" ({len(found) - 1} more such rows: {_lines([row for _, row, _ in found[1:]])})" * (len(found) > 1)
         raise UserError(
-            f"{one.row.place}: image has the same pixels as the one in {_line(earlier.row)}, {why}; keep one of the "
+            f"{one.row.location}: image has the same pixels as the one in {_line(earlier.row)}, {why}; keep one of the "
             f"rows{others}."
         )
 
@@ -272,4 +272,4 @@ def _lines(rows: Sequence[_Labelled]) -> str:
 
 
 def _line(row: _Row) -> str:
-    return row.place.rpartition(", ")[2]
+    return row.location.rpartition(", ")[2]

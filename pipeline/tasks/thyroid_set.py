@@ -32,7 +32,7 @@ from pipeline.command import command
 from pipeline.dicom.pixels import decode_image_file
 from pipeline.dicom.quarantine import Rejected
 from pipeline.errors import UserError
-from pipeline.files import replacing, write_text
+from pipeline.files import atomic_replace, write_text
 
 MANIFEST = "thyroid.csv"
 MASKS = "masks"
@@ -147,7 +147,7 @@ class _Case:
         image = self._image(number)
         mask = _filled(outlines, _shape(image))
         name = f"{MASKS}/{self._path.stem}_{number}.png"
-        with replacing(out / name) as temporary:
+        with atomic_replace(out / name) as temporary:
             Image.fromarray(mask).save(temporary, format="PNG")
         return {"image": os.path.relpath(image, out), "mask": name, "patient": f"case-{self._path.stem}"}
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from pipeline.progress import Say
+from pipeline.progress import Log
 from pipeline.recipe import Precision
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -111,7 +111,7 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def compiled(network: nn.Module, steps: int, say: Say, *, as_graph: bool = False) -> nn.Module:
+def compiled(network: nn.Module, steps: int, log: Log, *, as_graph: bool = False) -> nn.Module:
     """`network` with its forward compiled, on a GPU and where a training of `steps` steps is long enough to gain by it.
 
     `as_graph` records forward and backward as CUDA graphs too, which are launched as one: for batches so small that
@@ -125,7 +125,7 @@ def compiled(network: nn.Module, steps: int, say: Say, *, as_graph: bool = False
         return network
     problem = _compiler_problem()
     if problem:
-        say(f"Training steps are not compiled ({problem}); they are slower so.")
+        log(f"Training steps are not compiled ({problem}); they are slower so.")
         return network
     mode = "reduce-overhead" if as_graph else "default"
     return cast("nn.Module", torch.compile(network, dynamic=False, mode=mode))

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from pipeline.progress import Progress, Say
+from pipeline.progress import Log, Progress
 from pipeline.training.checkpoint import Saved, Trained, newest_checkpoint, restore_checkpoint, write_checkpoint
 from pipeline.training.parallel import group, mean_over_processes
 
@@ -120,14 +120,14 @@ class Plan:
 
 
 def fit_as_planned(
-    trainer: Trainer[B], plan: Plan, checkpoint: Path, fingerprint: str, say: Say, on_epoch: OnEpoch
+    trainer: Trainer[B], plan: Plan, checkpoint: Path, fingerprint: str, log: Log, on_epoch: OnEpoch
 ) -> History:
     """`fit`, with progress in images and a line where an earlier run is gone on with."""
     epochs, steps = steps_done(checkpoint, fingerprint)
     if epochs or steps:
-        say(f"{plan.name}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
+        log(f"{plan.name}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
     left = (plan.epochs - epochs) * plan.steps - steps
-    with Progress(plan.name, left * plan.images, "images", say) as progress:
+    with Progress(plan.name, left * plan.images, "images", log) as progress:
         return fit(
             trainer,
             plan.epochs,

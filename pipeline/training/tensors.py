@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipeline.errors import UserError, user_error
-from pipeline.files import replacing
+from pipeline.files import atomic_replace
 
 _KINDS = frozenset(
     {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8}
@@ -24,7 +24,7 @@ _KINDS = frozenset(
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write named `tensors`, with strings of `metadata` in the file's header, to the safetensors file `path`."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         # `save_file` would write through a temporary file of its own, which a killed process leaves behind for good.
         temporary.write_bytes(save(plain, metadata=dict(metadata or {})))
 

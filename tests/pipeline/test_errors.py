@@ -9,13 +9,13 @@ import pytest
 
 from pipeline.archive.source import walk
 from pipeline.dicom.reading import Unopened
-from pipeline.errors import UnreachableError, UserError, may_pass, user_error
+from pipeline.errors import UnreachableError, UserError, is_transient, user_error
 
 
 def test_a_full_disk_may_get_room() -> None:
     with pytest.raises(OSError) as raised, open("/dev/full", "wb", buffering=0) as full:
         full.write(b"x")
-    assert may_pass(raised.value)
+    assert is_transient(raised.value)
 
 
 def test_a_place_that_is_busy_may_get_free(tmp_path: Path) -> None:
@@ -25,32 +25,32 @@ def test_a_place_that_is_busy_may_get_free(tmp_path: Path) -> None:
         fcntl.flock(one, fcntl.LOCK_EX)
         with pytest.raises(OSError) as raised:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert may_pass(raised.value)
+    assert is_transient(raised.value)
 
 
 def test_a_file_that_is_not_there_or_not_a_file_will_not_come_by_itself(tmp_path: Path) -> None:
     for wrong in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(OSError) as raised:
             wrong.read_bytes()
-        assert not may_pass(raised.value)
+        assert not is_transient(raised.value)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG])
 def test_what_a_person_has_to_mend(number: int) -> None:
-    assert not may_pass(OSError(number, os.strerror(number)))
+    assert not is_transient(OSError(number, os.strerror(number)))
 
 
 @pytest.mark.parametrize("error", [ValueError(), OSError("no number"), MemoryError(), UserError("a mistake")])
 def test_bad_data_and_bugs_stay(error: Exception) -> None:
-    assert not may_pass(error)
+    assert not is_transient(error)
     assert type(user_error("a sentence", error)) is UserError
 
 
 def test_a_sentence_keeps_whether_its_cause_may_pass() -> None:
     assert isinstance(user_error("a sentence", ConnectionResetError()), UnreachableError)
-    assert may_pass(UnreachableError("a sentence"))
-    assert Unopened.because(OSError(errno.EIO, "Input/output error")).may_pass
-    assert not Unopened.because(PermissionError(errno.EACCES, "Permission denied")).may_pass
+    assert is_transient(UnreachableError("a sentence"))
+    assert Unopened.because(OSError(errno.EIO, "Input/output error")).is_transient
+    assert not Unopened.because(PermissionError(errno.EACCES, "Permission denied")).is_transient
 
 
 def test_a_bucket_whose_server_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

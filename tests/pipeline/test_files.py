@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import digest, replacing, write_table, write_text
+from pipeline.files import atomic_replace, digest, write_table, write_text
 from pipeline.store import Store
 from tests.conftest import ROOT
 
@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_replace(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -27,8 +27,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 KILLED = """
 import os, sys
 from pathlib import Path
-from pipeline.files import replacing
-with replacing(Path(sys.argv[1])) as temporary:
+from pipeline.files import atomic_replace
+with atomic_replace(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), 9)
 """
@@ -38,7 +38,7 @@ def test_what_a_killed_writer_left_is_cleared_away_and_a_living_one_s_is_not(tmp
     path = tmp_path / "a.txt"
     subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, check=False)
     assert [left.suffix for left in tmp_path.iterdir()] == [".tmp"]
-    with replacing(path) as slow:
+    with atomic_replace(path) as slow:
         slow.write_text("slow")
         write_text(path, "quick")
         assert slow.exists()

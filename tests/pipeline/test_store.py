@@ -12,7 +12,7 @@ import torch
 from pipeline.archive.images import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.files import atomic_replace
 from pipeline.recipe import Archive, Images
 from pipeline.store import SCHEMA_VERSION, Store
 from pipeline.tables import DICOM_INDEX
@@ -76,7 +76,7 @@ def test_a_step_that_was_killed_is_finished_by_the_next_process(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", dying)
-        patch.setattr("pipeline.store.keep_json", killed)  # the last of its steps
+        patch.setattr("pipeline.store.write_mirrored_json", killed)  # the last of its steps
         with pytest.raises(KeyboardInterrupt):
             store.open()
     assert len(renamed) == done
@@ -132,7 +132,7 @@ def test_what_a_store_holds_is_the_user_s_alone_whatever_the_umask(tmp_path):
     size = Images(height=32, width=64)
     build_cache(index.records, str(tmp_path / "archive"), store.private, KEY, store.images, size, settings)
     write_tensors(store.experiment("x").root / "encoders" / "a" / "encoder.safetensors", {"a": torch.zeros(2)})
-    with replacing(store.root / "made" / "anew") as temporary:
+    with atomic_replace(store.root / "made" / "anew") as temporary:
         temporary.unlink()
         temporary.write_text("x")
     locks = {path for path in others_may(tmp_path / "below") if path.endswith(".lock")}

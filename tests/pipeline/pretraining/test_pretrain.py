@@ -31,8 +31,8 @@ from tests.pipeline.pretraining.conftest import LABELS, contents, make_pool, rel
 COMMON = {"encoder.safetensors", "encoder.onnx", "preprocessing.json", "model_card.md", "outcome.json"}
 
 
-def run(method, pool, settings, folder, say=silent, on_epoch=lambda epoch, metrics: None):
-    return pretrain("resnet50", method, pool, settings, folder, say, on_epoch)
+def run(method, pool, settings, folder, log=silent, on_epoch=lambda epoch, metrics: None):
+    return pretrain("resnet50", method, pool, settings, folder, log, on_epoch)
 
 
 def names(folder):

@@ -15,7 +15,7 @@ import pytest
 from pipeline.archive.examine import key_check
 from pipeline.errors import UserError
 from pipeline.files import read_table, write_json, write_table
-from pipeline.locks import archive_lock, held
+from pipeline.locks import archive_lock, hold_lock
 from pipeline.privacy.forget import forget
 from pipeline.privacy.forgotten import ForgottenList
 from pipeline.privacy.identity import pseudonym
@@ -240,7 +240,7 @@ def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):
 
 
 def test_nobody_is_forgotten_under_a_training(clinic):
-    with held(clinic.locks / "training.lock", print, ""), pytest.raises(UserError, match="training is under way"):
+    with hold_lock(clinic.locks / "training.lock", print, ""), pytest.raises(UserError, match="training is under way"):
         forget(clinic, KEY, "P1", None)
     assert FORGOTTEN.encode() in everything(clinic)
 

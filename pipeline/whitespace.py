@@ -10,6 +10,6 @@ import re
 _WHITE = re.compile("[\\s\u200b\u2060\ufeff\u180e\u2800\u3164\u115f\u1160\uffa0]+")
 
 
-def single_spaced(text: str) -> str:
+def collapse_whitespace(text: str) -> str:
     """`text` with each run of white space, tabs, line breaks and invisible spaces as one space; none at its ends."""
     return _WHITE.sub(" ", text).strip(" ")

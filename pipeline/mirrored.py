@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import DamagedError, UserError
-from pipeline.files import replacing, write_json, write_table
+from pipeline.files import atomic_replace, write_json, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
-def read_sound(path: Path, read: Callable[[Path], T]) -> T | None:
+def read_if_intact(path: Path, read: Callable[[Path], T]) -> T | None:
     """What `read` gives of the file at `path`; None if there is none, or if it is damaged, which is logged.
 
     Of files that are made again.
@@ -33,7 +33,7 @@ def read_sound(path: Path, read: Callable[[Path], T]) -> T | None:
         return None
 
 
-def read_kept(path: Path, read: Callable[[Path], T]) -> T | None:
+def read_mirrored(path: Path, read: Callable[[Path], T]) -> T | None:
     """What `read` gives of the file at `path`, of which a copy is kept; None if there is neither.
 
     If one of the two is missing or damaged, it is restored from the other one; that the file itself was is logged.
@@ -56,13 +56,13 @@ def read_kept(path: Path, read: Callable[[Path], T]) -> T | None:
     )
 
 
-def keep_json(path: Path, value: Any) -> None:
+def write_mirrored_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as JSON, and to its copy."""
     for each in (path, copy_of(path)):
         write_json(each, value)
 
 
-def keep_table(path: Path, table: "pa.Table") -> None:
+def write_mirrored_table(path: Path, table: "pa.Table") -> None:
     """Write `table` to `path` as Parquet, and to its copy."""
     for each in (path, copy_of(path)):
         write_table(each, table)
@@ -78,7 +78,7 @@ def _restore(sound: Path, path: Path, copy: Path) -> None:
     content = sound.read_bytes()
     if other.is_file() and other.read_bytes() == content:
         return
-    with replacing(other) as temporary:
+    with atomic_replace(other) as temporary:
         temporary.write_bytes(content)
     if other == path:
         _LOG.warning("%s was missing or damaged. It is restored from its copy, %s.", path, copy.name)

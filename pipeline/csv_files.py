@@ -32,12 +32,12 @@ class Row:
     cells: Mapping[str, str]
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The row as messages call it."""
         return f"{self.name} {self.path}, line {self.line}"
 
 
-def read_sheet(name: str, path: Path, required: Sequence[str], optional: Collection[str] = ()) -> Iterator[Row]:
+def read_csv(name: str, path: Path, required: Sequence[str], optional: Collection[str] = ()) -> Iterator[Row]:
     """The rows of the CSV at `path`, without blank ones; `name` says in messages what the table is.
 
     Separators are commas, semicolons or tabs, whichever shows the `required` columns in the first line. A cell that a
@@ -52,14 +52,14 @@ def read_sheet(name: str, path: Path, required: Sequence[str], optional: Collect
         row = Row(name, path, line + skipped, {})
         read = [_cell(cell, garbled=text.startswith(_GARBLED_MARK)) for cell in cells]
         if columns is None:
-            columns = _columns(row.place, read, required, optional)
+            columns = _columns(row.location, read, required, optional)
         elif any(read):
-            yield replace(row, cells=_by_column(row.place, columns, read, required))
+            yield replace(row, cells=_by_column(row.location, columns, read, required))
     if columns is None:
         raise UserError(f"{name} {path}, line 1: no column {required[0]!r}; the table is empty.")
 
 
-def tables_in(name: str, folder: Path) -> list[Path]:
+def csv_files_in(name: str, folder: Path) -> list[Path]:
     """The CSVs in `folder`, by name; hidden files and the temporary ones of spreadsheets and systems are none."""
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
@@ -68,7 +68,7 @@ def tables_in(name: str, folder: Path) -> list[Path]:
     return [path for path in found if not path.name.startswith((".", "~$")) and not path.is_dir()]
 
 
-def ungarbled(text: str) -> str:
+def fix_mojibake(text: str) -> str:
     """`text` as it was before a program read its UTF-8 as Windows-1252; as it is where that never happened."""
     try:
         return b"".join(_byte(sign) for sign in text).decode("utf-8")
@@ -161,10 +161,12 @@ def _cells(name: str, path: Path, text: str, separator: str) -> Iterator[tuple[i
 
 
 def _cell(cell: str, garbled: bool = False) -> str:
-    return (ungarbled(cell) if garbled else cell).strip().strip("\ufeff")
+    return (fix_mojibake(cell) if garbled else cell).strip().strip("\ufeff")
 
 
-def _columns(place: str, named: Sequence[str], required: Sequence[str], optional: Collection[str]) -> tuple[str, ...]:
+def _columns(
+    location: str, named: Sequence[str], required: Sequence[str], optional: Collection[str]
+) -> tuple[str, ...]:
     """The columns' names; those without one, behind the others, have to be empty."""
     known = [*required, *optional]
     columns = [cell.lower() for cell in named]
@@ -172,18 +174,20 @@ def _columns(place: str, named: Sequence[str], required: Sequence[str], optional
         columns.pop()
     for column in required:
         if column not in columns:
-            raise UserError(f"{place}: no column {column!r}; the columns are {', '.join(known)}.")
+            raise UserError(f"{location}: no column {column!r}; the columns are {', '.join(known)}.")
     for column, cell in zip(columns, named, strict=False):
         if column not in known:
-            raise UserError(f"{place}: unknown column {cell!r}; known are {', '.join(known)}.")
+            raise UserError(f"{location}: unknown column {cell!r}; known are {', '.join(known)}.")
     for column, times in Counter(columns).items():
         if times > 1:
-            raise UserError(f"{place}: column {column!r} is there {times} times.")
+            raise UserError(f"{location}: column {column!r} is there {times} times.")
     return tuple(columns)
 
 
-def _by_column(place: str, columns: Sequence[str], cells: Sequence[str], required: Iterable[str]) -> Mapping[str, str]:
+def _by_column(
+    location: str, columns: Sequence[str], cells: Sequence[str], required: Iterable[str]
+) -> Mapping[str, str]:
     surplus = any(cells[len(columns) :])
     if surplus or any(columns.index(column) >= len(cells) for column in required):
-        raise UserError(f"{place}: not as many cells as columns; a cell with a separator in it needs quotation marks.")
+        raise UserError(f"{location}: not as many cells as columns; quote cells that hold a separator.")
     return dict(zip(columns, [*cells, *[""] * len(columns)], strict=False))

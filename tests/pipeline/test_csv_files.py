@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline.csv_files import csv_files_in, fix_mojibake, read_csv
 from pipeline.errors import UserError
-from pipeline.sheets import read_sheet, tables_in, ungarbled
 
 HEAD = "name,groups,note\r\n"
 BODY = 'Échographie hépatique,"liver, abdomen",à jeun\r\nUS X,,\r\n'
@@ -14,7 +14,7 @@ CELLS = [
 
 
 def read(path):
-    return list(read_sheet("Table", path, ("name", "groups"), ("note",)))
+    return list(read_csv("Table", path, ("name", "groups"), ("note",)))
 
 
 def cells(path, content):
@@ -61,14 +61,14 @@ def test_utf_8_with_its_mark_that_was_read_as_windows_1252_is_put_right(tmp_path
 
 @pytest.mark.parametrize(("text", "right"), [("Ã‰cho", "Écho"), ("Ã\xa0 jeun", "à jeun"), ("Ã\x81", "Á")])
 def test_a_garbled_text_is_put_right_and_others_stay(text, right):
-    assert ungarbled(text) == right
-    assert [ungarbled(good) for good in (right, "US X", "Ärzte", "日本")] == [right, "US X", "Ärzte", "日本"]
+    assert fix_mojibake(text) == right
+    assert [fix_mojibake(good) for good in (right, "US X", "Ärzte", "日本")] == [right, "US X", "Ärzte", "日本"]
 
 
 def test_rows_are_called_by_file_and_first_line(tmp_path):
     rows = 'name,groups\n"two\nlines",a\n\nUS X,b\n'
     (tmp_path / "x.csv").write_text(rows)
-    assert [row.place for row in read(tmp_path / "x.csv")] == [
+    assert [row.location for row in read(tmp_path / "x.csv")] == [
         f"Table {tmp_path / 'x.csv'}, line {line}" for line in (2, 5)
     ]
 
@@ -109,11 +109,11 @@ def test_a_folder_s_tables_are_those_that_a_person_put_there(tmp_path):
     for name in ("b.csv", "A.CSV", "._b.csv", ".hidden.csv", "~$b.csv", ".~lock.b.csv#", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.csv").mkdir()
-    assert [path.name for path in tables_in("Tables", tmp_path)] == ["A.CSV", "b.csv"]
+    assert [path.name for path in csv_files_in("Tables", tmp_path)] == ["A.CSV", "b.csv"]
 
 
 def test_a_table_that_cannot_be_opened_is_a_sentence(tmp_path):
     (tmp_path / "dangling.csv").symlink_to(tmp_path / "gone.csv")
-    for path in (tmp_path, *tables_in("Tables", tmp_path)):
+    for path in (tmp_path, *csv_files_in("Tables", tmp_path)):
         with pytest.raises(UserError, match="is no file"):
             read(path)
