@@ -21,7 +21,7 @@ from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.champion import Verdict
+    from pipeline.evaluation.champion import Decision
 
 
 def champion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
@@ -46,20 +46,20 @@ def _champion(recipe: Recipe, task: str) -> dg.AssetsDefinition:
     def champion(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.evaluation.champion import enthrone, judge
+        from pipeline.evaluation.champion import decide_champion, save_champion
 
         with step(context, tracking, recipe, relevant) as here:
             experiment = store.open().experiment(recipe.name)
-            verdict = judge(recipe, experiment, task)
-            _tell(here, recipe, task, verdict)  # first, so that a run killed in between tells it again
-            enthrone(recipe, experiment, task, verdict)
-            yield _made(here, recipe, task, verdict)
+            decision = decide_champion(recipe, experiment, task)
+            _tell(here, recipe, task, decision)  # first, so that a run killed in between tells it again
+            save_champion(recipe, experiment, task, decision)
+            yield _made(here, recipe, task, decision)
 
     return champion
 
 
-def _tell(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> None:
-    best = verdict.champion
+def _tell(here: Step, recipe: Recipe, task: str, decision: "Decision") -> None:
+    best = decision.champion
     if best is None:
         return
     here.run.champion(
@@ -67,7 +67,7 @@ def _tell(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> None:
             name=registered_name(recipe, task),
             encoder=registered_name(recipe, encoder_name(best.backbone, encoder_of(best.arm))),
             digest=best.encoder,
-            earlier=verdict.earlier,
+            earlier=decision.earlier,
             tags={
                 "backbone": best.backbone,
                 "arm": best.arm,
@@ -77,21 +77,21 @@ def _tell(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> None:
     )
 
 
-def _made(here: Step, recipe: Recipe, task: str, verdict: "Verdict") -> dg.MaterializeResult[None]:
+def _made(here: Step, recipe: Recipe, task: str, decision: "Decision") -> dg.MaterializeResult[None]:
     from pipeline.evaluation.tables import metric_label
 
-    best, metric = verdict.champion, recipe.downstream.tasks[task].champion_metric
+    best, metric = decision.champion, recipe.downstream.tasks[task].champion_metric
     head = [f"| arm | {metric_label(metric)}, validation |", "| --- | --- |"]
-    rows = [f"| {cell(contender.name)} | {contender.score:.4f} |" for contender in verdict.contenders]
+    rows = [f"| {cell(contender.name)} | {contender.score:.4f} |" for contender in decision.contenders]
     return here.made(
         f"{task}_champion",
         digest(best.encoder if best else "", best.arm if best else "")[:16],
         {
             "champion": best.name if best else "none",
-            "why": verdict.reason,
-            "has changed": verdict.moved,
+            "why": decision.reason,
+            "has changed": decision.moved,
             "in MLflow": f"models:/{registered_name(recipe, task)}@champion",
             "arms": dg.MetadataValue.md("\n".join([*head, *rows])),
         },
-        metrics={f"validation.{contender.name}": contender.score for contender in verdict.contenders},
+        metrics={f"validation.{contender.name}": contender.score for contender in decision.contenders},
     )

@@ -16,7 +16,7 @@ from assets.step import FIRST, Step, named_link, step
 from pipeline import code_versions
 from pipeline.files import digest, read_json
 from pipeline.markdown import inline
-from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method, Recipe, ShownLabels, spoken
+from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method, Recipe, ShownLabels, format_setting
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
 from resources.compute import POOL, Compute
@@ -162,7 +162,7 @@ def _described(recipe: Recipe, encoder: str) -> str:
         return said
     labels, changed = settings.labels_of(encoder), settings.variants[encoder].settings
     changes = [f"shown in place of the weak labels: {LABELS[labels]}"] * (labels != "own")
-    return "; ".join([said, *changes, *(f"{name} {spoken(value)}" for name, value in changed.items())])
+    return "; ".join([said, *changes, *(f"{name} {format_setting(value)}" for name, value in changed.items())])
 
 
 def _sources(store: Store, recipe: Recipe) -> "Sources":

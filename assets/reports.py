@@ -308,11 +308,11 @@ def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
     def html_report(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.evaluation.page import write_page
+        from pipeline.evaluation.html_report import write_html_report
 
         with step(context, tracking, recipe) as here:
             place = store.open()
-            page = write_page(recipe, place)
+            page = write_html_report(recipe, place)
             yield here.made(
                 "html_report",
                 digest(page.read_bytes())[:16],

@@ -290,7 +290,7 @@ class EncoderSettings(Training):
     seed: int = 0
 
 
-def spoken(value: float | bool) -> str:
+def format_setting(value: float | bool) -> str:
     """A setting's value as it is printed."""
     return f"{value:g}" if not isinstance(value, bool) else "on" if value else "off"
 
@@ -372,7 +372,7 @@ class Pretraining(Training):
                 raise ValueError(f"variants: {name} ends in {FROZEN}, which is for arms whose encoder is frozen")
             same = [field for field, value in variant.settings.items() if getattr(self, field) == value]
             if same:
-                raise ValueError(f"variants.{name}: {same[0]} is {spoken(getattr(self, same[0]))} anyway")
+                raise ValueError(f"variants.{name}: {same[0]} is {format_setting(getattr(self, same[0]))} anyway")
         return self
 
 

@@ -17,7 +17,9 @@ def test_an_installed_wheel_finds_its_recipes_and_table_a1(tmp_path: Path) -> No
     subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True)
     (wheel,) = tmp_path.glob("sonotag-*.whl")
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
-    assert {"pipeline/evaluation/page.html", "pipeline/evaluation/page.css"} <= set(zipfile.ZipFile(wheel).namelist())
+    assert {"pipeline/evaluation/html_report.html", "pipeline/evaluation/html_report.css"} <= set(
+        zipfile.ZipFile(wheel).namelist()
+    )
     probe = (
         "import pipeline, assets.definitions as d\n"
         "from pipeline.recipe import load_recipe, shipped_recipes\n"

@@ -61,7 +61,7 @@ class Contender:
         return float(self.scores_NS.mean())
 
 
-class Throne(BaseModel):
+class ChampionRecord(BaseModel):
     """What is remembered of a task's champion, so that a later encoder can be compared with it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -77,7 +77,7 @@ class Throne(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """Who is the champion of a task, and why; None where no arm can be one."""
 
     champion: Contender | None
@@ -91,7 +91,7 @@ class Verdict:
     """By their score, the best first."""
 
 
-def judge(recipe: Recipe, experiment: Experiment, task: str) -> Verdict:
+def decide_champion(recipe: Recipe, experiment: Experiment, task: str) -> Decision:
     """The champion of the task called `task`: nothing is written.
 
     Compared are the arms' means of the task's metric on its validation images, over all seeds, in the recipe's largest
@@ -99,19 +99,21 @@ def judge(recipe: Recipe, experiment: Experiment, task: str) -> Verdict:
     its encoder has been replaced since, by what is remembered of it on the same images.
     """
     found = _contenders(recipe, experiment, task)
-    reigning = _reigning(_throne(experiment, task), found, recipe.downstream.tasks[task].champion_metric)
+    reigning = _reigning(_saved_champion(experiment, task), found, recipe.downstream.tasks[task].champion_metric)
     if not found:
-        return Verdict(None, (), False, "no arm has run on all seeds", None, ())
+        return Decision(None, (), False, "no arm has run on all seeds", None, ())
     best = found[0]
     if reigning is None:
-        return Verdict(best, _crowned(experiment, task, best), True, _why_first(experiment, task), None, found)
+        return Decision(
+            best, _earlier_champions(experiment, task, best), True, _why_first(experiment, task), None, found
+        )
     if (best.encoder, best.arm) == (reigning.encoder, reigning.arm):
-        return Verdict(best, _crowned(experiment, task, best), False, _NONE_AHEAD, None, found)
+        return Decision(best, _earlier_champions(experiment, task, best), False, _NONE_AHEAD, None, found)
     test = lead(recipe, best, reigning)
     challengers = sum((c.encoder, c.arm) != (reigning.encoder, reigning.arm) for c in found)
     moved = ahead(test, challengers)
     champion, why = best if moved else reigning, _why(best, test, challengers, moved)
-    return Verdict(champion, _crowned(experiment, task, champion), moved, why, test, found)
+    return Decision(champion, _earlier_champions(experiment, task, champion), moved, why, test, found)
 
 
 def lead(recipe: Recipe, best: Contender, reigning: Contender) -> PairedTest:
@@ -135,21 +137,21 @@ def ahead(test: PairedTest, challengers: int) -> bool:
     return test.p is not None and test.difference > 0 and test.p * challengers <= LEVEL
 
 
-def enthrone(recipe: Recipe, experiment: Experiment, task: str, verdict: Verdict) -> None:
-    """Remember the verdict's champion."""
-    champion = verdict.champion
+def save_champion(recipe: Recipe, experiment: Experiment, task: str, decision: Decision) -> None:
+    """Remember the decision's champion."""
+    champion = decision.champion
     if champion is None:
         return
-    throne = Throne(
+    saved = ChampionRecord(
         backbone=champion.backbone,
         arm=champion.arm,
         encoder=champion.encoder,
-        earlier=verdict.earlier,
+        earlier=decision.earlier,
         metric=recipe.downstream.tasks[task].champion_metric,
         images=champion.images,
         scores=tuple(map(tuple, champion.scores_NS.tolist())),
     )
-    write_json(experiment.champion(task), throne.model_dump(mode="json"))
+    write_json(experiment.champion(task), saved.model_dump(mode="json"))
 
 
 def _contenders(recipe: Recipe, experiment: Experiment, task: str) -> tuple[Contender, ...]:
@@ -208,35 +210,35 @@ def _scores(task: Task, table: pa.Table) -> NDArray[np.float64]:
     return scores
 
 
-def _throne(experiment: Experiment, task: str) -> Throne | None:
+def _saved_champion(experiment: Experiment, task: str) -> ChampionRecord | None:
     path = experiment.champion(task)
-    return read_checked(TypeAdapter(Throne), path) if path.is_file() else None
+    return read_checked(TypeAdapter(ChampionRecord), path) if path.is_file() else None
 
 
-def _reigning(throne: Throne | None, found: tuple[Contender, ...], metric: Metric) -> Contender | None:
+def _reigning(saved: ChampionRecord | None, found: tuple[Contender, ...], metric: Metric) -> Contender | None:
     """The champion on the images that `found` were judged on; None where there is none that can be compared."""
-    if throne is None or not found:
+    if saved is None or not found:
         return None
     for contender in found:
-        if (contender.encoder, contender.arm) == (throne.encoder, throne.arm):
+        if (contender.encoder, contender.arm) == (saved.encoder, saved.arm):
             return contender
-    scores_NS = np.array(throne.scores)
-    same = (throne.images, throne.metric, scores_NS.shape) == (found[0].images, metric, found[0].scores_NS.shape)
+    scores_NS = np.array(saved.scores)
+    same = (saved.images, saved.metric, scores_NS.shape) == (found[0].images, metric, found[0].scores_NS.shape)
     if not same:
         return None
-    return Contender(throne.backbone, throne.arm, throne.encoder, throne.images, found[0].patients, scores_NS)
+    return Contender(saved.backbone, saved.arm, saved.encoder, saved.images, found[0].patients, scores_NS)
 
 
-def _crowned(experiment: Experiment, task: str, champion: Contender) -> tuple[str, ...]:
+def _earlier_champions(experiment: Experiment, task: str, champion: Contender) -> tuple[str, ...]:
     """Encoders that this store has crowned before `champion`."""
-    throne = _throne(experiment, task)
-    if throne is None:
+    saved = _saved_champion(experiment, task)
+    if saved is None:
         return ()
-    return tuple(dict.fromkeys(e for e in (*throne.earlier, throne.encoder) if e != champion.encoder))
+    return tuple(dict.fromkeys(e for e in (*saved.earlier, saved.encoder) if e != champion.encoder))
 
 
 def _why_first(experiment: Experiment, task: str) -> str:
-    if _throne(experiment, task) is None:
+    if _saved_champion(experiment, task) is None:
         return "the highest score; there was no champion yet"
     return (
         "the highest score; the champion that there was cannot be compared: its encoder has been replaced, and "

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell
 from pipeline.errors import UserError
-from pipeline.evaluation.collapse import Training
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.hausdorff import DISTANCES, hausdorff_distances
+from pipeline.evaluation.mode_collapse import Training
 from pipeline.evaluation.portable import portable
 from pipeline.evaluation.report import Evidence
 from pipeline.evaluation.results import predictions_by_cell

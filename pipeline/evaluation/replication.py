@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pipeline.command import command
 from pipeline.errors import UserError
-from pipeline.evaluation.layout import Section
+from pipeline.evaluation.document import Section
 from pipeline.evaluation.publication import Publication, read_publication
 from pipeline.evaluation.report import ResultsReport, results_report
 from pipeline.evaluation.report_figures import draw_boxplots, draw_differences
-from pipeline.evaluation.tables import dataset_grid
+from pipeline.evaluation.tables import dataset_table
 from pipeline.files import write_text
 from pipeline.recipe import Recipe
 
@@ -56,7 +56,7 @@ def _of_first_seed(recipe: Recipe) -> Recipe:
 def tables(publication: Publication, report: ResultsReport) -> dict[str, str]:
     """Every table in Markdown, by its name: `data` (paper Table 1), and a chapter of the report by its anchor."""
     chapters = {chapter.anchor: chapter.body() for chapter in report.chapters}
-    return {"data": Section("", dataset_grid(publication.data_sets)).markdown(), **chapters}
+    return {"data": Section("", dataset_table(publication.data_sets)).markdown(), **chapters}
 
 
 def filled(document: str, found: Mapping[str, str]) -> str:

@@ -13,25 +13,24 @@ import pyarrow.compute as pc
 
 from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, read_predictions
 from pipeline.downstream.tasks import task_images
-from pipeline.evaluation.collapse import (
+from pipeline.evaluation.constant import Constant, best_constant
+from pipeline.evaluation.differences import Difference, differences
+from pipeline.evaluation.document import Chapter, Section
+from pipeline.evaluation.minimum_effect import POWER, MinimumEffect, minimum_effects
+from pipeline.evaluation.mode_collapse import (
     COLLAPSED_BELOW,
     SATURATION,
-    Collapse,
+    ModeCollapse,
     Training,
-    collapses,
     mean_by_epoch,
+    mode_collapses,
     trainings_of,
 )
-from pipeline.evaluation.constant import Constant, best_constant
-from pipeline.evaluation.cost import cost_grid
-from pipeline.evaluation.detectable import POWER, Detectable, detectable_differences
-from pipeline.evaluation.differences import Difference, differences
-from pipeline.evaluation.layout import Chapter, Section
 from pipeline.evaluation.results import Result, results_rows, write_csv
 from pipeline.evaluation.results_tables import (
-    detectable_sections,
     differences_sections,
     metrics_sections,
+    minimum_effects_sections,
     results_latex,
     results_sections,
 )
@@ -39,14 +38,15 @@ from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.tables import (
     DatasetRow,
     Inpainting,
-    collapse_grid,
-    comparison_grid,
-    dataset_grid,
+    constant_comparison_table,
     dataset_row,
-    epochs_grid,
-    inpainting_grid,
+    dataset_table,
+    epochs_table,
+    inpainting_table,
+    mode_collapse_table,
     percent,
 )
+from pipeline.evaluation.training_time import training_time_table
 from pipeline.files import read_json, read_table, write_text
 from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SHARE_AT_THE_PATCH
 from pipeline.pretraining.encoder_folder import INPAINTING
@@ -87,8 +87,8 @@ class ResultsReport:
     results: Sequence[Result]
     summaries: Sequence[Summary]
     differences: Sequence[Difference]
-    detectable: Sequence[Detectable]
-    collapses: Sequence[Collapse]
+    minimum_effects: Sequence[MinimumEffect]
+    mode_collapses: Sequence[ModeCollapse]
     constants: Sequence[Constant]
     inpaintings: Sequence[Inpainting]
     chapters: Sequence[Chapter]
@@ -106,14 +106,14 @@ def write_results(recipe: Recipe, experiment: Experiment) -> ResultsReport:
     differences.
     """
     report = results_report(evidence_of(recipe, experiment))
-    results, metrics, tested, prospects, collapsed, markdown, latex = (
+    results, metrics, tested, minimum, collapsed, markdown, latex = (
         experiment.reports / name for name in RESULTS_FILES
     )
     write_csv(results, Result, report.results)
     write_csv(metrics, Summary, report.summaries)
     write_csv(tested, Difference, report.differences)
-    write_csv(prospects, Detectable, report.detectable)
-    write_csv(collapsed, Collapse, report.collapses)
+    write_csv(minimum, MinimumEffect, report.minimum_effects)
+    write_csv(collapsed, ModeCollapse, report.mode_collapses)
     write_text(markdown, report.markdown)
     write_text(latex, results_latex(recipe, report.summaries, report.differences))
     return report
@@ -123,7 +123,7 @@ def write_dataset_table(recipe: Recipe, experiment: Experiment, pool: pa.Table) 
     """Write dataset_table.csv and .md (paper Table 1), `dataset_rows`; returns the table in Markdown."""
     rows = dataset_rows(recipe, experiment, pool)
     write_csv(experiment.reports / "dataset_table.csv", DatasetRow, rows)
-    markdown = dataset_grid(rows).markdown()
+    markdown = dataset_table(rows).markdown()
     write_text(experiment.reports / "dataset_table.md", f"# Data sets of the recipe {recipe.name}\n\n{markdown}\n")
     return markdown
 
@@ -195,20 +195,20 @@ def results_report(evidence: Evidence) -> ResultsReport:
     recipe, predictions = evidence.recipe, evidence.predictions
     results = results_rows(recipe, evidence.outcomes, predictions)
     rows, tested = summaries(recipe, results, predictions), differences(recipe, results, predictions)
-    prospects = detectable_differences(recipe, evidence.validation, evidence.test_images)
-    collapsed = collapses(recipe, evidence.trainings)
+    minimum = minimum_effects(recipe, evidence.validation, evidence.test_images)
+    collapsed = mode_collapses(recipe, evidence.trainings)
     chapters = [
-        *(detectable_chapter(recipe, prospects), *_arms_chapters(evidence, results, rows, tested)),
+        *(minimum_effects_chapter(recipe, minimum), *_arms_chapters(evidence, results, rows, tested)),
         *_pretraining_chapters(evidence, collapsed),
     ]
-    parts = (results, rows, tested, prospects, collapsed, evidence.constants, evidence.inpaintings)
+    parts = (results, rows, tested, minimum, collapsed, evidence.constants, evidence.inpaintings)
     return ResultsReport(recipe.name, *parts, chapters)
 
 
-def detectable_chapter(recipe: Recipe, prospects: Sequence[Detectable]) -> Chapter:
+def minimum_effects_chapter(recipe: Recipe, minimum: Sequence[MinimumEffect]) -> Chapter:
     """What the test sets could show, which can be said before a prediction of a test image is read."""
-    says = _WHAT_COULD_BE_SEEN if prospects else "The recipe compares no arms."
-    return Chapter("detectable", "What could be seen?", [says], detectable_sections(recipe, prospects))
+    says = _WHAT_COULD_BE_SEEN if minimum else "The recipe compares no arms."
+    return Chapter("detectable", "What could be seen?", [says], minimum_effects_sections(recipe, minimum))
 
 
 def _arms_chapters(
@@ -232,19 +232,21 @@ def _arms_chapters(
         _chapter(
             "constants",
             "Is it better than a constant?",
-            [Section("", comparison_grid(recipe, results, constants), [_HOW_CONSTANTS_ARE_MADE])] if constants else [],
+            [Section("", constant_comparison_table(recipe, results, constants), [_HOW_CONSTANTS_ARE_MADE])]
+            if constants
+            else [],
             "No task has been prepared.",
         ),
     ]
 
 
-def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> list[Chapter]:
+def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[ModeCollapse]) -> list[Chapter]:
     found = _collapse_sections(evidence, collapsed)
     return [
         _chapter(
             "inpainting",
             "Is the inpainting better than the mean?",
-            [Section("", inpainting_grid(evidence.recipe, evidence.inpaintings))] if evidence.inpaintings else [],
+            [Section("", inpainting_table(evidence.recipe, evidence.inpaintings))] if evidence.inpaintings else [],
             "No context encoder has been trained.",
         ),
         _chapter("collapse", "Did the inpainting collapse?", found, "No context encoder has been trained."),
@@ -252,12 +254,12 @@ def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[Collapse]) -> 
     ]
 
 
-def _collapse_sections(evidence: Evidence, rows: Sequence[Collapse]) -> list[Section]:
+def _collapse_sections(evidence: Evidence, rows: Sequence[ModeCollapse]) -> list[Section]:
     if not rows:
         return []
     share = "The adversarial term's gradient as a share of the reconstruction's, at the {}, mean over the runs"
     return [
-        Section("", collapse_grid(evidence.recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
+        Section("", mode_collapse_table(evidence.recipe, rows), [_HOW_COLLAPSE_IS_TOLD]),
         *_epochs_sections("D's scores beyond the margin, mean over the runs", evidence, SATURATION),
         *_epochs_sections(share.format("encoder's weights"), evidence, ADVERSARIAL_SHARE, decimals=1),
         *_epochs_sections(share.format("inpainted patches"), evidence, SHARE_AT_THE_PATCH, decimals=1),
@@ -269,11 +271,11 @@ def _epochs_sections(title: str, evidence: Evidence, metric: str, decimals: int 
     by_epoch = mean_by_epoch(evidence.recipe, evidence.trainings, metric)
     if not any(row.runs for row in by_epoch.values()):
         return []
-    return [Section(title, epochs_grid(evidence.recipe, by_epoch, decimals))]
+    return [Section(title, epochs_table(evidence.recipe, by_epoch, decimals))]
 
 
 def _cost_sections(evidence: Evidence) -> list[Section]:
-    grid = cost_grid(evidence.recipe, evidence.trainings, evidence.outcomes)
+    grid = training_time_table(evidence.recipe, evidence.trainings, evidence.outcomes)
     return [Section("", grid, [_HOW_TIME_IS_TAKEN])] if grid.rows else []
 
 

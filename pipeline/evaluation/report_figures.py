@@ -16,6 +16,7 @@ from pipeline.downstream.tasks import TaskImages, task_images
 from pipeline.evaluation.confusion import confusion
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference, differences
+from pipeline.evaluation.document import Picture
 from pipeline.evaluation.figures import (
     InpaintingRow,
     boxplots_figure,
@@ -26,7 +27,6 @@ from pipeline.evaluation.figures import (
     overlays_figure,
     save_figure,
 )
-from pipeline.evaluation.layout import Picture
 from pipeline.evaluation.overlays import best_median_worst
 from pipeline.evaluation.report import constants_of, outcomes_of, predictions_of
 from pipeline.evaluation.results import results_rows

@@ -9,10 +9,10 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.detectable import Detectable
 from pipeline.evaluation.differences import About, Difference
-from pipeline.evaluation.layout import Bold, Grid, Section
+from pipeline.evaluation.document import Bold, Section, TextTable
 from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.minimum_effect import MinimumEffect
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.significance import FEWEST_SEEDS, LEVEL, WRONG_ABOUT_METHODS
 from pipeline.evaluation.summaries import Summary, own_metric
@@ -42,7 +42,7 @@ def results_sections(
     return [
         Section(
             _regime(recipe, fraction),
-            _results_grid(recipe, rows, fraction),
+            _results_table(recipe, rows, fraction),
             _trained_on(predictions, fraction),
             _reasons(recipe, [result for result in results if result.fraction == fraction]),
         )
@@ -57,7 +57,7 @@ def differences_sections(recipe: Recipe, rows: Sequence[Difference]) -> list[Sec
         regime = list(of_regime)
         reasons = [f"{_pair(recipe, row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
         notes = _notes(recipe, regime[0].about) if any(row.p is not None for row in regime) else []
-        sections.append(Section(_regime(recipe, fraction), _differences_grid(recipe, regime), notes, reasons))
+        sections.append(Section(_regime(recipe, fraction), _differences_table(recipe, regime), notes, reasons))
     return sections
 
 
@@ -75,13 +75,13 @@ def misread(recipe: Recipe) -> str:
     ).replace("%", " %")
 
 
-def detectable_sections(recipe: Recipe, rows: Sequence[Detectable]) -> list[Section]:
+def minimum_effects_sections(recipe: Recipe, rows: Sequence[MinimumEffect]) -> list[Section]:
     """One section per fraction: how large each difference must be to be found, or why that cannot be told."""
     sections = []
     for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
         regime = list(of_regime)
         reasons = [f"{_pair(recipe, row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
-        sections.append(Section(_regime(recipe, fraction), _detectable_grid(recipe, regime), points=reasons))
+        sections.append(Section(_regime(recipe, fraction), _minimum_effects_table(recipe, regime), points=reasons))
     return sections
 
 
@@ -93,7 +93,7 @@ def metrics_sections(recipe: Recipe, rows: Sequence[Summary]) -> list[Section]:
             here = [row for row in rows if (row.task, row.fraction) == (task, fraction) and row.status == "ran"]
             if here:
                 heading = f"{task_label(task)}: {_regime(recipe, fraction)}"
-                sections.append(Section(heading, _metrics_grid(recipe, here)))
+                sections.append(Section(heading, _metrics_table(recipe, here)))
     return sections
 
 
@@ -103,13 +103,13 @@ def results_latex(recipe: Recipe, rows: Sequence[Summary], tested: Sequence[Diff
     for fraction in recipe.downstream.fractions:
         regime = _regime(recipe, fraction)
         differences = [row for row in tested if row.fraction == fraction]
-        tables.append(_results_grid(recipe, rows, fraction).latex(f"Results of {recipe.name}: {regime}."))
+        tables.append(_results_table(recipe, rows, fraction).latex(f"Results of {recipe.name}: {regime}."))
         if differences:
-            tables.append(_differences_grid(recipe, differences).latex(f"Differences of {recipe.name}: {regime}."))
+            tables.append(_differences_table(recipe, differences).latex(f"Differences of {recipe.name}: {regime}."))
     return "\n".join(tables)
 
 
-def _results_grid(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> Grid:
+def _results_table(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> TextTable:
     found = {(r.backbone, r.arm, r.task): r for r in own_metric(recipe, rows) if r.fraction == fraction}
     tasks = recipe.downstream.tasks
     body = []
@@ -120,10 +120,10 @@ def _results_grid(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> G
             cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
             body.append((BACKBONE_LABELS[backbone], arm_label(recipe, arm), *cells))
     columns = [f"{task_label(name)} ({metric_label(METRICS[task.kind])})" for name, task in tasks.items()]
-    return Grid(("Backbone", "Pretraining", *columns), body, numbers_from=2)
+    return TextTable(("Backbone", "Pretraining", *columns), body, numbers_from=2)
 
 
-def _differences_grid(recipe: Recipe, rows: Sequence[Difference]) -> Grid:
+def _differences_table(recipe: Recipe, rows: Sequence[Difference]) -> TextTable:
     body = [
         (
             BACKBONE_LABELS[row.backbone],
@@ -141,10 +141,10 @@ def _differences_grid(recipe: Recipe, rows: Sequence[Difference]) -> Grid:
         *("Backbone", "Task", "Compared", "Difference [95 % interval]", "sd of seeds", "p"),
         *(f"p, Holm ({rows[0].family} test{'s' * (rows[0].family > 1)})", "Test images (patients)"),
     )
-    return Grid(head, body, numbers_from=3)
+    return TextTable(head, body, numbers_from=3)
 
 
-def _detectable_grid(recipe: Recipe, rows: Sequence[Detectable]) -> Grid:
+def _minimum_effects_table(recipe: Recipe, rows: Sequence[MinimumEffect]) -> TextTable:
     body = [
         (
             BACKBONE_LABELS[row.backbone],
@@ -159,14 +159,14 @@ def _detectable_grid(recipe: Recipe, rows: Sequence[Detectable]) -> Grid:
     ]
     sets = ("Validation images (patients)", "Test images (patients)")
     head = ("Backbone", "Task", "Compared", "Smallest difference", "Expected standard error", *sets)
-    return Grid(head, body, numbers_from=3)
+    return TextTable(head, body, numbers_from=3)
 
 
 def _images(images: int | None, patients: int | None) -> str:
     return "–" if images is None else f"{images} ({patients})"
 
 
-def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
+def _metrics_table(recipe: Recipe, rows: Sequence[Summary]) -> TextTable:
     own = METRICS[recipe.downstream.tasks[rows[0].task].kind]
     metrics = [name for name in dict.fromkeys(row.metric for row in rows) if name != own]
     found = {(row.backbone, row.arm, row.metric): row for row in rows}
@@ -178,7 +178,7 @@ def _metrics_grid(recipe: Recipe, rows: Sequence[Summary]) -> Grid:
         )
         for backbone, arm in dict.fromkeys((row.backbone, row.arm) for row in rows)
     ]
-    return Grid(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
+    return TextTable(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
 
 
 def _every_seed_ran(recipe: Recipe, row: Summary) -> bool:
@@ -224,11 +224,11 @@ def _p_value(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _pair(recipe: Recipe, row: Difference | Detectable) -> str:
+def _pair(recipe: Recipe, row: Difference | MinimumEffect) -> str:
     return pair_label(recipe, row.arm, row.against)
 
 
-def _place(row: Difference | Detectable) -> str:
+def _place(row: Difference | MinimumEffect) -> str:
     return f"{BACKBONE_LABELS[row.backbone]}, {task_label(row.task)}"
 
 

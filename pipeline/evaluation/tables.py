@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.collapse import ByEpoch, Collapse
 from pipeline.evaluation.constant import Constant
-from pipeline.evaluation.layout import Grid
+from pipeline.evaluation.document import TextTable
+from pipeline.evaluation.mode_collapse import ByEpoch, ModeCollapse
 from pipeline.evaluation.results import Result
-from pipeline.recipe import Arm, Backbone, Recipe, ShownLabels, encoder_of, is_frozen, spoken
+from pipeline.recipe import Arm, Backbone, Recipe, ShownLabels, encoder_of, format_setting, is_frozen
 
 ARM_LABELS: Mapping[str, str] = {
     "baseline": "Baseline",
@@ -68,7 +68,7 @@ def dataset_row(dataset: str, task: str, images: pa.Table) -> DatasetRow:
     return DatasetRow(dataset, task, len(images), train, val, test, patients, *by_side)
 
 
-def dataset_grid(rows: Sequence[DatasetRow]) -> Grid:
+def dataset_table(rows: Sequence[DatasetRow]) -> TextTable:
     """The data sets in the layout of the paper's Table 1, with patients in parentheses."""
     body = [
         (
@@ -82,7 +82,7 @@ def dataset_grid(rows: Sequence[DatasetRow]) -> Grid:
         for row in rows
     ]
     names = ("images (patients)", "train", "val", "test")
-    return Grid(("Data set", "Task", *names), body, numbers_from=2)
+    return TextTable(("Data set", "Task", *names), body, numbers_from=2)
 
 
 def arm_label(recipe: Recipe, arm: Arm) -> str:
@@ -104,11 +104,11 @@ def _parts(recipe: Recipe, arm: Arm) -> list[str]:
     if variant is None:
         return [f"{ARM_LABELS[encoder]}{frozen}"]
     shown = [_SHOWN[variant.labels]] if variant.labels != "own" else []
-    changes = [f"{name} {spoken(value)}" for name, value in variant.settings.items()]
+    changes = [f"{name} {format_setting(value)}" for name, value in variant.settings.items()]
     return [f"{ARM_LABELS[variant.method]}{frozen}", *shown, *changes]
 
 
-def comparison_grid(recipe: Recipe, results: Iterable[Result], constants: Sequence[Constant]) -> Grid:
+def constant_comparison_table(recipe: Recipe, results: Iterable[Result], constants: Sequence[Constant]) -> TextTable:
     """For each task, fraction and seed: the best constant predictor, the best arm, and how many arms are above."""
     scores = {constant.task: constant for constant in constants}
     regimes: dict[tuple[str, float, int], list[Result]] = {}
@@ -117,10 +117,10 @@ def comparison_grid(recipe: Recipe, results: Iterable[Result], constants: Sequen
             regimes.setdefault((result.task, result.fraction, result.seed), []).append(result)
     body = [_comparison(recipe, scores[task], arms) for (task, _, _), arms in regimes.items()]
     head = ("Task", "Training images", "Seed", "Metric", "Best constant predictor", "Best arm", "Arms above it")
-    return Grid(head, body, numbers_from=len(head))
+    return TextTable(head, body, numbers_from=len(head))
 
 
-def inpainting_grid(recipe: Recipe, inpaintings: Iterable[Inpainting]) -> Grid:
+def inpainting_table(recipe: Recipe, inpaintings: Iterable[Inpainting]) -> TextTable:
     """For each context encoder, seed by seed: its error on validation images beside that of the mean training patch."""
     body = [
         (
@@ -135,10 +135,10 @@ def inpainting_grid(recipe: Recipe, inpaintings: Iterable[Inpainting]) -> Grid:
     ]
     numbers = ("Validation error (squared z-scores)", "Error of the mean patch", "Better?")
     head = ("Backbone", "Pretraining", "Seed", *numbers)
-    return Grid(head, body, numbers_from=len(head))
+    return TextTable(head, body, numbers_from=len(head))
 
 
-def collapse_grid(recipe: Recipe, rows: Iterable[Collapse]) -> Grid:
+def mode_collapse_table(recipe: Recipe, rows: Iterable[ModeCollapse]) -> TextTable:
     """For each context encoder: how much its patches differ from image to image, and how many runs collapsed."""
     body = [
         (
@@ -154,10 +154,10 @@ def collapse_grid(recipe: Recipe, rows: Iterable[Collapse]) -> Grid:
     ]
     diversities = ("Diversity, epoch kept", "Diversity, last epoch")
     head = ("Backbone", "Pretraining", "Runs", "Epochs kept", *diversities, "Collapsed")
-    return Grid(head, body, numbers_from=2)
+    return TextTable(head, body, numbers_from=2)
 
 
-def epochs_grid(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], ByEpoch], decimals: int = 0) -> Grid:
+def epochs_table(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], ByEpoch], decimals: int = 0) -> TextTable:
     """For each context encoder: a share, as a percentage with so many decimals, in epochs of the longest training.
 
     Those are up to `_EPOCHS`, evenly spread, and the last one of every shorter training.
@@ -174,10 +174,10 @@ def epochs_grid(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], ByEpoch]
         )
         for (backbone, encoder), row in by_epoch.items()
     ]
-    return Grid(("Backbone", "Pretraining", "Runs", *(f"Epoch {epoch}" for epoch in shown)), body, numbers_from=2)
+    return TextTable(("Backbone", "Pretraining", "Runs", *(f"Epoch {epoch}" for epoch in shown)), body, numbers_from=2)
 
 
-def _collapsed(row: Collapse) -> str:
+def _collapsed(row: ModeCollapse) -> str:
     if not row.runs:
         return f"– ({row.diverged} diverged)" if row.diverged else "–"
     return f"{row.collapsed} of {row.runs}" + (f" ({row.diverged} more diverged)" if row.diverged else "")

@@ -8,7 +8,7 @@ import pytest
 
 from assets.definitions import build_defs
 from pipeline.errors import UserError
-from pipeline.evaluation.page import write_page
+from pipeline.evaluation.html_report import write_html_report
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
 from resources.environment import read_environment
@@ -72,7 +72,7 @@ def test_every_job_that_reads_it_refuses_and_names_the_job_to_run(clinic: Path, 
 
 
 def page(recipe: Recipe, store: Store) -> None:
-    write_page(recipe, store)
+    write_html_report(recipe, store)
 
 
 def count_new_patients(recipe: Recipe, store: Store) -> None:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, pack_mask, predictions_table
-from pipeline.evaluation.collapse import Training
 from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.mode_collapse import Training
 from pipeline.evaluation.publication import Publication
 from pipeline.evaluation.report import Evidence
 from pipeline.evaluation.results import Result, predictions_by_cell, results_rows

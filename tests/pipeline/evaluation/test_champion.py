@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION, Cell
-from pipeline.evaluation.champion import Contender, Verdict, ahead, enthrone, judge, lead
+from pipeline.evaluation.champion import Contender, Decision, ahead, decide_champion, lead, save_champion
 from pipeline.evaluation.significance import paired_test
 from pipeline.files import read_json, write_json, write_table
 from pipeline.recipe import Arm, Recipe
@@ -37,22 +37,22 @@ def fill(recipe: Recipe, experiment: Experiment, right: Right, task: str = "qual
             Outcome("ran", "", "f").write(folder)
 
 
-def decide(recipe: Recipe, experiment: Experiment, task: str = "quality") -> Verdict:
-    verdict = judge(recipe, experiment, task)
-    enthrone(recipe, experiment, task, verdict)
-    return verdict
+def decide(recipe: Recipe, experiment: Experiment, task: str = "quality") -> Decision:
+    decision = decide_champion(recipe, experiment, task)
+    save_champion(recipe, experiment, task, decision)
+    return decision
 
 
-def name_of(verdict: Verdict) -> str:
-    assert verdict.champion is not None
-    return verdict.champion.name
+def name_of(decision: Decision) -> str:
+    assert decision.champion is not None
+    return decision.champion.name
 
 
 def test_the_first_champion_has_the_highest_score(recipe: Recipe, experiment: Experiment) -> None:
     fill(recipe, experiment, {"imagenet": (4,), "ce": (7,), "ce_dcm_frozen": (6,)})
-    verdict = decide(recipe, experiment)
-    assert (name_of(verdict), verdict.moved, verdict.earlier) == ("resnet50_ce", True, ())
-    assert [(c.name, c.score) for c in verdict.contenders] == [
+    decision = decide(recipe, experiment)
+    assert (name_of(decision), decision.moved, decision.earlier) == ("resnet50_ce", True, ())
+    assert [(c.name, c.score) for c in decision.contenders] == [
         ("resnet50_ce", 0.7),
         ("resnet50_ce_dcm_frozen", 0.6),
         ("resnet50_imagenet", 0.4),
@@ -63,22 +63,22 @@ def test_one_that_is_ahead_within_the_interval_changes_nothing(recipe: Recipe, e
     fill(recipe, experiment, {"ce": (6,)})
     decide(recipe, experiment)
     fill(recipe, experiment, {"ce_dcm_frozen": (7,)})
-    verdict = decide(recipe, experiment)
+    decision = decide(recipe, experiment)
     scores = (np.arange(10)[:, None] < 7).astype(float) - (np.arange(10)[:, None] < 6)
     expected = paired_test(scores, [f"p{image}" for image in range(10)], 20_000, recipe.evaluation.seed)
-    assert verdict.test == expected
+    assert decision.test == expected
     assert expected.low is not None and expected.low <= 0 < expected.difference
-    assert (name_of(verdict), verdict.moved) == ("resnet50_ce", False)
-    assert "not above chance" in verdict.reason
+    assert (name_of(decision), decision.moved) == ("resnet50_ce", False)
+    assert "not above chance" in decision.reason
 
 
 def test_one_that_is_better_beyond_the_interval_takes_over(recipe: Recipe, experiment: Experiment) -> None:
     fill(recipe, experiment, {"ce": (0,)})
     decide(recipe, experiment)
     fill(recipe, experiment, {"ce_dcm_frozen": (10,)})
-    verdict = decide(recipe, experiment)
-    assert verdict.test is not None and verdict.test.low is not None and verdict.test.low > 0
-    assert (name_of(verdict), verdict.moved, verdict.earlier) == ("resnet50_ce_dcm_frozen", True, ("ce encoder",))
+    decision = decide(recipe, experiment)
+    assert decision.test is not None and decision.test.low is not None and decision.test.low > 0
+    assert (name_of(decision), decision.moved, decision.earlier) == ("resnet50_ce_dcm_frozen", True, ("ce encoder",))
     again = decide(recipe, experiment)
     assert (name_of(again), again.moved, again.earlier) == ("resnet50_ce_dcm_frozen", False, ("ce encoder",))
 
@@ -96,9 +96,9 @@ def test_a_champion_that_was_trained_anew_must_beat_what_it_was(recipe: Recipe, 
     fill(recipe, experiment, {"ce": (6,)})
     decide(recipe, experiment)
     fill(recipe, experiment, {"ce": (7,)}, encoder="trained anew")
-    verdict = decide(recipe, experiment)
-    assert verdict.champion is not None
-    assert (verdict.champion.encoder, verdict.champion.score, verdict.moved) == ("ce encoder", 0.6, False)
+    decision = decide(recipe, experiment)
+    assert decision.champion is not None
+    assert (decision.champion.encoder, decision.champion.score, decision.moved) == ("ce encoder", 0.6, False)
     fill(recipe, experiment, {"ce": (0,)}, encoder="worse")
     later = decide(recipe, experiment)
     assert later.champion is not None
@@ -109,8 +109,8 @@ def test_a_champion_is_judged_by_its_present_validation_images(recipe: Recipe, e
     fill(recipe, experiment, {"ce": (9,), "ce_dcm_frozen": (8,)})
     decide(recipe, experiment)
     fill(recipe, experiment, {"ce": (0,), "ce_dcm_frozen": (10,)})  # the same encoders, fine-tuned again
-    verdict = decide(recipe, experiment)
-    assert (name_of(verdict), verdict.moved) == ("resnet50_ce_dcm_frozen", True)
+    decision = decide(recipe, experiment)
+    assert (name_of(decision), decision.moved) == ("resnet50_ce_dcm_frozen", True)
 
 
 def test_a_lost_champion_on_other_images_gives_way_and_the_reason_says_so(
@@ -118,11 +118,11 @@ def test_a_lost_champion_on_other_images_gives_way_and_the_reason_says_so(
 ) -> None:
     fill(recipe, experiment, {"ce": (9,)})
     decide(recipe, experiment)
-    throne = read_json(experiment.champion("quality"))
-    write_json(experiment.champion("quality"), throne | {"images": "others", "encoder": "gone"})
-    verdict = decide(recipe, experiment)
-    assert (name_of(verdict), verdict.moved, verdict.earlier) == ("resnet50_ce", True, ("gone",))
-    assert "cannot be compared" in verdict.reason
+    saved = read_json(experiment.champion("quality"))
+    write_json(experiment.champion("quality"), saved | {"images": "others", "encoder": "gone"})
+    decision = decide(recipe, experiment)
+    assert (name_of(decision), decision.moved, decision.earlier) == ("resnet50_ce", True, ("gone",))
+    assert "cannot be compared" in decision.reason
 
 
 def test_five_patients_move_nothing(recipe: Recipe, experiment: Experiment) -> None:
@@ -136,9 +136,9 @@ def test_five_patients_move_nothing(recipe: Recipe, experiment: Experiment) -> N
     of_five("ce", 0)
     decide(recipe, experiment)
     of_five("ce_dcm_frozen", 5)
-    verdict = decide(recipe, experiment)
-    assert (name_of(verdict), verdict.moved) == ("resnet50_ce", False)
-    assert "fewer than 6 patients" in verdict.reason
+    decision = decide(recipe, experiment)
+    assert (name_of(decision), decision.moved) == ("resnet50_ce", False)
+    assert "fewer than 6 patients" in decision.reason
 
 
 def test_an_arm_needs_all_its_seeds_of_one_encoder(three_seeds: Recipe, experiment: Experiment) -> None:
@@ -148,7 +148,7 @@ def test_an_arm_needs_all_its_seeds_of_one_encoder(three_seeds: Recipe, experime
     fill(three_seeds, experiment, {"ce_dcm_frozen": (9,)}, encoder="another")
     assert [c.name for c in decide(three_seeds, experiment).contenders] == ["resnet50_ce"]
     Outcome("diverged", "nan", "f").write(experiment.model("resnet50", "ce", "quality", 1.0, 1))
-    assert judge(three_seeds, experiment, "quality").champion is None
+    assert decide_champion(three_seeds, experiment, "quality").champion is None
 
 
 def test_of_several_pretraining_seeds_all_judge_and_the_first_is_the_champion(
@@ -166,7 +166,9 @@ def test_of_several_pretraining_seeds_all_judge_and_the_first_is_the_champion(
         Outcome("ran", "", "f").write(folder)
     best = decide(repeated, experiment).contenders[0]
     assert (best.name, best.encoder, best.score) == ("resnet50_ce_dcm_frozen", "of seed 5", 0.9)
-    assert judge(three_seeds, experiment, "quality").contenders[0].name == "resnet50_ce", "of one seed they disagree"
+    assert decide_champion(three_seeds, experiment, "quality").contenders[0].name == "resnet50_ce", (
+        "of one seed they disagree"
+    )
 
 
 def test_the_score_is_the_mean_over_images_and_seeds(three_seeds: Recipe, experiment: Experiment) -> None:
@@ -190,13 +192,13 @@ def test_a_segmentation_is_judged_by_the_recipes_metric(
     half = [row | {"intersection": [50, 25], "predicted_pixels": [50, 25]} for row in table.to_pylist()]
     written = pa.Table.from_pylist(half, schema=table.schema).replace_schema_metadata({ENCODER_KEY: "x"})
     write_table(experiment.model("resnet50", "ce", "liver_kidney", 1.0, 0) / VALIDATION, written)
-    (contender,) = judge(chosen, experiment, "liver_kidney").contenders
+    (contender,) = decide_champion(chosen, experiment, "liver_kidney").contenders
     assert contender.score == pytest.approx(expected)
 
 
 def test_without_any_arm_there_is_no_champion_and_nothing_is_written(recipe: Recipe, experiment: Experiment) -> None:
-    verdict = decide(recipe, experiment)
-    assert (verdict.champion, verdict.reason) == (None, "no arm has run on all seeds")
+    decision = decide(recipe, experiment)
+    assert (decision.champion, decision.reason) == (None, "no arm has run on all seeds")
     assert not experiment.champion("quality").exists()
 
 
@@ -205,7 +207,7 @@ def test_a_killed_step_decides_the_same_again(recipe: Recipe, experiment: Experi
     fill(recipe, experiment, {"ce": (0,)})
     decide(recipe, experiment)
     fill(recipe, experiment, {"ce_dcm_frozen": (10,)})
-    first, second = judge(recipe, experiment, "quality"), judge(recipe, experiment, "quality")
+    first, second = decide_champion(recipe, experiment, "quality"), decide_champion(recipe, experiment, "quality")
     assert first.champion is not None and second.champion is not None
     assert replace(first, champion=None, contenders=()) == replace(second, champion=None, contenders=())
     assert first.champion.encoder == second.champion.encoder == "ce_dcm_frozen encoder"
@@ -230,14 +232,14 @@ def test_fine_tunings_of_one_encoder_are_one_draw(three_seeds: Recipe, experimen
     decide(often, experiment)
     right = (10, 10, 10, 10, 2)
     fill(often, experiment, {"ce_dcm_frozen": right * 3})
-    verdict = decide(often, experiment)
+    decision = decide(often, experiment)
     image = np.arange(10)[:, None]
     each = (image < np.array(right)).astype(float) - (image < 3)
     patients = [f"p{number}" for number in range(10)]
     once, thrice = (paired_test(d, patients, 499, often.evaluation.seed) for d in (each, np.tile(each, 3)))
-    assert verdict.test is not None and (verdict.test.p, verdict.test.low) == (once.p, pytest.approx(once.low))
+    assert decision.test is not None and (decision.test.p, decision.test.low) == (once.p, pytest.approx(once.low))
     assert once.low is not None and thrice.low is not None and once.low < 0 < thrice.low
-    assert (name_of(verdict), verdict.moved) == ("resnet50_ce", False)
+    assert (name_of(decision), decision.moved) == ("resnet50_ce", False)
 
 
 @pytest.mark.parametrize(
@@ -274,13 +276,13 @@ def test_with_three_encoders_a_large_lead_still_moves_the_champion(three_seeds: 
     fill(often, experiment, {"ce": (1, 1, 1)})
     decide(often, experiment)
     fill(often, experiment, {"ce_dcm_frozen": (8, 9, 10)})
-    verdict = decide(often, experiment)
+    decision = decide(often, experiment)
     image = np.arange(10)[:, None]
     lead_NS = (image < np.array([8, 9, 10])).astype(float) - (image < 1)
     square = lead_NS.mean(axis=1).var(ddof=1) / 10 + lead_NS.mean(axis=0).var(ddof=1) / 3
-    assert verdict.test is not None
-    assert verdict.test.p == pytest.approx(2 * stats.t.sf(0.8 / square**0.5, 2))
-    assert (name_of(verdict), verdict.moved) == ("resnet50_ce_dcm_frozen", True)
+    assert decision.test is not None
+    assert decision.test.p == pytest.approx(2 * stats.t.sf(0.8 / square**0.5, 2))
+    assert (name_of(decision), decision.moved) == ("resnet50_ce_dcm_frozen", True)
 
 
 def test_the_best_of_several_arms_has_to_be_further_ahead() -> None:

@@ -23,7 +23,15 @@ def test_the_report_of_the_published_numbers_is_that_of_the_store(publication: P
     write_publication(tmp_path, publication)
     again = read_publication(tmp_path)
     before, after = results_report(publication.evidence), results_report(again.evidence)
-    for name in ("results", "summaries", "differences", "detectable", "collapses", "constants", "inpaintings"):
+    for name in (
+        "results",
+        "summaries",
+        "differences",
+        "minimum_effects",
+        "mode_collapses",
+        "constants",
+        "inpaintings",
+    ):
         assert getattr(after, name) == getattr(before, name), name
     assert after.markdown == before.markdown
     assert again.data_sets == publication.data_sets

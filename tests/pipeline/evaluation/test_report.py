@@ -11,7 +11,7 @@ import pytest
 from pipeline.downstream.predictions import TEST, Cell
 from pipeline.errors import UserError
 from pipeline.evaluation.__main__ import main
-from pipeline.evaluation.collapse import Training
+from pipeline.evaluation.mode_collapse import Training
 from pipeline.evaluation.publication import Publication
 from pipeline.evaluation.report import RESULTS_FILES, Evidence, predictions_of, results_report, write_results
 from pipeline.evaluation.results import cell_of, predictions_by_cell

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.downstream.predictions import PREDICTIONS, Cell
 from pipeline.evaluation.differences import differences
-from pipeline.evaluation.layout import Section
+from pipeline.evaluation.document import Section
 from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.results_tables import (
     differences_sections,

@@ -9,10 +9,10 @@ from pipeline.evaluation.tables import (
     DatasetRow,
     Inpainting,
     arm_label,
-    comparison_grid,
-    dataset_grid,
+    constant_comparison_table,
     dataset_row,
-    inpainting_grid,
+    dataset_table,
+    inpainting_table,
     metric_label,
     pair_label,
 )
@@ -26,7 +26,7 @@ def test_the_comparison_counts_the_arms_above_the_constant(recipe: Recipe) -> No
         Constant("quality", "accuracy", "class 2", 0.75),
         Constant("liver_kidney", "dice", "mean training mask", 0.95),
     ]
-    text = comparison_grid(recipe, results_rows(recipe, outcomes, predictions), constants).markdown()
+    text = constant_comparison_table(recipe, results_rows(recipe, outcomes, predictions), constants).markdown()
     quality, liver = lines(text, "| Quality")[0], lines(text, "| Liver")[0]
     assert quality[:5] == ["Quality", "100 %", "0", "accuracy", "0.750 (class 2)"]
     assert quality[5].startswith("0.900 ± ")
@@ -44,7 +44,7 @@ def test_the_data_set_table_counts_images_and_patients_by_split() -> None:
     )
     row = dataset_row("thyroid", "Segmentation", table)
     assert row == DatasetRow("thyroid", "Segmentation", 7, 3, 3, 1, 4, 2, 1, 1)
-    assert lines(dataset_grid([row]).markdown(), "| thyroid") == [
+    assert lines(dataset_table([row]).markdown(), "| thyroid") == [
         ["thyroid", "Segmentation", "7 (4)", "3 (2)", "3 (1)", "1 (1)"]
     ]
 
@@ -85,7 +85,7 @@ def test_what_both_arms_of_a_difference_change_is_said_once(recipe: Recipe) -> N
 
 def test_inpainting_has_a_row_per_seed(recipe: Recipe) -> None:
     rows = [Inpainting("resnet50", "ce", seed, error, 0.5) for seed, error in ((0, 0.4), (1, 0.6))]
-    assert lines(inpainting_grid(recipe, rows).markdown(), "| ResNet-50") == [
+    assert lines(inpainting_table(recipe, rows).markdown(), "| ResNet-50") == [
         ["ResNet-50", "CE", "0", "0.400", "0.500", "yes"],
         ["ResNet-50", "CE", "1", "0.600", "0.500", "no"],
     ]

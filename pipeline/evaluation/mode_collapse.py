@@ -49,7 +49,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Collapse:
+class ModeCollapse:
     """One row of the collapse table, of all seeds of an encoder; its fields, in order, are the table's columns.
 
     Of `runs`, those with a diversity, `collapsed` are so by it; `diverged` are beside them, and have no curves.
@@ -91,11 +91,11 @@ def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
     return found
 
 
-def collapses(recipe: Recipe, trainings: Sequence[Training]) -> list[Collapse]:
+def mode_collapses(recipe: Recipe, trainings: Sequence[Training]) -> list[ModeCollapse]:
     """One row per context encoder of which a training ended, also where all diverged."""
     rows = []
     for place, ended in _by_context_encoder(recipe, trainings).items():
-        row = Collapse(*place, diverged=sum(training.status == "diverged" for training in ended))
+        row = ModeCollapse(*place, diverged=sum(training.status == "diverged" for training in ended))
         runs = [training for training in ended if DIVERSITY in training.curves]
         rows.append(_measured(row, runs) if runs else row)
     return rows
@@ -118,7 +118,7 @@ def _by_context_encoder(recipe: Recipe, trainings: Sequence[Training]) -> dict[t
     return found
 
 
-def _measured(row: Collapse, runs: Sequence[Training]) -> Collapse:
+def _measured(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse:
     kept = np.array([run.curves[DIVERSITY][run.kept] for run in runs])
     last = np.array([run.curves[DIVERSITY][-1] for run in runs])
     several = len(runs) > 1

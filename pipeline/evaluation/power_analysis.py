@@ -1,11 +1,11 @@
-"""`python -m pipeline.evaluation.beforehand` prints what a recipe's test sets could show, before they are looked at.
+"""`python -m pipeline.evaluation.power_analysis`: the smallest differences that a recipe's test sets could show.
 
-Belongs here: that command. Not here: how it is told (`detectable`).
+It reads no prediction of a test image.
 """
 
 from pipeline.command import command, recipe_and_store
-from pipeline.evaluation.detectable import detectable_differences
-from pipeline.evaluation.report import detectable_chapter, images_by_test_patient, validation_of
+from pipeline.evaluation.minimum_effect import minimum_effects
+from pipeline.evaluation.report import images_by_test_patient, minimum_effects_chapter, validation_of
 
 
 @command
@@ -14,7 +14,7 @@ def main() -> None:
     recipe, store = recipe_and_store()
     experiment = store.experiment(recipe.name)
     validation, images = validation_of(recipe, experiment), images_by_test_patient(recipe, experiment)
-    print(detectable_chapter(recipe, detectable_differences(recipe, validation, images)).markdown())
+    print(minimum_effects_chapter(recipe, minimum_effects(recipe, validation, images)).markdown())
 
 
 if __name__ == "__main__":

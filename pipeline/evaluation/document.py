@@ -31,7 +31,7 @@ class Bold(str):
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table: `head`, and rows as wide as it; columns from `numbers_from` on are aligned to the right."""
 
     head: Sequence[str]
@@ -65,7 +65,7 @@ class Section:
     """A table under its heading, if it has one; below it `notes`, a paragraph each, and `points`, a list."""
 
     heading: str
-    grid: Grid
+    table: TextTable
     notes: Sequence[str] = ()
     points: Sequence[str] = ()
 
@@ -73,7 +73,7 @@ class Section:
         """As Markdown; the heading is of the third level."""
         heading = f"### {self.heading}" if self.heading else ""
         points = "\n".join(f"- {point}" for point in self.points)
-        parts = (heading, self.grid.markdown().rstrip(), *self.notes, points)
+        parts = (heading, self.table.markdown().rstrip(), *self.notes, points)
         return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.evaluation.figures import InpaintingRow, inpainting_figure, save_figure
-from pipeline.evaluation.page import write_page
+from pipeline.evaluation.html_report import write_html_report
 from pipeline.evaluation.report import write_results
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -75,7 +75,7 @@ def filled(recipe: Recipe, store: Store, reason: str = "no file") -> None:
 
 
 def page_of(recipe: Recipe, store: Store) -> tuple[str, Page]:
-    html = write_page(recipe, store).read_text(encoding="utf-8")
+    html = write_html_report(recipe, store).read_text(encoding="utf-8")
     return html, Page(html)
 
 
@@ -189,7 +189,7 @@ def test_images_and_patients_of_the_archive_are_counted(three_seeds: Recipe, sto
 
 def test_the_same_store_gives_the_same_bytes(three_seeds: Recipe, store: Store) -> None:
     filled(three_seeds, store)
-    assert write_page(three_seeds, store).read_bytes() == write_page(three_seeds, store).read_bytes()
+    assert write_html_report(three_seeds, store).read_bytes() == write_html_report(three_seeds, store).read_bytes()
 
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, False), (2, True), (3, True), (5, False)])

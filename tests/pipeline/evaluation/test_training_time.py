@@ -1,8 +1,8 @@
 """What trainings took, added up."""
 
 from pipeline.downstream.predictions import Cell
-from pipeline.evaluation.collapse import Training
-from pipeline.evaluation.cost import cost_grid
+from pipeline.evaluation.mode_collapse import Training
+from pipeline.evaluation.training_time import training_time_table
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome, Status
 
@@ -40,7 +40,7 @@ def test_seeds_of_an_encoder_and_arms_of_a_task_and_fraction_are_added_up() -> N
         tuned("imagenet", 1.0, 1): Outcome("unavailable", "no file", "f"),
         tuned("ce", 0.05, 0): Outcome("ran", "", "f", 36.0),
     }
-    assert cost_grid(RECIPE, trainings, outcomes).rows == [
+    assert training_time_table(RECIPE, trainings, outcomes).rows == [
         ("ResNet-50", "Pretraining, CE", "2", "15.0", "0.50"),
         ("ResNet-50", "Pretraining, CE+DCM, labels shuffled", "1", "6.0", "0.10"),
         ("ResNet-50", "Fine-tuning, Quality, 100 % of the training images", "2", "1.5", "0.05"),
@@ -50,13 +50,15 @@ def test_seeds_of_an_encoder_and_arms_of_a_task_and_fraction_are_added_up() -> N
 
 def test_where_some_did_not_write_their_time_down_the_mean_says_of_how_many_it_is_and_there_is_no_sum() -> None:
     known, unknown = trained("ce", 0, 600.0), trained("ce", 1, None)
-    assert cost_grid(RECIPE, [known, unknown], {}).rows == [("ResNet-50", "Pretraining, CE", "2", "10.0 (1 of 2)", "–")]
-    assert cost_grid(RECIPE, [unknown], {}).rows == [("ResNet-50", "Pretraining, CE", "1", "–", "–")]
+    assert training_time_table(RECIPE, [known, unknown], {}).rows == [
+        ("ResNet-50", "Pretraining, CE", "2", "10.0 (1 of 2)", "–")
+    ]
+    assert training_time_table(RECIPE, [unknown], {}).rows == [("ResNet-50", "Pretraining, CE", "1", "–", "–")]
 
 
 def test_an_encoder_that_is_not_trained_costs_nothing() -> None:
     trainings = [trained("baseline", 0, 6.0), trained("imagenet", 0, 6.0), trained("dcm", 0, 60.0)]
-    assert cost_grid(RECIPE, trainings, {}).rows == [("ResNet-50", "Pretraining, DCM", "1", "1.0", "0.02")]
+    assert training_time_table(RECIPE, trainings, {}).rows == [("ResNet-50", "Pretraining, DCM", "1", "1.0", "0.02")]
 
 
 def test_trainings_that_diverged_took_their_time_too() -> None:
@@ -65,7 +67,7 @@ def test_trainings_that_diverged_took_their_time_too() -> None:
         tuned("baseline", 1.0, 0): Outcome("ran", "", "f", 60.0),
         tuned("baseline", 1.0, 1): Outcome("diverged", "nan", "f", 30.0),
     }
-    assert cost_grid(RECIPE, trainings, outcomes).rows == [
+    assert training_time_table(RECIPE, trainings, outcomes).rows == [
         ("ResNet-50", "Pretraining, CE", "2 (1 diverged)", "7.5", "0.25"),
         ("ResNet-50", "Fine-tuning, Quality, 100 % of the training images", "2 (1 diverged)", "0.8", "0.03"),
     ]
@@ -80,7 +82,7 @@ def test_of_an_encoder_that_diverged_no_model_was_trained() -> None:
         tuned("ce", 1.0, 3): passed_on,
         tuned("ce_dcm_frozen", 1.0, 0): passed_on,
     }
-    assert cost_grid(RECIPE, lost, outcomes).rows == [
+    assert training_time_table(RECIPE, lost, outcomes).rows == [
         ("ResNet-50", "Pretraining, CE", "1 (1 diverged)", "5.0", "0.08"),
         ("ResNet-50", "Pretraining, CE+DCM", "1 (1 diverged)", "5.0", "0.08"),
         ("ResNet-50", "Fine-tuning, Quality, 100 % of the training images", "1", "1.0", "0.02"),

@@ -6,12 +6,12 @@ import pytest
 from scipy import stats
 
 from pipeline.downstream.predictions import PREDICTIONS
-from pipeline.evaluation.detectable import (
+from pipeline.evaluation.minimum_effect import (
     POWER,
-    Detectable,
-    detectable_differences,
-    detectable_in_errors,
+    MinimumEffect,
     expected_error,
+    minimum_effect_in_errors,
+    minimum_effects,
 )
 from pipeline.evaluation.significance import paired_test
 from pipeline.recipe import Recipe
@@ -27,7 +27,7 @@ def found_share(validation: Simulation, test: Simulation, share: float = 1.0, ru
     hits = 0
     for run in range(runs):
         error, freedom = expected_error(validation(random), validation.patients, images)
-        true = share * error * detectable_in_errors(freedom)
+        true = share * error * minimum_effect_in_errors(freedom)
         result = paired_test(test(random) + true, test.patients, 399, run)
         hits += result.p is not None and result.p <= 0.05
     return hits / runs
@@ -54,14 +54,14 @@ def test_with_one_image_a_patient_it_is_the_sample_size_formula() -> None:
     error, freedom = expected_error(differences[:, None], names, [1] * 400)
     assert error == pytest.approx(differences.std(ddof=1) / 20)
     assert freedom == pytest.approx(399)
-    assert detectable_in_errors(freedom) == pytest.approx(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), rel=0.005)
+    assert minimum_effect_in_errors(freedom) == pytest.approx(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), rel=0.005)
     quarter, _ = expected_error(differences[:, None], names, [1] * 100)
     assert quarter == pytest.approx(2 * error)
 
 
 def test_the_power_of_few_patients_is_that_of_students_test_by_simulation() -> None:
     random = np.random.default_rng(4)
-    samples = random.normal(detectable_in_errors(7) / np.sqrt(8), 1, (20_000, 8))
+    samples = random.normal(minimum_effect_in_errors(7) / np.sqrt(8), 1, (20_000, 8))
     assert (stats.ttest_1samp(samples, 0, axis=1).pvalue <= 0.05).mean() == pytest.approx(POWER, abs=0.01)
 
 
@@ -73,7 +73,7 @@ def test_a_patient_with_most_of_the_images_leaves_few_degrees_of_freedom() -> No
     assert expected_error(values, names, [3] + [1] * 19)[1] == pytest.approx((9 + 19) ** 2 / (81 + 19) - 1)
     _, freedom = expected_error(values, names, [30] + [1] * 19)
     assert freedom == 3, "never less"
-    assert 4 < detectable_in_errors(freedom) < 6
+    assert 4 < minimum_effect_in_errors(freedom) < 6
 
 
 def test_more_images_of_a_patient_help_only_where_images_differ() -> None:
@@ -96,8 +96,8 @@ def test_variances_are_those_of_a_hand_made_analysis_of_variance() -> None:
     assert error**2 == pytest.approx(between * (4 + 1) / 9 + 2 / 3)
 
 
-def told(recipe: Recipe, validation: pa.Table, images: dict[str, list[int]]) -> list[Detectable]:
-    return detectable_differences(recipe, validation, images)
+def told(recipe: Recipe, validation: pa.Table, images: dict[str, list[int]]) -> list[MinimumEffect]:
+    return minimum_effects(recipe, validation, images)
 
 
 def test_every_declared_difference_has_its_row_from_validation_images_alone(three_seeds: Recipe) -> None:
@@ -112,7 +112,7 @@ def test_every_declared_difference_has_its_row_from_validation_images_alone(thre
     scores = ((image < np.array([7, 6, 5])).astype(float) - (image < np.array([2, 4, 5]))).mean(axis=1)
     quality = next(r for r in rows if r.task == "quality")
     assert quality.error == pytest.approx(scores.std(ddof=1) / np.sqrt(40))
-    assert quality.smallest == pytest.approx(quality.error * detectable_in_errors(39))
+    assert quality.smallest == pytest.approx(quality.error * minimum_effect_in_errors(39))
 
 
 def test_what_cannot_be_told_says_why(three_seeds: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Collapse, told from curves that were made up."""
+"""ModeCollapse, told from curves that were made up."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.collapse import (
+from pipeline.evaluation.mode_collapse import (
     COLLAPSED_BELOW,
     ByEpoch,
-    Collapse,
+    ModeCollapse,
     Training,
-    collapses,
     mean_by_epoch,
+    mode_collapses,
     trainings_of,
 )
-from pipeline.evaluation.tables import collapse_grid, epochs_grid
+from pipeline.evaluation.tables import epochs_table, mode_collapse_table
 from pipeline.pretraining.encoder_folder import hear_again, write_curves
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
@@ -43,7 +43,7 @@ def training(seed: int, losses: Sequence[float], diversity: Sequence[float], enc
 
 def test_diversity_is_that_of_the_epoch_kept_and_its_spread_that_of_the_seeds() -> None:
     runs = [training(0, [3, 1, 2], [0.2, 0.8, 0.7]), training(1, [3, 2, 2], [0.5, 0.6, 0.9])]
-    (row,) = collapses(RECIPE, runs)
+    (row,) = mode_collapses(RECIPE, runs)
     assert (row.runs, row.diverged, row.collapsed, row.epochs_kept) == (2, 0, 0, "2, 2"), "the first of equals is kept"
     assert row.diversity_kept == pytest.approx(0.7)
     assert row.diversity_kept_sd == pytest.approx(np.std([0.8, 0.6], ddof=1))
@@ -55,7 +55,7 @@ def test_diversity_is_that_of_the_epoch_kept_and_its_spread_that_of_the_seeds() 
     [([0.1, 0.5, 0.5], 0), ([0.5, 0.31, 0.5], 1), ([0.5, 0.5, 0.31], 1), ([0.32, 0.32, 0.32], 0), ([0, 0, 0], 1)],
 )
 def test_a_run_has_collapsed_by_the_epoch_kept_or_the_last_one(diversity: list[float], collapsed: int) -> None:
-    (row,) = collapses(RECIPE, [training(0, [3, 1, 2], diversity)])
+    (row,) = mode_collapses(RECIPE, [training(0, [3, 1, 2], diversity)])
     assert row.collapsed == collapsed
     assert (row.diversity_kept_sd, row.diversity_last_sd) == (None, None), "one run has no spread"
 
@@ -71,20 +71,20 @@ def test_runs_that_diverged_are_counted_beside_the_others_and_methods_apart() ->
     lost = Training("resnet50", "ce", 1, "diverged", "nan", {})
     runs = [training(0, [1, 2, 3], [0.9] * 3), lost, training(0, [1, 2, 3], [0.1] * 3, "ce_dcm")]
     others = [Training("resnet50", "dcm", 0, "ran", "", {"val_loss": [1.0]})]
-    with_tags_and_without = collapses(RECIPE, [*runs, *others])
+    with_tags_and_without = mode_collapses(RECIPE, [*runs, *others])
     assert [(r.encoder, r.runs, r.diverged, r.collapsed) for r in with_tags_and_without] == [
         ("ce", 1, 1, 0),
         ("ce_dcm", 1, 0, 1),
     ]
-    printed = collapse_grid(RECIPE, with_tags_and_without).markdown()
+    printed = mode_collapse_table(RECIPE, with_tags_and_without).markdown()
     assert "0 of 1 (1 more diverged)" in printed and "| CE+DCM | 1 | 1 | 0.10 | 0.10 | 1 of 1 |" in printed
 
 
 def test_a_context_encoder_of_which_every_run_diverged_has_a_row_without_numbers() -> None:
     lost = [Training("resnet50", "ce", seed, "diverged", "nan", {}) for seed in (0, 1)]
-    (row,) = collapses(RECIPE, [*lost, Training("resnet50", "dcm", 0, "diverged", "nan", {})])
-    assert row == Collapse("resnet50", "ce", runs=0, diverged=2)
-    assert collapse_grid(RECIPE, [row]).rows == [("ResNet-50", "CE", "0", "–", "–", "–", "– (2 diverged)")]
+    (row,) = mode_collapses(RECIPE, [*lost, Training("resnet50", "dcm", 0, "diverged", "nan", {})])
+    assert row == ModeCollapse("resnet50", "ce", runs=0, diverged=2)
+    assert mode_collapse_table(RECIPE, [row]).rows == [("ResNet-50", "CE", "0", "–", "–", "–", "– (2 diverged)")]
 
 
 def test_the_epoch_kept_is_by_reconstruction_where_the_curves_are_of_today_and_by_l_f_where_they_are_older() -> None:
@@ -116,7 +116,7 @@ def test_saturation_is_averaged_over_the_seeds_epoch_by_epoch() -> None:
     ended = [training(seed, [1, 2, 3], [0.9] * 3) for seed in (0, 1, 2)]
     by_epoch = mean_by_epoch(RECIPE, ended, "train_saturation")
     assert by_epoch == {("resnet50", "ce"): ByEpoch(3, pytest.approx([0.2, 0.5, 0.9]))}
-    assert "| ResNet-50 | CE | 3 | 20 % | 50 % | 90 % |" in epochs_grid(RECIPE, by_epoch).markdown()
+    assert "| ResNet-50 | CE | 3 | 20 % | 50 % | 90 % |" in epochs_table(RECIPE, by_epoch).markdown()
 
 
 def test_a_row_says_of_how_many_runs_it_is_also_where_no_run_wrote_the_metric_down() -> None:
@@ -129,14 +129,14 @@ def test_a_row_says_of_how_many_runs_it_is_also_where_no_run_wrote_the_metric_do
     ]
     by_epoch = mean_by_epoch(RECIPE, ended, "train_adversarial_share")
     assert by_epoch == {("resnet50", "ce"): ByEpoch(0, []), ("resnet50", "ce_unopposed"): ByEpoch(1, [0.0123])}
-    assert epochs_grid(RECIPE, by_epoch, decimals=1).rows == [
+    assert epochs_table(RECIPE, by_epoch, decimals=1).rows == [
         ("ResNet-50", "CE", "0", "–"),
         ("ResNet-50", "CE, lambda_adv 0", "1", "1.2 %"),
     ]
 
 
 def test_of_many_epochs_ten_are_printed_the_first_and_the_last_among_them() -> None:
-    grid = epochs_grid(RECIPE, {("resnet50", "ce"): ByEpoch(1, [epoch / 200 for epoch in range(1, 201)])})
+    grid = epochs_table(RECIPE, {("resnet50", "ce"): ByEpoch(1, [epoch / 200 for epoch in range(1, 201)])})
     assert len(grid.head) == 3 + 10
     assert (grid.head[3], grid.head[-1]) == ("Epoch 1", "Epoch 200")
     assert (grid.rows[0][3], grid.rows[0][-1]) == ("0 %", "100 %")
@@ -145,7 +145,7 @@ def test_of_many_epochs_ten_are_printed_the_first_and_the_last_among_them() -> N
 def test_beside_longer_trainings_a_shorter_one_shows_its_last_epoch_too() -> None:
     """Ten of 30 epochs, evenly spread: 1 + 29 k / 9, rounded."""
     shares = {"ce": [0.3] * 30, "ce_unopposed": [0.1] * 9 + [0.2]}
-    grid = epochs_grid(RECIPE, {("resnet50", encoder): ByEpoch(1, values) for encoder, values in shares.items()})
+    grid = epochs_table(RECIPE, {("resnet50", encoder): ByEpoch(1, values) for encoder, values in shares.items()})
     shown = [1, 4, 7, 10, 11, 14, 17, 20, 24, 27, 30]
     assert grid.head[3:] == tuple(f"Epoch {epoch}" for epoch in shown)
     assert grid.rows[1][3:] == ("10 %", "10 %", "10 %", "20 %", *["–"] * 7)

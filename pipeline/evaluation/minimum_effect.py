@@ -25,7 +25,7 @@ POWER = 0.8
 
 
 @dataclass(frozen=True)
-class Detectable:
+class MinimumEffect:
     """One declared difference, and how large it must be to be found; its fields, in order, are the table's columns.
 
     `error` is the standard error that the difference will have on the test images, told from its spread on the
@@ -50,9 +50,9 @@ class Detectable:
     reason: str = ""
 
 
-def detectable_differences(
+def minimum_effects(
     recipe: Recipe, validation: pa.Table, test_images: Mapping[str, Sequence[int]]
-) -> list[Detectable]:
+) -> list[MinimumEffect]:
     """What could be found of every difference that `recipe` declares, in the order of its differences.
 
     `validation` holds predictions of validation images (schema `PREDICTIONS`), `test_images` how many test images each
@@ -62,14 +62,14 @@ def detectable_differences(
     rows = []
     for fraction in recipe.downstream.fractions:
         for d in declared(recipe, fraction):
-            row = Detectable(d.recipe, d.backbone, d.task, fraction, d.metric, d.arm, d.against, d.seeds)
+            row = MinimumEffect(d.recipe, d.backbone, d.task, fraction, d.metric, d.arm, d.against, d.seeds)
             rows.append(_told(recipe, row, compared_cells(recipe, d), found, test_images.get(d.task, ())))
     return rows
 
 
 def _told(
-    recipe: Recipe, row: Detectable, cells: Sequence[Cell], found: Mapping[Cell, pa.Table], images: Sequence[int]
-) -> Detectable:
+    recipe: Recipe, row: MinimumEffect, cells: Sequence[Cell], found: Mapping[Cell, pa.Table], images: Sequence[int]
+) -> MinimumEffect:
     if not images:
         return replace(row, reason="the task has not been prepared")
     row = replace(row, n_test=sum(images), n_test_patients=len(images))
@@ -89,7 +89,7 @@ def _told(
     error, freedom = expected_error(drawn_differences(recipe, differences_NS), patients, images)
     if error < _ROUNDING:
         return replace(row, reason="the arms differ alike on all validation images: their spread is not known")
-    return replace(row, error=error, smallest=error * detectable_in_errors(freedom))
+    return replace(row, error=error, smallest=error * minimum_effect_in_errors(freedom))
 
 
 def expected_error(
@@ -122,7 +122,7 @@ def _freedom(shares: NDArray[np.float64]) -> float:
     return float(shares.sum()) ** 2 / squares if squares > 0 else float(len(shares))
 
 
-def detectable_in_errors(freedom: float) -> float:
+def minimum_effect_in_errors(freedom: float) -> float:
     """The difference, in its standard errors, that Student's two-sided test finds with `POWER`; 2.8 with many patients.
 
     `freedom` is the number of degrees of freedom: the test is studentized, so few patients make it heavier-tailed.

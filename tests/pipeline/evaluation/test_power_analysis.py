@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.downstream.predictions import VALIDATION
-from pipeline.evaluation.beforehand import main
+from pipeline.evaluation.power_analysis import main
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.files import write_table
 from pipeline.recipe import Recipe

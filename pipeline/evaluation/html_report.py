@@ -20,8 +20,8 @@ from PIL import Image
 
 from pipeline import code_versions
 from pipeline.evaluation.differences import about_of
+from pipeline.evaluation.document import Bold, Chapter, Picture, Section, TextTable
 from pipeline.evaluation.figures import DPI
-from pipeline.evaluation.layout import Bold, Chapter, Grid, Picture, Section
 from pipeline.evaluation.portable import portable
 from pipeline.evaluation.report import ResultsReport, dataset_rows, evidence_of, results_report
 from pipeline.evaluation.report_figures import (
@@ -33,7 +33,7 @@ from pipeline.evaluation.report_figures import (
     overlay_pictures,
 )
 from pipeline.evaluation.results_tables import misread
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, dataset_grid, percent, task_label
+from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, dataset_table, percent, task_label
 from pipeline.files import data_url, read_table, write_text
 from pipeline.recipe import Pretraining, Recipe, Task
 from pipeline.store import Experiment, Store
@@ -53,7 +53,7 @@ _LIMITS = (
 )
 
 
-def write_page(recipe: Recipe, store: Store) -> Path:
+def write_html_report(recipe: Recipe, store: Store) -> Path:
     """Write report.html among the recipe's reports and return its path.
 
     It holds all tables anew, from what the store holds now, and those figures that have been drawn. Paths in the recipe
@@ -61,7 +61,7 @@ def write_page(recipe: Recipe, store: Store) -> Path:
     """
     experiment = store.experiment(recipe.name)
     report = results_report(evidence_of(recipe, experiment))
-    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    style = (_HERE / "html_report.css").read_text(encoding="utf-8")
     html = _template().render(
         title=f"Report of the recipe {recipe.name}",
         summary=_summary(report),
@@ -78,7 +78,7 @@ def _template() -> Template:
     pages = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
     pages.filters |= {"data_url": data_url, "width": _width, "held": _held}
     pages.tests["bold"] = lambda cell: isinstance(cell, Bold)
-    return pages.get_template("page.html")
+    return pages.get_template("html_report.html")
 
 
 def _held(cell: str) -> str:
@@ -116,7 +116,7 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
     overlays = _existing(overlay_pictures(recipe, experiment).values())
     curves = _existing(curves_pictures(recipe, experiment).values())
     return [
-        Chapter("overview", "What was done", sections=[Section("The recipe in short", _recipe_grid(recipe))]),
+        Chapter("overview", "What was done", sections=[Section("The recipe in short", _recipe_table(recipe))]),
         _data(recipe, store, experiment),
         detectable,
         results,
@@ -130,7 +130,7 @@ def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapt
         collapse,
         cost,
         _gallery("curves", "How did pretraining go?", curves, "No encoder has been pretrained."),
-        Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_grid())]),
+        Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_table())]),
     ]
 
 
@@ -158,7 +158,7 @@ def _limit_of_seeds(recipe: Recipe) -> str:
     )
 
 
-def _recipe_grid(recipe: Recipe) -> Grid:
+def _recipe_table(recipe: Recipe) -> TextTable:
     """What a reader must know of the recipe to read the tables; all of it stands at the end of the page."""
     trained, tuned = recipe.pretraining, recipe.downstream
     rows = [
@@ -172,7 +172,7 @@ def _recipe_grid(recipe: Recipe) -> Grid:
         ("Of the training images", ", ".join(percent(fraction) for fraction in tuned.fractions)),
         ("Fine-tuning seeds", ", ".join(map(str, tuned.seeds))),
     ]
-    return Grid(("What", "In this recipe"), rows, numbers_from=2)
+    return TextTable(("What", "In this recipe"), rows, numbers_from=2)
 
 
 def _labels(recipe: Recipe, arms: Sequence[str]) -> str:
@@ -199,11 +199,11 @@ def _data(recipe: Recipe, store: Store, experiment: Experiment) -> Chapter:
     sections = []
     archive = _archive_rows(store)
     if archive:
-        sections.append(Section("The archive, as it was read last", Grid(("What", "How many"), archive, 1)))
+        sections.append(Section("The archive, as it was read last", TextTable(("What", "How many"), archive, 1)))
     pool = pretraining_pool_table(recipe.labels.names)
     if pool.path(store.tables).is_file():
         rows = dataset_rows(recipe, experiment, read_pool(store.tables, recipe))
-        sections.append(Section("Data sets (paper Table 1)", dataset_grid(rows)))
+        sections.append(Section("Data sets (paper Table 1)", dataset_table(rows)))
     return Chapter("data", "On which data?", [] if sections else ["No archive has been read."], sections)
 
 
@@ -232,11 +232,11 @@ _VERSIONS = (
 )
 
 
-def _versions_grid() -> Grid:
+def _versions_table() -> TextTable:
     stages = {name.lower(): number for name, number in vars(code_versions).items() if name.isupper()}
     rows = [
         ("Python", platform.python_version()),
         *((library, version(library)) for library in _LIBRARIES),
         *((f"stage {stage}", str(number)) for stage, number in stages.items()),
     ]
-    return Grid(("What", "Version"), rows, numbers_from=2)
+    return TextTable(("What", "Version"), rows, numbers_from=2)

@@ -6,14 +6,14 @@ Belongs here: adding it up, and its table. Not here: measuring it (`Outcome`), f
 from collections.abc import Mapping, Sequence
 
 from pipeline.downstream.predictions import Cell, cells
-from pipeline.evaluation.collapse import Training
-from pipeline.evaluation.layout import Grid
+from pipeline.evaluation.document import TextTable
+from pipeline.evaluation.mode_collapse import Training
 from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.recipe import TRAINED, Recipe, encoder_of
 from pipeline.training.outcome import Outcome
 
 
-def cost_grid(recipe: Recipe, trainings: Sequence[Training], outcomes: Mapping[Cell, Outcome]) -> Grid:
+def training_time_table(recipe: Recipe, trainings: Sequence[Training], outcomes: Mapping[Cell, Outcome]) -> TextTable:
     """One row per encoder that is trained, seeds together, then one per task and fraction, arms and seeds together.
 
     Trainings that diverged count; models of an encoder that diverged do not: they were never trained.
@@ -30,7 +30,7 @@ def cost_grid(recipe: Recipe, trainings: Sequence[Training], outcomes: Mapping[C
             what = f"Fine-tuning, {task_label(cell.task)}, {percent(cell.fraction)} of the training images"
             took.setdefault((BACKBONE_LABELS[cell.backbone], what), []).append(outcome)
     body = [(*place, _counted(ended), *_times([each.seconds for each in ended])) for place, ended in took.items()]
-    return Grid(("Backbone", "What", "Trainings", "Minutes each, mean", "Hours together"), body, numbers_from=2)
+    return TextTable(("Backbone", "What", "Trainings", "Minutes each, mean", "Hours together"), body, numbers_from=2)
 
 
 def _counted(ended: Sequence[Training | Outcome]) -> str:

@@ -1,18 +1,20 @@
 """A table in Markdown and in LaTeX."""
 
-from pipeline.evaluation.layout import Bold, Grid
+from pipeline.evaluation.document import Bold, TextTable
 
-GRID = Grid(("Backbone", "Score"), [("VGG16-BN", Bold("0.857 ± 0.012")), ("a|b_c", "5 % & <0.001")], numbers_from=1)
+TABLE = TextTable(
+    ("Backbone", "Score"), [("VGG16-BN", Bold("0.857 ± 0.012")), ("a|b_c", "5 % & <0.001")], numbers_from=1
+)
 
 
 def test_markdown_aligns_numbers_to_the_right() -> None:
-    assert GRID.markdown() == (
+    assert TABLE.markdown() == (
         "| Backbone | Score |\n| --- | ---: |\n| VGG16-BN | **0.857 ± 0.012** |\n| a\\|b_c | 5 % & <0.001 |\n"
     )
 
 
 def test_latex_is_a_booktabs_table_whose_special_signs_are_escaped() -> None:
-    assert GRID.latex("5 % of {all}").splitlines() == [
+    assert TABLE.latex("5 % of {all}").splitlines() == [
         r"\begin{table}",
         r"\centering",
         r"\caption{5 \% of \{all\}}",
@@ -29,5 +31,5 @@ def test_latex_is_a_booktabs_table_whose_special_signs_are_escaped() -> None:
 
 
 def test_a_backslash_and_a_brace_stay_what_they_are_in_latex() -> None:
-    (row,) = [line for line in Grid(("x",), [("\\{^~",)], 1).latex("c").splitlines() if "textbackslash" in line]
+    (row,) = [line for line in TextTable(("x",), [("\\{^~",)], 1).latex("c").splitlines() if "textbackslash" in line]
     assert row == r"\textbackslash{}\{\textasciicircum{}\textasciitilde{} \\"
