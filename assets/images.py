@@ -191,7 +191,7 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
 
     from pipeline.cohort.repeats import across_split, tied_patients, without
     from pipeline.cohort.splits import known_sides, sides_of
-    from pipeline.dicom.quarantine import Reason, Rejection, rejection_table
+    from pipeline.dicom.rejections import Reason, Rejection, rejection_table
     from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES
 
     sides = sides_of(known_sides(place))

@@ -132,7 +132,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.MaterializeResult[None]]:
         import pyarrow as pa
 
-        from pipeline.dicom.quarantine import Reason
+        from pipeline.dicom.rejections import Reason
         from pipeline.tables import QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
 
         with step(context, tracking, recipe) as here:

@@ -89,9 +89,9 @@ def _known(recipe: Recipe, config: NewImages) -> str:
 
 def _predict(model: Path, folder: Path, out: Path, frames_per_cine: int, here: Step) -> "Summary":
     """Fill `out` anew; what an earlier run left there stays until this one is done."""
-    from pipeline.prediction.predict import files_in, predict
+    from pipeline.prediction.predict import list_inputs, predict
 
-    given = files_in([folder], out)
+    given = list_inputs([folder], out)
     make_folder(out.parent)
     with TemporaryDirectory(dir=out.parent, prefix=".") as temporary:
         made = Path(temporary, "made")

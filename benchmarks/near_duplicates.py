@@ -20,10 +20,10 @@ from benchmarks.measure import Figure
 from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
 from pipeline.cohort.near_duplicates import alike_between, alike_within
 from pipeline.dicom.pixels import resize_grey
-from pipeline.dicom.tissue import cut_out
+from pipeline.dicom.tissue import crop_frame
 from pipeline.phantom.studies import clinic, frames_of
 from pipeline.recipe import Amount, Phantom
-from pipeline.tasks.labelled import LabelledPicture, labelled_picture
+from pipeline.tasks.labelled_files import LabelledImage, read_labelled_image
 
 Grey = npt.NDArray[np.uint8]
 Variant = Callable[[Grey, np.random.Generator], Grey]
@@ -97,9 +97,9 @@ def real_frames(shared: Path) -> Iterator[Frame]:
     folders = [folder for name in ("real_archive", "real_archive_more") for folder in sorted((shared / name).glob("*"))]
     files = [(folder.name, file) for folder in folders for file in sorted(folder.rglob("*.dcm"))]
     for source, file in files:
-        picture = labelled_picture(str(file))
-        if isinstance(picture, LabelledPicture):
-            yield source, f"{source} {file.parent.name}", cut_out(picture.grey, picture.area)
+        picture = read_labelled_image(str(file))
+        if isinstance(picture, LabelledImage):
+            yield source, f"{source} {file.parent.name}", crop_frame(picture.grey, picture.area)
 
 
 def recall(name: str, frames: list[Frame]) -> Iterator[Figure]:

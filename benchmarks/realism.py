@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import ndimage, optimize, special
 
 from benchmarks.measure import Figure
-from pipeline.dicom.tissue import cut_out, tissue_area
+from pipeline.dicom.tissue import crop_frame, crop_region_of_frame
 from pipeline.phantom.scanner import (
     AIXPLORER_LIKE,
     CURVILINEAR,
@@ -100,8 +100,8 @@ def _real(source: Path) -> Iterator[tuple[Grey, npt.NDArray[np.bool_]]]:
     for number in range(PICTURES):
         files = sorted(patients[number * max(1, len(patients) // PICTURES) % len(patients)].glob("*.dcm"))
         grey = pydicom.dcmread(rng.choice(files)).pixel_array
-        area = tissue_area(grey, (), None)
-        cut = cut_out(grey, area)
+        area = crop_region_of_frame(grey, (), None)
+        cut = crop_frame(grey, area)
         yield cut, np.ones(cut.shape, np.bool_) if area.inside is None else area.inside
 
 

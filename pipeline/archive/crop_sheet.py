@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.dicom.areas import Area, Grey
+from pipeline.dicom.regions import CropRegion, Grey
 
 MOST_PAIRS: Final = 24
 """Pairs in a sheet; further ones are left out."""
@@ -29,7 +29,7 @@ class Pair:
     """A frame as decoded, the area that was kept, the cut-out, and how the frame is named (a file id, never a path)."""
 
     before_HW: Grey
-    area: Area
+    area: CropRegion
     after_HW: Grey
     caption: str
 
@@ -55,7 +55,7 @@ def crop_sheet(pairs: Sequence[Pair], path: Path) -> None:
     sheet.save(path, format="PNG")
 
 
-def _illegible_outside(grey_HW: Grey, area: Area) -> Grey:
+def _illegible_outside(grey_HW: Grey, area: CropRegion) -> Grey:
     """The frame with the kept area as it is, and everything else averaged to blocks."""
     height, width = grey_HW.shape
     across = min(MOSAIC, width)

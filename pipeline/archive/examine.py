@@ -15,9 +15,9 @@ from pydicom.uid import UID
 
 from pipeline.archive.source import SEPARATOR, Listed, Member, is_remote, is_zip, members, open_file, stat
 from pipeline.dicom.header import OTHER, Header, read_header
-from pipeline.dicom.pixels import pixel_identity
-from pipeline.dicom.quarantine import Reason, Rejected, Rejection
-from pipeline.dicom.reading import Unopened, quiet
+from pipeline.dicom.pixels import pixel_digest
+from pipeline.dicom.reading import UnreadableFile, quiet
+from pipeline.dicom.rejections import Reason, Rejected, Rejection
 from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym
 
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
@@ -43,18 +43,18 @@ class Examiner:
     archive: str
     modalities: tuple[str, ...]
 
-    def __call__(self, listed: Listed) -> Header | Zip | Rejection | Unopened:
+    def __call__(self, listed: Listed) -> Header | Zip | Rejection | UnreadableFile:
         """What the file is, with raw identifiers, since a worker has no key; what is wrong with it is a result."""
         try:
             with quiet():
                 found = self._judged(listed)
                 now = self._now(listed)
         except OSError as error:
-            return Unopened.because(error)
+            return UnreadableFile.from_error(error)
         except MemoryError:
             return Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold")
         if now is None:
-            return Unopened(True, "it vanished")
+            return UnreadableFile(True, "it vanished")
         return found if now == listed else _MOVED
 
     def _now(self, listed: Listed) -> Listed | None:
@@ -86,13 +86,13 @@ class PixelIdentifier:
 
     archive: str
 
-    def __call__(self, path: str) -> str | Unopened | None:
+    def __call__(self, path: str) -> str | UnreadableFile | None:
         """The digest of all frames as decoded, None where they do not decode."""
         try:
             with quiet(), open_file(self.archive, path) as file:
-                return pixel_identity(file)
+                return pixel_digest(file)
         except OSError as error:
-            return Unopened.because(error)
+            return UnreadableFile.from_error(error)
         except (Rejected, MemoryError):
             return None
 

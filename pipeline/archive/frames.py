@@ -14,12 +14,12 @@ from PIL import Image as Picture
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.indexed import CHANGED, State, Whose
 from pipeline.archive.source import open_file
-from pipeline.dicom.areas import Area, Region
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.pixels import Frame, Grey, PixelFile, resize_grey
-from pipeline.dicom.quarantine import Reason, Rejected, Rejection
-from pipeline.dicom.reading import Unopened, quiet
-from pipeline.dicom.tissue import COLOUR_FLOW, cut_out, is_colour
+from pipeline.dicom.reading import UnreadableFile, quiet
+from pipeline.dicom.regions import CropRegion, UltrasoundRegion
+from pipeline.dicom.rejections import Reason, Rejected, Rejection
+from pipeline.dicom.tissue import COLOUR_FLOW, crop_frame, has_colour_flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class FrameReader:
     width: int
     b_mode_only: bool
 
-    def __call__(self, job: Job) -> Decoded | list[Image | Rejection] | Unopened:
+    def __call__(self, job: Job) -> Decoded | list[Image | Rejection] | UnreadableFile:
         """An image or a rejection for each frame of `job`; one frame's fault costs that frame.
 
         Of a job with a state it comes with whose image the file is; if that state has changed, all frames are rejected
@@ -72,7 +72,7 @@ class FrameReader:
                     return images
                 return [CHANGED] * len(job.frames)
         except OSError as error:
-            return Unopened.because(error)
+            return UnreadableFile.from_error(error)
         except MemoryError:
             return [Rejection(Reason.OVER_LIMITS, "decoding asks for more memory than a worker may hold")] * len(
                 job.frames
@@ -94,21 +94,21 @@ class FrameReader:
             try:
                 frame = cine.frame(number)
                 area = area or cine.area(self._regions(file))
-                cine.refuse_page(frame.grey, area)
+                cine.reject_report_page(frame.grey, area)
                 if self.b_mode_only and file.is_ultrasound:
-                    refuse_colour(frame, area)
+                    reject_colour_flow(frame, area)
                 images.append(self._image(frame.grey, area))
             except Rejected as rejected:
                 images.append(rejected.rejection)
         return images
 
-    def _regions(self, file: PixelFile) -> tuple[Region, ...]:
+    def _regions(self, file: PixelFile) -> tuple[UltrasoundRegion, ...]:
         """The file's regions; where colour is wanted, without those that say that there is some."""
         return file.regions if self.b_mode_only else tuple(r for r in file.regions if r.data_type != COLOUR_FLOW)
 
-    def _image(self, grey: Grey, area: Area) -> Image:
-        cut = cut_out(grey, area)
-        refuse_blank(cut)
+    def _image(self, grey: Grey, area: CropRegion) -> Image:
+        cut = crop_frame(grey, area)
+        reject_blank(cut)
         pixels = resize_grey(cut, self.height, self.width)
         return Image(
             pixels,
@@ -125,7 +125,7 @@ LEAST_SHOWN: Final = 0.005
 """Share of the pixels that must differ by more from the most common level; with a probe on skin it is 0.25 to 1."""
 
 
-def refuse_blank(cut: Grey) -> None:
+def reject_blank(cut: Grey) -> None:
     """Raise `Rejected` (no_tissue) if what is kept of a frame is of one grey level, but for noise and specks.
 
     Such frames are equal or alike with many patients, and show none of them.
@@ -137,9 +137,9 @@ def refuse_blank(cut: Grey) -> None:
         raise Rejected(Reason.NO_TISSUE, "the frame is of one grey level, or nearly so")
 
 
-def refuse_colour(frame: Frame, area: Area) -> None:
+def reject_colour_flow(frame: Frame, area: CropRegion) -> None:
     """Raise `Rejected` (not_b_mode) where the area of an ultrasound frame shows colour flow."""
-    if frame.rgb is not None and is_colour(frame.rgb, area, frame.grey.shape):
+    if frame.rgb is not None and has_colour_flow(frame.rgb, area, frame.grey.shape):
         raise Rejected(Reason.NOT_B_MODE, "colours within the insonated area")
 
 
@@ -167,6 +167,6 @@ class PairReader:
                 opened = PixelFile.open(file)
                 cine = Cine(opened, job.frames)
                 grey, area = cine.frame(shown).grey, cine.area(opened.regions)
-                return Pair(grey, area, cut_out(grey, area), caption)
+                return Pair(grey, area, crop_frame(grey, area), caption)
         except (Rejected, OSError, MemoryError):
             return None

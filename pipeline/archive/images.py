@@ -23,9 +23,9 @@ from pipeline.archive.indexed import CHANGED, Indexed, State
 from pipeline.archive.listing import known_files, unsettle
 from pipeline.archive.source import normalized
 from pipeline.archive.workers import SECONDS, Failed, FaultWatch, after_tries, each_in_worker
-from pipeline.dicom.pixels import frames_to_take, libraries
-from pipeline.dicom.quarantine import Reason, Rejection, rejection_table
-from pipeline.dicom.reading import Unopened
+from pipeline.dicom.pixels import decoding_libraries, select_frames
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Reason, Rejection, rejection_table
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import make_folder, read_json, read_table, write_json, write_table
 from pipeline.images.cache import (
@@ -153,7 +153,7 @@ def _wanted(records: pa.Table, known: pa.Table, settings: Archive, key: bytes) -
     wanted = [
         _Wanted(
             instance,
-            tuple(frames_to_take(frames, settings.frames_per_cine)),
+            tuple(select_frames(frames, settings.frames_per_cine)),
             file,
             os.fsdecode(path),
             hashlib.sha256(f"{file} {size} {time} {decoders[syntax]}".encode()).hexdigest()[:32],
@@ -165,8 +165,8 @@ def _wanted(records: pa.Table, known: pa.Table, settings: Archive, key: bytes) -
 
 
 def _decoders(transfer_syntax: str | None) -> str:
-    """The libraries that make pixels of this transfer syntax, with their versions: decoders differ by grey levels."""
-    return ", ".join(f"{name} {version(name)}" for name in libraries(transfer_syntax))
+    """Names and versions of the libraries that decode this transfer syntax: decoders differ by a few grey levels."""
+    return ", ".join(f"{name} {version(name)}" for name in decoding_libraries(transfer_syntax))
 
 
 class _Builder:
@@ -298,7 +298,7 @@ def _reused(record: _Wanted, state: _State, old: Iterator[CachedImage]) -> Itera
 
 
 def _outcomes(
-    record: _Wanted, result: Decoded | list[Image | Rejection] | Unopened | Failed
+    record: _Wanted, result: Decoded | list[Image | Rejection] | UnreadableFile | Failed
 ) -> Sequence[Image | Rejection]:
     """One outcome per selected frame."""
     match result:
@@ -306,9 +306,9 @@ def _outcomes(
             return result.images if record.indexed.is_of(result.whose) else [CHANGED] * len(record.frames)
         case list():
             return result
-        case Unopened(vanished=False):
+        case UnreadableFile(vanished=False):
             return [Rejection(Reason.UNREADABLE, result.why)] * len(record.frames)
-        case Unopened():
+        case UnreadableFile():
             return [Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")] * len(record.frames)
         case Failed():
             return [result.rejection] * len(record.frames)
@@ -426,7 +426,7 @@ def crop_samples(
     paths = known["path"].take(pc.index_in(ids, value_set=known["file_id"])).to_pylist()
     rows = zip(ids.to_pylist(), paths, chosen["frame"].to_pylist(), of_images["frames"].to_pylist(), strict=True)
     jobs = [
-        (file, Job(os.fsdecode(path), tuple(frames_to_take(frames, per_cine))), frame)
+        (file, Job(os.fsdecode(path), tuple(select_frames(frames, per_cine))), frame)
         for file, path, frame, frames in rows
     ]
     seconds = SECONDS + _FRAME_SECONDS * per_cine

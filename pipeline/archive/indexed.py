@@ -6,7 +6,7 @@ from typing import BinaryIO
 from pipeline.archive.examine import patient_identity
 from pipeline.archive.source import stat
 from pipeline.dicom.header import read_header
-from pipeline.dicom.quarantine import Reason, Rejected, Rejection
+from pipeline.dicom.rejections import Reason, Rejected, Rejection
 from pipeline.privacy.identity import pseudonym
 
 CHANGED = Rejection(Reason.CHANGED, "changed since the index: run the job `ingest` again")

@@ -35,8 +35,8 @@ from pipeline.archive.losses import forget_confirmation, known_images, refuse_lo
 from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, shown
 from pipeline.archive.workers import Failed, FaultWatch, after_tries, each_in_worker
 from pipeline.dicom.header import ULTRASOUND, Header
-from pipeline.dicom.quarantine import Reason, Rejection
-from pipeline.dicom.reading import Unopened
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UnreachableError, UserError
 from pipeline.files import write_table
 from pipeline.privacy.descriptions import publish_descriptions
@@ -229,9 +229,9 @@ class _Reader:
             match result:
                 case Zip():
                     self._zips.append((listed, result))
-                case Unopened(vanished=True):
+                case UnreadableFile(vanished=True):
                     continue
-                case Unopened():
+                case UnreadableFile():
                     yield listed, _reason(Rejection(Reason.UNREADABLE, result.why))
                 case Rejection():
                     yield listed, _reason(result)
@@ -357,11 +357,11 @@ def _with_pixels(archive: str, known: pa.Table, log: Log) -> pa.Table:
     return known.set_column(known.schema.get_field_index("pixels"), KNOWN.field("pixels"), column)
 
 
-def _digest(result: str | Unopened | Failed | None) -> str | None:
+def _digest(result: str | UnreadableFile | Failed | None) -> str | None:
     """What is kept of a file's pixels: "" where they do not decode, None where that is still to be found out."""
     if isinstance(result, str):
         return result
-    if isinstance(result, Unopened):
+    if isinstance(result, UnreadableFile):
         return None
     return "" if result is None or result.rejection.reason.is_settled else None
 

@@ -26,8 +26,8 @@ from pipeline.archive.fetching import Fetching, serving
 from pipeline.archive.place import is_remote
 from pipeline.archive.remote import go_through
 from pipeline.archive.sandbox import confine
-from pipeline.dicom.quarantine import Reason, Rejection
-from pipeline.dicom.reading import Unopened
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UnreachableError, is_transient
 
 Item = TypeVar("Item")
@@ -81,7 +81,7 @@ class FaultWatch:
     def note(self, result: object) -> None:
         """Count the result of one file; raises `UnreachableError` where too many of the latest have failed."""
         failed = isinstance(result, Failed) and not result.rejection.reason.is_settled
-        self._latest.append(failed or (isinstance(result, Unopened) and result.is_transient))
+        self._latest.append(failed or (isinstance(result, UnreadableFile) and result.is_transient))
         if 2 * sum(self._latest) >= self._LATEST:
             raise UnreachableError(
                 f"{sum(self._latest)} of the last {len(self._latest)} archive files could not be read, or not in time: "

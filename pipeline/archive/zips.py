@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from struct import error as struct_error
 from typing import IO, Any, BinaryIO
 
-from pipeline.dicom.quarantine import Reason, Rejected, Rejection
+from pipeline.dicom.rejections import Reason, Rejected, Rejection
 
 SEPARATOR = "\0"
 """Between a zip's path and a member's name, and before the count of a repeated name: no file name can hold it."""

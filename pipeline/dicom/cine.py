@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from pipeline.dicom.areas import Area, Grey, Region, whole_frame
 from pipeline.dicom.pixels import Frame, PixelFile
-from pipeline.dicom.quarantine import Reason, Rejected, Rejection
-from pipeline.dicom.report_page import is_page
-from pipeline.dicom.tissue import insonated_area
+from pipeline.dicom.regions import CropRegion, Grey, UltrasoundRegion, whole_frame_region
+from pipeline.dicom.rejections import Reason, Rejected, Rejection
+from pipeline.dicom.report_page import is_report_page
+from pipeline.dicom.tissue import find_crop_region
 
 HELD: Final = 2**28
 """Bytes of decoded frames that are kept at most, 256 MiB; what does not fit is decoded twice."""
@@ -33,23 +33,25 @@ class Cine:
             raise Rejected(found.reason, found.detail)
         return found
 
-    def area(self, regions: tuple[Region, ...]) -> Area:
+    def area(self, regions: tuple[UltrasoundRegion, ...]) -> CropRegion:
         """The part to keep of every frame: what is insonated, and of another modality than ultrasound all of it.
 
         At least one frame has to decode. Raises `Rejected` (not_b_mode) where `regions` say that an ultrasound file
         shows something else than tissue.
         """
         if self.file.is_ultrasound:
-            return insonated_area(self._greys(), regions, self.file.spacing_mm)
-        return whole_frame(next(self._greys()), self.file.spacing_mm)
+            return find_crop_region(self._greys(), regions, self.file.spacing_mm)
+        return whole_frame_region(next(self._greys()), self.file.spacing_mm)
 
-    def refuse_page(self, grey: Grey, area: Area) -> None:
+    def reject_report_page(self, grey: Grey, area: CropRegion) -> None:
         """Raise `Rejected` (report_page) where `area` of a frame is a report page.
 
         Of another modality than ultrasound, only where the header says that it may be one.
         """
-        of_capture = self.file.may_be_page
-        if (self.file.is_ultrasound or of_capture) and is_page(grey, area, of_capture and self.file.is_ultrasound):
+        of_capture = self.file.may_be_report_page
+        if (self.file.is_ultrasound or of_capture) and is_report_page(
+            grey, area, of_capture and self.file.is_ultrasound
+        ):
             raise Rejected(Reason.REPORT_PAGE, "text, tables or curves, and no tissue")
 
     def _greys(self) -> Iterator[Grey]:
@@ -59,7 +61,9 @@ class Cine:
         for number in self.numbers:
             with suppress(Rejected):
                 grey = self.frame(number).grey
-                if len(self.numbers) > 1 and is_page(grey, whole_frame(grey, None), self.file.may_be_page):
+                if len(self.numbers) > 1 and is_report_page(
+                    grey, whole_frame_region(grey, None), self.file.may_be_report_page
+                ):
                     pages.append(number)
                 else:
                     others = True

@@ -13,7 +13,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
-from pipeline.dicom.reading import Element, converted, quiet
+from pipeline.dicom.reading import Element, element_value, quiet
 from pipeline.whitespace import collapse_whitespace
 
 _LONGEST_TEXT = 256  # characters; every field read here is at most 64 by PS3.5 section 6.2, a value or several
@@ -128,7 +128,7 @@ def _text_of(
     raw = RawDataElement(Tag(tag), vr, len(value), value, 0, implicit, little)
     try:
         with quiet():
-            return _joined(converted(raw, encodings))
+            return _joined(element_value(raw, encodings))
     except Exception:
         raise _Unreadable from None
 

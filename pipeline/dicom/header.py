@@ -13,10 +13,10 @@ from typing import BinaryIO, Final
 
 from pydicom.uid import UID
 
-from pipeline.dicom.extent import encapsulated_frames, native_frames
 from pipeline.dicom.fields import Fields, tag_of
-from pipeline.dicom.quarantine import Reason, Rejected
-from pipeline.dicom.reading import UNDEFINED, Opened, quiet, read_elements
+from pipeline.dicom.frame_count import count_encapsulated_frames, count_native_frames
+from pipeline.dicom.reading import UNDEFINED, ParsedFile, quiet, read_elements
+from pipeline.dicom.rejections import Reason, Rejected
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 
 ULTRASOUND = "US"
@@ -158,7 +158,7 @@ def _of_another_modality(modalities: Collection[str]) -> Rejected:
     return Rejected(Reason.OTHER_MODALITY, f"Modality (0008,0060) is none of {', '.join(sorted(modalities))}")
 
 
-def _for_labels(opened: Opened, fields: Fields, modalities: Collection[str]) -> dict[str, str | float]:
+def _for_labels(opened: ParsedFile, fields: Fields, modalities: Collection[str]) -> dict[str, str | float]:
     """The stated fields that labels can be made of; a number is stated where it is one, a modality of `modalities`."""
     stated: dict[str, str | float] = {}
     for tag in _LABEL_TAGS.keys() & opened.elements.keys():
@@ -172,7 +172,7 @@ def _for_labels(opened: Opened, fields: Fields, modalities: Collection[str]) -> 
     return stated
 
 
-def _without_pixels(opened: Opened, told: str | None) -> Rejected:
+def _without_pixels(opened: ParsedFile, told: str | None) -> Rejected:
     """A file without the DICM prefix is DICOM only if it holds some field that images, reports and plans have.
 
     One with the prefix and none of those fields was cut off, unless its meta header says that it is something else,
@@ -187,18 +187,18 @@ def _without_pixels(opened: Opened, told: str | None) -> Rejected:
     return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
 
 
-def _frames_there(opened: Opened, fields: Fields, size: int, frames: int, photometric: str | None) -> int:
+def _frames_there(opened: ParsedFile, fields: Fields, size: int, frames: int, photometric: str | None) -> int:
     """How many of `frames` are there, by the file's length and its own encoding; 0 where it breaks off."""
     pixels = opened.pixels
     if pixels is None:
         return frames
     samples, bits = fields.number("SamplesPerPixel"), fields.number("BitsAllocated")
     if _encapsulated(opened.transfer_syntax):
-        return encapsulated_frames(opened, frames)
+        return count_encapsulated_frames(opened, frames)
     if pixels.length != UNDEFINED and (samples is None or bits is None):
         return frames
     values = size * (samples or 1)
-    return native_frames(opened, frames, lambda count: native_length(values, bits or 8, photometric, count))
+    return count_native_frames(opened, frames, lambda count: native_length(values, bits or 8, photometric, count))
 
 
 @lru_cache(256)

@@ -35,33 +35,33 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.dicom.areas import Grey as Grey  # noqa: PLC0414 - others find it here
-from pipeline.dicom.areas import Region
-from pipeline.dicom.colours import Samples, by_pixel, by_plane, colour_reading, is_mostly_grey
-from pipeline.dicom.depth import at_their_depth
-from pipeline.dicom.extent import encapsulated_frames, native_frames
+from pipeline.dicom.bit_depth import resolve_bit_depth
+from pipeline.dicom.codestream import END_OF_IMAGE, FILLER, Codestream
 from pipeline.dicom.fields import Fields, tag_of
+from pipeline.dicom.frame_count import count_encapsulated_frames, count_native_frames
 from pipeline.dicom.header import ULTRASOUND, is_ultrasound, native_length
-from pipeline.dicom.pictures import decode_picture
-from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.png_jpeg import decode_png_or_jpeg
 from pipeline.dicom.reading import (
     STEPS,
     UNDEFINED,
-    Opened,
+    ParsedFile,
     PixelElement,
-    converted,
-    find_delimiter,
+    element_value,
+    find_sequence_delimiter,
     looks_like_dicom,
     quiet,
     read_elements,
 )
-from pipeline.dicom.report_page import may_be_page
-from pipeline.dicom.stream import END_OF_IMAGE, FILLER, Stream
+from pipeline.dicom.regions import Grey as Grey  # noqa: PLC0414 - others find it here
+from pipeline.dicom.regions import UltrasoundRegion
+from pipeline.dicom.rejections import Reason, Rejected
+from pipeline.dicom.report_page import may_be_report_page
+from pipeline.dicom.sample_layout import Samples, by_pixel, by_plane, detect_sample_layout, is_mostly_grey
 from pipeline.errors import is_transient
 
-FRAME_BUDGET: Final = 2**29
+MAX_FRAME_BYTES: Final = 2**29
 """Bytes of one decoded frame at most: 512 MiB, twenty times an 8-bit colour frame of 3000 x 3000."""
-FILE_BUDGET: Final = 2**35
+MAX_FILE_BYTES: Final = 2**35
 """Bytes of all decoded frames of a file at most: 32 GiB, half an hour of video; frames are decoded one by one."""
 LEVELS_OF: Final = 8
 """Frames of a cine at most that tell together how many bits their values have."""
@@ -124,7 +124,7 @@ _TAGS: Final = frozenset(
 _NEEDED: Final = frozenset({tag_of("Rows"), tag_of("Columns")})
 
 
-def libraries(transfer_syntax: str | None) -> tuple[str, ...]:
+def decoding_libraries(transfer_syntax: str | None) -> tuple[str, ...]:
     """The distributions that have a say in what a decoded pixel of that syntax is; decoders differ by grey levels."""
     decoder = _decoder(transfer_syntax or str(ImplicitVRLittleEndian))
     pylibjpeg = "pylibjpeg-rle" if transfer_syntax == RLELossless else "pylibjpeg-openjpeg"
@@ -170,7 +170,7 @@ for _syntax, _plugins in _NOT_USED.items():
         get_decoder(_syntax).remove_plugin(_plugin)
 
 
-def frames_to_take(frames: int, per_cine: int) -> list[int]:
+def select_frames(frames: int, per_cine: int) -> list[int]:
     """Frame numbers, from 0, of a cine of `frames`: all, or the middles of `per_cine` segments of equal length."""
     if frames <= per_cine:
         return list(range(frames))
@@ -186,7 +186,7 @@ def decode_grey(path: Path, frame: int) -> Grey:
         return PixelFile.open(file).frame(frame).grey
 
 
-def pixel_identity(file: BinaryIO) -> str | None:
+def pixel_digest(file: BinaryIO) -> str | None:
     """A digest of all frames as decoded, the same for two encodings of one image; None where they do not decode.
 
     Raises `OSError` where the file cannot be read.
@@ -209,7 +209,7 @@ def decode_image_file(path: Path) -> Grey:
     content = path.read_bytes()
     if is_dicom(content[:132]):
         return decode_grey(path, 0)
-    pixels = decode_picture(content)
+    pixels = decode_png_or_jpeg(content)
     return _luma(pixels) if pixels.ndim == 3 else _scaled(pixels, 8 if pixels.dtype == np.uint8 else 16)
 
 
@@ -241,18 +241,18 @@ class PixelFile:
     `regions` are those of SequenceOfUltrasoundRegions (0018,6011). `spacing_mm` is PixelSpacing (0028,0030), else
     ImagerPixelSpacing (0018,1164): millimetres between rows, and between columns. `frames` is at least 1.
     `is_ultrasound` is False where the file says that it is of another modality. `modality` is what it states, `US`
-    where that is ultrasound or nothing. `sop_instance` is SOPInstanceUID, raw. `may_be_page`: the header says that it
-    may be a report page (see `report_page`).
+    where that is ultrasound or nothing. `sop_instance` is SOPInstanceUID, raw.
+    `may_be_report_page`: see `report_page.may_be_report_page`.
     """
 
     frames: int
     is_ultrasound: bool
     modality: str | None
     sop_instance: str | None
-    regions: tuple[Region, ...]
+    regions: tuple[UltrasoundRegion, ...]
     spacing_mm: tuple[float, float] | None
-    may_be_page: bool
-    _opened: Opened
+    may_be_report_page: bool
+    _opened: ParsedFile
     _pixels: PixelElement
     _decoder: Decoder
     _options: dict[str, Any]
@@ -288,7 +288,7 @@ class PixelFile:
             sop_instance=instance,
             regions=regions,
             spacing_mm=spacing,
-            may_be_page=may_be_page(fields),
+            may_be_report_page=may_be_report_page(fields),
             _opened=opened,
             _pixels=opened.pixels,
             _decoder=decoder,
@@ -368,8 +368,8 @@ class PixelFile:
         return generate_frames(self._window(), number_of_frames=self.frames, extended_offsets=extended)
 
     def _of_encoded(self, encoded: bytes) -> Frame:
-        syntax, stream = self._opened.transfer_syntax, Stream.of(encoded)
-        if stream.size > FRAME_BUDGET:
+        syntax, stream = self._opened.transfer_syntax, Codestream.of(encoded)
+        if stream.size > MAX_FRAME_BYTES:
             raise Rejected(Reason.OVER_LIMITS, "a frame's own header asks for more pixels than the budget allows")
         if stream.breaks_off(encoded):
             return self._of_completed(encoded)
@@ -377,7 +377,7 @@ class PixelFile:
             return picture
         return self._decoded(*self._once(encoded, stream), stream.precision)
 
-    def _once(self, encoded: bytes, stream: Stream) -> tuple[bytes, int, dict[str, Any]]:
+    def _once(self, encoded: bytes, stream: Codestream) -> tuple[bytes, int, dict[str, Any]]:
         """The pixel data of a file of this one frame, the frame's number in it, and how it is decoded."""
         once = b"".join((_EMPTY_ITEM, _EMPTY_ITEM[:4], len(encoded).to_bytes(4, "little"), encoded))
         options = {name: value for name, value in self._options.items() if name != "extended_offsets"}
@@ -394,7 +394,7 @@ class PixelFile:
     def _levels(self) -> tuple[int, int] | None:
         """The least and the greatest value in some frames of a cine, evenly spread; None of one frame."""
         found = []
-        for number in frames_to_take(self.frames, LEVELS_OF) if self.frames > 1 else ():
+        for number in select_frames(self.frames, LEVELS_OF) if self.frames > 1 else ():
             with suppress(Rejected), _rejecting():
                 pixels, _ = self._raw(*self._stored(number))
                 found += [int(pixels.min()), int(pixels.max())]
@@ -404,7 +404,7 @@ class PixelFile:
         if self._decoder.is_native:
             return self._window(), number, self._options
         encoded = self._by_offset(number)
-        return self._once(encoded, Stream.of(encoded))
+        return self._once(encoded, Codestream.of(encoded))
 
     def _raw(
         self, source: BinaryIO | bytes, number: int, options: dict[str, Any]
@@ -438,7 +438,7 @@ class PixelFile:
         self._opened.file.seek(self._pixels.start)
         return cast(BinaryIO, _Window(self._opened.file, self._end))
 
-    def _jpeg(self, encoded: bytes, stream: Stream) -> Frame | None:
+    def _jpeg(self, encoded: bytes, stream: Codestream) -> Frame | None:
         """The luma as the JPEG stores it, without the way through RGB: five times as fast. None if Pillow cannot."""
         photometric = self._options["photometric_interpretation"]
         try:
@@ -467,7 +467,7 @@ class _Window:
         rest = max(self._end - self._file.tell(), 0)
         length = min(length, rest) if length >= 0 else rest
         self._steps -= 1
-        if length > FRAME_BUDGET or self._steps < 0:
+        if length > MAX_FRAME_BYTES or self._steps < 0:
             raise Rejected(Reason.OVER_LIMITS, "a frame takes more bytes or fragments than the budget allows")
         return self._file.read(length)
 
@@ -488,7 +488,7 @@ def _rejecting() -> Iterator[None]:
         raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
 
 
-def _options(opened: Opened, pixels: PixelElement, end: int, fields: Fields, decoder: Decoder) -> dict[str, Any]:
+def _options(opened: ParsedFile, pixels: PixelElement, end: int, fields: Fields, decoder: Decoder) -> dict[str, Any]:
     """What pydicom's decoders must know. Raises `Rejected` where the header alone tells that decoding is hopeless."""
     options: dict[str, Any] = {}
     for name, (keyword, absent) in _NUMBERS.items():
@@ -532,13 +532,13 @@ def _photometric(stated: str | None, samples: int) -> str:
     return stated or ("RGB" if samples == 3 else "MONOCHROME2")
 
 
-def _extended_offsets(opened: Opened) -> dict[str, Any]:
+def _extended_offsets(opened: ParsedFile) -> dict[str, Any]:
     """The Extended Offset Table (7FE0,0001) and its lengths (7FE0,0002), as pydicom takes them."""
     tags = (tag_of("ExtendedOffsetTable"), tag_of("ExtendedOffsetTableLengths"))
     if not all(tag in opened.elements for tag in tags):
         return {}
     try:
-        tables = tuple(bytes(converted(opened.elements[tag], opened.encodings) or b"") for tag in tags)
+        tables = tuple(bytes(element_value(opened.elements[tag], opened.encodings) or b"") for tag in tags)
     except Exception:  # of another VR, say: the frames are counted, as without tables
         return {}
     return {"extended_offsets": tables} if tables[0] and len(tables[0]) == len(tables[1]) else {}
@@ -547,7 +547,7 @@ def _extended_offsets(opened: Opened) -> dict[str, Any]:
 def _within_budget(options: dict[str, Any]) -> None:
     samples = options["rows"] * options["columns"] * options["samples_per_pixel"]
     frame = (samples * options["bits_allocated"] + 7) // 8
-    if frame > FRAME_BUDGET or frame * options["number_of_frames"] > FILE_BUDGET:
+    if frame > MAX_FRAME_BYTES or frame * options["number_of_frames"] > MAX_FILE_BYTES:
         raise Rejected(Reason.UNSUPPORTED_PIXELS, "the header asks for more pixels than the budget allows")
 
 
@@ -557,39 +557,39 @@ def _length(options: dict[str, Any], frames: int) -> int:
     return native_length(samples, options["bits_allocated"], options["photometric_interpretation"], frames)
 
 
-def _frames_there(opened: Opened, options: dict[str, Any], native: bool) -> int:
+def _frames_there(opened: ParsedFile, options: dict[str, Any], native: bool) -> int:
     """How many of the stated frames are there; 0 where the pixel data break off."""
     stated = options["number_of_frames"]
     if native:
-        return native_frames(opened, stated, lambda count: _length(options, count))
-    return encapsulated_frames(opened, stated)
+        return count_native_frames(opened, stated, lambda count: _length(options, count))
+    return count_encapsulated_frames(opened, stated)
 
 
-def _end(opened: Opened, pixels: PixelElement, native: bool) -> int:
+def _end(opened: ParsedFile, pixels: PixelElement, native: bool) -> int:
     """Where the pixel data's value ends in the file at the latest."""
     if pixels.length != UNDEFINED:
         return min(pixels.start + pixels.length, opened.size)
-    delimiter = find_delimiter(opened) if native else None  # encapsulated frames find theirs item by item
+    delimiter = find_sequence_delimiter(opened) if native else None  # encapsulated frames find theirs item by item
     return opened.size if delimiter is None else delimiter
 
 
-def _regions(opened: Opened) -> tuple[Region, ...]:
+def _regions(opened: ParsedFile) -> tuple[UltrasoundRegion, ...]:
     """The regions that can be read: a field that cannot is None, a sequence that cannot be taken apart is none."""
     element = opened.elements.get(tag_of("SequenceOfUltrasoundRegions"))
     if element is None or len(getattr(element, "value", None) or b"") > _REGIONS_BYTES:
         return ()
     try:
         with quiet():
-            items = list(islice(converted(element, opened.encodings), REGIONS))
+            items = list(islice(element_value(element, opened.encodings), REGIONS))
             return tuple(_region(item, opened.encodings) for item in items)
     except Exception:
         return ()
 
 
-def _region(item: Dataset, encodings: tuple[str, ...]) -> Region:
+def _region(item: Dataset, encodings: tuple[str, ...]) -> UltrasoundRegion:
     fields = Fields({int(element.tag): element for element in item.elements()}, encodings)
     deltas = [fields.decimals(f"PhysicalDelta{axis}") for axis in "XY"]
-    return Region(
+    return UltrasoundRegion(
         *(fields.number(keyword) for keyword in _REGION_FIELDS),
         *(values[0] if len(values) == 1 else None for values in deltas),
     )
@@ -609,7 +609,7 @@ def _spacing(fields: Fields) -> tuple[float, float] | None:
     return None
 
 
-def _of_colour_jpeg(encoded: bytes, image: Image.Image, stream: Stream, photometric: str) -> Frame:
+def _of_colour_jpeg(encoded: bytes, image: Image.Image, stream: Codestream, photometric: str) -> Frame:
     """A JPEG of three components, of which Pillow takes the first for luma where `stream` says so.
 
     What the stream says is held against the colours: where these are not mostly grey, all components are looked at.
@@ -649,7 +649,7 @@ def _of_rgb(rgb: npt.NDArray[np.uint8]) -> Frame:
 def _of_samples(values: Samples, photometric: str, reorder: Callable[[Samples], Samples] | None) -> Frame:
     """Three samples a pixel as colours; what `photometric` and the stated order say is held against the data."""
     luma_chroma = photometric.startswith(("YBR_FULL", "YBR_PARTIAL"))  # YBR_ICT and YBR_RCT are undone by the decoder
-    reading = colour_reading(values, luma_chroma, reorder)
+    reading = detect_sample_layout(values, luma_chroma, reorder)
     if reading.reordered and reorder:
         values = reorder(values)
     if not reading.luma_chroma:
@@ -703,7 +703,7 @@ def _as_monochrome(grey: Grey, photometric: str) -> Grey:
 
 @dataclass(frozen=True, slots=True)
 class _Depth:
-    """What header and stream say of the bits of whole numbers, as `at_their_depth` takes it."""
+    """What header and stream say of the bits of whole numbers, as `resolve_bit_depth` takes it."""
 
     bits: int
     high_bit: int
@@ -715,7 +715,7 @@ class _Depth:
         """Levels mean what they are among all that their bits could hold."""
         if self.bits == 8 and pixels.dtype == np.uint8:
             return pixels
-        return _scaled(*at_their_depth(pixels, self.bits, self.high_bit, self.signed, self.in_stream, self.of_file))
+        return _scaled(*resolve_bit_depth(pixels, self.bits, self.high_bit, self.signed, self.in_stream, self.of_file))
 
 
 def _monochrome(pixels: npt.NDArray[Any], depth: _Depth, dataset: Dataset, ultrasound: bool) -> Grey:

@@ -34,13 +34,13 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
-from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.rejections import Reason, Rejected
 from pipeline.errors import is_transient
 
 PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float Pixel Data, Double Float Pixel Data and Pixel Data."""
 
-INFLATED: Final = 2**28
+MAX_INFLATED_BYTES: Final = 2**28
 """Bytes that a deflated data set may take when inflated: 256 MiB."""
 READ: Final = 2**28
 """Bytes of a header that are read at most: 256 MiB; values nobody asked for are stepped over, not read."""
@@ -76,7 +76,7 @@ def quiet() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Unopened:
+class UnreadableFile:
     """A file that could not be read from disk: it vanished since it was listed, or the system says `why` not."""
 
     vanished: bool
@@ -85,10 +85,10 @@ class Unopened:
     """Whether the file may be readable later, by itself."""
 
     @staticmethod
-    def because(error: OSError) -> "Unopened":
+    def from_error(error: OSError) -> "UnreadableFile":
         """The outcome of `error`, without the path that it quotes."""
         why = error.strerror or type(error).__name__
-        return Unopened(isinstance(error, FileNotFoundError), why, is_transient(error))
+        return UnreadableFile(isinstance(error, FileNotFoundError), why, is_transient(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class PixelElement:
 
 
 @dataclass(frozen=True)
-class Opened:
+class ParsedFile:
     """What was found in a file: the elements asked for, as they are stored, and where its pixel data are.
 
     `file`, of `size` bytes, is the one in which `pixels` lies: the file that was opened, or its inflated data set.
@@ -128,7 +128,7 @@ class Opened:
         return dataset
 
 
-def read_elements(file: BinaryIO, size: int, tags: frozenset[int], needed: frozenset[int] = frozenset()) -> Opened:
+def read_elements(file: BinaryIO, size: int, tags: frozenset[int], needed: frozenset[int] = frozenset()) -> ParsedFile:
     """Find the elements `tags` of a DICOM file, with or without preamble, meta header or transfer syntax.
 
     `file` is seekable and holds `size` bytes. Pixel data end the search and are not read; where one of `needed` was
@@ -140,7 +140,7 @@ def read_elements(file: BinaryIO, size: int, tags: frozenset[int], needed: froze
     head = file.read(_HEADS[0])
     if not looks_like_dicom(head[:132]):
         raise Rejected(Reason.NOT_DICOM, "neither the DICM prefix nor a first element of DICOM")
-    opened = walked(file, size, tags, head) or parsed(file, size, tags)
+    opened = fast_parse(file, size, tags, head) or pydicom_parse(file, size, tags)
     if opened.pixels and not needed <= opened.elements.keys():
         return _with_elements_behind(opened, tags)
     return opened
@@ -151,7 +151,7 @@ def looks_like_dicom(head: bytes) -> bool:
     return head[128:132] == b"DICM" or head[:4] == b"DICM" or head[:2] in _FIRST_GROUPS
 
 
-def converted(element: Element, encodings: tuple[str, ...]) -> Any:
+def element_value(element: Element, encodings: tuple[str, ...]) -> Any:
     """The value of `element` as pydicom understands it; raises whatever pydicom raises."""
     if isinstance(element, DataElement):
         return element.value
@@ -161,7 +161,7 @@ def converted(element: Element, encodings: tuple[str, ...]) -> Any:
 # The walk
 
 
-class _Odd(Exception):  # noqa: N818 - not an error: pydicom's parser takes over
+class _NeedsFallback(Exception):  # noqa: N818 - not an error: pydicom's parser takes over
     """The file holds something that the walk leaves to pydicom."""
 
 
@@ -188,8 +188,8 @@ def _keys(tags: frozenset[int]) -> dict[int, tuple[int, BaseTag]]:
     return {_key(tag): (tag, BaseTag(tag)) for tag in (*tags, 0x00080005)}  # comparing a BaseTag is slow
 
 
-def walked(file: BinaryIO, size: int, tags: frozenset[int], head: bytes) -> Opened | None:
-    """What `parsed` finds, found sooner; None where the file has anything out of the ordinary.
+def fast_parse(file: BinaryIO, size: int, tags: frozenset[int], head: bytes) -> ParsedFile | None:
+    """What `pydicom_parse` finds, found sooner; None where the file has anything out of the ordinary.
 
     `head` is what a read of the file's first bytes gave.
     """
@@ -202,18 +202,18 @@ def walked(file: BinaryIO, size: int, tags: frozenset[int], head: bytes) -> Open
         except (struct_error, IndexError):  # the bytes at hand end before the pixel data
             if len(head) >= size:
                 return None
-        except _Odd:
+        except _NeedsFallback:
             return None
     return None
 
 
-def _walk(file: BinaryIO, size: int, keys: dict[int, tuple[int, BaseTag]], head: bytes) -> Opened:
+def _walk(file: BinaryIO, size: int, keys: dict[int, tuple[int, BaseTag]], head: bytes) -> ParsedFile:
     position, syntax = _past_meta(head)
     implicit = syntax == ImplicitVRLittleEndian
     if implicit and 0x40 < head[position + 4] < 0x5B and 0x40 < head[position + 5] < 0x5B:
-        raise _Odd
+        raise _NeedsFallback
     elements, pixels = _to_the_pixels(head, position, implicit, keys)
-    return Opened(file, size, elements, _encodings(elements.get(0x00080005)), syntax, pixels)
+    return ParsedFile(file, size, elements, _encodings(elements.get(0x00080005)), syntax, pixels)
 
 
 def _past_meta(head: bytes) -> tuple[int, str]:
@@ -227,14 +227,14 @@ def _past_meta(head: bytes) -> tuple[int, str]:
             (length,) = _length(head, position)
             position += 4
         elif code not in _SHORT:
-            raise _Odd
+            raise _NeedsFallback
         if key == 0x00100002:
             syntax = head[position : position + length]
         position += length
     name = syntax.rstrip(b"\0").decode("ascii", "replace")
     # Group 0000 would be a command, which is implicit; the deflated syntax has to be inflated first.
     if not _walkable(name) or head[position : position + 2] == b"\0\0":
-        raise _Odd
+        raise _NeedsFallback
     return position, name
 
 
@@ -264,10 +264,10 @@ def _to_the_pixels(
             elif code in _SHORT:
                 vr = _SHORT[code]
             else:
-                raise _Odd
+                raise _NeedsFallback
         if key in _STOPS:
             if key not in _PIXEL_KEYS:
-                raise _Odd
+                raise _NeedsFallback
             return elements, PixelElement(_PIXEL_KEYS[key], vr, position, length)
         end = position + length if length != UNDEFINED else _past_sequence(head, position, key, vr)
         if key in keys:
@@ -283,7 +283,7 @@ def _to_the_pixels(
 def _past_sequence(head: bytes, position: int, key: int, vr: str | None) -> int:
     """Where a sequence of undefined length ends whose items begin at `position` (PS3.5 section 7.5)."""
     if not _is_sequence(key, vr):
-        raise _Odd
+        raise _NeedsFallback
     implicit = vr is None
     ends: list[int | None] = [None]  # of what is open: sequences at even places, items at odd ones; None: undefined
     while ends:
@@ -295,7 +295,7 @@ def _past_sequence(head: bytes, position: int, key: int, vr: str | None) -> int:
             elif key == _ITEM and len(ends) < 2 * _DEPTH:
                 ends.append(None if length == UNDEFINED else position + length)
             else:
-                raise _Odd
+                raise _NeedsFallback
         elif position == ends[-1]:
             ends.pop()
         else:
@@ -323,15 +323,15 @@ def _past_element_of_item(head: bytes, position: int, implicit: bool, ends: list
             vr = _SHORT[code]
             length >>= 16
         else:
-            raise _Odd
+            raise _NeedsFallback
     if length == UNDEFINED:
         if not _is_sequence(key, vr):
-            raise _Odd
+            raise _NeedsFallback
         ends.append(None)
         return position
     end = ends[-1]
     if key & 0xFFFF == 0xFFFE or (end is not None and position + length > end):
-        raise _Odd
+        raise _NeedsFallback
     return position + length
 
 
@@ -358,7 +358,7 @@ def _encodings_of(stated: bytes, vr: str | None) -> tuple[str, ...]:
         with quiet():
             return tuple(convert_encodings(convert_raw_data_element(raw).value))
     except Exception:
-        raise _Odd from None
+        raise _NeedsFallback from None
 
 
 # pydicom's parser
@@ -400,7 +400,7 @@ class _Bounded:
         return self._file.seek(offset, whence)
 
 
-def parsed(file: BinaryIO, size: int, tags: frozenset[int]) -> Opened:
+def pydicom_parse(file: BinaryIO, size: int, tags: frozenset[int]) -> ParsedFile:
     """Find `tags` by pydicom's parser, which copes with most of what is out of the ordinary; raises `Rejected`."""
     try:
         with quiet():
@@ -423,7 +423,7 @@ def _causes(problem: BaseException | None) -> Iterator[BaseException]:
         problem = problem.__context__
 
 
-def _parsed(file: BinaryIO, size: int, tags: frozenset[int]) -> Opened:
+def _parsed(file: BinaryIO, size: int, tags: frozenset[int]) -> ParsedFile:
     file.seek(0)
     bounded = cast(BinaryIO, _Bounded(file, size))
     found: list[PixelElement] = []
@@ -434,7 +434,7 @@ def _parsed(file: BinaryIO, size: int, tags: frozenset[int]) -> Opened:
     return _opened(file, size, dataset, dataset, found)
 
 
-def _parsed_inflated(file: BinaryIO, tags: frozenset[int]) -> Opened:
+def _parsed_inflated(file: BinaryIO, tags: frozenset[int]) -> ParsedFile:
     """The same for a data set that is deflated from where `file` stands (PS3.5 section A.5)."""
     begin = file.tell()
     file.seek(0)
@@ -465,19 +465,19 @@ def _inflated(file: BinaryIO) -> tuple[BytesIO, int]:
         if not piece:
             raise Rejected(Reason.INCOMPLETE, "the deflated data set breaks off")
         data.write(inflater.decompress(piece, 2**20))
-        if data.tell() > INFLATED:
+        if data.tell() > MAX_INFLATED_BYTES:
             raise Rejected(Reason.OVER_LIMITS, "the data set inflates to more than the limit")
     size = data.tell()
     data.seek(0)
     return data, size
 
 
-def _opened(file: BinaryIO, size: int, dataset: Dataset, head: FileDataset, found: list[PixelElement]) -> Opened:
+def _opened(file: BinaryIO, size: int, dataset: Dataset, head: FileDataset, found: list[PixelElement]) -> ParsedFile:
     """`head` holds preamble and meta header, `dataset` the elements."""
     encodings = dataset.original_character_set or default_encoding
     stated = _meta_uid(head, "TransferSyntaxUID")
     native = _NATIVE[cast(tuple[bool, bool], dataset.original_encoding)]
-    return Opened(
+    return ParsedFile(
         file=file,
         size=size,
         elements={int(element.tag): element for element in dataset.elements()},
@@ -501,7 +501,7 @@ def _meta_uid(head: FileDataset, field: str) -> str | None:
 # Behind the pixels
 
 
-def find_delimiter(opened: Opened) -> int | None:
+def find_sequence_delimiter(opened: ParsedFile) -> int | None:
     """Where a sequence delimiter stands behind the start of the pixel data; None: those of undefined length break off.
 
     It is the last one of the file if that is near the end, else the first.
@@ -517,7 +517,7 @@ def find_delimiter(opened: Opened) -> int | None:
     return _search(opened, pixels.start, delimiter)
 
 
-def _search(opened: Opened, start: int, wanted: bytes) -> int | None:
+def _search(opened: ParsedFile, start: int, wanted: bytes) -> int | None:
     opened.file.seek(start)
     kept = b""
     while piece := opened.file.read(2**20):
@@ -529,12 +529,12 @@ def _search(opened: Opened, start: int, wanted: bytes) -> int | None:
     return None
 
 
-def _with_elements_behind(opened: Opened, tags: frozenset[int]) -> Opened:
+def _with_elements_behind(opened: ParsedFile, tags: frozenset[int]) -> ParsedFile:
     """`opened` with those of `tags` that stand behind its pixel data."""
     pixels = cast(PixelElement, opened.pixels)
     end = pixels.start + pixels.length
     if pixels.length == UNDEFINED:
-        delimiter = find_delimiter(opened)
+        delimiter = find_sequence_delimiter(opened)
         end = opened.size if delimiter is None else delimiter + 8
     if end >= opened.size:
         return opened

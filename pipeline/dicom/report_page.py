@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.dicom.areas import Area, Grey
 from pipeline.dicom.fields import Fields
+from pipeline.dicom.regions import CropRegion, Grey
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -48,7 +48,7 @@ TEXT_IN_REGION: Final = 0.15
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .7.1 to .7.4, its multi-frame classes
 
 
-def may_be_page(fields: Fields) -> bool:
+def may_be_report_page(fields: Fields) -> bool:
     """Whether the header says secondary capture, conversion, derived or text burned in; scanners' own images do not."""
     kinds = set((fields.text("ImageType") or "").upper().split("\\"))
     captured = (fields.uid("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
@@ -56,8 +56,8 @@ def may_be_page(fields: Fields) -> bool:
     return captured or converted or {"DERIVED", "SECONDARY"} <= kinds or fields.yes("BurnedInAnnotation")
 
 
-def is_page(grey_HW: Grey, area: Area, may_be_page: bool) -> bool:
-    """Whether `area` of a frame holds strokes and next to no tissue; `may_be_page` as the header says."""
+def is_report_page(grey_HW: Grey, area: CropRegion, may_be_report_page: bool) -> bool:
+    """Whether `area` of a frame holds strokes and next to no tissue; `may_be_report_page` as the header says."""
     side = max(4, round(max(grey_HW.shape) / ACROSS))
     if max(grey_HW.shape) < SMALLEST or min(grey_HW.shape) < side:
         return False
@@ -69,12 +69,12 @@ def is_page(grey_HW: Grey, area: Area, may_be_page: bool) -> bool:
     tissue = np.count_nonzero(textured & (crowd > (NEIGHBOURS - 0.5) / 9))
     written = np.count_nonzero(strokes)
     in_region = area.found_by == "regions"
-    most = PAGE_IN_REGION if in_region else PAGE_BY_HEADER if may_be_page else PAGE
+    most = PAGE_IN_REGION if in_region else PAGE_BY_HEADER if may_be_report_page else PAGE
     fewest = (TEXT_IN_REGION if in_region else FEWEST_STROKES) * np.count_nonzero(inside)
     return bool(written >= fewest and tissue < most * written)
 
 
-def _blocks(grey_HW: Grey, area: Area, side: int, every: int) -> tuple[_Mask, _Mask, _Mask]:
+def _blocks(grey_HW: Grey, area: CropRegion, side: int, every: int) -> tuple[_Mask, _Mask, _Mask]:
     """Which blocks, of every so manieth row and column of them, are in `area`, and of these textured, and with strokes.
 
     Textured as tissue is; with strokes, as text and lines are.
@@ -109,7 +109,7 @@ def _sampled(grey_HW: Grey, side: int, every: int) -> Grey:
     return blocks.reshape(*blocks.shape[:2], -1)
 
 
-def _inside(area: Area, side: int, every: int, blocks_hw: tuple[int, ...]) -> _Mask:
+def _inside(area: CropRegion, side: int, every: int, blocks_hw: tuple[int, ...]) -> _Mask:
     """Which blocks have their middle within `area`."""
     rows, columns = (np.arange(count) * side * every + side // 2 for count in blocks_hw)
     across = (columns >= area.left) & (columns < area.right)

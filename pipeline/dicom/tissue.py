@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.dicom.areas import Area, Grey, Region
-from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.regions import CropRegion, Grey, UltrasoundRegion
+from pipeline.dicom.rejections import Reason, Rejected
 
 _Floats = npt.NDArray[np.float32]
 _Lengths = npt.NDArray[np.float64]
@@ -86,14 +86,16 @@ SAMPLES: Final = 60_000
 """Pixels that the judgement of colour looks at, about."""
 
 
-def tissue_area(grey_HW: Grey, regions: tuple[Region, ...], spacing_mm: tuple[float, float] | None) -> Area:
-    """The part of one frame that shows tissue; see `insonated_area`."""
-    return insonated_area((grey_HW,), regions, spacing_mm)
+def crop_region_of_frame(
+    grey_HW: Grey, regions: tuple[UltrasoundRegion, ...], spacing_mm: tuple[float, float] | None
+) -> CropRegion:
+    """The part of one frame that shows tissue; see `find_crop_region`."""
+    return find_crop_region((grey_HW,), regions, spacing_mm)
 
 
-def insonated_area(
-    greys_HW: Iterable[Grey], regions: tuple[Region, ...], spacing_mm: tuple[float, float] | None
-) -> Area:
+def find_crop_region(
+    greys_HW: Iterable[Grey], regions: tuple[UltrasoundRegion, ...], spacing_mm: tuple[float, float] | None
+) -> CropRegion:
     """The part of a file's frames, at least one, that shows tissue.
 
     By `regions` where they can be used: the box around all two-dimensional tissue regions, black between them. Else by
@@ -117,13 +119,13 @@ def insonated_area(
     return _detected(chain((first_HW,), frames), spacing)
 
 
-def cut_out(grey_HW: Grey, area: Area) -> Grey:
+def crop_frame(grey_HW: Grey, area: CropRegion) -> Grey:
     """The box of `area` as an image of its own, black where it is not insonated."""
     box = grey_HW[area.top : area.bottom, area.left : area.right]
     return box.copy() if area.inside is None else box * area.inside
 
 
-def is_colour(rgb_hwC: npt.NDArray[np.uint8], area: Area, shape_HW: tuple[int, int]) -> bool:
+def has_colour_flow(rgb_hwC: npt.NDArray[np.uint8], area: CropRegion, shape_HW: tuple[int, int]) -> bool:
     """Whether the area shows colour flow: red, green and blue of a frame of `shape_HW`, or of a reduced copy of it.
 
     A frame in one tint (sepia, blue) shows none: what counts is colour that is not the frame's own, and wider than
@@ -153,7 +155,7 @@ def _off_tint(colours_Chw: _Floats, peak_hw: _Floats, bright_hw: _Mask) -> _Mask
     return np.asarray((np.hypot(across - middle[0], up - middle[1]) > OFF_TINT) & ~pale, np.bool_)
 
 
-def _is_tissue(region: Region) -> bool:
+def _is_tissue(region: UltrasoundRegion) -> bool:
     """Two-dimensional tissue, also as makers write it who leave the format or the type at 0, or out.
 
     A type of 0 in two dimensions is an image of an unstated kind: were it flow, its colours would show. A format of 0
@@ -165,7 +167,7 @@ def _is_tissue(region: Region) -> bool:
     return not region.spatial_format and region.data_type == _TISSUE and lengths
 
 
-def _must_be_b_mode(regions: tuple[Region, ...], tissue: list[Region]) -> None:
+def _must_be_b_mode(regions: tuple[UltrasoundRegion, ...], tissue: list[UltrasoundRegion]) -> None:
     """Raise `Rejected` for colour flow on the tissue, and for frames that hold other ultrasound but no tissue."""
     flow = [r for r in regions if r.spatial_format == _TWO_DIMENSIONAL and r.data_type == COLOUR_FLOW]
     if any(_overlap(region, other) for region in flow for other in tissue) or (flow and not tissue):
@@ -175,7 +177,7 @@ def _must_be_b_mode(regions: tuple[Region, ...], tissue: list[Region]) -> None:
         raise Rejected(Reason.NOT_B_MODE, "its regions say M-mode or spectrum, and no tissue in two dimensions")
 
 
-def _overlap(region: Region, other: Region) -> bool:
+def _overlap(region: UltrasoundRegion, other: UltrasoundRegion) -> bool:
     """Whether two regions share pixels, as they state it; False where one does not say where it is."""
     sides = [(region.x0, region.x1, other.x0, other.x1), (region.y0, region.y1, other.y0, other.y1)]
     for first, last, other_first, other_last in sides:
@@ -186,7 +188,7 @@ def _overlap(region: Region, other: Region) -> bool:
     return True
 
 
-def _box(region: Region, shape_HW: tuple[int, ...]) -> _Box | None:
+def _box(region: UltrasoundRegion, shape_HW: tuple[int, ...]) -> _Box | None:
     """The region's pixels within the frame; None where it is not to be believed."""
     if region.x0 is None or region.y0 is None or region.x1 is None or region.y1 is None:
         return None
@@ -205,7 +207,7 @@ def _share(box: _Box, shape_HW: tuple[int, ...]) -> float:
     return (box[1] - box[0]) * (box[3] - box[2]) / (shape_HW[0] * shape_HW[1])
 
 
-def _stated_spacing(boxes: dict[Region, _Box]) -> _Spacing | None:
+def _stated_spacing(boxes: dict[UltrasoundRegion, _Box]) -> _Spacing | None:
     """Millimetres between rows and columns, of the largest region that states centimetres on both axes."""
     for region, _ in sorted(boxes.items(), key=lambda pair: -_share(pair[1], (1, 1))):
         if region.units_x == region.units_y == _CENTIMETRES and region.delta_x and region.delta_y:
@@ -218,17 +220,17 @@ def _usable(spacing_mm: _Spacing | None) -> _Spacing | None:
     return spacing_mm if spacing_mm and all(0 < side < np.inf for side in spacing_mm) else None
 
 
-def _around(boxes: list[_Box], spacing: tuple[float | None, float | None]) -> Area:
+def _around(boxes: list[_Box], spacing: tuple[float | None, float | None]) -> CropRegion:
     """The box around `boxes`, black between them."""
     tops, bottoms, lefts, rights = zip(*boxes, strict=True)
     top, bottom, left, right = min(tops), max(bottoms), min(lefts), max(rights)
     inside = np.zeros((bottom - top, right - left), np.bool_)
     for box in boxes:
         inside[box[0] - top : box[1] - top, box[2] - left : box[3] - left] = True
-    return Area(top, bottom, left, right, None if inside.all() else inside, "regions", *spacing)
+    return CropRegion(top, bottom, left, right, None if inside.all() else inside, "regions", *spacing)
 
 
-def _detected(greys_HW: Iterable[Grey], spacing: tuple[float | None, float | None]) -> Area:
+def _detected(greys_HW: Iterable[Grey], spacing: tuple[float | None, float | None]) -> CropRegion:
     """The tissue that any of the frames shows, or the whole frame; a frame in doubt has no say."""
     height, width, inside_HW = 0, 0, None
     for grey_HW in greys_HW:
@@ -236,7 +238,7 @@ def _detected(greys_HW: Iterable[Grey], spacing: tuple[float | None, float | Non
         if (shown_HW := _insonated(grey_HW)) is not None:
             inside_HW = shown_HW if inside_HW is None else inside_HW | shown_HW
     if inside_HW is None or inside_HW.all():
-        return Area(0, height, 0, width, None, "whole", *spacing)
+        return CropRegion(0, height, 0, width, None, "whole", *spacing)
     return _boxed(inside_HW, spacing)
 
 
@@ -280,12 +282,12 @@ def _is_sure(part: _Mask, lit: _Mask) -> bool:
     return bool(np.count_nonzero(lit) - inside <= MOST_LEFT_OUT * inside)
 
 
-def _boxed(inside_HW: _Mask, spacing: tuple[float | None, float | None]) -> Area:
+def _boxed(inside_HW: _Mask, spacing: tuple[float | None, float | None]) -> CropRegion:
     """The box around a mask of the whole frame."""
     rows, columns = np.flatnonzero(inside_HW.any(1)), np.flatnonzero(inside_HW.any(0))
     top, bottom, first, last = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     inside = inside_HW[top:bottom, first:last]
-    return Area(top, bottom, first, last, None if inside.all() else inside, "detected", *spacing)
+    return CropRegion(top, bottom, first, last, None if inside.all() else inside, "detected", *spacing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,7 +470,7 @@ def _middles(length: int, blocks: int, side: int) -> _Lengths:
     return np.minimum((np.arange(length, dtype=np.float64) + 0.5) / side, blocks - 0.5)
 
 
-def _samples(rgb_hwC: npt.NDArray[np.uint8], area: Area, shape_HW: tuple[int, int]) -> tuple[_Floats, _Mask, int]:
+def _samples(rgb_hwC: npt.NDArray[np.uint8], area: CropRegion, shape_HW: tuple[int, int]) -> tuple[_Floats, _Mask, int]:
     """Colours, three planes, of a grid of about `SAMPLES` pixels of the area's box; which are insonated; the step.
 
     The step is the grid's, in pixels of the full frame.

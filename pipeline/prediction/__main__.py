@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.command import command
 from pipeline.errors import UserError
-from pipeline.prediction.predict import TABLE, UNLISTED, Summary, files_in, predict
+from pipeline.prediction.predict import TABLE, UNLISTED, Summary, list_inputs, predict
 
 _PREDICT = f"""\
 Apply a fine-tuned model to new DICOM files. MODEL is a folder that the job `finetune` has filled, such as
@@ -25,9 +25,9 @@ def main(arguments: list[str]) -> None:
     An image that is flagged is an outcome: it is counted, and the code is 0. Where a folder cannot be listed it is 1.
     """
     asked = _parser().parse_args(arguments)
-    given = files_in(asked.inputs, asked.out)
+    given = list_inputs(asked.inputs, asked.out)
     summary = predict(asked.model, given.files, asked.out, asked.frames_per_cine, _print, given.unlisted)
-    _print(told(summary))
+    _print(summary_line(summary))
     _print(f"In {asked.out / TABLE}.")
     if summary.unlisted:
         raise UserError(
@@ -57,7 +57,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def told(summary: Summary) -> str:
+def summary_line(summary: Summary) -> str:
     """A batch in a sentence."""
     flags = ", ".join(f"{count} {reason}" for reason, count in summary.flagged.items())
     return (

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pipeline.archive.frames import refuse_blank, refuse_colour
-from pipeline.dicom.areas import Area, Grey
+from pipeline.archive.frames import reject_blank, reject_colour_flow
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.fields import Fields, tag_of
 from pipeline.dicom.header import read_header
-from pipeline.dicom.pixels import Frame, PixelFile, frames_to_take, resize_grey
-from pipeline.dicom.quarantine import Reason, Rejected, Rejection
-from pipeline.dicom.reading import Unopened, quiet, read_elements
-from pipeline.dicom.tissue import cut_out
+from pipeline.dicom.pixels import Frame, PixelFile, resize_grey, select_frames
+from pipeline.dicom.reading import UnreadableFile, quiet, read_elements
+from pipeline.dicom.regions import CropRegion, Grey
+from pipeline.dicom.rejections import Reason, Rejected, Rejection
+from pipeline.dicom.tissue import crop_frame
 
 REFERENCE_UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 REFERENCE_TEXTS: Final = (
@@ -49,12 +49,12 @@ class NewImage:
     frame: int
     frames: int
     pixels: Grey
-    area: Area
+    area: CropRegion
     shape: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Flagged:
+class FlaggedFrame:
     """A frame that is not for this model, and why; `frame` and `frames` are None where no frame was reached."""
 
     frame: int | None
@@ -66,7 +66,7 @@ class Flagged:
 class NewFile:
     """What a file holds for a model, at least one entry; `reference` as `read_reference` gives it, where asked for."""
 
-    images: tuple[NewImage | Flagged, ...]
+    images: tuple[NewImage | FlaggedFrame, ...]
     reference: Mapping[str, str]
 
 
@@ -85,17 +85,17 @@ class NewImageReader:
     frames_per_cine: int
     for_masks: bool
 
-    def __call__(self, path: str) -> NewFile | Unopened:
-        """What is in the file at `path`; whatever is wrong with it is `Flagged`, one frame's fault costs that frame."""
+    def __call__(self, path: str) -> NewFile | UnreadableFile:
+        """The frames of the file at `path`; each fault becomes a `FlaggedFrame`, and costs its own frame only."""
         try:
             with quiet(), Path(path).open("rb") as file:
                 return self._read(file)
         except Rejected as rejected:
-            return flagged(rejected.rejection)
+            return flagged_file(rejected.rejection)
         except OSError as error:
-            return Unopened.because(error)
+            return UnreadableFile.from_error(error)
         except MemoryError:
-            return flagged(Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold"))
+            return flagged_file(Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold"))
 
     def _read(self, file: BinaryIO) -> NewFile:
         size = file.seek(0, 2)
@@ -103,37 +103,37 @@ class NewImageReader:
         reference = read_reference(file, size) if self.for_masks else {}
         return NewFile(tuple(self._images(PixelFile.open(file))), reference)
 
-    def _images(self, file: PixelFile) -> Iterator[NewImage | Flagged]:
-        cine = Cine(file, tuple(frames_to_take(file.frames, self.frames_per_cine)))
-        area: Area | None = None
+    def _images(self, file: PixelFile) -> Iterator[NewImage | FlaggedFrame]:
+        cine = Cine(file, tuple(select_frames(file.frames, self.frames_per_cine)))
+        area: CropRegion | None = None
         for number in cine.numbers:
             try:
                 frame = cine.frame(number)
                 area = area or cine.area(file.regions)
-                cine.refuse_page(frame.grey, area)
+                cine.reject_report_page(frame.grey, area)
                 if file.is_ultrasound:
                     self._refuse_unlike(frame, area)
                 yield self._image(number, file.frames, frame.grey, area)
             except Rejected as rejected:
-                yield Flagged(number, file.frames, rejected.rejection)
+                yield FlaggedFrame(number, file.frames, rejected.rejection)
 
-    def _refuse_unlike(self, frame: Frame, area: Area) -> None:
-        refuse_colour(frame, area)
+    def _refuse_unlike(self, frame: Frame, area: CropRegion) -> None:
+        reject_colour_flow(frame, area)
         if area.found_by == "whole" and not self.whole_frames:
             raise Rejected(
                 Reason.NO_TISSUE, "no insonated area is found, and the model has learnt from such areas alone"
             )
 
-    def _image(self, number: int, frames: int, grey: Grey, area: Area) -> NewImage:
-        cut = cut_out(grey, area)
-        refuse_blank(cut)
+    def _image(self, number: int, frames: int, grey: Grey, area: CropRegion) -> NewImage:
+        cut = crop_frame(grey, area)
+        reject_blank(cut)
         pixels = resize_grey(cut, self.height, self.width)
         return NewImage(number, frames, pixels, area, (grey.shape[0], grey.shape[1]))
 
 
-def flagged(why: Rejection) -> NewFile:
+def flagged_file(why: Rejection) -> NewFile:
     """A file of which no frame was reached."""
-    return NewFile((Flagged(None, None, why),), {})
+    return NewFile((FlaggedFrame(None, None, why),), {})
 
 
 def read_reference(file: BinaryIO, size: int) -> dict[str, str]:

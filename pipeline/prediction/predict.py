@@ -20,14 +20,14 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.archive.workers import Failed, each_in_worker
-from pipeline.dicom.quarantine import Reason
-from pipeline.dicom.reading import Unopened
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Reason
 from pipeline.downstream.model_folder import MODEL
 from pipeline.downstream.predictor import Predictor, classes_at
 from pipeline.errors import UserError, user_error
 from pipeline.files import write_table
-from pipeline.prediction.masks import MaskWriter
-from pipeline.prediction.new_images import Flagged, NewFile, NewImage, NewImageReader, flagged
+from pipeline.prediction.new_images import FlaggedFrame, NewFile, NewImage, NewImageReader, flagged_file
+from pipeline.prediction.seg_writer import MaskWriter
 from pipeline.progress import Log, Progress
 from pipeline.tables import column
 
@@ -90,7 +90,7 @@ class _Read:
     """An image or a flag with the file that it is of."""
 
     file: str
-    found: NewImage | Flagged | _Unread
+    found: NewImage | FlaggedFrame | _Unread
     reference: dict[str, str]
 
 
@@ -127,7 +127,7 @@ def predict(
     return Summary(len(files), len(rows) - len(unlisted), scored, dict(sorted(reasons.items())))
 
 
-def files_in(inputs: Sequence[Path], out: Path) -> Inputs:
+def list_inputs(inputs: Sequence[Path], out: Path) -> Inputs:
     """Every file that `inputs`, files and folders, name or hold, each once; a folder's sorted by path.
 
     Symbolic links within a folder are not followed. Raises `UserError` for an input that does not exist, where there is
@@ -196,14 +196,16 @@ def _shown(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _found(read: NewFile | Unopened | Failed) -> tuple[tuple[NewImage | Flagged | _Unread, ...], dict[str, str]]:
+def _found(
+    read: NewFile | UnreadableFile | Failed,
+) -> tuple[tuple[NewImage | FlaggedFrame | _Unread, ...], dict[str, str]]:
     """What is in a file, and the reference to it."""
     match read:
         case NewFile():
             return read.images, dict(read.reference)
         case Failed():
-            return flagged(read.rejection).images, {}
-        case Unopened():
+            return flagged_file(read.rejection).images, {}
+        case UnreadableFile():
             return (_Unread(f"the system does not let it be read: {read.why}"),), {}
 
 
@@ -228,7 +230,7 @@ class _Batch:
                 match one.found:
                     case NewImage():
                         yield _row(one) | self._scored(one, one.found, next(answers))
-                    case Flagged(why=why):
+                    case FlaggedFrame(why=why):
                         yield _row(one) | _flag(why.reason.value, why.detail)
                     case _Unread(detail):
                         yield _row(one) | _flag(UNREADABLE, detail)
@@ -260,7 +262,7 @@ class _Batch:
 
     def _mask(self, read: _Read, image: NewImage, probabilities_CHW: Tensor) -> dict[str, Any]:
         """Write the mask of the full frame, where nothing lies outside the insonated area."""
-        classes_HW = placed(probabilities_CHW, image)
+        classes_HW = full_frame_classes(probabilities_CHW, image)
         series = read.reference["SeriesInstanceUID"]
         number, name = self._masks[series] + 1, f"{MASKS}/{self._masks.total() + 1:06d}.dcm"
         try:
@@ -274,7 +276,7 @@ class _Batch:
         return {"mask": name, "pixels": counts[1:].tolist()}
 
 
-def placed(probabilities_CHW: Tensor, image: NewImage) -> npt.NDArray[np.uint8]:
+def full_frame_classes(probabilities_CHW: Tensor, image: NewImage) -> npt.NDArray[np.uint8]:
     """The likeliest class of each pixel of the image's full frame; background where nothing is insonated."""
     area = image.area
     classes_HW = np.zeros(image.shape, np.uint8)

@@ -17,7 +17,7 @@ from pipeline.archive.examine import NumberReader, issued, key_check
 from pipeline.archive.images import drop_from_caches
 from pipeline.archive.listing import known_parts, listed_rows
 from pipeline.archive.workers import Failed, each_in_worker
-from pipeline.dicom.quarantine import rejection_table
+from pipeline.dicom.rejections import rejection_table
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import read_table, write_table
 from pipeline.locks import archive_lock, block_training, tables_lock

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.archive.listing import KNOWN, RECORD_FIELDS
-from pipeline.dicom.quarantine import Reason, Rejection
+from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import read_json
 from pipeline.mirrored import copy_of, read_mirrored, write_mirrored_json

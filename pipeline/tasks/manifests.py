@@ -19,15 +19,15 @@ from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.cohort.likeness import SIDE, thumbnails
 from pipeline.csv_files import Row, read_csv
 from pipeline.dicom.pixels import resize_grey
-from pipeline.dicom.quarantine import Rejection
-from pipeline.dicom.reading import Unopened
-from pipeline.dicom.tissue import cut_out
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Rejection
+from pipeline.dicom.tissue import crop_frame
 from pipeline.errors import UserError
 from pipeline.privacy.identity import one_spelling
 from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Images, Task, existing_file
-from pipeline.tasks.labelled import LabelledPicture, labelled_mask, labelled_picture
-from pipeline.tasks.masks import ClassNumbers, MaskRead, class_numbers
+from pipeline.tasks.class_masks import ClassNumbers, MaskRead, class_numbers
+from pipeline.tasks.labelled_files import LabelledImage, read_labelled_image, read_labelled_mask
 
 SPLITS = ("train", "val", "test")
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
@@ -69,9 +69,9 @@ def read_manifest(
     rows = _read_rows(path, label)
     splits = _splits(path, rows)
     files = _files(path, rows, "image")
-    pictures = each_in_worker(labelled_picture, files, chunk=_CHUNK, readable=files)
+    pictures = each_in_worker(read_labelled_image, files, chunk=_CHUNK, readable=files)
     files = _files(path, rows, "mask") if label == "mask" else []
-    masks = each_in_worker(labelled_mask, files, chunk=_CHUNK, readable=files)
+    masks = each_in_worker(read_labelled_mask, files, chunk=_CHUNK, readable=files)
     made: list[dict[str, Any]] = []
     labelled: list[_Labelled] = []
     with Progress(f"{name} images", len(rows), "images", log) as progress:
@@ -110,10 +110,11 @@ def _label_column(task: Task) -> str:
     return "quality" if task.kind == "ordinal" else "mask"
 
 
-def _pixels(picture: LabelledPicture, images: Images) -> dict[str, Any]:
+def _pixels(picture: LabelledImage, images: Images) -> dict[str, Any]:
     """What the table says of an image's pixels."""
     kept, tissue = (
-        resize_grey(cut_out(picture.grey, area), images.height, images.width) for area in (picture.area, picture.tissue)
+        resize_grey(crop_frame(picture.grey, area), images.height, images.width)
+        for area in (picture.area, picture.tissue)
     )
     pixels = kept.tobytes()
     return {
@@ -176,11 +177,11 @@ def _split_by_patient(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     return dict(zip(patients, sides, strict=True))
 
 
-def _image(row: _Row, read: LabelledPicture | Rejection | Unopened | Failed) -> LabelledPicture:
+def _image(row: _Row, read: LabelledImage | Rejection | UnreadableFile | Failed) -> LabelledImage:
     match read:
-        case LabelledPicture():
+        case LabelledImage():
             return read
-        case Unopened():
+        case UnreadableFile():
             raise UserError(f"{row.location}: image cannot be opened: {read.why}.")
         case Failed():
             raise UserError(f"{row.location}: image cannot be decoded: {read.rejection.detail}.")
@@ -210,13 +211,13 @@ def _quality(row: _Row, task: Task) -> int:
     return int(row.label)
 
 
-def _classes(row: _Row, read: MaskRead, picture: LabelledPicture, task: Task) -> ClassNumbers:
+def _classes(row: _Row, read: MaskRead, picture: LabelledImage, task: Task) -> ClassNumbers:
     return class_numbers(row.location, read, picture, task.classes)
 
 
-def _mask(classes: ClassNumbers, picture: LabelledPicture, images: Images) -> bytes:
+def _mask(classes: ClassNumbers, picture: LabelledImage, images: Images) -> bytes:
     """The classes at the recipe's size, cut as the image is."""
-    kept = Image.fromarray(cut_out(classes, picture.area))
+    kept = Image.fromarray(crop_frame(classes, picture.area))
     return kept.resize((images.width, images.height), Image.Resampling.NEAREST).tobytes()
 
 

@@ -30,7 +30,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from pipeline.command import command
 from pipeline.dicom.pixels import decode_image_file
-from pipeline.dicom.quarantine import Rejected
+from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
 from pipeline.files import atomic_replace, write_text
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.tables import counts_table
-from pipeline.dicom.quarantine import Reason
+from pipeline.dicom.rejections import Reason
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.archive.source import walk
-from pipeline.dicom.reading import Unopened
+from pipeline.dicom.reading import UnreadableFile
 from pipeline.errors import UnreachableError, UserError, is_transient, user_error
 
 
@@ -49,8 +49,8 @@ def test_bad_data_and_bugs_stay(error: Exception) -> None:
 def test_a_sentence_keeps_whether_its_cause_may_pass() -> None:
     assert isinstance(user_error("a sentence", ConnectionResetError()), UnreachableError)
     assert is_transient(UnreachableError("a sentence"))
-    assert Unopened.because(OSError(errno.EIO, "Input/output error")).is_transient
-    assert not Unopened.because(PermissionError(errno.EACCES, "Permission denied")).is_transient
+    assert UnreadableFile.from_error(OSError(errno.EIO, "Input/output error")).is_transient
+    assert not UnreadableFile.from_error(PermissionError(errno.EACCES, "Permission denied")).is_transient
 
 
 def test_a_bucket_whose_server_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

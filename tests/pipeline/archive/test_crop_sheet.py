@@ -3,9 +3,9 @@ from numpy.random import default_rng
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.archive.crop_sheet import MOSAIC, MOST_PAIRS, Pair, crop_sheet
-from pipeline.dicom.tissue import Area, cut_out
+from pipeline.dicom.tissue import CropRegion, crop_frame
 
-BOX = Area(60, 220, 80, 240, None, "regions", None, None)
+BOX = CropRegion(60, 220, 80, 240, None, "regions", None, None)
 
 
 def written() -> np.ndarray:
@@ -26,7 +26,7 @@ def drawn(pair: Pair, tmp_path) -> np.ndarray:
 
 def test_what_is_written_outside_the_area_cannot_be_read(tmp_path):
     grey = written()
-    sheet = drawn(Pair(grey, BOX, cut_out(grey, BOX), "f1"), tmp_path)
+    sheet = drawn(Pair(grey, BOX, crop_frame(grey, BOX), "f1"), tmp_path)
     banner = sheet[2:40, 2:218].astype(float)  # the tile is 216 wide: 0.675 of the frame
     # Strokes are far narrower than a block of 1/24 of the width (9 pixels here): no neighbouring pixels may differ
     # more often than at the borders of blocks.
@@ -41,7 +41,7 @@ def test_frames_that_differ_outside_the_area_within_blocks_alone_give_the_same_s
     rng = default_rng(2)
     inside = np.zeros((160, 160), np.bool_)
     inside[40:120, 40:120] = True
-    area = Area(40, 200, 40, 200, inside, "detected", None, None)
+    area = CropRegion(40, 200, 40, 200, inside, "detected", None, None)
     kept = np.zeros((240, 240), np.bool_)
     kept[80:160, 80:160] = True
     first = rng.integers(0, 256, (240, 240), dtype=np.uint8)
@@ -53,21 +53,23 @@ def test_frames_that_differ_outside_the_area_within_blocks_alone_give_the_same_s
             if not kept[here].any():
                 second[here] = rng.permutation(first[here].ravel()).reshape(side, side)
     assert not np.array_equal(first, second)
-    sheets = [drawn(Pair(frame, area, cut_out(frame, area), "f1"), tmp_path).astype(int) for frame in (first, second)]
+    sheets = [
+        drawn(Pair(frame, area, crop_frame(frame, area), "f1"), tmp_path).astype(int) for frame in (first, second)
+    ]
     assert np.abs(sheets[0] - sheets[1]).max() <= 2  # the averages are rounded twice
 
 
 def test_the_kept_area_is_shown_as_it_is(tmp_path):
     grey = np.zeros((216, 216), np.uint8)
     grey[50:150, 50:150] = default_rng(1).integers(0, 256, (100, 100))
-    area = Area(50, 150, 50, 150, None, "detected", None, None)
-    sheet = drawn(Pair(grey, area, cut_out(grey, area), "f1"), tmp_path)
+    area = CropRegion(50, 150, 50, 150, None, "detected", None, None)
+    sheet = drawn(Pair(grey, area, crop_frame(grey, area), "f1"), tmp_path)
     assert np.array_equal(sheet[52:152, 52:152], grey[50:150, 50:150])  # tiles begin at pixel 2
     assert np.array_equal(sheet[2:102, 222:322], grey[50:150, 50:150])
 
 
 def test_a_sheet_holds_24_pairs_and_leaves_out_further_ones(tmp_path):
-    pair = Pair(written(), BOX, cut_out(written(), BOX), "0123456789abcdef")
+    pair = Pair(written(), BOX, crop_frame(written(), BOX), "0123456789abcdef")
     sizes = []
     for count in (0, 1, MOST_PAIRS, MOST_PAIRS + 10):
         crop_sheet([pair] * count, tmp_path / "sheet.png")
@@ -80,5 +82,6 @@ def test_frames_of_any_shape_are_drawn(tmp_path):
     for shape in ((1, 1), (2, 900), (900, 2), (5, 7)):
         grey = np.full(shape, 9, np.uint8)
         crop_sheet(
-            [Pair(grey, Area(0, *shape[:1], 0, shape[1], None, "whole", None, None), grey, "f")], tmp_path / "s.png"
+            [Pair(grey, CropRegion(0, *shape[:1], 0, shape[1], None, "whole", None, None), grey, "f")],
+            tmp_path / "s.png",
         )

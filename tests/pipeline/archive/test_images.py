@@ -14,7 +14,7 @@ from pipeline.archive import images as images_module
 from pipeline.archive.images import build_cache
 from pipeline.archive.workers import Failed
 from pipeline.cohort.repeats import linked_patients
-from pipeline.dicom.quarantine import Reason, Rejection
+from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UserError
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.privacy.identity import load_key

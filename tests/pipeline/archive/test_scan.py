@@ -16,8 +16,8 @@ from pipeline.archive import scan
 from pipeline.archive.listing import locate
 from pipeline.archive.scan import index_archive
 from pipeline.archive.workers import Failed
-from pipeline.dicom.quarantine import Reason, Rejection
-from pipeline.dicom.reading import Unopened
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UserError
 from pipeline.privacy.identity import pseudonym
 from pipeline.recipe import Archive
@@ -264,7 +264,7 @@ def test_a_store_inside_the_archive_is_refused(tmp_path):
 def test_a_file_that_vanishes_is_passed_over_and_one_that_kills_the_reader_is_rejected(tmp_path, monkeypatch):
     for name in ("1", "2", "3"):
         write_dicom(tmp_path / "archive" / name)
-    results = iter([Unopened(True, "gone"), Failed(Rejection(Reason.CRASHED, "the reading process died"))])
+    results = iter([UnreadableFile(True, "gone"), Failed(Rejection(Reason.CRASHED, "the reading process died"))])
     real = scan.each_in_worker
     monkeypatch.setattr(
         scan, "each_in_worker", lambda work, items: [next(results, None) or r for r in real(work, items)]

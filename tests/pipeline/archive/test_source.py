@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from pipeline.archive import source
 from pipeline.archive.scan import index_archive
 from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, normalized, open_file, stat, walk
-from pipeline.dicom.quarantine import Rejected
+from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
 from pipeline.recipe import Archive
 from tests.pipeline.archive.synthetic import KEY, write_dicom

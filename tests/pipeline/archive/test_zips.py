@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.archive import zips
 from pipeline.archive.zips import SEPARATOR, OpenZip, is_zip, members
-from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.rejections import Reason, Rejected
 from tests.pipeline.archive.zipped import with_flag, with_stated_size, zip_of
 
 NOISE = np.random.default_rng(1).integers(0, 64, 300_000, np.uint8).tobytes()

@@ -14,7 +14,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, JPEGBaseline8Bit, RLELossless
 
 from pipeline.dicom.header import Header, read_header
-from pipeline.dicom.quarantine import Rejected
+from pipeline.dicom.rejections import Rejected
 from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
 
 WHEEL = Path(pydicom.data.__file__).parent / "test_files"

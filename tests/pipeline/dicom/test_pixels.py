@@ -36,13 +36,13 @@ from pipeline.dicom.pixels import (
     PixelFile,
     decode_grey,
     decode_image_file,
-    frames_to_take,
-    libraries,
-    pixel_identity,
+    decoding_libraries,
+    pixel_digest,
     resize_grey,
+    select_frames,
 )
-from pipeline.dicom.quarantine import Rejected
-from pipeline.dicom.tissue import Region
+from pipeline.dicom.rejections import Rejected
+from pipeline.dicom.tissue import UltrasoundRegion
 from tests.pipeline.archive.real import shared_data
 from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
 
@@ -382,7 +382,7 @@ def test_frames_of_a_cine_are_decoded_one_by_one(tmp_path):
     [(1, 1, [0]), (30, 1, [15]), (30, 3, [5, 15, 25]), (4, 4, [0, 1, 2, 3]), (3, 8, [0, 1, 2]), (10, 2, [2, 7])],
 )
 def test_frames_are_taken_from_the_middles_of_equal_segments(frames, per_cine, expected):
-    assert frames_to_take(frames, per_cine) == expected
+    assert select_frames(frames, per_cine) == expected
 
 
 def test_pixels_that_do_not_decode_have_reasons(tmp_path):
@@ -413,7 +413,7 @@ def test_a_file_that_cannot_be_opened_is_an_error_of_the_system(tmp_path):
 
 
 def identity(path):
-    return pixel_identity(BytesIO(path.read_bytes()))
+    return pixel_digest(BytesIO(path.read_bytes()))
 
 
 def test_the_identity_of_pixels_is_that_of_what_is_seen(tmp_path):
@@ -542,7 +542,7 @@ def test_regions_are_read_in_every_encoding(tmp_path, syntax, undefined):
         item.is_undefined_length_sequence_item = undefined
     made.save_as(tmp_path / "x", enforce_file_format=True)
     first, second = opened(tmp_path / "x").regions
-    assert first == Region(1, 1, 2, 10, 20, 300, 200, 3, 3, 0.0123, 0.0456)
+    assert first == UltrasoundRegion(1, 1, 2, 10, 20, 300, 200, 3, 3, 0.0123, 0.0456)
     assert (second.data_type, second.delta_x, second.delta_y) == (3, None, 0.0456)
 
 
@@ -631,7 +631,7 @@ def test_a_cine_is_never_whole_in_memory(tmp_path, encoding):
             file = PixelFile.open(content)
             for number in (0, 100, 199):
                 assert file.frame(number).grey.shape == (240, 320)
-            assert pixel_identity(content) is not None
+            assert pixel_digest(content) is not None
             assert tracemalloc.get_traced_memory()[1] < whole / 10
         finally:
             tracemalloc.stop()
@@ -690,18 +690,22 @@ def test_regions_of_thousands_of_levels_are_none(tmp_path):
 
 def test_each_syntax_names_the_libraries_that_decode_it():
     native = {"numpy", "pillow", "pydicom"}
-    assert set(libraries(None)) == set(libraries(ImplicitVRLittleEndian)) == native
-    assert set(libraries(DeflatedExplicitVRLittleEndian)) == set(libraries("1.2.3")) == native
-    assert "pylibjpeg-openjpeg" in libraries(HTJ2KLossless) and "pylibjpeg-rle" not in libraries(HTJ2KLossless)
-    assert "pylibjpeg-rle" in libraries(RLELossless) and "pylibjpeg-openjpeg" not in libraries(RLELossless)
-    assert "pyjpegls" in libraries(JPEGLSLossless) and "python-gdcm" in libraries(JPEGExtended12Bit)
-    assert "pyjpegls" not in libraries(JPEGBaseline8Bit)
+    assert set(decoding_libraries(None)) == set(decoding_libraries(ImplicitVRLittleEndian)) == native
+    assert set(decoding_libraries(DeflatedExplicitVRLittleEndian)) == set(decoding_libraries("1.2.3")) == native
+    assert "pylibjpeg-openjpeg" in decoding_libraries(HTJ2KLossless) and "pylibjpeg-rle" not in decoding_libraries(
+        HTJ2KLossless
+    )
+    assert "pylibjpeg-rle" in decoding_libraries(RLELossless) and "pylibjpeg-openjpeg" not in decoding_libraries(
+        RLELossless
+    )
+    assert "pyjpegls" in decoding_libraries(JPEGLSLossless) and "python-gdcm" in decoding_libraries(JPEGExtended12Bit)
+    assert "pyjpegls" not in decoding_libraries(JPEGBaseline8Bit)
 
 
 def test_decoders_that_crash_or_are_out_of_date_decode_only_what_nothing_else_does():
     only_gdcm = {JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit}
     for syntax in (*only_gdcm, JPEGBaseline8Bit, JPEGLSLossless, JPEGLSNearLossless, JPEG2000, JPEG2000Lossless):
-        assert ("python-gdcm" in libraries(syntax)) == (syntax in only_gdcm)
-        assert "pylibjpeg-openjpeg" not in libraries(syntax)
+        assert ("python-gdcm" in decoding_libraries(syntax)) == (syntax in only_gdcm)
+        assert "pylibjpeg-openjpeg" not in decoding_libraries(syntax)
         used = set(get_decoder(syntax).available_plugins)
         assert used == ({"gdcm"} if syntax in only_gdcm - {JPEGExtended12Bit} else used - {"gdcm", "pylibjpeg"})

@@ -21,8 +21,16 @@ from pydicom.uid import (
 )
 
 from pipeline.dicom.fields import Fields, tag_of
-from pipeline.dicom.quarantine import Rejected
-from pipeline.dicom.reading import INFLATED, UNDEFINED, looks_like_dicom, parsed, quiet, read_elements, walked
+from pipeline.dicom.reading import (
+    MAX_INFLATED_BYTES,
+    UNDEFINED,
+    fast_parse,
+    looks_like_dicom,
+    pydicom_parse,
+    quiet,
+    read_elements,
+)
+from pipeline.dicom.rejections import Rejected
 from tests.pipeline.archive.real import shared_data
 from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
 
@@ -67,8 +75,8 @@ def both(content):
     file = io.BytesIO(content)
     if not looks_like_dicom(content[:132]):
         return None, None
-    quick = walked(file, len(content), TAGS, content[: 2**14])
-    return (None, None) if quick is None else (said(quick), said(parsed(file, len(content), TAGS)))
+    quick = fast_parse(file, len(content), TAGS, content[: 2**14])
+    return (None, None) if quick is None else (said(quick), said(pydicom_parse(file, len(content), TAGS)))
 
 
 def reason_of(content):
@@ -149,7 +157,7 @@ def test_a_header_longer_than_the_first_read_is_walked_too(tmp_path):
 @pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
 def test_other_encodings_are_left_to_the_parser(tmp_path, syntax):
     content = write_dicom(tmp_path / "x", TransferSyntaxUID=syntax, PatientID="P7").read_bytes()
-    assert walked(io.BytesIO(content), len(content), TAGS, content) is None
+    assert fast_parse(io.BytesIO(content), len(content), TAGS, content) is None
     values, _, found, pixels = said(read_elements(io.BytesIO(content), len(content), TAGS))
     assert values["PatientID"] == "P7" and found == syntax and pixels.length == 192
 
@@ -210,7 +218,7 @@ def private(count):
 
 HOSTILE = {
     "nested": (lambda: part10(nested(5000)), "over_limits"),
-    "bomb": (lambda: bomb(2 * INFLATED), "over_limits"),
+    "bomb": (lambda: bomb(2 * MAX_INFLATED_BYTES), "over_limits"),
     "a million elements": (lambda: private(1_000_000), "over_limits"),
     "a huge length": (lambda: part10(b"\x10\x00\x20\x00UN\0\0\xf0\xff\xff\xff" + b"x" * 100), None),
     "a sequence of nothing": (lambda: part10(nested(3)[:60]), "unreadable_header"),
@@ -228,7 +236,7 @@ def test_a_hostile_header_costs_neither_time_nor_memory(kind):
     else:
         assert reason_of(content) == reason
     assert time.monotonic() - began < 4
-    assert (getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024 < 2.5 * INFLATED
+    assert (getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024 < 2.5 * MAX_INFLATED_BYTES
 
 
 @pytest.mark.parametrize("frames", range(0, 120, 7))

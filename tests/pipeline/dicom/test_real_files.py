@@ -19,7 +19,7 @@ from pipeline.cohort.pool import leaking_patients, pretraining_pool
 from pipeline.cohort.splits import read_draws, split_patients
 from pipeline.dicom.header import Header, read_header
 from pipeline.dicom.pixels import PixelFile
-from pipeline.dicom.quarantine import Rejected
+from pipeline.dicom.rejections import Rejected
 from pipeline.images.cache import load_pixels
 from pipeline.labels.study_groups import read_study_groups
 from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels

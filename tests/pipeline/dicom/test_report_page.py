@@ -11,12 +11,12 @@ from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 from pipeline.archive.frames import FrameReader, Image, Job
 from pipeline.archive.images import build_cache, crop_samples, kept_with_text
 from pipeline.archive.listing import locate
-from pipeline.dicom.areas import whole_frame
 from pipeline.dicom.pixels import PixelFile
-from pipeline.dicom.quarantine import Reason, Rejection
-from pipeline.dicom.report_page import is_page
-from pipeline.dicom.tissue import tissue_area
-from pipeline.prediction.new_images import Flagged, NewImageReader
+from pipeline.dicom.regions import whole_frame_region
+from pipeline.dicom.rejections import Reason, Rejection
+from pipeline.dicom.report_page import is_report_page
+from pipeline.dicom.tissue import crop_region_of_frame
+from pipeline.prediction.new_images import FlaggedFrame, NewImageReader
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.pages import POLARITIES, TEMPLATES, as_stored, report_page
 from tests.pipeline.archive.real import shared_data
@@ -60,7 +60,7 @@ def test_of_ninety_pages_of_ten_templates_nearly_all_are_caught_by_their_pixels_
     for seed in PAGES:
         grey = grey_of(as_stored(report_page(seed), seed))
         caught.setdefault(TEMPLATES[seed % len(TEMPLATES)], []).append(
-            is_page(grey, tissue_area(grey, (), None), False)
+            is_report_page(grey, crop_region_of_frame(grey, (), None), False)
         )
     shares = {template: np.mean(each) for template, each in caught.items()}
     print(f"caught {np.mean(list(shares.values())):.3f} of {len(PAGES)} pages: {shares}")
@@ -79,14 +79,14 @@ def scanned(grey, grain):
 def test_pages_on_grainy_paper_are_pages(grain):
     on_white = [seed for seed in PAGES if POLARITIES[(seed // 2) % len(POLARITIES)][0] == "white"]
     frames = [scanned(grey_of(report_page(seed)), grain) for seed in on_white]
-    caught = [is_page(grey, tissue_area(grey, (), None), True) for grey in frames]
+    caught = [is_report_page(grey, crop_region_of_frame(grey, (), None), True) for grey in frames]
     assert len(caught) > 10
     assert np.mean(caught) >= 0.9
 
 
 def test_bright_grain_without_writing_is_no_page():
     grain = np.random.default_rng(0).normal(200, 12, (480, 640)).clip(0, 255).astype(np.uint8)
-    assert not is_page(grain, whole_frame(grain, None), True)
+    assert not is_report_page(grain, whole_frame_region(grain, None), True)
 
 
 @pytest.mark.parametrize("seed", range(len(TEMPLATES)), ids=TEMPLATES)
@@ -95,7 +95,7 @@ def test_a_page_in_a_file_is_rejected_as_a_page_in_colour_and_in_grey(tmp_path, 
     assert outcome(tmp_path, page) == outcome(tmp_path, grey_of(page), **CAPTURED) == Reason.REPORT_PAGE
     assert outcome(tmp_path, page, b_mode_only=False) == Reason.REPORT_PAGE
     (flag,) = NewImageReader(64, 96, ("US",), True, 1, False)(str(tmp_path / "x.dcm")).images
-    assert isinstance(flag, Flagged)
+    assert isinstance(flag, FlaggedFrame)
     assert flag.why.reason == Reason.REPORT_PAGE
 
 
@@ -145,13 +145,13 @@ def test_of_other_modalities_only_captured_pages_are_left_out(tmp_path):
     "frame", [np.zeros((480, 640), np.uint8), np.full((480, 640), 90, np.uint8)], ids=["black", "grey"]
 )
 def test_a_frame_without_anything_written_is_no_page(frame):
-    assert not is_page(frame, whole_frame(frame, None), True)
+    assert not is_report_page(frame, whole_frame_region(frame, None), True)
 
 
 @pytest.mark.parametrize("shape_HW", [(1, 1), (3, 700), (127, 127), (128, 5), (480, 641)], ids=str)
 def test_frames_of_any_size_are_told(shape_HW):
     noise = np.random.default_rng(0).integers(0, 256, shape_HW, dtype=np.uint8)
-    assert not is_page(noise, whole_frame(noise, None), True)
+    assert not is_report_page(noise, whole_frame_region(noise, None), True)
 
 
 @pytest.mark.parametrize("source", ["LUNG", "NERVE", "FETAL"])
@@ -161,7 +161,7 @@ def test_no_frame_of_a_public_source_is_taken_for_a_page(source):
     for path in paths:
         with path.open("rb") as file:
             grey = PixelFile.open(file).frame(0).grey
-        lost += is_page(grey, tissue_area(grey, (), None), True)
+        lost += is_report_page(grey, crop_region_of_frame(grey, (), None), True)
     print(f"{source}: {lost} of {len(paths)} lost")
     assert paths and lost == 0
 

@@ -9,8 +9,8 @@ from numpy.random import default_rng
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 
-from pipeline.dicom.quarantine import Reason, Rejected
-from pipeline.dicom.tissue import Area, Region, cut_out, is_colour, tissue_area
+from pipeline.dicom.rejections import Reason, Rejected
+from pipeline.dicom.tissue import CropRegion, UltrasoundRegion, crop_frame, crop_region_of_frame, has_colour_flow
 from pipeline.phantom.anatomy import Scene, Tissue
 from pipeline.phantom.scanner import (
     AIXPLORER_LIKE,
@@ -27,7 +27,7 @@ from pipeline.recipe import Phantom
 from tests.pipeline.archive.real import shared_data
 
 HEIGHT, WIDTH = 480, 640
-B_MODE = Region(1, 1, 2, 100, 60, 499, 419, 3, 3, 0.02, 0.03)
+B_MODE = UltrasoundRegion(1, 1, 2, 100, 60, 499, 419, 3, 3, 0.02, 0.03)
 SPECTRUM = replace(B_MODE, spatial_format=3, data_type=3, y0=421, y1=470, units_x=4, units_y=7)
 SHAPES = ("sector", "curved sector", "phased array", "rectangle", "steered rectangle")
 
@@ -84,7 +84,7 @@ def box_of(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def kept(area: Area, shape_HW: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def kept(area: CropRegion, shape_HW: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """The area as a mask of the whole frame."""
     mask = np.zeros(shape_HW, np.bool_)
     mask[area.top : area.bottom, area.left : area.right] = True if area.inside is None else area.inside
@@ -99,8 +99,8 @@ def overlap(one: tuple[int, ...], other: tuple[int, ...]) -> float:
     return height * width / (sum(areas) - height * width)
 
 
-def whole(shape_HW: tuple[int, int] = (HEIGHT, WIDTH)) -> Area:
-    return Area(0, shape_HW[0], 0, shape_HW[1], None, "whole", None, None)
+def whole(shape_HW: tuple[int, int] = (HEIGHT, WIDTH)) -> CropRegion:
+    return CropRegion(0, shape_HW[0], 0, shape_HW[1], None, "whole", None, None)
 
 
 # By the pixels
@@ -112,7 +112,7 @@ def test_the_insonated_area_is_found_and_what_is_written_beside_it_is_gone(shape
     inside = inside_of(shape)
     written = np.where(inside, 0, overlay())
     frame = np.maximum(speckle(inside), written)
-    area = tissue_area(as_jpeg(frame) if jpeg else frame, (), None)
+    area = crop_region_of_frame(as_jpeg(frame) if jpeg else frame, (), None)
     mask = kept(area, frame.shape)
     assert area.found_by == "detected"
     assert overlap((area.top, area.bottom, area.left, area.right), box_of(inside)) >= 0.93
@@ -127,7 +127,7 @@ def test_the_insonated_area_is_found_and_what_is_written_beside_it_is_gone(shape
 def test_the_phantoms_field_of_view_is_found_and_its_marks_are_gone(scanner, probe, depth):
     rng = default_rng(7)
     view = picture(Scene(Tissue.LIVER, ()), Setup(scanner, scanner.tuned(rng), probe, float(depth)), rng)
-    area = tissue_area(view.grey, (), None)
+    area = crop_region_of_frame(view.grey, (), None)
     mask, marks = kept(area, view.grey.shape), (view.grey > 40) & ~view.inside
     assert overlap((area.top, area.bottom, area.left, area.right), box_of(view.inside)) >= 0.93
     assert np.count_nonzero(mask & marks) <= 0.01 * np.count_nonzero(marks)
@@ -147,7 +147,7 @@ def test_views_of_the_clinic_with_bladders_ribs_and_needles_keep_their_tissue(tm
         region = dataset.SequenceOfUltrasoundRegions[0]
         truth = (region.RegionLocationMinY0, region.RegionLocationMaxY1 + 1, region.RegionLocationMinX0)
         box = (*truth, region.RegionLocationMaxX1 + 1)
-        area = tissue_area(pixels, (), None)
+        area = crop_region_of_frame(pixels, (), None)
         scores.append(overlap((area.top, area.bottom, area.left, area.right), box))
         shown = pixels[box[0] : box[1], box[2] : box[3]] > 60
         cut = shown & ~kept(area, pixels.shape)[box[0] : box[1], box[2] : box[3]]
@@ -167,7 +167,7 @@ def test_coarse_noise_and_even_fields_are_areas_too_and_a_name_beside_them_is_go
     grey[rows, columns] = np.random.default_rng(0).integers(*levels, grey[rows, columns].shape, dtype=np.uint8)
     picture = Image.fromarray(grey)
     ImageDraw.Draw(picture).text((8, 4), "SENTINEL NAME 12", fill=255, font_size=height // 14)
-    area = tissue_area(np.asarray(picture), (), None)
+    area = crop_region_of_frame(np.asarray(picture), (), None)
     assert area.found_by == "detected"
     edges = np.array([area.top, area.bottom, area.left, area.right])
     assert np.abs(edges - [rows.start, rows.stop, columns.start, columns.stop]).max() <= 2 * width / 128
@@ -175,14 +175,14 @@ def test_coarse_noise_and_even_fields_are_areas_too_and_a_name_beside_them_is_go
 
 def test_a_picture_of_a_few_pixels_is_kept_whole():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    assert tissue_area(noise, (), None).found_by == "whole"
+    assert crop_region_of_frame(noise, (), None).found_by == "whole"
 
 
 def test_a_dark_half_is_completed_from_the_other():
     inside = inside_of("curved sector")
     dark = inside & (np.arange(WIDTH) < 250) & (np.arange(HEIGHT)[:, None] > 150)
     frame = np.maximum(np.where(dark, 0, speckle(inside)), np.where(inside, 0, overlay()))
-    area = tissue_area(frame, (), None)
+    area = crop_region_of_frame(frame, (), None)
     assert overlap((area.top, area.bottom, area.left, area.right), box_of(inside)) >= 0.93
 
 
@@ -193,7 +193,7 @@ def test_a_name_in_the_corner_that_would_complete_the_area_stays_out():
     ImageDraw.Draw(canvas).text((5, 330), "MUSTERMANN^ERIKA", fill=220, font=ImageFont.load_default(20))
     frame = np.array(canvas)
     written = (np.arange(WIDTH) < 190) & (np.arange(HEIGHT)[:, None] > 320) & (frame > 100) & ~(inside & ~dark)
-    assert not (kept(tissue_area(frame, (), None), frame.shape) & written).any()
+    assert not (kept(crop_region_of_frame(frame, (), None), frame.shape) & written).any()
 
 
 def test_a_near_field_above_a_full_bladder_and_faint_echoes_below_are_kept():
@@ -203,16 +203,16 @@ def test_a_near_field_above_a_full_bladder_and_faint_echoes_below_are_kept():
     faint = (y >= 390) & (y < 410) & (x >= 280) & (x < 340)
     tissue = speckle(near | deep | faint)
     frame = np.where(faint, tissue // 5 + 6, tissue).astype(np.uint8)
-    area = tissue_area(frame, (), None)
+    area = crop_region_of_frame(frame, (), None)
     assert overlap((area.top, area.bottom, area.left, area.right), (50, 410, 120, 520)) >= 0.93
-    bright = tissue_area(np.where(faint & (x % 4 < 2), 220, frame).astype(np.uint8), (), None)
+    bright = crop_region_of_frame(np.where(faint & (x % 4 < 2), 220, frame).astype(np.uint8), (), None)
     assert bright.bottom < 350  # the same patch, written
 
 
 def test_both_halves_of_a_split_screen_are_kept():
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     inside = (y >= 60) & (y < 400) & (((x >= 40) & (x < 300)) | ((x >= 340) & (x < 600)))
-    area = tissue_area(speckle(inside), (), None)
+    area = crop_region_of_frame(speckle(inside), (), None)
     assert overlap((area.top, area.bottom, area.left, area.right), (60, 400, 40, 600)) >= 0.93
 
 
@@ -220,7 +220,7 @@ def test_a_grey_screen_around_a_black_window_is_no_tissue():
     inside = inside_of("sector")
     window = (np.arange(WIDTH) > 60) & (np.arange(WIDTH) < 580) & (np.arange(HEIGHT)[:, None] > 30)
     frame = np.where(inside, speckle(inside), np.where(window, 0, 45)).astype(np.uint8)
-    area = tissue_area(frame, (), None)
+    area = crop_region_of_frame(frame, (), None)
     assert area.found_by == "detected"
     assert overlap((area.top, area.bottom, area.left, area.right), box_of(inside)) >= 0.93
 
@@ -258,9 +258,9 @@ def test_a_grey_screen_around_a_black_window_is_no_tissue():
 )
 def test_in_doubt_the_whole_frame_is_kept(frame):
     frame = frame.astype(np.uint8)
-    area = tissue_area(frame, (), None)
-    assert area == Area(0, frame.shape[0], 0, frame.shape[1], None, "whole", None, None)
-    assert np.array_equal(cut_out(frame, area), frame)
+    area = crop_region_of_frame(frame, (), None)
+    assert area == CropRegion(0, frame.shape[0], 0, frame.shape[1], None, "whole", None, None)
+    assert np.array_equal(crop_frame(frame, area), frame)
 
 
 def test_detection_is_quick():
@@ -268,7 +268,7 @@ def test_detection_is_quick():
     times = []
     for _ in range(15):
         started = time.perf_counter()
-        tissue_area(frame, (), None)
+        crop_region_of_frame(frame, (), None)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.010  # 2.3 ms on a quiet machine
 
@@ -278,7 +278,7 @@ def test_frames_of_public_sources_lose_next_to_nothing_that_is_lit(source):
     paths = sorted(path for path in (shared_data() / "real_archive" / source).rglob("*") if path.is_file())
     for path in paths[:: len(paths) // 12]:
         grey = dcmread(path).pixel_array
-        outside = ~kept(tissue_area(grey, (), None), grey.shape)
+        outside = ~kept(crop_region_of_frame(grey, (), None), grey.shape)
         # Rulers, grey bars and text are 5 % of what is lit in the sources that have them.
         assert np.count_nonzero(grey[outside] > 12) <= 0.07 * np.count_nonzero(grey > 12)
 
@@ -291,17 +291,17 @@ def grey() -> npt.NDArray[np.uint8]:
 
 
 def test_a_tissue_region_is_cut_out_with_its_spacing_in_millimetres():
-    area = tissue_area(grey(), (B_MODE,), (9.0, 9.0))
+    area = crop_region_of_frame(grey(), (B_MODE,), (9.0, 9.0))
     assert (area.top, area.bottom, area.left, area.right, area.inside) == (60, 420, 100, 500, None)
     assert area.found_by == "regions"
     assert (area.row_spacing_mm, area.column_spacing_mm) == (pytest.approx(0.3), pytest.approx(0.2))
-    assert np.array_equal(cut_out(grey(), area), grey()[60:420, 100:500])
+    assert np.array_equal(crop_frame(grey(), area), grey()[60:420, 100:500])
 
 
 def test_two_tissue_regions_are_kept_in_one_box_with_black_between():
     left, right = replace(B_MODE, x0=20, x1=199), replace(B_MODE, x0=300, x1=599, y1=300)
-    area = tissue_area(grey(), (left, right), None)
-    cut = cut_out(grey(), area)
+    area = crop_region_of_frame(grey(), (left, right), None)
+    cut = crop_frame(grey(), area)
     assert (area.top, area.bottom, area.left, area.right) == (60, 420, 20, 600)
     assert np.array_equal(cut[:, :180], grey()[60:420, 20:200])
     assert np.array_equal(cut[:241, 280:], grey()[60:301, 300:600])
@@ -320,7 +320,7 @@ def test_two_tissue_regions_are_kept_in_one_box_with_black_between():
     ],
 )
 def test_tissue_is_told_from_its_units_where_a_maker_leaves_format_or_type_out(region):
-    assert tissue_area(grey(), (region,), None).found_by == "regions"
+    assert crop_region_of_frame(grey(), (region,), None).found_by == "regions"
 
 
 @pytest.mark.parametrize(
@@ -338,13 +338,13 @@ def test_tissue_is_told_from_its_units_where_a_maker_leaves_format_or_type_out(r
 )
 def test_a_region_that_cannot_be_used_leaves_it_to_the_pixels(region):
     inside = inside_of("sector")
-    area = tissue_area(np.maximum(speckle(inside), np.where(inside, 0, overlay())), (region,), None)
+    area = crop_region_of_frame(np.maximum(speckle(inside), np.where(inside, 0, overlay())), (region,), None)
     assert area.found_by == "detected"
     assert overlap((area.top, area.bottom, area.left, area.right), box_of(inside)) >= 0.93
 
 
 def test_a_region_that_passes_the_edge_is_clipped():
-    area = tissue_area(grey(), (replace(B_MODE, x1=WIDTH, y1=HEIGHT + 40),), None)
+    area = crop_region_of_frame(grey(), (replace(B_MODE, x1=WIDTH, y1=HEIGHT + 40),), None)
     assert (area.bottom, area.right, area.found_by) == (HEIGHT, WIDTH, "regions")
 
 
@@ -362,7 +362,7 @@ def test_a_region_that_passes_the_edge_is_clipped():
     ],
 )
 def test_spacing_is_the_regions_else_the_files_else_unknown(regions, spacing, expected):
-    area = tissue_area(grey(), regions, spacing)
+    area = crop_region_of_frame(grey(), regions, spacing)
     assert (area.row_spacing_mm, area.column_spacing_mm) == tuple(
         pytest.approx(side) if side else None for side in expected
     )
@@ -382,7 +382,7 @@ def test_spacing_is_the_regions_else_the_files_else_unknown(regions, spacing, ex
 )
 def test_frames_whose_regions_say_something_else_than_b_mode_are_rejected(regions):
     with pytest.raises(Rejected) as rejected:
-        tissue_area(grey(), regions, None)
+        crop_region_of_frame(grey(), regions, None)
     assert rejected.value.rejection.reason is Reason.NOT_B_MODE
 
 
@@ -393,12 +393,12 @@ def test_frames_whose_regions_say_something_else_than_b_mode_are_rejected(region
         replace(B_MODE, spatial_format=2, y0=421, y1=470),
         replace(B_MODE, data_type=2, x0=510, x1=639),
         replace(B_MODE, spatial_format=4, data_type=10),
-        Region(*[None] * 11),
+        UltrasoundRegion(*[None] * 11),
     ],
     ids=["spectrum below", "m-mode below", "flow beside", "ecg", "nothing readable"],
 )
 def test_tissue_beside_something_else_is_cut_out_and_kept(other):
-    area = tissue_area(grey(), (other, B_MODE), None)
+    area = crop_region_of_frame(grey(), (other, B_MODE), None)
     assert (area.top, area.bottom, area.left, area.right) == (60, 420, 100, 500)
 
 
@@ -407,7 +407,7 @@ def test_an_ecg_or_a_grey_bar_alone_does_not_say_that_there_is_no_tissue():
         replace(B_MODE, spatial_format=4, data_type=10),
         replace(B_MODE, spatial_format=0, data_type=13, units_x=0),
     )
-    assert tissue_area(speckle(inside_of("sector")), (ecg, bar), None).found_by == "detected"
+    assert crop_region_of_frame(speckle(inside_of("sector")), (ecg, bar), None).found_by == "detected"
 
 
 # Colour
@@ -441,33 +441,33 @@ def in_jpeg(rgb: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
 def test_colour_flow_is_recognised_in_whole_and_reduced_pictures(colours, factor):
     rgb = with_vessel(colours)
     small = np.asarray(Image.fromarray(rgb).reduce(factor))
-    assert is_colour(small, whole(), (HEIGHT, WIDTH))
-    assert is_colour(in_jpeg(small, 60), whole(), (HEIGHT, WIDTH))
+    assert has_colour_flow(small, whole(), (HEIGHT, WIDTH))
+    assert has_colour_flow(in_jpeg(small, 60), whole(), (HEIGHT, WIDTH))
 
 
 def test_flow_that_fills_most_of_the_tissue_is_no_tint():
-    assert is_colour(with_vessel([(255, 140, 0), (255, 120, 0)], radius=120), whole(), (HEIGHT, WIDTH))
+    assert has_colour_flow(with_vessel([(255, 140, 0), (255, 120, 0)], radius=120), whole(), (HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize("tint", [(1, 1, 1), (1, 0.85, 0.6), (0.55, 0.75, 1), (1, 0.9, 0.76), (1, 0.75, 0.2)])
 def test_one_tint_all_over_is_no_colour_flow(tint):
     rgb = (rgb_of(grey()) * np.array(tint)).astype(np.uint8)
-    assert not is_colour(rgb, whole(), (HEIGHT, WIDTH))
-    assert not is_colour(in_jpeg(rgb, 40), whole(), (HEIGHT, WIDTH))
+    assert not has_colour_flow(rgb, whole(), (HEIGHT, WIDTH))
+    assert not has_colour_flow(in_jpeg(rgb, 40), whole(), (HEIGHT, WIDTH))
 
 
 def test_a_tint_that_fades_to_white_is_no_colour_flow():
     level = grey().astype(float)[..., None] / 255
     level[200:240] = 1  # a fascia, white as nothing else is
     rgb = (255 * level ** np.array([0.5, 1.2, 3.0])).astype(np.uint8)
-    assert not is_colour(rgb, whole(), (HEIGHT, WIDTH))
+    assert not has_colour_flow(rgb, whole(), (HEIGHT, WIDTH))
 
 
 def test_colour_flow_on_a_tinted_map_is_recognised():
     rgb = with_vessel([(30, 40, 230)])
     sepia = (rgb * np.array([1, 0.85, 0.6])).astype(np.uint8)
     flow = (rgb[..., 2] > rgb[..., 0])[..., None]
-    assert is_colour(np.where(flow, rgb, sepia), whole(), (HEIGHT, WIDTH))
+    assert has_colour_flow(np.where(flow, rgb, sepia), whole(), (HEIGHT, WIDTH))
 
 
 def test_what_is_coloured_outside_the_area_does_not_count():
@@ -476,9 +476,9 @@ def test_what_is_coloured_outside_the_area_does_not_count():
     rgb[:40, :] = (20, 60, 220)
     rgb[100:300, 5:60] = (255, 200, 0)
     rgb[300:460, 600:] = (0, 230, 0)
-    area = tissue_area(speckle(inside), (), None)
-    assert not is_colour(rgb, area, (HEIGHT, WIDTH))
-    assert is_colour(rgb, whole(), (HEIGHT, WIDTH))
+    area = crop_region_of_frame(speckle(inside), (), None)
+    assert not has_colour_flow(rgb, area, (HEIGHT, WIDTH))
+    assert has_colour_flow(rgb, whole(), (HEIGHT, WIDTH))
 
 
 def test_thin_calipers_and_letters_on_the_tissue_are_no_flow():
@@ -489,19 +489,19 @@ def test_thin_calipers_and_letters_on_the_tissue_are_no_flow():
     for row in range(160, 420, 30):  # thicker, and more than 1 % of the bright pixels
         draw.line((240, row, 400, row), fill=(0, 255, 80), width=4)
     draw.text((240, 300), "1.06 cm", fill=(255, 220, 0), font=ImageFont.load_default(14))
-    assert not is_colour(np.array(canvas), whole(), (HEIGHT, WIDTH))
+    assert not has_colour_flow(np.array(canvas), whole(), (HEIGHT, WIDTH))
 
 
 def test_a_highlighted_row_on_a_nearly_black_image_is_no_flow():
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     rgb[40:80, 200:300] = 120
     rgb[380:400, 500:540] = (30, 60, 220)
-    assert not is_colour(rgb, whole(), (HEIGHT, WIDTH))
+    assert not has_colour_flow(rgb, whole(), (HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize("level", [0, 30, 255])
 def test_a_frame_without_bright_or_coloured_pixels_has_no_flow(level):
-    assert not is_colour(np.full((HEIGHT, WIDTH, 3), level, np.uint8), whole(), (HEIGHT, WIDTH))
+    assert not has_colour_flow(np.full((HEIGHT, WIDTH, 3), level, np.uint8), whole(), (HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize(
@@ -525,5 +525,5 @@ def test_real_frames_with_and_without_flow(name, colour):
     names = ("RegionSpatialFormat", "RegionDataType", "RegionFlags", "RegionLocationMinX0", "RegionLocationMinY0")
     names += ("RegionLocationMaxX1", "RegionLocationMaxY1", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection")
     names += ("PhysicalDeltaX", "PhysicalDeltaY")
-    regions = tuple(Region(*[item.get(field) for field in names]) for item in items)
-    assert is_colour(rgb, tissue_area(grey_HW, regions, None), grey_HW.shape) is colour
+    regions = tuple(UltrasoundRegion(*[item.get(field) for field in names]) for item in items)
+    assert has_colour_flow(rgb, crop_region_of_frame(grey_HW, regions, None), grey_HW.shape) is colour

@@ -22,7 +22,7 @@ from pydicom.uid import (
 from scipy import ndimage
 
 from pipeline.dicom.pixels import decode_grey
-from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.rejections import Reason, Rejected
 from tests.pipeline.archive.synthetic import dataset, write_dicom
 
 HEIGHT, WIDTH = 240, 322

@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from pipeline.dicom.quarantine import Reason, Rejected
-from pipeline.dicom.reading import Unopened
-from pipeline.prediction.new_images import Flagged, NewImage, NewImageReader, read_reference
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Reason, Rejected
+from pipeline.prediction.new_images import FlaggedFrame, NewImage, NewImageReader, read_reference
 from pipeline.recipe import Images, Task
 from pipeline.tasks.manifests import read_manifest
 from tests.pipeline.archive.synthetic import write_dicom
@@ -70,7 +70,7 @@ def test_without_one_of_its_uids_nothing_can_refer_to_an_image(tmp_path, uid):
 
 def test_a_file_that_is_not_there_is_no_flag(tmp_path):
     found = reader()(str(tmp_path / "none.dcm"))
-    assert isinstance(found, Unopened) and found.vanished
+    assert isinstance(found, UnreadableFile) and found.vanished
 
 
 def test_memory_that_does_not_suffice_costs_the_file(tmp_path, monkeypatch):
@@ -81,4 +81,4 @@ def test_memory_that_does_not_suffice_costs_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pipeline.prediction.new_images.read_header", greedy)
     (flag,) = reader()(str(file)).images
-    assert isinstance(flag, Flagged) and flag.why.reason is Reason.OVER_LIMITS
+    assert isinstance(flag, FlaggedFrame) and flag.why.reason is Reason.OVER_LIMITS

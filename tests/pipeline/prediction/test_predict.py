@@ -16,14 +16,14 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
-from pipeline.dicom.areas import Area
+from pipeline.dicom.regions import CropRegion
 from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
 from pipeline.prediction.__main__ import main
 from pipeline.prediction.new_images import NewImage
-from pipeline.prediction.predict import NEW_PREDICTIONS, Inputs, Summary, files_in, placed, predict
+from pipeline.prediction.predict import NEW_PREDICTIONS, Inputs, Summary, full_frame_classes, list_inputs, predict
 from pipeline.progress import silent
 from pipeline.training.tensors import read_tensors, write_tensors
 from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
@@ -96,11 +96,11 @@ def test_an_area_that_is_larger_than_the_model_gets_a_smooth_mask_and_nothing_be
     inside = np.ones((64, 128), np.bool_)
     inside[:, :40] = False
     image = NewImage(
-        0, 1, np.zeros((HEIGHT, WIDTH), np.uint8), Area(8, 72, 4, 132, inside, "detected", None, None), (80, 140)
+        0, 1, np.zeros((HEIGHT, WIDTH), np.uint8), CropRegion(8, 72, 4, 132, inside, "detected", None, None), (80, 140)
     )
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     disc = torch.from_numpy((((y - 15.5) ** 2 + (x - 31.5) ** 2) < 100).astype(np.float32))
-    mask = placed(torch.stack([1 - disc, disc]), image)
+    mask = full_frame_classes(torch.stack([1 - disc, disc]), image)
     y, x = np.mgrid[:80, :140]
     expected = ((y - 8 - 31.5) ** 2 + (x - 4 - 63.5) ** 2 < 400) & (x >= 44)
     assert (mask[8:72, 4:44] == 0).all()
@@ -142,7 +142,7 @@ def mixed(tmp_path: Path) -> dict[Path, tuple[str, str | None]]:
 def test_every_file_has_a_row_and_what_is_unlike_the_training_images_is_flagged_with_its_reason(
     segmenting: Path, mixed: dict[Path, tuple[str, str | None]], tmp_path: Path
 ) -> None:
-    files = files_in([tmp_path / "new"], tmp_path / "out")
+    files = list_inputs([tmp_path / "new"], tmp_path / "out")
     assert set(files.files) == set(mixed) and not files.unlisted
     summary, rows = run(segmenting, files.files, tmp_path / "out")
     assert {Path(row["file"]): (row["status"], row["reason"]) for row in rows} == mixed
@@ -210,14 +210,14 @@ def test_a_name_that_is_no_utf_8_does_not_cost_the_batch(grading: Path, tmp_path
     good = write_dicom(tmp_path / "new" / "good.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
     odd = Path(os.fsdecode(os.fsencode(good.parent) + b"/M\xfcller.dcm"))
     good.rename(odd)
-    _, (row,) = run(grading, files_in([tmp_path / "new"], tmp_path / "out").files, tmp_path / "out")
+    _, (row,) = run(grading, list_inputs([tmp_path / "new"], tmp_path / "out").files, tmp_path / "out")
     assert (row["status"], Path(row["file"]).name) == ("scored", "M\\udcfcller.dcm")
 
 
 def test_a_file_that_is_given_twice_is_taken_once(tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "new" / "a.dcm")
     (tmp_path / "new" / "link.dcm").symlink_to(file)
-    assert files_in([file, tmp_path / "new", file], tmp_path / "out").files == (file,)
+    assert list_inputs([file, tmp_path / "new", file], tmp_path / "out").files == (file,)
 
 
 def test_mistakes_are_a_sentence_and_leave_nothing_behind(
@@ -303,7 +303,7 @@ def test_a_folder_that_cannot_be_listed_has_a_row_and_the_command_fails_without_
     good = write_dicom(tmp_path / "new" / "z.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
     (tmp_path / "new" / "MILLER^ANNA").mkdir()
     closed = out_of_reach(tmp_path / "new" / "MILLER^ANNA")
-    assert files_in([tmp_path / "new"], tmp_path / "out") == Inputs((good,), (closed,))
+    assert list_inputs([tmp_path / "new"], tmp_path / "out") == Inputs((good,), (closed,))
     assert main([str(grading), str(tmp_path / "new"), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
     assert "MILLER" not in said.out + said.err and "1 folders cannot be listed" in said.err
@@ -314,10 +314,10 @@ def test_a_folder_that_cannot_be_listed_has_a_row_and_the_command_fails_without_
 
 def test_an_input_that_cannot_be_reached_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be opened: File name too long"):
-        files_in([tmp_path / ("x" * 300)], tmp_path / "out")
+        list_inputs([tmp_path / ("x" * 300)], tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be opened: Not a directory"):
-        files_in([tmp_path / "file" / "a.dcm"], tmp_path / "out")
+        list_inputs([tmp_path / "file" / "a.dcm"], tmp_path / "out")
 
 
 HOSTILE = (

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.dicom.pictures import PIXEL_BUDGET
-from pipeline.dicom.quarantine import Reason, Rejection
+from pipeline.dicom.png_jpeg import MAX_PIXELS
+from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UserError
-from pipeline.tasks.labelled import labelled_mask
+from pipeline.tasks.labelled_files import read_labelled_mask
 from tests.pipeline.archive.synthetic import noise, write_dicom
 from tests.pipeline.tasks.test_manifests import read, segmentation, task, with_masks, write_csv
 
@@ -260,8 +260,8 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path):
     side = 13_300
     Image.new("L", (side, side)).save(tmp_path / "large.png", compress_level=1)
     before = psutil.Process().memory_info().rss
-    assert side * side > PIXEL_BUDGET
-    read_of = labelled_mask(str(tmp_path / "large.png"))
+    assert side * side > MAX_PIXELS
+    read_of = read_labelled_mask(str(tmp_path / "large.png"))
     assert isinstance(read_of, Rejection) and read_of.reason is Reason.OVER_LIMITS
     assert psutil.Process().memory_info().rss - before < 20e6
 

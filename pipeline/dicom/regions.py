@@ -14,7 +14,7 @@ Grey = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class UltrasoundRegion:
     """One item of SequenceOfUltrasoundRegions (0018,6011), PS3.3 section C.8.5.5; None where absent or unreadable.
 
     `x0`, `y0`, `x1`, `y1` are RegionLocationMinX0 and so on: columns and rows from 0, the last ones included.
@@ -35,7 +35,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class CropRegion:
     """The part of a frame that is kept: rows `top` to `bottom`, columns `left` to `right`, the ends not included.
 
     `inside` is True where a pixel of that box is insonated, None where all of it is. Spacings are millimetres between
@@ -52,7 +52,7 @@ class Area:
     column_spacing_mm: float | None
 
 
-def whole_frame(grey_HW: Grey, spacing_mm: tuple[float, float] | None) -> Area:
+def whole_frame_region(grey_HW: Grey, spacing_mm: tuple[float, float] | None) -> CropRegion:
     """All of a frame; `spacing_mm` is (row, column), None where it is not known."""
     height, width = grey_HW.shape
-    return Area(0, height, 0, width, None, "whole", *(spacing_mm or (None, None)))
+    return CropRegion(0, height, 0, width, None, "whole", *(spacing_mm or (None, None)))

@@ -13,9 +13,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
-from pipeline.dicom.pixels import FRAME_BUDGET
-from pipeline.dicom.quarantine import Reason, Rejected, Rejection
-from pipeline.dicom.reading import Unopened, quiet
+from pipeline.dicom.pixels import MAX_FRAME_BYTES
+from pipeline.dicom.reading import UnreadableFile, quiet
+from pipeline.dicom.rejections import Reason, Rejected, Rejection
 
 Mask = npt.NDArray[np.bool_]
 
@@ -60,7 +60,7 @@ class Segments:
         return chosen
 
 
-def read_segments(path: str) -> Segments | Rejection | Unopened:
+def read_segments(path: str) -> Segments | Rejection | UnreadableFile:
     """The binary segments of the DICOM SEG at `path`; what is wrong with it is a result."""
     try:
         with quiet():
@@ -68,7 +68,7 @@ def read_segments(path: str) -> Segments | Rejection | Unopened:
     except Rejected as rejected:
         return rejected.rejection
     except OSError as error:
-        return Unopened.because(error)
+        return UnreadableFile.from_error(error)
     except MemoryError:
         return Rejection(Reason.OVER_LIMITS, "decoding asks for more memory than a worker may hold")
     except Exception as error:  # pydicom raises whatever a broken element makes it stumble over
@@ -80,7 +80,7 @@ def _segments(read: Dataset) -> Segments:
         raise Rejected(Reason.NOT_AN_IMAGE, "it is DICOM, but no segmentation")
     if read.get("SegmentationType") != "BINARY":
         raise Rejected(Reason.UNSUPPORTED_PIXELS, "its SegmentationType (0062,0001) is not BINARY")
-    if read.Rows * read.Columns * int(read.NumberOfFrames) > FRAME_BUDGET:
+    if read.Rows * read.Columns * int(read.NumberOfFrames) > MAX_FRAME_BYTES:
         raise Rejected(Reason.OVER_LIMITS, "its header asks for more pixels than the budget allows")
     return Segments(tuple(_frames(read)), frozenset(_values(read, "ReferencedSOPInstanceUID")))
 

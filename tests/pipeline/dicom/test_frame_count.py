@@ -10,8 +10,8 @@ from pydicom.uid import JPEGBaseline8Bit, RLELossless
 from scipy import ndimage
 
 from pipeline.dicom.header import read_header
-from pipeline.dicom.pixels import decode_grey, pixel_identity
-from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.pixels import decode_grey, pixel_digest
+from pipeline.dicom.rejections import Reason, Rejected
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
 DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -90,7 +90,7 @@ def test_of_more_frames_stated_than_stored_those_that_are_there_count(tmp_path, 
     with pytest.raises(Rejected):
         decode_grey(path, 2)
     with path.open("rb") as file:
-        assert pixel_identity(file) is not None
+        assert pixel_digest(file) is not None
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (33, 45)])

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.dicom.quarantine import Reason, Rejected
 from pipeline.dicom.reading import quiet
+from pipeline.dicom.rejections import Reason, Rejected
 
-PIXEL_BUDGET: Final = 2**26
+MAX_PIXELS: Final = 2**26
 """Pixels of a picture at most, 8192 x 8192: its header is read first, and a larger one is not decoded."""
 
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types of a PNG (PNG specification, section 11.2.1)
@@ -25,7 +25,7 @@ _BLACK = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class MaskPicture:
+class PngMask:
     """A PNG mask: `values`, height x width, as they are stored; `white` is the greatest one that its depth can store.
 
     `levels` are the values that occur, in ascending order.
@@ -36,10 +36,10 @@ class MaskPicture:
     levels: tuple[int, ...]
 
 
-def decode_picture(content: bytes) -> npt.NDArray[Any]:
+def decode_png_or_jpeg(content: bytes) -> npt.NDArray[Any]:
     """The pixels of a PNG or JPEG the right way up (EXIF orientation): height x width (x 3), of 8 or 16 bits.
 
-    Transparency is dropped. Raises `Rejected` where it is neither, is larger than `PIXEL_BUDGET` or does not decode.
+    Transparency is dropped. Raises `Rejected` where it is neither, is larger than `MAX_PIXELS` or does not decode.
     """
     with _rejecting("neither DICOM nor PNG nor JPEG"), _opened(content, ("PNG", "JPEG")) as image:
         if image.mode.startswith("I"):
@@ -47,7 +47,7 @@ def decode_picture(content: bytes) -> npt.NDArray[Any]:
         return np.asarray(image.convert("L" if image.mode in {"1", "L", "LA"} else "RGB"))
 
 
-def decode_mask(content: bytes) -> MaskPicture:
+def decode_png_mask(content: bytes) -> PngMask:
     """A PNG's class numbers, the right way up. Raises `Rejected` for one that can be read in two ways, or no PNG."""
     with _rejecting("neither PNG nor DICOM"), _opened(content, ("PNG",)) as image:
         depth, colour = content[24], content[25]  # of the IHDR chunk, which is always the first
@@ -60,17 +60,17 @@ def decode_mask(content: bytes) -> MaskPicture:
         return _numbered(_without_alpha(image), depth)
 
 
-def _numbered(values: npt.NDArray[Any], depth: int) -> MaskPicture:
+def _numbered(values: npt.NDArray[Any], depth: int) -> PngMask:
     """`values` of a PNG of `depth` bits; Pillow spreads those of two and four bits over 0 to 255."""
     white = 2**depth - 1
     stored = values // (255 // white) if depth in {2, 4} else values
     kept: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     kept = stored.astype(np.uint16) if depth > 8 else stored.astype(np.uint8)
     levels = np.flatnonzero(np.bincount(kept.ravel()))
-    return MaskPicture(kept, white, tuple(levels.tolist()))
+    return PngMask(kept, white, tuple(levels.tolist()))
 
 
-def _of_palette(image: Image.Image) -> MaskPicture:
+def _of_palette(image: Image.Image) -> PngMask:
     """Indices into the palette, where its colours do not speak for other numbers.
 
     Programs that make files smaller number the greys of a mask as they like. So a palette of greys has to name the same
@@ -110,8 +110,8 @@ def _without_alpha(image: Image.Image) -> npt.NDArray[np.uint8]:
 def _opened(content: bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """The picture, turned as its EXIF says; its size is looked at before its pixels are decoded."""
     with quiet(), Image.open(BytesIO(content), formats=formats) as image:
-        if image.width * image.height > PIXEL_BUDGET:
-            raise Rejected(Reason.OVER_LIMITS, f"it has more than {PIXEL_BUDGET} pixels")
+        if image.width * image.height > MAX_PIXELS:
+            raise Rejected(Reason.OVER_LIMITS, f"it has more than {MAX_PIXELS} pixels")
         if image.format == "PNG" and getattr(image, "is_animated", False):
             raise Rejected(Reason.UNSUPPORTED_PIXELS, "it holds several pictures")
         image.load()

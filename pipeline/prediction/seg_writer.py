@@ -1,6 +1,6 @@
 """A predicted mask as a DICOM segmentation (SEG) that refers to its image.
 
-Belongs here: writing one. Not here: predicting it, reading one (`pipeline.tasks.segments`).
+Belongs here: writing one. Not here: predicting it, reading one (`pipeline.tasks.seg_reader`).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """A row's mask, PNG or DICOM SEG, as the class numbers of its task.
 
 Belongs here: what stored values and segments mean, and the sentence for those that mean nothing. Not here: decoding
-(`pipeline.tasks.labelled`), bringing a mask to size (`manifests`).
+(`pipeline.tasks.labelled_files`), bringing a mask to size (`manifests`).
 """
 
 from collections.abc import Sequence
@@ -11,32 +11,32 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.archive.workers import Failed
-from pipeline.dicom.pictures import MaskPicture
-from pipeline.dicom.quarantine import Rejected, Rejection
-from pipeline.dicom.reading import Unopened
+from pipeline.dicom.png_jpeg import PngMask
+from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import Rejected, Rejection
 from pipeline.errors import UserError
-from pipeline.tasks.labelled import LabelledPicture
-from pipeline.tasks.segments import Segments
+from pipeline.tasks.labelled_files import LabelledImage
+from pipeline.tasks.seg_reader import Segments
 
 ClassNumbers = npt.NDArray[np.uint8]
-MaskRead = MaskPicture | Segments | Rejection | Unopened | Failed
+MaskRead = PngMask | Segments | Rejection | UnreadableFile | Failed
 
 _NAMED: Final = 5  # values that a message names
 
 
-def class_numbers(place: str, read: MaskRead, picture: LabelledPicture, classes: Sequence[str]) -> ClassNumbers:
+def class_numbers(place: str, read: MaskRead, picture: LabelledImage, classes: Sequence[str]) -> ClassNumbers:
     """The class of each pixel of `picture`, height x width.
 
     Raises `UserError`, which begins with `place`, where the mask cannot be read or is not one of `picture`.
     """
     match read:
-        case Unopened():
+        case UnreadableFile():
             raise UserError(f"{place}: mask cannot be opened: {read.why}.")
         case Failed():
             raise UserError(f"{place}: mask cannot be read: {read.rejection.detail}.")
         case Rejection():
             raise UserError(f"{place}: mask cannot be read: {read.detail}.")
-        case MaskPicture():
+        case PngMask():
             _check_size(place, read.values.shape, picture.grey.shape)
             return _of_values(place, read, len(classes))
         case Segments():
@@ -49,7 +49,7 @@ def _check_size(place: str, mask_HW: tuple[int, ...], image_HW: tuple[int, ...])
         raise UserError(f"{place}: mask is {mask} pixels, its image {image}.")
 
 
-def _of_values(place: str, mask: MaskPicture, count: int) -> ClassNumbers:
+def _of_values(place: str, mask: PngMask, count: int) -> ClassNumbers:
     """The values where they are class numbers; of two classes the brightest value means 1."""
     if count == 2 and any(set(mask.levels) <= {0, white} for white in (mask.white, 255)):
         return (mask.values > 0).astype(np.uint8)
@@ -64,7 +64,7 @@ def _of_values(place: str, mask: MaskPicture, count: int) -> ClassNumbers:
     )
 
 
-def _cause(mask: MaskPicture, count: int) -> str:
+def _cause(mask: PngMask, count: int) -> str:
     """What is likely to have happened to a mask with values that are no classes, and what to do."""
     if count > 2 and set(mask.levels) <= {0, mask.white, 255}:
         return "It looks like a mask of one class in white: write the number of its class instead."
@@ -78,7 +78,7 @@ def _cause(mask: MaskPicture, count: int) -> str:
     return "Either the recipe names too few classes, or edges were blended: export class numbers without smoothing."
 
 
-def _of_segments(place: str, read: Segments, picture: LabelledPicture, classes: Sequence[str]) -> ClassNumbers:
+def _of_segments(place: str, read: Segments, picture: LabelledImage, classes: Sequence[str]) -> ClassNumbers:
     """Class numbers, by the segments' labels: numbers are given out anew by every program that writes a SEG."""
     try:
         frames = read.of_first_frame(picture.sop_instance)

@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dicom.quarantine import Reason, Rejected
+from pipeline.dicom.rejections import Reason, Rejected
 
 DEPTHS: Final = (8, 10, 12, 16)
 """Bits that scanners use; with values far below what the header states, it is the first of these that holds them."""
@@ -15,7 +15,7 @@ OVERLAY: Final = 0.05
 """Share of the pixels that a drawing in the unused bits takes at most (PS3.5 section 8.1.2, as ACR-NEMA has it)."""
 
 
-def at_their_depth(
+def resolve_bit_depth(
     values: npt.NDArray[Any],
     bits: int,
     high_bit: int,

@@ -44,14 +44,16 @@ _Few = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SampleLayout:
     """How samples are understood: as luma and chroma or as RGB; `reordered`: in the other order than the stated one."""
 
     luma_chroma: bool
     reordered: bool = False
 
 
-def colour_reading(stated_HWC: Samples, luma_chroma: bool, reorder: Callable[[Samples], Samples] | None) -> Reading:
+def detect_sample_layout(
+    stated_HWC: Samples, luma_chroma: bool, reorder: Callable[[Samples], Samples] | None
+) -> SampleLayout:
     """The reading that the data of a frame tell, else the stated one.
 
     `stated_HWC` are the samples in the stated order; `reorder` puts them into the other one, None where the encoding
@@ -64,7 +66,7 @@ def colour_reading(stated_HWC: Samples, luma_chroma: bool, reorder: Callable[[Sa
         greyer = _is_greyer(other, few) - _is_greyer(few, other)
         reordered = step < (MUCH_SMOOTHER, SMOOTHER, ROUGHER)[greyer + 1]
         few = other if reordered else few
-    return Reading(_is_luma_chroma(few, luma_chroma), reordered)
+    return SampleLayout(_is_luma_chroma(few, luma_chroma), reordered)
 
 
 def is_mostly_grey(rgb_hwC: Samples) -> bool:

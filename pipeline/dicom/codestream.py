@@ -21,7 +21,7 @@ FILLER: Final = bytes(range(1, 128, 2)) * 8
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class Codestream:
     """The head of a compressed frame; all zero or None of one that is not understood, as of run lengths.
 
     `size` of the decoded frame in bytes; `precision` in bits; `components` of a pixel. `halved_chroma`: the first
@@ -37,14 +37,14 @@ class Stream:
     read_as_luma_chroma: bool = True
 
     @staticmethod
-    def of(encoded: bytes) -> "Stream":
+    def of(encoded: bytes) -> "Codestream":
         """The head of `encoded`; what breaks off is not understood."""
         try:
             if encoded[:4] == _SIZ:
                 return _of_jpeg_2000(encoded)
-            return _of_jpeg(encoded) if encoded[:2] == _SIGNATURE else Stream()
+            return _of_jpeg(encoded) if encoded[:2] == _SIGNATURE else Codestream()
         except (IndexError, ZeroDivisionError):
-            return Stream()
+            return Codestream()
 
     def breaks_off(self, encoded: bytes) -> bool:
         """Whether this is a JPEG without an end marker, after which a few bytes of padding may stand."""
@@ -80,7 +80,7 @@ _ONE_SAMPLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "PALETTE
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 
 
-def _of_jpeg_2000(encoded: bytes) -> Stream:
+def _of_jpeg_2000(encoded: bytes) -> Codestream:
     """SIZ, ISO 15444-1 section A.5.1; a multiple component transform is undone by the decoder (COD, section A.6.1)."""
     right, bottom, left, top = (int.from_bytes(encoded[at : at + 4], "big") for at in (8, 12, 16, 20))
     components = int.from_bytes(encoded[40:42], "big")
@@ -88,10 +88,10 @@ def _of_jpeg_2000(encoded: bytes) -> Stream:
     precision = (each[0][0] & 0x7F) + 1
     halved = components == 3 and each[0][1:] < each[1][1:]
     size = (right - left) * (bottom - top) * components * -(-precision // 8)
-    return Stream(size, precision, components, halved, True if halved else None)
+    return Codestream(size, precision, components, halved, True if halved else None)
 
 
-def _of_jpeg(encoded: bytes) -> Stream:
+def _of_jpeg(encoded: bytes) -> Codestream:
     """ISO 10918-1 section B.2.2, ISO 14495-1 section C.2.2; JFIF and Adobe's marker as libjpeg reads them."""
     jfif, transform = False, None
     for marker, start, end in _segments(encoded):
@@ -101,10 +101,10 @@ def _of_jpeg(encoded: bytes) -> Stream:
             transform = encoded[start + 15]
         if marker in _START_OF_FRAME:
             return _of_frame(encoded[start:end], jfif, transform)
-    return Stream()
+    return Codestream()
 
 
-def _of_frame(head: bytes, jfif: bool, transform: int | None) -> Stream:
+def _of_frame(head: bytes, jfif: bool, transform: int | None) -> Codestream:
     precision, components = head[4], head[9]
     height, width = int.from_bytes(head[5:7], "big"), int.from_bytes(head[7:9], "big")
     each = [(head[at], head[at + 1] >> 4, head[at + 1] & 15) for at in range(10, 10 + 3 * components, 3)]
@@ -119,7 +119,7 @@ def _of_frame(head: bytes, jfif: bool, transform: int | None) -> Stream:
     elif ids in _RGB_IDS:
         told = False
     size = height * width * components * -(-precision // 8)
-    return Stream(size, precision, components, halved, told, read)
+    return Codestream(size, precision, components, halved, told, read)
 
 
 def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
