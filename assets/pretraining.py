@@ -16,7 +16,8 @@ from assets.step import FIRST, Step, named_link, step
 from pipeline import code_versions
 from pipeline.files import digest, read_json
 from pipeline.markdown import inline
-from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method, Recipe, ShownLabels, format_setting
+from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method, Recipe, ShownLabels
+from pipeline.settings import format_setting
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
 from resources.compute import POOL, Compute

@@ -21,8 +21,8 @@ from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
 from pipeline.cohort.near_duplicates import alike_between, alike_within
 from pipeline.dicom.pixels import resize_grey
 from pipeline.dicom.tissue import crop_frame
+from pipeline.phantom.settings import Amount, Phantom
 from pipeline.phantom.studies import clinic, frames_of
-from pipeline.recipe import Amount, Phantom
 from pipeline.tasks.labelled_files import LabelledImage, read_labelled_image
 
 Grey = npt.NDArray[np.uint8]

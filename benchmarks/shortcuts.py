@@ -21,8 +21,9 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.measure import Figure
 from pipeline.phantom.downstream import cases, graded_view, labelled_sets
 from pipeline.phantom.scanner import CURVILINEAR, View
+from pipeline.phantom.settings import Amount, Phantom
 from pipeline.phantom.studies import clinic, frames_of
-from pipeline.recipe import Amount, Labels, Phantom
+from pipeline.recipe import Labels
 
 Grey = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]

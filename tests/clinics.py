@@ -3,7 +3,7 @@
 Belongs here: their sizes. Not here: expectations, making them.
 """
 
-from pipeline.recipe import Amount, LabelledAmount, Phantom
+from pipeline.phantom.settings import Amount, LabelledAmount, Phantom
 
 ONE = Amount(images=1, patients=1)
 

@@ -98,7 +98,7 @@ def _fingerprint(
     if pretrained.status == "ran":
         encoder = encoder_digest(encoder_folder)
     rate = task.learning_rate[cell.backbone]
-    passes = task.passes_of(len(training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)))
+    passes = task.epoch_repeats(len(training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)))
     several = [passes] if passes > 1 else []
     network = ["unet", UNET] if task.kind == "segmentation" else []
     inputs = (asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder)
@@ -182,7 +182,7 @@ class FineTuning:
     @property
     def _passes(self) -> int:
         """How often an epoch goes through the images."""
-        return self.task.passes_of(len(self.train))
+        return self.task.epoch_repeats(len(self.train))
 
     def batches(self, epoch: int, first_step: int) -> Iterator[LabelledBatch]:
         """The batches of an epoch from `first_step` on; the network is in training mode.

@@ -76,7 +76,7 @@ def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision)
     subsets = [len(training_subset(data, c.task, c.fraction, c.seed, batch)) for c in left]
     return hours_of(
         seconds,
-        task.epochs * sum(task.passes_of(images) * (images // batch) for images in subsets),
+        task.epochs * sum(task.epoch_repeats(images) * (images // batch) for images in subsets),
         len(subsets) * task.epochs * len(data.val) / batch,
     )
 

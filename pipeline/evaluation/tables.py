@@ -14,7 +14,8 @@ from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.mode_collapse import ByEpoch, ModeCollapse
 from pipeline.evaluation.results import Result
-from pipeline.recipe import Arm, Backbone, Recipe, ShownLabels, encoder_of, format_setting, is_frozen
+from pipeline.recipe import Arm, Backbone, Recipe, ShownLabels, encoder_of, is_frozen
+from pipeline.settings import format_setting
 
 ARM_LABELS: Mapping[str, str] = {
     "baseline": "Baseline",

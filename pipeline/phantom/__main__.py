@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.command import command
 from pipeline.phantom.clinic import make_phantom
-from pipeline.recipe import load_recipe
+from pipeline.phantom.settings import load_phantom
 
 
 @command
@@ -25,7 +25,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="another clinic for another number (default 0)")
     arguments = parser.parse_args()
-    make_phantom(arguments.folder, arguments.seed, load_recipe(arguments.recipe).phantom, print)
+    make_phantom(arguments.folder, arguments.seed, load_phantom(arguments.recipe), print)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from pipeline.files import read_json, write_json
 from pipeline.phantom.defects import add_defects
 from pipeline.phantom.downstream import cases, labelled_sets, write_case, write_manifests
 from pipeline.phantom.ground_truth import write_ground_truth
+from pipeline.phantom.settings import Phantom
 from pipeline.phantom.studies import clinic, write_image
 from pipeline.privacy.phantom_marker import CONTENTS, MARKER, contents_digest, is_phantom
 from pipeline.progress import Log, Progress, silent
-from pipeline.recipe import Phantom
 
 VERSION = 3  # of what a seed stands for: raise it whenever any byte of the phantom changes
 

@@ -25,9 +25,9 @@ from pydicom.uid import (
 from pipeline.errors import UserError
 from pipeline.phantom.dicom import Encoding, common_tags, fixed_uid, with_file_meta, write
 from pipeline.phantom.ground_truth import Record, Rejection, record_of
+from pipeline.phantom.settings import Defects
 from pipeline.phantom.studies import ImagePlan
 from pipeline.phantom.tag_noise import hits
-from pipeline.recipe import Defects
 
 
 @dataclass(frozen=True)
@@ -297,4 +297,4 @@ DEFECTS: dict[str, Defect] = {
     "duplicate": _duplicate,
     "conflict": _conflict,
 }
-"""By the names of their rates in `pipeline.recipe.Defects`; `zipped`, which takes good images, is none of them."""
+"""By the names of their rates in `pipeline.phantom.settings.Defects`, but for `zipped`, which takes good images."""

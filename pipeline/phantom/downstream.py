@@ -16,8 +16,8 @@ from pipeline.phantom.anatomy import Scene, Tissue
 from pipeline.phantom.dicom import Encoding, Header, Person, Study, fixed_uid, instance, write
 from pipeline.phantom.organs import blob, nodule, rib
 from pipeline.phantom.scanner import CURVILINEAR, LINEAR_HIGH, LOGIQ_LIKE, THIRD, Format, Setup, View, picture
+from pipeline.phantom.settings import Phantom
 from pipeline.phantom.views import NODULE_KINDS, VIEWS, morison_at, neck
-from pipeline.recipe import Phantom
 
 T = Tissue
 LIVER_KIDNEY = {T.LIVER: 1, T.LIVER_VEIN: 1, T.PORTAL_WALL: 1, T.CORTEX: 2, T.PYRAMID: 2, T.SINUS: 2, T.RENAL_CYST: 2}

@@ -13,9 +13,9 @@ from numpy.random import Generator
 
 from pipeline.phantom.dicom import Encoding, Header, Person, Study, fixed_uid, instance, write
 from pipeline.phantom.scanner import AIXPLORER_LIKE, CURVILINEAR, LINEAR_HIGH, LINEAR_LOW, Probe, Setup, View, picture
+from pipeline.phantom.settings import Amount, Phantom, TagNoise
 from pipeline.phantom.tag_noise import Examination, Noise, examinations, hits
 from pipeline.phantom.views import VIEWS, with_needle
-from pipeline.recipe import Amount, Phantom, TagNoise
 
 SHALLOW = {"thyroid", "thyroid_nodule", "lymph_node", "soft_tissue_mass", "abscess", "pseudoaneurysm", "shoulder"}
 OTHER_PROBE = {

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.random import Generator
 
 from pipeline.phantom.protocols import OTHER_ORGANS, PROTOCOLS, Protocol, drawn_protocols
-from pipeline.recipe import TagNoise
+from pipeline.phantom.settings import TagNoise
 
 
 class Noise(StrEnum):
-    """What is wrong with an image's tags, as `pipeline.recipe.TagNoise` calls it, or with what Table A1 makes of them.
+    """An error in an image's tags (a rate of `pipeline.phantom.settings.TagNoise`), or in Table A1's groups for it.
 
     `mapping`: the description is right, and Table A1 gives it other groups than that of the other side.
     """

@@ -39,16 +39,6 @@ def test_the_paper_recipe_states_sections_3_and_4_and_table_a2() -> None:
     assert set(recipe.downstream.arms) == of_the_paper | {"ce_frozen"}
 
 
-def test_the_papers_phantom_has_the_images_of_table_1() -> None:
-    phantom = load_recipe("paper", {}).phantom
-    assert (phantom.archive.images, phantom.archive.patients) == (12267, 1188)
-    splits = {
-        name: [getattr(getattr(phantom, name), split).images for split in ("train", "val", "test")]
-        for name in ("quality", "liver_kidney", "thyroid")
-    }
-    assert splits == {"quality": [2548, 343, 335], "liver_kidney": [391, 100, 100], "thyroid": [298, 74, 94]}
-
-
 def test_the_paper_compares_as_in_its_section_5_2_and_the_frozen_arms_with_each_other() -> None:
     """Figure 6: "CE+DCM+F when we use ResNet as backbone and CE+DCM when using VGG16", against CE."""
     paper = load_recipe("paper", {})
@@ -196,21 +186,6 @@ def variant(fields: str, name: str = "v") -> str:
         ("name: a\nlabels: {groups: [liver]}", r"labels\.groups: no such field"),
         ("name: a\narchive: {modalities: [ultrasound]}", r"archive\.modalities\.0: "),
         ("name: a\narchive: {modalities: []}", r"archive\.modalities: "),
-        (
-            "name: a\nphantom: {archive: {images: 3, patients: 4}}",
-            r"phantom\.archive: 3 images are too few",
-        ),
-        ("name: a\nphantom: {tag_noise: {misspelt: 1.1}}", r"phantom\.tag_noise\.misspelt: .*less than"),
-        (
-            "name: a\nphantom: {tag_noise: {misspelt: -1}}",
-            r"phantom\.tag_noise\.misspelt: .*greater than",
-        ),
-        ("name: a\nphantom: {tag_noise: {wrong_probe: 0.1}}", r"phantom\.tag_noise\.wrong_probe: no such field"),
-        (
-            "name: a\nphantom: {tag_noise: {misspelt: 0.6, wrong_protocol: 0.5}}",
-            r"phantom\.tag_noise: other_organ, .* exceed 1 together",
-        ),
-        ("name: a\nphantom: {defects: {zipped: .nan}}", r"phantom\.defects\.zipped: "),
         ("name: [", "is not readable YAML"),
         ("- 1", "mine.yaml: "),
         (
@@ -348,7 +323,7 @@ def test_an_epoch_goes_through_few_images_several_times(tmp_path: Path, least: i
     """By hand, in batches of 8 and six epochs."""
     text = task(f"kind: ordinal, least_steps: {least}").replace("epochs: 1", "epochs: 6")
     one = load_recipe(write(tmp_path, text.replace("batch_size: 1", "batch_size: 8")), {}).downstream.tasks["t"]
-    assert one.passes_of(images) == passes
+    assert one.epoch_repeats(images) == passes
     used = {"kind", "classes", "epochs", "batch_size", "learning_rate", "dropout", "augmentation"}
     assert set(one.training) == used | ({"least_steps"} if least else set()), "models that are there stay what they are"
 
@@ -363,7 +338,7 @@ def test_the_real_recipe_declares_its_arms_seeds_and_comparisons() -> None:
         *(("ce_dcm", "ce_dcm_shuffled"), ("ce_dcm", "ce_dcm_source")),
     ]
     assert recipe.pretraining.settings_of("ce_unopposed", 2).lambda_adv == 0
-    assert {t.epochs * t.passes_of(19) * (19 // t.batch_size) for t in recipe.downstream.tasks.values()} == {240}
+    assert {t.epochs * t.epoch_repeats(19) * (19 // t.batch_size) for t in recipe.downstream.tasks.values()} == {240}
 
 
 def test_a_frozen_arm_starts_from_the_encoder_of_its_name() -> None:

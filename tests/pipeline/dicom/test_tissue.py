@@ -22,8 +22,8 @@ from pipeline.phantom.scanner import (
     Setup,
     picture,
 )
+from pipeline.phantom.settings import Phantom
 from pipeline.phantom.studies import clinic, write_image
-from pipeline.recipe import Phantom
 from tests.pipeline.archive.real import shared_data
 
 HEIGHT, WIDTH = 480, 640

@@ -16,9 +16,9 @@ from pipeline.errors import UserError
 from pipeline.phantom import clinic as clinic_module
 from pipeline.phantom.clinic import make_phantom
 from pipeline.phantom.defects import DEFECTS
+from pipeline.phantom.settings import Defects, Phantom, TagNoise, load_phantom
 from pipeline.phantom.studies import OTHER_PROBE, SHALLOW, clinic
 from pipeline.phantom.views import VIEWS
-from pipeline.recipe import Defects, Phantom, TagNoise, load_recipe
 from tests.clinics import small_clinic
 from tests.pipeline.phantom.conftest import SMALL
 
@@ -133,7 +133,7 @@ def test_the_demo_clinic_has_the_size_it_announces():
 
 
 def test_the_papers_clinic_has_the_counts_of_table_1_and_its_proportion():
-    plans = clinic(load_recipe("paper", {}).phantom, 0)
+    plans = clinic(load_phantom("paper", {}), 0)
     assert len(plans) == 12267
     studies = {}
     for plan in plans:
@@ -168,7 +168,7 @@ def test_the_demo_clinic_shows_every_group_in_several_patients_and_both_probes()
 
 
 def test_a_view_is_now_and_then_taken_with_the_other_probe():
-    taken = Counter((plan.view, plan.probe.kind) for plan in clinic(load_recipe("paper", {}).phantom, 0))
+    taken = Counter((plan.view, plan.probe.kind) for plan in clinic(load_phantom("paper", {}), 0))
     for view, share in OTHER_PROBE.items():
         other = "CURVED LINEAR" if view in SHALLOW else "LINEAR"
         images = taken[view, "LINEAR"] + taken[view, "CURVED LINEAR"]

@@ -17,7 +17,7 @@ from pipeline.phantom.downstream import (
     write_manifests,
 )
 from pipeline.phantom.organs import nodule
-from pipeline.recipe import Amount, LabelledAmount, Phantom, load_recipe
+from pipeline.phantom.settings import Amount, LabelledAmount, Phantom, load_phantom
 
 DEMO = labelled_sets(Phantom())
 LABELLED = LabelledAmount(
@@ -78,7 +78,7 @@ def test_demo_sets_have_their_sizes_and_no_patient_twice(tmp_path):
 
 def test_the_papers_sets_have_the_sizes_of_table_1():
     table_1 = {"quality": (2548, 343, 335), "liver_kidney": (391, 100, 100), "thyroid": (298, 74, 94)}
-    named = cases(labelled_sets(load_recipe("paper", {}).phantom))
+    named = cases(labelled_sets(load_phantom("paper", {})))
     for name, sizes in table_1.items():
         own = [case for case in named if case.of.name == name]
         counts = Counter(case.split for case in own)

@@ -16,7 +16,8 @@ from pipeline.archive.scan import index_archive
 from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
 from pipeline.labels.weak_labels import weak_labels
 from pipeline.phantom.clinic import make_phantom
-from pipeline.recipe import Archive, Defects, Images, Labels, TagNoise
+from pipeline.phantom.settings import Defects, TagNoise
+from pipeline.recipe import Archive, Images, Labels
 from tests.clinics import small_clinic
 from tests.pipeline.archive.synthetic import KEY
 from tests.pipeline.phantom.conftest import SMALL

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.phantom.protocols import OTHER_ORGANS, PROTOCOLS
+from pipeline.phantom.settings import TagNoise
 from pipeline.phantom.studies import clinic
 from pipeline.phantom.tag_noise import examinations, hits
-from pipeline.recipe import TagNoise
 from tests.clinics import small_clinic
 
 QUIET = dict.fromkeys(TagNoise.model_fields, 0.0)

@@ -1,0 +1,152 @@
+"""The section `labels`: the label space, and how DICOM tags become weak labels (paper section 3.3)."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
+from pipeline.settings import Settings
+
+Probe = Literal["linear", "curvilinear"]
+PROBES: tuple[Probe, ...] = ("linear", "curvilinear")
+
+LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$", max_length=64)]
+"""A column of the tables and the name of a metric in MLflow, which allows no other characters."""
+Value = Annotated[str, Field(pattern=r"\S")]
+
+
+class StudyGroupsSource(Settings):
+    """Labels from StudyDescription, by the radiologist's table (SONOTAG_STUDY_GROUPS)."""
+
+    kind: Literal["study_groups"] = "study_groups"
+    groups: Annotated[tuple[LabelName, ...], Field(min_length=1)] = (
+        *("liver", "kidney", "thyroid", "abdomen", "chest", "soft tissue", "nodule", "drainage"),
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of this source."""
+        return self.groups
+
+
+class ProbeSource(Settings):
+    """The labels linear and curvilinear, from TransducerType and TransducerData."""
+
+    kind: Literal["probe"] = "probe"
+    models: Mapping[str, Probe] = {"SC6-1": "curvilinear", "SL10-2": "linear", "SL15-4": "linear"}
+    """Probes known by name, looked up in TransducerData before any rule."""
+    words: Mapping[str, Probe] = {
+        "CURVED LINEAR": "curvilinear",
+        "CURVILINEAR": "curvilinear",
+        "CONVEX": "curvilinear",
+        "LINEAR": "linear",
+    }
+    """Whole words of TransducerType, then TransducerData; the longest that occurs decides."""
+    prefixes: Mapping[str, Probe] = {"SC": "curvilinear", "SL": "linear", "C": "curvilinear", "L": "linear"}
+    """Letters before the frequency band of a probe's name, such as the L of L14-6Ns; the longest that fits decides."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of this source."""
+        return PROBES
+
+
+class ValuesSource(Settings):
+    """Labels from the value of a text field of the header, such as BodyPartExamined."""
+
+    kind: Literal["values"] = "values"
+    field: str
+    """Keyword of the field: one of `pipeline.label_fields.TEXT_FIELDS`."""
+    labels: Annotated[Mapping[LabelName, Annotated[tuple[Value, ...], Field(min_length=1)]], Field(min_length=1)]
+    """Each label with the values that mean it, whatever their case and spaces; one value may mean several labels."""
+
+    @field_validator("field")
+    @classmethod
+    def _is_allowed(cls, field: str) -> str:
+        return _one_of(TEXT_FIELDS, field)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of this source."""
+        return tuple(self.labels)
+
+
+class BinsSource(Settings):
+    """Labels from ranges of a number in the header, such as SliceThickness."""
+
+    kind: Literal["bins"] = "bins"
+    field: str
+    """Keyword of the field: one of `pipeline.label_fields.NUMBER_FIELDS`."""
+    edges: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+    """Ascending, in the field's unit. A number that equals an edge belongs to the range above it."""
+    labels: tuple[LabelName, ...]
+    """One more than edges: below the first, from each edge up to the next, and from the last one on."""
+
+    @field_validator("field")
+    @classmethod
+    def _is_allowed(cls, field: str) -> str:
+        return _one_of(NUMBER_FIELDS, field)
+
+    @model_validator(mode="after")
+    def _labels_fit_the_edges(self) -> "BinsSource":
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("edges must ascend")
+        if len(self.labels) != len(self.edges) + 1:
+            raise ValueError(f"labels must be one more than edges, {len(self.edges) + 1}, and are {len(self.labels)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels of this source."""
+        return self.labels
+
+
+Source = StudyGroupsSource | ProbeSource | ValuesSource | BinsSource
+
+
+def folded(name: str) -> str:
+    """A label's name as names are compared: whatever its case and spaces."""
+    return " ".join(name.casefold().split())
+
+
+def _one_of(allowed: Mapping[str, LabelField], field: str) -> str:
+    if field not in allowed:
+        raise ValueError(f"{field!r} is none of {', '.join(allowed)}")
+    return field
+
+
+class Labels(Settings):
+    """The label space and how tags become labels."""
+
+    sources: tuple[Annotated[Source, Field(discriminator="kind")], ...] = (StudyGroupsSource(), ProbeSource())
+    """In the order of the label space."""
+    missing: Literal["exclude", "mask"] = "exclude"
+    """An image of which a source leaves its labels open: excluded from all methods alike, or kept with a mask."""
+    largest_unmapped_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of the records; if more carry a study description that nobody has reviewed, a check warns."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label space in its fixed order."""
+        return tuple(name for source in self.sources for name in source.names)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The labels from the radiologist's table; none if no source uses it."""
+        return tuple(name for s in self.sources if isinstance(s, StudyGroupsSource) for name in s.groups)
+
+    @model_validator(mode="after")
+    def _every_label_has_one_source(self) -> "Labels":
+        if not self.sources:
+            raise ValueError("sources is empty")
+        repeated = [name for name, count in Counter(map(folded, self.names)).items() if count > 1]
+        if repeated:
+            raise ValueError(f"sources name {', '.join(repeated)} more than once, whatever the case")
+        taken = [name for name in self.names if folded(name) in BESIDE_LABELS]
+        if taken:
+            raise ValueError(f"a label cannot be called {taken[0]}: the tables have such a column")
+        if sum(isinstance(source, StudyGroupsSource) for source in self.sources) > 1:
+            raise ValueError("sources hold study_groups more than once")
+        return self

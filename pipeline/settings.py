@@ -1,0 +1,76 @@
+"""Base class and value types of settings that a person writes.
+
+Not here: a recipe's sections (`pipeline.recipe`).
+"""
+
+from collections import Counter
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+T = TypeVar("T")
+Backbone = Literal["vgg16_bn", "resnet50"]
+Precision = Literal["float32", "bfloat16"]
+
+STRIDE = 32
+"""Of the encoders' deepest features: the sides of images are multiples of it."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Rate = Annotated[float, Field(gt=0)]
+Likelihood = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=STRIDE, le=8192, multiple_of=STRIDE)]
+"""Of an image, in pixels."""
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+"""Part of a folder's name, together with others of its kind; file systems limit the whole to 255 bytes."""
+
+
+def _without_repeats(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is named more than once")
+    return seeds
+
+
+def each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:
+    """`named`, unchanged; raises ValueError if a value repeats."""
+    repeated = [one for one, times in Counter(named or ()).items() if times > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]} is named more than once")
+    return named
+
+
+EachOnce = AfterValidator(each_once)
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_without_repeats)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Augmentation(Settings):
+    """Random changes to training images; never a vertical flip, since depth is physics."""
+
+    horizontal_flip: bool = True
+    shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """Largest shift along either axis, as a share of that side; uncovered pixels become black."""
+
+
+def first_problem(error: ValidationError, section: str = "") -> str:
+    """The first problem of a validation, as `section.field: what is wrong`."""
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(map(str, [*filter(None, [section]), *problem["loc"]]))
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = "no such field"
+    others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{field}: {message}{others}" if field else f"{message}{others}"
+
+
+def format_setting(value: Any) -> str:
+    """The value of a setting as tables print it."""
+    return f"{value:g}" if not isinstance(value, bool) else "on" if value else "off"
