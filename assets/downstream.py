@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pipeline.cohort.leaks import Leak
     from pipeline.downstream.predictions import Cell
-    from pipeline.downstream.tasks import TaskImages
+    from pipeline.downstream.task_images import TaskImages
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def _train_cells(
 
     from pipeline.downstream.finetune import finetune
     from pipeline.downstream.predictions import PREDICTIONS, TEST, cells, read_predictions
-    from pipeline.downstream.tasks import task_images
+    from pipeline.downstream.task_images import task_images
 
     task = recipe.downstream.tasks[place.task]
     experiment = store.experiment(recipe.name)

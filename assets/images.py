@@ -189,7 +189,7 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from pipeline.cohort.repeats import across_split, tied_patients, without
+    from pipeline.cohort.patient_links import across_split, exclude_images, tied_patients
     from pipeline.cohort.splits import known_sides, sides_of
     from pipeline.dicom.rejections import Reason, Rejection, rejection_table
     from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES
@@ -207,7 +207,7 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     rejected = rejection_table(
         "frame", ((f"{file}:{frame}", rejection) for file, (_, frame) in zip(files, names, strict=True))
     )
-    images = without(cache.images, linking)
+    images = exclude_images(cache.images, linking)
     both = pa.concat_tables([cache.rejected, rejected.cast(REJECTED_FRAMES.schema)])
     return images, both.take(pc.sort_indices(both["id"]))
 
@@ -454,22 +454,22 @@ def shared_with_tests(
 
 def names_of(store: Store, patients: Collection[str]) -> frozenset[str]:
     """All pseudonyms under which the archive knows `patients`, as far as it has been read."""
-    from pipeline.cohort.known_as import known_as
+    from pipeline.cohort.aliases import patient_aliases
     from pipeline.tables import DICOM_INDEX
 
     if not DICOM_INDEX.path(store.tables).exists():
         return frozenset(patients)
-    names = known_as(store.private, DICOM_INDEX.read(store.tables), patients)
+    names = patient_aliases(store.private, DICOM_INDEX.read(store.tables), patients)
     return frozenset().union(*names.values())
 
 
 def _sides_by_name(pool: "pa.Table", store: Store) -> dict[str, str]:
     """The side of each patient of the pool, and of its other names; of a name of two patients, train if one is."""
-    from pipeline.cohort.known_as import known_as
+    from pipeline.cohort.aliases import patient_aliases
     from pipeline.tables import DICOM_INDEX
 
     own = dict(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
-    names = known_as(store.private, DICOM_INDEX.read(store.tables), own)
+    names = patient_aliases(store.private, DICOM_INDEX.read(store.tables), own)
     others = {
         name: side
         for wanted in ("val", "train")

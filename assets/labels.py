@@ -190,7 +190,7 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
     def label_records(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.labels.changes import changes_by_description, keep_mapping
+        from pipeline.labels.changes import changes_by_description, save_mapping
         from pipeline.labels.sources import status_meanings
         from pipeline.labels.weak_labels import weak_labels
         from pipeline.privacy.descriptions import with_rare_descriptions
@@ -208,7 +208,7 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
                 table.write(place.tables, labels, recipe)
                 LABEL_CHANGES.write(place.tables, changes)
                 if groups is not None:
-                    keep_mapping(place.private, groups)
+                    save_mapping(place.private, groups)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
             why = counts_table("status", status, status_meanings(recipe.labels))
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
@@ -348,7 +348,7 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table"
     The whole worklist is written to the private folder, as a CSV to fill in.
     """
     from pipeline.labels.weak_labels import unmapped_descriptions
-    from pipeline.labels.worklist import publishable, uncarried, with_suggestions, worklist_csv
+    from pipeline.labels.worklist import publishable, unused_mappings, with_suggestions, worklist_csv
     from pipeline.privacy.descriptions import with_rare_descriptions
 
     groups = study_groups_for(mapping, recipe.labels)
@@ -357,7 +357,7 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table"
     private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
     write_text(place.private / WORKLIST, worklist_csv(private))
     shown = publishable(reviewed, published)
-    return with_suggestions(unmapped_descriptions(index, groups, rare), shown), uncarried(reviewed, index)
+    return with_suggestions(unmapped_descriptions(index, groups, rare), shown), unused_mappings(reviewed, index)
 
 
 def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.Table") -> str:
@@ -411,13 +411,13 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     def patient_splits(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.cohort.leaks import alike_patients, cleared_pairs
-        from pipeline.cohort.repeats import linked_patients, tied_patients
+        from pipeline.cohort.leaks import cleared_pairs, similar_patients
+        from pipeline.cohort.patient_links import linked_patients, tied_patients
         from pipeline.cohort.splits import (
-            keep_sides,
             known_sides,
             moved_to_validation,
             read_draws,
+            save_sides,
             sides_of,
             split_patients,
         )
@@ -431,14 +431,14 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
                 patients = set(index["patient"].to_pylist())
                 previous = known_sides(place)
                 links, ties = linked_patients(IMAGES.read(place.tables)), tied_patients(index)
-                links += alike_patients(NEAR_DUPLICATES.read(place.tables), cleared_pairs(place.private))
+                links += similar_patients(NEAR_DUPLICATES.read(place.tables), cleared_pairs(place.private))
                 splits = split_patients(
                     read_draws(place.private, patients), previous, recipe.cohort.validation_share, links, ties
                 )
                 moved = moved_to_validation(previous, splits)
                 in_val = [patient for patient, side in sides_of(splits).items() if side == "val"]
                 across = trained_across(place, in_val, moved)
-                keep_sides(place, splits)
+                save_sides(place, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}
             yield here.made(

@@ -65,7 +65,7 @@ def shown(store: Store, name: str, leaks: "Sequence[Leak]", pixels: Pixels, othe
     write_text(table, worklist(leaks))
     drawn = leaks[:MOST]
     first, second = pixels([leak.row for leak in drawn]), others([leak.other_row for leak in drawn])
-    captions = [f"{leak.pair} {leak.likeness:.2f}" for leak in drawn]
+    captions = [f"{leak.pair} {leak.similarity:.2f}" for leak in drawn]
     pairs = list(zip(captions, first, second, strict=True))
     pair_sheet(pairs, picture, LARGE)
     pair_sheet(pairs, small, SMALL)
@@ -94,7 +94,7 @@ def cached_pixels(images: "pa.Table", folder: Path) -> Pixels:
 def near_pool(store: Store, recipe: Recipe, task: str, images: "pa.Table", pool: "pa.Table") -> "list[Leak]":
     """The near-duplicates of a task's test images in the pool; kept beside the task's images until one changes."""
     from pipeline.cohort.leaks import Leak, pool_leaks
-    from pipeline.cohort.likeness import ALIKE
+    from pipeline.cohort.similarity import ALIKE
     from pipeline.images.cache import cache_folder
     from pipeline.tables import image_digest
 

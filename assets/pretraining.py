@@ -77,7 +77,7 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
         from pipeline.pretraining.plan import planned_encoders
         from pipeline.pretraining.pool import load_pool
         from pipeline.pretraining.preflight import preflight as of_encoders
-        from pipeline.training.trial import between, together
+        from pipeline.training.timing import add_ranges, format_range
 
         with step(context, tracking, recipe) as here:
             place = store.open()
@@ -89,14 +89,14 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
                 pool = load_pool(place, recipe)
                 to_train = of_encoders(encoders, pool, _sources(place, recipe), here.log)
                 to_tune = of_models(recipe, place, here.log)
-            hours = together([*(forecast.hours for forecast in to_train), *(forecast.hours for forecast in to_tune)])
-            here.log(f"Preflight: about {between(hours)} for encoders and models, one after the other.")
+            hours = add_ranges([*(forecast.hours for forecast in to_train), *(forecast.hours for forecast in to_tune)])
+            here.log(f"Preflight: about {format_range(hours)} for encoders and models, one after the other.")
             lines = [*map(str, to_train), *map(str, to_tune)]
             yield here.made(
                 "preflight",
                 digest(lines)[:16],
                 {
-                    "all together": between(hours),
+                    "all together": format_range(hours),
                     "forecast": dg.MetadataValue.md(
                         "\n".join(f"- {inline(line)}" for line in lines) or "Nothing is left to train."
                     ),

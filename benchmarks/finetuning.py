@@ -18,11 +18,11 @@ from benchmarks.plain_finetuning import BATCH, Augmented, Kind, PlainClassifier,
 from benchmarks.pretraining import NORMALIZATION, measuring_device
 from pipeline.downstream.finetune import FineTuning
 from pipeline.downstream.predictions import Cell
-from pipeline.downstream.tasks import TaskImages
+from pipeline.downstream.task_images import TaskImages
 from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
 from pipeline.recipe import Arm, Backbone, Precision, Task
-from pipeline.training.device import multiplies_bfloat16
+from pipeline.training.device import supports_bfloat16
 
 CLASSES = {"ordinal": ("0", "1", "2", "3", "4"), "segmentation": ("background", "nodule")}
 _BACKBONES: tuple[Backbone, ...] = ("resnet50", "vgg16_bn")
@@ -63,7 +63,7 @@ class Case:
 
 def cases(device: torch.device) -> tuple[Case, ...]:
     """The paper's size on a GPU; on a CPU a small one, with as few steps as still can be timed."""
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if multiplies_bfloat16(device) else ("float32",)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if supports_bfloat16(device) else ("float32",)
     if device.type == "cuda":
         kinds = [(kind, backbone) for kind in BATCH for backbone in _BACKBONES]
         return tuple(Case(*kind, 256, 384, 100, precision=precision) for kind in kinds for precision in precisions)

@@ -17,8 +17,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.measure import Figure
-from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
-from pipeline.cohort.near_duplicates import alike_between, alike_within
+from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
+from pipeline.cohort.similarity import SIDE, Thumbs, thumbnails
 from pipeline.dicom.pixels import resize_grey
 from pipeline.dicom.tissue import crop_frame
 from pipeline.phantom.settings import Amount, Phantom
@@ -109,7 +109,7 @@ def recall(name: str, frames: list[Frame]) -> Iterator[Figure]:
     everything = _thumbs([frame for *_, frame in frames])
     for variant, made in VARIANTS.items():
         planted = _thumbs([made(frames[number][2], random) for number in chosen])
-        found = alike_between(planted, everything)
+        found = duplicates_between(planted, everything)
         hit = {
             row for row, other in zip(found.first.tolist(), found.second.tolist(), strict=True) if chosen[row] == other
         }
@@ -126,7 +126,7 @@ def false_pairs(name: str, frames: list[Frame]) -> Iterator[Figure]:
         for source, own in sources.items():
             if (source in NEIGHBOURS) != clean:
                 patients = [patient for _, patient, _ in own]
-                called += len(alike_within(_thumbs([frame for *_, frame in own]), patients).first)
+                called += len(duplicates_within(_thumbs([frame for *_, frame in own]), patients).first)
                 counts = np.unique(patients, return_counts=True)[1]
                 compared += (len(own) ** 2 - int((counts**2).sum())) // 2
         if compared:
@@ -139,7 +139,7 @@ def million(count: int = 1_000_000, planted: int = 1_000) -> list[Figure]:
     thumbs = synthetic(count, planted)
     owners = [str(number) for number in range(count)]
     started = time.perf_counter()
-    found = alike_within(thumbs, owners)
+    found = duplicates_within(thumbs, owners)
     seconds = time.perf_counter() - started
     pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     hit = sum((number, count - planted + number) in pairs for number in range(planted))

@@ -24,7 +24,7 @@ from benchmarks.roofline import (
     step_layers,
 )
 from pipeline.images.batches import Normalization
-from pipeline.images.feed import ResidentImages
+from pipeline.images.loader import ResidentLoader
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.networks.encoders import build_encoder
@@ -33,10 +33,10 @@ from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Backbone, EncoderSettings, Precision
 from pipeline.training.device import (
     COMPILE_FROM_STEPS,
-    compiled,
-    multiplies_bfloat16,
-    on_device,
-    prepare,
+    configure_backends,
+    maybe_compile,
+    supports_bfloat16,
+    to_device,
     training_device,
 )
 
@@ -73,7 +73,7 @@ def cases(device: torch.device) -> tuple[Case, ...]:
     """The paper's size on a GPU; on a CPU a small one, with as few steps as still can be timed."""
     if device.type == "cuda":
         return Case("resnet50", "bfloat16", 256, 384, 60), Case("vgg16_bn", "bfloat16", 256, 384, 30)
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if multiplies_bfloat16(device) else ("float32",)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if supports_bfloat16(device) else ("float32",)
     steps: dict[Backbone, int] = {"resnet50": 4, "vgg16_bn": 2}
     return tuple(Case(b, precision, 64, 96, count) for b, count in steps.items() for precision in precisions)
 
@@ -90,11 +90,11 @@ class Ours:
     """The project's training of a context encoder on `pool`, as in a training of the paper's length."""
 
     def __init__(self, case: Case, pool: PretrainingSet, device: torch.device) -> None:
-        prepare(device)
+        configure_backends(device)
         encoder = build_encoder(case.backbone)
-        network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), device)
-        discriminator = on_device(Discriminator(len(pool.label_names)), device)
-        inpaint = compiled(network, COMPILE_FROM_STEPS, print)
+        network = to_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), device)
+        discriminator = to_device(Discriminator(len(pool.label_names)), device)
+        inpaint = maybe_compile(network, COMPILE_FROM_STEPS, print)
         self.device = device
         self.training = ContextEncoderTraining(
             network,
@@ -169,7 +169,7 @@ def pool_of(images: Tensor, labels: Tensor) -> PretrainingSet:
     names = tuple(f"label-{number}" for number in range(LABELS))
     numbers, known = torch.arange(len(images)), torch.ones_like(labels).bool()
     return PretrainingSet(
-        ResidentImages(images), labels, known, numbers, numbers[:-BATCH], numbers[-BATCH:], names, "", ""
+        ResidentLoader(images), labels, known, numbers, numbers[:-BATCH], numbers[-BATCH:], names, "", ""
     )
 
 

@@ -27,7 +27,7 @@ from benchmarks.roofline import synchronize
 from pipeline.archive.images import Cache, build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.images.cache import load_pixels
-from pipeline.images.feed import feed
+from pipeline.images.loader import image_loader
 from pipeline.pretraining.dataset import PretrainingSet, training_batches
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.recipe import Archive, EncoderSettings, Images
@@ -181,10 +181,10 @@ def _reading(phantom: Path, work: Path, device: torch.device) -> list[Row]:
     paths, cache, _ = _cached(phantom, work, READ_IMAGES, READ)
     loader = _monai_loader(paths, work / "monai")
     order = torch.randperm(READ_IMAGES).split(BATCH)
-    resident = feed(torch.from_numpy(load_pixels(cache.folder, cache.images)), device)
+    resident = image_loader(torch.from_numpy(load_pixels(cache.folder, cache.images)), device)
 
     def first() -> None:
-        images = feed(torch.from_numpy(load_pixels(cache.folder, cache.images)), device)
+        images = image_loader(torch.from_numpy(load_pixels(cache.folder, cache.images)), device)
         _drain(images.batches(order), device)
 
     def monai() -> None:

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.cohort.likeness import SIDE, Thumbs, thumbnails
-from pipeline.cohort.near_duplicates import alike_between, alike_within
-from pipeline.cohort.repeats import Groups
+from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
+from pipeline.cohort.patient_links import Groups
+from pipeline.cohort.similarity import SIDE, Thumbs, thumbnails
 from pipeline.csv_files import read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
@@ -47,7 +47,7 @@ class Leak:
     """A pair of near-duplicates: its id, its score, what its images are, and their rows in the tables they are from."""
 
     pair: str
-    likeness: float
+    similarity: float
     first: str
     second: str
     row: int
@@ -93,7 +93,7 @@ def archive_pairs(images: pa.Table, folder: Path) -> pa.Table:
     Exact repeats (equal `source_digest`) are left out.
     """
     images = images.sort_by([("sop_instance", "ascending"), ("frame", "ascending")])
-    found = alike_within(cached_thumbnails(images, folder), images["patient"].to_pylist())
+    found = duplicates_within(cached_thumbnails(images, folder), images["patient"].to_pylist())
     sources = np.asarray(images["source_digest"].to_pylist(), dtype=str)
     other = sources[found.first] != sources[found.second]
     rows = [images.take(of[other]) for of in (found.first, found.second)]
@@ -104,7 +104,7 @@ def archive_pairs(images: pa.Table, folder: Path) -> pa.Table:
     return pa.table([pairs, *sides, scores], schema=NEAR_DUPLICATES.schema)
 
 
-def alike_patients(similar: pa.Table, cleared: Collection[str]) -> Groups:
+def similar_patients(similar: pa.Table, cleared: Collection[str]) -> Groups:
     """The pairs of patients that near-duplicates (NEAR_DUPLICATES) tie, sorted; without those that are `cleared`."""
     rows = [row for row in similar.to_pylist() if row["pair"] not in cleared]
     patients: dict[tuple[str, int], set[str]] = defaultdict(set)
@@ -134,7 +134,7 @@ def split_leaks(name: str, task: pa.Table) -> list[Leak]:
     """
     thumbs, rows = _task_thumbnails(task)
     splits = task["split"].to_pylist()
-    found = alike_within(thumbs, [splits[row] for row in rows])
+    found = duplicates_within(thumbs, [splits[row] for row in rows])
     uncut = _uncut(thumbs)
     found = found.take(~(uncut[found.first] & uncut[found.second]))
     named = [
@@ -151,7 +151,7 @@ def pool_leaks(name: str, task: pa.Table, pool: pa.Table, folder: Path) -> list[
     """
     tests = np.flatnonzero(np.asarray(task["split"].to_pylist(), dtype=str) == "test")
     thumbs, rows = _task_thumbnails(task.take(tests))
-    found = alike_between(thumbs, cached_thumbnails(pool, folder))
+    found = duplicates_between(thumbs, cached_thumbnails(pool, folder))
     named = [f"{name} image {number}, test" for number in task["image_id"].to_pylist()]
     side = _Side(task["image_digest"].to_pylist(), named)
     others = _Side(pool["image_digest"].to_pylist(), ["an image of the pool"] * pool.num_rows)
@@ -179,7 +179,7 @@ def archive_leaks(similar: pa.Table, images: pa.Table) -> list[Leak]:
         )
         for pair in similar.to_pylist()
     ]
-    return sorted(leaks, key=lambda leak: (-leak.likeness, leak.pair))
+    return sorted(leaks, key=lambda leak: (-leak.similarity, leak.pair))
 
 
 def worklist(leaks: Sequence[Leak]) -> str:
@@ -187,7 +187,7 @@ def worklist(leaks: Sequence[Leak]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((leak.pair, f"{leak.likeness:.3f}", leak.first, leak.second, "", "") for leak in leaks)
+    writer.writerows((leak.pair, f"{leak.similarity:.3f}", leak.first, leak.second, "", "") for leak in leaks)
     return text.getvalue()
 
 

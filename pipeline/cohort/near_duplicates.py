@@ -1,6 +1,6 @@
 """Pairs of images that are nearly the same.
 
-Belongs here: which images are compared, and the pairs. Not here: the score (`likeness`), what follows from a pair.
+Belongs here: which images are compared, and the pairs. Not here: the score (`similarity`), what follows from a pair.
 
 Comparing all with all takes the square of their number. Small vectors are compared first, of images in the same cells
 alone if there are many; what passes is compared by larger ones, and what passes that by the score.
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cohort.likeness import (
+from pipeline.cohort.similarity import (
     ALIKE,
     COARSE_NUMBERS,
     FINE_NUMBERS,
@@ -23,8 +23,8 @@ from pipeline.cohort.likeness import (
     Vectors,
     coarse_vectors,
     fine_vectors,
-    likeness,
     mirrored,
+    similarity,
     with_structure,
 )
 
@@ -68,7 +68,7 @@ class _Described:
     fine: tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]
 
 
-def alike_within(thumbs: Thumbs, owners: Sequence[str]) -> Pairs:
+def duplicates_within(thumbs: Thumbs, owners: Sequence[str]) -> Pairs:
     """The near-duplicates among images of different `owners`; each pair once, first < second.
 
     Images without structure (blank frames, letters on black) are in no pair.
@@ -81,7 +81,7 @@ def alike_within(thumbs: Thumbs, owners: Sequence[str]) -> Pairs:
     return _scored(images, kept, images, kept, found)
 
 
-def alike_between(thumbs: Thumbs, others: Thumbs) -> Pairs:
+def duplicates_between(thumbs: Thumbs, others: Thumbs) -> Pairs:
     """The near-duplicates of `thumbs` (positions `first`) among `others` (positions `second`), with structure both.
 
     Each side looks for its nearest: an image that has more than `SCORED` near-duplicates is found by those.
@@ -200,6 +200,6 @@ def _scored(
     one: _Described, kept: _Indices, other: _Described, other_kept: _Indices, found: Sequence[_Indices]
 ) -> Pairs:
     pairs = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
-    scores = np.array([likeness(one.thumbs[row], other.thumbs[column]) for row, column in pairs.tolist()], np.float64)
+    scores = np.array([similarity(one.thumbs[row], other.thumbs[column]) for row, column in pairs.tolist()], np.float64)
     alike = scores >= ALIKE
     return Pairs(kept[pairs[alike, 0]], other_kept[pairs[alike, 1]], scores[alike])

@@ -9,7 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.cohort.repeats import Groups, as_persons, linked_groups, persons, settled, spread_sides
+from pipeline.cohort.patient_links import (
+    Groups,
+    canonical_patients,
+    linked_groups,
+    propagate_sides,
+    resolve_conflicts,
+    with_canonical_patients,
+)
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import damaged_if_unreadable, read_table
 from pipeline.mirrored import read_if_intact, read_mirrored, write_mirrored_table
@@ -46,12 +53,12 @@ def split_patients(
     either side if there are two. A patient of `previous` keeps its side otherwise, and patients of `links`, who share
     an image, are on one side; the others fill up val in the order of their draws, lowest first.
     """
-    links, one = links or [], persons(ties or [])
+    links, one = links or [], canonical_patients(ties or [])
     patients = draws.sort_by([("draw", "ascending"), ("patient", "ascending")])["patient"].to_pylist()
-    before = settled(sides_of(previous), ties or [], links)
-    links = as_persons(links, one)
+    before = resolve_conflicts(sides_of(previous), ties or [], links)
+    links = with_canonical_patients(links, one)
     order = list(dict.fromkeys(one.get(patient, patient) for patient in patients))
-    spread = spread_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
+    spread = propagate_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
     sides = _filled(order, spread, links, validation_share)
     rows = [{"patient": patient, "split": sides[one.get(patient, patient)]} for patient in sorted(patients)]
     return pa.Table.from_pylist(rows, schema=PATIENT_SPLITS.schema)
@@ -97,7 +104,7 @@ def read_sides(path: Path) -> pa.Table:
     return sides
 
 
-def keep_sides(store: Store, splits: pa.Table) -> None:
+def save_sides(store: Store, splits: pa.Table) -> None:
     """Write `splits` (PATIENT_SPLITS), and keep the sides of patients that are absent: when they come back, they stay.
 
     The latter lie in the private folder, since they tell who was in the archive before.

@@ -18,10 +18,10 @@ from pipeline.code_versions import FINETUNING, UNET
 from pipeline.downstream.model_folder import DESCRIPTION, MODEL, describe, write_description
 from pipeline.downstream.objectives import Objective, objective
 from pipeline.downstream.predictions import ENCODER_KEY, TEST, VALIDATION, Cell, predictions_table
-from pipeline.downstream.tasks import TaskImages, training_subset
+from pipeline.downstream.task_images import TaskImages, training_subset
 from pipeline.errors import UserError
 from pipeline.files import digest, write_table
-from pipeline.images.batches import draw_moves, epoch_order
+from pipeline.images.batches import draw_augmentation, epoch_order
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import (
     CHECKPOINT,
@@ -29,14 +29,14 @@ from pipeline.pretraining.encoder_folder import (
     ENCODER,
     Preprocessing,
     encoder_digest,
-    hear_again,
+    replay_metrics,
     write_curves,
 )
 from pipeline.progress import Log, silent
 from pipeline.recipe import Precision, Task, is_frozen
 from pipeline.training.checkpoint import Trained, remove_checkpoints
-from pipeline.training.device import adam, compiled, computing_in, on_device, prepare, training_device
-from pipeline.training.loop import VALIDATION_LOSS, Diverged, Metrics, OnEpoch, Plan, fit_as_planned, seconds_done
+from pipeline.training.device import adam, autocast, configure_backends, maybe_compile, to_device, training_device
+from pipeline.training.loop import VALIDATION_LOSS, Diverged, Metrics, OnEpoch, Plan, fit_with_progress, seconds_done
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import generator, scoped_seed, seeded
 from pipeline.training.tensors import write_tensors
@@ -77,7 +77,7 @@ def finetune(
     if done is not None and done.fingerprint == fingerprint:
         log(f"{_name(cell)}: nothing to do, {done.status} already.")
         remove_checkpoints(folder / CHECKPOINT)  # left by a run that was killed between outcome and here
-        hear_again(folder, on_epoch)
+        replay_metrics(folder, on_epoch)
         return done
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
@@ -125,7 +125,7 @@ def _train_and_test(
         torch.cuda.manual_seed(scoped_seed(*_scope(cell, "network")))  # dropout draws on the device
         training = FineTuning(cell, task, data, encoder_folder, precision, log)
         try:
-            history = fit_as_planned(training, training.plan, folder / CHECKPOINT, fingerprint, log, on_epoch)
+            history = fit_with_progress(training, training.plan, folder / CHECKPOINT, fingerprint, log, on_epoch)
         except Diverged as why:
             return Outcome("diverged", str(why), fingerprint, time.monotonic() - began)
     write_tensors(folder / MODEL, training.network.state_dict())
@@ -140,7 +140,7 @@ def _train_and_test(
 class FineTuning:
     """The training of one cell, on the training device; steps compute in `precision`, all else in float32."""
 
-    kept: tuple[str, ...] = ("network",)
+    result_networks: tuple[str, ...] = ("network",)
     metrics: tuple[str, ...] = ("train_loss",)
     selected_by = VALIDATION_LOSS
 
@@ -154,7 +154,7 @@ class FineTuning:
         log: Log = silent,
     ) -> None:
         device = training_device()
-        prepare(device)
+        configure_backends(device)
         self.cell, self.task, self.data = cell, task, data
         self.train = training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)
         self.images_NHW = data.images_NHW.to(device)
@@ -162,14 +162,14 @@ class FineTuning:
         self.preprocessing = Preprocessing.read(encoder_folder)
         self.normalization = self.preprocessing.normalization
         encoder = load_encoder(cell.backbone, encoder_folder / ENCODER)
-        self.network = on_device(self.objective.network(encoder), device)
+        self.network = to_device(self.objective.network(encoder), device)
         self.frozen = encoder if is_frozen(cell.arm) else None
         if self.frozen is not None:
             self.frozen.requires_grad_(False)
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         plan = self.plan
-        self._logits = compiled(self.network, plan.epochs * plan.steps, log, as_graph=True)
-        self._computing = partial(computing_in, precision, device)
+        self._logits = maybe_compile(self.network, plan.epochs * plan.steps, log, as_graph=True)
+        self._computing = partial(autocast, precision, device)
         self.optimizer = adam(learnt, task.learning_rate[cell.backbone], _BETAS)
         self.trained = Trained({"network": self.network}, {"network": self.optimizer})
 
@@ -206,7 +206,7 @@ class FineTuning:
         self.optimizer.step()
         return loss.detach().unsqueeze(0)
 
-    def judge(self, curves: Sequence[Metrics]) -> None:
+    def check_divergence(self, curves: Sequence[Metrics]) -> None:
         """Nothing to judge: a loss that is finite goes on teaching."""
 
     @torch.no_grad()
@@ -221,16 +221,16 @@ class FineTuning:
     @torch.no_grad()
     def predictions(self, positions: Tensor) -> list[dict[str, Any]]:
         """For each image at `positions`, in that order, the columns of its prediction that the cell does not hold."""
-        answers = [
-            answer
+        rows = [
+            row
             for index_N, logits in self._evaluated(positions)
-            for answer in self.objective.answers(logits, self.objective.targets[index_N])
+            for row in self.objective.prediction_rows(logits, self.objective.targets[index_N])
         ]
         patients = {self.data.patients[position] for position in self.train.tolist()}
         trained_on = {"n_train": len(self.train), "n_train_patients": len(patients)}
         return [
-            {"image_id": self.data.image_ids[position], "patient": self.data.patients[position], **trained_on, **answer}
-            for position, answer in zip(positions.tolist(), answers, strict=True)
+            {"image_id": self.data.image_ids[position], "patient": self.data.patients[position], **trained_on, **row}
+            for position, row in zip(positions.tolist(), rows, strict=True)
         ]
 
     def _training_batches(self, number: int) -> Iterator[LabelledBatch]:
@@ -242,12 +242,12 @@ class FineTuning:
         size = self.task.batch_size
         order_SN = epoch_order(self.train, size, generator(*_scope(self.cell, "order", number))).to(device)
         draws = generator(*_scope(self.cell, "moves", number))
-        moves = draw_moves(order_SN.numel(), height, width, self.task.augmentation, draws).to(device)
+        augmentation = draw_augmentation(order_SN.numel(), height, width, self.task.augmentation, draws).to(device)
         steps = max(1, _PREPARED // size)
-        for part_SN, moves_N in zip(order_SN.split(steps), moves.batches(steps * size), strict=True):
+        for part_SN, augmentation_N in zip(order_SN.split(steps), augmentation.batches(steps * size), strict=True):
             index_N = part_SN.flatten()
-            x_N1HW = self.normalization.apply(moves_N.apply(self.images_NHW[index_N]))
-            targets = self.objective.moved(self.objective.targets[index_N], moves_N)
+            x_N1HW = self.normalization.apply(augmentation_N.apply(self.images_NHW[index_N]))
+            targets = self.objective.augment_targets(self.objective.targets[index_N], augmentation_N)
             yield from zip(x_N1HW.split(size), targets.split(size), strict=True)
 
     def _evaluated(self, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.checked_json import read_checked
 from pipeline.code_versions import UNET
 from pipeline.downstream.predictions import Cell
-from pipeline.downstream.tasks import TaskImages
+from pipeline.downstream.task_images import TaskImages
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
@@ -22,7 +22,7 @@ from pipeline.networks.encoders import build_encoder
 from pipeline.networks.unet import UNet, UNetVersion
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.recipe import Arm, Backbone, Share, Side, Task
-from pipeline.training.tensors import finite, read_tensors
+from pipeline.training.tensors import read_tensors, require_finite
 
 MODEL = "model.safetensors"
 DESCRIPTION = "model.json"
@@ -127,7 +127,7 @@ def load_network(folder: Path, description: ModelDescription) -> nn.Module:
         network = _network(description)
     network.to_empty(device="cpu")
     try:
-        network.load_state_dict(finite(path, read_tensors(path)))
+        network.load_state_dict(require_finite(path, read_tensors(path)))
     except RuntimeError as error:
         raise UserError(f"{path} does not fit {DESCRIPTION}: {' '.join(str(error).split())[:300]}.") from None
     return network.eval()

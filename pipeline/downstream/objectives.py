@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pipeline.downstream.losses import class_probabilities, positive_weights, soft_dice_loss, weighted_bce
 from pipeline.downstream.ordinal import encode
 from pipeline.downstream.predictions import pack_mask
-from pipeline.downstream.tasks import TaskImages
-from pipeline.images.batches import Moves
+from pipeline.downstream.task_images import TaskImages
+from pipeline.images.batches import AugmentationParameters
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import Encoder
 from pipeline.networks.unet import UNet
@@ -30,15 +30,15 @@ class Objective(ABC):
         """The network on top of `encoder`, which is its attribute of that name."""
 
     @abstractmethod
-    def moved(self, targets: Tensor, moves: Moves) -> Tensor:
-        """The `targets` of a batch whose images were moved by `moves`."""
+    def augment_targets(self, targets: Tensor, augmentation: AugmentationParameters) -> Tensor:
+        """The `targets` of a batch whose images were moved by `augmentation`."""
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch: the mean over its images, a scalar."""
 
     @abstractmethod
-    def answers(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+    def prediction_rows(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
         """For each image of a batch what its prediction was, as columns of `predictions.PREDICTIONS`."""
 
 
@@ -54,13 +54,13 @@ class _Ordinal(Objective):
     def network(self, encoder: Encoder) -> nn.Module:
         return Classifier(encoder, self._classes, self._dropout)
 
-    def moved(self, targets: Tensor, moves: Moves) -> Tensor:
+    def augment_targets(self, targets: Tensor, augmentation: AugmentationParameters) -> Tensor:
         return targets
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return weighted_bce(logits, targets, self._weights)
 
-    def answers(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+    def prediction_rows(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
         truths = targets.sum(dim=1).to(torch.int64).tolist()
         scores = logits.sigmoid().tolist()
         return [{"kind": "ordinal", "truth": t, "scores": s} for t, s in zip(truths, scores, strict=True)]
@@ -76,13 +76,13 @@ class _Segmentation(Objective):
     def network(self, encoder: Encoder) -> nn.Module:
         return UNet(encoder, self._classes)
 
-    def moved(self, targets: Tensor, moves: Moves) -> Tensor:
-        return moves.apply(targets)
+    def augment_targets(self, targets: Tensor, augmentation: AugmentationParameters) -> Tensor:
+        return augmentation.apply(targets)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return soft_dice_loss(logits, targets)
 
-    def answers(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+    def prediction_rows(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
         values = torch.arange(1, self._classes, device=logits.device)[:, None, None]
         classes = class_probabilities(logits).argmax(dim=1)
         predicted, truth = classes[:, None] == values, targets[:, None] == values

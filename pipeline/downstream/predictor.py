@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from pipeline.downstream.losses import class_probabilities
 from pipeline.downstream.model_folder import load_network, read_description
 from pipeline.downstream.ordinal import decode
-from pipeline.training.device import on_device, prepare, training_device
+from pipeline.training.device import configure_backends, to_device, training_device
 
 
 class Predictor:
@@ -25,8 +25,8 @@ class Predictor:
     def __init__(self, folder: Path) -> None:
         self.description = read_description(folder)
         self._device = training_device()
-        prepare(self._device)
-        self._network = on_device(load_network(folder, self.description), self._device)
+        configure_backends(self._device)
+        self._network = to_device(load_network(folder, self.description), self._device)
 
     def scores(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """P(class > t) of each of `images`, grey and of the model's size: shape (N, T), 0 to 1."""

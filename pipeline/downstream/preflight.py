@@ -12,7 +12,7 @@ import torch
 
 from pipeline.downstream.finetune import FineTuning
 from pipeline.downstream.predictions import Cell, cells
-from pipeline.downstream.tasks import TaskImages, task_images, training_subset
+from pipeline.downstream.task_images import TaskImages, task_images, training_subset
 from pipeline.files import read_table
 from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
@@ -20,7 +20,7 @@ from pipeline.progress import Log
 from pipeline.recipe import Backbone, Precision, Recipe, Task
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
-from pipeline.training.trial import Range, between, hours_of, tried
+from pipeline.training.timing import Range, estimate_hours, format_range, time_steps
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Forecast:
     hours: Range
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.models} models, {between(self.hours)}"
+        return f"{self.name}: {self.models} models, {format_range(self.hours)}"
 
 
 def preflight(recipe: Recipe, store: Store, log: Log) -> list[Forecast]:
@@ -69,12 +69,12 @@ def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision)
     with TemporaryDirectory() as folder, torch.random.fork_rng():
         _write_fresh_encoder(left[0].backbone, data, Path(folder))
         whole = replace(left[0], arm="baseline", fraction=1.0)
-        seconds = tried(
+        seconds = time_steps(
             FineTuning(whole, task.model_copy(update={"epochs": 1, "least_steps": 0}), data, Path(folder), precision)
         )
     batch = task.batch_size
     subsets = [len(training_subset(data, c.task, c.fraction, c.seed, batch)) for c in left]
-    return hours_of(
+    return estimate_hours(
         seconds,
         task.epochs * sum(task.epoch_repeats(images) * (images // batch) for images in subsets),
         len(subsets) * task.epochs * len(data.val) / batch,

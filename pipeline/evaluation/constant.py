@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.downstream.tasks import TaskImages
+from pipeline.downstream.task_images import TaskImages
 from pipeline.evaluation.metrics import METRICS, dice
 from pipeline.recipe import Task
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.downstream.predictions import unpack_mask
-from pipeline.downstream.tasks import TaskImages
+from pipeline.downstream.task_images import TaskImages
 from pipeline.errors import UserError
 from pipeline.evaluation.figures import Overlay
 from pipeline.evaluation.metrics import image_scores

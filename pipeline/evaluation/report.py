@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, read_predictions
-from pipeline.downstream.tasks import task_images
+from pipeline.downstream.task_images import task_images
 from pipeline.evaluation.constant import Constant, best_constant
 from pipeline.evaluation.differences import Difference, differences
 from pipeline.evaluation.document import Chapter, Section

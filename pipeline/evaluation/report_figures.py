@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 from matplotlib.figure import Figure
 
-from pipeline.downstream.tasks import TaskImages, task_images
+from pipeline.downstream.task_images import TaskImages, task_images
 from pipeline.evaluation.confusion import confusion
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference, differences

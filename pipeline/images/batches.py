@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.images.feed import GreyImages
+from pipeline.images.loader import ImageLoader
 from pipeline.recipe import Augmentation
 
 GreyLevel = Annotated[float, Field(ge=0, le=255)]
@@ -42,7 +42,7 @@ class Normalization:
         return (x_N1HW * self.sd + self.mean).round().clamp(0, 255).to(torch.uint8).squeeze(1)
 
 
-def fit_normalization(images: GreyImages, indices: Tensor) -> Normalization:
+def fit_normalization(images: ImageLoader, indices: Tensor) -> Normalization:
     """Mean and (population) standard deviation over all pixels of the images that `indices` names.
 
     Exact sums, so the order of the images does not matter. Raises `UserError` where all pixels are the same.
@@ -60,7 +60,7 @@ def fit_normalization(images: GreyImages, indices: Tensor) -> Normalization:
 
 
 @dataclass(frozen=True)
-class Moves:
+class AugmentationParameters:
     """One random change per image of a batch or an epoch, so that images and their masks can be moved alike.
 
     `flip_N` (bool) flips left and right; `down_N` and `right_N` (int64, pixels) shift the image after that.
@@ -87,17 +87,19 @@ class Moves:
         moved_NHW.mul_(_within(row_NH, height)[:, :, None])
         return moved_NHW.mul_(_within(column_NW, width)[:, None, :])
 
-    def batches(self, batch_size: int) -> Iterator["Moves"]:
+    def batches(self, batch_size: int) -> Iterator["AugmentationParameters"]:
         """The moves of one batch after the other."""
-        parts = (torch.split(moves_N, batch_size) for moves_N in (self.flip_N, self.down_N, self.right_N))
-        return (Moves(*part) for part in zip(*parts, strict=True))
+        parts = (torch.split(values_N, batch_size) for values_N in (self.flip_N, self.down_N, self.right_N))
+        return (AugmentationParameters(*part) for part in zip(*parts, strict=True))
 
-    def to(self, device: torch.device) -> "Moves":
+    def to(self, device: torch.device) -> "AugmentationParameters":
         """The same moves on `device`."""
-        return Moves(self.flip_N.to(device), self.down_N.to(device), self.right_N.to(device))
+        return AugmentationParameters(self.flip_N.to(device), self.down_N.to(device), self.right_N.to(device))
 
 
-def draw_moves(count: int, height: int, width: int, settings: Augmentation, generator: torch.Generator) -> Moves:
+def draw_augmentation(
+    count: int, height: int, width: int, settings: Augmentation, generator: torch.Generator
+) -> AugmentationParameters:
     """Moves for `count` images of `height` × `width` pixels (paper section 4.2.2), drawn on the CPU from `generator`.
 
     Flips are left to right alone, for half of the images; shifts are whole pixels, uniform within ± `settings.shift`
@@ -109,7 +111,7 @@ def draw_moves(count: int, height: int, width: int, settings: Augmentation, gene
         return torch.randint(-largest, largest + 1, (count,), generator=generator)
 
     flip_N = torch.rand(count, generator=generator) < 0.5
-    return Moves(flip_N & settings.horizontal_flip, shifts(height), shifts(width))
+    return AugmentationParameters(flip_N & settings.horizontal_flip, shifts(height), shifts(width))
 
 
 def epoch_order(indices: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -132,7 +134,7 @@ def mask_center(x_NCHW: Tensor) -> Tensor:
     return masked
 
 
-def mean_center_patch(images: GreyImages, indices: Tensor) -> Tensor:
+def mean_center_patch(images: ImageLoader, indices: Tensor) -> Tensor:
     """The centre patch of the mean of the images that `indices` names: grey levels, float32, shape (H/2, W/2)."""
     chunks = images.batches(torch.split(indices, _CHUNK))
     sums = [center_patch(chunk_NHW).sum(dim=0, dtype=torch.int64) for chunk_NHW in chunks]

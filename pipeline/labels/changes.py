@@ -59,7 +59,7 @@ def _groups_in(path: Path) -> StudyGroups:
     return StudyGroups({description: tuple(map(str, names)) for description, names in kept.items()})
 
 
-def keep_mapping(private: Path, groups: StudyGroups) -> None:
+def save_mapping(private: Path, groups: StudyGroups) -> None:
     """Keep `groups` for the next comparison; in the private folder, since descriptions can name patients."""
     write_json(private / _LAST, {description: list(names) for description, names in sorted(groups.mapping.items())})
 

@@ -38,7 +38,7 @@ def status_meanings(settings: Labels) -> dict[str, str]:
     }
 
 
-def labels_by(source: Source, index: pa.Table, groups: StudyGroups | None) -> pa.Table:
+def labels_from(source: Source, index: pa.Table, groups: StudyGroups | None) -> pa.Table:
     """What `source` says of each record of `index`: its labels as int8 0/1, null where they are left open.
 
     The column `status` is null where they are known, else the reason: `unmapped_description` or `in_no_group` (then

@@ -33,11 +33,11 @@ Groups = tuple[str, ...]
 class StudyGroups:
     """`mapping` from a normalized study description to its groups; no groups means reviewed and in none.
 
-    `places` says of descriptions in which file and line they were read, such as `reviewed.csv, line 3`.
+    `locations` says of descriptions in which file and line they were read, such as `reviewed.csv, line 3`.
     """
 
     mapping: Mapping[str, Groups]
-    places: Mapping[str, str] = field(default_factory=dict)
+    locations: Mapping[str, str] = field(default_factory=dict)
 
     def groups_of(self, description: str | None) -> Groups | None:
         """The groups of a study description, None where the table does not know it."""

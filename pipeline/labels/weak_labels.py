@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.labels.sources import LABELLED, labels_by
+from pipeline.labels.sources import LABELLED, labels_from
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe import Labels, StudyGroupsSource
 from pipeline.tables import UNMAPPED_DESCRIPTIONS, weak_labels_table
@@ -26,7 +26,7 @@ def weak_labels(index: pa.Table, groups: StudyGroups | None, settings: Labels) -
     order of the recipe but for the radiologist's table, which goes first: who is in no group is out, whatever else is
     unknown. What is known is filled in all the same, and what is not is null, never 0.
     """
-    by_source = [(source, labels_by(source, index, groups)) for source in settings.sources]
+    by_source = [(source, labels_from(source, index, groups)) for source in settings.sources]
     asked = sorted(by_source, key=lambda pair: not isinstance(pair[0], StudyGroupsSource))
     status = pc.coalesce(*(found["status"] for _, found in asked), pa.scalar(LABELLED))
     columns = [found[name] for source, found in by_source for name in source.names]

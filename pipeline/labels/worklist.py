@@ -81,14 +81,14 @@ def publishable(reviewed: StudyGroups, index: pa.Table) -> StudyGroups:
     return StudyGroups({text: groups for text, groups in reviewed.mapping.items() if text in shown})
 
 
-def uncarried(reviewed: StudyGroups, index: pa.Table) -> list[str]:
+def unused_mappings(reviewed: StudyGroups, index: pa.Table) -> list[str]:
     """Where the rows of `reviewed` stand that no record of `index` carries, as file and line, in their order there.
 
     Rows that Table A1 prints are none of them: a mapping that starts as its copy has many that an archive lacks.
     """
     carried = {normalized(text) for text in pc.unique(index["study_description"]).drop_null().to_pylist()}
     unused = reviewed.mapping.keys() - carried - printed_descriptions()
-    return [place for description, place in reviewed.places.items() if description in unused]
+    return [place for description, place in reviewed.locations.items() if description in unused]
 
 
 def worklist_csv(rows: pa.Table) -> str:

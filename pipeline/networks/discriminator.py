@@ -55,7 +55,7 @@ def _balance(weight: Tensor, reference: Tensor) -> None:
 
 
 @contextmanager
-def held_fixed(network: nn.Module) -> Iterator[None]:
+def frozen_network(network: nn.Module) -> Iterator[None]:
     """Within the block `network`'s forward neither asks for gradients of its parameters nor moves its running
     statistics; its batch norm still normalizes by the batch.
 
@@ -63,14 +63,14 @@ def held_fixed(network: nn.Module) -> Iterator[None]:
     """
     network.requires_grad_(False)
     try:
-        with statistics_kept(network):
+        with without_running_statistics(network):
             yield
     finally:
         network.requires_grad_(True)
 
 
 @contextmanager
-def statistics_kept(network: nn.Module) -> Iterator[None]:
+def without_running_statistics(network: nn.Module) -> Iterator[None]:
     """Within the block `network`'s forward, in training mode, normalizes by the batch; running statistics stay."""
     norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     for norm in norms:

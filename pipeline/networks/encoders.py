@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.recipe import Backbone
-from pipeline.training.tensors import finite, read_tensors, write_tensors
+from pipeline.training.tensors import read_tensors, require_finite, write_tensors
 
 
 class WeightsUnavailable(Exception):  # noqa: N818 - an outcome, not a fault
@@ -98,7 +98,7 @@ def load_encoder(backbone: Backbone, path: Path) -> Encoder:
     A classification head in the file (`fc`, `classifier`) is left out. Raises `UserError` where the file is not a
     safetensors file or its tensors are not this backbone's.
     """
-    tensors = finite(path, read_tensors(path))
+    tensors = require_finite(path, read_tensors(path))
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("fc.", "classifier."))}
     with torch.device("meta"):  # its random weights would be overwritten at once
         encoder = build_encoder(backbone)

@@ -21,8 +21,8 @@ from pipeline.progress import Log, silent
 from pipeline.recipe import Backbone, Method, Recipe, load_recipe
 from pipeline.store import Store
 from pipeline.tables import read_pool
+from pipeline.training.distributed import process_group
 from pipeline.training.loop import Metrics, OnEpoch
-from pipeline.training.parallel import joined
 
 _WHAT = """\
 Pretrain encoders on the image cache of a store, as the job `pretrain` does, but with this command alone.
@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> None:
     An encoder that diverged, or has no ImageNet weights to start from, is an outcome: it is printed, and the code is 0.
     """
     asked = _parser().parse_args(arguments)
-    with joined() as process:
-        _pretrain(asked, _print if process.writes else silent)
+    with process_group() as process:
+        _pretrain(asked, _print if process.is_main else silent)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.images.batches import Normalization, center_patch, mask_center, mean_center_patch
 from pipeline.networks.decoder import Decoder
-from pipeline.networks.discriminator import Discriminator, held_fixed, statistics_kept
+from pipeline.networks.discriminator import Discriminator, frozen_network, without_running_statistics
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining.curves import RECONSTRUCTION, SCORE_INPAINTED
 from pipeline.pretraining.dataset import (
@@ -31,9 +31,9 @@ from pipeline.pretraining.losses import (
 )
 from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
-from pipeline.training.device import adam, computing_in
+from pipeline.training.device import adam, autocast
+from pipeline.training.distributed import average_statistics, sum_over_processes, wrap_for_ddp
 from pipeline.training.loop import VALIDATION_LOSS, Diverged, Metrics
-from pipeline.training.parallel import average_statistics, averaging, sum_over_processes
 
 TRAIN_METRICS = (
     "train_loss",
@@ -72,7 +72,7 @@ class ContextEncoderTraining:
     `inpaint` is how a step calls F where that is not F itself: compiled.
     """
 
-    kept: tuple[str, ...] = ("encoder", "decoder")
+    result_networks: tuple[str, ...] = ("encoder", "decoder")
     metrics: tuple[str, ...] = TRAIN_METRICS
     selected_by = RECONSTRUCTION
 
@@ -87,9 +87,9 @@ class ContextEncoderTraining:
     ) -> None:
         self.context_encoder, self.discriminator = context_encoder, discriminator
         self.pool, self.normalization, self.settings = pool, normalization, settings
-        self._computing = partial(computing_in, settings.precision)
-        self._inpaint = averaging(context_encoder if inpaint is None else inpaint)
-        self._scores = averaging(_Scores(discriminator))
+        self._computing = partial(autocast, settings.precision)
+        self._inpaint = wrap_for_ddp(context_encoder if inpaint is None else inpaint)
+        self._scores = wrap_for_ddp(_Scores(discriminator))
         self.optimizer_f = adam(context_encoder.parameters(), settings.learning_rate, settings.betas)
         self.optimizer_d = adam(discriminator.parameters(), settings.discriminator_learning_rate, settings.betas)
         self.trained = Trained(
@@ -127,7 +127,11 @@ class ContextEncoderTraining:
         if step % SHARE_EVERY:
             return torch.zeros((), device=batch.x_N1HW.device)
         patch_N1HW, settings = center_patch(batch.x_N1HW), self.settings
-        with statistics_kept(self.context_encoder), held_fixed(self.discriminator), self._computing(patch_N1HW.device):
+        with (
+            without_running_statistics(self.context_encoder),
+            frozen_network(self.discriminator),
+            self._computing(patch_N1HW.device),
+        ):
             inpainted_N1HW = self.context_encoder(batch.x_N1HW).to(patch_N1HW.dtype)
             score_N = self.discriminator(inpainted_N1HW, batch.labels_NL)
         share = adversarial_share(
@@ -149,7 +153,7 @@ class ContextEncoderTraining:
         return [loss.detach(), real_N.mean(), fake_N.mean(), saturated_share(real_N, fake_N)]
 
     def _context_encoder_step(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> list[Tensor]:
-        with held_fixed(self.discriminator), self._computing(patch_N1HW.device):
+        with frozen_network(self.discriminator), self._computing(patch_N1HW.device):
             score_N = self.discriminator(inpainted_N1HW, labels_NL)
         adversarial = adversarial_loss(score_N.to(inpainted_N1HW.dtype))
         reconstruction = reconstruction_loss(inpainted_N1HW, patch_N1HW)
@@ -190,12 +194,12 @@ class ContextEncoderTraining:
 
     def _validated(self, batch: Batch, patch_N1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The inpainted patches of a batch, and D's scores of the real and of the inpainted ones."""
-        with held_fixed(self.discriminator), self._computing(patch_N1HW.device):
+        with frozen_network(self.discriminator), self._computing(patch_N1HW.device):
             inpainted_N1HW = self.context_encoder(batch.x_N1HW).float()
             real_N, fake_N = (self.discriminator(patches, batch.labels_NL) for patches in (patch_N1HW, inpainted_N1HW))
         return inpainted_N1HW, real_N.float(), fake_N.float()
 
-    def judge(self, curves: Sequence[Metrics]) -> None:
+    def check_divergence(self, curves: Sequence[Metrics]) -> None:
         """Raises `Diverged` where D's loss has been 0 in every step of the last `STUCK_EPOCHS` epochs.
 
         Every score was then beyond the hinge's margin: D has no gradient, and what F hears from it is frozen. Where

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
-from pipeline.images.batches import Normalization, draw_moves, epoch_order
-from pipeline.images.feed import GreyImages
+from pipeline.images.batches import Normalization, draw_augmentation, epoch_order
+from pipeline.images.loader import ImageLoader
 from pipeline.recipe import EncoderSettings, ShownLabels
-from pipeline.training.parallel import largest_over_processes
+from pipeline.training.distributed import max_over_processes
 from pipeline.training.seeds import generator
 
 
@@ -30,7 +30,7 @@ class PretrainingSet:
     says whose the labels are (`pipeline.pretraining.controls`).
     """
 
-    images: GreyImages
+    images: ImageLoader
     labels_NL: Tensor
     known_NL: Tensor
     patients_N: Tensor
@@ -58,7 +58,7 @@ class PretrainingSet:
         return self.images.height, self.images.width
 
     def to(self, device: torch.device) -> "PretrainingSet":
-        """The same set, fed to `device`: its labels lie there, its images where `pipeline.images.feed` decides."""
+        """The same set, fed to `device`: its labels lie there, its images where `pipeline.images.loader` decides."""
         images, labels_NL, known_NL = self.images.to(device), self.labels_NL.to(device), self.known_NL.to(device)
         return replace(self, images=images, labels_NL=labels_NL, known_NL=known_NL)
 
@@ -114,13 +114,15 @@ def training_batches(
     """
     scope, size, steps = (epoch, pool.rank), settings.batch_size, pool.steps(settings.batch_size)
     order_SN = epoch_order(pool.train, size, generator(settings.seed, "order", *scope))[:steps]
-    moves = draw_moves(steps * size, *pool.size, settings.augmentation, generator(settings.seed, "moves", *scope))
+    augmentation = draw_augmentation(
+        steps * size, *pool.size, settings.augmentation, generator(settings.seed, "moves", *scope)
+    )
     chosen_SN, device = order_SN[first_step:], pool.images.device
-    moves_SN = islice(moves.to(device).batches(size), first_step, None)
-    for images_NHW, moves_N, index_N in zip(
-        pool.images.batches(chosen_SN), moves_SN, chosen_SN.to(device), strict=True
+    augmentation_SN = islice(augmentation.to(device).batches(size), first_step, None)
+    for images_NHW, augmentation_N, index_N in zip(
+        pool.images.batches(chosen_SN), augmentation_SN, chosen_SN.to(device), strict=True
     ):
-        yield Batch(normalization.apply(moves_N.apply(images_NHW)), *_labels(pool, index_N))
+        yield Batch(normalization.apply(augmentation_N.apply(images_NHW)), *_labels(pool, index_N))
 
 
 def validation_batches(pool: PretrainingSet, normalization: Normalization, batch_size: int) -> Iterator[Batch]:
@@ -143,7 +145,7 @@ def full_validation_batches(
     """
     count = len(pool.val)
     size = min(settings.batch_size, max(count, 2))
-    steps = int(largest_over_processes(torch.tensor(math.ceil(count / size), device=pool.images.device)))
+    steps = int(max_over_processes(torch.tensor(math.ceil(count / size), device=pool.images.device)))
     order_N = pool.val[torch.randperm(count, generator=generator(settings.seed, "validation order", pool.rank))]
     chosen_SN = order_N[torch.arange(steps * size) % count].view(steps, size)
     for step, (images_NHW, index_N) in enumerate(

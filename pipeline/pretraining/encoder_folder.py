@@ -27,8 +27,8 @@ from pipeline.pretraining.curves import named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Backbone, Method, ShownLabels, Side
 from pipeline.training.device import training_device
+from pipeline.training.distributed import group
 from pipeline.training.loop import History, Metrics, OnEpoch
-from pipeline.training.parallel import group
 
 ENCODER = "encoder.safetensors"
 ONNX = "encoder.onnx"
@@ -121,7 +121,7 @@ def read_curves(folder: Path) -> dict[str, list[float]]:
     return {name: [metrics[name] for metrics in epochs] for name in epochs[0]} if epochs else {}
 
 
-def hear_again(folder: Path, on_epoch: OnEpoch) -> None:
+def replay_metrics(folder: Path, on_epoch: OnEpoch) -> None:
     """Tell `on_epoch` of every epoch in `folder`, so that a tracker of a run that trained nothing has curves, too."""
     for epoch, metrics in enumerate(_epochs(folder), start=1):
         on_epoch(epoch, metrics)

@@ -17,9 +17,9 @@ from pipeline.pretraining.label_scores import label_scores
 from pipeline.pretraining.losses import label_loss
 from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
-from pipeline.training.device import adam, computing_in
+from pipeline.training.device import adam, autocast
+from pipeline.training.distributed import average_statistics, sum_over_processes, wrap_for_ddp
 from pipeline.training.loop import VALIDATION_LOSS, Metrics
-from pipeline.training.parallel import average_statistics, averaging, sum_over_processes
 
 
 class MetadataHead(nn.Module):
@@ -41,7 +41,7 @@ class MetadataTraining:
     `encode` is how a step calls the encoder where that is not the encoder itself: compiled.
     """
 
-    kept: tuple[str, ...] = ("encoder", "head")
+    result_networks: tuple[str, ...] = ("encoder", "head")
     metrics: tuple[str, ...] = ("train_loss",)
     selected_by = VALIDATION_LOSS
 
@@ -55,8 +55,8 @@ class MetadataTraining:
         encode: nn.Module | None = None,
     ) -> None:
         self.network = nn.Sequential(encoder, head)
-        self._computing = partial(computing_in, settings.precision)
-        self._predict = averaging(nn.Sequential(encoder if encode is None else encode, head))
+        self._computing = partial(autocast, settings.precision)
+        self._predict = wrap_for_ddp(nn.Sequential(encoder if encode is None else encode, head))
         self.pool, self.normalization, self.settings = pool, normalization, settings
         self.optimizer = adam(self.network.parameters(), settings.learning_rate, settings.betas)
         self.trained = Trained({"encoder": encoder, "head": head}, {"classifier": self.optimizer})
@@ -86,7 +86,7 @@ class MetadataTraining:
         loss, right, count = sum_over_processes(sums).tolist()
         return {"val_loss": loss / max(count, 1), "val_accuracy": right / max(count, 1)}
 
-    def judge(self, curves: Sequence[Metrics]) -> None:
+    def check_divergence(self, curves: Sequence[Metrics]) -> None:
         """Nothing to judge: a cross-entropy that is finite goes on teaching."""
 
     def report(self, pool: PretrainingSet) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.images.cache import cache_folder, load_pixels
-from pipeline.images.feed import ResidentImages
+from pipeline.images.loader import ResidentLoader
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -43,7 +43,7 @@ def pretraining_set(
     values = np.stack([column.fill_null(0).to_numpy() for column in labels], axis=1)
     split = np.array(rows["split"].to_pylist())
     return PretrainingSet(
-        images=ResidentImages(torch.from_numpy(images_NHW)),
+        images=ResidentLoader(torch.from_numpy(images_NHW)),
         labels_NL=torch.from_numpy(values.astype(np.float32)),
         known_NL=torch.from_numpy(known),
         patients_N=_codes(rows["patient"]),

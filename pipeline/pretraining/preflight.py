@@ -1,6 +1,6 @@
 """What pretraining is going to take: hours, memory, disk; from a few steps of it, before it starts.
 
-Belongs here: reckoning, refusing what cannot fit. Not here: trying steps (`pipeline.training.trial`), training.
+Belongs here: reckoning, refusing what cannot fit. Not here: trying steps (`pipeline.training.timing`), training.
 """
 
 import math
@@ -20,9 +20,9 @@ from pipeline.pretraining.encoder_folder import CHECKPOINT
 from pipeline.pretraining.plan import PlannedEncoder
 from pipeline.pretraining.pretrain import fingerprint_of, finished, training_of
 from pipeline.progress import Log
-from pipeline.training.device import prepare, training_device
+from pipeline.training.device import configure_backends, training_device
 from pipeline.training.loop import Plan, Trainer, steps_done
-from pipeline.training.trial import Range, between, hours_of, together, tried
+from pipeline.training.timing import Range, add_ranges, estimate_hours, format_range, time_steps
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Forecast:
         gpu = f", {size(self.gpu_memory)} of GPU memory" if self.gpu_memory else ""
         step = f"{self.step_seconds[0]:.2g} to {self.step_seconds[1]:.2g} s"
         memory = f"{size(self.memory)} of memory{gpu}"
-        return f"{self.name}: {self.steps} steps of {step}, {between(self.hours)}; {memory}, {size(self.disk)} of disk"
+        disk = f"{size(self.disk)} of disk"
+        return f"{self.name}: {self.steps} steps of {step}, {format_range(self.hours)}; {memory}, {disk}"
 
     @property
     def disk(self) -> int:
@@ -68,7 +69,7 @@ def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources:
     if not found:
         log("Preflight: nothing is left to train.")
         return found
-    log(f"Preflight: about {between(together([f.hours for f in found]))} for the encoders, one after the other.")
+    log(f"Preflight: about {format_range(add_ranges([f.hours for f in found]))} for the encoders, one after the other.")
     _refuse_a_full_disk(found, encoders[0].folder)
     return found
 
@@ -79,13 +80,13 @@ def forecast_of(encoder: PlannedEncoder, pool: PretrainingSet) -> Forecast | Non
     if finished(*planned, encoder.folder) is not None:
         return None
     fingerprint = fingerprint_of(*planned)
-    prepare(training_device())
+    configure_backends(training_device())
     with torch.random.fork_rng():
         made = training_of(encoder.backbone, encoder.method, pool, encoder.settings, lambda line: None)
         if made is None:
             return None
         trainer, plan = made
-        seconds = tried(trainer)
+        seconds = time_steps(trainer)
     epochs, steps = steps_done(encoder.folder / CHECKPOINT, fingerprint)
     left = plan.epochs * plan.steps - epochs * plan.steps - steps
     return _forecast(encoder.name, trainer, plan, left, seconds, len(pool.val))
@@ -101,7 +102,7 @@ def _forecast(
         name,
         left,
         (min(seconds), max(seconds)),
-        hours_of(seconds, left, validations),
+        estimate_hours(seconds, left, validations),
         _peak_memory(),
         torch.cuda.max_memory_allocated() if on_gpu else 0,
         weights,
@@ -115,7 +116,7 @@ def _bytes(trainer: Trainer[Batch]) -> tuple[int, int]:
     states = [state for optimizer in trainer.trained.optimizers.values() for state in optimizer.state.values()]
     moments = sum(value.nbytes for state in states for value in state.values() if isinstance(value, torch.Tensor))
     stays = 2 * of["encoder"] + of.get("decoder", 0) + of.get("head", 0)
-    return stays, sum(of.values()) + moments + sum(of[name] for name in trainer.kept)
+    return stays, sum(of.values()) + moments + sum(of[name] for name in trainer.result_networks)
 
 
 def _peak_memory() -> int:

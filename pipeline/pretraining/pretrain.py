@@ -35,10 +35,10 @@ from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import Log
 from pipeline.recipe import INPAINTING, LABELLED, TRAINED, Backbone, EncoderSettings, Method
 from pipeline.training.checkpoint import remove_checkpoints
-from pipeline.training.device import Network, compiled, on_device, prepare, training_device
-from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_as_planned, seconds_done
+from pipeline.training.device import Network, configure_backends, maybe_compile, to_device, training_device
+from pipeline.training.distributed import barrier, group
+from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_with_progress, seconds_done
 from pipeline.training.outcome import Outcome
-from pipeline.training.parallel import group, wait_for_all
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import read_tensors, write_tensors
 
@@ -64,7 +64,7 @@ def pretrain(
     that an earlier version of the code has finished stays (`finished`). A run that was killed goes on where its last
     checkpoint was. `on_epoch(epoch, metrics)` hears of every epoch, from 1, of those done before, too. Outcomes: `ran`;
     `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the discriminator stuck), without an
-    encoder. Of several processes (`pipeline.training.parallel`), which all call this, each trains on the patients of
+    encoder. Of several processes (`pipeline.training.distributed`), which all call this, each trains on the patients of
     its own shard, `batch_size` counts the images of all, and the first one writes.
     Raises `UserError` where the training images do not fill one batch, or the batch cannot be shared out evenly.
     """
@@ -72,18 +72,18 @@ def pretrain(
     done = finished(backbone, method, pool, settings, folder)
     if done is not None:
         log(f"{called}: nothing has changed, {done.status} before{_by_whom(done, fingerprint, method, folder)}")
-        if group().writes:
+        if group().is_main:
             remove_checkpoints(folder / encoder_folder.CHECKPOINT)  # left by a run killed between outcome and here
-        encoder_folder.hear_again(folder, on_epoch)
+        encoder_folder.replay_metrics(folder, on_epoch)
         return done
     if method in TRAINED:
         _own_share(pool, settings)  # raises where there is not enough
-    wait_for_all()  # none may still be looking for the outcome that the first one clears away
-    if group().writes:
+    barrier()  # none may still be looking for the outcome that the first one clears away
+    if group().is_main:
         _clear(folder)
     outcome = _outcome(_Job(called, backbone, method, pool, settings, folder, fingerprint, log, on_epoch))
-    wait_for_all()
-    if group().writes:
+    barrier()
+    if group().is_main:
         outcome.write(folder)
         remove_checkpoints(folder / encoder_folder.CHECKPOINT)
     return outcome
@@ -128,7 +128,7 @@ def inpaint(folder: Path, images_NHW: Tensor) -> Tensor:
     preprocessing = Preprocessing.read(folder)
     if tuple(images_NHW.shape[1:]) != (preprocessing.height, preprocessing.width):
         raise ValueError(f"images of {tuple(images_NHW.shape[1:])}, not {preprocessing.height, preprocessing.width}")
-    network = on_device(_load_context_encoder(folder, preprocessing.backbone), training_device()).eval()
+    network = to_device(_load_context_encoder(folder, preprocessing.backbone), training_device()).eval()
     painted_NHW = images_NHW.clone()
     with torch.no_grad():
         for part_NHW in torch.split(painted_NHW, 32):
@@ -155,7 +155,7 @@ def metadata_logits(folder: Path, pool: PretrainingSet) -> Tensor:
     if weights["classifier.bias"].shape != head.classifier.bias.shape:
         raise ValueError(f"{len(pool.label_names)} labels, not {len(weights['classifier.bias'])}")
     head.load_state_dict(weights)
-    network = on_device(nn.Sequential(encoder, head), device)
+    network = to_device(nn.Sequential(encoder, head), device)
     return validation_logits(network, pool.to(device), preprocessing.normalization, 32)[0]
 
 
@@ -198,13 +198,13 @@ def _outcome(job: _Job) -> Outcome:
 
 
 def _make_baseline(job: _Job, normalization: Normalization) -> None:
-    if group().writes:
+    if group().is_main:
         _save(job, normalization, _fresh_encoder(job), History(), {})
 
 
 def _make_imagenet(job: _Job, normalization: Normalization) -> None:
     encoder = imagenet_encoder(job.backbone, _weights_file(job.backbone, job.settings))
-    if group().writes:
+    if group().is_main:
         _save(job, normalization, encoder, History(), {})
 
 
@@ -228,14 +228,14 @@ def _metadata_training(job: _Job, normalization: Normalization) -> tuple[Encoder
     encoder = _placed(_fresh_encoder(job), settings)
     with seeded(settings.seed, "head"):
         head = _placed(MetadataHead(encoder.channels[-1], len(pool.label_names)), settings)
-    encode = compiled(encoder, job.steps, job.log)
+    encode = maybe_compile(encoder, job.steps, job.log)
     return encoder, MetadataTraining(encoder, head, pool.to(training_device()), normalization, settings, encode)
 
 
 def _make_dcm(job: _Job, normalization: Normalization) -> None:
     encoder, training = _metadata_training(job, normalization)
     history = _fit(job, training)
-    if group().writes:
+    if group().is_main:
         report = training.report(job.pool.to(training_device()))
         write_tensors(job.folder / encoder_folder.METADATA_HEAD, training.trained.networks["head"].state_dict())
         write_json(job.folder / encoder_folder.METADATA, report)
@@ -260,14 +260,14 @@ def _context_training(job: _Job, normalization: Normalization) -> tuple[ContextE
     with seeded(settings.seed, "discriminator"):
         labels = len(pool.label_names) if job.method in LABELLED else 0
         discriminator = _placed(Discriminator(labels, settings.discriminator_batch_norm), settings)
-    pool, inpaint = pool.to(training_device()), compiled(network, job.steps, job.log)
+    pool, inpaint = pool.to(training_device()), maybe_compile(network, job.steps, job.log)
     return network, ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint)
 
 
 def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
     network, training = _context_training(job, normalization)
     history = _fit(job, training)
-    if group().writes:
+    if group().is_main:
         val_mse = history.curves[history.best_epoch - 1]["val_mse"]
         report = inpainting_report(val_mse, job.pool.to(training_device()), normalization)
         write_tensors(job.folder / encoder_folder.DECODER, network.decoder.state_dict())
@@ -298,7 +298,7 @@ def _placed(network: Network, settings: EncoderSettings) -> Network:
         if training_device().type != "cuda":
             raise UserError("pretraining.sync_batch_norm needs GPUs: PyTorch has no such batch norm on CPUs.")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    return on_device(network, training_device())
+    return to_device(network, training_device())
 
 
 _MAKERS: dict[Method, Callable[[_Job, Normalization], None]] = {
@@ -317,9 +317,9 @@ def _fresh_encoder(job: _Job) -> Encoder:
 
 
 def _fit(job: _Job, training: Trainer[Batch]) -> History:
-    prepare(training_device())
+    configure_backends(training_device())
     checkpoint = job.folder / encoder_folder.CHECKPOINT
-    return fit_as_planned(training, job.plan, checkpoint, job.fingerprint, job.log, job.on_epoch)
+    return fit_with_progress(training, job.plan, checkpoint, job.fingerprint, job.log, job.on_epoch)
 
 
 def _save(job: _Job, normalization: Normalization, encoder: Encoder, history: History, results: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.cohort.repeats import persons, sharing_patients
+from pipeline.cohort.patient_links import canonical_patients, sharing_patients
 from pipeline.files import read_table, write_table
 
 _RARE = pa.schema([pa.field("sop_instance", pa.string()), pa.field("study_description", pa.string())])
@@ -36,7 +36,7 @@ def publish_descriptions(private: Path, records: pa.Table, patients: int) -> pa.
 def _persons(records: pa.Table) -> pa.ChunkedArray:
     """The patient of each of `records`, by one name where it has several."""
     shared = {name: _codes(records[name]) for name in ("study", "series", "number")}
-    one = persons(sharing_patients(pa.table({"patient": records["patient"], **shared}), [*shared]))
+    one = canonical_patients(sharing_patients(pa.table({"patient": records["patient"], **shared}), [*shared]))
     if not one:
         return records["patient"]
     at = pc.index_in(records["patient"], value_set=pa.array(list(one), pa.string()))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.archive.frames import source_digest
 from pipeline.archive.workers import Failed, each_in_worker
-from pipeline.cohort.likeness import SIDE, thumbnails
+from pipeline.cohort.similarity import SIDE, thumbnails
 from pipeline.csv_files import Row, read_csv
 from pipeline.dicom.pixels import resize_grey
 from pipeline.dicom.reading import UnreadableFile

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.training.tensors import read_tensors, read_texts, write_tensors
+from pipeline.training.tensors import read_metadata, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedCheckpoint:
     """A checkpoint on disk: its file, and the JSON state it was written with."""
 
     path: Path
@@ -49,18 +49,18 @@ def write_checkpoint(path: Path, trained: Trained, state: Any, extra: Mapping[st
     write_tensors(path, tensors, {"state": json.dumps(state)})
 
 
-def newest_checkpoint(path: Path) -> Saved | None:
+def newest_checkpoint(path: Path) -> SavedCheckpoint | None:
     """The checkpoint at `path`, or the one kept before it where that is missing or damaged; None without either."""
     for candidate in (path, _previous(path)):
         try:
             if candidate.is_file():
-                return Saved(candidate, json.loads(read_texts(candidate)["state"]))
+                return SavedCheckpoint(candidate, json.loads(read_metadata(candidate)["state"]))
         except (UserError, KeyError, ValueError, RecursionError):
             continue  # cut short or overwritten: the other one may be whole
     return None
 
 
-def restore_checkpoint(saved: Saved, trained: Trained) -> dict[str, Tensor]:
+def restore_checkpoint(saved: SavedCheckpoint, trained: Trained) -> dict[str, Tensor]:
     """Put a checkpoint into `trained` and torch's generators, in place; returns its extra tensors.
 
     The optimizers' settings (learning rates) stay those of `trained`. Raises `UserError` where the file is damaged and

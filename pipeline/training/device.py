@@ -31,7 +31,7 @@ def training_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def on_device(network: Network, device: torch.device) -> Network:
+def to_device(network: Network, device: torch.device) -> Network:
     """`network`, moved in place to `device` in the layout that convolutions are fastest in (channels last)."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -68,19 +68,19 @@ class _Adam(torch.optim.Adam):
         return found
 
 
-def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Within the block convolutions and matrix products of networks compute in `precision`; weights stay float32.
 
     bfloat16 is taken where the device multiplies it in hardware: a GPU since Ampere, a CPU with AVX512-BF16 or AMX.
     Elsewhere it would be slower than float32, which is then kept. The choice depends on the device alone, never on a
     timing, so that a resumed training computes as before.
     """
-    if precision == "bfloat16" and multiplies_bfloat16(device):
+    if precision == "bfloat16" and supports_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
+def supports_bfloat16(device: torch.device) -> bool:
     """Whether the device has arithmetic for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _BF16_SINCE
@@ -88,7 +88,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def prepare(device: torch.device) -> None:
+def configure_backends(device: torch.device) -> None:
     """Settings of the process that make every step faster; they change no result on a CPU.
 
     On Linux the memory of a step's tensors stays with the process from step to step: glibc would give blocks of this
@@ -111,7 +111,7 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def compiled(network: nn.Module, steps: int, log: Log, *, as_graph: bool = False) -> nn.Module:
+def maybe_compile(network: nn.Module, steps: int, log: Log, *, as_graph: bool = False) -> nn.Module:
     """`network` with its forward compiled, on a GPU and where a training of `steps` steps is long enough to gain by it.
 
     `as_graph` records forward and backward as CUDA graphs too, which are launched as one: for batches so small that
@@ -119,7 +119,7 @@ def compiled(network: nn.Module, steps: int, log: Log, *, as_graph: bool = False
 
     The choice depends on device and `steps` alone, so that a resumed training computes as before. Where the machine
     cannot compile, that is said, and `network` itself is returned. On CPUs compiling brought nothing that could be
-    measured beyond the memory layout and `prepare`.
+    measured beyond the memory layout and `configure_backends`.
     """
     if training_device().type == "cpu" or steps < COMPILE_FROM_STEPS:
         return network

@@ -14,8 +14,14 @@ import torch
 from torch import Tensor
 
 from pipeline.progress import Log, Progress
-from pipeline.training.checkpoint import Saved, Trained, newest_checkpoint, restore_checkpoint, write_checkpoint
-from pipeline.training.parallel import group, mean_over_processes
+from pipeline.training.checkpoint import (
+    SavedCheckpoint,
+    Trained,
+    newest_checkpoint,
+    restore_checkpoint,
+    write_checkpoint,
+)
+from pipeline.training.distributed import group, mean_over_processes
 
 Metrics = dict[str, float]
 OnEpoch = Callable[[int, Metrics], None]
@@ -41,7 +47,7 @@ class Trainer(Protocol[B]):
 
     trained: Trained
     """All that a checkpoint holds."""
-    kept: tuple[str, ...]
+    result_networks: tuple[str, ...]
     """Names of the networks of `trained` whose best epoch is the result."""
     metrics: tuple[str, ...]
     """Names of what a step returns."""
@@ -57,7 +63,7 @@ class Trainer(Protocol[B]):
     def validate(self) -> Metrics:
         """Metrics on the validation images, `val_loss` and `selected_by` among them."""
 
-    def judge(self, curves: Sequence[Metrics]) -> None:
+    def check_divergence(self, curves: Sequence[Metrics]) -> None:
         """Raise `Diverged` where the epochs so far show that nothing is learnt any more."""
 
 
@@ -86,9 +92,9 @@ def fit(
     A file `checkpoint` with the same `fingerprint` is resumed, in the middle of an epoch too, bit for bit on the CPU;
     `on_epoch` hears of its epochs again first, so that a tracker has whole curves. Checkpoints are written at least
     `checkpoint_seconds` apart. `advance(1)` counts a step. Raises `Diverged` where a metric is not finite, or where
-    `trainer.judge` does.
+    `trainer.check_divergence` does.
     """
-    course = _resumed(trainer, checkpoint, fingerprint, checkpoint_seconds)
+    course = _resume(trainer, checkpoint, fingerprint, checkpoint_seconds)
     history = course.history
     for epoch, metrics in enumerate(history.curves, start=1):
         on_epoch(epoch, metrics)
@@ -99,11 +105,11 @@ def fit(
             course.save_if_due(epoch)
         metrics = course.means(epoch) | trainer.validate()
         _check_finite(epoch, metrics)
-        _take_note(history, trainer, epoch, metrics)
-        trainer.judge(history.curves)
+        _record_epoch(history, trainer, epoch, metrics)
+        trainer.check_divergence(history.curves)
         course.save_if_due(epoch + 1)
         on_epoch(epoch, metrics)
-    _put_back(trainer, history.best_weights)
+    _restore_best(trainer, history.best_weights)
     return history
 
 
@@ -119,7 +125,7 @@ class Plan:
     """Of a step."""
 
 
-def fit_as_planned(
+def fit_with_progress(
     trainer: Trainer[B], plan: Plan, checkpoint: Path, fingerprint: str, log: Log, on_epoch: OnEpoch
 ) -> History:
     """`fit`, with progress in images and a line where an earlier run is gone on with."""
@@ -151,7 +157,7 @@ def seconds_done(checkpoint: Path, fingerprint: str) -> float:
 
 
 @dataclass
-class _Course:
+class _TrainingState:
     """A training on its way: what is done, of the present epoch too, and when that was last written down."""
 
     trainer: Trainer[Any]
@@ -174,7 +180,7 @@ class _Course:
 
     def save_if_due(self, epoch: int) -> None:
         """Write a checkpoint where the last one is long enough ago; `epoch` is the one the steps belong to."""
-        if not group().writes or time.monotonic() - self.saved_at < self.seconds:
+        if not group().is_main or time.monotonic() - self.saved_at < self.seconds:
             return
         rows = {"steps": torch.stack(self.steps)} if self.steps else {}
         if rows and group().world == 1:  # of several processes none may leave the others behind in a step
@@ -194,15 +200,15 @@ class _Course:
         }
 
 
-def _matching(checkpoint: Path, fingerprint: str) -> Saved | None:
+def _matching(checkpoint: Path, fingerprint: str) -> SavedCheckpoint | None:
     saved = newest_checkpoint(checkpoint)
     wanted = (fingerprint, CHECKPOINT_LAYOUT)
     found = saved is not None and (saved.state["fingerprint"], saved.state.get("layout")) == wanted
     return saved if found else None
 
 
-def _resumed(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float) -> _Course:
-    course = _Course(trainer, checkpoint, fingerprint, seconds, History(selected_by=trainer.selected_by))
+def _resume(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float) -> _TrainingState:
+    course = _TrainingState(trainer, checkpoint, fingerprint, seconds, History(selected_by=trainer.selected_by))
     saved = _matching(checkpoint, fingerprint)
     if saved is None:
         return course
@@ -216,20 +222,20 @@ def _resumed(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: f
     return course
 
 
-def _take_note(history: History, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
+def _record_epoch(history: History, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
     history.curves.append(metrics)
     best = min(history.curves, key=lambda past: past[trainer.selected_by])
     if best is metrics:  # `min` names the first of equals
         history.best_epoch = epoch
         history.best_weights = {
             f"{name}/{key}": tensor.detach().clone()
-            for name in trainer.kept
+            for name in trainer.result_networks
             for key, tensor in trainer.trained.networks[name].state_dict().items()
         }
 
 
-def _put_back(trainer: Trainer[B], weights: Mapping[str, Tensor]) -> None:
-    for name in trainer.kept:
+def _restore_best(trainer: Trainer[B], weights: Mapping[str, Tensor]) -> None:
+    for name in trainer.result_networks:
         own = {key.removeprefix(f"{name}/"): value for key, value in weights.items() if key.startswith(f"{name}/")}
         trainer.trained.networks[name].load_state_dict(own)
 

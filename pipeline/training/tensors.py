@@ -43,14 +43,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def require_finite(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """`tensors`, read at `path`; raises `UserError` where one holds what is no finite number."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise UserError(f"{path} holds weights that are no finite numbers: it cannot be applied.")
     return tensors
 
 
-def read_texts(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
     """Read the strings in the header of the safetensors file `path`; raises `UserError` where it is not one."""
     try:
         with safe_open(path, framework="pt") as opened:

@@ -28,7 +28,7 @@ def test_a_test_image_shares_neither_patient_nor_pixels(
     task = pa.table({"patient": [patient], "source_digest": [source_digest], "split": [split]})
     assert count_shared(POOL, task, []) == shared
     assert count_shared(POOL, task, [], {"c"}) == (split == "test")
-    near = [Leak(pair="p", likeness=0.9, first="", second="", row=0, other_row=0)]
+    near = [Leak(pair="p", similarity=0.9, first="", second="", row=0, other_row=0)]
     assert count_shared(POOL, task, near) == (split == "test")
 
 

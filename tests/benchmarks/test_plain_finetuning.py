@@ -3,7 +3,7 @@ import torch
 
 from benchmarks.finetuning import Case, our_training
 from benchmarks.plain_finetuning import BATCH, SHIFT, Augmented, PlainClassifier, PlainFineTuning, PlainUNet, moved
-from pipeline.images.batches import Moves
+from pipeline.images.batches import AugmentationParameters
 from pipeline.recipe import Augmentation, load_recipe
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def test_a_frozen_backbone_of_the_plain_loop_stays_as_it_is_and_the_rest_learns(
 def test_the_plain_loop_moves_an_image_as_the_project_does():
     image = torch.arange(1, 25, dtype=torch.uint8).view(4, 6)
     for flip, down, right in [(False, 0, 0), (True, 1, -2), (False, -3, 0), (True, 0, 5)]:
-        one = Moves(torch.tensor([flip]), torch.tensor([down]), torch.tensor([right]))
+        one = AugmentationParameters(torch.tensor([flip]), torch.tensor([down]), torch.tensor([right]))
         assert torch.equal(moved(image, flip, down, right), one.apply(image[None])[0])
 
 

@@ -17,7 +17,7 @@ from pipeline.networks.encoders import build_encoder, load_encoder
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import seeded
-from pipeline.training.tensors import read_tensors, read_texts, write_tensors
+from pipeline.training.tensors import read_metadata, read_tensors, write_tensors
 from tests.pipeline.prediction.conftest import description, write_model
 
 MODEL = description("segmentation").model_dump(mode="json")
@@ -116,7 +116,7 @@ def test_weights_that_cannot_be_read_are_a_sentence(content: bytes, tmp_path: Pa
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
     if b"dtype" not in content:
         with pytest.raises(UserError):
-            read_texts(path)
+            read_metadata(path)
 
 
 def test_weights_that_are_not_there_are_a_sentence(tmp_path: Path) -> None:

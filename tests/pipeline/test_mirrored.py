@@ -13,11 +13,11 @@ import pytest
 
 from pipeline.archive.images import build_cache
 from pipeline.archive.scan import index_archive
-from pipeline.cohort.splits import keep_sides, known_sides, read_draws, sides_of, split_patients
+from pipeline.cohort.splits import known_sides, read_draws, save_sides, sides_of, split_patients
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import read_json, read_table
 from pipeline.images.cache import load_pixels
-from pipeline.labels.changes import keep_mapping, last_mapping
+from pipeline.labels.changes import last_mapping, save_mapping
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.privacy.forget import forget
 from pipeline.privacy.forgotten import ForgottenList
@@ -64,9 +64,9 @@ def ingest(folder: Path) -> tuple[Store, np.ndarray]:
     IMAGES.write(store.tables, cache.images)
     REJECTED_FRAMES.write(store.tables, cache.rejected)
     patients = set(index.records["patient"].to_pylist())
-    keep_sides(store, split_patients(read_draws(store.private, patients), known_sides(store), 0.3))
+    save_sides(store, split_patients(read_draws(store.private, patients), known_sides(store), 0.3))
     last_mapping(store.private)
-    keep_mapping(store.private, StudyGroups({"US LIVER": ("liver",)}))
+    save_mapping(store.private, StudyGroups({"US LIVER": ("liver",)}))
     return store, load_pixels(cache.folder, cache.images)
 
 

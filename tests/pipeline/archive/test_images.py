@@ -13,7 +13,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from pipeline.archive import images as images_module
 from pipeline.archive.images import build_cache
 from pipeline.archive.workers import Failed
-from pipeline.cohort.repeats import linked_patients
+from pipeline.cohort.patient_links import linked_patients
 from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UserError
 from pipeline.images.cache import cache_folder, load_pixels

@@ -10,7 +10,7 @@ import pytest
 from pipeline.archive.__main__ import main
 from pipeline.archive.arrivals import Past, arrivals, decide
 from pipeline.archive.examine import issued
-from pipeline.cohort.splits import keep_sides, known_sides, read_draws, sides_of, split_patients
+from pipeline.cohort.splits import known_sides, read_draws, save_sides, sides_of, split_patients
 from pipeline.errors import UserError
 from pipeline.privacy.forget import forget
 from pipeline.privacy.identity import pseudonym
@@ -39,7 +39,7 @@ def index(folder: Path):
     for table, rows in ((DICOM_INDEX, made.records), (REJECTED_FILES, made.rejected), (DELETED_FILES, made.deleted)):
         table.write(store.tables, rows)
     patients = set(made.records["patient"].to_pylist())
-    keep_sides(store, split_patients(read_draws(store.private, patients), known_sides(store), 0.3))
+    save_sides(store, split_patients(read_draws(store.private, patients), known_sides(store), 0.3))
     return made
 
 
@@ -213,7 +213,7 @@ def test_paths_that_are_not_utf_8_are_counted(tmp_path):
 
 def test_sides_of_absent_patients_do_not_count_in_the_share(tmp_path):
     store = Store(tmp_path / "store").open()
-    keep_sides(store, pa.table({"patient": ["a", "b", "c"], "split": ["val", "val", "train"]}))
+    save_sides(store, pa.table({"patient": ["a", "b", "c"], "split": ["val", "val", "train"]}))
     draws = pa.table({"patient": ["c", "d"], "draw": [0.5, 0.1]})
     made = split_patients(draws, known_sides(store), 0.5)
     assert sides_of(made) == {"c": "train", "d": "val"}

@@ -8,8 +8,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from pipeline.cohort import near_duplicates
-from pipeline.cohort.likeness import ALIKE, SIDE, likeness, thumbnails, with_structure
-from pipeline.cohort.near_duplicates import alike_between, alike_within
+from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
+from pipeline.cohort.similarity import ALIKE, SIDE, similarity, thumbnails, with_structure
 from pipeline.dicom.pixels import resize_grey
 
 ROWS, COLUMNS = 64, 96
@@ -67,7 +67,7 @@ VARIANTS = {
 def test_variants_of_a_frame_are_found_among_unrelated_ones(name, fan):
     frames = [scene(seed, fan) for seed in range(40)]
     others = thumbs(*frames)
-    found = alike_between(thumbs(*(VARIANTS[name](frame) for frame in frames)), others)
+    found = duplicates_between(thumbs(*(VARIANTS[name](frame) for frame in frames)), others)
     pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     assert len({(n, n) for n in range(40)} & pairs) >= 39
     assert pairs <= {(n, n) for n in range(40)}
@@ -81,19 +81,19 @@ def test_the_score_is_that_of_scipy_and_numpy_for_images_that_lie_alike():
         return image - gaussian_filter(image, 3.0, mode="reflect")
 
     expected = np.corrcoef(sharp(first).ravel(), sharp(second).ravel())[0, 1]
-    assert likeness(first.astype(np.uint8), second.astype(np.uint8)) == pytest.approx(expected, abs=0.01)
+    assert similarity(first.astype(np.uint8), second.astype(np.uint8)) == pytest.approx(expected, abs=0.01)
 
 
 def test_the_score_is_the_same_whichever_comes_first_and_1_of_a_copy():
     one, other = thumbs(scene(1), scene(2))
-    assert likeness(one, other) == pytest.approx(likeness(other, one))
-    assert likeness(one, one) == pytest.approx(1, abs=1e-4)
+    assert similarity(one, other) == pytest.approx(similarity(other, one))
+    assert similarity(one, one) == pytest.approx(1, abs=1e-4)
 
 
 def test_images_of_one_owner_are_no_pair():
     images = thumbs(scene(1), jpeg(scene(1), 60), scene(2))
-    assert len(alike_within(images, ["a", "a", "b"]).first) == 0
-    found = alike_within(images, ["a", "b", "b"])
+    assert len(duplicates_within(images, ["a", "a", "b"]).first) == 0
+    found = duplicates_within(images, ["a", "b", "b"])
     assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
 
 
@@ -112,14 +112,14 @@ def test_blank_frames_and_letters_on_black_are_in_no_pair():
     nearly = np.random.default_rng(0).integers(0, 3, (240, 320)).astype(np.uint8)
     images = thumbs(*blank, nearly, letters(), scene(0))
     assert with_structure(images).tolist() == [False] * 5 + [True]
-    assert len(alike_within(np.repeat(images[:5], 3, axis=0), [str(n) for n in range(15)]).first) == 0
+    assert len(duplicates_within(np.repeat(images[:5], 3, axis=0), [str(n) for n in range(15)]).first) == 0
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_images_have_no_pairs(count):
     images = np.zeros((count, SIDE, SIDE), np.uint8)
-    assert len(alike_within(images, ["a"] * count).first) == 0
-    assert len(alike_between(images, images).first) == 0
+    assert len(duplicates_within(images, ["a"] * count).first) == 0
+    assert len(duplicates_between(images, images).first) == 0
 
 
 def test_cells_find_what_comparing_all_with_all_finds(monkeypatch):
@@ -127,10 +127,10 @@ def test_cells_find_what_comparing_all_with_all_finds(monkeypatch):
     variants = [VARIANTS["all together"](frame) for frame in frames[:50]]
     images = thumbs(*frames, *variants)
     owners = [str(number) for number in range(len(images))]
-    everything = alike_within(images, owners)
+    everything = duplicates_within(images, owners)
     assert len(everything.first) >= 49
     monkeypatch.setattr(near_duplicates, "EXACT", 50)
-    found = alike_within(images, owners)
+    found = duplicates_within(images, owners)
     assert (found.first < found.second).all()
     pairs, expected = (set(zip(p.first.tolist(), p.second.tolist(), strict=True)) for p in (found, everything))
     assert pairs <= expected and len(pairs) >= 0.97 * len(expected)
@@ -138,7 +138,7 @@ def test_cells_find_what_comparing_all_with_all_finds(monkeypatch):
 
 def test_a_crowd_of_one_picture_is_found_without_all_its_pairs():
     images = np.repeat(thumbs(scene(3)), 60, axis=0)
-    found = alike_within(images, [str(number) for number in range(60)])
+    found = duplicates_within(images, [str(number) for number in range(60)])
     assert set(found.first.tolist()) | set(found.second.tolist()) == set(range(60))
     assert len(found.first) <= 60 * near_duplicates.SCORED
 
@@ -146,5 +146,5 @@ def test_a_crowd_of_one_picture_is_found_without_all_its_pairs():
 def test_every_image_of_the_others_that_is_like_one_is_found_however_many_there_are():
     """Those whose pairs a reviewer has cleared would hide the rest."""
     variants = [brighter(scene(3), 0.7 + 0.02 * number, 1.0) for number in range(12)]
-    found = alike_between(thumbs(scene(3), scene(4)), thumbs(scene(5), *variants))
+    found = duplicates_between(thumbs(scene(3), scene(4)), thumbs(scene(5), *variants))
     assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(0, n) for n in range(1, 13)]

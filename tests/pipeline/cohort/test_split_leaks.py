@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cohort.leaks import split_leaks
-from pipeline.cohort.likeness import thumbnails
+from pipeline.cohort.similarity import thumbnails
 from tests.pipeline.cohort.test_near_duplicates import scene
 
 WHOLES = 0, 0

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.downstream.tasks import TaskImages, task_images
+from pipeline.downstream.task_images import TaskImages, task_images
 from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.recipe import Images, Task

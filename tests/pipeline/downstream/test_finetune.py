@@ -25,7 +25,7 @@ from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.progress import silent
 from pipeline.recipe import Arm, Backbone, Champion, Task
 from pipeline.training import loop
-from pipeline.training.device import COMPILE_FROM_STEPS, multiplies_bfloat16
+from pipeline.training.device import COMPILE_FROM_STEPS, supports_bfloat16
 from pipeline.training.outcome import Outcome
 from pipeline.training.tensors import read_tensors, write_tensors
 from tests.pipeline.downstream.conftest import data, task
@@ -393,7 +393,7 @@ def test_a_model_says_from_which_encoder_it_started(quality: Run, encoder_folder
     assert read_description(quality.folder).encoder == encoder_folder.name
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")
+@pytest.mark.skipif(not supports_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
 def test_precision_is_of_the_steps_alone_and_their_losses_are_float32(kind: str, encoder_folder: Path) -> None:

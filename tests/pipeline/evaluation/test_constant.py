@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.downstream.tasks import TaskImages
+from pipeline.downstream.task_images import TaskImages
 from pipeline.evaluation.constant import best_constant
 from pipeline.recipe import Task
 

@@ -18,7 +18,7 @@ from pipeline.evaluation.mode_collapse import (
     trainings_of,
 )
 from pipeline.evaluation.tables import epochs_table, mode_collapse_table
-from pipeline.pretraining.encoder_folder import hear_again, write_curves
+from pipeline.pretraining.encoder_folder import replay_metrics, write_curves
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
@@ -108,7 +108,7 @@ def test_the_share_that_an_earlier_version_measured_at_the_patch_is_read_under_a
     for name, mean in (("train_adversarial_share", 0.02), ("train_adversarial_share_at_the_patch", 0.2)):
         assert mean_by_epoch(RECIPE, ended, name)["resnet50", "ce"] == ByEpoch(1, [mean]), "each mean is of one meaning"
     told: list[dict[str, float]] = []
-    hear_again(experiment.encoder("resnet50", "ce", 0), lambda epoch, metrics: told.append(metrics))
+    replay_metrics(experiment.encoder("resnet50", "ce", 0), lambda epoch, metrics: told.append(metrics))
     assert told == [{"train_adversarial_share_at_the_patch": 0.2, "val_loss": 0.5, "val_mse": 0.4}]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.downstream.predictions import Cell, pack_mask, predictions_table
-from pipeline.downstream.tasks import TaskImages
+from pipeline.downstream.task_images import TaskImages
 from pipeline.errors import UserError
 from pipeline.evaluation.overlays import best_median_worst
 

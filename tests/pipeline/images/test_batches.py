@@ -9,16 +9,16 @@ import torch
 
 from pipeline.errors import UserError
 from pipeline.images.batches import (
-    Moves,
+    AugmentationParameters,
     Normalization,
     center_patch,
-    draw_moves,
+    draw_augmentation,
     epoch_order,
     fit_normalization,
     mask_center,
     mean_center_patch,
 )
-from pipeline.images.feed import ResidentImages, StreamedImages
+from pipeline.images.loader import ResidentLoader, StreamingLoader
 from pipeline.recipe import Augmentation
 from pipeline.training.seeds import generator
 
@@ -27,13 +27,13 @@ def images(count=6, height=32, width=64):
     return torch.randint(0, 256, (count, height, width), dtype=torch.uint8, generator=generator(0, "images"))
 
 
-def moves(flip, down, right):
-    return Moves(torch.tensor([flip]), torch.tensor([down]), torch.tensor([right]))
+def augmentation(flip, down, right):
+    return AugmentationParameters(torch.tensor([flip]), torch.tensor([down]), torch.tensor([right]))
 
 
 def test_normalization_is_that_of_the_training_images_alone():
     every, train = images(), torch.tensor([0, 2, 5])
-    normalization = fit_normalization(ResidentImages(every), train)
+    normalization = fit_normalization(ResidentLoader(every), train)
     pixels = every.numpy()[train.numpy()].astype(np.float64)
     assert normalization.mean == pytest.approx(pixels.mean(), rel=1e-12)
     assert normalization.sd == pytest.approx(pixels.std(), rel=1e-12)
@@ -41,14 +41,14 @@ def test_normalization_is_that_of_the_training_images_alone():
 
 def test_statistics_do_not_depend_on_how_images_are_fed():
     every = images(600)  # more than are counted at a time
-    fed, train = StreamedImages(every, torch.device("cpu")), torch.arange(0, 600, 2)
-    assert fit_normalization(fed, train) == fit_normalization(ResidentImages(every), train)
-    assert torch.equal(mean_center_patch(fed, train), mean_center_patch(ResidentImages(every), train))
+    fed, train = StreamingLoader(every, torch.device("cpu")), torch.arange(0, 600, 2)
+    assert fit_normalization(fed, train) == fit_normalization(ResidentLoader(every), train)
+    assert torch.equal(mean_center_patch(fed, train), mean_center_patch(ResidentLoader(every), train))
 
 
 def test_images_of_one_grey_level_are_a_users_mistake():
     with pytest.raises(UserError, match="one grey level"):
-        fit_normalization(ResidentImages(torch.full((2, 32, 32), 7, dtype=torch.uint8)), torch.tensor([0, 1]))
+        fit_normalization(ResidentLoader(torch.full((2, 32, 32), 7, dtype=torch.uint8)), torch.tensor([0, 1]))
 
 
 def test_z_scores_use_one_mean_for_all_images_and_turn_back_into_grey_levels():
@@ -62,7 +62,7 @@ def test_z_scores_use_one_mean_for_all_images_and_turn_back_into_grey_levels():
 
 def test_a_shift_moves_pixels_and_uncovers_black():
     one = images(1)
-    moved = moves(False, 3, -5).apply(one).numpy()[0]
+    moved = augmentation(False, 3, -5).apply(one).numpy()[0]
     expected = np.zeros((32, 64), np.uint8)
     expected[3:, :-5] = one.numpy()[0][:-3, 5:]
     np.testing.assert_array_equal(moved, expected)
@@ -70,7 +70,7 @@ def test_a_shift_moves_pixels_and_uncovers_black():
 
 def test_a_flip_comes_before_the_shift_and_never_turns_depth_around():
     one = images(1)
-    moved = moves(True, 0, 4).apply(one).numpy()[0]
+    moved = augmentation(True, 0, 4).apply(one).numpy()[0]
     expected = np.zeros((32, 64), np.uint8)
     expected[:, 4:] = one.numpy()[0][:, ::-1][:, :-4]
     np.testing.assert_array_equal(moved, expected)
@@ -78,7 +78,7 @@ def test_a_flip_comes_before_the_shift_and_never_turns_depth_around():
 
 def test_every_image_gets_its_own_move_and_a_mask_the_move_of_its_image():
     every = images(64)
-    drawn = draw_moves(64, 32, 64, Augmentation(shift=0.25), generator(1))
+    drawn = draw_augmentation(64, 32, 64, Augmentation(shift=0.25), generator(1))
     moved = drawn.apply(every)
     for dtype in (torch.int64, torch.float32, torch.bool):
         mask = drawn.apply((every > 128).to(dtype))
@@ -88,11 +88,11 @@ def test_every_image_gets_its_own_move_and_a_mask_the_move_of_its_image():
 
 def test_a_move_larger_than_the_image_leaves_black():
     for down, right in ((32, 0), (-32, 0), (0, 64), (0, -64), (100, -100)):
-        assert not moves(True, down, right).apply(images(1) | 1).any()
+        assert not augmentation(True, down, right).apply(images(1) | 1).any()
 
 
 def test_moves_stay_within_the_recipes_bounds():
-    drawn = draw_moves(4000, 32, 64, Augmentation(shift=0.25), generator(2))
+    drawn = draw_augmentation(4000, 32, 64, Augmentation(shift=0.25), generator(2))
     assert (drawn.down_N.min(), drawn.down_N.max()) == (-8, 8)
     assert (drawn.right_N.min(), drawn.right_N.max()) == (-16, 16)
     assert 0.45 < drawn.flip_N.float().mean() < 0.55
@@ -100,7 +100,7 @@ def test_moves_stay_within_the_recipes_bounds():
 
 def test_no_augmentation_leaves_images_as_they_are():
     every = images()
-    none = draw_moves(6, 32, 64, Augmentation(horizontal_flip=False, shift=0), generator(3))
+    none = draw_augmentation(6, 32, 64, Augmentation(horizontal_flip=False, shift=0), generator(3))
     assert torch.equal(none.apply(every), every)
 
 
@@ -125,4 +125,4 @@ def test_the_hidden_centre_of_paper_size_is_rows_64_to_192_and_columns_96_to_288
 def test_mean_patch_is_that_of_the_training_images():
     every, train = images(), torch.tensor([1, 3])
     expected = every.numpy()[[1, 3]].astype(np.float64).mean(axis=0)[8:24, 16:48]
-    np.testing.assert_allclose(mean_center_patch(ResidentImages(every), train).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(mean_center_patch(ResidentLoader(every), train).numpy(), expected, rtol=1e-6)

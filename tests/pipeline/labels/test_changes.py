@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.labels.changes import changes_by_description, keep_mapping, label_changes, last_mapping
+from pipeline.labels.changes import changes_by_description, label_changes, last_mapping, save_mapping
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.recipe import Labels
 from pipeline.tables import LABEL_CHANGES
@@ -70,5 +70,5 @@ def test_rare_descriptions_are_counted_as_one_that_is_called_so():
 
 def test_the_last_mapping_is_kept_and_a_new_store_has_none(tmp_path):
     assert last_mapping(tmp_path) is None
-    keep_mapping(tmp_path, BEFORE)
+    save_mapping(tmp_path, BEFORE)
     assert last_mapping(tmp_path) == BEFORE

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.labels.sources import labels_by, status_meanings
+from pipeline.labels.sources import labels_from, status_meanings
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
 from pipeline.recipe import BinsSource, Labels, ProbeSource, StudyGroupsSource, ValuesSource
@@ -16,7 +16,7 @@ THICKNESS = BinsSource(field="SliceThickness", edges=(1.0, 2.5, 5.0), labels=("a
 
 
 def rows(source, column, values, kind):
-    table = labels_by(source, pa.table({column: pa.array(values, kind)}), None)
+    table = labels_from(source, pa.table({column: pa.array(values, kind)}), None)
     return [tuple(row.values()) for row in table.to_pylist()]
 
 

@@ -13,7 +13,7 @@ from pipeline.labels.worklist import (
     example_images,
     publishable,
     suggestion,
-    uncarried,
+    unused_mappings,
     with_suggestions,
     worklist_csv,
 )
@@ -170,5 +170,5 @@ def test_rows_that_no_record_carries_are_named_by_file_and_line(tmp_path):
     rows = ["us  thyroid,thyroid", "US MRS MILLER,liver", "US BIOPSY LIVER FOCAL,liver", "US LEFT OUT,"]
     (tmp_path / "mine.csv").write_text("\n".join(["study_description,groups", *rows]), encoding="utf-8")
     groups = read_study_groups(tmp_path, Labels().groups)
-    assert uncarried(groups, records("US THYROID", None)) == ["mine.csv, line 3", "mine.csv, line 5"]
-    assert uncarried(groups, records("US Thyroid", "us mrs miller", "US LEFT OUT")) == []
+    assert unused_mappings(groups, records("US THYROID", None)) == ["mine.csv, line 3", "mine.csv, line 5"]
+    assert unused_mappings(groups, records("US Thyroid", "us mrs miller", "US LEFT OUT")) == []

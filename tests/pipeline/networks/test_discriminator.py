@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.networks.discriminator import Discriminator, held_fixed
+from pipeline.networks.discriminator import Discriminator, frozen_network
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_held_fixed_passes_gradients_to_the_patch_and_keeps_every_parameter_and_
     free = discriminator(patches, labels)  # moves the statistics
     discriminator.load_state_dict(before)
     patch = patches.clone().requires_grad_()
-    with held_fixed(discriminator):
+    with frozen_network(discriminator):
         held = discriminator(patch, labels)
     held.sum().backward()
     assert torch.equal(held, free), "batch norm must normalize by the batch as it does in training"
@@ -134,7 +134,7 @@ def test_held_fixed_passes_gradients_to_the_patch_and_keeps_every_parameter_and_
 
 def test_after_held_fixed_it_learns_again(patches, labels):
     discriminator = Discriminator(3).train()
-    with held_fixed(discriminator):
+    with frozen_network(discriminator):
         pass
     discriminator(patches, labels).sum().backward()
     assert all(parameter.grad is not None for parameter in discriminator.parameters())

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.images.feed import ResidentImages
+from pipeline.images.loader import ResidentLoader
 from pipeline.phantom import compare as compare_module
 from pipeline.phantom.compare import compare, main, markdown
 from pipeline.pretraining.dataset import PretrainingSet
@@ -63,7 +63,7 @@ def store(small_phantom, records, tmp_path, monkeypatch):
     labels = [[row[name] for name in NAMES] for row in rows]
     order = torch.arange(len(rows))
     pool = PretrainingSet(
-        images=ResidentImages(torch.zeros(len(rows), 32, 32, dtype=torch.uint8)),
+        images=ResidentLoader(torch.zeros(len(rows), 32, 32, dtype=torch.uint8)),
         labels_NL=torch.tensor([[float(value or 0) for value in row] for row in labels]),
         known_NL=torch.tensor([[value is not None for value in row] for row in labels]),
         patients_N=order,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from pipeline.images.feed import ResidentImages
+from pipeline.images.loader import ResidentLoader
 from pipeline.networks import encoders
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining import pretrain as pretrain_module
@@ -61,7 +61,7 @@ def make_pool(count=16, train=12, height=32, width=32):
     images = (smooth * 120).clamp(0, 255).to(torch.uint8)
     order = torch.arange(count)
     return PretrainingSet(
-        images=ResidentImages(images),
+        images=ResidentLoader(images),
         labels_NL=labels * known,
         known_NL=known,
         patients_N=order // 2,

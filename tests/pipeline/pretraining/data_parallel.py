@@ -15,8 +15,8 @@ from pipeline.networks.discriminator import Discriminator
 from pipeline.pretraining.context_encoder import TRAIN_METRICS, ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.dataset import Batch
 from pipeline.recipe import EncoderSettings
-from pipeline.training.device import on_device
-from pipeline.training.parallel import joined, mean_over_processes
+from pipeline.training.device import to_device
+from pipeline.training.distributed import mean_over_processes, process_group
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import write_tensors
 from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, make_pool, without_augmentation
@@ -39,7 +39,7 @@ def networks() -> tuple[ContextEncoder, Discriminator]:
         context_encoder = ContextEncoder(encoder, Decoder(encoder.channels[-1]))
         discriminator = Discriminator(len(LABELS))
     cpu = torch.device("cpu")
-    return on_device(context_encoder.double(), cpu), on_device(discriminator.double(), cpu)
+    return to_device(context_encoder.double(), cpu), to_device(discriminator.double(), cpu)
 
 
 def double(batch: Batch) -> Batch:
@@ -48,7 +48,7 @@ def double(batch: Batch) -> Batch:
 
 def main(folder: Path) -> None:
     pool = make_pool(count=28, train=20)
-    with joined() as group:
+    with process_group() as group:
         share = pool.shard(group.rank, group.world)
         normalization = fit_normalization(pool.images, pool.train)
         training = ContextEncoderTraining(*networks(), share, normalization, settings())

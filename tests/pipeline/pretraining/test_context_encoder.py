@@ -23,7 +23,7 @@ from pipeline.pretraining.context_encoder import (
 )
 from pipeline.pretraining.dataset import Batch, full_validation_batches, training_batches
 from pipeline.recipe import EncoderSettings
-from pipeline.training.device import on_device
+from pipeline.training.device import to_device
 from pipeline.training.loop import Diverged
 from pipeline.training.seeds import generator, seeded
 from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, make_pool, without_augmentation
@@ -32,7 +32,7 @@ from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, make_pool, 
 def training(pool, settings, labels=3, encoder=None):
     with seeded(0, "test"):
         encoder = encoder or TinyEncoder()
-        network = on_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), torch.device("cpu"))
+        network = to_device(ContextEncoder(encoder, Decoder(encoder.channels[-1])), torch.device("cpu"))
         discriminator = Discriminator(labels)
     return ContextEncoderTraining(network, discriminator, pool, fit_normalization(pool.images, pool.train), settings)
 
@@ -420,7 +420,7 @@ def test_a_discriminator_without_any_gradient_for_three_epochs_is_divergence(
     one = training(pool, settings.model_copy(update={"lambda_adv": lambda_adv}))
     curves = [{"train_saturation": share} for share in saturation]
     with pytest.raises(Diverged, match=r"loss was 0 in every step of epochs \d to \d") if stuck else nullcontext():
-        one.judge(curves)
+        one.check_divergence(curves)
 
 
 def test_validation_counts_every_image_once_whatever_the_batch_size(pool, settings):

@@ -19,7 +19,7 @@ from pipeline.pretraining.context_encoder import TRAIN_METRICS
 from pipeline.pretraining.dataset import full_validation_batches, training_batches
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.training.parallel import Group
+from pipeline.training.distributed import Group
 from pipeline.training.tensors import read_tensors
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import make_pool

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.images.batches import Normalization, draw_moves
-from pipeline.images.feed import StreamedImages
+from pipeline.images.batches import Normalization, draw_augmentation
+from pipeline.images.loader import StreamingLoader
 from pipeline.pretraining.dataset import training_batches, validation_batches
 from pipeline.recipe import EncoderSettings
 from pipeline.training.seeds import generator
-from tests.pipeline.images.test_feed import streaming_threads
+from tests.pipeline.images.test_loader import streaming_threads
 from tests.pipeline.pretraining.conftest import make_pool
 
 NORMALIZATION = Normalization(50.0, 40.0)
@@ -23,7 +23,7 @@ SETTINGS = EncoderSettings(batch_size=4)
 
 
 def streamed(pool, workers=2):
-    images = StreamedImages(pool.images.images_NHW, torch.device("cpu"), workers)
+    images = StreamingLoader(pool.images.images_NHW, torch.device("cpu"), workers)
     return replace(pool, images=images)
 
 
@@ -57,14 +57,14 @@ def test_an_image_comes_moved_as_drawn_z_scored_and_with_its_own_labels():
     watched = replace(pool, images=Asked(pool.images))
     batches = epoch(watched)
     order = np.concatenate(watched.images.indices)
-    moves = draw_moves(16, 32, 32, SETTINGS.augmentation, generator(SETTINGS.seed, "moves", 1, 0))
+    augmentation = draw_augmentation(16, 32, 32, SETTINGS.augmentation, generator(SETTINGS.seed, "moves", 1, 0))
     assert sorted(order) == list(range(16))
     images = pool.images.images_NHW.numpy().astype(np.float64)
     x = torch.cat([batch.x_N1HW for batch in batches]).numpy()
     for place, image in enumerate(order):
         expected = np.zeros((32, 32))
-        source = images[image][:, ::-1] if moves.flip_N[place] else images[image]
-        down, right = int(moves.down_N[place]), int(moves.right_N[place])
+        source = images[image][:, ::-1] if augmentation.flip_N[place] else images[image]
+        down, right = int(augmentation.down_N[place]), int(augmentation.right_N[place])
         for row in range(max(down, 0), 32 + min(down, 0)):
             for column in range(max(right, 0), 32 + min(right, 0)):
                 expected[row, column] = source[row - down, column - right]

@@ -52,7 +52,11 @@ def test_bytes_on_disk_are_those_of_the_files(method, pool, settings, tmp_path):
     trainer, _ = training_of("resnet50", method, pool, settings, silent)
     for batch in trainer.batches(1, 0):
         trainer.step(batch)
-    best = {f"{n}/{k}": t.clone() for n in trainer.kept for k, t in trainer.trained.networks[n].state_dict().items()}
+    best = {
+        f"{n}/{k}": t.clone()
+        for n in trainer.result_networks
+        for k, t in trainer.trained.networks[n].state_dict().items()
+    }
     write_checkpoint(tmp_path / "checkpoint", trainer.trained, {}, best)
     wanted = [spec for name, spec in header(tmp_path / "checkpoint").items() if not name.startswith(("random/", "__"))]
     assert forecast.checkpoints == 2 * sum(end - start for start, end in (spec["data_offsets"] for spec in wanted))

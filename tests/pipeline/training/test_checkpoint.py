@@ -11,21 +11,21 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.training.checkpoint import (
-    Saved,
+    SavedCheckpoint,
     Trained,
     newest_checkpoint,
     remove_checkpoints,
     restore_checkpoint,
     write_checkpoint,
 )
-from pipeline.training.device import adam, on_device
+from pipeline.training.device import adam, to_device
 from pipeline.training.seeds import generator, seeded
 
 
 def fresh(seed=0):
     with seeded(seed):
         network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
-    network = on_device(network, torch.device("cpu"))
+    network = to_device(network, torch.device("cpu"))
     return Trained({"network": network}, {"adam": adam(network.parameters(), 0.01, (0.9, 0.999))})
 
 
@@ -46,7 +46,7 @@ def test_a_restored_run_ends_with_the_same_bits_in_channels_last_with_fused_adam
     write_checkpoint(path, stopped, {"epoch": 3})
     resumed = fresh(seed=9)
     saved = newest_checkpoint(path)
-    assert saved == Saved(path, {"epoch": 3})
+    assert saved == SavedCheckpoint(path, {"epoch": 3})
     restore_checkpoint(saved, resumed)
     train(resumed, 3, 6)
     ends = whole.networks["network"].state_dict()
@@ -97,14 +97,14 @@ def test_another_networks_checkpoint_is_no_checkpoint_of_this_one(tmp_path: Path
     path = tmp_path / "checkpoint.safetensors"
     write_checkpoint(path, Trained({"network": nn.Linear(2, 2)}), {})
     with pytest.raises(RuntimeError, match=r"size mismatch|Missing key"):
-        restore_checkpoint(Saved(path, {}), fresh())
+        restore_checkpoint(SavedCheckpoint(path, {}), fresh())
 
 
 def test_a_damaged_file_is_named(tmp_path: Path):
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(b"\x80\x04not safetensors")
     with pytest.raises(UserError, match=r"checkpoint\.safetensors is not a safetensors file"):
-        restore_checkpoint(Saved(path, {}), fresh())
+        restore_checkpoint(SavedCheckpoint(path, {}), fresh())
 
 
 def test_both_are_removed_together(tmp_path: Path):

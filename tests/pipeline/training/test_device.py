@@ -11,11 +11,11 @@ from pipeline.progress import silent
 from pipeline.training.device import (
     COMPILE_FROM_STEPS,
     adam,
-    compiled,
-    computing_in,
-    multiplies_bfloat16,
-    on_device,
-    prepare,
+    autocast,
+    configure_backends,
+    maybe_compile,
+    supports_bfloat16,
+    to_device,
 )
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def product(precision):
     a = torch.linspace(1, 2, 64).reshape(8, 8)
-    with computing_in(precision, CPU):
+    with autocast(precision, CPU):
         return a @ a
 
 
@@ -31,10 +31,10 @@ def test_float32_is_never_reduced():
     assert product("float32").dtype == torch.float32
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(CPU), reason="this CPU has no arithmetic for bfloat16")
+@pytest.mark.skipif(not supports_bfloat16(CPU), reason="this CPU has no arithmetic for bfloat16")
 def test_bfloat16_is_taken_where_the_processor_has_it_and_weights_stay_float32():
     network = nn.Linear(8, 8)
-    with computing_in("bfloat16", CPU):
+    with autocast("bfloat16", CPU):
         y = network(torch.ones(1, 8))
     assert y.dtype == torch.bfloat16
     y.float().sum().backward()
@@ -48,22 +48,22 @@ def test_bfloat16_is_left_where_the_processor_lacks_it(monkeypatch):
 
 def test_preparing_twice_changes_no_result():
     before = product("float32")
-    prepare(CPU)
-    prepare(CPU)
+    configure_backends(CPU)
+    configure_backends(CPU)
     assert torch.equal(product("float32"), before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_nothing_is_compiled_on_a_processor():
     network = nn.Linear(2, 2)
-    assert compiled(network, COMPILE_FROM_STEPS, silent) is network
+    assert maybe_compile(network, COMPILE_FROM_STEPS, silent) is network
 
 
 def weights_after_steps(optimizer_of, gradients_lie, steps=4):
     """Of a convolution 3×3 and 1×1, an up-convolution and a bias, all channels last where they have channels."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(6, 5, 3), nn.Conv2d(5, 4, 1), nn.ConvTranspose2d(4, 3, 2))
-    parameters = list(on_device(network, CPU).parameters())
+    parameters = list(to_device(network, CPU).parameters())
     optimizer = optimizer_of(parameters)
     for _ in range(steps):
         for parameter in parameters:
@@ -93,8 +93,8 @@ def test_what_the_optimizer_remembers_has_the_shape_and_the_layout_of_the_weight
 def test_a_forward_recorded_as_a_graph_gives_the_gradients_of_the_plain_one():
     device, said = torch.device("cuda"), []
     torch.manual_seed(0)
-    network = on_device(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 1)), device)
-    fast = compiled(network, COMPILE_FROM_STEPS, said.append, as_graph=True)
+    network = to_device(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 1)), device)
+    fast = maybe_compile(network, COMPILE_FROM_STEPS, said.append, as_graph=True)
     assert fast is not network, said
     for _ in range(4):  # the first ones warm up and record, the last one is a graph's
         x = torch.randn(4, 1, 32, 32, device=device)

@@ -21,7 +21,7 @@ STEPS = 3
 class Toy:
     """Its only weight is the number of steps trained; its validation losses are given."""
 
-    kept: tuple[str, ...] = ("counter",)
+    result_networks: tuple[str, ...] = ("counter",)
     metrics: tuple[str, ...] = ("train_loss",)
     selected_by = "val_loss"
 
@@ -45,7 +45,7 @@ class Toy:
     def validate(self):
         return {"val_loss": self.losses[self.epoch - 1]}
 
-    def judge(self, curves):
+    def check_divergence(self, curves):
         if self.stuck_from is not None and len(curves) >= self.stuck_from:
             raise Diverged("stuck")
 

@@ -24,13 +24,13 @@ class Group:
     world: int
 
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one process that writes files and says things."""
         return self.rank == 0
 
 
 @contextmanager
-def joined() -> Iterator[Group]:
+def process_group() -> Iterator[Group]:
     """Join the processes that torchrun has started, for the block; without torchrun, a group of one.
 
     Gradients travel by NCCL between CUDA devices, one per process, and by Gloo on CPUs.
@@ -54,7 +54,7 @@ def group() -> Group:
     return Group(0, 1)
 
 
-def averaging(module: nn.Module) -> nn.Module:
+def wrap_for_ddp(module: nn.Module) -> nn.Module:
     """`module`, such that a backward through its forward averages the parameters' gradients over the processes.
 
     It is for one backward per forward: a step that calls a network twice wraps both calls in one module.
@@ -78,7 +78,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def largest_over_processes(value: Tensor) -> Tensor:
+def max_over_processes(value: Tensor) -> Tensor:
     """The largest of every process's `value`, the same on all of them."""
     if group().world > 1:
         value = value.clone()
@@ -96,7 +96,7 @@ def average_statistics(*networks: nn.Module) -> None:
         vector_to_parameters(mean_over_processes(parameters_to_vector(buffers)), buffers)
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Wait until every process is here."""
     if group().world > 1:
         dist.barrier()

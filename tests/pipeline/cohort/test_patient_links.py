@@ -3,14 +3,14 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.repeats import (
+from pipeline.cohort.patient_links import (
     across_split,
+    canonical_patients,
+    exclude_images,
     linked_groups,
     linked_patients,
-    persons,
-    spread_sides,
+    propagate_sides,
     tied_patients,
-    without,
 )
 from pipeline.cohort.splits import moved_to_validation, split_patients
 from pipeline.tables import IMAGES
@@ -50,10 +50,10 @@ def test_patients_that_share_a_picture_are_linked_and_repeats_of_one_patient_are
 
 def test_sides_spread_along_links_and_the_nearer_one_wins():
     chain = [frozenset("ab"), frozenset("bc"), frozenset("cd"), frozenset("de")]
-    assert spread_sides(chain, {"a": "val", "e": "train"}) == {
+    assert propagate_sides(chain, {"a": "val", "e": "train"}) == {
         "a": "val", "b": "val", "c": "train", "d": "train", "e": "train",
     }  # fmt: skip
-    assert spread_sides([frozenset("ab")], {"z": "val"}) == {"z": "val"}
+    assert propagate_sides([frozenset("ab")], {"z": "val"}) == {"z": "val"}
 
 
 def test_linked_patients_are_split_as_one():
@@ -80,7 +80,7 @@ def test_an_image_that_would_link_both_sides_is_rejected_and_the_one_that_was_th
     before = images(("t", "x"), ("v", "y"))
     grown = images(("t", "x"), ("v", "y"), ("v", "x"), ("t", "y"))
     assert pairs(across_split(grown, SIDES, before)) == [("v", "x"), ("t", "y")]
-    assert pairs(without(grown, across_split(grown, SIDES, before))) == [("t", "x"), ("v", "y")]
+    assert pairs(exclude_images(grown, across_split(grown, SIDES, before))) == [("t", "x"), ("v", "y")]
 
 
 def test_of_two_that_arrive_together_the_one_in_train_stays():
@@ -102,8 +102,8 @@ def test_without_two_sides_nothing_is_rejected(sides):
 def test_the_decision_stands_when_asked_again():
     before = images(("t", "x"), ("v", "y"))
     grown = images(("t", "x"), ("v", "y"), ("n", "x"), ("n", "y"))
-    kept = without(grown, across_split(grown, SIDES, before))
-    sides = spread_sides(linked_patients(kept), SIDES)
+    kept = exclude_images(grown, across_split(grown, SIDES, before))
+    sides = propagate_sides(linked_patients(kept), SIDES)
     assert sides["n"] == "train"
     assert pairs(across_split(grown, sides, kept)) == [("n", "y")]
 
@@ -123,7 +123,7 @@ def test_patients_that_share_a_study_or_a_series_are_tied_and_nothing_ties_nobod
         ("a", "s1", "r1"), ("b", "s1", "r2"), ("c", None, "r2"), ("d", None, None), ("e", None, None), ("f", "s2", "r3")
     )  # fmt: skip
     assert tied_patients(table) == [frozenset("abc")]
-    assert persons(tied_patients(table)) == {"a": "a", "b": "a", "c": "a"}
+    assert canonical_patients(tied_patients(table)) == {"a": "a", "b": "a", "c": "a"}
 
 
 def test_of_many_small_groups_the_linked_ones_are_found_in_linear_time():
@@ -163,7 +163,7 @@ def test_a_new_name_of_a_known_patient_takes_that_patients_side_whatever_picture
     ties = [frozenset("nv")]
     gone = across_split(grown, previous, before, ties)
     assert pairs(gone) == [("n", "x")]
-    links = ["".join(group) for group in linked_patients(without(grown, gone))]
+    links = ["".join(group) for group in linked_patients(exclude_images(grown, gone))]
     assert sides_of_split("tvn", previous, links, ["nv"]) == {"t": "train", "v": "val", "n": "val"}
 
 

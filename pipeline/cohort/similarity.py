@@ -76,7 +76,7 @@ def mirrored(vectors: Vectors) -> Vectors:
     return vectors.reshape(-1, side, side)[:, :, ::-1].reshape(len(vectors), -1)
 
 
-def likeness(first: Thumbs, second: Thumbs) -> float:
+def similarity(first: Thumbs, second: Thumbs) -> float:
     """The score of two thumbnails, SIDE x SIDE, the same whichever comes first."""
     one, other = first.astype(np.float32), second.astype(np.float32)
     return max(_best(one, other), _best(other, one))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.training.trial import TRIED_STEPS, between, hours_of, together, tried
+from pipeline.training.timing import TIMED_STEPS, add_ranges, estimate_hours, format_range, time_steps
 
 
 class Counting:
@@ -21,24 +21,24 @@ class Counting:
 @pytest.mark.parametrize("size", [1, 3, 50])
 def test_the_first_step_does_not_count_and_short_epochs_are_repeated(size: int) -> None:
     training = Counting(size)
-    assert len(tried(training)) == TRIED_STEPS
-    assert training.steps == TRIED_STEPS + 1
+    assert len(time_steps(training)) == TIMED_STEPS
+    assert training.steps == TIMED_STEPS + 1
 
 
 def test_slow_steps_are_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 15))
-    monkeypatch.setattr("pipeline.training.trial.time.monotonic", lambda: float(next(clock)))
-    assert tried(Counting(50)) == [15.0]
+    monkeypatch.setattr("pipeline.training.timing.time.monotonic", lambda: float(next(clock)))
+    assert time_steps(Counting(50)) == [15.0]
 
 
 def test_hours_are_between_the_fastest_and_the_slowest_step() -> None:
-    low, high = hours_of([2.0, 4.0, 3.0], steps=90, validations=12)
+    low, high = estimate_hours([2.0, 4.0, 3.0], steps=90, validations=12)
     assert low == pytest.approx(2.0 * (90 + 12 / 6) / 3600)
     assert high == pytest.approx(1.3 * 4.0 * (90 + 12 / 2) / 3600)
 
 
 def test_ranges_follow_each_other_and_are_readable() -> None:
-    assert together([(1.0, 2.0), (0.5, 4.0)]) == (1.5, 6.0)
-    assert together([]) == (0, 0)
-    assert between((10 / 3600, 0.5)) == "10 s to 30 min"
-    assert between((1.25, 30.0)) == "1.2 h to 30.0 h"
+    assert add_ranges([(1.0, 2.0), (0.5, 4.0)]) == (1.5, 6.0)
+    assert add_ranges([]) == (0, 0)
+    assert format_range((10 / 3600, 0.5)) == "10 s to 30 min"
+    assert format_range((1.25, 30.0)) == "1.2 h to 30.0 h"

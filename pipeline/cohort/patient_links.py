@@ -32,7 +32,7 @@ def sharing_patients(table: pa.Table, columns: Sequence[str]) -> Groups:
     return linked_groups([group for column in columns for group in _sharing(table, column)])
 
 
-def persons(ties: Groups) -> dict[str, str]:
+def canonical_patients(ties: Groups) -> dict[str, str]:
     """For each patient of `ties` (disjoint) the one of its group, the first, that stands for all of them."""
     return {patient: min(group) for group in ties for patient in group}
 
@@ -54,7 +54,7 @@ def _shared(table: pa.Table, column: str) -> pa.Table:
     return table.filter(pc.is_in(table[column], value_set=values))
 
 
-def spread_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
+def propagate_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
     """`sides` of patients, and those of the patients that are linked to them, directly or through others.
 
     A new patient that is linked to both sides takes the nearer one, of two equally near ones train.
@@ -75,7 +75,7 @@ def spread_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
     return spread
 
 
-def settled(sides: Mapping[str, str], ties: Groups, links: Groups) -> dict[str, str]:
+def resolve_conflicts(sides: Mapping[str, str], ties: Groups, links: Groups) -> dict[str, str]:
     """`sides` of patients, with everybody in val who is tied, or linked through others, to a group on both sides.
 
     `ties` (`tied_patients`) join pseudonyms of one person, so they count more than the side that a pseudonym had.
@@ -93,12 +93,12 @@ def across_split(images: pa.Table, sides: Mapping[str, str], earlier: pa.Table, 
     `sides` are those that patients had before, `earlier` (IMAGES) the images that were there before: of equal
     pictures on both sides the earlier ones stay, without any those in train. Tied patients (`ties`) are one.
     """
-    one = persons(ties or [])
+    one = canonical_patients(ties or [])
     still_there = set(_keys(images))
     kept = earlier.filter(pa.array([key in still_there for key in _keys(earlier)], pa.bool_()))
-    before = settled(sides, ties or [], linked_patients(kept))
-    links = as_persons(linked_patients(images), one)
-    spread = spread_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
+    before = resolve_conflicts(sides, ties or [], linked_patients(kept))
+    links = with_canonical_patients(linked_patients(images), one)
+    spread = propagate_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
     shared = _shared(images, "source_digest")
     there = _keys(earlier.filter(pc.is_in(earlier["source_digest"], value_set=shared["source_digest"])))
     groups: dict[str, list[tuple[_Key, str | None]]] = defaultdict(list)
@@ -122,7 +122,7 @@ def _keys(images: pa.Table) -> list[_Key]:
     return list(zip(images["sop_instance"].to_pylist(), images["frame"].to_pylist(), strict=True))
 
 
-def without(images: pa.Table, others: pa.Table) -> pa.Table:
+def exclude_images(images: pa.Table, others: pa.Table) -> pa.Table:
     """`images` without those of `others` (both IMAGES)."""
     gone = set(_keys(others))
     return images.filter(pa.array([key not in gone for key in _keys(images)], pa.bool_()))
@@ -146,7 +146,7 @@ def linked_groups(groups: Groups) -> Groups:
     return sorted((frozenset(group) for group in merged.values()), key=sorted)
 
 
-def as_persons(groups: Groups, one: Mapping[str, str]) -> Groups:
-    """`groups` with every patient named as `one` (`persons`) names it; who is linked to itself alone is in none."""
+def with_canonical_patients(groups: Groups, one: Mapping[str, str]) -> Groups:
+    """`groups` with each patient replaced by its entry in `one` (`canonical_patients`); groups of one are left out."""
     named = {frozenset(one.get(patient, patient) for patient in group) for group in groups}
     return sorted((group for group in named if len(group) > 1), key=sorted)

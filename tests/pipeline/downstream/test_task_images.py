@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.downstream.tasks import TaskImages, task_images, training_subset
+from pipeline.downstream.task_images import TaskImages, task_images, training_subset
 from tests.pipeline.downstream.conftest import SIZE, data, table, task
 
 

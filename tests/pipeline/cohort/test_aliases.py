@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.cohort.known_as import known_as
+from pipeline.cohort.aliases import patient_aliases
 from pipeline.files import read_table, write_table
 from pipeline.privacy.identity import number_pseudonym, pseudonym
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
@@ -20,7 +20,7 @@ def archive_of(folder, *files):
 
 def names(folder, records, identity):
     patient = pseudonym(KEY, "patient", identity)
-    return known_as(folder / "private", records, [patient])[patient]
+    return patient_aliases(folder / "private", records, [patient])[patient]
 
 
 @pytest.mark.parametrize("spelled", ["PAT7", "pat7", " PAT7 ", "Pat7"])

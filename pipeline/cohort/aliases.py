@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.cohort.repeats import tied_patients
+from pipeline.cohort.patient_links import tied_patients
 from pipeline.files import read_table
 
 
-def known_as(private: Path, index: pa.Table, patients: Collection[str]) -> dict[str, frozenset[str]]:
+def patient_aliases(private: Path, index: pa.Table, patients: Collection[str]) -> dict[str, frozenset[str]]:
     """Of each of `patients` (pseudonyms) all pseudonyms under which this person may be known, itself among them.
 
     They are those of the patients tied to it by a study in `index` (DICOM_INDEX), and of their numbers, whoever issued

@@ -24,7 +24,7 @@ THREADS = "images"
 """What the names of the threads that stream begin with."""
 
 
-class GreyImages(Protocol):
+class ImageLoader(Protocol):
     """N images of height × width pixels, uint8 grey, that come to `device` batch by batch."""
 
     @property
@@ -43,7 +43,7 @@ class GreyImages(Protocol):
     def device(self) -> torch.device:
         """Where batches arrive."""
 
-    def to(self, device: torch.device) -> "GreyImages":
+    def to(self, device: torch.device) -> "ImageLoader":
         """The same images, fed to `device`."""
 
     def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -53,7 +53,7 @@ class GreyImages(Protocol):
         """
 
 
-def feed(images_NHW: Tensor, device: torch.device, share: float = MEMORY_SHARE) -> GreyImages:
+def image_loader(images_NHW: Tensor, device: torch.device, share: float = MEMORY_SHARE) -> ImageLoader:
     """The uint8 images of a CPU tensor, fed to `device`: resident if they take at most `share` of its free memory.
 
     On the CPU that is the machine's memory: what is larger lies in a mapped file (`pipeline.images.cache.load_pixels`),
@@ -61,12 +61,12 @@ def feed(images_NHW: Tensor, device: torch.device, share: float = MEMORY_SHARE) 
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()
     if images_NHW.nbytes <= share * free:
-        return ResidentImages(images_NHW.to(device))
-    return StreamedImages(images_NHW, device)
+        return ResidentLoader(images_NHW.to(device))
+    return StreamingLoader(images_NHW, device)
 
 
 @dataclass(frozen=True)
-class _Stored:
+class _ImageTensor:
     """What both feeds have: the images in one uint8 tensor, shape (N, H, W)."""
 
     images_NHW: Tensor
@@ -92,7 +92,7 @@ class _Stored:
 
 
 @dataclass(frozen=True)
-class ResidentImages(_Stored):
+class ResidentLoader(_ImageTensor):
     """All images on the device."""
 
     @property
@@ -100,21 +100,21 @@ class ResidentImages(_Stored):
         """Where the images are."""
         return self.images_NHW.device
 
-    def to(self, device: torch.device) -> GreyImages:
+    def to(self, device: torch.device) -> ImageLoader:
         """The same images, fed to `device`."""
         if self.device.type == "cpu":
-            return feed(self.images_NHW, device)
-        return ResidentImages(self.images_NHW.to(device))
+            return image_loader(self.images_NHW, device)
+        return ResidentLoader(self.images_NHW.to(device))
 
     def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """As `GreyImages.batches`."""
+        """As `ImageLoader.batches`."""
         for index_N in index_batches:
             _check(index_N, self.count)
             yield self.images_NHW.index_select(0, index_N.to(self.device, non_blocking=True))
 
 
 @dataclass(frozen=True)
-class StreamedImages(_Stored):
+class StreamingLoader(_ImageTensor):
     """All images on the CPU, brought to `device` by threads, a few batches ahead.
 
     How many `workers` there are changes no bit. On CUDA a batch is gathered into pinned memory and copied on a stream
@@ -124,16 +124,16 @@ class StreamedImages(_Stored):
     device: torch.device
     workers: int = WORKERS
 
-    def to(self, device: torch.device) -> GreyImages:
+    def to(self, device: torch.device) -> ImageLoader:
         """The same images, fed to `device`."""
-        return feed(self.images_NHW, device)
+        return image_loader(self.images_NHW, device)
 
     def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """As `GreyImages.batches`; leaves no thread behind, however it ends."""
+        """As `ImageLoader.batches`; leaves no thread behind, however it ends."""
         remaining = iter(index_batches)
-        lanes: SimpleQueue[_Lane] = SimpleQueue()
+        lanes: SimpleQueue[_PrefetchSlot] = SimpleQueue()
         for _ in range(self.workers):
-            lanes.put(_Lane(self.device))
+            lanes.put(_PrefetchSlot(self.device))
         threads = ThreadPoolExecutor(self.workers, THREADS)
         try:
             pending = deque(threads.submit(self._brought, index_N, lanes) for index_N in islice(remaining, AHEAD))
@@ -144,7 +144,7 @@ class StreamedImages(_Stored):
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _brought(self, index_N: Tensor, lanes: "SimpleQueue[_Lane]") -> Tensor:
+    def _brought(self, index_N: Tensor, lanes: "SimpleQueue[_PrefetchSlot]") -> Tensor:
         """In a worker: one batch, arrived on the device."""
         _check(index_N, self.count)
         lane = lanes.get()  # never waits: there are as many as workers
@@ -154,7 +154,7 @@ class StreamedImages(_Stored):
             lanes.put(lane)
 
 
-class _Lane:
+class _PrefetchSlot:
     """What one worker needs to bring a batch: a host buffer, pinned where that speeds up the copy, and a stream."""
 
     def __init__(self, device: torch.device) -> None:

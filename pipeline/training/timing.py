@@ -16,8 +16,8 @@ B = TypeVar("B")
 Range = tuple[float, float]
 """At least, at most."""
 
-TRIED_STEPS = 4
-TRIED_SECONDS = 20.0
+TIMED_STEPS = 4
+TIMED_SECONDS = 20.0
 """No further step is tried after so long."""
 
 # Against a step of training, an image of validation costs its forward pass alone: between a sixth and a half of it.
@@ -26,17 +26,17 @@ _VALIDATION = (1 / 6, 1 / 2)
 _FASTER_ON_GPU, _SLOWER = 0.5, 1.3
 
 
-def tried(trainer: Trainer[B]) -> list[float]:
+def time_steps(trainer: Trainer[B]) -> list[float]:
     """Seconds of a few steps; the first one, which sets things up, does not count. An epoch has at least one."""
     seconds: list[float] = []
     started = time.monotonic()
-    for batch in islice(_endless(trainer), TRIED_STEPS + 1):
+    for batch in islice(_endless(trainer), TIMED_STEPS + 1):
         before = time.monotonic()
         trainer.step(batch)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - before)
-        if time.monotonic() - started > TRIED_SECONDS and len(seconds) > 1:
+        if time.monotonic() - started > TIMED_SECONDS and len(seconds) > 1:
             break
     return seconds[1:]
 
@@ -46,7 +46,7 @@ def _endless(trainer: Trainer[B]) -> Iterator[B]:
     return chain.from_iterable(trainer.batches(1, 0) for _ in repeat(None))
 
 
-def hours_of(seconds: list[float], steps: float, validations: float) -> Range:
+def estimate_hours(seconds: list[float], steps: float, validations: float) -> Range:
     """Hours of so many `steps`, of which each took one of `seconds`; `validations` in images, a step's worth of them.
 
     At least: every step as the fastest one, on a GPU in half the time. At most: as the slowest one, and 1.3 times that.
@@ -58,18 +58,18 @@ def hours_of(seconds: list[float], steps: float, validations: float) -> Range:
     )
 
 
-def duration(hours: float) -> str:
+def format_hours(hours: float) -> str:
     """Hours as a person reads them."""
     if hours < 1 / 60:
         return f"{3600 * hours:.0f} s"
     return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h"
 
 
-def between(hours: Range) -> str:
+def format_range(hours: Range) -> str:
     """A range of hours as a person reads it."""
-    return f"{duration(hours[0])} to {duration(hours[1])}"
+    return f"{format_hours(hours[0])} to {format_hours(hours[1])}"
 
 
-def together(ranges: list[Range]) -> Range:
+def add_ranges(ranges: list[Range]) -> Range:
     """One after the other."""
     return sum(low for low, _ in ranges), sum(high for _, high in ranges)

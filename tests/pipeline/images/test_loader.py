@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.images.feed import AHEAD, THREADS, ResidentImages, StreamedImages, feed
+from pipeline.images.loader import AHEAD, THREADS, ResidentLoader, StreamingLoader, image_loader
 
 CPU = torch.device("cpu")
 on_each_device = pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def streaming_threads():
 @on_each_device
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_streamed_batches_are_the_images_asked_for_in_order_whatever_the_number_of_workers(images, workers, device):
-    batches = list(StreamedImages(images, torch.device(device), workers).batches(index_batches()))
+    batches = list(StreamingLoader(images, torch.device(device), workers).batches(index_batches()))
     assert [batch.device.type for batch in batches] == [torch.device(device).type] * 10
     for batch, index in zip(batches, index_batches(), strict=True):  # after the last: none has been written over
         np.testing.assert_array_equal(batch.cpu().numpy(), images.numpy()[index.numpy()])
@@ -45,32 +45,32 @@ def test_streamed_batches_are_the_images_asked_for_in_order_whatever_the_number_
 
 @on_each_device
 def test_resident_batches_are_the_images_asked_for_in_order(images, device):
-    resident = ResidentImages(images.to(device))
+    resident = ResidentLoader(images.to(device))
     for batch, index in zip(resident.batches(index_batches()), index_batches(), strict=True):
         np.testing.assert_array_equal(batch.cpu().numpy(), images.numpy()[index.numpy()])
 
 
 def test_a_batch_is_its_receivers_own(images):
     before = images.clone()
-    for fed in (ResidentImages(images), StreamedImages(images, CPU)):
+    for fed in (ResidentLoader(images), StreamingLoader(images, CPU)):
         for batch in fed.batches([torch.arange(200)]):
             batch.fill_(7)
     assert torch.equal(images, before)
 
 
 def test_both_state_count_size_and_device(images):
-    for fed in (ResidentImages(images), StreamedImages(images, CPU)):
+    for fed in (ResidentLoader(images), StreamingLoader(images, CPU)):
         assert (fed.count, fed.height, fed.width, fed.device) == (200, 32, 64, CPU)
 
 
 def test_no_batches_are_none(images):
-    assert list(StreamedImages(images, CPU).batches([])) == []
+    assert list(StreamingLoader(images, CPU).batches([])) == []
     assert not streaming_threads()
 
 
 def test_no_more_than_a_few_batches_are_made_ahead(images):
     asked = []
-    stream = StreamedImages(images, CPU).batches(asked.append(n) or torch.tensor([n]) for n in range(50))
+    stream = StreamingLoader(images, CPU).batches(asked.append(n) or torch.tensor([n]) for n in range(50))
     next(stream)
     assert len(asked) <= 1 + AHEAD
     assert len(list(stream)) == 49
@@ -78,7 +78,7 @@ def test_no_more_than_a_few_batches_are_made_ahead(images):
 
 @pytest.mark.parametrize("wrong", [200, -1])
 def test_a_workers_error_reaches_the_consumer_after_the_batches_before_it(images, wrong):
-    for fed in (ResidentImages(images), StreamedImages(images, CPU, workers=4)):
+    for fed in (ResidentLoader(images), StreamingLoader(images, CPU, workers=4)):
         received = []
         with pytest.raises(IndexError, match="of 200 images"):
             for batch in fed.batches([torch.tensor([0]), torch.tensor([3, wrong]), *index_batches()]):
@@ -88,7 +88,7 @@ def test_a_workers_error_reaches_the_consumer_after_the_batches_before_it(images
 
 
 def test_an_iterator_abandoned_half_way_leaves_no_thread_behind(images):
-    stream = StreamedImages(images, CPU, workers=4).batches(index_batches())
+    stream = StreamingLoader(images, CPU, workers=4).batches(index_batches())
     next(stream)
     assert streaming_threads()
     del stream
@@ -96,15 +96,15 @@ def test_an_iterator_abandoned_half_way_leaves_no_thread_behind(images):
 
 
 def test_images_that_fit_are_resident_and_others_streamed(images):
-    resident, streamed = feed(images, CPU), feed(images, CPU, share=0)
-    assert isinstance(resident, ResidentImages)
+    resident, streamed = image_loader(images, CPU), image_loader(images, CPU, share=0)
+    assert isinstance(resident, ResidentLoader)
     assert resident.images_NHW is images, "on the CPU they are there already"
-    assert isinstance(streamed, StreamedImages)
-    assert isinstance(streamed.to(CPU), ResidentImages)
-    assert isinstance(ResidentImages(images).to(CPU), ResidentImages)
+    assert isinstance(streamed, StreamingLoader)
+    assert isinstance(streamed.to(CPU), ResidentLoader)
+    assert isinstance(ResidentLoader(images).to(CPU), ResidentLoader)
 
 
 @pytest.mark.parametrize("other", [torch.zeros(2, 32, 32), torch.zeros(32, 32, dtype=torch.uint8)])
 def test_other_than_grey_images_are_refused(other):
     with pytest.raises(ValueError, match="images are"):
-        ResidentImages(other)
+        ResidentLoader(other)
