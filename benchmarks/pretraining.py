@@ -5,6 +5,7 @@ Belongs here: what a machine without pydicom can measure. Not here: files (`pret
 `python -m benchmarks.pretraining` runs it alone, as on a GPU machine that has no more than PyTorch and this project.
 """
 
+import os
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Backbone, EncoderSettings, Precision
+from pipeline.training.cpu_tuning import SWITCH
 from pipeline.training.device import (
     COMPILE_FROM_STEPS,
     configure_backends,
@@ -137,6 +139,20 @@ def in_memory(case: Case, device: torch.device) -> tuple[Row, list[Figure]]:
     return row, figures
 
 
+def cpu_tuning(case: Case) -> Row:
+    """The project's training with the speed-ups of `pipeline.training.cpu_tuning` and without them."""
+    with Apart(_our_parts, case) as tuned, Apart(_untuned_parts, case) as untuned:
+        tuned("epoch")
+        untuned("epoch")
+        what, peer_is = f"train {case.name}, tuned", f"the same with {SWITCH}=0"
+        return compare(what, "images", case.images, lambda: tuned("epoch"), lambda: untuned("epoch"), peer_is)
+
+
+def _untuned_parts(case: Case) -> Parts:
+    os.environ[SWITCH] = "0"
+    return _our_parts(case)
+
+
 def _our_parts(case: Case) -> Parts:
     ours = Ours(case, pool_of(random_images(case), random_labels(case.images + BATCH)), measuring_device())
     return {"epoch": ours.epoch, "memory": torch.cuda.max_memory_allocated}
@@ -225,15 +241,16 @@ def short() -> list[Row]:
 
 
 def measure() -> tuple[list[Row], list[Figure]]:
-    """A row per backbone, and what of the device each uses."""
+    """A row per backbone and, on a CPU, one of its tuning; how much of the device each backbone uses."""
     device = measuring_device()
+    tuning = [cpu_tuning(cases(device)[0])] if device.type == "cpu" else []
     measured = [in_memory(case, device) for case in cases(device)]
     use_tf32(device)
     peaks = measured_peaks(device)
     figures = device_figures(peaks, device)
     for case, (row, memory) in zip(cases(device), measured, strict=True):
         figures += [*use_of_device(case, row, peaks), *memory]
-    return [row for row, _ in measured], figures
+    return [*(row for row, _ in measured), *tuning], figures
 
 
 if __name__ == "__main__":

@@ -1,8 +1,4 @@
-"""Checkpoints from which training goes on bit for bit.
-
-Belongs here: networks, optimizers, random numbers and a JSON state in one file, and back; the file before it is kept.
-Not here: when to write one.
-"""
+"""Checkpoints that resume training bit for bit: networks, optimizers, random numbers and a JSON state in one file."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +15,7 @@ from pipeline.training.tensors import read_metadata, read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Trained:
-    """Everything a step of training changes, by name: what a checkpoint holds."""
+    """The networks and optimizers that a training step changes, by name: the content of a checkpoint."""
 
     networks: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer] = field(default_factory=dict)
@@ -27,16 +23,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A checkpoint on disk: its file, and the JSON state it was written with."""
+    """A checkpoint on disk: its file and the JSON state in it."""
 
     path: Path
     state: Any
 
 
 def write_checkpoint(path: Path, trained: Trained, state: Any, extra: Mapping[str, Tensor] | None = None) -> None:
-    """Write `trained`, torch's random numbers, JSON-able `state` and `extra` tensors to `path`, whole or not at all.
+    """Write `trained`, torch's random states, `state` as JSON and `extra` tensors to `path`, whole or not at all.
 
-    What was at `path` becomes the one kept before it: a damaged file costs one checkpoint, not the training.
+    The previous file is kept beside it, so that a damaged file loses one checkpoint, not the training.
     """
     tensors = {f"extra/{name}": tensor for name, tensor in (extra or {}).items()}
     tensors |= {f"random/{device}": numbers for device, numbers in _random_states()}
@@ -50,33 +46,33 @@ def write_checkpoint(path: Path, trained: Trained, state: Any, extra: Mapping[st
 
 
 def newest_checkpoint(path: Path) -> SavedCheckpoint | None:
-    """The checkpoint at `path`, or the one kept before it where that is missing or damaged; None without either."""
+    """The checkpoint at `path`, the previous one if that is missing or damaged, None if both are."""
     for candidate in (path, _previous(path)):
         try:
             if candidate.is_file():
                 return SavedCheckpoint(candidate, json.loads(read_metadata(candidate)["state"]))
         except (UserError, KeyError, ValueError, RecursionError):
-            continue  # cut short or overwritten: the other one may be whole
+            continue  # truncated or overwritten
     return None
 
 
 def restore_checkpoint(saved: SavedCheckpoint, trained: Trained) -> dict[str, Tensor]:
-    """Put a checkpoint into `trained` and torch's generators, in place; returns its extra tensors.
+    """Load a checkpoint into `trained` and torch's generators, in place; returns its extra tensors.
 
-    The optimizers' settings (learning rates) stay those of `trained`. Raises `UserError` where the file is damaged and
-    RuntimeError where it is another network's.
+    The optimizers keep the settings (learning rates) of `trained`. Raises `UserError` if the file is damaged and
+    RuntimeError if it belongs to another network.
     """
     tensors = read_tensors(saved.path)
     for name, network in trained.networks.items():
-        network.load_state_dict(_under(tensors, f"network/{name}/"))
+        network.load_state_dict(tensors_under(tensors, f"network/{name}/"))
     for name, optimizer in trained.optimizers.items():
-        _restore_slots(optimizer, _under(tensors, f"optimizer/{name}/"))
-    _restore_random(_under(tensors, "random/"))
-    return _under(tensors, "extra/")
+        _restore_slots(optimizer, tensors_under(tensors, f"optimizer/{name}/"))
+    _restore_random(tensors_under(tensors, "random/"))
+    return tensors_under(tensors, "extra/")
 
 
 def remove_checkpoints(path: Path) -> None:
-    """Remove the checkpoint at `path` and the one kept before it."""
+    """Remove the checkpoint at `path` and the previous one."""
     for each in (path, _previous(path)):
         each.unlink(missing_ok=True)
 
@@ -86,7 +82,7 @@ def _previous(path: Path) -> Path:
 
 
 def _random_states() -> Iterator[tuple[str, Tensor]]:
-    """The global generators, from which dropout draws; what the project draws itself follows seed and epoch."""
+    """The states of the global generators, which dropout draws from; all other draws follow from seed and epoch."""
     yield "cpu", torch.get_rng_state()
     if torch.cuda.is_available():
         yield "cuda", torch.cuda.get_rng_state()
@@ -99,7 +95,7 @@ def _restore_random(states: Mapping[str, Tensor]) -> None:
 
 
 def _slots(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:
-    """An optimizer's per-parameter tensors: number of the parameter, name of the slot, tensor."""
+    """An optimizer's state tensors: parameter number, name, tensor."""
     for number, slots in optimizer.state_dict()["state"].items():
         for key, tensor in slots.items():
             yield number, key, tensor
@@ -110,15 +106,15 @@ def _restore_slots(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, key = name.split("/")
-        like = parameters[int(number)]
-        state.setdefault(int(number), {})[key] = _laid_out_as(like, tensor)
+        state.setdefault(int(number), {})[key] = _in_layout_of(parameters[int(number)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+def _in_layout_of(parameter: Tensor, tensor: Tensor) -> Tensor:
     """`tensor` in the memory layout of `parameter`: a fused step walks both in storage order."""
     return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def tensors_under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The `tensors` whose names start with `prefix`, named without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

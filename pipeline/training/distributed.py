@@ -1,7 +1,6 @@
-"""Training on several devices at once, a process each, as torchrun starts them.
+"""Data-parallel training by processes that torchrun starts: joining them, and averaging their values.
 
-Belongs here: joining the processes, and what they tell each other. Not here: which images a process trains on
-(`PretrainingSet.shard`), the loops. A process by itself is a group of one, in which nothing is exchanged.
+A process by itself is a group of one, in which nothing is exchanged. `PretrainingSet.shard` divides the images.
 """
 
 import os
@@ -18,20 +17,20 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 @dataclass(frozen=True)
 class Group:
-    """Which process this is, of those that train together."""
+    """The rank of this process and the number of processes that train together."""
 
     rank: int
     world: int
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one process that writes files and says things."""
+        """Whether this is the one process that writes files and logs."""
         return self.rank == 0
 
 
 @contextmanager
 def process_group() -> Iterator[Group]:
-    """Join the processes that torchrun has started, for the block; without torchrun, a group of one.
+    """Join the processes that torchrun started; without torchrun, a group of one.
 
     Gradients travel by NCCL between CUDA devices, one per process, and by Gloo on CPUs.
     """
@@ -48,16 +47,16 @@ def process_group() -> Iterator[Group]:
 
 
 def group() -> Group:
-    """The group this process has joined."""
+    """The group that this process has joined."""
     if dist.is_available() and dist.is_initialized():
         return Group(dist.get_rank(), dist.get_world_size())
     return Group(0, 1)
 
 
 def wrap_for_ddp(module: nn.Module) -> nn.Module:
-    """`module`, such that a backward through its forward averages the parameters' gradients over the processes.
+    """`module` as DistributedDataParallel: a backward averages its gradients over the processes.
 
-    It is for one backward per forward: a step that calls a network twice wraps both calls in one module.
+    It allows one backward per forward: a step that calls a network twice wraps both calls in one module.
     """
     if group().world == 1:
         return module
@@ -79,7 +78,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 
 def max_over_processes(value: Tensor) -> Tensor:
-    """The largest of every process's `value`, the same on all of them."""
+    """The maximum of every process's `value`, the same on all of them."""
     if group().world > 1:
         value = value.clone()
         dist.all_reduce(value, dist.ReduceOp.MAX)
@@ -88,7 +87,7 @@ def max_over_processes(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_statistics(*networks: nn.Module) -> None:
-    """Make batch norm's running statistics the mean over the processes: from then on all hold the same networks."""
+    """Average batch norm's running statistics over the processes, which then all hold the same networks."""
     if group().world == 1:
         return
     for network in networks:
@@ -97,6 +96,6 @@ def average_statistics(*networks: nn.Module) -> None:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has called this."""
     if group().world > 1:
         dist.barrier()

@@ -1,7 +1,4 @@
-"""The loop over epochs that every training has in common.
-
-Belongs here: resuming, selecting the best epoch, noticing divergence, curves. Not here: what a step does.
-"""
+"""The loop over epochs of every training: checkpoints, resuming, the best epoch, divergence, curves."""
 
 import math
 import time
@@ -19,6 +16,7 @@ from pipeline.training.checkpoint import (
     Trained,
     newest_checkpoint,
     restore_checkpoint,
+    tensors_under,
     write_checkpoint,
 )
 from pipeline.training.distributed import group, mean_over_processes
@@ -29,52 +27,68 @@ Advance = Callable[[int], None]
 B = TypeVar("B")
 
 VALIDATION_LOSS = "val_loss"
-"""What is learnt, measured on validation images: most trainings keep the epoch where it is lowest."""
+"""The training's loss on validation images; most trainings select the epoch where it is lowest."""
 
 CHECKPOINT_LAYOUT = 3
-"""Raised where a checkpoint holds something else, such as another metric: older ones are not gone on with."""
+"""Raised when the content of a checkpoint changes, such as its metrics: older ones are not resumed."""
 
 CHECKPOINT_SECONDS = 60.0
-"""The least time between two checkpoints, hence the most work that a killed training does again, but for one step."""
+"""Least time between two checkpoints: a killed training repeats at most this much work and one step."""
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome, not a fault
-    """Training has gone where nothing is learnt any more; the message says what happened and when."""
+    """Training has diverged; the message says what happened and in which epoch."""
 
 
 class Trainer(Protocol[B]):
-    """One training: what a step changes, its batches, one step, and how good it is."""
+    """One training: its networks, batches, step and validation."""
 
     trained: Trained
-    """All that a checkpoint holds."""
+    """The content of a checkpoint."""
     result_networks: tuple[str, ...]
     """Names of the networks of `trained` whose best epoch is the result."""
     metrics: tuple[str, ...]
-    """Names of what a step returns."""
+    """Names of the values that a step returns."""
     selected_by: str
-    """The metric of `validate` whose lowest epoch is kept."""
+    """The metric of `validate` that selects the best epoch, the one where it is lowest."""
 
     def batches(self, epoch: int, first_step: int) -> Iterator[B]:
         """The batches of epoch number `epoch`, from 1, from `first_step` on; puts the networks into training mode."""
 
     def step(self, batch: B) -> Tensor:
-        """Learn from a batch; returns `metrics`, shape (len(metrics),), left on the device."""
+        """Train on a batch; returns `metrics`, shape (len(metrics),), on the device."""
 
     def validate(self) -> Metrics:
         """Metrics on the validation images, `val_loss` and `selected_by` among them."""
 
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
-        """Raise `Diverged` where the epochs so far show that nothing is learnt any more."""
+        """Raise `Diverged` if the epochs so far show that the training learns nothing any more."""
 
 
 @dataclass
 class History:
-    """What has happened so far: the metrics of every epoch, and the weights of the best one, by `selected_by`."""
+    """The metrics of every finished epoch, and the weights of the best one by `selected_by`."""
 
     curves: list[Metrics] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     selected_by: str = VALIDATION_LOSS
+
+    def record(self, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
+        """Append the metrics of `epoch`; copy the weights if it is the best one so far, the first of equals."""
+        self.curves.append(metrics)
+        if min(self.curves, key=lambda past: past[self.selected_by]) is metrics:
+            self.best_epoch = epoch
+            self.best_weights = {
+                f"{name}/{key}": tensor.detach().clone()
+                for name in trainer.result_networks
+                for key, tensor in trainer.trained.networks[name].state_dict().items()
+            }
+
+    def restore_best(self, trainer: Trainer[B]) -> None:
+        """Put the best epoch's weights into the networks of `trainer`."""
+        for name in trainer.result_networks:
+            trainer.trained.networks[name].load_state_dict(tensors_under(self.best_weights, f"{name}/"))
 
 
 def fit(
@@ -87,35 +101,35 @@ def fit(
     on_epoch: OnEpoch,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> History:
-    """Train until `epochs` epochs are done, and leave the best one's weights in the networks that `trainer` keeps.
+    """Train until `epochs` epochs are done, and leave the best one's weights in `trainer.result_networks`.
 
-    A file `checkpoint` with the same `fingerprint` is resumed, in the middle of an epoch too, bit for bit on the CPU;
-    `on_epoch` hears of its epochs again first, so that a tracker has whole curves. Checkpoints are written at least
-    `checkpoint_seconds` apart. `advance(1)` counts a step. Raises `Diverged` where a metric is not finite, or where
+    A file `checkpoint` with the same `fingerprint` is resumed, within an epoch too, bit for bit on the CPU; `on_epoch`
+    is first called for the epochs before it, so that a tracker has whole curves. Checkpoints are written at least
+    `checkpoint_seconds` apart. `advance(1)` counts a step. Raises `Diverged` if a metric is not finite, and as
     `trainer.check_divergence` does.
     """
-    course = _resume(trainer, checkpoint, fingerprint, checkpoint_seconds)
-    history = course.history
+    state = _resume(trainer, checkpoint, fingerprint, checkpoint_seconds)
+    history = state.history
     for epoch, metrics in enumerate(history.curves, start=1):
         on_epoch(epoch, metrics)
     for epoch in range(len(history.curves) + 1, epochs + 1):
-        for batch in trainer.batches(epoch, len(course.steps)):
-            course.steps.append(trainer.step(batch))
+        for batch in trainer.batches(epoch, len(state.steps)):
+            state.steps.append(trainer.step(batch))
             advance(1)
-            course.save_if_due(epoch)
-        metrics = course.means(epoch) | trainer.validate()
+            state.save_if_due(epoch)
+        metrics = state.end_epoch(epoch) | trainer.validate()
         _check_finite(epoch, metrics)
-        _record_epoch(history, trainer, epoch, metrics)
+        history.record(trainer, epoch, metrics)
         trainer.check_divergence(history.curves)
-        course.save_if_due(epoch + 1)
+        state.save_if_due(epoch + 1)
         on_epoch(epoch, metrics)
-    _restore_best(trainer, history.best_weights)
+    history.restore_best(trainer)
     return history
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a training is, and what it is called where people read of it."""
+    """The length of a training, and its name in logs."""
 
     name: str
     epochs: int
@@ -128,10 +142,10 @@ class Plan:
 def fit_with_progress(
     trainer: Trainer[B], plan: Plan, checkpoint: Path, fingerprint: str, log: Log, on_epoch: OnEpoch
 ) -> History:
-    """`fit`, with progress in images and a line where an earlier run is gone on with."""
+    """`fit` with progress in images, and a log line if it resumes an earlier run."""
     epochs, steps = steps_done(checkpoint, fingerprint)
     if epochs or steps:
-        log(f"{plan.name}: goes on after epoch {epochs}{f', step {steps}' if steps else ''}")
+        log(f"{plan.name}: resumes after epoch {epochs}{f', step {steps}' if steps else ''}")
     left = (plan.epochs - epochs) * plan.steps - steps
     with Progress(plan.name, left * plan.images, "images", log) as progress:
         return fit(
@@ -145,33 +159,33 @@ def fit_with_progress(
 
 
 def steps_done(checkpoint: Path, fingerprint: str) -> tuple[int, int]:
-    """How many whole epochs, and how many steps of the next one, `fit` would find done already."""
+    """The finished epochs of a checkpoint that `fit` would resume, and the finished steps of its next epoch."""
     saved = _matching(checkpoint, fingerprint)
     return (len(saved.state["curves"]), saved.state["steps"]) if saved else (0, 0)
 
 
 def seconds_done(checkpoint: Path, fingerprint: str) -> float:
-    """How many seconds `fit` took for what it would find done already, in all processes that worked on it."""
+    """The seconds of training behind a checkpoint that `fit` would resume, over all processes that worked on it."""
     saved = _matching(checkpoint, fingerprint)
     return float(saved.state["seconds"]) if saved else 0.0
 
 
 @dataclass
 class _TrainingState:
-    """A training on its way: what is done, of the present epoch too, and when that was last written down."""
+    """A training in progress: finished epochs, the steps of the present one, the time of the last checkpoint."""
 
     trainer: Trainer[Any]
     checkpoint: Path
     fingerprint: str
     seconds: float
-    history: History = field(default_factory=History)
+    history: History
     steps: list[Tensor] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
     began: float = field(default_factory=time.monotonic)
-    """When it would have begun, had it never been stopped."""
+    """When it would have begun had it never been interrupted."""
 
-    def means(self, epoch: int) -> Metrics:
-        """The means of the epoch's steps over all processes; the next epoch has no steps yet."""
+    def end_epoch(self, epoch: int) -> Metrics:
+        """The means of the epoch's steps over all processes; the next epoch starts without steps."""
         means = mean_over_processes(torch.stack(self.steps).double().mean(dim=0))
         self.steps.clear()
         metrics = dict(zip(self.trainer.metrics, means.tolist(), strict=True))
@@ -179,18 +193,14 @@ class _TrainingState:
         return metrics
 
     def save_if_due(self, epoch: int) -> None:
-        """Write a checkpoint where the last one is long enough ago; `epoch` is the one the steps belong to."""
+        """Write a checkpoint if the last one is old enough; `epoch` is the one that the steps belong to."""
         if not group().is_main or time.monotonic() - self.saved_at < self.seconds:
             return
         rows = {"steps": torch.stack(self.steps)} if self.steps else {}
-        if rows and group().world == 1:  # of several processes none may leave the others behind in a step
+        if rows and group().world == 1:  # one of several processes must not leave a step that the others wait in
             _check_finite(epoch, dict(zip(self.trainer.metrics, rows["steps"][-1].tolist(), strict=True)))
         best = {f"best/{name}": tensor for name, tensor in self.history.best_weights.items()}
-        write_checkpoint(self.checkpoint, self.trainer.trained, self._state(), rows | best)
-        self.saved_at = time.monotonic()
-
-    def _state(self) -> dict[str, Any]:
-        return {
+        state = {
             "fingerprint": self.fingerprint,
             "layout": CHECKPOINT_LAYOUT,
             "curves": self.history.curves,
@@ -198,6 +208,8 @@ class _TrainingState:
             "steps": len(self.steps),
             "seconds": time.monotonic() - self.began,
         }
+        write_checkpoint(self.checkpoint, self.trainer.trained, state, rows | best)
+        self.saved_at = time.monotonic()
 
 
 def _matching(checkpoint: Path, fingerprint: str) -> SavedCheckpoint | None:
@@ -208,39 +220,21 @@ def _matching(checkpoint: Path, fingerprint: str) -> SavedCheckpoint | None:
 
 
 def _resume(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float) -> _TrainingState:
-    course = _TrainingState(trainer, checkpoint, fingerprint, seconds, History(selected_by=trainer.selected_by))
+    state = _TrainingState(trainer, checkpoint, fingerprint, seconds, History(selected_by=trainer.selected_by))
     saved = _matching(checkpoint, fingerprint)
     if saved is None:
-        return course
+        return state
     extra = restore_checkpoint(saved, trainer.trained)
-    best = {name.removeprefix("best/"): tensor for name, tensor in extra.items() if name.startswith("best/")}
-    course.began -= saved.state["seconds"]
-    course.history = History(saved.state["curves"], saved.state["best_epoch"], best, trainer.selected_by)
-    device = next(iter(trainer.trained.networks.values())).parameters()
+    state.began -= saved.state["seconds"]
+    best = tensors_under(extra, "best/")
+    state.history = History(saved.state["curves"], saved.state["best_epoch"], best, trainer.selected_by)
+    parameters = next(iter(trainer.trained.networks.values())).parameters()
     if saved.state["steps"]:
-        course.steps = list(extra["steps"].to(next(device).device))
-    return course
+        state.steps = list(extra["steps"].to(next(parameters).device))
+    return state
 
 
-def _record_epoch(history: History, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
-    history.curves.append(metrics)
-    best = min(history.curves, key=lambda past: past[trainer.selected_by])
-    if best is metrics:  # `min` names the first of equals
-        history.best_epoch = epoch
-        history.best_weights = {
-            f"{name}/{key}": tensor.detach().clone()
-            for name in trainer.result_networks
-            for key, tensor in trainer.trained.networks[name].state_dict().items()
-        }
-
-
-def _restore_best(trainer: Trainer[B], weights: Mapping[str, Tensor]) -> None:
-    for name in trainer.result_networks:
-        own = {key.removeprefix(f"{name}/"): value for key, value in weights.items() if key.startswith(f"{name}/")}
-        trainer.trained.networks[name].load_state_dict(own)
-
-
-def _check_finite(epoch: int, metrics: Metrics) -> None:
+def _check_finite(epoch: int, metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise Diverged(f"{name} was {value} in epoch {epoch}")

@@ -1,7 +1,4 @@
-"""What became of an arm, as data.
-
-Belongs here: the outcome and its file. Not here: deciding it.
-"""
+"""The outcome of a training and its file, outcome.json."""
 
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -18,12 +15,11 @@ Status = Literal["ran", "unavailable", "diverged"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an arm: `ran`, or why there is nothing to show.
+    """How a training ended: `ran`, or the status and reason of one without a result.
 
-    `fingerprint` is the digest of all that went in (images, labels where used, settings, code): a later run with the
-    same fingerprint has nothing to do. `seconds` is how long it took, also until it diverged; a training that was
-    killed and went on took all its stretches, each up to its last checkpoint. None where there was nothing to do, or
-    where an earlier version wrote it.
+    `fingerprint` is the digest of all inputs (images, labels if used, settings, code): a later run with the same
+    fingerprint has nothing to do. `seconds` is the training time until the end or the divergence; a resumed training
+    adds up its stretches, each up to its last checkpoint. It is None if nothing was trained, and in older files.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -34,12 +30,12 @@ class Outcome:
     seconds: Annotated[float, Field(ge=0)] | None = field(default=None, compare=False)
 
     def write(self, folder: Path) -> None:
-        """Write the outcome into `folder`, last of its files: a folder without one is unfinished."""
+        """Write outcome.json into `folder`, last of its files: a folder without it is unfinished."""
         write_json(folder / "outcome.json", asdict(self))
 
     @staticmethod
     def read(folder: Path) -> "Outcome | None":
-        """The outcome in `folder`, None where its work has not finished; raises `UserError` where it is damaged."""
+        """The outcome in `folder`, None if it is unfinished; raises `UserError` if the file is damaged."""
         path = folder / "outcome.json"
         return read_checked(_adapter(), path) if path.is_file() else None
 

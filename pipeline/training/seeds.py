@@ -1,7 +1,4 @@
-"""Random numbers that depend on a seed and a purpose, on nothing else.
-
-Belongs here: generators and the seeding of initial weights. Not here: what is drawn from them.
-"""
+"""Random generators that depend on nothing but a seed and a purpose."""
 
 import hashlib
 import json
@@ -12,21 +9,21 @@ import torch
 
 
 def scoped_seed(seed: int, *scope: str | int | float) -> int:
-    """A 63-bit seed for one purpose, such as (0, "order", 3): from SHA-256, so that purposes do not correlate."""
+    """A 63-bit seed for one purpose, such as (0, "order", 3), by SHA-256, so that purposes do not correlate."""
     text = json.dumps([seed, *scope])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *scope: str | int | float) -> torch.Generator:
-    """A CPU generator for one purpose. Its draws do not depend on the device, nor on what was drawn before."""
+    """A CPU generator for one purpose; its draws depend neither on the device nor on earlier draws."""
     return torch.Generator().manual_seed(scoped_seed(seed, *scope))
 
 
 @contextmanager
 def seeded(seed: int, *scope: str | int | float) -> Iterator[None]:
-    """Within the block torch's global CPU generator, which initial weights come from, starts at this purpose's seed.
+    """Seed torch's global CPU generator, the source of initial weights, for one purpose; restores its state afterwards.
 
-    The state it had before is put back afterwards. Networks are built on the CPU, so no device's generator is touched.
+    Networks are built on the CPU, so that the generators of devices are not involved.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(scoped_seed(seed, *scope))

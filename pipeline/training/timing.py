@@ -1,10 +1,6 @@
-"""How long a training is going to take, from a few of its steps.
-
-Belongs here: trying steps, and reckoning from them. Not here: what is trained; memory and disk (`preflight`).
-"""
+"""The duration of a training, extrapolated from a few timed steps."""
 
 import time
-from collections.abc import Iterator
 from itertools import chain, islice, repeat
 from typing import TypeVar
 
@@ -14,23 +10,24 @@ from pipeline.training.loop import Trainer
 
 B = TypeVar("B")
 Range = tuple[float, float]
-"""At least, at most."""
+"""Minimum and maximum."""
 
 TIMED_STEPS = 4
 TIMED_SECONDS = 20.0
-"""No further step is tried after so long."""
+"""After this time no further step is timed."""
 
-# Against a step of training, an image of validation costs its forward pass alone: between a sixth and a half of it.
+# Validating an image takes its forward pass alone: between a sixth and a half of a training step.
 _VALIDATION = (1 / 6, 1 / 2)
-# A step of a long training on a GPU is compiled, those tried here are not; a machine may have other work later on.
+# Long trainings on a GPU are compiled, timed steps are not; the machine may be busier later.
 _FASTER_ON_GPU, _SLOWER = 0.5, 1.3
 
 
 def time_steps(trainer: Trainer[B]) -> list[float]:
-    """Seconds of a few steps; the first one, which sets things up, does not count. An epoch has at least one."""
+    """Seconds of a few steps of `trainer`, without the first one, which warms up. An epoch has at least one step."""
     seconds: list[float] = []
     started = time.monotonic()
-    for batch in islice(_endless(trainer), TIMED_STEPS + 1):
+    epochs = (trainer.batches(1, 0) for _ in repeat(None))  # an epoch may have fewer steps than are timed
+    for batch in islice(chain.from_iterable(epochs), TIMED_STEPS + 1):
         before = time.monotonic()
         trainer.step(batch)
         if torch.cuda.is_available():
@@ -41,15 +38,10 @@ def time_steps(trainer: Trainer[B]) -> list[float]:
     return seconds[1:]
 
 
-def _endless(trainer: Trainer[B]) -> Iterator[B]:
-    """Batches, also of a training that has fewer of them than are tried."""
-    return chain.from_iterable(trainer.batches(1, 0) for _ in repeat(None))
-
-
 def estimate_hours(seconds: list[float], steps: float, validations: float) -> Range:
-    """Hours of so many `steps`, of which each took one of `seconds`; `validations` in images, a step's worth of them.
+    """Hours of `steps` steps that each take one of `seconds`, and of `validations`, counted in batches of a step.
 
-    At least: every step as the fastest one, on a GPU in half the time. At most: as the slowest one, and 1.3 times that.
+    Minimum: every step as the fastest one, on a GPU half of that. Maximum: every step as the slowest one, times 1.3.
     """
     faster = _FASTER_ON_GPU if torch.cuda.is_available() else 1.0
     return (
@@ -59,17 +51,17 @@ def estimate_hours(seconds: list[float], steps: float, validations: float) -> Ra
 
 
 def format_hours(hours: float) -> str:
-    """Hours as a person reads them."""
+    """Hours as text in seconds, minutes or hours."""
     if hours < 1 / 60:
         return f"{3600 * hours:.0f} s"
     return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h"
 
 
 def format_range(hours: Range) -> str:
-    """A range of hours as a person reads it."""
+    """A range of hours as text."""
     return f"{format_hours(hours[0])} to {format_hours(hours[1])}"
 
 
 def add_ranges(ranges: list[Range]) -> Range:
-    """One after the other."""
+    """The range of the sum."""
     return sum(low for low, _ in ranges), sum(high for _, high in ranges)

@@ -111,7 +111,7 @@ WEIGHTS = {
 def test_weights_that_cannot_be_read_are_a_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.safetensors ") as error:
+    with pytest.raises(UserError, match=r"model\.safetensors") as error:
         read_tensors(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
     if b"dtype" not in content:
@@ -137,7 +137,7 @@ def test_weights_that_are_no_numbers_are_a_sentence(value: float, tmp_path: Path
         weights = next(held for held in state.values() if held.dtype == torch.float32)
         weights.view(-1)[-1] = value
         write_tensors(path, state)
-    with pytest.raises(UserError, match="no finite numbers"):
+    with pytest.raises(UserError, match=r"model\.safetensors: tensor .* NaN"):
         load_network(model, description("ordinal"))
-    with pytest.raises(UserError, match="no finite numbers"):
+    with pytest.raises(UserError, match=r"e: tensor .* NaN"):
         load_encoder("resnet50", tmp_path / "e")

@@ -294,6 +294,7 @@ def test_masks_move_with_their_images(encoder_folder: Path) -> None:
     tuned = FineTuning(cell("ce", "segmentation"), task("segmentation"), data("segmentation"), encoder_folder)
     for x_N1HW, masks_NHW in tuned._training_batches(1):
         grey_NHW = x_N1HW[:, 0] * 40 + 80
+        assert masks_NHW.unique().tolist() == [0, 1, 2]
         assert (grey_NHW[masks_NHW == 2] < 60).all()  # the dark ellipse is dark: 80 ± 10 times 0.3
         assert (grey_NHW[masks_NHW == 1] > 50).all()
 

@@ -199,7 +199,7 @@ class TestTrained:
         assert Outcome.read(tmp_path / "stopped") is None
         heard, said = [], []
         run(method, pool, settings, tmp_path / "stopped", said.append, lambda epoch, metrics: heard.append(epoch))
-        assert any(f"resnet50 {method}: goes on after epoch" in line for line in said) == (stop_after > 1)
+        assert any(f"resnet50 {method}: resumes after epoch" in line for line in said) == (stop_after > 1)
         assert heard == [1, 2, 3]
         whole, stopped = contents(tmp_path / "whole"), contents(tmp_path / "stopped")
         assert whole.keys() == stopped.keys()
