@@ -70,7 +70,7 @@ def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision)
         _write_fresh_encoder(left[0].backbone, data, Path(folder))
         whole = replace(left[0], arm="baseline", fraction=1.0)
         seconds = time_steps(
-            FineTuning(whole, task.model_copy(update={"epochs": 1, "least_steps": 0}), data, Path(folder), precision)
+            FineTuning(whole, task.model_copy(update={"epochs": 1, "min_steps": 0}), data, Path(folder), precision)
         )
     batch = task.batch_size
     subsets = [len(training_subset(data, c.task, c.fraction, c.seed, batch)) for c in left]

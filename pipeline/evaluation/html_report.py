@@ -187,7 +187,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _task(task: Task) -> str:
     kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
-    least = f", at least {task.least_steps} steps" if task.least_steps else ""
+    least = f", at least {task.min_steps} steps" if task.min_steps else ""
     return f"{kind} into {', '.join(task.classes)}; {_length(task)}{least}"
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from pipeline.recipe.arms import Arm
 from pipeline.recipe.labels import folded
@@ -46,8 +46,11 @@ class Task(Settings):
     manifest: str
     """CSV of `image,patient[,split]` and `quality` or `mask`; environment variables as ${NAME}."""
     epochs: Count
-    least_steps: Annotated[int, Field(ge=0)] = 0
-    """Minimum number of training steps: with few images an epoch goes through them several times."""
+    min_steps: Annotated[int, Field(ge=0, validation_alias=AliasChoices("min_steps", "least_steps"))] = 0
+    """Minimum number of training steps: with few images an epoch goes through them several times.
+
+    Recipes of earlier versions, and the fingerprints of models, name it `least_steps`.
+    """
     batch_size: Count
     learning_rate: Mapping[Backbone, Rate]
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -59,13 +62,13 @@ class Task(Settings):
     def epoch_repeats(self, images: int) -> int:
         """How often an epoch goes through the images; 1 if they do not fill a batch and nothing is trained."""
         steps = self.epochs * (images // self.batch_size)
-        return math.ceil(self.least_steps / steps) if 0 < steps < self.least_steps else 1
+        return math.ceil(self.min_steps / steps) if 0 < steps < self.min_steps else 1
 
     @property
     def training(self) -> dict[str, Any]:
         """The settings that determine its models; `least_steps` only if it is set."""
-        unused = {"manifest", "champion"} | ({"least_steps"} if not self.least_steps else set())
-        return self.model_dump(mode="json", exclude=unused)
+        settings = self.model_dump(mode="json", exclude={"manifest", "champion", "min_steps"})
+        return settings | ({"least_steps": self.min_steps} if self.min_steps else {})
 
     @property
     def champion_metric(self) -> Metric:

@@ -226,7 +226,7 @@ def variant(fields: str, name: str = "v") -> str:
             task("kind: ordinal") + "\npretraining: {seeds: [0, 1]}",
             "downstream.seeds are 1, which is no multiple of the 2 pretraining.seeds",
         ),
-        (task("kind: ordinal, least_steps: -1"), r"downstream\.tasks\.t\.least_steps: "),
+        (task("kind: ordinal, min_steps: -1"), r"downstream\.tasks\.t\.min_steps: "),
         (
             "name: a\npretraining: {backbones: [resnet50]}\ndownstream: {tasks: {t: {kind: ordinal, classes: [a, b], "
             "manifest: t.csv, epochs: 1, batch_size: 4, learning_rate: {vgg16_bn: 0.1}}}}",
@@ -319,13 +319,17 @@ def test_fine_tuning_seeds_take_the_pretraining_seeds_in_turn(tmp_path: Path) ->
         (240, 8, 40),
     ],
 )
-def test_an_epoch_goes_through_few_images_several_times(tmp_path: Path, least: int, images: int, passes: int) -> None:
-    """By hand, in batches of 8 and six epochs."""
-    text = task(f"kind: ordinal, least_steps: {least}").replace("epochs: 1", "epochs: 6")
+@pytest.mark.parametrize("key", ["min_steps", "least_steps"])
+def test_an_epoch_goes_through_few_images_several_times(
+    tmp_path: Path, key: str, least: int, images: int, passes: int
+) -> None:
+    """By hand, in batches of 8 and six epochs; `least_steps` is the key of earlier versions."""
+    text = task(f"kind: ordinal, {key}: {least}").replace("epochs: 1", "epochs: 6")
     one = load_recipe(write(tmp_path, text.replace("batch_size: 1", "batch_size: 8")), {}).downstream.tasks["t"]
     assert one.epoch_repeats(images) == passes
     used = {"kind", "classes", "epochs", "batch_size", "learning_rate", "dropout", "augmentation"}
-    assert set(one.training) == used | ({"least_steps"} if least else set()), "models that are there stay what they are"
+    assert set(one.training) == used | ({"least_steps"} if least else set()), "finished models keep their fingerprint"
+    assert one.training.get("least_steps", 0) == least
 
 
 def test_the_real_recipe_declares_its_arms_seeds_and_comparisons() -> None:

@@ -368,7 +368,7 @@ def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
 ) -> None:
     """Twelve images in batches of four, two epochs: three steps each; seven are asked for, two passes an epoch."""
     which, plain = cell("ce", "ordinal"), task("ordinal", epochs=2)
-    asked = plain.model_copy(update={"least_steps": 7})
+    asked = plain.model_copy(update={"min_steps": 7})
     more = run(which, asked, tmp_path)
     assert [epoch for epoch, _ in more.epochs] == [1, 2]
     assert more.outcome.fingerprint != run(which, plain, tmp_path).outcome.fingerprint
@@ -385,8 +385,8 @@ def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
 def test_steps_that_are_there_anyway_change_nothing_of_a_model(run: Runner, tmp_path: Path) -> None:
     """Of two tasks that both go through the images once an epoch, only what the recipe says differs."""
     plain = task("ordinal", epochs=2)
-    few, none = (plain.model_copy(update={"least_steps": least}) for least in (5, 6))
-    runs = [run(cell("ce", "ordinal"), how, tmp_path / str(how.least_steps)) for how in (plain, few, none)]
+    few, none = (plain.model_copy(update={"min_steps": least}) for least in (5, 6))
+    runs = [run(cell("ce", "ordinal"), how, tmp_path / str(how.min_steps)) for how in (plain, few, none)]
     assert runs[0].predictions.equals(runs[1].predictions) and runs[0].predictions.equals(runs[2].predictions)
 
 

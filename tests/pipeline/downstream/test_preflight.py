@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 def test_models_of_all_arms_and_fractions_count_and_a_task_without_images_does_not(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight_module, "tried", lambda training: [1.0, 2.0])
+    monkeypatch.setattr(preflight_module, "time_steps", lambda training: [1.0, 2.0])
     said: list[str] = []
     (forecast,) = preflight(recipe(), store, said.append)
     assert (forecast.name, forecast.models) == ("resnet50 ordinal", 4)
@@ -54,9 +54,9 @@ def test_models_of_all_arms_and_fractions_count_and_a_task_without_images_does_n
 def test_models_of_few_images_take_the_steps_that_the_task_asks_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight_module, "tried", lambda training: [1.0])
+    monkeypatch.setattr(preflight_module, "time_steps", lambda training: [1.0])
     settings = recipe().model_dump()
-    settings["downstream"]["tasks"]["ordinal"]["least_steps"] = 7
+    settings["downstream"]["tasks"]["ordinal"]["min_steps"] = 7
     del settings["evaluation"]["comparisons"]
     (forecast,) = preflight(Recipe.model_validate(settings), store, silent)
     # Two arms, three epochs. Of 12 images a pass of three batches, of 6 three of one; each epoch validates a batch.
@@ -65,7 +65,7 @@ def test_models_of_few_images_take_the_steps_that_the_task_asks_for(
 
 
 def test_models_that_are_there_do_not_count(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight_module, "tried", lambda training: [1.0])
+    monkeypatch.setattr(preflight_module, "time_steps", lambda training: [1.0])
     done, *others = [cell for cell in cells(recipe()) if cell.task == "ordinal"]
     for cell in [done]:
         Outcome("ran", "", "x").write(store.experiment("small").model("resnet50", cell.arm, "ordinal", 1.0, 0))

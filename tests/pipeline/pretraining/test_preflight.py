@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("tiny_backbone")
 @pytest.fixture
 def steps_take(monkeypatch):
     """Makes every step take one second and one of them two."""
-    monkeypatch.setattr(preflight_module, "tried", lambda trainer: [1.0, 2.0, 1.0])
+    monkeypatch.setattr(preflight_module, "time_steps", lambda trainer: [1.0, 2.0, 1.0])
 
 
 def planned(method, settings, folder):
