@@ -152,14 +152,16 @@ def _weekly_pretraining(recipe: Recipe) -> dg.ScheduleDefinition:
 def new_patients(recipe: Recipe, store: Store) -> int:
     """Patients of the pretraining pool whom an encoder of the recipe has not seen.
 
-    Raises `UserError` where there is no pool yet.
+    Raises `UserError` if there is no pool yet, or none that can be trained on.
     """
     from pipeline.privacy.trained_on import unseen
-    from pipeline.tables import pretraining_pool_table, read_pool
+    from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
 
     if not pretraining_pool_table(recipe.labels.names).path(store.tables).is_file():
         raise UserError(f"There is no pretraining pool yet: run the job `{INGEST_JOB}` first.")
-    patients = set(read_pool(store.tables, recipe)["patient"].to_pylist())
+    pool = read_pool(store.tables, recipe)
+    refuse_incomplete(pool)
+    patients = set(pool["patient"].to_pylist())
     settings, experiment = recipe.pretraining, store.experiment(recipe.name)
     which = product(settings.backbones, settings.encoders, settings.seeds)
     return len(unseen(store.private, [experiment.encoder(*one) for one in which], patients))

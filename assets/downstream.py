@@ -209,10 +209,8 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
     at the patients of the pool that the encoder was made from, where the pool is another by now.
     """
     from pipeline.privacy.trained_on import training_patients
-    from pipeline.tables import pretraining_pool_table, read_pool
 
-    table = pretraining_pool_table(recipe.labels.names)
-    pool = read_pool(store.tables, recipe) if table.path(store.tables).exists() else table.schema.empty_table()
+    pool = _pool(store, recipe)
     experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)
     folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
     seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))
@@ -229,6 +227,21 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
         metadata={"shared": shared, "images in the pool": pool.num_rows}
         | show_near_pool(store, recipe, place.task, near, pool),
     )
+
+
+def _pool(store: Store, recipe: Recipe) -> "pa.Table":
+    """The pretraining pool; empty if none was made in this store.
+
+    Raises `UserError` if it was made, and lacks training or validation images.
+    """
+    from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
+
+    table = pretraining_pool_table(recipe.labels.names)
+    if not table.path(store.tables).exists():
+        return table.schema.empty_table()
+    pool = read_pool(store.tables, recipe)
+    refuse_incomplete(pool)
+    return pool
 
 
 def _train_cells(

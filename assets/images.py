@@ -264,7 +264,8 @@ def _cache_intact(folder: Path, images: "pa.Table", run_id: str) -> dg.AssetChec
     draws, shards = Random(run_id), sorted(set(images["shard"].to_pylist()))
     sample = draws.sample(shards, min(SAMPLED_SHARDS, len(shards)))
     rows = images.filter(pc.is_in(images["shard"], value_set=pa.array(sample, pa.string())))
-    rows = rows.take(sorted(draws.sample(range(rows.num_rows), min(SAMPLED_IMAGES, rows.num_rows))))
+    chosen = sorted(draws.sample(range(rows.num_rows), min(SAMPLED_IMAGES, rows.num_rows)))
+    rows = rows.take(pa.array(chosen, pa.int64()))
     damaged = damaged_images(folder, rows)
     return dg.AssetCheckResult(
         check_name="cache_intact",
@@ -321,6 +322,11 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
             ),
             privacy.spec("pretraining_pool"),
             dg.AssetCheckSpec(
+                "pool_can_train",
+                asset="pretraining_pool",
+                description="The pool has training and validation images; without them training refuses to start.",
+            ),
+            dg.AssetCheckSpec(
                 "labels_are_balanced",
                 asset="pool_labels",
                 description=f"Each label is carried, and lacked, by at least {FEWEST_PATIENTS} training patients and "
@@ -332,7 +338,13 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
     def pool(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool, torn_studies
+        from pipeline.cohort.pool import (
+            label_balance,
+            leaking_patients,
+            pool_shortage,
+            pretraining_pool,
+            torn_studies,
+        )
         from pipeline.privacy.trained_on import record_training_set
         from pipeline.tables import (
             DICOM_INDEX,
@@ -348,12 +360,9 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             place = store.open()
             with tables_lock(place, here.log):
-                rows = pretraining_pool(
-                    IMAGES.read(place.tables, recipe),
-                    weak_labels_table(recipe.labels.names).read(place.tables, recipe),
-                    PATIENT_SPLITS.read(place.tables),
-                    recipe.labels,
-                )
+                images = IMAGES.read(place.tables, recipe)
+                labels = weak_labels_table(recipe.labels.names).read(place.tables, recipe)
+                rows = pretraining_pool(images, labels, PATIENT_SPLITS.read(place.tables), recipe.labels)
                 table.write(place.tables, rows, recipe)
                 counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
                 leaking, torn = leaking_patients(rows), torn_studies(rows, DICOM_INDEX.read(place.tables))
@@ -385,6 +394,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                         },
                     ),
                     privacy.no_identifier_exposed(archive.folder, place, recipe, "pretraining_pool"),
+                    _can_train(pool_shortage(rows, images, labels), counts),
                     dg.AssetCheckResult(
                         check_name="no_test_image_in_pool",
                         asset_key="pretraining_pool",
@@ -408,6 +418,17 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
             )
 
     return pool
+
+
+def _can_train(shortage: str, counts: Mapping[str, int]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name="pool_can_train",
+        asset_key="pretraining_pool",
+        passed=not shortage,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=shortage or f"{counts['images.train']} training and {counts['images.val']} validation images",
+        metadata=dict(counts),
+    )
 
 
 def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:

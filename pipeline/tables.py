@@ -265,6 +265,22 @@ def read_pool(tables: Path, recipe: Recipe) -> pa.Table:
     return pretraining_pool_table(recipe.labels.names).read(tables, recipe)
 
 
+def missing_sides(pool: pa.Table) -> list[str]:
+    """Sides of the split, "training" or "validation", of which the pool has no image; both if it is empty."""
+    present = pool["split"].unique().to_pylist()
+    return [name for side, name in (("train", "training"), ("val", "validation")) if side not in present]
+
+
+def refuse_incomplete(pool: pa.Table) -> None:
+    """Raise `UserError` if the pool lacks training or validation images."""
+    if sides := missing_sides(pool):
+        raise UserError(
+            f"The pretraining pool has no {' and no '.join(sides)} image: fill in private/unmapped_descriptions.csv of "
+            "the store, put it into the folder that SONOTAG_STUDY_GROUPS names, and run the job `ingest` again; its "
+            "check pool_can_train says what else may be missing."
+        )
+
+
 def image_digest(pool: pa.Table) -> str:
     """Digest of the pool's images and their sides, in the pool's order; labels do not count."""
     return digest(pool["image_digest"].to_pylist(), pool["split"].to_pylist())

@@ -29,10 +29,10 @@ def test_the_walk_s_recipe_is_read_and_its_names_are_in_dagster(tmp_path: Path) 
     definitions = build_defs(read_environment(variables))
     assets = {key.path[-1]: key for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     jobs = {job.name for job in definitions.resolve_all_job_defs()}
-    steps = {node.name for node in definitions.resolve_job_def("ingest").nodes}
     named = set(re.findall(r"`([a-z0-9_]+)`", text))
-    assert {"quarantine", "unmapped_descriptions", "resnet50_ce_dcm_encoder", "ingest", "pool_images"} <= named
-    assert named <= set(assets) | jobs | steps
+    assert {"quarantine", "unmapped_descriptions", "resnet50_ce_dcm_encoder", "ingest", "pool_can_train"} <= named
+    checks = {key.name for key in definitions.resolve_asset_graph().asset_check_keys}
+    assert named <= set(assets) | jobs | checks
     pictures = re.findall(r"\]\((docs/images/[^)]+)\)", README)
     assert len(pictures) > 5 and all((ROOT / picture).is_file() for picture in pictures)
 

@@ -419,7 +419,7 @@ def crop_samples(
     left out: what is written on them would be legible.
     """
     images = images.filter(pc.invert(_has_text_kept(images, records)))
-    chosen = images.take(list(range(0, images.num_rows, max(1, -(-images.num_rows // count)))))
+    chosen = images.take(pa.array(range(0, images.num_rows, max(1, -(-images.num_rows // count))), pa.int64()))
     of_images = records.take(pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"]))
     ids = of_images["file_id"]
     known = known_files(private)

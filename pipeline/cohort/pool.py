@@ -12,15 +12,15 @@ from pipeline.errors import UserError
 from pipeline.label_fields import POOLED
 from pipeline.labels.sources import UNMAPPED
 from pipeline.recipe import Labels
-from pipeline.tables import pretraining_pool_table
+from pipeline.tables import missing_sides, pretraining_pool_table
 
 
 def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, settings: Labels) -> pa.Table:
     """The pool (schema `pretraining_pool_table(settings.names)`), sorted by instance and frame.
 
     `settings.missing` "exclude" takes labelled images alone; "mask" also those whose description or probe is not
-    known, with null labels, but never those that a reviewer put in no group. Raises `UserError`, with the counts by
-    status, where no training or no validation image is left.
+    known, with null labels, but never those that a reviewer put in no group. A pool that lacks training or validation
+    images is returned as it is (`missing_sides`); training refuses it.
     """
     labels = _matched(images["sop_instance"], weak_labels, "sop_instance")
     sides = _matched(images["patient"], splits, "patient")
@@ -29,7 +29,6 @@ def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, 
     columns = [*(images[name] for name in POOLED), sides["split"], *(labels[n] for n in settings.names)]
     schema = pretraining_pool_table(settings.names).schema
     pool = pa.table(columns, names=schema.names).filter(taken).cast(schema)
-    _check_sides(pool, status)
     return pool.sort_by([("sop_instance", "ascending"), ("frame", "ascending")])
 
 
@@ -41,23 +40,24 @@ def _matched(values: pa.ChunkedArray, table: pa.Table, by: str) -> pa.Table:
     return table.take(rows)
 
 
-def _check_sides(pool: pa.Table, status: pa.ChunkedArray) -> None:
-    sides = pool["split"].to_pylist()
-    for side, name in (("train", "training"), ("val", "validation")):
-        if side not in sides:
-            counts = Counter(status.to_pylist()).most_common()
-            told = ", ".join(f"{count} {status}" for status, count in counts) or "none"
-            raise UserError(
-                f"The pretraining pool has no {name} image; of {len(status)} images: {told}. {_todo(counts)}"
-            )
+def pool_shortage(pool: pa.Table, images: pa.Table, weak_labels: pa.Table) -> str:
+    """Which images the pool lacks to train on, why, and what to do; empty if it has training and validation images."""
+    sides = missing_sides(pool)
+    if not sides:
+        return ""
+    counts = Counter(_matched(images["sop_instance"], weak_labels, "sop_instance")["status"].to_pylist()).most_common()
+    found = ", ".join(f"{count} {status}" for status, count in counts) or "none"
+    return f"no {' and no '.join(sides)} image; of {images.num_rows} images: {found}. {_todo(counts)}"
 
 
 def _todo(counts: list[tuple[str, int]]) -> str:
     """What gets images into a pool that lacks them, by the most frequent status."""
-    if counts and counts[0][0] == UNMAPPED:
+    if not counts:
+        return "The asset quarantine lists why no frame of the archive became an image."
+    if counts[0][0] == UNMAPPED:
         return (
-            "Fill in the worklist private/unmapped_descriptions.csv of the store (asset unmapped_descriptions), put it "
-            "into the folder that SONOTAG_STUDY_GROUPS names, and run `ingest` again."
+            "Fill in private/unmapped_descriptions.csv of the store (asset unmapped_descriptions), put it into the "
+            "folder that SONOTAG_STUDY_GROUPS names, and run `ingest` again."
         )
     return (
         "It takes images of more patients (who share a study or an image count as one), or labels.missing: mask in the "

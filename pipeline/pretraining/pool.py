@@ -14,15 +14,16 @@ from pipeline.images.loader import ResidentLoader
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import image_digest, label_digest, read_pool
+from pipeline.tables import image_digest, label_digest, read_pool, refuse_incomplete
 
 
 def load_pool(store: Store, recipe: Recipe) -> PretrainingSet:
     """The recipe's pretraining pool, from the store's table `pretraining_pool` and its image cache.
 
-    Raises `UserError` where either is missing or is another recipe's.
+    Raises `UserError` if either is missing or another recipe's, or if no training or no validation image is in it.
     """
     rows = read_pool(store.tables, recipe)
+    refuse_incomplete(rows)
     pixels = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), rows)
     return pretraining_set(rows, pixels, recipe.labels.names, image_digest(rows), label_digest(rows))
 

@@ -260,7 +260,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     table = pretraining_pool_table(load_recipe(str(recipe)).labels.names)
     kinds = {"string": "", "int64": 0, "int8": 1}
     row = {field.name: kinds[str(field.type)] for field in table.schema}
-    rows = [{**row, "patient": f"p{n // 2}"} for n in range(40)]
+    rows = [{**row, "patient": f"p{n // 2}", "split": "val" if n < 4 else "train"} for n in range(40)]
     table.write(store.tables, pa.Table.from_pylist(rows, table.schema), load_recipe(str(recipe)))
     check = Check(asset=POOL, check="no_patient_on_both_sides", group="cohort")
     with attempt(store, "one", [POOL], [check]) as here:

@@ -3,12 +3,19 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.pool import label_balance, leaking_patients, pretraining_pool, torn_studies
+from pipeline.cohort.pool import label_balance, leaking_patients, pool_shortage, pretraining_pool, torn_studies
 from pipeline.errors import UserError
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
 from pipeline.recipe import Labels
-from pipeline.tables import IMAGES, PATIENT_SPLITS, image_digest, label_digest, pretraining_pool_table
+from pipeline.tables import (
+    IMAGES,
+    PATIENT_SPLITS,
+    image_digest,
+    label_digest,
+    pretraining_pool_table,
+    refuse_incomplete,
+)
 
 EXCLUDE, MASK = Labels(), Labels(missing="mask")
 GROUPS = StudyGroups({"US LIVER": ("liver",), "US CHEST": ("chest",), "US NONE": ()})
@@ -69,11 +76,38 @@ def test_with_a_mask_unknown_labels_are_null_and_what_is_in_no_group_stays_out()
     assert pool["curvilinear"].to_pylist() == [0, 0, 1, 1, None]
 
 
-def test_a_pool_without_a_side_says_why():
-    with pytest.raises(UserError, match=r"no validation image.*3 labelled.*more patients"):
-        pretraining_pool(images(), labels(), splits(p2="train"), EXCLUDE)
-    with pytest.raises(UserError, match=r"no training image.*6 unmapped_description.*unmapped_descriptions\.csv"):
-        pretraining_pool(images(), labels(groups=StudyGroups({})), splits(), EXCLUDE)
+def shortage(splits, groups=GROUPS):
+    pool = pretraining_pool(images(), labels(groups=groups), splits, EXCLUDE)
+    return pool, pool_shortage(pool, images(), labels(groups=groups))
+
+
+def test_a_pool_with_both_sides_lacks_nothing():
+    pool, said = shortage(splits())
+    assert said == ""
+    refuse_incomplete(pool)
+
+
+def test_a_pool_without_a_side_is_returned_described_and_refused():
+    pool, said = shortage(splits(p2="train"))
+    assert pool.num_rows == 3
+    assert all(part in said for part in ("no validation image", "3 labelled", "labels.missing"))
+    with pytest.raises(UserError, match="no validation image"):
+        refuse_incomplete(pool)
+
+
+def test_with_nothing_mapped_the_pool_is_empty_and_the_worklist_is_named():
+    pool, said = shortage(splits(), StudyGroups({}))
+    assert pool.num_rows == 0
+    assert pool.schema.equals(pretraining_pool_table(EXCLUDE.names).schema)
+    assert all(part in said for part in ("6 unmapped_description", "unmapped_descriptions.csv"))
+    with pytest.raises(UserError, match="no training and no validation image"):
+        refuse_incomplete(pool)
+
+
+def test_a_pool_of_no_image_at_all_is_described():
+    pool = pretraining_pool(images().slice(0, 0), labels(), splits(), EXCLUDE)
+    said = pool_shortage(pool, images().slice(0, 0), labels())
+    assert "of 0 images" in said and "quarantine" in said
 
 
 def test_an_image_without_a_row_elsewhere_is_a_sentence():
