@@ -97,6 +97,6 @@ def label_balance(pool: pa.Table, labels: tuple[str, ...]) -> pa.Table:
         for (patient, side), value in zip(people, values, strict=True):
             if value is not None:
                 found[side, value].add(patient)
-        counts = {f"{side} {'with' if value else 'exclude_images'}": len(who) for (side, value), who in found.items()}
+        counts = {f"{side} {'with' if value else 'without'}": len(who) for (side, value), who in found.items()}
         rows.append({"label": label, **counts})
     return pa.Table.from_pylist(rows)
