@@ -1,7 +1,7 @@
 """When work starts by itself: a sensor on the archive, a weekly schedule, reports that follow.
 
 Belongs here: Dagster's side of it. Not here: whether the archive has settled (`pipeline.archive.arrivals`), and who has
-not been trained on (`pipeline.privacy.trained_on`). All of it is off until a person switches it on.
+not been trained on (`pipeline.privacy.training_exposure`). All of it is off until a person switches it on.
 """
 
 import time
@@ -154,7 +154,7 @@ def new_patients(recipe: Recipe, store: Store) -> int:
 
     Raises `UserError` if there is no pool yet, or none that can be trained on.
     """
-    from pipeline.privacy.trained_on import unseen
+    from pipeline.privacy.training_exposure import patients_not_trained_on
     from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
 
     if not pretraining_pool_table(recipe.labels.names).path(store.tables).is_file():
@@ -164,4 +164,4 @@ def new_patients(recipe: Recipe, store: Store) -> int:
     patients = set(pool["patient"].to_pylist())
     settings, experiment = recipe.pretraining, store.experiment(recipe.name)
     which = product(settings.backbones, settings.encoders, settings.seeds)
-    return len(unseen(store.private, [experiment.encoder(*one) for one in which], patients))
+    return len(patients_not_trained_on(store.private, [experiment.encoder(*one) for one in which], patients))

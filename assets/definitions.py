@@ -22,7 +22,7 @@ from assets.labels import label_assets, mapping_version
 from assets.prediction import prediction_assets
 from assets.pretraining import encoder_assets
 from assets.reports import report_assets
-from pipeline.archive.place import shown
+from pipeline.archive.location import without_credentials
 from pipeline.errors import UserError
 from pipeline.files import restrict_umask
 from resources.archive import Archive
@@ -63,9 +63,9 @@ def _places(environment: Environment) -> dict[str, str]:
     """What a job works on, as its page shows it before anything starts."""
     return {
         "recipe": environment.recipe.name,
-        "archive": shown(environment.archive),
+        "archive": without_credentials(environment.archive),
         "store": str(environment.store.root),
-        "MLflow": shown(environment.tracking_uri),
+        "MLflow": without_credentials(environment.tracking_uri),
     }
 
 
@@ -80,9 +80,9 @@ def _resources(environment: Environment) -> dict[str, dg.ResourceDefinition]:
     )
     return {
         "store": _closed(StoreFolder(root=str(store.root)), str(store.root)),
-        "archive": _closed(Archive(folder=environment.archive), shown(environment.archive)),
+        "archive": _closed(Archive(folder=environment.archive), without_credentials(environment.archive)),
         "compute": _closed(Compute(lock_file=str(store.locks / "training.lock")), "one training at a time"),
-        "tracking": _closed(tracking, shown(environment.tracking_uri)),
+        "tracking": _closed(tracking, without_credentials(environment.tracking_uri)),
     }
 
 

@@ -208,7 +208,7 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
     The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again, and
     at the patients of the pool that the encoder was made from, where the pool is another by now.
     """
-    from pipeline.privacy.trained_on import training_patients
+    from pipeline.privacy.training_exposure import training_patients
 
     pool = _pool(store, recipe)
     experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)

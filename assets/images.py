@@ -33,7 +33,7 @@ from resources.tracking import Tracking
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.archive.images import Cache
+    from pipeline.archive.cache_builder import Cache
     from pipeline.cohort.leaks import Leak
 
 GROUP = "images"
@@ -110,7 +110,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
     def cache_images(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.archive.images import build_cache
+        from pipeline.archive.cache_builder import build_cache
         from pipeline.cohort.leaks import archive_leaks, archive_pairs
         from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, REJECTED_FRAMES
 
@@ -214,8 +214,8 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
 
 def _crop_sheet(images: "pa.Table", index: "pa.Table", archive: str, place: Store, folder: Path, per_cine: int) -> Path:
     """The picture that shows what was cut away, beside the cache; what lies outside is made illegible."""
+    from pipeline.archive.cache_builder import crop_samples
     from pipeline.archive.crop_sheet import crop_sheet
-    from pipeline.archive.images import crop_samples
 
     sheet = folder / "crop_sheet.png"
     crop_sheet(crop_samples(images, index, archive, place.private, per_cine, SAMPLES), sheet)
@@ -238,7 +238,7 @@ def _no_text_kept_whole(images: "pa.Table", index: "pa.Table") -> dg.AssetCheckR
     """Such an image may show a name: a person looks at the file, which no sheet of pictures shows."""
     import pyarrow.compute as pc
 
-    from pipeline.archive.images import kept_with_text
+    from pipeline.archive.cache_builder import kept_with_text
 
     files, stated = kept_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
     return dg.AssetCheckResult(
@@ -345,7 +345,7 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
             pretraining_pool,
             torn_studies,
         )
-        from pipeline.privacy.trained_on import record_training_set
+        from pipeline.privacy.training_exposure import record_training_set
         from pipeline.tables import (
             DICOM_INDEX,
             IMAGES,

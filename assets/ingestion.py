@@ -26,7 +26,7 @@ from resources.tracking import Tracking
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.privacy.forgotten import Traces
+    from pipeline.archive.listing import Traces
 
 GROUP = "archive"
 
@@ -81,7 +81,12 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             with archive_lock(place, here.log):
                 key = archive.key(place.private)
                 index = index_archive(
-                    archive.folder, place.private, key, recipe.archive, here.log, partial(_take_out, place, here.log)
+                    archive.folder,
+                    place.private,
+                    key,
+                    recipe.archive,
+                    here.log,
+                    partial(_erase_traces, place, here.log),
                 )
                 DICOM_INDEX.write(place.tables, index.records)
                 REJECTED_FILES.write(place.tables, index.rejected)
@@ -156,12 +161,12 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     return [dicom_index, quarantine]
 
 
-def _take_out(place: Store, log: Log, traces: "Traces") -> None:
+def _erase_traces(place: Store, log: Log, traces: "Traces") -> None:
     """Take out of the tables what the archive's newest files tell of forgotten patients."""
-    from pipeline.privacy.forget import take_out
+    from pipeline.archive.erase import erase_traces
 
     with tables_lock(place, log):
-        take_out(place, traces)
+        erase_traces(place, traces)
 
 
 def _told(rows: "pa.Table") -> "pa.Table":

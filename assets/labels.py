@@ -421,7 +421,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
             sides_of,
             split_patients,
         )
-        from pipeline.privacy.trained_on import trained_across
+        from pipeline.privacy.training_exposure import encoders_trained_on_validation
         from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, PATIENT_SPLITS
 
         with step(context, tracking, recipe) as here:
@@ -437,7 +437,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
                 )
                 moved = moved_to_validation(previous, splits)
                 in_val = [patient for patient, side in sides_of(splits).items() if side == "val"]
-                across = trained_across(place, in_val, moved)
+                across = encoders_trained_on_validation(place, in_val, moved)
                 save_sides(place, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}

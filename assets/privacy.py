@@ -1,7 +1,4 @@
-"""The search for identifiers where none may be.
-
-Belongs here: the check that assets share. Not here: what counts as an identifier (`pipeline.privacy.identifiers`).
-"""
+"""The check that no identifier of a patient is in anything that the store shares."""
 
 import os
 from pathlib import Path
@@ -13,28 +10,25 @@ from pipeline.recipe import Recipe
 from pipeline.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.privacy.identifiers import Known
+    from pipeline.archive.identifier_scan import RecipeTexts
 
 NAME = "no_identifier_exposed"
 
 
 def spec(asset: str) -> dg.AssetCheckSpec:
-    """The check of `asset`; what follows waits for it, and a run in which it fails has failed."""
+    """The blocking check of `asset`."""
     return dg.AssetCheckSpec(
         NAME,
         asset=asset,
         blocking=True,
-        description="No identifier of a sample of the archive's files, of tasks' patients or of new images stands in "
-        "a table, report or log.",
+        description="No identifier of a sample of the archive's files, of tasks' patients or of new images is in a "
+        "table, report or log.",
     )
 
 
 def no_identifier_exposed(archive: str, store: Store, recipe: Recipe, asset: str) -> dg.AssetCheckResult:
-    """Search all that the store shares, MLflow's and Dagster's databases among it, for the archive's identifiers.
-
-    Rare descriptions, patients of the recipe's tasks and files that a model was applied to are looked for, too.
-    """
-    from pipeline.privacy.identifiers import exposed, shared_places
+    """Search everything that the store shares, including MLflow's and Dagster's databases, for identifiers."""
+    from pipeline.archive.identifier_scan import scan_for_identifiers, shareable_paths
 
     if not (store.private / "scan.parquet").is_file():
         return dg.AssetCheckResult(
@@ -45,29 +39,29 @@ def no_identifier_exposed(archive: str, store: Store, recipe: Recipe, asset: str
             metadata={"files sampled": 0},
         )
     homes = [Path(home) for home in [os.environ.get("DAGSTER_HOME")] if home]
-    found = exposed(archive, store.private, shared_places(store, homes), _known(recipe))
+    result = scan_for_identifiers(archive, store.private, shareable_paths(store, homes), _recipe_texts(recipe))
     return dg.AssetCheckResult(
         check_name=NAME,
         asset_key=asset,
-        passed=not found.exposures,
-        description=f"{found.identifiers} spellings of identifiers of {found.read} files looked for, found in "
-        f"{len(found.exposures)} places",
+        passed=not result.findings,
+        description=f"searched for {result.patterns} spellings of identifiers of {result.read} files; "
+        f"{len(result.findings)} found",
         metadata={
-            "files sampled": found.files,
-            "of them read": found.read,
-            "spellings looked for": found.identifiers,
-            "exposed": "; ".join(f"{one.identifier} in {one.file}" for one in found.exposures) or "nothing",
+            "files sampled": result.files,
+            "of them read": result.read,
+            "spellings looked for": result.patterns,
+            "exposed": "; ".join(f"{one.kind} in {one.file}" for one in result.findings) or "nothing",
         },
     )
 
 
-def _known(recipe: Recipe) -> "Known":
-    """What the recipe names: its tasks' patients, and names that are published since a person chose them."""
+def _recipe_texts(recipe: Recipe) -> "RecipeTexts":
+    """Patients of the recipe's tasks, and names that are published because a person chose them."""
+    from pipeline.archive.identifier_scan import RecipeTexts
     from pipeline.labels.study_groups import printed_descriptions
-    from pipeline.privacy.identifiers import Known
     from pipeline.tasks.manifests import named_patients
 
     tasks = recipe.downstream.tasks
     patients = (named_patients(Path(task.manifest), task) for task in tasks.values())
     chosen = {recipe.name, *tasks, *recipe.labels.names, *recipe.pretraining.encoders}
-    return Known(frozenset().union(*patients), printed_descriptions() | chosen)
+    return RecipeTexts(frozenset().union(*patients), printed_descriptions() | chosen)

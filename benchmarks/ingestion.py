@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from benchmarks.archives import cine_archive, copies, mixed_archive
 from benchmarks.measure import Row, compare
-from pipeline.archive.images import Cache, build_cache
+from pipeline.archive.cache_builder import Cache, build_cache
 from pipeline.archive.scan import Index, index_archive
 from pipeline.images.cache import load_pixels
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY

@@ -24,7 +24,7 @@ from benchmarks.measure import Figure, Row, compare
 from benchmarks.plain_pretraining import BATCH, PlainTraining
 from benchmarks.pretraining import LABELS, NORMALIZATION, Case, Ours, cases, measuring_device, pool_of, random_labels
 from benchmarks.roofline import synchronize
-from pipeline.archive.images import Cache, build_cache
+from pipeline.archive.cache_builder import Cache, build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.images.cache import load_pixels
 from pipeline.images.loader import image_loader

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
 
-from pipeline.archive.place import normalized
+from pipeline.archive.location import normalized
 from pipeline.labels.study_groups import shipped_study_groups
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store

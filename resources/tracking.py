@@ -17,7 +17,7 @@ import dagster as dg
 from filelock import FileLock
 from sqlalchemy.engine import make_url
 
-from pipeline.archive.place import shown
+from pipeline.archive.location import without_credentials
 from pipeline.files import make_folder
 from pipeline.progress import Log
 from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
@@ -210,7 +210,9 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         if isinstance(error, Withheld) or denied:
             return denied or str(error)
         verb = "refuses the run" if is_refusal(error) else "cannot be reached"
-        return f"MLflow at {shown(self.uri)} {verb} ({told(error)}); what it misses is kept, and sent later."
+        return (
+            f"MLflow at {without_credentials(self.uri)} {verb} ({told(error)}); what it misses is kept, and sent later."
+        )
 
     def _begin(self, start: Start, log: Log) -> Unsent | None:
         try:
@@ -251,7 +253,7 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self.uri.lower().startswith(("http://", "https://"))
 
     def _ui(self) -> str:
-        return shown(self.uri).rstrip("/") if self._is_server() else MLFLOW_UI
+        return without_credentials(self.uri).rstrip("/") if self._is_server() else MLFLOW_UI
 
 
 def now_in_ms() -> int:

@@ -11,6 +11,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TRAINING_FLOOR = ("images", "networks", "training", "pretraining", "downstream")
 TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
+ROOMS = (
+    *("dicom", "images", "labels", "cohort", "privacy", "archive", "tasks", "training", "networks", "pretraining"),
+    *("downstream", "prediction", "evaluation", "phantom"),
+)
+"""Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ lies below all of them."""
+BASE_PACKAGES = {"recipe"}
 ROOMS_OF = {
     "pydicom": {"dicom", "phantom", "prediction", "privacy", "tasks", "archive"},
     "highdicom": {"prediction"},
@@ -68,6 +74,43 @@ def test_the_training_floor_stays_away_from_other_rooms(room: str) -> None:
     others = {f"pipeline.{name}" for name in names}
     for path in sources(f"pipeline/{room}"):
         assert not {".".join(name.split(".")[:2]) for name in imported_by(path)} & others, path
+
+
+def pipeline_imports() -> dict[str, set[str]]:
+    """For each module of pipeline/, the modules of pipeline/ that it imports, at the top or inside a function."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources("pipeline")}
+    found = {}
+    for module, path in paths.items():
+        names = imported_by(path)
+        nodes = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom))
+        names |= {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+        names |= {f"{name}.__init__" for name in names}
+        found[module] = {name for name in names if name in paths} - {module}
+    return found
+
+
+def room_of(module: str) -> int:
+    """Position in ROOMS, -1 for the base."""
+    first = module.split(".")[1]
+    return ROOMS.index(first) if first in ROOMS else -1
+
+
+def test_every_package_of_the_work_has_its_place_in_the_order() -> None:
+    packages = {path.name for path in (ROOT / "pipeline").iterdir() if (path / "__init__.py").is_file()}
+    assert packages - BASE_PACKAGES == set(ROOMS)
+
+
+def test_no_room_imports_a_higher_one() -> None:
+    imports = pipeline_imports()
+    upwards = [(module, name) for module in imports for name in imports[module] if room_of(name) > room_of(module)]
+    assert not upwards
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    left = pipeline_imports()
+    while settled := {module for module, imports in left.items() if not imports & set(left)}:
+        left = {module: imports for module, imports in left.items() if module not in settled}
+    assert not left, f"a circle is among {sorted(left)}"
 
 
 @pytest.mark.parametrize("library", ROOMS_OF)

@@ -1,7 +1,4 @@
-"""`python -m pipeline.archive locate ID`, `forget PATIENT_ID`, `gone`, `preflight`: what concerns the private folder.
-
-Belongs here: this command line. Not here: anything that prints a path or an identifier without being asked.
-"""
+"""`python -m pipeline.archive locate ID`, `forget PATIENT_ID`, `gone`, `preflight`: the archive's private records."""
 
 import argparse
 import os
@@ -9,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.archive.erase import Erasure, erase_patient
 from pipeline.archive.listing import locate
-from pipeline.archive.losses import confirm
+from pipeline.archive.location import normalized
+from pipeline.archive.missing_images import confirm
 from pipeline.archive.protections import protection_lines, protections
-from pipeline.archive.source import normalized
 from pipeline.command import command
 from pipeline.locks import archive_lock
-from pipeline.privacy.forget import Forgotten, forget
 from pipeline.privacy.identity import archive_key
 from pipeline.store import Store
 
@@ -24,44 +21,44 @@ _NAMED = 5  # files
 
 @command
 def main(arguments: list[str]) -> None:
-    """Run the command; returns the exit code, 1 if nobody and nothing is known by that name."""
-    asked = _parser().parse_args(arguments)
+    """Run the command; the exit code is 1 if the file or patient is unknown."""
+    options = _parser().parse_args(arguments)
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
-    if asked.command == "preflight":
+    if options.command == "preflight":
         print(*protection_lines(protections()), sep="\n")
         return
     archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
     key = archive_key(archive, store.private, os.environ)
-    if asked.command == "locate":
-        print(locate(store.private, asked.id, archive, key))
-    elif asked.command == "gone":
-        with archive_lock(store, _say):
-            print(f"Confirmed: the next `ingest` takes {confirm(store.private)} images out.")
+    if options.command == "locate":
+        print(locate(store.private, options.id, archive, key))
+    elif options.command == "gone":
+        with archive_lock(store, _log):
+            print(f"Confirmed: the next `ingest` removes {confirm(store.private)} images.")
     else:
-        print(_told(forget(store, key, asked.patient_id.strip(), asked.issuer, _say)))
+        print(_report(erase_patient(store, key, options.patient_id.strip(), options.issuer, _log)))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.archive", description="The archive's private side; the store is SONOTAG_STORE."
+        prog="python -m pipeline.archive",
+        description="Look up or erase private records of the archive; the store is SONOTAG_STORE.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("locate", help="print the path of an archive file")
     command.add_argument("id", help="a file id such as f_0123456789abcdef, or a frame's id")
-    commands.add_parser("preflight", help="print which protections hold here while hostile files are read")
-    command = commands.add_parser("forget", help="take a patient out of index, labels, caches and pool, for good")
+    commands.add_parser("preflight", help="print which protections against hostile files hold on this machine")
+    command = commands.add_parser("forget", help="erase a patient from index, labels, caches and pool, for good")
     command.add_argument("patient_id", help="PatientID as the files state it")
-    command.add_argument("--issuer", help="IssuerOfPatientID, where the files state one")
+    command.add_argument("--issuer", help="IssuerOfPatientID, if the files state one")
     commands.add_parser("gone", help="confirm that the images for which `ingest` has stopped are gone for good")
     return parser
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _of_another_number(files: Sequence[str]) -> list[str]:
-    """What to do about files in the patient's studies that stay."""
+def _other_patients_files(files: Sequence[str]) -> list[str]:
     if not files:
         return []
     return [
@@ -71,15 +68,15 @@ def _of_another_number(files: Sequence[str]) -> list[str]:
     ]
 
 
-def _told(forgotten: Forgotten) -> str:
+def _report(erasure: Erasure) -> str:
     lines = [
-        f"Forgotten: {forgotten.files} files and {forgotten.images} cached images; no later run takes them in.",
-        *_of_another_number(forgotten.others),
-        "Run the job `ingest` before training again: the images that stay have moved up in the cache.",
-        "What saw the patient and cannot be made to forget it, but can be trained again without:"
-        if forgotten.saw
-        else "No encoder and no model in the store saw the patient.",
-        *(f"  {folder}" for folder in forgotten.saw),
+        f"Forgotten: {erasure.files} files and {erasure.images} cached images; no later run reads them.",
+        *_other_patients_files(erasure.other_patients_files),
+        "Run the job `ingest` before training again: the remaining images have moved up in the cache.",
+        "Networks that were trained on the patient, to be trained again without:"
+        if erasure.exposed_models
+        else "No encoder and no model in the store was trained on the patient.",
+        *(f"  {folder}" for folder in erasure.exposed_models),
     ]
     return "\n".join(lines)
 

@@ -154,7 +154,7 @@ def source_digest(grey: Grey) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PairReader:
+class CropPreviewReader:
     """Makes before-and-after pairs for the crop sheet; can be sent to a worker."""
 
     archive: str

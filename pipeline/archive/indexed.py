@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from pipeline.archive.examine import patient_identity
+from pipeline.archive.header_reader import patient_identity
 from pipeline.archive.source import stat
 from pipeline.dicom.header import read_header
 from pipeline.dicom.rejections import Reason, Rejected, Rejection

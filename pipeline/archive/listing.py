@@ -20,6 +20,7 @@ from pipeline.archive.source import SEPARATOR, Listed, walk
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import damaged_if_unreadable, make_folder, read_table, write_table
 from pipeline.mirrored import read_if_intact
+from pipeline.privacy.erasure_list import FORGOTTEN, ErasureList
 from pipeline.privacy.identity import file_id
 from pipeline.tables import DICOM_INDEX, LABEL_FIELDS
 
@@ -258,6 +259,34 @@ def known_files(private: Path) -> pa.Table:
     if rows.schema.names != KNOWN.names:
         raise UserError(f"{path} was written by another version: run the job `ingest` first.")
     return rows
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Pseudonyms by which tables name erased patients, their SOP instances, and ids of their files that are present."""
+
+    patients: frozenset[str]
+    instances: frozenset[str]
+    files: frozenset[str]
+
+
+def without_erased(rows: pa.Table, erased: ErasureList) -> tuple[pa.Table, Traces]:
+    """`rows` (KNOWN) in which files of erased patients keep nothing but their existence; and what was removed."""
+    if not erased.patients:
+        return rows, Traces(frozenset(), frozenset(), frozenset())
+    covered = erased.covered(rows)
+    found = rows.select(["sop_instance", "file_id", "deleted"]).filter(covered)
+    present = found["file_id"].filter(pc.invert(found["deleted"]))
+    instances = frozenset(found["sop_instance"].drop_null().to_pylist())
+    traces = Traces(frozenset(erased.patients), instances, frozenset(present.to_pylist()))
+    if not found.num_rows:
+        return rows, traces
+    values = dict.fromkeys(("pixels", "draw", "number", *(field.name for field in RECORD_FIELDS)))
+    for name, value in (values | {"reason": FORGOTTEN.reason.value, "detail": FORGOTTEN.detail}).items():
+        field = KNOWN.field(name)
+        column = pc.if_else(covered, pa.scalar(value, field.type), rows[name])
+        rows = rows.set_column(rows.schema.get_field_index(name), field, column)
+    return rows, traces
 
 
 def unsettle(private: Path, files: Collection[str]) -> None:

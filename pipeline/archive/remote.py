@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import fsspec
-from fsspec.registry import known_implementations
 
-from pipeline.archive.place import LINK, SPECIAL, shown
+from pipeline.archive.location import LINK, SPECIAL, without_credentials
 from pipeline.errors import UnreachableError, UserError, is_transient
 
 HEADER_BLOCK = 64 << 10
@@ -22,18 +21,6 @@ PIXEL_BLOCK = 8 << 20
 
 # What changes when an object does, best first: entity tag, then times. fsspec's file systems name them variously.
 _VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "modified", "mtime", "created")
-
-
-def check(url: str) -> None:
-    """Raise `UserError` where the scheme of `url` is unknown to fsspec, or its package is not installed."""
-    scheme = fsspec.utils.get_protocol(url)
-    try:
-        fsspec.get_filesystem_class(scheme)
-    except ImportError:
-        needed = known_implementations.get(scheme, {}).get("err", "its fsspec package is missing")
-        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} cannot be opened: {needed}.") from None
-    except ValueError:
-        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} has a scheme that fsspec does not know.") from None
 
 
 def walk(url: str) -> Iterator[tuple[str, int, str]]:
@@ -48,12 +35,12 @@ def walk(url: str) -> Iterator[tuple[str, int, str]]:
         found = system.find(root, detail=True)
         system.invalidate_cache()  # a million entries would stay in memory, and answer `stat` with what was
     except FileNotFoundError:
-        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} does not exist.") from None
+        raise UserError(f"SONOTAG_ARCHIVE {without_credentials(url)} does not exist.") from None
     except Exception as error:
         kind = UnreachableError if is_transient(error) or _is_of_the_network(error) else UserError
-        raise kind(f"SONOTAG_ARCHIVE {shown(url)} cannot be listed: {type(error).__name__}.") from None
+        raise kind(f"SONOTAG_ARCHIVE {without_credentials(url)} cannot be listed: {type(error).__name__}.") from None
     if root in found:
-        raise UserError(f"SONOTAG_ARCHIVE {shown(url)} is not a folder.")
+        raise UserError(f"SONOTAG_ARCHIVE {without_credentials(url)} is not a folder.")
     below = f"{root.rstrip('/')}/"
     for name, info in found.items():
         if info["type"] == "file" and not name.endswith("/"):  # some tools leave such an object for a folder

@@ -16,12 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.examine import Examiner, PixelIdentifier, Zip, key_check, row_of
+from pipeline.archive.header_reader import HeaderReader, PixelDigester, Zip, row_of
 from pipeline.archive.listing import (
     KNOWN,
     RECORD_FIELDS,
     Journal,
     Origin,
+    Traces,
     Tries,
     as_deleted,
     compare,
@@ -29,10 +30,11 @@ from pipeline.archive.listing import (
     listed_rows,
     read_known,
     where,
+    without_erased,
     write_known,
 )
-from pipeline.archive.losses import forget_confirmation, known_images, refuse_loss
-from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, shown
+from pipeline.archive.missing_images import forget_confirmation, known_images, refuse_loss
+from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, without_credentials
 from pipeline.archive.workers import Failed, FaultWatch, after_tries, each_in_worker
 from pipeline.dicom.header import ULTRASOUND, Header
 from pipeline.dicom.reading import UnreadableFile
@@ -40,8 +42,8 @@ from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UnreachableError, UserError
 from pipeline.files import write_table
 from pipeline.privacy.descriptions import publish_descriptions
-from pipeline.privacy.forgotten import FORGOTTEN, ForgottenList, Traces
-from pipeline.privacy.identity import file_id
+from pipeline.privacy.erasure_list import FORGOTTEN, ErasureList
+from pipeline.privacy.identity import file_id, key_check
 from pipeline.privacy.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
 from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Archive
@@ -84,12 +86,12 @@ def index_archive(
     key: bytes,
     settings: Archive,
     log: Log = silent,
-    take_out: Callable[[Traces], object] = lambda _: None,
+    erase: Callable[[Traces], object] = lambda _: None,
 ) -> Index:
     """Read the headers of what is new in `archive`, a folder or URL, and return the index of all of it.
 
     Writes what is known of each file to `private`: `scan.parquet`, `patients.parquet`, `descriptions.parquet`. Before
-    that, `take_out` gets the traces of forgotten patients that it still found there. Who calls it holds the store's
+    that, `erase` gets the traces of forgotten patients that it still found there. Who calls it holds the store's
     archive lock. Raises
     `UserError` where the archive is missing, empty or without an image of the modalities in `settings`, where the
     private folder lies inside it, where half of the latest files cannot be read for what may pass, and where patients
@@ -101,8 +103,8 @@ def index_archive(
     if phantom or has_marker(archive):
         log(PHANTOM if phantom else NO_PHANTOM)
     check = key_check(key)
-    forgotten = ForgottenList(private, check)
-    known, read = _Scan(Origin(archive, check, settings.modalities), private, forgotten, take_out).run(key, log)
+    forgotten = ErasureList(private, check)
+    known, read = _Scan(Origin(archive, check, settings.modalities), private, forgotten, erase).run(key, log)
     files = known.num_rows - pc.sum(pc.or_(known["deleted"], known["is_zip"]), min_count=0).as_py()
     records, rejected = _parted(known)
     _tell_of_links(rejected, log)
@@ -125,14 +127,14 @@ class _Scan:
 
     origin: Origin
     private: Path
-    forgotten: ForgottenList
-    take_out: Callable[[Traces], object]
+    forgotten: ErasureList
+    erase: Callable[[Traces], object]
 
     def run(self, key: bytes, log: Log) -> tuple[pa.Table, int]:
         """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
         origin = self.origin
         compared = compare(list_files(origin.archive), read_known(self.private, origin))
-        examiner = Examiner(origin.archive, origin.modalities)
+        examiner = HeaderReader(origin.archive, origin.modalities)
         journal = Journal(self.private, origin)
         fresh = _Reader(examiner, key, journal, compared.tries, self.forgotten, log).read(compared.to_read)
         read, gone = fresh.num_rows, as_deleted(compared.gone)
@@ -157,9 +159,9 @@ class _Scan:
 
     def _without_forgotten(self, known: pa.Table) -> pa.Table:
         """`known` without what is told there of the forgotten: a file can tell late that a study is theirs."""
-        known, traces = self.forgotten.scrubbed(known)
+        known, traces = without_erased(known, self.forgotten)
         if traces.instances or traces.files:
-            self.take_out(traces)
+            self.erase(traces)
         return known
 
 
@@ -189,9 +191,9 @@ class _Reader:
     """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
 
     def __init__(
-        self, examiner: Examiner, key: bytes, journal: Journal, tries: Tries, forgotten: ForgottenList, log: Log
+        self, examiner: HeaderReader, key: bytes, journal: Journal, tries: Tries, forgotten: ErasureList, log: Log
     ) -> None:
-        self._examiner, self._journal, self._forgotten, self._say = examiner, journal, forgotten, log
+        self._examiner, self._journal, self._forgotten, self._log = examiner, journal, forgotten, log
         self._key, self._tries, self._faults = key, tries, FaultWatch()
         self._rows: list[dict[str, Any]] = []
         self._parts: list[pa.Table] = []
@@ -207,7 +209,7 @@ class _Reader:
             self._add(listed, _reason(_UNOPENED[listed.version]))
         files = files.filter(pc.invert(unopened))
         try:
-            with Progress("headers", files.num_rows, "files", self._say) as progress:
+            with Progress("headers", files.num_rows, "files", self._log) as progress:
                 for listed, row in self._examined(listed_rows(files), progress):
                     self._add(listed, row)
             for zipped, container in self._zips:
@@ -263,7 +265,7 @@ class _Reader:
                 self._add(listed, within | _reason(member.problem))
             else:
                 sound.append(listed)
-        log = self._say if len(sound) >= _LARGE_ZIP else silent  # a line each for thousands of small ones tells nothing
+        log = self._log if len(sound) >= _LARGE_ZIP else silent  # a line each for thousands of small ones tells nothing
         with Progress("members of a zip", len(sound), "files", log) as progress:
             for listed, row in self._examined(sound, progress):
                 settled &= _is_settled(row)
@@ -274,7 +276,7 @@ class _Reader:
         return file_id(self._key, listed.path)
 
     def _add(self, listed: Listed, row: dict[str, Any]) -> None:
-        if self._forgotten.takes(row):
+        if self._forgotten.covers(row):
             row = {name: row[name] for name in ("container",) if name in row} | _reason(FORGOTTEN)
         self._rows.append(
             {
@@ -348,7 +350,7 @@ def _with_pixels(archive: str, known: pa.Table, log: Log) -> pa.Table:
     digests: list[str | None] = []
     faults = FaultWatch()
     with Progress("repeats", len(paths), "files", log) as progress:
-        for result in each_in_worker(PixelIdentifier(archive), paths):
+        for result in each_in_worker(PixelDigester(archive), paths):
             faults.note(result)
             digests.append(_digest(result))
             progress.advance()
@@ -447,7 +449,8 @@ def _nothing_found(archive: str, modalities: Collection[str], rejected: pa.Table
     counts = Counter(rejected["reason"].to_pylist())
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common(3)) or "all vanished"
     wanted = "ultrasound" if set(modalities) == {ULTRASOUND} else " or ".join(modalities)
-    return f"SONOTAG_ARCHIVE {shown(archive)} holds {counts.total()} files but no DICOM {wanted} image: {reasons}."
+    held = f"SONOTAG_ARCHIVE {without_credentials(archive)} holds {counts.total()} files"
+    return f"{held} but no DICOM {wanted} image: {reasons}."
 
 
 def _rejected_table(rows: pa.Table) -> pa.Table:

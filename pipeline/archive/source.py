@@ -15,7 +15,7 @@ from typing import BinaryIO
 from weakref import finalize
 
 from pipeline.archive import remote
-from pipeline.archive.place import LINK, SPECIAL, is_remote, normalized, shown
+from pipeline.archive.location import LINK, SPECIAL, is_remote, normalized, without_credentials
 from pipeline.archive.zips import SEPARATOR, Member, OpenZip, is_zip, members
 from pipeline.errors import UserError, user_error
 
@@ -30,9 +30,9 @@ __all__ = [
     "members",
     "normalized",
     "open_file",
-    "shown",
     "stat",
     "walk",
+    "without_credentials",
 ]
 
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -70,7 +70,7 @@ def walk(archive: str) -> Iterator[Listed]:
         found = True
         yield found_file
     if not found:
-        raise UserError(f"SONOTAG_ARCHIVE {shown(archive)} holds no files.")
+        raise UserError(f"SONOTAG_ARCHIVE {without_credentials(archive)} holds no files.")
 
 
 def _walk_remote(archive: str) -> Iterator[Listed]:

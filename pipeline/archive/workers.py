@@ -22,8 +22,8 @@ from typing import Any, Final, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from pipeline.archive.fetching import Fetching, serving
-from pipeline.archive.place import is_remote
+from pipeline.archive.fetch_proxy import Fetching, serving
+from pipeline.archive.location import is_remote
 from pipeline.archive.remote import go_through
 from pipeline.archive.sandbox import confine
 from pipeline.dicom.reading import UnreadableFile
@@ -244,7 +244,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.archive.examine", "pipeline.archive.frames"])
+    context.set_forkserver_preload(["pipeline.archive.header_reader", "pipeline.archive.frames"])
     _start_fork_server()
     return context
 

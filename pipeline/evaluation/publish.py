@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.publication import Publication, write_publication
 from pipeline.evaluation.replication import replicate
 from pipeline.evaluation.report import dataset_rows, evidence_of
-from pipeline.privacy.trained_on import trained_on
+from pipeline.privacy.training_exposure import training_set_digest
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment, Store
 from pipeline.tables import image_digest, read_pool
@@ -50,7 +50,7 @@ def publish(recipe: Recipe, store: Store, folder: Path) -> None:
 def _refuse_another_pool(recipe: Recipe, experiment: Experiment, pool: pa.Table) -> None:
     settings = recipe.pretraining
     for backbone, name, seed in product(settings.backbones, settings.encoders, settings.seeds):
-        stated = trained_on(experiment.encoder(backbone, name, seed))
+        stated = training_set_digest(experiment.encoder(backbone, name, seed))
         if stated and not image_digest(pool).startswith(stated):
             raise UserError(
                 f"{backbone} {name}, seed {seed}, was pretrained on another pool than the store has now, of which the "

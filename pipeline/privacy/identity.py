@@ -1,7 +1,4 @@
-"""Keyed pseudonyms: how patients, studies, series, instances and files are named outside the archive.
-
-Belongs here: the key, and what is derived with it or without it. Not here: reading a header, writing a table.
-"""
+"""The pseudonym key, and the keyed pseudonyms of patients, studies, series, instances and files."""
 
 import hashlib
 import hmac
@@ -19,18 +16,18 @@ from pipeline.privacy.phantom_marker import is_phantom
 
 KEY_VARIABLE = "SONOTAG_PSEUDONYM_KEY"
 KEY_BYTES = 16
-"""The shortest key taken, in bytes."""
+"""Minimum length of a key in bytes."""
 
 PUBLIC_DEMO_KEY = b"sonotag phantom clinic: a public key, never for real patients"
-"""The phantom's key, public so that two clones agree; it protects nobody."""
+"""The phantom's key, public so that two clones give equal pseudonyms; it protects no patient."""
 
 _DRAW_SALT = b"sonotag patient split\0"
 
 
 def archive_key(archive: str, private: Path, environment: Mapping[str, str]) -> bytes:
-    """The key of the archive at the folder or URL `archive`: the public one for the phantom, else `load_key`'s.
+    """The key for `archive`, a folder or URL: the public one for the phantom unless `environment` has one, else secret.
 
-    SONOTAG_PSEUDONYM_KEY of `environment` comes first. Raises as `load_key`.
+    Raises as `load_key`.
     """
     if not environment.get(KEY_VARIABLE) and is_phantom(archive):
         return PUBLIC_DEMO_KEY
@@ -40,9 +37,9 @@ def archive_key(archive: str, private: Path, environment: Mapping[str, str]) -> 
 def load_key(private: Path, environment: Mapping[str, str]) -> bytes:
     """The pseudonym key: SONOTAG_PSEUDONYM_KEY of `environment`, else the file `pseudonym.key` in `private`.
 
-    The file is made on first use with 32 random bytes (as hex) and mode 0600. Raises `UserError` for a key shorter
-    than 16 bytes, for the phantom's public key, for a file that differs from its copy, and for one that cannot be read
-    or written; no message holds it.
+    Writes the file on first use, with 32 random bytes (as hex) and mode 0600. Raises `UserError` for a key shorter than
+    16 bytes, for the phantom's public key, for a file that differs from its copy, and for one that cannot be read or
+    written; no message contains the key.
     """
     given = environment.get(KEY_VARIABLE)
     if given:
@@ -55,9 +52,9 @@ def load_key(private: Path, environment: Mapping[str, str]) -> bytes:
 
 
 def _kept_key(path: Path) -> bytes:
-    """What the key's file holds. It is kept twice: a key that is cut short would be another one.
+    """The content of the key's file, restored from its copy if it is missing or truncated.
 
-    The copy takes the place of a file that is missing or the beginning of it.
+    A truncated key would silently be another key.
     """
     copy = copy_of(path)
     if not path.exists() and not copy.exists():
@@ -91,7 +88,7 @@ def _secret(key: bytes, source: str) -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key whole, readable by its owner alone; of two processes at once, the first one's key stays."""
+    """Write a new key atomically, readable by its owner only; of two concurrent processes, the first one wins."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -115,16 +112,26 @@ def pseudonym(key: bytes, kind: str, value: str) -> str:
 
 
 def number_pseudonym(key: bytes, number: str) -> str:
-    """The pseudonym of a patient's number, whoever issued it and however it is spelled (`one_spelling`)."""
-    return pseudonym(key, "patient", one_spelling(number))
+    """The pseudonym of a patient's number, without its issuer and independent of its spelling."""
+    return pseudonym(key, "patient", canonical_number(number))
 
 
-def one_spelling(number: str) -> str:
-    """A patient's number in capitals and with single spaces: labelled sets spell it otherwise than headers do.
+def canonical_number(number: str) -> str:
+    """A patient's number in capitals and with single spaces, since labelled sets spell it differently than headers.
 
     Leading zeros stay: without them it may be another patient's.
     """
     return " ".join(number.upper().split())
+
+
+def with_issuer(patient_id: str, issuer: str | None) -> str:
+    """A patient's number with its issuer: the same number from two issuers is two patients."""
+    return f"{issuer}\\{patient_id}" if issuer else patient_id
+
+
+def key_check(key: bytes) -> str:
+    """16 hex digits that identify `key` without revealing it."""
+    return hashlib.sha256(pseudonym(key, "key_check", "").encode()).hexdigest()[:16]
 
 
 def file_id(key: bytes, relative: str) -> str:
@@ -133,9 +140,9 @@ def file_id(key: bytes, relative: str) -> str:
 
 
 def patient_draw(patient: str) -> float:
-    """A patient's place in [0, 1) in the order in which splits are filled; `patient` is the raw, unkeyed identity.
+    """A number in [0, 1) that orders the patients of a split; `patient` is the raw, unkeyed identity.
 
-    It does not depend on the pseudonym key, so a new key moves nobody across the split. It is SHA-256 with a
-    constant salt and thus guessable from a patient's number: it belongs in the private folder.
+    It does not depend on the pseudonym key, so a new key moves no patient across the split. It is SHA-256 with a
+    constant salt, so that a patient's number can be guessed from it: keep it in the private folder.
     """
     return int.from_bytes(hashlib.sha256(_DRAW_SALT + patient.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64

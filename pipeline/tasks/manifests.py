@@ -23,7 +23,7 @@ from pipeline.dicom.reading import UnreadableFile
 from pipeline.dicom.rejections import Rejection
 from pipeline.dicom.tissue import crop_frame
 from pipeline.errors import UserError
-from pipeline.privacy.identity import one_spelling
+from pipeline.privacy.identity import canonical_number
 from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Images, Task, existing_file
 from pipeline.tasks.class_masks import ClassNumbers, MaskRead, class_numbers
@@ -156,10 +156,10 @@ def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
     sides = _split_by_patient(path, rows) if not rows[0].split else {}
     first: dict[str, _Row] = {}
     for row in rows:
-        earlier = first.setdefault(one_spelling(row.patient), row)
+        earlier = first.setdefault(canonical_number(row.patient), row)
         if earlier.split != row.split:
             raise UserError(f"{row.location}: split is {row.split} for a patient who is {earlier.split} further up.")
-    splits = [sides.get(one_spelling(row.patient), row.split) for row in rows]
+    splits = [sides.get(canonical_number(row.patient), row.split) for row in rows]
     for side in SPLITS:
         if side not in splits:
             raise UserError(f"Manifest {path}: split has no row {side!r}.")
@@ -167,7 +167,7 @@ def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
 
 
 def _split_by_patient(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
-    spellings = {one_spelling(name): name for name in sorted({row.patient for row in rows})}
+    spellings = {canonical_number(name): name for name in sorted({row.patient for row in rows})}
     patients = sorted(spellings, key=lambda patient: hashlib.sha256(spellings[patient].encode()).digest())
     if len(patients) < len(SPLITS):
         raise UserError(f"Manifest {path}: without a split column at least {len(SPLITS)} patients are needed.")

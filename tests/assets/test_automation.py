@@ -244,7 +244,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     import pyarrow as pa
 
     from pipeline.checks import POOL, Check, attempt
-    from pipeline.privacy.trained_on import record_training_set
+    from pipeline.privacy.training_exposure import record_training_set
     from pipeline.recipe import load_recipe
     from pipeline.store import Store
     from pipeline.tables import pretraining_pool_table

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
+from pipeline.archive.erase import erase_patient
 from pipeline.archive.scan import index_archive
 from pipeline.cohort.splits import known_sides, read_draws, save_sides, sides_of, split_patients
 from pipeline.errors import DamagedError, UserError
@@ -19,8 +20,7 @@ from pipeline.files import read_json, read_table
 from pipeline.images.cache import load_pixels
 from pipeline.labels.changes import last_mapping, save_mapping
 from pipeline.labels.study_groups import StudyGroups
-from pipeline.privacy.forget import forget
-from pipeline.privacy.forgotten import ForgottenList
+from pipeline.privacy.erasure_list import ErasureList
 from pipeline.privacy.identity import load_key, pseudonym
 from pipeline.recipe import Archive, Images
 from pipeline.store import Store
@@ -85,7 +85,7 @@ def whole(tmp_path_factory) -> Path:
             SeriesInstanceUID=f"{study}.1",
         )
     store, _ = ingest(folder)
-    forget(store, load_key(store.private, {}), "P7", None)
+    erase_patient(store, load_key(store.private, {}), "P7", None)
     ingest(folder)
     return folder
 
@@ -167,7 +167,7 @@ def test_a_store_without_copies_gets_them_and_a_damaged_split_of_it_is_refused(f
     with pytest.raises(UserError, match="no other record of the split"):
         known_sides(store)
     with pytest.raises(DamagedError):
-        forget(store.open(), load_key(store.private, {}), "P1", None)
+        erase_patient(store.open(), load_key(store.private, {}), "P1", None)
     PATIENT_SPLITS.write(store.tables, pa.table({"patient": [*before["sides"]], "split": [*before["sides"].values()]}))
     ingest(folder)
     assert all((store.root / name).is_file() for name in COPIES) and sides_of(known_sides(store)) == before["sides"]
@@ -201,9 +201,9 @@ def test_a_patient_is_forgotten_in_a_damaged_store_too_and_leaves_no_trace(folde
     for path in made_again(store.root):
         if path.name != "scan.parquet":
             damage(path)
-    forget(store, key, "P1", None)
+    erase_patient(store, key, "P1", None)
     ingest(folder)
-    assert patient in ForgottenList(store.private, read_json(store.private / "forgotten.json")["key"]).patients
+    assert patient in ErasureList(store.private, read_json(store.private / "forgotten.json")["key"]).patients
     assert DICOM_INDEX.read(store.tables).num_rows == PATIENTS - 2 and patient not in sides_of(known_sides(store))
     assert not [path for path in store.root.rglob("*.parquet") if patient.encode() in path.read_bytes()]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.errors import UserError
 from pipeline.files import atomic_replace

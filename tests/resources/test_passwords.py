@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from assets.definitions import build_defs
-from pipeline.archive.place import shown
+from pipeline.archive.location import without_credentials
 from resources.environment import read_environment
 from tests.conftest import job_environment, run_job
 from tests.resources.conftest import MakeTracking, Server, free_port
@@ -39,7 +39,7 @@ def with_password(uri: str) -> str:
     ],
 )
 def test_an_address_is_printed_without_what_may_be_a_credential(address: str, printed: str) -> None:
-    assert shown(address) == printed
+    assert without_credentials(address) == printed
 
 
 def test_a_server_is_told_everything_and_the_password_nobody(

@@ -8,9 +8,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
+from pipeline.archive.erase import erase_traces
 from pipeline.archive.scan import index_archive
-from pipeline.privacy.forget import take_out
 from pipeline.recipe import Archive, Images
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES
@@ -24,7 +24,7 @@ def main(archive: str, root: str, largest_file: str = "") -> None:
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), int(largest_file)))
     store, settings = Store(Path(root)).open(), Archive(frames_per_cine=2, description_patients=1)
-    index = index_archive(archive, store.private, KEY, settings, take_out=partial(take_out, store))
+    index = index_archive(archive, store.private, KEY, settings, erase=partial(erase_traces, store))
     for table, rows in ((DICOM_INDEX, index.records), (REJECTED_FILES, index.rejected), (DELETED_FILES, index.deleted)):
         table.write(store.tables, rows)
     cache = build_cache(index.records, archive, store.private, KEY, store.images, SIZE, settings)

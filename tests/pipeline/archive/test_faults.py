@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archive import images as images_module
+from pipeline.archive import cache_builder as images_module
 from pipeline.archive import scan
-from pipeline.archive.examine import Examiner, PixelIdentifier
+from pipeline.archive.cache_builder import Cache, build_cache
 from pipeline.archive.frames import FrameReader
-from pipeline.archive.images import Cache, build_cache
+from pipeline.archive.header_reader import HeaderReader, PixelDigester
 from pipeline.archive.listing import locate
 from pipeline.archive.workers import TRIES
 from pipeline.errors import UnreachableError
@@ -38,7 +38,7 @@ def fault_of(archive: str, path: str) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
 
-class FaultyExaminer(Examiner):
+class FaultyHeaderReader(HeaderReader):
     def __call__(self, listed):
         fault_of(self.archive, listed.path)
         return super().__call__(listed)
@@ -50,7 +50,7 @@ class FaultyFrameReader(FrameReader):
         return super().__call__(job)
 
 
-class FaultyPixelIdentifier(PixelIdentifier):
+class FaultyPixelDigester(PixelDigester):
     def __call__(self, path):
         fault_of(self.archive, path)
         return super().__call__(path)
@@ -94,7 +94,7 @@ def reasons(clinic: Path, table) -> dict[str, str]:
 @pytest.mark.parametrize(("name", "reason"), [("stalls", "interrupted"), ("fails", "unreadable")])
 def test_a_file_on_a_share_that_fails_for_a_while_is_read_when_it_answers(clinic, monkeypatch, name, reason):
     write_dicom(clinic / "archive" / name, PatientID="P2")
-    monkeypatch.setattr(scan, "Examiner", FaultyExaminer)
+    monkeypatch.setattr(scan, "HeaderReader", FaultyHeaderReader)
     found = index(clinic)
     assert found.files == 2 and reasons(clinic, found.rejected) == {name: reason} and found.unreadable == 1
     (clinic / "faulty").unlink()
@@ -106,7 +106,7 @@ def test_a_file_on_a_share_that_fails_for_a_while_is_read_when_it_answers(clinic
 def test_a_member_of_a_zip_that_stalls_is_read_when_the_share_answers(clinic, monkeypatch):
     member = write_dicom(clinic / "member", PatientID="P2").read_bytes()
     (clinic / "archive" / "export.zip").write_bytes(zip_of([("stalls", member)]))
-    monkeypatch.setattr(scan, "Examiner", FaultyExaminer)
+    monkeypatch.setattr(scan, "HeaderReader", FaultyHeaderReader)
     assert reasons(clinic, index(clinic).rejected) == {"stalls": "interrupted"}
     (clinic / "faulty").unlink()
     assert index(clinic).records.num_rows == 2
@@ -114,7 +114,7 @@ def test_a_member_of_a_zip_that_stalls_is_read_when_the_share_answers(clinic, mo
 
 def test_a_file_that_takes_too_long_in_every_run_is_settled_until_it_changes(clinic, monkeypatch):
     slow = write_dicom(clinic / "archive" / "stalls", PatientID="P2")
-    monkeypatch.setattr(scan, "Examiner", FaultyExaminer)
+    monkeypatch.setattr(scan, "HeaderReader", FaultyHeaderReader)
     found = [reasons(clinic, index(clinic).rejected)["stalls"] for _ in range(TRIES)]
     assert found == ["interrupted", "interrupted", "over_limits"]
     assert index(clinic).read == 0
@@ -126,7 +126,7 @@ def test_a_file_that_takes_too_long_in_every_run_is_settled_until_it_changes(cli
 def test_a_share_that_hangs_stops_the_run_and_settles_nothing(clinic, monkeypatch):
     for number in range(12):
         write_dicom(clinic / "archive" / f"fails{number}", PatientID=f"P{number}")
-    monkeypatch.setattr(scan, "Examiner", FaultyExaminer)
+    monkeypatch.setattr(scan, "HeaderReader", FaultyHeaderReader)
     with pytest.raises(UnreachableError, match="SONOTAG_ARCHIVE"):
         index(clinic)
     (clinic / "faulty").unlink()
@@ -156,7 +156,7 @@ def test_an_image_that_takes_too_long_in_every_run_is_settled(clinic, monkeypatc
 def test_repeats_whose_pixels_cannot_be_read_now_are_compared_later(clinic, monkeypatch):
     for name in ("stalls", "twin"):
         write_dicom(clinic / "archive" / name, SOPInstanceUID="1.2.3", PatientID="P2")
-    monkeypatch.setattr(scan, "PixelIdentifier", FaultyPixelIdentifier)
+    monkeypatch.setattr(scan, "PixelDigester", FaultyPixelDigester)
     assert reasons(clinic, index(clinic).rejected) == {"stalls": "unreadable", "twin": "unreadable"}
     (clinic / "faulty").unlink()
     found = index(clinic)

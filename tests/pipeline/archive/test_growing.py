@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydicom.uid import RLELossless
 
-from pipeline.archive import examine, images, scan
-from pipeline.archive.images import build_cache
+from pipeline.archive import cache_builder, header_reader, scan
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import known_files
 from pipeline.archive.source import Listed
 from pipeline.errors import UserError
@@ -148,8 +148,8 @@ def test_a_file_that_moves_while_it_is_read_waits_for_the_next_run(tmp_path, mon
     path = write_dicom(tmp_path / "x", PatientID="P1")
     status = path.stat()
     listed = Listed("x", status.st_size, str(status.st_mtime_ns))
-    examiner = examine.Examiner(str(tmp_path), ("US",))
-    assert isinstance(examiner(listed), examine.Header)
+    examiner = header_reader.HeaderReader(str(tmp_path), ("US",))
+    assert isinstance(examiner(listed), header_reader.Header)
     os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns + 1))
     assert str(examiner(listed).reason) == "still_being_written"
     with open(path, "ab") as file:
@@ -159,12 +159,12 @@ def test_a_file_that_moves_while_it_is_read_waits_for_the_next_run(tmp_path, mon
 
 def test_what_waits_is_read_again_though_nothing_else_changed(tmp_path, monkeypatch):
     grow(tmp_path, range(2))
-    real = examine.stat
+    real = header_reader.stat
     monkeypatch.setattr(scan, "each_in_worker", map)
-    monkeypatch.setattr(examine, "stat", lambda archive, path: Listed(path, 1, "1"))
+    monkeypatch.setattr(header_reader, "stat", lambda archive, path: Listed(path, 1, "1"))
     with pytest.raises(scan.UserError, match="2 still_being_written"):
         index_folder(tmp_path / "archive", tmp_path / "private")
-    monkeypatch.setattr(examine, "stat", real)
+    monkeypatch.setattr(header_reader, "stat", real)
     assert index_folder(tmp_path / "archive", tmp_path / "private").records.num_rows == 2
 
 
@@ -259,10 +259,10 @@ def test_a_new_decoder_makes_just_its_own_images_again(tmp_path, monkeypatch):
         made.compress(RLELossless, generate_instance_uid=False)
         made.save_as(tmp_path / "archive" / f"rle{number}", enforce_file_format=True)
     assert build(tmp_path)[1].decoded == 8
-    real = images.version
-    monkeypatch.setattr(images, "version", lambda name: "next" if name == "pylibjpeg-rle" else real(name))
+    real = cache_builder.version
+    monkeypatch.setattr(cache_builder, "version", lambda name: "next" if name == "pylibjpeg-rle" else real(name))
     assert build(tmp_path)[1].decoded == 2
-    monkeypatch.setattr(images, "version", lambda name: "next" if name == "pylibjpeg-openjpeg" else real(name))
+    monkeypatch.setattr(cache_builder, "version", lambda name: "next" if name == "pylibjpeg-openjpeg" else real(name))
     assert build(tmp_path)[1].decoded == 2  # the two once more, by the decoder they had at first
 
 

@@ -10,7 +10,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from pipeline.archive import frames
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import known_files
 from pipeline.archive.scan import index_archive
 from pipeline.archive.source import walk

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.archive.frames import FrameReader, Image, Job, PairReader
+from pipeline.archive.frames import CropPreviewReader, FrameReader, Image, Job
 from pipeline.dicom import cine as cine_module
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.pixels import PixelFile
@@ -81,5 +81,5 @@ def test_prediction_and_crop_sheet_cut_a_cine_as_the_cache_does(tmp_path):
     new = NewImageReader(60, 80, ("US",), True, 3, False)(str(tmp_path / "cine.dcm")).images
     assert all(isinstance(image, NewImage) for image in new)
     assert [image.pixels.tobytes() for image in new] == [image.pixels.tobytes() for image in made]
-    pair = PairReader(str(tmp_path))(("f", Job("cine.dcm", (0, 1, 2)), 0))
+    pair = CropPreviewReader(str(tmp_path))(("f", Job("cine.dcm", (0, 1, 2)), 0))
     assert shown(pair.area) == shown(new[0].area) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))

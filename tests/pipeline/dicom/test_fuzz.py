@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.dicom.pixels import resize_grey
 from pipeline.images.cache import load_pixels

@@ -9,7 +9,7 @@ import pytest
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import locate
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom

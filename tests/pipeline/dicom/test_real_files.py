@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.pixels import apply_color_lut
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import locate
 from pipeline.cohort.pool import leaking_patients, pretraining_pool
 from pipeline.cohort.splits import read_draws, split_patients

@@ -8,8 +8,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
+from pipeline.archive.cache_builder import build_cache, crop_samples, kept_with_text
 from pipeline.archive.frames import FrameReader, Image, Job
-from pipeline.archive.images import build_cache, crop_samples, kept_with_text
 from pipeline.archive.listing import locate
 from pipeline.dicom.pixels import PixelFile
 from pipeline.dicom.regions import whole_frame_region

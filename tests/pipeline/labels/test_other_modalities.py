@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import locate
 from pipeline.archive.scan import index_archive
 from pipeline.cohort.pool import pretraining_pool

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archive.images import build_cache
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
 from pipeline.labels.weak_labels import weak_labels

@@ -5,9 +5,10 @@ from dataclasses import fields
 import pytest
 from pydicom.sr.codedict import Collection
 
+from pipeline.archive.identifier_scan import SAMPLE
 from pipeline.dicom.header import Header
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
-from pipeline.privacy.identifiers import SAMPLE, SHORTEST
+from pipeline.privacy.identifier_search import SHORTEST
 from pipeline.recipe import Archive
 from tests.pipeline.archive.real import REPOSITORY
 

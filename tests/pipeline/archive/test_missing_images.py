@@ -9,11 +9,10 @@ import pytest
 
 from pipeline.archive.__main__ import main
 from pipeline.archive.arrivals import Past, arrivals, decide
-from pipeline.archive.examine import issued
+from pipeline.archive.erase import erase_patient
 from pipeline.cohort.splits import known_sides, read_draws, save_sides, sides_of, split_patients
 from pipeline.errors import UserError
-from pipeline.privacy.forget import forget
-from pipeline.privacy.identity import pseudonym
+from pipeline.privacy.identity import pseudonym, with_issuer
 from pipeline.recipe import Automation
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, PATIENT_SPLITS, REJECTED_FILES
@@ -190,9 +189,9 @@ def test_a_forgotten_patient_keeps_no_side_present_or_absent(tmp_path, monkeypat
     index(tmp_path)
     store = Store(tmp_path / "store")
     for number in ("a1", "b1"):
-        patient = pseudonym(KEY, "patient", issued(number, None))
+        patient = pseudonym(KEY, "patient", with_issuer(number, None))
         assert patient in sides_of(known_sides(store))
-        forget(store, KEY, number, None)
+        erase_patient(store, KEY, number, None)
         assert patient not in sides_of(known_sides(store))
     mount(tmp_path, "b")
     assert len(set(index(tmp_path).records["patient"].to_pylist())) == 10

@@ -12,14 +12,13 @@ from time import sleep
 import pyarrow as pa
 import pytest
 
-from pipeline.archive.examine import key_check
+from pipeline.archive.erase import erase_patient
 from pipeline.errors import UserError
 from pipeline.files import read_table, write_json, write_table
 from pipeline.locks import archive_lock, hold_lock
-from pipeline.privacy.forget import forget
-from pipeline.privacy.forgotten import ForgottenList
-from pipeline.privacy.identity import pseudonym
-from pipeline.privacy.trained_on import record_training_set
+from pipeline.privacy.erasure_list import ErasureList
+from pipeline.privacy.identity import key_check, pseudonym
+from pipeline.privacy.training_exposure import record_training_set
 from pipeline.store import Store
 from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, QUARANTINE, REJECTED_FILES
 from tests.pipeline.archive import ingest
@@ -70,8 +69,8 @@ def test_nothing_of_the_patient_is_left_and_no_file_is_lost(clinic):
     for folder in (path.parent for path in clinic.images.glob("*/cache.json")):
         for name in ("crop_sheet.png", "contact_sheet.png"):
             (folder / name).write_bytes(b"a picture that may show one of them")
-    done = forget(clinic, KEY, "P1", None)
-    assert (done.files, done.images, done.saw) == (3, 3, ())
+    done = erase_patient(clinic, KEY, "P1", None)
+    assert (done.files, done.images, done.exposed_models) == (3, 3, ())
     left = everything(clinic)
     assert FORGOTTEN.encode() not in left and not any(instance.encode() in left for instance in instances)
     assert b"US OF P1" not in left and b"US OF P2" in left
@@ -81,7 +80,7 @@ def test_nothing_of_the_patient_is_left_and_no_file_is_lost(clinic):
 
 
 def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clinic, tmp_path):
-    forget(clinic, KEY, "P1", None)
+    erase_patient(clinic, KEY, "P1", None)
     before = tables(clinic)
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
     assert tables(clinic) == before
@@ -95,7 +94,7 @@ def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clini
 def test_a_number_that_nobody_has_is_a_sentence_and_changes_nothing(clinic, number):
     before = tables(clinic)
     with pytest.raises(UserError, match="No such patient") as raised:
-        forget(clinic, KEY, number, None)
+        erase_patient(clinic, KEY, number, None)
     assert number not in str(raised.value).replace("PatientID", "").replace("No such patient", "")
     assert tables(clinic) == before and not (clinic.private / "forgotten.json").exists()
 
@@ -112,12 +111,12 @@ def test_a_number_that_occurs_under_issuers_alone_names_them(clinic, tmp_path):
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
     for issuer in (None, "WEST"):
         with pytest.raises(UserError, match="--issuer 'NORTH', --issuer 'SOUTH'"):
-            forget(clinic, KEY, "7777", issuer)
+            erase_patient(clinic, KEY, "7777", issuer)
     with pytest.raises(UserError, match="with: no --issuer"):
-        forget(clinic, KEY, "P1", "WEST")
+        erase_patient(clinic, KEY, "P1", "WEST")
     with pytest.raises(UserError, match="another spelling"):
-        forget(clinic, KEY, "p1", None)
-    assert forget(clinic, KEY, "7777", "SOUTH").files == 1
+        erase_patient(clinic, KEY, "p1", None)
+    assert erase_patient(clinic, KEY, "7777", "SOUTH").files == 1
 
 
 def test_the_number_of_another_issuer_is_another_patient(clinic, tmp_path):
@@ -129,7 +128,7 @@ def test_the_number_of_another_issuer_is_another_patient(clinic, tmp_path):
         **study("1.2.9"),
     )
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
-    assert forget(clinic, KEY, "P1", "ELSEWHERE").files == 1
+    assert erase_patient(clinic, KEY, "P1", "ELSEWHERE").files == 1
     assert FORGOTTEN in DICOM_INDEX.read(clinic.tables)["patient"].to_pylist()
 
 
@@ -157,11 +156,13 @@ def test_other_names_of_the_patient_in_its_studies_go_and_other_numbers_are_list
     add_files(archive, *of_study, elsewhere, mixed_up, study("1.2.79") | {"PatientID": "ANOTHER"})
     ingest.main(str(archive), str(clinic.root))
     assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 7
-    done = forget(clinic, KEY, "0000001", issuer)
-    assert (done.files, len(done.others), done.images) == (5, 1, 5)
+    done = erase_patient(clinic, KEY, "0000001", issuer)
+    assert (done.files, len(done.other_patients_files), done.images) == (5, 1, 5)
     assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 2 == IMAGES.read(clinic.tables).num_rows
     another = pseudonym(KEY, "patient", "ANOTHER")
-    assert another in {r["patient"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["file_id"] in done.others}
+    assert another in {
+        r["patient"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["file_id"] in done.other_patients_files
+    }
     ingest.main(str(archive), str(clinic.root))
     assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 5
     add_files(archive, *of_study, elsewhere)
@@ -176,7 +177,7 @@ def test_a_study_that_turns_out_to_be_of_a_forgotten_patient_goes_too(clinic, tm
     captured = pseudonym(KEY, "patient", "study\\1.2.55")
     patients = [captured, *PATIENT_SPLITS.read(clinic.tables)["patient"].to_pylist()]
     PATIENT_SPLITS.write(clinic.tables, pa.table({"patient": patients, "split": ["val"] * 4}))
-    forget(clinic, KEY, "P1", None)
+    erase_patient(clinic, KEY, "P1", None)
     assert DICOM_INDEX.read(clinic.tables).num_rows == 7
     add_files(archive, study("1.2.55") | {"PatientID": "P1"})
     ingest.main(str(archive), str(clinic.root))
@@ -187,7 +188,7 @@ def test_a_study_that_turns_out_to_be_of_a_forgotten_patient_goes_too(clinic, tm
 
 def test_a_touched_file_of_the_patient_leaves_nothing_in_the_private_folder(clinic, tmp_path):
     instances = [r["sop_instance"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["patient"] == FORGOTTEN]
-    forget(clinic, KEY, "P1", None)
+    erase_patient(clinic, KEY, "P1", None)
     for path in (tmp_path / "archive").iterdir():
         os.utime(path)
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
@@ -202,12 +203,12 @@ def test_the_journal_of_a_killed_run_is_cleared_too(clinic):
     journal = clinic.private / "scan" / "000000.parquet"
     journal.parent.mkdir()
     shutil.copy(clinic.private / "scan.parquet", journal)
-    forget(clinic, KEY, "P1", None)
+    erase_patient(clinic, KEY, "P1", None)
     assert FORGOTTEN.encode() not in json.dumps(read_table(journal).to_pylist(), default=str).encode()
 
 
 def test_forgetting_that_was_killed_half_way_is_finished_by_the_next_run(clinic, tmp_path):
-    ForgottenList(clinic.private, key_check(KEY)).add([FORGOTTEN])
+    ErasureList(clinic.private, key_check(KEY)).add([FORGOTTEN])
     rows = pa.table({"sop_instance": DICOM_INDEX.read(clinic.tables)["sop_instance"]})
     write_table(clinic.tables / "label_changes.parquet", rows)
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
@@ -223,14 +224,14 @@ def test_the_list_of_a_version_that_kept_patients_alone_still_holds(clinic, tmp_
 
 def test_the_worklist_that_may_quote_the_patients_description_goes(clinic):
     (clinic.private / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
-    forget(clinic, KEY, "P1", None)
+    erase_patient(clinic, KEY, "P1", None)
     assert not list(clinic.private.glob("*.csv"))
 
 
 def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):
     lines: list[str] = []
     with archive_lock(clinic, lines.append):
-        waiting = Thread(target=forget, args=(clinic, KEY, "P1", None, lines.append))
+        waiting = Thread(target=erase_patient, args=(clinic, KEY, "P1", None, lines.append))
         waiting.start()
         while not lines:
             sleep(0.01)
@@ -241,19 +242,19 @@ def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):
 
 def test_nobody_is_forgotten_under_a_training(clinic):
     with hold_lock(clinic.locks / "training.lock", print, ""), pytest.raises(UserError, match="training is under way"):
-        forget(clinic, KEY, "P1", None)
+        erase_patient(clinic, KEY, "P1", None)
     assert FORGOTTEN.encode() in everything(clinic)
 
 
 def test_under_another_key_the_forgotten_are_not_taken_in_unseen(clinic, tmp_path):
-    forget(clinic, KEY, "P1", None)
+    erase_patient(clinic, KEY, "P1", None)
     with pytest.raises(UserError, match="under another pseudonym key"):
         index_folder(tmp_path / "archive", clinic.private, b"another key, long enough")
 
 
 def test_a_store_that_was_never_filled_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="run the job `ingest` first"):
-        forget(Store(tmp_path).open(), KEY, "P1", None)
+        erase_patient(Store(tmp_path).open(), KEY, "P1", None)
 
 
 def command(store: Store, archive: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

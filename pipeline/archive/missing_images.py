@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.place import shown
+from pipeline.archive.location import without_credentials
 from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
 from pipeline.mirrored import read_if_intact
@@ -51,9 +51,9 @@ class Loss:
         folders = f", among them all of {self.folders} folder(s) with several patients" if self.folders else ""
         return (
             f"{self.images} of {self.of_images} known images and {self.patients} of {self.of_patients} patients are no "
-            f"longer in SONOTAG_ARCHIVE {shown(archive)}, or can no longer be read{folders}; nothing was changed. If a "
-            "disk or share is not mounted, mount it and run the job `ingest` again; if they are gone for good, run "
-            "`python -m pipeline.archive gone`, and then the job."
+            f"longer in SONOTAG_ARCHIVE {without_credentials(archive)}, or can no longer be read{folders}; nothing was "
+            "changed. If a disk or share is not mounted, mount it and run the job `ingest` again; if they are gone for "
+            "good, run `python -m pipeline.archive gone`, and then the job."
         )
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.privacy.identifiers import Exposure, Known, exposed, shared_places
+from pipeline.archive.identifier_scan import Finding, RecipeTexts, scan_for_identifiers, shareable_paths
 from pipeline.store import Store
 from pipeline.tables import DICOM_INDEX
 from tests.pipeline.archive.synthetic import index_folder, noise, write_dicom
@@ -47,9 +47,9 @@ def search(archive: Path, store: Store) -> Found:
     index = index_folder(archive, store.private, patients=5)
     DICOM_INDEX.write(store.tables, index.records)
 
-    def found(known: Known = Known()) -> set[tuple[str, str]]:  # noqa: B008 - frozen
-        result = exposed(str(archive), store.private, shared_places(store, []), known)
-        return {(one.file, one.identifier) for one in result.exposures}
+    def found(known: RecipeTexts = RecipeTexts()) -> set[tuple[str, str]]:  # noqa: B008 - frozen
+        result = scan_for_identifiers(str(archive), store.private, shareable_paths(store, []), known)
+        return {(one.file, one.kind) for one in result.findings}
 
     return found
 
@@ -77,14 +77,14 @@ def test_a_rare_description_is_found(search: Found, store: Store, text: str) -> 
 
 def test_a_rare_description_that_is_public_elsewhere_is_no_alarm(search: Found, store: Store) -> None:
     _log(store, RARE)
-    assert search(Known(public=frozenset({f"printed: {RARE.lower()}"}))) == set()
+    assert search(RecipeTexts(public=frozenset({f"printed: {RARE.lower()}"}))) == set()
 
 
 def test_a_tasks_patient_is_found_and_what_the_recipe_is_called_is_not(search: Found, store: Store) -> None:
     file = _log(store, "scored Nodule-4711, of nodule2024, of xNodule-47113")
-    assert search(Known(frozenset({"nodule-4711"}))) == {(file, "patient of a task")}
-    assert search(Known(frozenset({"Nodule-4712", "nodule-471", "P1"}))) == set()
-    assert search(Known(frozenset({"nodule2024"}), frozenset({"nodule2024"}))) == set()
+    assert search(RecipeTexts(frozenset({"nodule-4711"}))) == {(file, "patient of a task")}
+    assert search(RecipeTexts(frozenset({"Nodule-4712", "nodule-471", "P1"}))) == set()
+    assert search(RecipeTexts(frozenset({"nodule2024"}), frozenset({"nodule2024"}))) == set()
 
 
 def test_files_that_a_model_was_applied_to_are_found(search: Found, store: Store, tmp_path: Path) -> None:
@@ -123,5 +123,5 @@ def test_utf_16_in_a_databases_cell_is_read(search: Found, store: Store) -> None
 
 def test_a_result_names_no_value(archive: Path, search: Found, store: Store) -> None:
     _log(store, RARE)
-    result = exposed(str(archive), store.private, shared_places(store, []))
-    assert result.exposures == (Exposure("dagster/event.log", "StudyDescription"),)
+    result = scan_for_identifiers(str(archive), store.private, shareable_paths(store, []))
+    assert result.findings == (Finding("dagster/event.log", "StudyDescription"),)

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.privacy.texts import OVERLAP, PIECE, files_below, texts
+from pipeline.privacy.file_text import OVERLAP, PIECE, files_below, text_pieces
 
 WORD = "Sentinel^Anna"
 
 
 def seen(path: Path) -> str:
-    return "\n".join(piece.text for piece in texts(path))
+    return "\n".join(piece.text for piece in text_pieces(path))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_every_cell_of_text_in_a_table(tmp_path: Path, column: pa.Array) -> None
     path = tmp_path / "table"
     pq.write_table(pa.table({"n": range(len(column)), "c": column}), path)
     assert WORD in seen(path)
-    assert [piece.in_cells for piece in texts(path)] == [False, True]
+    assert [piece.in_cells for piece in text_pieces(path)] == [False, True]
 
 
 def test_names_and_metadata_of_a_tables_columns(tmp_path: Path) -> None:
@@ -97,26 +97,26 @@ def test_names_and_notes_of_a_graph_are_read_and_not_its_weights(tmp_path: Path)
 @pytest.mark.parametrize("name", ["run.log", "noted.JSON", "no_extension", "card.md", "odd.bin"])
 def test_any_other_file_is_read_whole(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\xff\x00" + WORD.encode() + b"\xc3")
-    (piece,) = texts(tmp_path / name)
+    (piece,) = text_pieces(tmp_path / name)
     assert WORD in piece.text and not piece.in_cells
 
 
 @pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
 def test_wide_text_is_read_to_its_last_letter(tmp_path: Path, order: str) -> None:
     (tmp_path / "x.txt").write_bytes("NOWAKOWSKI".encode(order))
-    assert any("NOWAKOWSKI" in text.text for text in texts(tmp_path / "x.txt"))
+    assert any("NOWAKOWSKI" in text.text for text in text_pieces(tmp_path / "x.txt"))
 
 
 def test_the_cells_of_a_csv_are_cells(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(f"a,b\n1,{WORD}\n", encoding="utf-8")
-    assert [piece.in_cells for piece in texts(tmp_path / "table.csv")] == [True]
+    assert [piece.in_cells for piece in text_pieces(tmp_path / "table.csv")] == [True]
 
 
 @pytest.mark.parametrize("shift", [-20, -5, 0, 5])
 def test_what_lies_across_two_pieces_is_whole_in_one(tmp_path: Path, shift: int) -> None:
     long = WORD * (OVERLAP // len(WORD) // 2)
     (tmp_path / "log").write_bytes(b"." * (PIECE + shift - len(long) // 2) + long.encode() + b"." * 100)
-    assert any(long in piece.text for piece in texts(tmp_path / "log"))
+    assert any(long in piece.text for piece in text_pieces(tmp_path / "log"))
 
 
 @pytest.mark.parametrize(

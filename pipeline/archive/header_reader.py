@@ -4,7 +4,6 @@ Belongs here: what leaves the worker, and a raw header to a row under pseudonyms
 (`header`), tables (`scan`).
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +17,7 @@ from pipeline.dicom.header import OTHER, Header, read_header
 from pipeline.dicom.pixels import pixel_digest
 from pipeline.dicom.reading import UnreadableFile, quiet
 from pipeline.dicom.rejections import Reason, Rejected, Rejection
-from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym
+from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym, with_issuer
 
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
 
@@ -37,7 +36,7 @@ class Zip:
 
 
 @dataclass(frozen=True, slots=True)
-class Examiner:
+class HeaderReader:
     """Examines files of `archive`, of which images of `modalities` are wanted; can be sent to a worker."""
 
     archive: str
@@ -81,7 +80,7 @@ class Examiner:
 
 
 @dataclass(frozen=True, slots=True)
-class PixelIdentifier:
+class PixelDigester:
     """Digests the pixels of files of `archive`; can be sent to a worker."""
 
     archive: str
@@ -98,7 +97,7 @@ class PixelIdentifier:
 
 
 @dataclass(frozen=True, slots=True)
-class NumberReader:
+class PatientIdReader:
     """Reads who a file of `archive` says its patient is, for whoever forgets somebody; can be sent to a worker."""
 
     archive: str
@@ -149,25 +148,15 @@ def _known_uid(uid: str | None, kind: str) -> str | None:
 
 
 def patient_identity(header: Header) -> tuple[str, str]:
-    """What tells the patient apart, and the raw identity that becomes a pseudonym.
+    """The field that identifies the patient, and the raw identity of which the pseudonym is made.
 
-    PatientID (0010,0020), with its issuer (0010,0021) where one is stated; without it the study, then the series,
-    then nothing at all: images that cannot be told apart are one patient, so that no split can tear them apart.
+    PatientID (0010,0020) with its issuer (0010,0021) if stated, else the study, else the series, else nothing: images
+    without any of them count as one patient, so that no split can separate them.
     """
     if header.patient_id:
-        return "patient_id", issued(header.patient_id, header.issuer)
+        return "patient_id", with_issuer(header.patient_id, header.issuer)
     if header.study:
         return "study", f"study\\{header.study}"
     if header.series:
         return "series", f"series\\{header.series}"
     return "nothing", "nothing\\"
-
-
-def issued(patient_id: str, issuer: str | None) -> str:
-    """A patient's number together with who issued it: one number of two issuers is two patients."""
-    return f"{issuer}\\{patient_id}" if issuer else patient_id
-
-
-def key_check(key: bytes) -> str:
-    """What tells whether rows were made with `key`, without telling the key."""
-    return hashlib.sha256(pseudonym(key, "key_check", "").encode()).hexdigest()[:16]

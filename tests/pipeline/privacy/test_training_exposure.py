@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing
-from pipeline.privacy.trained_on import record_training_set, saw, trained_across
+from pipeline.privacy.training_exposure import encoders_trained_on_validation, models_exposed_to, record_training_set
 from pipeline.recipe import Method
 from pipeline.store import Store
 from pipeline.training.loop import History
@@ -67,35 +67,38 @@ def test_encoders_that_trained_on_who_is_in_validation_now_are_named(store: Stor
     encoder(trained, "c" * 64)
     encoder(unknown, WITHOUT)  # its record does not tell sides
     names = [folder.relative_to(store.root).as_posix() for folder in (trained, unknown)]
-    assert trained_across(store, ["ben"], []) == []
-    assert trained_across(store, ["anna", "ben"], []) == names[:1]
-    assert trained_across(store, ["ben"], ["ben"]) == names[1:]
+    assert encoders_trained_on_validation(store, ["ben"], []) == []
+    assert encoders_trained_on_validation(store, ["anna", "ben"], []) == names[:1]
+    assert encoders_trained_on_validation(store, ["ben"], ["ben"]) == names[1:]
     pq.write_table(pa.table({"patient": ["ben"]}), store.private / "training_sets" / f"{WITHOUT[:16]}.parquet")
-    assert trained_across(store, ["ben"], ["ben"]) == names[1:] and trained_across(store, ["ben"], []) == []
+    assert (
+        encoders_trained_on_validation(store, ["ben"], ["ben"]) == names[1:]
+        and encoders_trained_on_validation(store, ["ben"], []) == []
+    )
 
 
 def test_encoders_are_found_by_the_digest_they_state(store: Store) -> None:
     encoder(store.experiment("demo").encoder("resnet50", "ce", 0), WITH_ANNA)
     encoder(store.experiment("demo").encoder("resnet50", "dcm", 0), WITHOUT)
     encoder(store.experiment("paper").encoder("vgg16_bn", "ce_dcm", 0), WITH_ANNA)
-    assert saw(store, "anna") == [
+    assert models_exposed_to(store, "anna") == [
         "experiments/demo/encoders/resnet50_ce_seed-0",
         "experiments/paper/encoders/vgg16_bn_ce_dcm_seed-0",
     ]
-    assert saw(store, "nobody") == []
-    assert len(saw(store, "ben")) == 3
+    assert models_exposed_to(store, "nobody") == []
+    assert len(models_exposed_to(store, "ben")) == 3
 
 
 def test_copies_in_mlflow_are_found(store: Store) -> None:
     encoder(store.mlflow / "artifacts" / "demo" / "1234" / "artifacts", WITH_ANNA)
     encoder(store.mlflow / "artifacts" / "demo" / "5678" / "artifacts", WITHOUT)
-    assert saw(store, "anna") == ["mlflow/artifacts/demo/1234/artifacts"]
+    assert models_exposed_to(store, "anna") == ["mlflow/artifacts/demo/1234/artifacts"]
 
 
 def test_where_it_cannot_be_told_the_network_is_listed(store: Store) -> None:
     encoder(store.experiment("demo").encoder("resnet50", "ce", 0), "c" * 64)
     encoder(store.experiment("demo").encoder("resnet50", "dcm", 0), None)
-    assert saw(store, "anna") == [
+    assert models_exposed_to(store, "anna") == [
         "experiments/demo/encoders/resnet50_ce_seed-0",
         "experiments/demo/encoders/resnet50_dcm_seed-0",
     ]
@@ -103,7 +106,7 @@ def test_where_it_cannot_be_told_the_network_is_listed(store: Store) -> None:
 
 def test_an_encoder_that_came_to_nothing_is_not_listed(store: Store) -> None:
     encoder(store.experiment("demo").encoder("resnet50", "ce", 0), WITH_ANNA, status="diverged")
-    assert saw(store, "anna") == []
+    assert models_exposed_to(store, "anna") == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_a_model_saw_whom_its_encoder_saw(store: Store, arm: str, method: Method
     encoder(demo.encoder("vgg16_bn", method, 0), WITHOUT)
     model(demo.model("resnet50", arm, "thyroid", 0.05, 1))
     model(demo.model("vgg16_bn", arm, "thyroid", 1.0, 0))
-    assert saw(store, "anna") == [
+    assert models_exposed_to(store, "anna") == [
         f"experiments/demo/encoders/resnet50_{method}_seed-0",
         f"experiments/demo/models/resnet50_{arm}_thyroid/fraction-0.05_seed-1",
     ]
@@ -130,7 +133,7 @@ def test_a_model_saw_the_patients_of_its_task_but_for_the_test_set(store: Store,
     model(demo.model("resnet50", "ce", "liver_kidney", 1, 0))
     task(store, "thyroid", anna=side, ben="train")
     task(store, "liver_kidney", ben="train")
-    assert saw(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"] * seen
+    assert models_exposed_to(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"] * seen
 
 
 def test_a_task_whose_name_begins_like_an_arm_is_told_from_it(store: Store) -> None:
@@ -139,7 +142,7 @@ def test_a_task_whose_name_begins_like_an_arm_is_told_from_it(store: Store) -> N
     encoder(demo.encoder("resnet50", "ce_dcm", 0), WITH_ANNA)
     model(demo.model("resnet50", "ce", "dcm_quality", 1, 0))
     task(store, "dcm_quality", ben="train")
-    assert saw(store, "anna") == ["experiments/demo/encoders/resnet50_ce_dcm_seed-0"]
+    assert models_exposed_to(store, "anna") == ["experiments/demo/encoders/resnet50_ce_dcm_seed-0"]
 
 
 def test_a_model_older_than_the_encoder_beside_it_is_listed(store: Store) -> None:
@@ -147,12 +150,12 @@ def test_a_model_older_than_the_encoder_beside_it_is_listed(store: Store) -> Non
     folder = model(demo.model("resnet50", "ce", "thyroid", 1, 0))
     encoder(demo.encoder("resnet50", "ce", 0), WITHOUT)
     os.utime(folder / "outcome.json", ns=(1, 1))
-    assert saw(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"]
+    assert models_exposed_to(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"]
 
 
 def test_a_model_without_the_encoder_that_it_was_made_from_is_listed(store: Store) -> None:
     model(store.experiment("demo").model("resnet50", "ce", "thyroid", 1, 0))
-    assert saw(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"]
+    assert models_exposed_to(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"]
 
 
 def described(folder: Path, encoder: str, task: str) -> Path:
@@ -167,7 +170,7 @@ def test_a_model_saw_whom_the_encoder_saw_that_it_names(store: Store) -> None:
     encoder(demo.encoder("resnet50", "ce", 1), WITH_ANNA)
     described(demo.model("resnet50", "ce", "thyroid", 1, 0), "resnet50_ce_seed-0", "thyroid")
     described(demo.model("resnet50", "ce", "thyroid", 1, 1), "resnet50_ce_seed-1", "thyroid")
-    assert saw(store, "anna") == [
+    assert models_exposed_to(store, "anna") == [
         "experiments/demo/encoders/resnet50_ce_seed-1",
         "experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-1",
     ]
@@ -178,7 +181,7 @@ def test_a_model_that_was_cut_short_may_be_of_any_seeds_encoder(store: Store) ->
     encoder(demo.encoder("resnet50", "ce", 0), WITHOUT)
     encoder(demo.encoder("resnet50", "ce", 1), WITH_ANNA)
     model(demo.model("resnet50", "ce", "thyroid", 1, 0))
-    assert "experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0" in saw(store, "anna")
+    assert "experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0" in models_exposed_to(store, "anna")
 
 
 @pytest.mark.parametrize("says", [True, False])
@@ -189,11 +192,11 @@ def test_a_model_of_a_variant_saw_whom_the_variants_encoder_saw(store: Store, sa
     folder = demo.model("resnet50", "ce_dcm_shuffled", "thyroid", 1, 0)
     described(folder, "resnet50_ce_dcm_shuffled_seed-0", "thyroid") if says else model(folder)
     model(demo.model("resnet50", "ce_dcm", "thyroid", 1, 0))
-    assert saw(store, "anna") == [
+    assert models_exposed_to(store, "anna") == [
         "experiments/demo/encoders/resnet50_ce_dcm_shuffled_seed-0",
         "experiments/demo/models/resnet50_ce_dcm_shuffled_thyroid/fraction-1_seed-0",
     ]
 
 
 def test_an_empty_store_has_no_networks(tmp_path: Path) -> None:
-    assert saw(Store(tmp_path).open(), "anna") == []
+    assert models_exposed_to(Store(tmp_path).open(), "anna") == []

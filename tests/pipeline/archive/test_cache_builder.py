@@ -10,8 +10,8 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
-from pipeline.archive import images as images_module
-from pipeline.archive.images import build_cache
+from pipeline.archive import cache_builder as images_module
+from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.workers import Failed
 from pipeline.cohort.patient_links import linked_patients
 from pipeline.dicom.rejections import Reason, Rejection

@@ -1,7 +1,4 @@
-"""The text in a store's files: of tables their cells, of databases their rows, of weights their names, else all.
-
-Belongs here: walking the files, telling their kinds by content, reading them in pieces. Not here: what is looked for.
-"""
+"""Reads the text in a store's files: cells of tables, rows of databases, names of weights, else all bytes."""
 
 import os
 import re
@@ -18,49 +15,49 @@ import pyarrow.parquet as pq
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 PIECE: Final = 2**22
-"""Characters or bytes of a text that are looked at together."""
+"""Characters or bytes of a text that are searched together."""
 OVERLAP: Final = 2**14
-"""Bytes that a piece shares with the one before: what is looked for may lie across their border."""
+"""Bytes that a piece shares with the one before, since a match may lie across their border."""
 
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 _INSIDE_TEXT: Final = re.compile(rb";base64,[A-Za-z0-9+/=]+")
-"""A picture in a page or a cell: so many letters that any short name stands among them by chance."""
+"""A picture in a page or a cell, long enough to hold any short name by chance."""
 _TABLES = {".csv", ".tsv"}
-_NO_LETTERS = {0xFEFF: " ", 0xFFFD: " "}  # a byte order mark, and what stands for a byte that is no text
+_NO_LETTERS = {0xFEFF: " ", 0xFFFD: " "}  # a byte order mark, and the replacement of an invalid byte
 _LONGEST_HEADER = 2**28  # bytes, of a weights file
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A piece of a file's text; `in_cells` where it holds cells of a table and nothing else."""
+class TextPiece:
+    """A piece of a file's text; `in_cells` if it holds nothing but cells of a table."""
 
     text: str
     in_cells: bool
 
 
-def files_below(place: Path, without: Iterable[Path]) -> Iterator[Path]:
-    """`place` itself where it is a file, else every regular file below it, but for the folders `without`.
+def files_below(path: Path, excluded: Iterable[Path]) -> Iterator[Path]:
+    """`path` itself if it is a file, else every regular file below it, except those in the folders `excluded`.
 
     Symbolic links are not followed.
     """
-    left_out = {path.resolve() for path in without}
-    if any(place.resolve().is_relative_to(path) for path in left_out):
+    resolved = {folder.resolve() for folder in excluded}
+    if any(path.resolve().is_relative_to(folder) for folder in resolved):
         return
-    if place.is_file() and not place.is_symlink():
-        yield place
-    for folder, folders, names in os.walk(place):
-        here = Path(folder).resolve()
-        folders[:] = sorted(name for name in folders if here / name not in left_out)
+    if path.is_file() and not path.is_symlink():
+        yield path
+    for parent, folders, names in os.walk(path):
+        here = Path(parent).resolve()
+        folders[:] = sorted(name for name in folders if here / name not in resolved)
         for name in sorted(names):
-            path = Path(folder, name)
-            if path.is_file() and not path.is_symlink():
-                yield path
+            file = Path(parent, name)
+            if file.is_file() and not file.is_symlink():
+                yield file
 
 
-def texts(path: Path) -> Iterator[Text]:
-    """The text of the file at `path`, in pieces; none of a picture, in a text neither, or of a file that has vanished.
+def text_pieces(path: Path) -> Iterator[TextPiece]:
+    """The text of the file at `path`, in pieces, without pictures; empty if the file has vanished.
 
-    A table, database or graph that cannot be read as such is read as bytes. Raises `OSError` where the file cannot be
+    A table, database or graph that cannot be read as such is read as bytes. Raises `OSError` if the file cannot be
     read.
     """
     try:
@@ -80,44 +77,49 @@ def texts(path: Path) -> Iterator[Text]:
         return
 
 
-def _or_bytes(pieces: Iterator[Text], path: Path) -> Iterator[Text]:
+def _or_bytes(pieces: Iterator[TextPiece], path: Path) -> Iterator[TextPiece]:
     try:
         yield from pieces
-    except (sqlite3.Error, pa.ArrowException, DecodeError, OSError):  # Arrow says so where a table is cut short
+    except (
+        sqlite3.Error,
+        pa.ArrowException,
+        DecodeError,
+        OSError,
+    ):  # OSError: a truncated table
         yield from _of_bytes(path, None)
 
 
-def _of_bytes(path: Path, end: int | None) -> Iterator[Text]:
-    """The file up to byte number `end` as UTF-8, in pieces that overlap."""
+def _of_bytes(path: Path, end: int | None) -> Iterator[TextPiece]:
+    """The first `end` bytes of the file as UTF-8, in pieces that overlap."""
     in_cells, left = path.suffix.lower() in _TABLES, end if end is not None else path.stat().st_size
     with path.open("rb") as file:
         before = b""
         while left > 0 and (data := file.read(min(PIECE, left))):
             left -= len(data)
             piece = _without_pictures(before + data)
-            yield Text(_decoded(piece), in_cells)
+            yield TextPiece(_decoded(piece), in_cells)
             before = piece[-OVERLAP:]
 
 
 def _without_pictures(text: bytes) -> bytes:
-    """`text` with what announces a picture in base64, and without the picture; so the rest of it is found, too."""
+    """`text` without its pictures in base64."""
     return _INSIDE_TEXT.sub(b";base64,", text)
 
 
 def _weights_header(head: bytes) -> int:
-    """Where the JSON header of a safetensors file ends: its length stands in the first eight bytes."""
+    """The end of a safetensors file's JSON header, whose length stands in the first eight bytes."""
     return min(8 + int.from_bytes(head[:8], "little"), _LONGEST_HEADER)
 
 
-def _of_table(path: Path) -> Iterator[Text]:
-    """Column names and metadata, then every cell of text; pixels are of fixed size and are no text."""
+def _of_table(path: Path) -> Iterator[TextPiece]:
+    """Column names and metadata, then every cell of text; pixels, of fixed size, are not text."""
     with pq.ParquetFile(path, memory_map=True) as file:
         schema = file.schema_arrow
-        columns = [name for name, kind in zip(schema.names, schema.types, strict=True) if _holds_text(kind)]
-        yield Text(_described(schema), in_cells=False)
+        columns = [name for name, kind in zip(schema.names, schema.types, strict=True) if _is_text(kind)]
+        yield TextPiece(_described(schema), in_cells=False)
         for batch in file.iter_batches(columns=columns) if columns else ():
             cells = (_as_text(cell) for column in batch.columns for cell in _cells(column))
-            yield from (Text(piece, in_cells=True) for piece in _joined(cells))
+            yield from (TextPiece(piece, in_cells=True) for piece in _joined(cells))
 
 
 def _described(schema: pa.Schema) -> str:
@@ -126,11 +128,11 @@ def _described(schema: pa.Schema) -> str:
     return "\n".join([*schema.names, *stated])
 
 
-def _holds_text(kind: pa.DataType) -> bool:
+def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _holds_text(kind.value_type)
+        return _is_text(kind.value_type)
     if pa.types.is_struct(kind):
-        return any(_holds_text(kind.field(number).type) for number in range(kind.num_fields))
+        return any(_is_text(kind.field(number).type) for number in range(kind.num_fields))
     return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
@@ -140,8 +142,8 @@ def _holds_text(kind: pa.DataType) -> bool:
 
 
 def _cells(column: pa.Array) -> Iterator[str | bytes]:
-    """The different cells of text in `column`, also inside lists and structs."""
-    if not _holds_text(column.type):
+    """The distinct cells of text in `column`, also inside lists and structs."""
+    if not _is_text(column.type):
         return
     if pa.types.is_dictionary(column.type):
         yield from _cells(column.dictionary)
@@ -154,26 +156,26 @@ def _cells(column: pa.Array) -> Iterator[str | bytes]:
         yield from (cell for cell in column.unique().to_pylist() if cell)
 
 
-def _of_graph(path: Path) -> Iterator[Text]:
-    """All of an ONNX file but its weights."""
-    import onnx  # noqa: PLC0415 - a third of a second, that a store without such files does not cost
+def _of_graph(path: Path) -> Iterator[TextPiece]:
+    """All of an ONNX file except its weights."""
+    import onnx  # noqa: PLC0415 - takes a third of a second, only for stores with such files
 
     model = onnx.load(path, load_external_data=False)
     for weights in model.graph.initializer:
         weights.ClearField("raw_data")
-    yield Text(model.SerializeToString().decode("utf-8", "replace"), in_cells=False)
+    yield TextPiece(model.SerializeToString().decode("utf-8", "replace"), in_cells=False)
 
 
-def _of_database(path: Path) -> Iterator[Text]:
-    """Every cell of text or bytes in every table, opened for reading alone."""
+def _of_database(path: Path) -> Iterator[TextPiece]:
+    """Every cell of text or bytes in every table, opened read-only."""
     with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as database:
-        database.text_factory = bytes  # texts that are no UTF-8 are read, too
+        database.text_factory = bytes  # reads texts that are not UTF-8, too
         names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (name,) in names:
             table = name.decode("utf-8", "replace").replace('"', '""')
             rows: Iterable[tuple[Any, ...]] = database.execute(f'SELECT * FROM "{table}"')
             cells = (_as_text(cell) for row in rows for cell in row if isinstance(cell, bytes))
-            yield from (Text(piece, in_cells=False) for piece in _joined(cells))
+            yield from (TextPiece(piece, in_cells=False) for piece in _joined(cells))
 
 
 def _as_text(cell: str | bytes) -> str:
@@ -181,9 +183,9 @@ def _as_text(cell: str | bytes) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    """`data` as UTF-8, and as UTF-16 if it holds zero bytes, as a spreadsheet's “Unicode text” does.
+    """`data` as UTF-8, and if it holds zero bytes, as a spreadsheet's “Unicode text” does, also as UTF-16.
 
-    Which byte comes first does not matter: text of either order is read from the first or from the second byte on.
+    UTF-16 is read from the first and from the second byte on, which covers both byte orders.
     """
     wide = [(data[start:] + b"\0").decode("utf-16-le", "replace") for start in (0, 1)] if b"\0" in data else []
     return "\n".join([data.decode("utf-8", "replace"), *wide]).translate(_NO_LETTERS)

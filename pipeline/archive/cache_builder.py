@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from pipeline.archive.crop_sheet import Pair
-from pipeline.archive.frames import Decoded, FrameReader, Image, Job, PairReader
+from pipeline.archive.frames import CropPreviewReader, Decoded, FrameReader, Image, Job
 from pipeline.archive.indexed import CHANGED, Indexed, State
 from pipeline.archive.listing import known_files, unsettle
 from pipeline.archive.source import normalized
@@ -430,5 +430,5 @@ def crop_samples(
         for file, path, frame, frames in rows
     ]
     seconds = SECONDS + _FRAME_SECONDS * per_cine
-    pairs = each_in_worker(PairReader(normalized(archive)), jobs, seconds)
+    pairs = each_in_worker(CropPreviewReader(normalized(archive)), jobs, seconds)
     return [pair for pair in pairs if isinstance(pair, Pair)]

@@ -7,35 +7,35 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.privacy.needles import Needle, Needles, plain
+from pipeline.privacy.pattern_matcher import Pattern, PatternMatcher, comparable
 
 
-def found(needle: Needle, text: str, in_cells: bool = False) -> bool:
-    kinds = Needles([needle]).found_in(text, in_cells)
-    assert kinds <= {needle.kind}
+def found(pattern: Pattern, text: str, in_cells: bool = False) -> bool:
+    kinds = PatternMatcher([pattern]).kinds_in(text, in_cells)
+    assert kinds <= {pattern.kind}
     return bool(kinds)
 
 
-def word(text: str, **more: bool) -> Needle:
-    return Needle(plain(text), "kind", **more)
+def word(text: str, **more: bool) -> Pattern:
+    return Pattern(comparable(text), "kind", **more)
 
 
 @pytest.mark.parametrize("before", range(9))
-def test_a_needle_is_found_at_every_alignment_and_at_both_ends(before: int) -> None:
+def test_a_pattern_is_found_at_every_alignment_and_at_both_ends(before: int) -> None:
     text = "#" * before + "Needle7"
     assert found(word("NEEDLE7"), text)
     assert found(word("NEEDLE7"), text + "#" * before)
     assert not found(word("NEEDLE7"), text[:-1])
 
 
-def test_many_needles_are_found_as_a_plain_search_finds_them() -> None:
+def test_many_patterns_are_found_as_a_plain_search_finds_them() -> None:
     draw = random.Random(0)
     strings = ["".join(draw.choices("abcü", k=draw.randint(6, 9))) for _ in range(300)]
-    needles = Needles(Needle(string, string) for string in strings)
+    patterns = PatternMatcher(Pattern(string, string) for string in strings)
     for _ in range(20):
         text = "".join(draw.choices("abcü", k=5000))
         expected = {string for string in strings if string in text}
-        assert needles.found_in(text, in_cells=False) == expected
+        assert patterns.kinds_in(text, in_cells=False) == expected
         assert 0 < len(expected) < len(strings)
 
 
@@ -58,11 +58,11 @@ def test_a_bounded_number_is_no_part_of_another_word_or_number(text: str, there:
     assert found(word("778899", bounded=True), text) is there
 
 
-def test_a_needle_for_cells_is_found_in_cells_alone() -> None:
+def test_a_pattern_for_cells_is_found_in_cells_alone() -> None:
     assert found(word("mueller", only_cells=True), "Mueller", in_cells=True)
     assert not found(word("mueller", only_cells=True), "Mueller", in_cells=False)
-    both = Needles([word("mueller", only_cells=True), word("mueller")])
-    assert both.found_in("Mueller", in_cells=False) == {"kind"}
+    both = PatternMatcher([word("mueller", only_cells=True), word("mueller")])
+    assert both.kinds_in("Mueller", in_cells=False) == {"kind"}
 
 
 NAME = 'Müßig^Jörg "Jo"'
@@ -113,16 +113,16 @@ def test_text_that_is_no_unicode_can_be_searched() -> None:
 
 
 def test_nothing_to_find_is_found_nowhere() -> None:
-    nothing = Needles([Needle("short", "kind"), Needle("", "kind")])
+    nothing = PatternMatcher([Pattern("short", "kind"), Pattern("", "kind")])
     assert len(nothing) == 0
-    assert nothing.found_in("short", in_cells=True) == set()
-    assert found(word("needle"), "") is False
+    assert nothing.kinds_in("short", in_cells=True) == set()
+    assert found(word("pattern"), "") is False
 
 
-def test_ten_thousand_needles_cost_no_more_than_seconds_per_hundred_megabytes() -> None:
+def test_ten_thousand_patterns_cost_no_more_than_seconds_per_hundred_megabytes() -> None:
     draw = random.Random(1)
-    needles = Needles(Needle(f"1.2.840.{draw.getrandbits(90)}", "uid", bounded=True) for _ in range(10_000))
+    patterns = PatternMatcher(Pattern(f"1.2.840.{draw.getrandbits(90)}", "uid", bounded=True) for _ in range(10_000))
     text = "\n".join(f"1.2.840.{draw.getrandbits(90)} f_{draw.getrandbits(64):016x}" for _ in range(80_000))
     start = time.perf_counter()
-    assert needles.found_in(text, in_cells=True) == set()
+    assert patterns.kinds_in(text, in_cells=True) == set()
     assert (time.perf_counter() - start) / len(text) < 20 / 100e6
