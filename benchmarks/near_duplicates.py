@@ -19,8 +19,8 @@ from scipy.ndimage import gaussian_filter1d
 from benchmarks.measure import Figure
 from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
 from pipeline.cohort.similarity import SIDE, Thumbs, thumbnails
-from pipeline.dicom.pixels import resize_grey
-from pipeline.dicom.tissue import crop_frame
+from pipeline.dicom.crop import crop_frame
+from pipeline.dicom.grey import resize_grey
 from pipeline.phantom.settings import Amount, Phantom
 from pipeline.phantom.studies import clinic, frames_of
 from pipeline.tasks.labelled_files import LabelledImage, read_labelled_image
@@ -99,7 +99,7 @@ def real_frames(shared: Path) -> Iterator[Frame]:
     for source, file in files:
         picture = read_labelled_image(str(file))
         if isinstance(picture, LabelledImage):
-            yield source, f"{source} {file.parent.name}", crop_frame(picture.grey, picture.area)
+            yield source, f"{source} {file.parent.name}", crop_frame(picture.grey, picture.crop)
 
 
 def recall(name: str, frames: list[Frame]) -> Iterator[Figure]:

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import ndimage, optimize, special
 
 from benchmarks.measure import Figure
-from pipeline.dicom.tissue import crop_frame, crop_region_of_frame
+from pipeline.dicom.crop import crop_frame, crop_region_of_frame
 from pipeline.phantom.scanner import (
     AIXPLORER_LIKE,
     CURVILINEAR,

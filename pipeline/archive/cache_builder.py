@@ -23,9 +23,9 @@ from pipeline.archive.indexed import CHANGED, Indexed, State
 from pipeline.archive.listing import known_files, unsettle
 from pipeline.archive.source import normalized
 from pipeline.archive.workers import SECONDS, Failed, FaultWatch, after_tries, each_in_worker
-from pipeline.dicom.pixels import decoding_libraries, select_frames
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Reason, Rejection, rejection_table
+from pipeline.dicom.decoders import decoding_libraries
+from pipeline.dicom.pixel_file import select_frames
+from pipeline.dicom.rejections import Reason, Rejection, UnreadableFile, rejection_table
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import make_folder, read_json, read_table, write_json, write_table
 from pipeline.images.cache import (

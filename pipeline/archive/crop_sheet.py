@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.dicom.regions import CropRegion, Grey
+from pipeline.dicom.crop import CropRegion
+from pipeline.dicom.grey import Grey
 
 MOST_PAIRS: Final = 24
 """Pairs in a sheet; further ones are left out."""

@@ -4,22 +4,17 @@ Belongs here: decoding, tissue, size and digests of one file's frames, in their 
 (`pixels`, `tissue`), the cache (`images`).
 """
 
-import hashlib
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
-from PIL import Image as Picture
 
 from pipeline.archive.crop_sheet import Pair
 from pipeline.archive.indexed import CHANGED, State, Whose
 from pipeline.archive.source import open_file
-from pipeline.dicom.cine import Cine
-from pipeline.dicom.pixels import Frame, Grey, PixelFile, resize_grey
-from pipeline.dicom.reading import UnreadableFile, quiet
-from pipeline.dicom.regions import CropRegion, UltrasoundRegion
-from pipeline.dicom.rejections import Reason, Rejected, Rejection
-from pipeline.dicom.tissue import COLOUR_FLOW, crop_frame, has_colour_flow
+from pipeline.dicom.cine import Cine, CroppedFrame
+from pipeline.dicom.crop import crop_frame
+from pipeline.dicom.grey import Grey, resize_grey, source_digest
+from pipeline.dicom.pixel_file import PixelFile
+from pipeline.dicom.quiet import quiet
+from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,69 +83,23 @@ class FrameReader:
             return [rejected.rejection] * len(job.frames)
 
     def _images(self, file: PixelFile, frames: tuple[int, ...]) -> list[Image | Rejection]:
-        images: list[Image | Rejection] = []
-        cine, area = Cine(file, frames), None
-        for number in frames:
-            try:
-                frame = cine.frame(number)
-                area = area or cine.area(self._regions(file))
-                cine.reject_report_page(frame.grey, area)
-                if self.b_mode_only and file.is_ultrasound:
-                    reject_colour_flow(frame, area)
-                images.append(self._image(frame.grey, area))
-            except Rejected as rejected:
-                images.append(rejected.rejection)
-        return images
+        cropped = Cine(file, frames).cropped(b_mode_only=self.b_mode_only)
+        return [self._image(found) if isinstance(found, CroppedFrame) else found[1] for found in cropped]
 
-    def _regions(self, file: PixelFile) -> tuple[UltrasoundRegion, ...]:
-        """The file's regions; where colour is wanted, without those that say that there is some."""
-        return file.regions if self.b_mode_only else tuple(r for r in file.regions if r.data_type != COLOUR_FLOW)
-
-    def _image(self, grey: Grey, area: CropRegion) -> Image:
-        cut = crop_frame(grey, area)
-        reject_blank(cut)
-        pixels = resize_grey(cut, self.height, self.width)
+    def _image(self, frame: CroppedFrame) -> Image:
+        crop = frame.crop
         return Image(
-            pixels,
-            source_digest(grey),
-            area.found_by,
-            _spacing(area.row_spacing_mm, area.bottom - area.top, self.height),
-            _spacing(area.column_spacing_mm, area.right - area.left, self.width),
+            resize_grey(frame.pixels, self.height, self.width),
+            source_digest(frame.grey),
+            crop.found_by,
+            _spacing(crop.row_spacing_mm, crop.bottom - crop.top, self.height),
+            _spacing(crop.column_spacing_mm, crop.right - crop.left, self.width),
         )
 
 
-NEAR_ONE_LEVEL: Final = 8
-"""Grey levels that compression and a receiver's noise put around one level."""
-LEAST_SHOWN: Final = 0.005
-"""Share of the pixels that must differ by more from the most common level; with a probe on skin it is 0.25 to 1."""
-
-
-def reject_blank(cut: Grey) -> None:
-    """Raise `Rejected` (no_tissue) if what is kept of a frame is of one grey level, but for noise and specks.
-
-    Such frames are equal or alike with many patients, and show none of them.
-    """
-    counts = np.array(Picture.fromarray(cut).histogram())
-    most = int(counts.argmax())
-    near = counts[max(0, most - NEAR_ONE_LEVEL) : most + NEAR_ONE_LEVEL + 1].sum()
-    if cut.size - near < LEAST_SHOWN * cut.size:
-        raise Rejected(Reason.NO_TISSUE, "the frame is of one grey level, or nearly so")
-
-
-def reject_colour_flow(frame: Frame, area: CropRegion) -> None:
-    """Raise `Rejected` (not_b_mode) where the area of an ultrasound frame shows colour flow."""
-    if frame.rgb is not None and has_colour_flow(frame.rgb, area, frame.grey.shape):
-        raise Rejected(Reason.NOT_B_MODE, "colours within the insonated area")
-
-
 def _spacing(per_pixel_mm: float | None, before: int, after: int) -> float | None:
-    """Millimetres between pixels where `before` of them became `after`."""
+    """Millimetres between pixels after `before` of them were resized to `after`."""
     return None if per_pixel_mm is None else per_pixel_mm * before / after
-
-
-def source_digest(grey: Grey) -> str:
-    """SHA-256 of a frame's size and grey pixels: equal for equal pictures, however they are stored."""
-    return hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +115,7 @@ class CropPreviewReader:
             with quiet(), open_file(self.archive, job.path, whole=True) as file:
                 opened = PixelFile.open(file)
                 cine = Cine(opened, job.frames)
-                grey, area = cine.frame(shown).grey, cine.area(opened.regions)
-                return Pair(grey, area, crop_frame(grey, area), caption)
+                grey, crop = cine.frame(shown).grey, cine.crop_region()
+                return Pair(grey, crop, crop_frame(grey, crop), caption)
         except (Rejected, OSError, MemoryError):
             return None

@@ -14,9 +14,9 @@ from pydicom.uid import UID
 
 from pipeline.archive.source import SEPARATOR, Listed, Member, is_remote, is_zip, members, open_file, stat
 from pipeline.dicom.header import OTHER, Header, read_header
-from pipeline.dicom.pixels import pixel_digest
-from pipeline.dicom.reading import UnreadableFile, quiet
-from pipeline.dicom.rejections import Reason, Rejected, Rejection
+from pipeline.dicom.image_files import pixel_digest
+from pipeline.dicom.quiet import quiet
+from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile
 from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym, with_issuer
 
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")

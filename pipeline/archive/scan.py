@@ -37,8 +37,7 @@ from pipeline.archive.missing_images import forget_confirmation, known_images, r
 from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, without_credentials
 from pipeline.archive.workers import Failed, FaultWatch, after_tries, each_in_worker
 from pipeline.dicom.header import ULTRASOUND, Header
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Reason, Rejection
+from pipeline.dicom.rejections import Reason, Rejection, UnreadableFile
 from pipeline.errors import UnreachableError, UserError
 from pipeline.files import write_table
 from pipeline.privacy.descriptions import publish_descriptions

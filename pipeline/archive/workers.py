@@ -26,8 +26,7 @@ from pipeline.archive.fetch_proxy import Fetching, serving
 from pipeline.archive.location import is_remote
 from pipeline.archive.remote import go_through
 from pipeline.archive.sandbox import confine
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Reason, Rejection
+from pipeline.dicom.rejections import Reason, Rejection, UnreadableFile
 from pipeline.errors import UnreachableError, is_transient
 
 Item = TypeVar("Item")

@@ -1,7 +1,4 @@
-"""What a compressed frame says of itself: its size, depth and components, in JPEG, JPEG-LS and JPEG 2000.
-
-Not here: decoding.
-"""
+"""Read size, depth and components from the head of a compressed frame: JPEG, JPEG-LS or JPEG 2000."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +14,16 @@ _RGB_IDS = ((82, 71, 66), (114, 103, 98))
 
 END_OF_IMAGE: Final = b"\xff\xd9"
 FILLER: Final = bytes(range(1, 128, 2)) * 8
-"""Bytes that change what a decoder makes of compressed data that break off: it takes them for what is missing."""
+"""Bytes that a decoder of truncated data takes for the missing ones, so that its output changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """The head of a compressed frame; all zero or None of one that is not understood, as of run lengths.
+    """The head of a compressed frame; zero or None for unknown codestreams such as RLE.
 
-    `size` of the decoded frame in bytes; `precision` in bits; `components` of a pixel. `halved_chroma`: the first
-    component has more samples than the others. `luma_chroma`: whether components are luma and chroma, None where
-    nothing says so. `read_as_luma_chroma`: whether a decoder of JPEG takes them for that, by its own rules.
+    `size`: bytes of the decoded frame; `precision` in bits; `components` per pixel. `halved_chroma`: the first one has
+    more samples than the others. `luma_chroma`: whether the components are luma and chroma, None if not stated.
+    `read_as_luma_chroma`: whether libjpeg's rules take them for luma and chroma.
     """
 
     size: int = 0
@@ -38,7 +35,7 @@ class Codestream:
 
     @staticmethod
     def of(encoded: bytes) -> "Codestream":
-        """The head of `encoded`; what breaks off is not understood."""
+        """The head of `encoded`; unknown if it breaks off."""
         try:
             if encoded[:4] == _SIZ:
                 return _of_jpeg_2000(encoded)
@@ -47,11 +44,11 @@ class Codestream:
             return Codestream()
 
     def breaks_off(self, encoded: bytes) -> bool:
-        """Whether this is a JPEG without an end marker, after which a few bytes of padding may stand."""
+        """Whether `encoded` is a JPEG without an end marker in its last 64 bytes, which leaves room for padding."""
         return self.size > 0 and encoded[:2] == _SIGNATURE and END_OF_IMAGE not in encoded[-64:]
 
     def options(self, stated: dict[str, Any]) -> dict[str, Any]:
-        """Pydicom's decoding options where the stream corrects the `stated` ones."""
+        """Pydicom's decoding options that correct the `stated` ones."""
         options: dict[str, Any] = {}
         if self.components in {1, 3} and self.components != stated["samples_per_pixel"]:
             options["samples_per_pixel"] = self.components
@@ -66,7 +63,7 @@ class Codestream:
         return options
 
     def without_conversion(self, encoded: bytes) -> bytes:
-        """A JPEG that decoders take for RGB, so that its components come out as they are stored."""
+        """The JPEG marked as RGB, so that a decoder returns its components as stored."""
         kept = bytearray(_SIGNATURE + _ADOBE_RGB)
         for marker, start, end in _segments(encoded):
             if marker == _SCAN:
@@ -81,7 +78,7 @@ _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 
 
 def _of_jpeg_2000(encoded: bytes) -> Codestream:
-    """SIZ, ISO 15444-1 section A.5.1; a multiple component transform is undone by the decoder (COD, section A.6.1)."""
+    """SIZ, ISO 15444-1 section A.5.1; the decoder undoes a multiple component transform (COD, section A.6.1)."""
     right, bottom, left, top = (int.from_bytes(encoded[at : at + 4], "big") for at in (8, 12, 16, 20))
     components = int.from_bytes(encoded[40:42], "big")
     each = [encoded[at : at + 3] for at in range(42, 42 + 3 * min(components, 4), 3)]
@@ -111,15 +108,15 @@ def _of_frame(head: bytes, jfif: bool, transform: int | None) -> Codestream:
     ids = tuple(number for number, _, _ in each)
     halved = components == 3 and each[0][1] * each[0][2] > each[1][1] * each[1][2]
     read = jfif or (transform != 0 if transform is not None else ids not in _RGB_IDS[:1])
-    told: bool | None = None
+    luma_chroma: bool | None = None
     if halved or jfif:
-        told = True
+        luma_chroma = True
     elif transform is not None:
-        told = transform != 0
+        luma_chroma = transform != 0
     elif ids in _RGB_IDS:
-        told = False
+        luma_chroma = False
     size = height * width * components * -(-precision // 8)
-    return Codestream(size, precision, components, halved, told, read)
+    return Codestream(size, precision, components, halved, luma_chroma, read)
 
 
 def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:

@@ -1,7 +1,4 @@
-"""The values of single elements, each read on its own: one bad field costs that field, not the file.
-
-Belongs here: text, UIDs and numbers out of raw elements. Not here: finding the elements, what they are for.
-"""
+"""Convert raw elements to text, UIDs and numbers, each on its own: a bad field is lost alone, not with its file."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,11 +10,12 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
-from pipeline.dicom.reading import Element, element_value, quiet
+from pipeline.dicom.parsed_file import Element, element_value
+from pipeline.dicom.quiet import quiet
 from pipeline.whitespace import collapse_whitespace
 
-_LONGEST_TEXT = 256  # characters; every field read here is at most 64 by PS3.5 section 6.2, a value or several
-_LONGEST_VALUE = 2**14  # bytes; what is longer is no value of these fields
+_LONGEST_TEXT = 256  # characters; a value of the fields read here has at most 64 by PS3.5 section 6.2
+_LONGEST_VALUE = 2**14  # bytes; no value of these fields is longer
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UID = re.compile(r"[0-9.]{1,64}")
 _PLAIN_UID = re.compile(rb"([0-9.]{1,64})\0?")
@@ -30,28 +28,28 @@ def tag_of(keyword: str) -> int:
 
 
 class _Unreadable(Exception):  # noqa: N818 - an outcome of reading, not an error of the program
-    """A value is there, and cannot be read."""
+    """An element has a value that cannot be read."""
 
 
 class Fields:
-    """The values of elements, named by keyword; one that cannot be read is None, as if absent, and noted."""
+    """The values of elements by keyword; unreadable ones are None, like absent ones, and collected in `unreadable`."""
 
     def __init__(self, elements: Mapping[int, Element], encodings: tuple[str, ...]) -> None:
         self._elements, self._encodings = elements, encodings
         self.unreadable: set[str] = set()
 
     def text(self, field: str) -> str | None:
-        """The field as one printable line, several values joined by a backslash; None where nothing is left.
+        """The field as one printable line, several values joined by a backslash; None if it is empty.
 
-        Each run of white space is one space, whatever it is made of.
+        Each run of white space becomes one space.
         """
         return self._read(field, _single_line)
 
     def identifier(self, field: str) -> str | None:
-        """The same, with inner spaces as they are and no other white space: pseudonyms are made of this spelling."""
+        """The same, but with inner spaces unchanged and no other white space: the input of pseudonyms."""
         return self._read(field, _printable)
 
-    def _read(self, field: str, spelled: Callable[[str], str]) -> str | None:
+    def _read(self, field: str, normalise: Callable[[str], str]) -> str | None:
         element = self._elements.get(tag_of(field))
         if element is None:
             return None
@@ -60,10 +58,10 @@ class Fields:
         except _Unreadable:
             self.unreadable.add(field)
             return None
-        return spelled(text)[:_LONGEST_TEXT].strip() or None if text else None
+        return normalise(text)[:_LONGEST_TEXT].strip() or None if text else None
 
     def uid(self, field: str) -> str | None:
-        """The field where it is a UID in form; anything else could be text that no one allowed."""
+        """The field if it is a well-formed UID; anything else could be text that is not allow-listed."""
         element = self._elements.get(tag_of(field))
         if isinstance(element, RawDataElement) and (plain := _PLAIN_UID.fullmatch(element.value or b"")):
             return plain[1].decode()
@@ -74,11 +72,11 @@ class Fields:
         return None
 
     def yes(self, field: str) -> bool:
-        """Whether the field, whose values are YES and NO, is YES."""
+        """Whether the field is YES."""
         return (self.text(field) or "").upper() == "YES"
 
     def number(self, field: str) -> int | None:
-        """The field where it is one whole number."""
+        """The field if it is one whole number."""
         text = self.text(field)
         if text is None or text.isdecimal():
             return int(text) if text else None
@@ -89,7 +87,7 @@ class Fields:
         return int(number)
 
     def decimals(self, field: str) -> list[float]:
-        """The field's values where all of them are finite numbers; otherwise none."""
+        """The field's values if all are finite numbers, otherwise none."""
         text = self.text(field)
         numbers = [_float(part) for part in text.split("\\")] if text else []
         if None in numbers:
@@ -124,7 +122,7 @@ def _text(element: Element, encodings: tuple[str, ...]) -> str | None:
 def _text_of(
     tag: int, vr: str | None, value: bytes, implicit: bool, little: bool, encodings: tuple[str, ...]
 ) -> str | None:
-    """Converting one value takes as long as walking past thirty, and most files of an archive share most values."""
+    """Cached: converting a value takes as long as skipping thirty, and most files of an archive share most values."""
     raw = RawDataElement(Tag(tag), vr, len(value), value, 0, implicit, little)
     try:
         with quiet():
@@ -141,7 +139,7 @@ def _joined(value: Any) -> str | None:
 
 @lru_cache(2**13)
 def _single_line(text: str) -> str:
-    """`text` in printable characters, single spaces between its words; a control character separates words, too."""
+    """`text` in printable characters with single spaces between words; control characters separate words, too."""
     return collapse_whitespace(_printable(collapse_whitespace(_CONTROLS.sub(" ", text))))
 
 

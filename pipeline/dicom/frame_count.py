@@ -1,29 +1,27 @@
-"""How many frames' pixel data a file holds, where that is less than its header says, or its end is not as it should be.
-
-Not here: decoding them.
-"""
+"""Count the frames whose pixel data a file really has, without decoding them."""
 
 from collections.abc import Callable
 from typing import Final, Literal, cast
 
-from pydicom.uid import ExplicitVRBigEndian, MPEGTransferSyntaxes
+from pydicom.uid import MPEGTransferSyntaxes
 
-from pipeline.dicom.reading import STEPS, UNDEFINED, ParsedFile, PixelElement, find_sequence_delimiter
+from pipeline.dicom.parsed_file import UNDEFINED, ParsedFile, PixelElement
+from pipeline.dicom.pydicom_parse import MAX_READS
 
 _ITEM: Final = 0xFFFEE000
 _DELIMITER: Final = 0xFFFEE0DD
 
 
-def count_native_frames(opened: ParsedFile, stated: int, length: Callable[[int], int]) -> int:
-    """Of `stated` native frames those that are there; `length` is the bytes that so many frames take.
+def count_native_frames(parsed: ParsedFile, stated: int, length: Callable[[int], int]) -> int:
+    """The number of the `stated` native frames that are there; `length(n)` is the size of n frames in bytes.
 
-    Pixel data of an odd length may lack their last byte, which some makers store as one less and not as one more. 0
-    where no frame is there, and where the file ends before its pixel data do, since it may still be arriving.
+    Pixel data of an odd length may lack their last byte, which some vendors drop instead of padding it. 0 if no frame
+    is there, and if the file ends before its pixel data, since it may still be arriving.
     """
-    pixels = cast(PixelElement, opened.pixels)
+    pixels = cast(PixelElement, parsed.pixels)
     if pixels.length == UNDEFINED:
-        return stated if find_sequence_delimiter(opened) is not None else 0
-    there = min(pixels.length, opened.size - pixels.start)
+        return stated if parsed.find_sequence_delimiter() is not None else 0
+    there = min(pixels.length, parsed.size - pixels.start)
     if there >= length(stated):
         return stated
     if there < pixels.length:
@@ -36,47 +34,47 @@ def _even(length: int) -> int:
     return length - length % 2
 
 
-def count_encapsulated_frames(opened: ParsedFile, stated: int) -> int:
-    """Of `stated` encapsulated frames as many as there are fragments for (PS3.5 section A.4).
+def count_encapsulated_frames(parsed: ParsedFile, stated: int) -> int:
+    """The number of the `stated` encapsulated frames that there are fragments for (PS3.5 section A.4).
 
-    Without the sequence delimiter fragments must be there for all of them, and the last one whole; else 0, since the
-    file may still be arriving.
+    Without the sequence delimiter it is 0, since the file may still be arriving, unless there are whole fragments for
+    all of them.
     """
-    pixels = cast(PixelElement, opened.pixels)
+    pixels = cast(PixelElement, parsed.pixels)
     if pixels.length != UNDEFINED:
         return stated
-    if find_sequence_delimiter(opened) is None:
-        count, whole = _fragments(opened)
+    if parsed.find_sequence_delimiter() is None:
+        count, whole = _fragments(parsed)
         return stated if whole and count >= stated else 0
-    if stated == 1 or opened.transfer_syntax in MPEGTransferSyntaxes or _offsets(opened) == stated:
+    if stated == 1 or parsed.transfer_syntax in MPEGTransferSyntaxes or _offsets(parsed) == stated:
         return stated
-    return min(stated, _fragments(opened)[0] or stated)
+    return min(stated, _fragments(parsed)[0] or stated)
 
 
-def _offsets(opened: ParsedFile) -> int:
-    """Entries of the basic offset table."""
-    tag, length = _item(opened, cast(PixelElement, opened.pixels).start)
+def _offsets(parsed: ParsedFile) -> int:
+    """Number of entries of the basic offset table."""
+    tag, length = _item(parsed, cast(PixelElement, parsed.pixels).start)
     return length // 4 if tag == _ITEM else 0
 
 
-def _fragments(opened: ParsedFile) -> tuple[int, bool]:
-    """Fragments that are whole, and whether no other one breaks off."""
-    at, count = cast(PixelElement, opened.pixels).start, -1  # the first item is the offset table
-    for _ in range(STEPS):
-        tag, length = _item(opened, at)
+def _fragments(parsed: ParsedFile) -> tuple[int, bool]:
+    """Number of whole fragments, and whether none breaks off."""
+    position, count = cast(PixelElement, parsed.pixels).start, -1  # the first item is the offset table
+    for _ in range(MAX_READS):
+        tag, length = _item(parsed, position)
         if tag != _ITEM:
             return max(count, 0), count >= 0
-        at += 8 + length
-        if at > opened.size:
+        position += 8 + length
+        if position > parsed.size:
             break
         count += 1
     return max(count, 0), False
 
 
-def _item(opened: ParsedFile, at: int) -> tuple[int, int]:
-    """Tag and length of the item at `at`; zeros at the file's end."""
-    opened.file.seek(at)
-    head = opened.file.read(8).ljust(8, b"\0")
-    order: Literal["big", "little"] = "big" if opened.transfer_syntax == ExplicitVRBigEndian else "little"
+def _item(parsed: ParsedFile, position: int) -> tuple[int, int]:
+    """Tag and length of the item at `position`; zeros at the end of the file."""
+    parsed.file.seek(position)
+    head = parsed.file.read(8).ljust(8, b"\0")
+    order: Literal["big", "little"] = "big" if parsed.is_big_endian else "little"
     group, element, length = head[:2], head[2:4], head[4:]
     return int.from_bytes(group, order) << 16 | int.from_bytes(element, order), int.from_bytes(length, order)

@@ -1,7 +1,6 @@
-"""A DICOM file's header: the allow-listed fields, each read on its own.
+"""Read the allow-listed fields of a DICOM header, and check that the file is complete.
 
-Belongs here: which elements are read, reading them tolerantly, whether the file is all there. Not here: pseudonyms,
-decoding pixels.
+Not here: pseudonyms (`pipeline.privacy.identity`).
 """
 
 import hashlib
@@ -15,7 +14,9 @@ from pydicom.uid import UID
 
 from pipeline.dicom.fields import Fields, tag_of
 from pipeline.dicom.frame_count import count_encapsulated_frames, count_native_frames
-from pipeline.dicom.reading import UNDEFINED, ParsedFile, quiet, read_elements
+from pipeline.dicom.parse import read_elements
+from pipeline.dicom.parsed_file import UNDEFINED, ParsedFile
+from pipeline.dicom.quiet import quiet
 from pipeline.dicom.rejections import Reason, Rejected
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 
@@ -56,9 +57,9 @@ _MOST_FRAMES = 2**31 - 1  # NumberOfFrames is an integer string of that range at
 class Header:
     """The allow-listed fields of one image file, raw: identifiers are not yet pseudonyms.
 
-    None where a field is absent, empty or cannot be read; `unreadable_fields` are the keywords of those whose value is
-    there and cannot be read. `rows` and `columns` in pixels, `frames` at least 1. `for_labels` holds what the file
-    states of the fields in `pipeline.label_fields`, by their columns. `burned_in`: BurnedInAnnotation is YES.
+    A field is None if it is absent, empty or unreadable; `unreadable_fields` are the keywords of the unreadable ones.
+    `rows` and `columns` in pixels, `frames` at least 1. `for_labels` has the stated fields of `pipeline.label_fields`,
+    by column. `burned_in`: BurnedInAnnotation is YES.
     """
 
     sop_instance: str
@@ -83,7 +84,7 @@ class Header:
 
 
 OTHER = "other"
-"""In place of a code that the standard does not list: what stands in such a field could be any text."""
+"""Replaces a code that the standard does not list, since such a field could contain any text."""
 MODALITIES: Final = frozenset(
     (  # noqa: SIM905 - words
         "ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DMS DG DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL "
@@ -96,40 +97,40 @@ MODALITIES: Final = frozenset(
 
 
 def is_ultrasound(modality: str | None, sop_class: str | None) -> bool:
-    """Whether Modality (0008,0060) or SOPClassUID (0008,0016) says ultrasound."""
+    """Whether Modality (0008,0060) or SOPClassUID (0008,0016) states ultrasound."""
     return (modality or "").upper() == ULTRASOUND or sop_class in ULTRASOUND_CLASSES
 
 
 def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Header:
     """The allow-listed fields of the image in `file`, seekable, of `size` bytes; no pixel is decoded.
 
-    `modalities` are the values of Modality (0008,0060) that are wanted; ultrasound is also told by its SOP class.
-    Raises `Rejected` where it is no DICOM file, no image or of another modality, where its header breaks off or goes
-    beyond the limits, where it is shorter than its own encoding says, and `OSError` where it cannot be read.
+    `modalities` are the accepted values of Modality (0008,0060); ultrasound is also recognised by its SOP class.
+    Raises `Rejected` if it is no DICOM file, no image or of another modality, if its header breaks off or exceeds the
+    limits, or if it is shorter than its own encoding states, and `OSError` if it cannot be read.
     """
-    opened = read_elements(file, size, _TAGS, _NEEDED)
-    fields = Fields(opened.elements, opened.encodings)
+    parsed = read_elements(file, size, _TAGS, _NEEDED)
+    fields = Fields(parsed.elements, parsed.encodings)
     modality, sop_class = fields.text("Modality"), fields.uid("SOPClassUID")
-    if not opened.pixels:
-        raise _without_pixels(opened, modality or sop_class)
-    if not _is_one_of(modalities, modality, sop_class):
-        raise _of_another_modality(modalities)
+    if not parsed.pixels:
+        raise _without_pixels(parsed, modality or sop_class)
+    if not _is_accepted(modalities, modality, sop_class):
+        raise _rejected_modality(modalities)
     rows, columns, frames = (fields.number(name) for name in _NUMBERS)
     if not rows or not columns:
         raise Rejected(Reason.UNREADABLE_HEADER, "Rows (0028,0010) or Columns (0028,0011) is missing or no number")
     frames = min(max(frames or 1, 1), _MOST_FRAMES)
     photometric = fields.text("PhotometricInterpretation")
-    frames = _frames_there(opened, fields, rows * columns, frames, photometric)
+    frames = _frames_there(parsed, fields, rows * columns, frames, photometric)
     if not frames:
         raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding says")
     return Header(
-        sop_instance=fields.uid("SOPInstanceUID") or _content(file),
+        sop_instance=fields.uid("SOPInstanceUID") or _content_digest(file),
         series=fields.uid("SeriesInstanceUID"),
         study=fields.uid("StudyInstanceUID"),
         patient_id=fields.identifier("PatientID"),
         issuer=fields.identifier("IssuerOfPatientID"),
         sop_class=sop_class,
-        transfer_syntax=opened.transfer_syntax,
+        transfer_syntax=parsed.transfer_syntax,
         photometric=photometric,
         rows=rows,
         columns=columns,
@@ -140,28 +141,28 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
         transducer_data=fields.text("TransducerData"),
         study_description=fields.text("StudyDescription"),
         burned_in=fields.yes("BurnedInAnnotation"),
-        for_labels=_for_labels(opened, fields, MODALITIES.union(modalities)),
+        for_labels=_for_labels(parsed, fields, MODALITIES.union(modalities)),
         unreadable_fields=tuple(sorted(fields.unreadable)),
     )
 
 
-def _is_one_of(modalities: Collection[str], modality: str | None, sop_class: str | None) -> bool:
+def _is_accepted(modalities: Collection[str], modality: str | None, sop_class: str | None) -> bool:
     if ULTRASOUND in modalities and is_ultrasound(modality, sop_class):
         return True
     return (modality or "").upper() in modalities
 
 
-def _of_another_modality(modalities: Collection[str]) -> Rejected:
+def _rejected_modality(modalities: Collection[str]) -> Rejected:
     if set(modalities) == {ULTRASOUND}:
-        says = "neither Modality (0008,0060) nor SOPClassUID (0008,0016) says ultrasound"
-        return Rejected(Reason.NOT_ULTRASOUND, says)
+        detail = "neither Modality (0008,0060) nor SOPClassUID (0008,0016) says ultrasound"
+        return Rejected(Reason.NOT_ULTRASOUND, detail)
     return Rejected(Reason.OTHER_MODALITY, f"Modality (0008,0060) is none of {', '.join(sorted(modalities))}")
 
 
-def _for_labels(opened: ParsedFile, fields: Fields, modalities: Collection[str]) -> dict[str, str | float]:
-    """The stated fields that labels can be made of; a number is stated where it is one, a modality of `modalities`."""
+def _for_labels(parsed: ParsedFile, fields: Fields, modalities: Collection[str]) -> dict[str, str | float]:
+    """The stated fields for labels: numbers only if valid, a modality outside `modalities` as `OTHER`."""
     stated: dict[str, str | float] = {}
-    for tag in _LABEL_TAGS.keys() & opened.elements.keys():
+    for tag in _LABEL_TAGS.keys() & parsed.elements.keys():
         keyword = _LABEL_TAGS[tag]
         if keyword in NUMBER_FIELDS:
             if len(numbers := fields.decimals(keyword)) == 1:
@@ -172,33 +173,33 @@ def _for_labels(opened: ParsedFile, fields: Fields, modalities: Collection[str])
     return stated
 
 
-def _without_pixels(opened: ParsedFile, told: str | None) -> Rejected:
-    """A file without the DICM prefix is DICOM only if it holds some field that images, reports and plans have.
+def _without_pixels(parsed: ParsedFile, modality_or_class: str | None) -> Rejected:
+    """Why a file has no pixels.
 
-    One with the prefix and none of those fields was cut off, unless its meta header says that it is something else,
-    as a DICOMDIR's does.
+    Without the DICM prefix it is DICOM only if it has some field of images, reports and plans. With the prefix and none
+    of those fields it was cut off, unless its meta header states another kind of file, such as a DICOMDIR.
     """
-    if told or opened.elements:
+    if modality_or_class or parsed.elements:
         return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
-    if not opened.has_preamble:
+    if not parsed.has_preamble:
         return Rejected(Reason.NOT_DICOM, "no element of a DICOM image, report or directory")
-    if not opened.media_class or opened.media_class in ULTRASOUND_CLASSES:
+    if not parsed.media_class or parsed.media_class in ULTRASOUND_CLASSES:
         return Rejected(Reason.UNREADABLE_HEADER, "the header breaks off")
     return Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
 
 
-def _frames_there(opened: ParsedFile, fields: Fields, size: int, frames: int, photometric: str | None) -> int:
-    """How many of `frames` are there, by the file's length and its own encoding; 0 where it breaks off."""
-    pixels = opened.pixels
+def _frames_there(parsed: ParsedFile, fields: Fields, size: int, frames: int, photometric: str | None) -> int:
+    """The number of `frames` that are there, by the file's length and its own encoding; 0 if it breaks off."""
+    pixels = parsed.pixels
     if pixels is None:
         return frames
     samples, bits = fields.number("SamplesPerPixel"), fields.number("BitsAllocated")
-    if _encapsulated(opened.transfer_syntax):
-        return count_encapsulated_frames(opened, frames)
+    if _encapsulated(parsed.transfer_syntax):
+        return count_encapsulated_frames(parsed, frames)
     if pixels.length != UNDEFINED and (samples is None or bits is None):
         return frames
     values = size * (samples or 1)
-    return count_native_frames(opened, frames, lambda count: native_length(values, bits or 8, photometric, count))
+    return count_native_frames(parsed, frames, lambda count: native_length(values, bits or 8, photometric, count))
 
 
 @lru_cache(256)
@@ -206,14 +207,14 @@ def _encapsulated(syntax: str) -> bool:
     with quiet():
         try:
             return UID(syntax).is_encapsulated
-        except ValueError:  # no transfer syntax: the pixels are what some maker thought
+        except ValueError:  # no transfer syntax: the encoding is unknown
             return True
 
 
 def native_length(values: int, bits: int, photometric: str | None, frames: int) -> int:
     """Bytes of `frames` native frames of `values` samples of `bits` bits each, without padding.
 
-    Frames of one bit follow each other without a gap; YBR_FULL_422 stores two thirds (PS3.3 section C.7.6.3.1.2).
+    Frames of one bit have no gap between them; YBR_FULL_422 stores two thirds (PS3.3 section C.7.6.3.1.2).
     """
     if bits == 1:
         return ceil(values * frames / 8)
@@ -221,7 +222,7 @@ def native_length(values: int, bits: int, photometric: str | None, frames: int) 
     return (length // 3 * 2 if photometric == "YBR_FULL_422" else length) * frames
 
 
-def _content(file: BinaryIO) -> str:
-    """An identity for an instance without a UID: its bytes."""
+def _content_digest(file: BinaryIO) -> str:
+    """The identity of an instance without a UID: a digest of its bytes."""
     file.seek(0)
     return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"  # type: ignore[arg-type]

@@ -1,19 +1,22 @@
-"""Why a file became no record, or a frame no image.
+"""Reasons for which a file becomes no record or a frame no image, and the rows of both ledgers."""
 
-Belongs here: the reason codes and the rows of both ledgers. Not here: finding out that something is wrong.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import pyarrow as pa
 
+from pipeline.dicom.quiet import quiet
+from pipeline.errors import is_transient
 from pipeline.tables import QUARANTINE
+
+_Result = TypeVar("_Result")
 
 
 class Reason(StrEnum):
-    """A reason code; `meaning` says it in a line."""
+    """A reason code."""
 
     NOT_DICOM = "not_dicom"
     UNREADABLE_HEADER = "unreadable_header"
@@ -44,12 +47,12 @@ class Reason(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """What the code stands for, in one line."""
+        """The code's meaning in one line."""
         return _MEANINGS[self]
 
     @property
     def is_settled(self) -> bool:
-        """Whether reading the same file again would end the same way; where not, the next run reads it again."""
+        """Whether reading the same file again must have the same outcome; otherwise the next run reads it again."""
         again = {Reason.STILL_BEING_WRITTEN, Reason.CHANGED, Reason.UNREADABLE, Reason.INTERRUPTED}
         return self not in again
 
@@ -58,20 +61,20 @@ _MEANINGS = {
     Reason.NOT_DICOM: "the file's content is not DICOM",
     Reason.UNREADABLE_HEADER: "the header breaks off, or lacks what every image needs",
     Reason.NOT_AN_IMAGE: "DICOM without pixel data: a DICOMDIR, a report, a plan",
-    Reason.SYMBOLIC_LINK: "a symbolic link, which is not followed: copy or mount what it leads to in its place",
+    Reason.SYMBOLIC_LINK: "a symbolic link, which is not followed: copy or mount its target in its place",
     Reason.SPECIAL_FILE: "a pipe, a socket or a device",
-    Reason.NOT_ULTRASOUND: "an image of another modality, where the recipe names ultrasound alone",
+    Reason.NOT_ULTRASOUND: "an image of another modality; the recipe names ultrasound only",
     Reason.OTHER_MODALITY: "an image of a modality that the recipe does not name",
     Reason.DUPLICATE: "the same SOP instance with the same pixels is a record already",
     Reason.CONFLICTING_DUPLICATE: "several files claim this SOP instance with different pixels; all are left out",
     Reason.UNDECODABLE: "no decoder can read the pixels",
-    Reason.TRUNCATED_PIXELS: "the pixel data are shorter than the header says",
+    Reason.TRUNCATED_PIXELS: "the pixel data are shorter than the header states",
     Reason.UNSUPPORTED_PIXELS: "the header describes pixels that are not decoded: too many, or of an unknown kind",
     Reason.EMPTY: "the pixel data hold no bytes",
     Reason.NOT_B_MODE: "colour Doppler, a spectrum or M-mode: no two-dimensional grey image of tissue",
-    Reason.NO_TISSUE: "of one grey level, or nearly so; of new images also: no tissue found, unlike in training",
+    Reason.NO_TISSUE: "of one grey level, or nearly so; for new images also: no tissue found, unlike in training",
     Reason.REPORT_PAGE: "a report page or worksheet: text, tables or curves, and no tissue",
-    Reason.INCOMPLETE: "shorter than its own encoding says: still arriving, or cut off; read again when it changes",
+    Reason.INCOMPLETE: "shorter than its own encoding states: still arriving, or cut off; read again when it changes",
     Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",
     Reason.CHANGED: "the file is not the one that was indexed; read again by the next run",
     Reason.UNREADABLE: "it cannot be read now: a permission, or a fault of disk or network; every run tries again",
@@ -93,11 +96,64 @@ class Rejection:
 
 
 class Rejected(Exception):  # noqa: N818 - an outcome of reading, not an error of the program
-    """Raised by a reader to say that a file or frame is left out, and why."""
+    """Raised by a reader that rejects a file or frame."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
         self.rejection = Rejection(reason, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """A file that cannot be read from disk: it has vanished since it was listed, or the system's reason is `why`.
+
+    `is_transient`: a later attempt may succeed.
+    """
+
+    vanished: bool
+    why: str
+    is_transient: bool = False
+
+    @staticmethod
+    def from_error(error: OSError) -> "UnreadableFile":
+        """The outcome of `error`, without the path that it quotes."""
+        why = error.strerror or type(error).__name__
+        return UnreadableFile(isinstance(error, FileNotFoundError), why, is_transient(error))
+
+
+@contextmanager
+def rejecting() -> Iterator[None]:
+    """Raise `Rejected` in place of any error of a decoder in the `with` block, and suppress its output.
+
+    Transient errors of disk and network are raised as they are.
+    """
+    try:
+        with quiet():
+            yield
+    except (Rejected, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except MemoryError:
+        raise Rejected(Reason.OVER_LIMITS, _TOO_LARGE) from None
+    except BaseException as error:  # a panic of pylibjpeg-rle is no Exception
+        if is_transient(error):
+            raise
+        raise Rejected(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}") from None
+
+
+def outcome_of(read: Callable[[], _Result]) -> _Result | Rejection | UnreadableFile:
+    """The result of `read`, or why it rejected its file or could not read it."""
+    try:
+        with quiet():
+            return read()
+    except Rejected as rejected:
+        return rejected.rejection
+    except OSError as error:
+        return UnreadableFile.from_error(error)
+    except MemoryError:
+        return Rejection(Reason.OVER_LIMITS, _TOO_LARGE)
+
+
+_TOO_LARGE = "decoding asks for more memory than a worker may hold"
 
 
 def rejection_table(level: str, rejections: Iterable[tuple[str, Rejection]]) -> pa.Table:

@@ -1,8 +1,8 @@
-"""Report pages and worksheets told from images: text, tables and curves on an even ground, and no tissue.
+"""Detect report pages and worksheets: text, tables and curves on an even ground, without tissue.
 
-Set by measuring: 240 rendered pages (`tests/pipeline/archive/pages.py`: ten templates, seven fonts, six polarities,
-through JPEG and scaled) have up to 0.08 textured blocks for each that holds strokes, but for two in a hundred; 6,500
-frames of public sources, of toolkits' test files and of the phantom have 0.145 or more.
+The constants are measured: 240 rendered pages (`tests/pipeline/archive/pages.py`: ten templates, seven fonts, six
+polarities, through JPEG and scaled) have up to 0.08 textured blocks per block with strokes, but for two in a hundred;
+6,500 frames of public sources, of toolkits' test files and of the phantom have 0.145 or more.
 """
 
 from typing import Final
@@ -11,76 +11,74 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipeline.dicom.crop import CropRegion
 from pipeline.dicom.fields import Fields
-from pipeline.dicom.regions import CropRegion, Grey
+from pipeline.dicom.grey import Grey
 
 _Mask = npt.NDArray[np.bool_]
 
 ACROSS: Final = 64
 """Blocks along the longer side of a frame."""
 SAMPLED: Final = 8
-"""Rows and columns of a block that are looked at, about."""
+"""Approximate number of a block's rows and columns that are examined."""
 SPARSE: Final = 3
-"""Of every third row and column of blocks, a frame with more textured blocks than ones with strokes is an image."""
+"""Step between rows and columns of blocks in a first pass, which accepts frames with more texture than strokes."""
 SMALLEST: Final = 128
-"""Pixels of the longer side: on smaller frames nothing can be read."""
+"""Pixels of the longer side: smaller frames have no legible text."""
 EVEN: Final = 10
-"""Between their 5th and 95th percentile, blocks of fewer grey levels are even."""
+"""A block is even if its 5th and 95th percentile are fewer grey levels apart."""
 PAPER, GRAIN = 128, 1.5
-"""A frame whose blocks are mostly brighter than this even where they are dark is scanned paper: there, blocks are even
-up to so many times the range that a quarter of them stays below, if others have twice as much."""
+"""A frame is scanned paper if the 5th percentile of most blocks is above `PAPER`. There, blocks are even up to `GRAIN`
+times the range of the lowest quarter of them, if others have twice as much."""
 BETWEEN: Final = 0.35
-"""Tissue has this share of a block's pixels in the middle half of that range; strokes on a ground are at its ends."""
+"""Share of a block's pixels in the middle half of that range, in tissue; strokes on a ground are at its ends."""
 FEW_STROKES: Final = 3
-"""All levels of a block over that range, where a few strokes stand out of what compression left around them."""
+"""Full range of a block over that range if a few strokes stand out from compression noise."""
 NEIGHBOURS: Final = 5
-"""Of a block and its eight neighbours so many are textured in tissue."""
+"""Number of textured blocks among a block and its eight neighbours, in tissue."""
 INK: Final = 32
-"""Grey levels by which a stroke differs from its ground."""
+"""Difference of a stroke from its ground, in grey levels."""
 FEWEST_STROKES: Final = 0.005
-"""Share of the blocks with strokes from which there is something to read."""
+"""Share of blocks with strokes from which a frame has text."""
 PAGE, PAGE_BY_HEADER, PAGE_IN_REGION = 0.1, 0.3, 0.02
-"""Textured blocks for each block with strokes, up to which a frame is a page: by its pixels alone, where the header
-says that it may be one, and within regions that the file states as tissue: there air has few echoes, and is no page."""
+"""Textured blocks per block with strokes up to which a frame is a page: by its pixels alone, if the header suggests a
+page, and within regions that the file states as tissue (air has few echoes, and is no page)."""
 TEXT_IN_REGION: Final = 0.15
-"""Share of blocks with strokes of a page for which a file states regions; calipers and marks are fewer."""
+"""Share of blocks with strokes from which stated regions are a page; calipers and marks have fewer."""
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .7.1 to .7.4, its multi-frame classes
 
 
 def may_be_report_page(fields: Fields) -> bool:
-    """Whether the header says secondary capture, conversion, derived or text burned in; scanners' own images do not."""
-    kinds = set((fields.text("ImageType") or "").upper().split("\\"))
+    """Whether the header states secondary capture, conversion, derivation or burned-in text, unlike scanners."""
+    image_type = set((fields.text("ImageType") or "").upper().split("\\"))
     captured = (fields.uid("SOPClassUID") or "").startswith(_SECONDARY_CAPTURE)
     converted = fields.text("ConversionType") is not None
-    return captured or converted or {"DERIVED", "SECONDARY"} <= kinds or fields.yes("BurnedInAnnotation")
+    return captured or converted or {"DERIVED", "SECONDARY"} <= image_type or fields.yes("BurnedInAnnotation")
 
 
-def is_report_page(grey_HW: Grey, area: CropRegion, may_be_report_page: bool) -> bool:
-    """Whether `area` of a frame holds strokes and next to no tissue; `may_be_report_page` as the header says."""
+def is_report_page(grey_HW: Grey, crop: CropRegion, may_be_report_page: bool) -> bool:
+    """Whether the crop region of a frame has strokes and hardly any tissue."""
     side = max(4, round(max(grey_HW.shape) / ACROSS))
     if max(grey_HW.shape) < SMALLEST or min(grey_HW.shape) < side:
         return False
-    _, textured, strokes = _blocks(grey_HW, area, side, SPARSE)
+    _, textured, strokes = _blocks(grey_HW, crop, side, SPARSE)
     if np.count_nonzero(textured) > np.count_nonzero(strokes):
         return False
-    inside, textured, strokes = _blocks(grey_HW, area, side, 1)
+    inside, textured, strokes = _blocks(grey_HW, crop, side, 1)
     crowd = ndimage.uniform_filter(textured.astype(np.float32), 3, mode="nearest")
     tissue = np.count_nonzero(textured & (crowd > (NEIGHBOURS - 0.5) / 9))
     written = np.count_nonzero(strokes)
-    in_region = area.found_by == "regions"
+    in_region = crop.found_by == "regions"
     most = PAGE_IN_REGION if in_region else PAGE_BY_HEADER if may_be_report_page else PAGE
     fewest = (TEXT_IN_REGION if in_region else FEWEST_STROKES) * np.count_nonzero(inside)
     return bool(written >= fewest and tissue < most * written)
 
 
-def _blocks(grey_HW: Grey, area: CropRegion, side: int, every: int) -> tuple[_Mask, _Mask, _Mask]:
-    """Which blocks, of every so manieth row and column of them, are in `area`, and of these textured, and with strokes.
-
-    Textured as tissue is; with strokes, as text and lines are.
-    """
+def _blocks(grey_HW: Grey, crop: CropRegion, side: int, every: int) -> tuple[_Mask, _Mask, _Mask]:
+    """Masks over every `every`-th row and column of blocks: in `crop`, textured like tissue, with strokes like text."""
     blocks = _sampled(grey_HW, side, every)
-    inside = _inside(area, side, every, blocks.shape[:2])
+    inside = _inside(crop, side, every, blocks.shape[:2])
     ordered = np.sort(blocks.astype(np.int16), axis=-1)  # forty times as fast as bytes
     tail = ordered.shape[-1] // 20
     lowest, low, high, highest = (ordered[..., at] for at in (0, tail, -1 - tail, -1))
@@ -93,7 +91,7 @@ def _blocks(grey_HW: Grey, area: CropRegion, side: int, every: int) -> tuple[_Ma
 
 
 def _even(low: npt.NDArray[np.int16], spread: npt.NDArray[np.int16]) -> float:
-    """The range from which blocks are not even, given their 5th percentiles and their ranges."""
+    """The range from which blocks are uneven, given their 5th percentiles and ranges."""
     if not low.size or np.median(low) <= PAPER:
         return EVEN
     grain = GRAIN * float(np.quantile(spread, 0.25))
@@ -101,7 +99,7 @@ def _even(low: npt.NDArray[np.int16], spread: npt.NDArray[np.int16]) -> float:
 
 
 def _sampled(grey_HW: Grey, side: int, every: int) -> Grey:
-    """Pixels of blocks of `side` x `side`, of every so manieth row and column of them: rows x columns x pixels."""
+    """Sampled pixels of every `every`-th row and column of `side` x `side` blocks: rows x columns x pixels."""
     height, width = (length // side for length in grey_HW.shape)
     step = max(1, side // SAMPLED)
     whole = grey_HW[: height * side, : width * side].reshape(height, side, width, side)
@@ -109,12 +107,12 @@ def _sampled(grey_HW: Grey, side: int, every: int) -> Grey:
     return blocks.reshape(*blocks.shape[:2], -1)
 
 
-def _inside(area: CropRegion, side: int, every: int, blocks_hw: tuple[int, ...]) -> _Mask:
-    """Which blocks have their middle within `area`."""
+def _inside(crop: CropRegion, side: int, every: int, blocks_hw: tuple[int, ...]) -> _Mask:
+    """Which blocks have their centre in `crop`."""
     rows, columns = (np.arange(count) * side * every + side // 2 for count in blocks_hw)
-    across = (columns >= area.left) & (columns < area.right)
-    inside: _Mask = ((rows >= area.top) & (rows < area.bottom))[:, None] & across
-    if area.inside is not None:
-        down = rows.clip(area.top, area.bottom - 1) - area.top
-        inside &= area.inside[np.ix_(down, columns.clip(area.left, area.right - 1) - area.left)]
+    across = (columns >= crop.left) & (columns < crop.right)
+    inside: _Mask = ((rows >= crop.top) & (rows < crop.bottom))[:, None] & across
+    if crop.inside is not None:
+        down = rows.clip(crop.top, crop.bottom - 1) - crop.top
+        inside &= crop.inside[np.ix_(down, columns.clip(crop.left, crop.right - 1) - crop.left)]
     return inside

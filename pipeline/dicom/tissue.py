@@ -1,8 +1,6 @@
-"""Where in an ultrasound frame the tissue is: by the file's regions, else by the pixels; colour flow recognised.
+"""Detect the tissue in an ultrasound frame by its pixels.
 
-Belongs here: arrays and regions in, the area to keep out. Not here: files, decoding, resizing, the cache.
-
-The numbers below were set, by measuring and by looking, on 17 ultrasound files of public toolkits' test suites (GE,
+The constants were set, by measuring and by looking, on 17 ultrasound files of public toolkits' test suites (GE,
 Philips, Aloka, Mindray), on samples of eight public sources (all grey, most of them cropped already), and on the
 phantom, whose geometry is known. The measured ranges are of 40 frames of each of seven of the sources.
 """
@@ -10,43 +8,31 @@ phantom, whose geometry is known. The measured ranges are of 40 frames of each o
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain
 from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.dicom.regions import CropRegion, Grey, UltrasoundRegion
-from pipeline.dicom.rejections import Reason, Rejected
+from pipeline.dicom.grey import Grey
 
 _Floats = npt.NDArray[np.float32]
 _Lengths = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
-_Box = tuple[int, int, int, int]  # top, bottom, left, right; half-open
-_Spacing = tuple[float, float]  # row, column; millimetres
 _Kind = TypeVar("_Kind", bound=np.generic)
 
-# PS3.3 section C.8.5.5.1.1, Region Spatial Format, and C.8.5.5.1.2, Region Data Type
-_TWO_DIMENSIONAL, _M_MODE, _SPECTRAL = 1, 2, 3
-_TISSUE, COLOUR_FLOW = 1, 2
-_TRACES = frozenset({5, 6, 7})  # of Doppler: mean, mode, maximum
-_CENTIMETRES = 3  # C.8.5.5.1.15
-
-SMALLEST_SIDE: Final = 0.05
-"""A tissue region with a shorter side, as a share of the frame's, is taken for a writer's mistake."""
 NEARLY_ALL: Final = 0.97
-"""An area that covers this share of the frame is the frame."""
+"""A region that covers this share of the frame is taken for the frame."""
 
 GRID: Final = 128
-"""Blocks along the longer side of the reduced copy that detection looks at."""
+"""Blocks along the longer side of the reduced copy that detection works on."""
 BLACK: Final = 3
-"""Grey levels up to this are black: JPEG leaves some around what it draws on black."""
+"""Grey levels up to this are black: JPEG leaves some around drawings on black."""
 SPIKE_SHARE, SPIKE_HEIGHT, SPIKES = 0.03, 5.0, 4
-"""A level (with its two neighbours) that holds this share of the pixels, and so many times what any level four to ten
-away holds, is a fill of the screen; tissue's histogram is smooth. More than so many: an image of few grey levels."""
+"""A level (with its two neighbours) that has this share of the pixels, and this many times the share of any level four
+to ten away, is a fill of the screen; tissue's histogram is smooth. More than `SPIKES` are an image of few levels."""
 LIT_SHARE: Final = 0.3
-"""Share of a block's pixels that must differ from the screen's fills: 84 to 98 % of blocks within the area have it."""
+"""Share of a block's pixels that must differ from the screen's fills: 84 to 98 % of blocks within tissue have it."""
 ROUGHEST: Final = 0.5
 """Mean step between neighbouring pixels over mean level: 0.01 to 0.23 in tissue (5th to 95th percentile), 0.9 in the
 middle and above 0.45 in nine of ten blocks of drawn text, ticks and logos."""
@@ -55,198 +41,36 @@ THINNEST: Final = 0.07
 GROWTH: Final = 3
 """Side of the square that every thick enough part grows to, as a multiple of that thickness."""
 SECOND: Final = 0.08
-"""A second area, such as the other half of a split screen, must be wider than this in both directions."""
+"""A second piece, such as the other half of a split screen, must be larger than this in both directions."""
 LAYER: Final = (0.045, 0.1)
-"""Above or below the rest, as the near field above a full bladder, a piece may be so thin, if it is so wide."""
+"""Height and width of a thin piece above or below the rest, such as the near field above a full bladder."""
 DIM_PEAK, DIM_BLOCKS, DIM_REACH = 80, 6, 0.2
-"""Textured pieces apart from the rest are echoes if nothing written is as dim, from so many blocks, and not farther
-aside than this share of the longer side."""
+"""Textured pieces apart from the rest are echoes if they are dimmer than text, have at least this many blocks, and are
+not farther aside than this share of the longer side."""
 NARROWEST_FACE: Final = 0.1
-"""An upper edge that is shorter than this share of the longer side does not tell where the middle is."""
+"""An upper edge shorter than this share of the longer side does not locate the middle."""
 LEAST_AREA: Final = 0.1
-"""Less than this share of the frame is too little to be sure of."""
+"""Tissue with a smaller share of the frame is in doubt."""
 LEAST_FILL: Final = 0.35
-"""A hull with a smaller share of lit blocks joins things that do not belong together."""
+"""A hull with a smaller share of lit blocks joins unrelated pieces."""
 MOST_LEFT_OUT: Final = 0.5
-"""Lit blocks outside over those inside: beyond this the frame is noise, or no screen that is understood."""
-
-BRIGHT: Final = 48
-"""Below this level, colour is noise."""
-COLOURED: Final = 0.25
-"""Saturation, 0 to 1, from which a pixel is coloured; a grey image that went through JPEG as colour has none."""
-COLOUR_SHARE, LEAST_COLOURED = 0.01, 0.004
-"""Colour flow has more than these shares of the bright pixels, and of all pixels, in colour. Real flow has 0.1 to 0.4
-and 0.04 to 0.11; highlighted rows of a table on an otherwise black image have 0.1 and 0.003."""
-WEAK_TINT, OFF_TINT, HIGHLIGHT = 0.1, 0.35, 192
-"""A median saturation from which a frame is tinted; the distance from the tint that is another colour; the level from
-which a tint may fade to white."""
-WIDEST_STROKE: Final = 6
-"""Pixels of the full frame: colour that is narrower is a letter, a line or a caliper."""
-SAMPLES: Final = 60_000
-"""Pixels that the judgement of colour looks at, about."""
+"""Lit blocks outside over those inside: beyond this the frame is noise or an unknown screen layout."""
 
 
-def crop_region_of_frame(
-    grey_HW: Grey, regions: tuple[UltrasoundRegion, ...], spacing_mm: tuple[float, float] | None
-) -> CropRegion:
-    """The part of one frame that shows tissue; see `find_crop_region`."""
-    return find_crop_region((grey_HW,), regions, spacing_mm)
-
-
-def find_crop_region(
-    greys_HW: Iterable[Grey], regions: tuple[UltrasoundRegion, ...], spacing_mm: tuple[float, float] | None
-) -> CropRegion:
-    """The part of a file's frames, at least one, that shows tissue.
-
-    By `regions` where they can be used: the box around all two-dimensional tissue regions, black between them. Else by
-    the pixels: the convex hull of the largest textured, filled parts, where text, rulers and grey bars are neither, of
-    each frame, and of a cine all of these together. When that is in doubt (dark frames, little tissue, or nearly all
-    of the frame) the whole frame.
-
-    `spacing_mm` is (row, column) as PixelSpacing states it; the regions' own spacing goes first.
-    Raises `Rejected` (not_b_mode) where the regions say that the frame shows colour flow, or no tissue in two
-    dimensions but a spectrum or an M-mode.
-    """
-    tissue = [region for region in regions if _is_tissue(region)]
-    _must_be_b_mode(regions, tissue)
-    frames = iter(greys_HW)
-    first_HW = next(frames)
-    boxes = {region: box for region in tissue if (box := _box(region, first_HW.shape))}
-    spacing = _stated_spacing(boxes) or _usable(spacing_mm) or (None, None)
-    # A region that is the whole screen, as some makers write it, says nothing about where the tissue is.
-    if boxes and not any(_share(box, first_HW.shape) > NEARLY_ALL for box in boxes.values()):
-        return _around(list(boxes.values()), spacing)
-    return _detected(chain((first_HW,), frames), spacing)
-
-
-def crop_frame(grey_HW: Grey, area: CropRegion) -> Grey:
-    """The box of `area` as an image of its own, black where it is not insonated."""
-    box = grey_HW[area.top : area.bottom, area.left : area.right]
-    return box.copy() if area.inside is None else box * area.inside
-
-
-def has_colour_flow(rgb_hwC: npt.NDArray[np.uint8], area: CropRegion, shape_HW: tuple[int, int]) -> bool:
-    """Whether the area shows colour flow: red, green and blue of a frame of `shape_HW`, or of a reduced copy of it.
-
-    A frame in one tint (sepia, blue) shows none: what counts is colour that is not the frame's own, and wider than
-    what is written or drawn on the tissue. Flow of one hue that fills the whole area looks like a tint.
-    """
-    colours, inside, step = _samples(rgb_hwC, area, shape_HW)
-    peak = colours.max(axis=0)
-    bright = inside & (peak > BRIGHT)
-    if not bright.any():
-        return False
-    solid = ndimage.minimum_filter(bright & _off_tint(colours, peak, bright), max(2, round(WIDEST_STROKE / step)))
-    return bool(np.count_nonzero(solid) > max(COLOUR_SHARE * np.count_nonzero(bright), LEAST_COLOURED * inside.sum()))
-
-
-def _off_tint(colours_Chw: _Floats, peak_hw: _Floats, bright_hw: _Mask) -> _Mask:
-    """Which pixels have another colour than the frame's greys, or than its one tint."""
-    red, green, blue = colours_Chw
-    peak = np.maximum(peak_hw, 1)
-    # Hue and saturation as a point in the plane: a grey lies at the origin, a pure colour at the distance 1.
-    across, up = (red - (green + blue) / 2) / peak, (green - blue) * np.float32(3**0.5 / 2) / peak
-    middle = np.median(across[bright_hw]), np.median(up[bright_hw])
-    tint, saturation = np.hypot(*middle), np.hypot(across, up)
-    if tint < WEAK_TINT:
-        return np.asarray(saturation > COLOURED, np.bool_)
-    # Tinted maps grow pale in their highlights: that alone is no second colour.
-    pale = (peak >= HIGHLIGHT) & (saturation < tint)
-    return np.asarray((np.hypot(across - middle[0], up - middle[1]) > OFF_TINT) & ~pale, np.bool_)
-
-
-def _is_tissue(region: UltrasoundRegion) -> bool:
-    """Two-dimensional tissue, also as makers write it who leave the format or the type at 0, or out.
-
-    A type of 0 in two dimensions is an image of an unstated kind: were it flow, its colours would show. A format of 0
-    with tissue is an image where both axes are lengths; an M-mode's are length and time.
-    """
-    lengths = region.units_x == region.units_y == _CENTIMETRES
-    if region.spatial_format == _TWO_DIMENSIONAL:
-        return region.data_type == _TISSUE or (not region.data_type and lengths)
-    return not region.spatial_format and region.data_type == _TISSUE and lengths
-
-
-def _must_be_b_mode(regions: tuple[UltrasoundRegion, ...], tissue: list[UltrasoundRegion]) -> None:
-    """Raise `Rejected` for colour flow on the tissue, and for frames that hold other ultrasound but no tissue."""
-    flow = [r for r in regions if r.spatial_format == _TWO_DIMENSIONAL and r.data_type == COLOUR_FLOW]
-    if any(_overlap(region, other) for region in flow for other in tissue) or (flow and not tissue):
-        raise Rejected(Reason.NOT_B_MODE, "its regions say colour flow")
-    # ECG traces, grey bars and graphics alone say nothing: a maker that lists them need not list the image.
-    if not tissue and any(r.spatial_format in {_M_MODE, _SPECTRAL} or r.data_type in _TRACES for r in regions):
-        raise Rejected(Reason.NOT_B_MODE, "its regions say M-mode or spectrum, and no tissue in two dimensions")
-
-
-def _overlap(region: UltrasoundRegion, other: UltrasoundRegion) -> bool:
-    """Whether two regions share pixels, as they state it; False where one does not say where it is."""
-    sides = [(region.x0, region.x1, other.x0, other.x1), (region.y0, region.y1, other.y0, other.y1)]
-    for first, last, other_first, other_last in sides:
-        if first is None or last is None or other_first is None or other_last is None:
-            return False
-        if max(first, other_first) > min(last, other_last):
-            return False
-    return True
-
-
-def _box(region: UltrasoundRegion, shape_HW: tuple[int, ...]) -> _Box | None:
-    """The region's pixels within the frame; None where it is not to be believed."""
-    if region.x0 is None or region.y0 is None or region.x1 is None or region.y1 is None:
-        return None
-    height, width = shape_HW
-    top, bottom = max(region.y0, 0), min(region.y1 + 1, height)
-    left, right = max(region.x0, 0), min(region.x1 + 1, width)
-    if bottom - top <= SMALLEST_SIDE * height or right - left <= SMALLEST_SIDE * width:
-        return None
-    # Frames that were scaled down after the regions were written have them mostly outside: clipped, they would cut
-    # the tissue. One row or column too many is common, and a frame cut at one side keeps most of its region.
-    stated = (region.y1 + 1 - region.y0) * (region.x1 + 1 - region.x0)
-    return (top, bottom, left, right) if (bottom - top) * (right - left) * 2 > stated else None
-
-
-def _share(box: _Box, shape_HW: tuple[int, ...]) -> float:
-    return (box[1] - box[0]) * (box[3] - box[2]) / (shape_HW[0] * shape_HW[1])
-
-
-def _stated_spacing(boxes: dict[UltrasoundRegion, _Box]) -> _Spacing | None:
-    """Millimetres between rows and columns, of the largest region that states centimetres on both axes."""
-    for region, _ in sorted(boxes.items(), key=lambda pair: -_share(pair[1], (1, 1))):
-        if region.units_x == region.units_y == _CENTIMETRES and region.delta_x and region.delta_y:
-            # A negative delta counts upwards or leftwards.
-            return _usable((abs(region.delta_y) * 10, abs(region.delta_x) * 10))
-    return None
-
-
-def _usable(spacing_mm: _Spacing | None) -> _Spacing | None:
-    return spacing_mm if spacing_mm and all(0 < side < np.inf for side in spacing_mm) else None
-
-
-def _around(boxes: list[_Box], spacing: tuple[float | None, float | None]) -> CropRegion:
-    """The box around `boxes`, black between them."""
-    tops, bottoms, lefts, rights = zip(*boxes, strict=True)
-    top, bottom, left, right = min(tops), max(bottoms), min(lefts), max(rights)
-    inside = np.zeros((bottom - top, right - left), np.bool_)
-    for box in boxes:
-        inside[box[0] - top : box[1] - top, box[2] - left : box[3] - left] = True
-    return CropRegion(top, bottom, left, right, None if inside.all() else inside, "regions", *spacing)
-
-
-def _detected(greys_HW: Iterable[Grey], spacing: tuple[float | None, float | None]) -> CropRegion:
-    """The tissue that any of the frames shows, or the whole frame; a frame in doubt has no say."""
-    height, width, inside_HW = 0, 0, None
+def detect_tissue(greys_HW: Iterable[Grey]) -> _Mask | None:
+    """The union of the tissue that each frame clearly shows, height x width; None if that is all of it, or nothing."""
+    inside_HW = None
     for grey_HW in greys_HW:
-        height, width = grey_HW.shape
         if (shown_HW := _insonated(grey_HW)) is not None:
             inside_HW = shown_HW if inside_HW is None else inside_HW | shown_HW
-    if inside_HW is None or inside_HW.all():
-        return CropRegion(0, height, 0, width, None, "whole", *spacing)
-    return _boxed(inside_HW, spacing)
+    return None if inside_HW is None or inside_HW.all() else inside_HW
 
 
 def _insonated(grey_HW: Grey) -> _Mask | None:
-    """The hull of the tissue that a frame's pixels show; None where that is in doubt.
+    """The hull of a frame's tissue; None in doubt.
 
-    Where nothing is textured as tissue is, what is merely lit counts, and then even what is of one level: coarse noise
-    and phantoms' uniform fields are insonated too, and what is written beside them is no less to be cut away.
+    Without any texture of tissue, lit parts count, and then parts of one level: coarse noise and phantoms' uniform
+    fields are insonated too, and text beside them must be cut away.
     """
     height, width = grey_HW.shape
     for attempt, (blocks, found) in enumerate(_attempts(grey_HW)):
@@ -255,7 +79,7 @@ def _insonated(grey_HW: Grey) -> _Mask | None:
         part = _completed(found, blocks.peak)
         if not _is_sure(part, blocks.lit):
             return None
-        if np.count_nonzero(part) >= NEARLY_ALL * part.size:  # texture all over is tissue; other light may be a page
+        if np.count_nonzero(part) >= NEARLY_ALL * part.size:  # texture all over is tissue, lit parts may be a page
             return None if attempt else np.ones_like(grey_HW, np.bool_)
         edges = _hull(part, _middles(height, part.shape[0], blocks.side))
         return _between(*edges, _middles(width, part.shape[1], blocks.side))
@@ -263,7 +87,7 @@ def _insonated(grey_HW: Grey) -> _Mask | None:
 
 
 def _attempts(grey_HW: Grey) -> Iterator[tuple["_Blocks", _Mask | None]]:
-    """What may be tissue, the likeliest first; nothing in a picture of which every pixel would be a block."""
+    """Candidates for tissue, the likeliest first; none in an image so small that each pixel would be a block."""
     if max(grey_HW.shape) < GRID:
         return
     blocks = _Blocks.of(grey_HW, _fills(grey_HW))
@@ -282,17 +106,9 @@ def _is_sure(part: _Mask, lit: _Mask) -> bool:
     return bool(np.count_nonzero(lit) - inside <= MOST_LEFT_OUT * inside)
 
 
-def _boxed(inside_HW: _Mask, spacing: tuple[float | None, float | None]) -> CropRegion:
-    """The box around a mask of the whole frame."""
-    rows, columns = np.flatnonzero(inside_HW.any(1)), np.flatnonzero(inside_HW.any(0))
-    top, bottom, first, last = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    inside = inside_HW[top:bottom, first:last]
-    return CropRegion(top, bottom, first, last, None if inside.all() else inside, "detected", *spacing)
-
-
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """A reduced copy: what each block of `side` x `side` pixels holds, and the screen's fills left out of account.
+    """Statistics of each block of `side` x `side` pixels, without the screen's fills.
 
     `share` is the share of pixels that are no fill, `peak` the highest level, `rough` the mean step to the next column
     over the mean level, of the block and its neighbours.
@@ -350,14 +166,14 @@ def _reduced(values_HW: npt.NDArray[_Kind], side: int, combine: np.ufunc) -> npt
 
 
 def _tissue_blocks(blocks: _Blocks) -> _Mask | None:
-    """The largest filled and textured area, and what belongs to it; None where there is none."""
+    """The largest filled and textured part, with its layers and dim echoes; None if there is none."""
     closed = _closed(blocks.lit & (blocks.rough < ROUGHEST))
     part = _thick_pieces(closed, THINNEST)
     return None if part is None else part | _layers(closed, part) | _dim(closed, part, blocks.peak)
 
 
 def _lit_blocks(blocks: _Blocks) -> _Mask | None:
-    """The largest lit area; no texture keeps letters out, so that only what is twice as thick counts."""
+    """The largest lit part; it must be twice as thick, since lit letters are not told by texture."""
     return _thick_pieces(_closed(blocks.lit), 2 * THINNEST)
 
 
@@ -371,7 +187,7 @@ def _thick_pieces(closed: npt.NDArray[np.uint8], thinnest: float) -> _Mask | Non
     longest = max(closed.shape)
     thick = 2 * round(thinnest * longest / 2) + 1
     cores = ndimage.minimum_filter(closed, thick)
-    # Grown back by more than was worn off, so that corners and a sector's tip return, but not along a line of text.
+    # Dilated by more than was eroded, so that corners and a sector's tip return, but not along a line of text.
     pieces, count = ndimage.label(ndimage.maximum_filter(cores, GROWTH * thick, mode="constant") & closed)
     if not count:
         return None
@@ -411,10 +227,10 @@ def _dim(closed: npt.NDArray[np.uint8], part: _Mask, peak: Grey) -> _Mask:
 
 
 def _completed(part: _Mask, peak: Grey) -> _Mask:
-    """The convex hull of `part`, with its mirror image where that adds dark and whole echoes alone.
+    """The convex hull of `part`, united with its mirror image if that adds only dark pixels and whole echoes.
 
-    Sectors and rectangles are symmetric about the middle of the probe's face: what is dark on one side, behind gas or
-    in a bladder, has its counterpart on the other. What is written there is cut by the border, echoes end at it.
+    Sectors and rectangles are symmetric about the middle of the probe's face: a part that is dark on one side, behind
+    gas or in a bladder, has its counterpart on the other. The border cuts through text, but echoes end at it.
     """
     rows, columns = (_middles(blocks, blocks, 1) for blocks in part.shape)
     left, right = _hull(part, rows)
@@ -432,7 +248,7 @@ def _completed(part: _Mask, peak: Grey) -> _Mask:
 
 
 def _hull(part: _Mask, at: _Lengths) -> tuple[_Lengths, _Lengths]:
-    """Left and right edge of the convex hull of `part` at the heights `at`, in blocks; both 0 where there is none."""
+    """Left and right edge of the convex hull of `part` at the heights `at`, in blocks; both 0 above and below it."""
     rows = np.flatnonzero(part.any(1))
     width = part.shape[1]
     left = _outermost(rows, part[rows].argmax(1), at)
@@ -443,7 +259,7 @@ def _hull(part: _Mask, at: _Lengths) -> tuple[_Lengths, _Lengths]:
 
 
 def _outermost(rows: npt.NDArray[np.intp], first: npt.NDArray[np.intp], at: _Lengths) -> _Lengths:
-    """The convex curve that leaves all blocks, of which `first` are the first in each of `rows`, on one side."""
+    """The convex curve that has all blocks on one side; `first` are the first ones in each of `rows`."""
     edge = np.full(rows[-1] - rows[0] + 2, np.inf)
     edge[rows - rows[0]] = first
     edge[rows - rows[0] + 1] = np.minimum(edge[rows - rows[0] + 1], first)
@@ -466,22 +282,5 @@ def _between(left: _Lengths, right: _Lengths, at: _Lengths) -> _Mask:
 
 
 def _middles(length: int, blocks: int, side: int) -> _Lengths:
-    """The middles of `length` pixels, in blocks; those beyond the last whole block belong to it."""
+    """The centres of `length` pixels, in blocks; pixels beyond the last whole block belong to it."""
     return np.minimum((np.arange(length, dtype=np.float64) + 0.5) / side, blocks - 0.5)
-
-
-def _samples(rgb_hwC: npt.NDArray[np.uint8], area: CropRegion, shape_HW: tuple[int, int]) -> tuple[_Floats, _Mask, int]:
-    """Colours, three planes, of a grid of about `SAMPLES` pixels of the area's box; which are insonated; the step.
-
-    The step is the grid's, in pixels of the full frame.
-    """
-    factor = max(1, round(shape_HW[0] / rgb_hwC.shape[0]))
-    box = rgb_hwC[area.top // factor : -(-area.bottom // factor), area.left // factor : -(-area.right // factor)]
-    every = max(1, round((box.shape[0] * box.shape[1] / SAMPLES) ** 0.5))
-    box = box[::every, ::every]
-    inside = np.ones(box.shape[:2], np.bool_)
-    if area.inside is not None:
-        mask = area.inside[:: factor * every, :: factor * every][: box.shape[0], : box.shape[1]]
-        inside[:] = False
-        inside[: mask.shape[0], : mask.shape[1]] = mask
-    return np.ascontiguousarray(np.moveaxis(box, 2, 0), np.float32), inside, factor * every

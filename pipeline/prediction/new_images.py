@@ -1,23 +1,21 @@
-"""New images for a model that was trained before: read, cut and resized as its training images were.
+"""Read new DICOM files as a trained model's input: cropped and resized like its training images.
 
-Belongs here: one file's frames as a model's input, and the reason for each that is unlike what it has learnt from; the
-header fields by which a mask refers to its image. Not here: the model, the table, writing masks.
+Frames unlike the training images are flagged with a reason.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pipeline.archive.frames import reject_blank, reject_colour_flow
-from pipeline.dicom.cine import Cine
+from pipeline.dicom.cine import Cine, CroppedFrame
+from pipeline.dicom.crop import CropRegion
 from pipeline.dicom.fields import Fields, tag_of
+from pipeline.dicom.grey import Grey, resize_grey
 from pipeline.dicom.header import read_header
-from pipeline.dicom.pixels import Frame, PixelFile, resize_grey, select_frames
-from pipeline.dicom.reading import UnreadableFile, quiet, read_elements
-from pipeline.dicom.regions import CropRegion, Grey
-from pipeline.dicom.rejections import Reason, Rejected, Rejection
-from pipeline.dicom.tissue import crop_frame
+from pipeline.dicom.parse import read_elements
+from pipeline.dicom.pixel_file import PixelFile, select_frames
+from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile, outcome_of
 
 REFERENCE_UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 REFERENCE_TEXTS: Final = (
@@ -32,7 +30,7 @@ REFERENCE_TEXTS: Final = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-"""What a mask must repeat of its image, to lie with the same patient and study (PS3.3 sections C.7.1 and C.7.2)."""
+"""Fields that a mask repeats from its image, so that both belong to one patient and study (PS3.3 C.7.1 and C.7.2)."""
 
 _TAGS: Final = frozenset(tag_of(keyword) for keyword in (*REFERENCE_UIDS, *REFERENCE_TEXTS))
 _NEEDED: Final = frozenset(tag_of(keyword) for keyword in REFERENCE_UIDS)
@@ -42,20 +40,20 @@ _NEEDED: Final = frozenset(tag_of(keyword) for keyword in REFERENCE_UIDS)
 class NewImage:
     """Frame `frame`, from 0, of a file that has `frames`.
 
-    `pixels` is height x width, the model's input in grey levels; `area` is the part of the full frame, which has
-    `shape` (rows, columns), that they show.
+    `pixels` is height x width, the model's input in grey levels; they show the part `crop` of the full frame, which has
+    `shape` (rows, columns).
     """
 
     frame: int
     frames: int
     pixels: Grey
-    area: CropRegion
+    crop: CropRegion
     shape: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class FlaggedFrame:
-    """A frame that is not for this model, and why; `frame` and `frames` are None where no frame was reached."""
+    """A frame that is not suitable for the model, and why; `frame` and `frames` are None for a whole file."""
 
     frame: int | None
     frames: int | None
@@ -64,7 +62,7 @@ class FlaggedFrame:
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """What a file holds for a model, at least one entry; `reference` as `read_reference` gives it, where asked for."""
+    """The frames of a file, at least one entry, and its `reference` as of `read_reference`, if requested."""
 
     images: tuple[NewImage | FlaggedFrame, ...]
     reference: Mapping[str, str]
@@ -72,10 +70,10 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class NewImageReader:
-    """Makes a model's input, `height` x `width` pixels, of files; can be sent to a worker.
+    """Read files as a model's input, `height` x `width` pixels; can be sent to a worker.
 
-    `modalities` are those it has learnt from. `whole_frames` says whether it has learnt from images of which nothing
-    was cut away: where it has not, a frame in which no tissue is found is unlike them. `for_masks` asks for references.
+    `modalities` are those of the training images. `whole_frames`: some training images were not cropped; otherwise a
+    frame without detected tissue is flagged. `for_masks` requests references.
     """
 
     height: int
@@ -86,64 +84,41 @@ class NewImageReader:
     for_masks: bool
 
     def __call__(self, path: str) -> NewFile | UnreadableFile:
-        """The frames of the file at `path`; each fault becomes a `FlaggedFrame`, and costs its own frame only."""
-        try:
-            with quiet(), Path(path).open("rb") as file:
-                return self._read(file)
-        except Rejected as rejected:
-            return flagged_file(rejected.rejection)
-        except OSError as error:
-            return UnreadableFile.from_error(error)
-        except MemoryError:
-            return flagged_file(Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold"))
+        """The frames of the file at `path`; a fault flags its own frame only."""
+        read = outcome_of(lambda: self._read(Path(path)))
+        return flagged_file(read) if isinstance(read, Rejection) else read
 
-    def _read(self, file: BinaryIO) -> NewFile:
-        size = file.seek(0, 2)
-        read_header(file, size, self.modalities)
-        reference = read_reference(file, size) if self.for_masks else {}
-        return NewFile(tuple(self._images(PixelFile.open(file))), reference)
+    def _read(self, path: Path) -> NewFile:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            read_header(file, size, self.modalities)
+            reference = read_reference(file, size) if self.for_masks else {}
+            return NewFile(self._images(PixelFile.open(file)), reference)
 
-    def _images(self, file: PixelFile) -> Iterator[NewImage | FlaggedFrame]:
+    def _images(self, file: PixelFile) -> tuple[NewImage | FlaggedFrame, ...]:
         cine = Cine(file, tuple(select_frames(file.frames, self.frames_per_cine)))
-        area: CropRegion | None = None
-        for number in cine.numbers:
-            try:
-                frame = cine.frame(number)
-                area = area or cine.area(file.regions)
-                cine.reject_report_page(frame.grey, area)
-                if file.is_ultrasound:
-                    self._refuse_unlike(frame, area)
-                yield self._image(number, file.frames, frame.grey, area)
-            except Rejected as rejected:
-                yield FlaggedFrame(number, file.frames, rejected.rejection)
+        return tuple(self._image(found, file.frames) for found in cine.cropped(allow_uncropped=self.whole_frames))
 
-    def _refuse_unlike(self, frame: Frame, area: CropRegion) -> None:
-        reject_colour_flow(frame, area)
-        if area.found_by == "whole" and not self.whole_frames:
-            raise Rejected(
-                Reason.NO_TISSUE, "no insonated area is found, and the model has learnt from such areas alone"
-            )
-
-    def _image(self, number: int, frames: int, grey: Grey, area: CropRegion) -> NewImage:
-        cut = crop_frame(grey, area)
-        reject_blank(cut)
-        pixels = resize_grey(cut, self.height, self.width)
-        return NewImage(number, frames, pixels, area, (grey.shape[0], grey.shape[1]))
+    def _image(self, found: CroppedFrame | tuple[int, Rejection], frames: int) -> NewImage | FlaggedFrame:
+        if not isinstance(found, CroppedFrame):
+            return FlaggedFrame(found[0], frames, found[1])
+        pixels = resize_grey(found.pixels, self.height, self.width)
+        return NewImage(found.number, frames, pixels, found.crop, (found.grey.shape[0], found.grey.shape[1]))
 
 
 def flagged_file(why: Rejection) -> NewFile:
-    """A file of which no frame was reached."""
+    """A file whose frames were not read."""
     return NewFile((FlaggedFrame(None, None, why),), {})
 
 
 def read_reference(file: BinaryIO, size: int) -> dict[str, str]:
-    """The fields of `REFERENCE_UIDS` and `REFERENCE_TEXTS` that the DICOM file of `size` bytes states, raw.
+    """The stated fields of `REFERENCE_UIDS` and `REFERENCE_TEXTS` of a DICOM file of `size` bytes, raw.
 
-    They name the patient: they belong into a mask for the clinic that the image came from, and nowhere else. Raises
-    `Rejected` (unreadable_header) where one of the UIDs is missing, so that nothing could refer to the image.
+    They identify the patient: use them only in a mask for the clinic that owns the image. Raises `Rejected`
+    (unreadable_header) if one of the UIDs is missing, since nothing could refer to the image.
     """
-    opened = read_elements(file, size, _TAGS, _NEEDED)
-    fields = Fields(opened.elements, opened.encodings)
+    parsed = read_elements(file, size, _TAGS, _NEEDED)
+    fields = Fields(parsed.elements, parsed.encodings)
     uids = {keyword: fields.uid(keyword) for keyword in REFERENCE_UIDS}
     for keyword, value in uids.items():
         if not value:

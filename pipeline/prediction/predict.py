@@ -20,8 +20,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.archive.workers import Failed, each_in_worker
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Reason
+from pipeline.dicom.rejections import Reason, UnreadableFile
 from pipeline.downstream.model_folder import MODEL
 from pipeline.downstream.predictor import Predictor, classes_at
 from pipeline.errors import UserError, user_error
@@ -253,7 +252,7 @@ class _Batch:
             raise UserError(f"The model in {self._model} gives no numbers for an image: its weights are not usable.")
 
     def _scored(self, read: _Read, image: NewImage, answer: npt.NDArray[np.float32] | Tensor) -> dict[str, Any]:
-        scored: dict[str, Any] = {"status": "scored", "cropped_by": image.area.found_by}
+        scored: dict[str, Any] = {"status": "scored", "cropped_by": image.crop.found_by}
         if isinstance(answer, Tensor):
             return scored | self._mask(read, image, answer)
         names = self._predictor.description.classes
@@ -261,7 +260,7 @@ class _Batch:
         return scored | {"scores": answer.tolist(), "class": names[value]}
 
     def _mask(self, read: _Read, image: NewImage, probabilities_CHW: Tensor) -> dict[str, Any]:
-        """Write the mask of the full frame, where nothing lies outside the insonated area."""
+        """Write the mask of the full frame, where nothing lies outside the insonated crop."""
         classes_HW = full_frame_classes(probabilities_CHW, image)
         series = read.reference["SeriesInstanceUID"]
         number, name = self._masks[series] + 1, f"{MASKS}/{self._masks.total() + 1:06d}.dcm"
@@ -278,11 +277,11 @@ class _Batch:
 
 def full_frame_classes(probabilities_CHW: Tensor, image: NewImage) -> npt.NDArray[np.uint8]:
     """The likeliest class of each pixel of the image's full frame; background where nothing is insonated."""
-    area = image.area
+    crop = image.crop
     classes_HW = np.zeros(image.shape, np.uint8)
-    inside = classes_at(probabilities_CHW, area.bottom - area.top, area.right - area.left)
-    kept = inside if area.inside is None else inside * area.inside
-    classes_HW[area.top : area.bottom, area.left : area.right] = kept
+    inside = classes_at(probabilities_CHW, crop.bottom - crop.top, crop.right - crop.left)
+    kept = inside if crop.inside is None else inside * crop.inside
+    classes_HW[crop.top : crop.bottom, crop.left : crop.right] = kept
     return classes_HW
 
 

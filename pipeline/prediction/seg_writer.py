@@ -25,7 +25,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UltrasoundImageStorage
 
-from pipeline.dicom.reading import quiet
+from pipeline.dicom.quiet import quiet
 from pipeline.files import atomic_replace
 from pipeline.prediction.new_images import REFERENCE_TEXTS, REFERENCE_UIDS
 

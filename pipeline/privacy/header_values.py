@@ -11,7 +11,8 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from pipeline.dicom.reading import looks_like_dicom, quiet
+from pipeline.dicom.parse import looks_like_dicom
+from pipeline.dicom.quiet import quiet
 
 IDENTIFYING: Final = (
     0x00100010,  # PatientName

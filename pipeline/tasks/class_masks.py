@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from pipeline.archive.workers import Failed
 from pipeline.dicom.png_jpeg import PngMask
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Rejected, Rejection
+from pipeline.dicom.rejections import Rejected, Rejection, UnreadableFile
 from pipeline.errors import UserError
 from pipeline.tasks.labelled_files import LabelledImage
 from pipeline.tasks.seg_reader import Segments

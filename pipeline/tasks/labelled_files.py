@@ -1,69 +1,59 @@
-"""Images and masks of labelled sets, each read in a worker.
-
-Belongs here: one file, DICOM or a picture, to what a manifest's row needs. Not here: manifests (`pipeline.cohort`).
-"""
+"""Read one image or mask file of a labelled set, DICOM or PNG or JPEG, in a worker."""
 
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from pipeline.dicom.cine import Cine
-from pipeline.dicom.pixels import PixelFile, decode_image_file, is_dicom
+from pipeline.dicom.crop import CropRegion, crop_region_of_frame, whole_frame_region
+from pipeline.dicom.grey import Grey
+from pipeline.dicom.image_files import decode_image_file, is_dicom
+from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.png_jpeg import PngMask, decode_png_mask
-from pipeline.dicom.reading import UnreadableFile, quiet
-from pipeline.dicom.regions import CropRegion, Grey, whole_frame_region
-from pipeline.dicom.rejections import Rejected, Rejection
-from pipeline.dicom.tissue import crop_region_of_frame
+from pipeline.dicom.rejections import Rejected, Rejection, UnreadableFile, outcome_of
 from pipeline.tasks.seg_reader import Segments, read_segments
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """An image of a labelled set as grey, the part of it to keep, and the part where tissue is found.
+    """An image of a labelled set as grey, the part of it to keep, and the part that shows tissue.
 
-    Of DICOM `modality` (US where none is stated) and `sop_instance`, the raw SOPInstanceUID; None of PNG and JPEG.
+    `modality` (US if none is stated) and `sop_instance` (SOPInstanceUID, raw) are those of DICOM, None of PNG and JPEG.
     """
 
     grey: Grey
-    area: CropRegion
+    crop: CropRegion
     tissue: CropRegion
     modality: str | None = None
     sop_instance: str | None = None
 
 
 def read_labelled_image(path: str) -> LabelledImage | Rejection | UnreadableFile:
-    """An image file of a labelled set; what is wrong with it is a result.
+    """An image file of a labelled set, or why it cannot be used.
 
-    A DICOM file is cut as the archive's are, but whatever its mode: a person has chosen it. A PNG or JPEG was prepared
-    by somebody and is kept whole.
+    A DICOM file is cropped like the archive's, but its mode is not checked: a person has chosen it. A PNG or JPEG is
+    kept whole, since it was prepared.
     """
-    try:
-        return _picture(Path(path))
-    except Rejected as rejected:
-        return rejected.rejection
-    except OSError as error:
-        return UnreadableFile.from_error(error)
+    return outcome_of(lambda: _read_image(Path(path)))
 
 
-def _picture(path: Path) -> LabelledImage:
+def _read_image(path: Path) -> LabelledImage:
     grey = decode_image_file(path)
-    area = whole_frame_region(grey, None)
-    with quiet(), path.open("rb") as file:
+    crop = whole_frame_region(grey, None)
+    with path.open("rb") as file:
         if not is_dicom(file.read(132)):
-            return LabelledImage(grey, area, crop_region_of_frame(grey, (), None))
-        file.seek(0)
+            return LabelledImage(grey, crop, crop_region_of_frame(grey, (), None))
         opened = PixelFile.open(file)
         with suppress(Rejected):
-            area = Cine(opened, (0,)).area(opened.regions)
-        return LabelledImage(grey, area, area, opened.modality, opened.sop_instance)
+            crop = Cine(opened, (0,)).crop_region()
+        return LabelledImage(grey, crop, crop, opened.modality, opened.sop_instance)
 
 
 def read_labelled_mask(path: str) -> PngMask | Segments | Rejection | UnreadableFile:
-    """A mask file of a labelled set, a PNG or a DICOM SEG, told apart by content; what is wrong with it is a result."""
-    try:
-        content = Path(path).read_bytes()
-        return read_segments(path) if is_dicom(content[:132]) else decode_png_mask(content)
-    except Rejected as rejected:
-        return rejected.rejection
-    except OSError as error:
-        return UnreadableFile.from_error(error)
+    """A mask file of a labelled set, PNG or DICOM SEG by its content, or why it cannot be used."""
+    return outcome_of(lambda: _read_mask(Path(path).read_bytes()))
+
+
+def _read_mask(content: bytes) -> PngMask | Segments:
+    return read_segments(BytesIO(content)) if is_dicom(content) else decode_png_mask(content)

@@ -14,14 +14,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.archive.frames import source_digest
 from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.cohort.similarity import SIDE, thumbnails
 from pipeline.csv_files import Row, read_csv
-from pipeline.dicom.pixels import resize_grey
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Rejection
-from pipeline.dicom.tissue import crop_frame
+from pipeline.dicom.crop import crop_frame
+from pipeline.dicom.grey import resize_grey, source_digest
+from pipeline.dicom.rejections import Rejection, UnreadableFile
 from pipeline.errors import UserError
 from pipeline.privacy.identity import canonical_number
 from pipeline.progress import Log, Progress, silent
@@ -113,8 +111,8 @@ def _label_column(task: Task) -> str:
 def _pixels(picture: LabelledImage, images: Images) -> dict[str, Any]:
     """What the table says of an image's pixels."""
     kept, tissue = (
-        resize_grey(crop_frame(picture.grey, area), images.height, images.width)
-        for area in (picture.area, picture.tissue)
+        resize_grey(crop_frame(picture.grey, crop), images.height, images.width)
+        for crop in (picture.crop, picture.tissue)
     )
     pixels = kept.tobytes()
     return {
@@ -122,7 +120,7 @@ def _pixels(picture: LabelledImage, images: Images) -> dict[str, Any]:
         "thumbnails": thumbnails(np.stack([kept, tissue])).tobytes(),
         "image_digest": hashlib.sha256(pixels).hexdigest(),
         "source_digest": source_digest(picture.grey),
-        "cropped_by": picture.area.found_by,
+        "cropped_by": picture.crop.found_by,
         "modality": picture.modality,
     }
 
@@ -217,7 +215,7 @@ def _classes(row: _Row, read: MaskRead, picture: LabelledImage, task: Task) -> C
 
 def _mask(classes: ClassNumbers, picture: LabelledImage, images: Images) -> bytes:
     """The classes at the recipe's size, cut as the image is."""
-    kept = Image.fromarray(crop_frame(classes, picture.area))
+    kept = Image.fromarray(crop_frame(classes, picture.crop))
     return kept.resize((images.width, images.height), Image.Resampling.NEAREST).tobytes()
 
 

@@ -1,11 +1,11 @@
-"""Masks in DICOM: the frames of a segmentation (SEG, PS3.3 section A.51), with what each is of.
+"""Read a DICOM segmentation (SEG, PS3.3 section A.51): its frames with their segments and source images.
 
-Belongs here: reading a SEG file, in a worker. Not here: what a label means to a task, writing one (`prediction`).
+Not here: what a segment's label means to a task (`class_masks`), writing a SEG (`pipeline.prediction.seg_writer`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +13,17 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
-from pipeline.dicom.pixels import MAX_FRAME_BYTES
-from pipeline.dicom.reading import UnreadableFile, quiet
-from pipeline.dicom.rejections import Reason, Rejected, Rejection
+from pipeline.dicom.encapsulated import MAX_FRAME_BYTES
+from pipeline.dicom.rejections import Reason, Rejected, rejecting
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFrame:
-    """One frame of a SEG: `mask`, rows x columns, of the segment `number` called `label`.
+    """One frame of a SEG: `mask`, rows x columns, of the segment `number` with the name `label`.
 
-    `instances` are the SOPInstanceUIDs that it was made from, `frames` which of their frames, from 1; both may be
+    `instances` are the SOPInstanceUIDs of its source images, `frames` the numbers of their frames, from 1; both may be
     empty.
     """
 
@@ -37,15 +36,15 @@ class SegmentFrame:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The frames of a SEG, and every instance that it refers to anywhere."""
+    """The frames of a SEG, and all instances that it refers to."""
 
     frames: tuple[SegmentFrame, ...]
     instances: frozenset[str]
 
     def of_first_frame(self, sop_instance: str | None) -> tuple[SegmentFrame, ...]:
-        """The frames made from the first frame of the image `sop_instance`; of an image without a UID, all of them.
+        """The masks of the first frame of the image `sop_instance`, or all of them if the image has no UID.
 
-        Raises `Rejected` where the SEG refers to other images alone, or has several frames of a segment for this one.
+        Raises `Rejected` if the SEG refers only to other images, or has several frames of a segment for this one.
         """
         if sop_instance and self.instances and sop_instance not in self.instances:
             raise Rejected(Reason.UNSUPPORTED_PIXELS, "it refers to another image")
@@ -60,19 +59,10 @@ class Segments:
         return chosen
 
 
-def read_segments(path: str) -> Segments | Rejection | UnreadableFile:
-    """The binary segments of the DICOM SEG at `path`; what is wrong with it is a result."""
-    try:
-        with quiet():
-            return _segments(dcmread(path))
-    except Rejected as rejected:
-        return rejected.rejection
-    except OSError as error:
-        return UnreadableFile.from_error(error)
-    except MemoryError:
-        return Rejection(Reason.OVER_LIMITS, "decoding asks for more memory than a worker may hold")
-    except Exception as error:  # pydicom raises whatever a broken element makes it stumble over
-        return Rejection(Reason.UNDECODABLE, f"decoding stopped with {type(error).__name__}")
+def read_segments(file: BinaryIO) -> Segments:
+    """The binary segments of a DICOM SEG in memory. Raises `Rejected`."""
+    with rejecting():
+        return _segments(dcmread(file))
 
 
 def _segments(read: Dataset) -> Segments:
@@ -90,7 +80,7 @@ def _frames(read: Dataset) -> Iterator[SegmentFrame]:
     masks = read.pixel_array.astype(np.bool_).reshape(-1, read.Rows, read.Columns)
     shared = read.SharedFunctionalGroupsSequence[0]
     for mask, group in zip(masks, read.PerFrameFunctionalGroupsSequence, strict=True):
-        # A SEG of one segment may say so once for all of its frames.
+        # A SEG of one segment may state it once for all frames.
         named = group if "SegmentIdentificationSequence" in group else shared
         number = int(named.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         instances = frozenset(_values(group, "ReferencedSOPInstanceUID"))
@@ -99,7 +89,7 @@ def _frames(read: Dataset) -> Iterator[SegmentFrame]:
 
 
 def _values(read: Dataset, keyword: str) -> Iterator[Any]:
-    """The values of every element of that keyword, also within sequences."""
+    """The values of all elements with that keyword, also within sequences."""
     for element in read.iterall():
         if element.keyword == keyword and element.value is not None:
             yield from element.value if element.VM > 1 else [element.value]

@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field, TypeAdapter
 
 from pipeline.command import command
-from pipeline.dicom.pixels import decode_image_file
+from pipeline.dicom.image_files import decode_image_file
 from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
 from pipeline.files import atomic_replace, write_text

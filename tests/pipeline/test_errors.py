@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.archive.source import walk
-from pipeline.dicom.reading import UnreadableFile
+from pipeline.dicom.rejections import UnreadableFile
 from pipeline.errors import UnreachableError, UserError, is_transient, user_error
 
 

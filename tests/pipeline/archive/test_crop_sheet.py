@@ -3,7 +3,7 @@ from numpy.random import default_rng
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.archive.crop_sheet import MOSAIC, MOST_PAIRS, Pair, crop_sheet
-from pipeline.dicom.tissue import CropRegion, crop_frame
+from pipeline.dicom.crop import CropRegion, crop_frame
 
 BOX = CropRegion(60, 220, 80, 240, None, "regions", None, None)
 

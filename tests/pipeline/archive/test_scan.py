@@ -16,8 +16,7 @@ from pipeline.archive import scan
 from pipeline.archive.listing import locate
 from pipeline.archive.scan import index_archive
 from pipeline.archive.workers import Failed
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Reason, Rejection
+from pipeline.dicom.rejections import Reason, Rejection, UnreadableFile
 from pipeline.errors import UserError
 from pipeline.privacy.identity import pseudonym
 from pipeline.recipe import Archive

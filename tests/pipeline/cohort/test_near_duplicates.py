@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from pipeline.cohort import near_duplicates
 from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
 from pipeline.cohort.similarity import ALIKE, SIDE, similarity, thumbnails, with_structure
-from pipeline.dicom.pixels import resize_grey
+from pipeline.dicom.grey import resize_grey
 
 ROWS, COLUMNS = 64, 96
 

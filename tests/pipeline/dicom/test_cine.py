@@ -6,7 +6,7 @@ import pytest
 from pipeline.archive.frames import CropPreviewReader, FrameReader, Image, Job
 from pipeline.dicom import cine as cine_module
 from pipeline.dicom.cine import Cine
-from pipeline.dicom.pixels import PixelFile
+from pipeline.dicom.pixel_file import PixelFile
 from pipeline.prediction.new_images import NewImage, NewImageReader
 from tests.pipeline.archive.synthetic import write_dicom
 
@@ -26,7 +26,7 @@ def tissue(seed, top=TOP, bottom=BOTTOM, left=LEFT, right=RIGHT, size_HW=(240, 3
 def area_of(folder, frames):
     path = write_dicom(folder / "cine.dcm", np.stack(frames))
     with path.open("rb") as file:
-        return Cine(PixelFile.open(file), tuple(range(len(frames)))).area(())
+        return Cine(PixelFile.open(file), tuple(range(len(frames)))).crop_region()
 
 
 def shown(area):
@@ -63,7 +63,7 @@ def test_one_frame_full_of_tissue_keeps_all_of_every_frame(tmp_path):
 
 @pytest.mark.parametrize("held", [2**28, 0])
 def test_images_of_a_cine_are_cut_alike_whether_its_frames_fit_into_memory_or_not(tmp_path, monkeypatch, held):
-    monkeypatch.setattr(cine_module, "HELD", held)
+    monkeypatch.setattr(cine_module, "MAX_CACHED_BYTES", held)
     frames = [tissue(0, **DARK_BELOW), tissue(1), tissue(2)]
     write_dicom(tmp_path / "cine.dcm", np.stack(frames))
     write_dicom(tmp_path / "alone.dcm", frames[1])
@@ -82,4 +82,4 @@ def test_prediction_and_crop_sheet_cut_a_cine_as_the_cache_does(tmp_path):
     assert all(isinstance(image, NewImage) for image in new)
     assert [image.pixels.tobytes() for image in new] == [image.pixels.tobytes() for image in made]
     pair = CropPreviewReader(str(tmp_path))(("f", Job("cine.dcm", (0, 1, 2)), 0))
-    assert shown(pair.area) == shown(new[0].area) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))
+    assert shown(pair.area) == shown(new[0].crop) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))

@@ -10,7 +10,7 @@ from pydicom.uid import JPEGBaseline8Bit, RLELossless
 from scipy import ndimage
 
 from pipeline.dicom.header import read_header
-from pipeline.dicom.pixels import decode_grey, pixel_digest
+from pipeline.dicom.image_files import decode_grey, pixel_digest
 from pipeline.dicom.rejections import Reason, Rejected
 from tests.pipeline.archive.synthetic import noise, write_dicom
 

@@ -27,7 +27,7 @@ from pydicom.valuerep import VR
 
 from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.scan import index_archive
-from pipeline.dicom.pixels import resize_grey
+from pipeline.dicom.grey import resize_grey
 from pipeline.images.cache import load_pixels
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.synthetic import KEY, dataset, noise, write_dicom

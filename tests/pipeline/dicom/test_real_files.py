@@ -18,7 +18,7 @@ from pipeline.archive.listing import locate
 from pipeline.cohort.pool import leaking_patients, pretraining_pool
 from pipeline.cohort.splits import read_draws, split_patients
 from pipeline.dicom.header import Header, read_header
-from pipeline.dicom.pixels import PixelFile
+from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.rejections import Rejected
 from pipeline.images.cache import load_pixels
 from pipeline.labels.study_groups import read_study_groups

@@ -11,11 +11,10 @@ from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 from pipeline.archive.cache_builder import build_cache, crop_samples, kept_with_text
 from pipeline.archive.frames import FrameReader, Image, Job
 from pipeline.archive.listing import locate
-from pipeline.dicom.pixels import PixelFile
-from pipeline.dicom.regions import whole_frame_region
+from pipeline.dicom.crop import crop_region_of_frame, whole_frame_region
+from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.dicom.report_page import is_report_page
-from pipeline.dicom.tissue import crop_region_of_frame
 from pipeline.prediction.new_images import FlaggedFrame, NewImageReader
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.pages import POLARITIES, TEMPLATES, as_stored, report_page

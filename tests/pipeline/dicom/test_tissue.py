@@ -9,8 +9,10 @@ from numpy.random import default_rng
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 
+from pipeline.dicom.colour_flow import has_colour_flow
+from pipeline.dicom.crop import CropRegion, crop_frame, crop_region_of_frame
+from pipeline.dicom.regions import UltrasoundRegion
 from pipeline.dicom.rejections import Reason, Rejected
-from pipeline.dicom.tissue import CropRegion, UltrasoundRegion, crop_frame, crop_region_of_frame, has_colour_flow
 from pipeline.phantom.anatomy import Scene, Tissue
 from pipeline.phantom.scanner import (
     AIXPLORER_LIKE,

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from pipeline.dicom.pixels import decode_grey
+from pipeline.dicom.image_files import decode_grey
 from pipeline.dicom.rejections import Reason, Rejected
 from tests.pipeline.archive.synthetic import dataset, write_dicom
 

@@ -4,8 +4,7 @@ import csv
 
 import pytest
 
-from pipeline.dicom.reading import UnreadableFile
-from pipeline.dicom.rejections import Reason, Rejected
+from pipeline.dicom.rejections import Reason, Rejected, UnreadableFile
 from pipeline.prediction.new_images import FlaggedFrame, NewImage, NewImageReader, read_reference
 from pipeline.recipe import Images, Task
 from pipeline.tasks.manifests import read_manifest
@@ -42,7 +41,7 @@ def test_an_image_is_read_as_in_training(tmp_path, regions):
         (image,) = reader()(str(tmp_path / f"{number}.dcm")).images
         assert isinstance(image, NewImage)
         assert image.pixels.tobytes() == row["image"]
-        assert image.area.found_by == row["cropped_by"] == ("regions" if regions else "whole")
+        assert image.crop.found_by == row["cropped_by"] == ("regions" if regions else "whole")
         assert image.shape == (64, 96)
 
 

@@ -16,7 +16,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.tag import Tag
 
-from pipeline.dicom.regions import CropRegion
+from pipeline.dicom.crop import CropRegion
 from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.networks.classifier import Classifier

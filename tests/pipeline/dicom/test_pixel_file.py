@@ -31,18 +31,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.dicom.pixels import (
-    REGIONS,
-    PixelFile,
-    decode_grey,
-    decode_image_file,
-    decoding_libraries,
-    pixel_digest,
-    resize_grey,
-    select_frames,
-)
+from pipeline.dicom.decoders import decoding_libraries
+from pipeline.dicom.grey import resize_grey
+from pipeline.dicom.image_files import decode_grey, decode_image_file, pixel_digest
+from pipeline.dicom.pixel_file import PixelFile, select_frames
+from pipeline.dicom.regions import MAX_REGIONS, UltrasoundRegion
 from pipeline.dicom.rejections import Rejected
-from pipeline.dicom.tissue import UltrasoundRegion
 from tests.pipeline.archive.real import shared_data
 from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
 
@@ -551,8 +545,8 @@ def test_a_bad_field_of_a_region_costs_that_field_and_a_flood_of_regions_is_cut(
     broken = path.read_bytes().replace(b"\x18\x00\x14\x60US\x02\0\x01\0", b"\x18\x00\x14\x60LO\x02\0a\0")
     (only,) = PixelFile.open(BytesIO(broken)).regions
     assert only.data_type is None and only.spatial_format == 1 and only.x1 == 300
-    flood = write_dicom(tmp_path / "y", SequenceOfUltrasoundRegions=Sequence([region()] * (REGIONS + 5)))
-    assert len(opened(flood).regions) == REGIONS
+    flood = write_dicom(tmp_path / "y", SequenceOfUltrasoundRegions=Sequence([region()] * (MAX_REGIONS + 5)))
+    assert len(opened(flood).regions) == MAX_REGIONS
     nonsense = path.read_bytes().replace(b"\x18\x00\x11\x60SQ\0\0", b"\x18\x00\x11\x60OB\0\0")
     assert PixelFile.open(BytesIO(nonsense)).regions == ()
 

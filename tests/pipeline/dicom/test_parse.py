@@ -20,16 +20,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from pipeline.dicom.fast_parse import fast_parse
 from pipeline.dicom.fields import Fields, tag_of
-from pipeline.dicom.reading import (
-    MAX_INFLATED_BYTES,
-    UNDEFINED,
-    fast_parse,
-    looks_like_dicom,
-    pydicom_parse,
-    quiet,
-    read_elements,
-)
+from pipeline.dicom.parse import looks_like_dicom, read_elements
+from pipeline.dicom.parsed_file import UNDEFINED
+from pipeline.dicom.pydicom_parse import MAX_INFLATED_BYTES, pydicom_parse
+from pipeline.dicom.quiet import quiet
 from pipeline.dicom.rejections import Rejected
 from tests.pipeline.archive.real import shared_data
 from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
