@@ -214,11 +214,11 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
 
 def _crop_sheet(images: "pa.Table", index: "pa.Table", archive: str, place: Store, folder: Path, per_cine: int) -> Path:
     """The picture that shows what was cut away, beside the cache; what lies outside is made illegible."""
-    from pipeline.archive.cache_builder import crop_samples
+    from pipeline.archive.cache_builder import crop_previews
     from pipeline.archive.crop_sheet import crop_sheet
 
     sheet = folder / "crop_sheet.png"
-    crop_sheet(crop_samples(images, index, archive, place.private, per_cine, SAMPLES), sheet)
+    crop_sheet(crop_previews(images, index, archive, place.private, per_cine, SAMPLES), sheet)
     return sheet
 
 
@@ -238,9 +238,9 @@ def _no_text_kept_whole(images: "pa.Table", index: "pa.Table") -> dg.AssetCheckR
     """Such an image may show a name: a person looks at the file, which no sheet of pictures shows."""
     import pyarrow.compute as pc
 
-    from pipeline.archive.cache_builder import kept_with_text
+    from pipeline.archive.cache_builder import uncropped_with_text
 
-    files, stated = kept_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
+    files, stated = uncropped_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
     return dg.AssetCheckResult(
         check_name="no_text_kept_whole",
         asset_key="image_cache",

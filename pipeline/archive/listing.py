@@ -64,6 +64,8 @@ RECORD_FIELDS = [
     if field.name not in {"file_id", *LABEL_FIELDS.names}
 ]
 
+REJECTION_FIELDS = [pa.field("reason", pa.string()), pa.field("detail", pa.string())]
+
 KNOWN = pa.schema(
     [
         *LISTED,
@@ -73,8 +75,7 @@ KNOWN = pa.schema(
         pa.field("settled", pa.bool_(), nullable=False),  # False: look again, even if nothing seems to have changed
         pa.field("tries", pa.int64(), nullable=False),  # runs in which reading this state of it was interrupted
         pa.field("deleted", pa.bool_(), nullable=False),
-        pa.field("reason", pa.string()),
-        pa.field("detail", pa.string()),
+        *REJECTION_FIELDS,
         pa.field("pixels", pa.string()),  # digest of all frames, where another file claims the same instance
         pa.field("draw", pa.float64()),
         pa.field("number", pa.string()),  # pseudonym of PatientID alone, whoever issued it; null where there is none

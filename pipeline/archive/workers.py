@@ -243,7 +243,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.archive.header_reader", "pipeline.archive.frames"])
+    context.set_forkserver_preload(["pipeline.archive.header_reader", "pipeline.archive.frame_reader"])
     _start_fork_server()
     return context
 

@@ -36,19 +36,26 @@ _READERS = min(8, os.cpu_count() or 1)  # shards at a time; more would wait for 
 
 
 @dataclass(frozen=True, slots=True)
-class CachedImage:
-    """One image on its way into a shard, or out of it: `pixels` is height x width, uint8; the rest as in IMAGES."""
+class CroppedImage:
+    """A frame cropped and resized: `pixels` is height x width, uint8; the rest as in IMAGES."""
 
-    sop_instance: str
-    frame: int
+    pixels: npt.NDArray[np.uint8]
     source_digest: str
     cropped_by: str
     row_spacing_mm: float | None
     column_spacing_mm: float | None
-    pixels: npt.NDArray[np.uint8]
 
 
-_CARRIED = [field.name for field in fields(CachedImage) if field.name != "pixels"]
+@dataclass(frozen=True, slots=True)
+class CachedImage:
+    """An image in a shard, with the pseudonym of its SOP instance and its frame number."""
+
+    sop_instance: str
+    frame: int
+    image: CroppedImage
+
+
+_IMAGE_COLUMNS = [field.name for field in fields(CroppedImage) if field.name != "pixels"]
 _CONTENT = b"content"
 _PLACED = {"patient", "shard", "position"}  # columns of IMAGES that no shard holds: they follow from where it lies
 
@@ -122,8 +129,9 @@ def _batched(images: Iterable[CachedImage], size: int) -> Iterator[list[CachedIm
 
 
 def _group_table(group: list[CachedImage], schema: pa.Schema) -> pa.Table:
-    pixels = [image.pixels.tobytes() for image in group]
-    columns = {name: [getattr(image, name) for image in group] for name in _CARRIED}
+    pixels = [cached.image.pixels.tobytes() for cached in group]
+    columns = {name: [getattr(cached.image, name) for cached in group] for name in _IMAGE_COLUMNS}
+    columns |= {name: [getattr(cached, name) for cached in group] for name in ("sop_instance", "frame")}
     columns |= {"image_digest": [sha256(grey).hexdigest() for grey in pixels], "pixels": pixels}
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
@@ -142,10 +150,12 @@ def read_shard(path: Path, height: int, width: int) -> Iterator[CachedImage]:
     if not path.is_file():
         return
     with damaged_if_unreadable(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=[*_CARRIED, "pixels"]):
+        for batch in file.iter_batches(
+            batch_size=ROW_GROUP, columns=["sop_instance", "frame", *_IMAGE_COLUMNS, "pixels"]
+        ):
             for row in batch.to_pylist():
                 pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(height, width)
-                yield CachedImage(**row, pixels=pixels)
+                yield CachedImage(row.pop("sop_instance"), row.pop("frame"), CroppedImage(pixels, **row))
 
 
 def cached_images(folder: Path) -> pa.Table:

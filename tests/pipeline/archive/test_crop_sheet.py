@@ -2,7 +2,7 @@ import numpy as np
 from numpy.random import default_rng
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.archive.crop_sheet import MOSAIC, MOST_PAIRS, Pair, crop_sheet
+from pipeline.archive.crop_sheet import MAX_PREVIEWS, MOSAIC, CropPreview, crop_sheet
 from pipeline.dicom.crop import CropRegion, crop_frame
 
 BOX = CropRegion(60, 220, 80, 240, None, "regions", None, None)
@@ -17,7 +17,7 @@ def written() -> np.ndarray:
     return grey
 
 
-def drawn(pair: Pair, tmp_path) -> np.ndarray:
+def drawn(pair: CropPreview, tmp_path) -> np.ndarray:
     crop_sheet([pair], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
@@ -26,7 +26,7 @@ def drawn(pair: Pair, tmp_path) -> np.ndarray:
 
 def test_what_is_written_outside_the_area_cannot_be_read(tmp_path):
     grey = written()
-    sheet = drawn(Pair(grey, BOX, crop_frame(grey, BOX), "f1"), tmp_path)
+    sheet = drawn(CropPreview(grey, BOX, crop_frame(grey, BOX), "f1"), tmp_path)
     banner = sheet[2:40, 2:218].astype(float)  # the tile is 216 wide: 0.675 of the frame
     # Strokes are far narrower than a block of 1/24 of the width (9 pixels here): no neighbouring pixels may differ
     # more often than at the borders of blocks.
@@ -54,7 +54,8 @@ def test_frames_that_differ_outside_the_area_within_blocks_alone_give_the_same_s
                 second[here] = rng.permutation(first[here].ravel()).reshape(side, side)
     assert not np.array_equal(first, second)
     sheets = [
-        drawn(Pair(frame, area, crop_frame(frame, area), "f1"), tmp_path).astype(int) for frame in (first, second)
+        drawn(CropPreview(frame, area, crop_frame(frame, area), "f1"), tmp_path).astype(int)
+        for frame in (first, second)
     ]
     assert np.abs(sheets[0] - sheets[1]).max() <= 2  # the averages are rounded twice
 
@@ -63,15 +64,15 @@ def test_the_kept_area_is_shown_as_it_is(tmp_path):
     grey = np.zeros((216, 216), np.uint8)
     grey[50:150, 50:150] = default_rng(1).integers(0, 256, (100, 100))
     area = CropRegion(50, 150, 50, 150, None, "detected", None, None)
-    sheet = drawn(Pair(grey, area, crop_frame(grey, area), "f1"), tmp_path)
+    sheet = drawn(CropPreview(grey, area, crop_frame(grey, area), "f1"), tmp_path)
     assert np.array_equal(sheet[52:152, 52:152], grey[50:150, 50:150])  # tiles begin at pixel 2
     assert np.array_equal(sheet[2:102, 222:322], grey[50:150, 50:150])
 
 
 def test_a_sheet_holds_24_pairs_and_leaves_out_further_ones(tmp_path):
-    pair = Pair(written(), BOX, crop_frame(written(), BOX), "0123456789abcdef")
+    pair = CropPreview(written(), BOX, crop_frame(written(), BOX), "0123456789abcdef")
     sizes = []
-    for count in (0, 1, MOST_PAIRS, MOST_PAIRS + 10):
+    for count in (0, 1, MAX_PREVIEWS, MAX_PREVIEWS + 10):
         crop_sheet([pair] * count, tmp_path / "sheet.png")
         with Image.open(tmp_path / "sheet.png") as sheet:
             sizes.append(sheet.size)
@@ -82,6 +83,6 @@ def test_frames_of_any_shape_are_drawn(tmp_path):
     for shape in ((1, 1), (2, 900), (900, 2), (5, 7)):
         grey = np.full(shape, 9, np.uint8)
         crop_sheet(
-            [Pair(grey, CropRegion(0, *shape[:1], 0, shape[1], None, "whole", None, None), grey, "f")],
+            [CropPreview(grey, CropRegion(0, *shape[:1], 0, shape[1], None, "whole", None, None), grey, "f")],
             tmp_path / "s.png",
         )

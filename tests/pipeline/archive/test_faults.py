@@ -13,7 +13,7 @@ import pytest
 from pipeline.archive import cache_builder as images_module
 from pipeline.archive import scan
 from pipeline.archive.cache_builder import Cache, build_cache
-from pipeline.archive.frames import FrameReader
+from pipeline.archive.frame_reader import FrameReader
 from pipeline.archive.header_reader import HeaderReader, PixelDigester
 from pipeline.archive.listing import locate
 from pipeline.archive.workers import TRIES

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 from s3fs import S3FileSystem
 
-from pipeline.archive import frames
+from pipeline.archive import frame_reader
 from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import known_files
 from pipeline.archive.scan import index_archive
@@ -94,17 +94,17 @@ def test_a_file_replaced_while_it_is_decoded_is_rejected(tmp_path, monkeypatch):
     archive = two_patients(tmp_path)
     indexed = index(archive, tmp_path)
     seen = {row["path"]: row for row in known_files(tmp_path / "private").to_pylist()}[b"1.dcm"]
-    reader = frames.FrameReader(str(archive), 32, 64, True)
-    expected = frames.State(seen["size"], seen["version"], ("US",))
-    job = frames.Job("1.dcm", (0,), expected)
-    assert indexed.records.num_rows == 2 and isinstance(reader(job).images[0], frames.Image)
-    decode = frames.Cine.frame
+    reader = frame_reader.FrameReader(str(archive), 32, 64, True)
+    expected = frame_reader.FileState(seen["size"], seen["version"], ("US",))
+    job = frame_reader.FrameRequest("1.dcm", (0,), expected)
+    assert indexed.records.num_rows == 2 and isinstance(reader(job).outcomes[0], frame_reader.CroppedImage)
+    decode = frame_reader.Cine.frame
 
     def replaced_first(self, number):
         shutil.copy(tmp_path / "other.dcm", archive / "1.dcm")
         return decode(self, number)
 
-    monkeypatch.setattr(frames.Cine, "frame", replaced_first)
+    monkeypatch.setattr(frame_reader.Cine, "frame", replaced_first)
     assert [outcome.reason for outcome in reader(job)] == ["changed"]
 
 
@@ -152,13 +152,13 @@ def test_an_object_replaced_in_a_bucket_is_rejected(tmp_path, monkeypatch):
         for patient in (1, 2):
             system.put(str(image(tmp_path / f"{patient}.dcm", patient)), f"clinic/archive/{patient}.dcm")
         (first,) = (listed for listed in walk("s3://clinic/archive") if listed.path == "1.dcm")
-        expected = frames.State(first.size, first.version, ("US",))
-        read = frames.FrameReader("s3://clinic/archive", 32, 64, True)
-        (good,) = read(frames.Job("1.dcm", (0,), expected)).images
-        assert isinstance(good, frames.Image)
+        expected = frame_reader.FileState(first.size, first.version, ("US",))
+        read = frame_reader.FrameReader("s3://clinic/archive", 32, 64, True)
+        (good,) = read(frame_reader.FrameRequest("1.dcm", (0,), expected)).outcomes
+        assert isinstance(good, frame_reader.CroppedImage)
         system.put(str(image(tmp_path / "1.dcm", 1, PatientBirthDate="19800101")), "clinic/archive/1.dcm")
-        (same_patient,) = read(frames.Job("1.dcm", (0,), expected))
+        (same_patient,) = read(frame_reader.FrameRequest("1.dcm", (0,), expected))
         system.put(str(tmp_path / "2.dcm"), "clinic/archive/1.dcm")
-        (another,) = read(frames.Job("1.dcm", (0,), expected))
+        (another,) = read(frame_reader.FrameRequest("1.dcm", (0,), expected))
         S3FileSystem.clear_instance_cache()
     assert same_patient.reason == another.reason == "changed"

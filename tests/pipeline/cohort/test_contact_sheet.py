@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.cohort.contact_sheet import MOST, contact_sheet
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.images.cache import CachedImage, read_shard, shard_name, shard_of, write_shard
+from pipeline.images.cache import CachedImage, CroppedImage, read_shard, shard_name, shard_of, write_shard
 from pipeline.tables import pretraining_pool_table
 
 NAMES = ("liver", "thyroid", "linear", "curvilinear")
@@ -24,7 +24,9 @@ def pooled(tmp_path):
     rows = []
     for shard in {shard_of(instance) for instance in levels}:
         images = [
-            CachedImage(instance, 0, f"source {instance}", "regions", None, None, np.full((4, 6), level, "u1"))
+            CachedImage(
+                instance, 0, CroppedImage(np.full((4, 6), level, "u1"), f"source {instance}", "regions", None, None)
+            )
             for instance, level in levels.items()
             if shard_of(instance) == shard
         ]
@@ -34,7 +36,7 @@ def pooled(tmp_path):
             thyroid = number == 13
             labels = (0, 1, 1, 0) if thyroid else (1, 0, 0, 1)
             place = (f"patient {(number + 1) // 2}", shard_name(shard), position)
-            digests = hashlib.sha256(kept.pixels.tobytes()).hexdigest(), kept.source_digest
+            digests = hashlib.sha256(kept.image.pixels.tobytes()).hexdigest(), kept.image.source_digest
             row = (kept.sop_instance, 0, *place, *digests, "train", *labels)
             rows.append(dict(zip(pretraining_pool_table(NAMES).schema.names, row, strict=True)))
     write_json(tmp_path / "cache.json", {"height": 4, "width": 6})

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from pipeline.archive.frames import CropPreviewReader, FrameReader, Image, Job
+from pipeline.archive.frame_reader import CropPreviewReader, FrameReader, FrameRequest
 from pipeline.dicom import cine as cine_module
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.pixel_file import PixelFile
+from pipeline.images.cache import CroppedImage
 from pipeline.prediction.new_images import NewImage, NewImageReader
 from tests.pipeline.archive.synthetic import write_dicom
 
@@ -68,8 +69,8 @@ def test_images_of_a_cine_are_cut_alike_whether_its_frames_fit_into_memory_or_no
     write_dicom(tmp_path / "cine.dcm", np.stack(frames))
     write_dicom(tmp_path / "alone.dcm", frames[1])
     reader = FrameReader(str(tmp_path), 60, 80, True)
-    cine, alone = reader(Job("cine.dcm", (0, 1, 2))), reader(Job("alone.dcm", (0,)))
-    assert all(isinstance(image, Image) and image.cropped_by == "detected" for image in cine)
+    cine, alone = reader(FrameRequest("cine.dcm", (0, 1, 2))), reader(FrameRequest("alone.dcm", (0,)))
+    assert all(isinstance(image, CroppedImage) and image.cropped_by == "detected" for image in cine)
     assert np.abs(cine[1].pixels.astype(int) - alone[0].pixels).mean() < 8
     assert cine[0].pixels[32:].mean() < 1
     assert cine[0].pixels[:15].mean() > 20
@@ -77,9 +78,9 @@ def test_images_of_a_cine_are_cut_alike_whether_its_frames_fit_into_memory_or_no
 
 def test_prediction_and_crop_sheet_cut_a_cine_as_the_cache_does(tmp_path):
     write_dicom(tmp_path / "cine.dcm", np.stack([tissue(0, **DARK_BELOW), tissue(1), tissue(2)]))
-    made = FrameReader(str(tmp_path), 60, 80, True)(Job("cine.dcm", (0, 1, 2)))
+    made = FrameReader(str(tmp_path), 60, 80, True)(FrameRequest("cine.dcm", (0, 1, 2)))
     new = NewImageReader(60, 80, ("US",), True, 3, False)(str(tmp_path / "cine.dcm")).images
     assert all(isinstance(image, NewImage) for image in new)
     assert [image.pixels.tobytes() for image in new] == [image.pixels.tobytes() for image in made]
-    pair = CropPreviewReader(str(tmp_path))(("f", Job("cine.dcm", (0, 1, 2)), 0))
-    assert shown(pair.area) == shown(new[0].crop) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))
+    pair = CropPreviewReader(str(tmp_path))(("f", FrameRequest("cine.dcm", (0, 1, 2)), 0))
+    assert shown(pair.crop) == shown(new[0].crop) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))

@@ -8,13 +8,14 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
-from pipeline.archive.cache_builder import build_cache, crop_samples, kept_with_text
-from pipeline.archive.frames import FrameReader, Image, Job
+from pipeline.archive.cache_builder import build_cache, crop_previews, uncropped_with_text
+from pipeline.archive.frame_reader import FrameReader, FrameRequest
 from pipeline.archive.listing import locate
 from pipeline.dicom.crop import crop_region_of_frame, whole_frame_region
 from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.dicom.report_page import is_report_page
+from pipeline.images.cache import CroppedImage
 from pipeline.prediction.new_images import FlaggedFrame, NewImageReader
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.pages import POLARITIES, TEMPLATES, as_stored, report_page
@@ -50,8 +51,8 @@ def echoes(seed=0, size_HW=(480, 640), box=(60, 440, 120, 520), level=90):
 def outcome(folder, pixels, b_mode_only=True, **fields):
     """What the reader makes of one file: how it was cut, or why it was left out."""
     write_dicom(folder / "x.dcm", pixels, **fields)
-    (found,) = FrameReader(str(folder), 64, 96, b_mode_only)(Job("x.dcm", (0,)))
-    return found.cropped_by if isinstance(found, Image) else found.reason
+    (found,) = FrameReader(str(folder), 64, 96, b_mode_only)(FrameRequest("x.dcm", (0,)))
+    return found.cropped_by if isinstance(found, CroppedImage) else found.reason
 
 
 def test_of_ninety_pages_of_ten_templates_nearly_all_are_caught_by_their_pixels_alone():
@@ -121,15 +122,15 @@ def test_a_page_in_a_cine_costs_that_frame_and_has_no_say_in_the_crop_of_the_oth
     page = grey_of(report_page(0))
     frames[of_page] = np.asarray(Picture.fromarray(page).resize((640, 480)))
     write_dicom(tmp_path / "x.dcm", np.stack(frames))
-    found = FrameReader(str(tmp_path), 64, 96, True)(Job("x.dcm", (0, 1, 2)))
+    found = FrameReader(str(tmp_path), 64, 96, True)(FrameRequest("x.dcm", (0, 1, 2)))
     assert [isinstance(each, Rejection) for each in found] == [number == of_page for number in range(3)]
-    assert {each.cropped_by for each in found if isinstance(each, Image)} == {"detected"}
+    assert {each.cropped_by for each in found if isinstance(each, CroppedImage)} == {"detected"}
 
 
 def test_a_cine_of_pages_alone_is_rejected_frame_by_frame(tmp_path):
     page = grey_of(report_page(0))
     write_dicom(tmp_path / "x.dcm", np.stack([page, page]))
-    found = FrameReader(str(tmp_path), 64, 96, True)(Job("x.dcm", (0, 1)))
+    found = FrameReader(str(tmp_path), 64, 96, True)(FrameRequest("x.dcm", (0, 1)))
     assert [each.reason for each in found] == [Reason.REPORT_PAGE] * 2
 
 
@@ -179,8 +180,8 @@ def test_images_kept_whole_that_state_burned_in_text_are_named_and_not_shown(tmp
         index.records, str(archive), private, KEY, tmp_path / "images", Images(height=64, width=96), Archive()
     )
     assert sorted(cache.images["cropped_by"].to_pylist()) == ["detected", "whole", "whole", "whole"]
-    files = kept_with_text(cache.images, index.records)
+    files = uncropped_with_text(cache.images, index.records)
     assert [Path(locate(private, file)).name for file in files] == ["whole0"]
-    shown = crop_samples(cache.images, index.records, str(archive), private, 1, 24)
+    shown = crop_previews(cache.images, index.records, str(archive), private, 1, 24)
     assert len(shown) == 3
     assert files[0] not in {pair.caption for pair in shown}

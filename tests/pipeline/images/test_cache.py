@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.images.cache import (
     CachedImage,
+    CroppedImage,
     cached_images,
     damaged_images,
     host_memory,
@@ -30,7 +31,7 @@ INSTANCES = [f"{number:02x}{'0' * 30}" for number in (3, 67, 131, 200)]  # 3, 67
 
 
 def image(instance, frame, grey):
-    return CachedImage(instance, frame, f"source {frame}", "regions", 0.5, None, grey)
+    return CachedImage(instance, frame, CroppedImage(grey, f"source {frame}", "regions", 0.5, None))
 
 
 @pytest.fixture
@@ -67,8 +68,9 @@ def test_a_shard_is_read_back_as_it_was_written_and_states_its_content(cache):
     folder, pixels = cache
     back = list(read_shard(folder / "part-03.parquet", 4, 6))
     assert [(one.sop_instance, one.frame) for one in back] == sorted(k for k in pixels if shard_of(k[0]) == 3)
-    assert all(np.array_equal(one.pixels, pixels[one.sop_instance, one.frame]) for one in back)
-    assert (back[7].source_digest, back[7].row_spacing_mm, back[7].column_spacing_mm) == ("source 7", 0.5, None)
+    assert all(np.array_equal(one.image.pixels, pixels[one.sop_instance, one.frame]) for one in back)
+    assert (back[7].image.source_digest, back[7].image.row_spacing_mm) == ("source 7", 0.5)
+    assert back[7].image.column_spacing_mm is None
     before = shard_content(folder / "part-03.parquet")
     assert write_shard(folder / "copy", iter(back), 4, 6) == shard_content(folder / "copy") == before
     assert write_shard(folder / "copy", iter(back[1:]), 4, 6) != before

@@ -19,7 +19,15 @@ import torch
 from pipeline.checks import POOL, Check, attempt
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.images.cache import CachedImage, cache_description, cache_folder, shard_name, shard_of, write_shard
+from pipeline.images.cache import (
+    CachedImage,
+    CroppedImage,
+    cache_description,
+    cache_folder,
+    shard_name,
+    shard_of,
+    write_shard,
+)
 from pipeline.pretraining.__main__ import main
 from pipeline.pretraining.pool import load_pool
 from pipeline.recipe import Recipe, load_recipe
@@ -58,7 +66,7 @@ def write_store(root: Path, recipe: Recipe):
     places = {}
     for shard in sorted(set(map(shard_of, instances))):
         inside = sorted(instance for instance in instances if shard_of(instance) == shard)
-        images = [CachedImage(i, 0, "", "whole", None, None, pixels(instances.index(i))) for i in inside]
+        images = [CachedImage(i, 0, CroppedImage(pixels(instances.index(i)), "", "whole", None, None)) for i in inside]
         write_shard(folder / shard_name(shard), images, 32, 32)
         places |= {instance: (shard_name(shard), row) for row, instance in enumerate(inside)}
     rows = [
