@@ -1,7 +1,4 @@
-"""Read JSON that lies in folders which people copy and edit, such as a model's, against the type it must have.
-
-Belongs here: bounds, and one sentence for whatever does not fit. Not here: the types.
-"""
+"""Validated reading of JSON files that people copy and edit, such as those of a model's folder."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.errors import UserError, user_error
 
 LARGEST = 2**26
-"""Bytes of a text: 64 MiB."""
+"""Maximum size of a file, 64 MiB."""
 
 Checked = TypeVar("Checked")
 
 
 def read_checked(kind: TypeAdapter[Checked], path: Path) -> Checked:
-    """The JSON at `path` as `kind`, types as they are written; raises `UserError` with the field that does not fit."""
+    """The JSON file at `path` as `kind`, without type conversion; raises `UserError` that names the invalid field."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)

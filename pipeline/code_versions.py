@@ -1,6 +1,6 @@
-"""The version of each stage's code, part of what Dagster and the fingerprints compare.
+"""Code versions of the stages, part of Dagster's code versions and of fingerprints.
 
-Belongs here: one number per stage, raised in the commit that changes what the stage computes.
+Raise a stage's number in the commit that changes its results.
 """
 
 from typing import Final, Literal
@@ -13,6 +13,6 @@ TASKS = "7"
 PRETRAINING = "3"
 FINETUNING = "6"
 UNET: Final[Literal[1, 2]] = 2
-"""Of a segmentation's network, part of fine-tuning: the models of other tasks do not depend on it. Models hold it."""
+"""Of the segmentation network, stored in its models; models of other tasks do not depend on it."""
 EVALUATION = "5"
 PREDICTION = "3"

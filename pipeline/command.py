@@ -1,7 +1,4 @@
-"""What the commands of the pipeline share: how they end where the user has to mend something.
-
-Belongs here: exit codes, the recipe and store that the environment names. Not here: arguments, any work.
-"""
+"""Shared parts of the pipeline's commands: exit codes, and the recipe and store that the environment names."""
 
 import functools
 import os
@@ -19,9 +16,9 @@ P = ParamSpec("P")
 
 
 def command(main: Callable[P, None]) -> Callable[P, int]:
-    """`main` as a command that returns its exit code: 0, or 1 with its sentence on stderr for a `UserError`.
+    """`main` as a command that returns its exit code: 0, or 1 after printing a `UserError` to stderr.
 
-    What it writes the user alone may read.
+    Files that it writes are accessible to the user alone.
     """
 
     @functools.wraps(main)
@@ -38,9 +35,9 @@ def command(main: Callable[P, None]) -> Callable[P, int]:
 
 
 def recipe_and_store() -> tuple[Recipe, Store]:
-    """The recipe SONOTAG_RECIPE (or demo) and the store SONOTAG_STORE (or ./store), of which none is made.
+    """The recipe SONOTAG_RECIPE (or demo) and the store SONOTAG_STORE (or ./store); creates no store.
 
-    Raises `UserError` as `load_recipe` does, and as `Store.open` where there is one.
+    Raises `UserError` as `load_recipe` and, for an existing store, as `Store.open`.
     """
     store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
     if store.exists:

@@ -1,7 +1,4 @@
-"""Read a CSV that a person has written, as spreadsheets on all systems save it.
-
-Belongs here: encodings, separators, blank rows, columns that are missing or unknown. Not here: what a cell means.
-"""
+"""Reading of CSV files that people write with spreadsheets: encodings, separators, blank rows, column names."""
 
 import csv
 import io
@@ -19,12 +16,12 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _GARBLED_MARK = "\xef\xbb\xbf"  # UTF-8's byte order mark, read as Windows-1252
 _OTHER_SCRIPT = re.compile("[\xc0-\xff]{3}")
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # the first line of some exports, which Excel obeys
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # the first line of some exports; Excel honours it
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table `name` at `path`; `cells` are stripped, by the name of the column."""
+    """A row of the table `name` at `path`; `cells` are stripped, by column name."""
 
     name: str
     path: Path
@@ -33,17 +30,17 @@ class Row:
 
     @property
     def location(self) -> str:
-        """The row as messages call it."""
+        """The row as error messages name it."""
         return f"{self.name} {self.path}, line {self.line}"
 
 
 def read_csv(name: str, path: Path, required: Sequence[str], optional: Collection[str] = ()) -> Iterator[Row]:
-    """The rows of the CSV at `path`, without blank ones; `name` says in messages what the table is.
+    """The rows of the CSV at `path` without blank ones; error messages call the table `name`.
 
-    Separators are commas, semicolons or tabs, whichever shows the `required` columns in the first line. A cell that a
-    row lacks at its end is empty if its column is one of `optional`. A table whose byte order mark shows that UTF-8
-    was once read as Windows-1252 is put right. Raises `UserError`, naming file, line and column and quoting no cell
-    below the first line, for an encoding that cannot be told, and columns and cells that do not fit.
+    The separator is a comma, semicolon or tab, whichever yields the `required` columns in the first line. Missing cells
+    at the end of a row are empty if their columns are `optional`. UTF-8 that was once read as Windows-1252 is repaired
+    if the byte order mark shows it. Raises `UserError` for an unknown encoding and for columns and cells that do not
+    fit; it names file, line and column and quotes no cell below the first line.
     """
     text = _text(name, path)
     lines, skipped = _lines(text)
@@ -60,7 +57,7 @@ def read_csv(name: str, path: Path, required: Sequence[str], optional: Collectio
 
 
 def csv_files_in(name: str, folder: Path) -> list[Path]:
-    """The CSVs in `folder`, by name; hidden files and the temporary ones of spreadsheets and systems are none."""
+    """The CSV files in `folder` by name, without hidden and temporary ones."""
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv")
     except OSError as error:
@@ -69,7 +66,7 @@ def csv_files_in(name: str, folder: Path) -> list[Path]:
 
 
 def fix_mojibake(text: str) -> str:
-    """`text` as it was before a program read its UTF-8 as Windows-1252; as it is where that never happened."""
+    """`text` before its UTF-8 was read as Windows-1252; `text` itself if that did not happen."""
     try:
         return b"".join(_byte(sign) for sign in text).decode("utf-8")
     except UnicodeError:
@@ -77,23 +74,23 @@ def fix_mojibake(text: str) -> str:
 
 
 def _byte(sign: str) -> bytes:
-    """The byte of Windows-1252; programs read its five unused ones as control characters."""
+    """The byte of `sign` in Windows-1252; programs read its five unused bytes as control characters."""
     return bytes([ord(sign)]) if "\x80" <= sign <= "\x9f" else sign.encode("cp1252")
 
 
 def _text(name: str, path: Path) -> str:
     try:
         if not path.is_file():
-            raise UserError(f"{name} {path} is no file.")
+            raise UserError(f"{name} {path} is not a file.")
         content = path.read_bytes()
     except OSError as error:
         raise user_error(f"{name} {path} cannot be opened: {error.strerror}.", error) from None
     if content.startswith(_WORKBOOKS):
-        raise UserError(f"{name} {path} is a spreadsheet's own format: {_AS_UTF_8}.")
+        raise UserError(f"{name} {path} is a workbook, not a CSV: {_AS_UTF_8}.")
     text = _decoded(name, path, content)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise UserError(f"{name} {path}, line {line}: zero bytes, so it is no text: {_AS_UTF_8}.")
+        raise UserError(f"{name} {path}, line {line}: it contains zero bytes, so it is not text: {_AS_UTF_8}.")
     return text
 
 
@@ -107,17 +104,15 @@ def _decoded(name: str, path: Path, content: bytes) -> str:
             return western
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{name} {path}, line {line}: its encoding cannot be told, it is neither UTF-8 nor surely Windows-1252: "
-            f"{_AS_UTF_8}."
+            f"{name} {path}, line {line}: unknown encoding, neither UTF-8 nor certainly Windows-1252: {_AS_UTF_8}."
         ) from None
 
 
 def _western(content: bytes) -> str | None:
-    """`content` as Windows-1252, None if it may as well be another encoding of one byte a character.
+    """`content` as Windows-1252, None if it could be in another single-byte encoding.
 
-    Beyond ASCII it may hold a degree sign, no-break spaces, and accented letters of western Europe, of which no three
-    stand side by side, as letters of other scripts would. Mac OS Roman has its letters at other bytes, and texts of
-    central Europe need some of those, too.
+    Beyond ASCII it may contain the degree sign, no-break spaces and accented letters of western Europe, but not three
+    in a row, as other scripts would give. Mac OS Roman and central European encodings use other bytes for letters.
     """
     try:
         text = content.decode("cp1252")
@@ -129,14 +124,14 @@ def _western(content: bytes) -> str | None:
 
 
 def _lines(text: str) -> tuple[str, int]:
-    """The table's text without a byte order mark and a `sep=` line, and how many lines that leaves out."""
+    """The table's text without byte order mark and `sep=` line, and the number of lines removed."""
     shown = text.removeprefix("\ufeff").removeprefix(_GARBLED_MARK)
     stated = _SEPARATOR_LINE.match(shown)
     return (shown[stated.end() :], 1) if stated else (shown, 0)
 
 
 def _separator(text: str, required: Sequence[str]) -> str:
-    """The separator that shows most of the `required` columns in the first line that is not blank; else a comma."""
+    """The separator that yields most of the `required` columns in the first non-blank line; else a comma."""
     first = next((line for line in io.StringIO(text, newline=None) if line.strip(' ,;\t\r\n"')), "")
 
     def shown(separator: str) -> int:
@@ -147,7 +142,7 @@ def _separator(text: str, required: Sequence[str]) -> str:
 
 
 def _cells(name: str, path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row's cells, with the number of its first line; of the rows in front of the table's first none."""
+    """Each row's first line number and cells, from the first non-blank row on."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     begun, line = False, 1
     try:
@@ -167,7 +162,7 @@ def _cell(cell: str, garbled: bool = False) -> str:
 def _columns(
     location: str, named: Sequence[str], required: Sequence[str], optional: Collection[str]
 ) -> tuple[str, ...]:
-    """The columns' names; those without one, behind the others, have to be empty."""
+    """The checked column names in lower case, without empty ones at the end."""
     known = [*required, *optional]
     columns = [cell.lower() for cell in named]
     while columns and not columns[-1]:
@@ -180,7 +175,7 @@ def _columns(
             raise UserError(f"{location}: unknown column {cell!r}; known are {', '.join(known)}.")
     for column, times in Counter(columns).items():
         if times > 1:
-            raise UserError(f"{location}: column {column!r} is there {times} times.")
+            raise UserError(f"{location}: column {column!r} occurs {times} times.")
     return tuple(columns)
 
 

@@ -1,27 +1,24 @@
-"""What a person can mend: mistakes in an archive's place, a recipe, a mapping or a manifest; and what may mend itself.
-
-Belongs here: the exceptions that carry a sentence for the user, which faults may pass. Not here: bugs, trying again.
-"""
+"""User-correctable errors, and which errors are transient."""
 
 import errno
 from pathlib import Path
 
-_PASSING = {
+_TRANSIENT = {
     *(errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT),  # disks, shares
-    *(errno.EAGAIN, errno.EBUSY, errno.ENOLCK, errno.ENFILE, errno.EMFILE),  # others are using it
+    *(errno.EAGAIN, errno.EBUSY, errno.ENOLCK, errno.ENFILE, errno.EMFILE),  # in use by others
     *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET),
 }
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its message is one sentence that names the file and the field.
+    """An error that the user can correct; its message is one sentence that names the file and the field.
 
-    An archive file is named by its file id, never by its path. Callers print the sentence and exit non-zero.
+    It names an archive file by its file id, never by its path. Commands print it and exit with 1.
     """
 
 
 class DamagedError(UserError):
-    """A file of the store that does not hold what it should: cut short, overwritten, or of another kind."""
+    """A file of the store is truncated, overwritten, or of another kind."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,18 +26,18 @@ class DamagedError(UserError):
 
 
 class UnreachableError(UserError):
-    """Storage or network that fails now and may work later: who can wait may try again."""
+    """Storage or network is unavailable; a later attempt may succeed."""
 
 
 def user_error(sentence: str, cause: BaseException) -> UserError:
-    """The error that says `sentence`: `UnreachableError` where its `cause` may pass."""
+    """An error with the message `sentence`: `UnreachableError` if its `cause` is transient."""
     return UnreachableError(sentence) if is_transient(cause) else UserError(sentence)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same may succeed later: a fault of disk or network, not one of data, of a user or of the code."""
+    """Whether a later attempt may succeed: faults of disk or network, not of data, user or code."""
     if isinstance(error, UserError):
         return isinstance(error, UnreachableError)
     if isinstance(error, ConnectionError | TimeoutError):
         return True
-    return isinstance(error, OSError) and error.errno in _PASSING
+    return isinstance(error, OSError) and error.errno in _TRANSIENT

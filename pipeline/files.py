@@ -1,8 +1,4 @@
-"""Files that appear whole or not at all, and digests of what they hold.
-
-Belongs here: atomic writing, hashing, a picture as a URL, one way to read and write a Parquet table. Not here: what a
-table means.
-"""
+"""Atomic writing of files, private permissions, JSON and Parquet, digests, data URLs."""
 
 import base64
 import glob
@@ -27,12 +23,12 @@ _OTHERS = 0o077
 
 
 def restrict_umask() -> None:
-    """Let nobody but the user read what this process, and those that it starts, write from now on."""
+    """Make files that this process and its children create from now on accessible to the user alone."""
     os.umask(_OTHERS)
 
 
 def make_folder(path: Path) -> Path:
-    """Make the folder `path`, and those above it that are missing, for the user alone; returns it."""
+    """Create the folder `path` and its missing parents, accessible to the user alone; returns `path`."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(mode=_OWN_FOLDER, exist_ok=True)
@@ -40,30 +36,30 @@ def make_folder(path: Path) -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Take from all others what they may do with `folder` and all in it; quick if they may do nothing with it already.
+    """Remove all permissions of other users on `folder` and its content; does nothing if `folder` has none.
 
-    What belongs to another user stays as it is. Raises `OSError` if `folder` itself does.
+    Files of another user are skipped. Raises `OSError` if `folder` itself belongs to one.
     """
     if not folder.stat().st_mode & _OTHERS:
         return
     for parent, folders, names in os.walk(folder):
         for name in (*folders, *names):
             with suppress(PermissionError, FileNotFoundError):
-                _take_from_others(Path(parent, name))
-    folder.chmod(folder.stat().st_mode & 0o700)  # last: a process that is killed leaves the rest to the next one
+                _restrict_to_owner(Path(parent, name))
+    folder.chmod(folder.stat().st_mode & 0o700)  # last, so that the next process finishes the work of a killed one
 
 
-def _take_from_others(path: Path) -> None:
+def _restrict_to_owner(path: Path) -> None:
     if not path.is_symlink():
         path.chmod(path.stat().st_mode & 0o700)
 
 
 @contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes `path`'s place, on error it is removed.
+    """Yield a temporary path beside `path`; renames it to `path` on success, removes it on error.
 
-    A reader sees the old file or the new one, never a half-written one, also after `kill -9`; what a process that was
-    killed has left beside `path` is cleared away by the next one that writes there.
+    A reader sees the old file or the new one, never a partial one, also after `kill -9`. Temporary files of killed
+    processes are removed by the next process that writes `path`.
     """
     make_folder(path.parent)
     _clear_abandoned(path)
@@ -72,18 +68,19 @@ def atomic_replace(path: Path) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWN_FILE))
         yield temporary
         with open(temporary, "rb") as written:
-            os.fchmod(written.fileno(), _OWN_FILE)  # if it was made anew
+            os.fchmod(written.fileno(), _OWN_FILE)  # if the caller created it anew
             os.fsync(written.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a store on a network has writers elsewhere
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""This machine's part of temporary names: a store on a network drive has writers on other machines."""
 
 
 def _clear_abandoned(path: Path) -> None:
-    """Remove temporary files for `path` whose writer, a process of this machine, is no more."""
+    """Remove temporary files for `path` whose writer, a process of this machine, has ended."""
     for other in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}-*-*.tmp"):
         writer = other.name.rsplit("-", 2)[1]
         if writer.isdecimal() and not _is_alive(int(writer)):
@@ -95,7 +92,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's
         return True
     return True
 
@@ -112,7 +109,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read the JSON file at `path`; raises `DamagedError` if it is none."""
+    """The content of the JSON file at `path`; raises `DamagedError` if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -128,9 +125,9 @@ def write_table(path: Path, table: "pa.Table") -> None:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
-    """Read the Parquet table at `path`, memory-mapped; of its columns `columns` alone, where they are given.
+    """The Parquet table at `path`, memory-mapped, with all columns or those named.
 
-    Raises `DamagedError` if it is none, or lacks one of them.
+    Raises `DamagedError` if it is not a Parquet file or lacks a column.
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
@@ -140,31 +137,31 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
 
 @contextmanager
 def damaged_if_unreadable(path: Path) -> Iterator[None]:
-    """Raise `DamagedError` for whatever Arrow raises over a Parquet file that is none; the system's errors pass."""
+    """Raise `DamagedError` for Arrow's errors on a broken Parquet file at `path`; system errors pass through."""
     import pyarrow as pa  # noqa: PLC0415 - as above
 
     try:
         yield
     except pa.ArrowException:
         raise DamagedError(path) from None
-    except OSError as error:  # Arrow's, without a number
+    except OSError as error:  # Arrow's own have no errno
         if error.errno is not None:
             raise
         raise DamagedError(path) from None
 
 
 def data_url(path: Path) -> str:
-    """The PNG at `path` as a URL that holds it."""
+    """The PNG file at `path` as a data URL."""
     return png_url(path.read_bytes())
 
 
 def png_url(png: bytes) -> str:
-    """The bytes of a PNG as a URL that holds them."""
+    """The bytes of a PNG as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def digest(*parts: Any) -> str:
-    """SHA-256 (hex) of `parts` as canonical JSON; bytes count by their own hash. Same parts, same digest."""
+    """SHA-256 (hex) of `parts` as canonical JSON, in which bytes are replaced by their own SHA-256."""
 
     def plain(value: Any) -> str:
         return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)

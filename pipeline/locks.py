@@ -1,10 +1,7 @@
-"""Locks of the store: who may change the archive's tables and caches, and who trains.
-
-Belongs here: waiting for a lock that the operating system frees when its holder dies. Not here: what is done under it.
-"""
+"""File locks of the store, which the operating system releases when their holder dies."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,7 +14,7 @@ from pipeline.store import Store
 
 @contextmanager
 def hold_lock(path: Path, log: Log, waiting: str) -> Iterator[None]:
-    """Hold the lock file at `path`; if another process holds it, pass the line `waiting` to `log` and wait."""
+    """Hold the lock file at `path`; if another process holds it, log the line `waiting` and wait."""
     make_folder(path.parent)
     lock = FileLock(path)
     try:
@@ -31,38 +28,31 @@ def hold_lock(path: Path, log: Log, waiting: str) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def archive_lock(store: Store, log: Log) -> Iterator[None]:
-    """Hold the store's index and image caches: one process at a time reads the archive, or forgets a patient."""
-    with hold_lock(
-        store.locks / "archive.lock", log, "Waiting for another process that reads the archive or erases a patient."
-    ):
-        yield
+def archive_lock(store: Store, log: Log) -> AbstractContextManager[None]:
+    """Hold the lock of index and image caches: one process at a time reads the archive or erases a patient."""
+    waiting = "Waiting for another process that reads the archive or erases a patient."
+    return hold_lock(store.locks / "archive.lock", log, waiting)
 
 
-@contextmanager
-def tables_lock(store: Store, log: Log) -> Iterator[None]:
-    """Hold the tables that follow from index and images, from reading their inputs to writing them.
+def tables_lock(store: Store, log: Log) -> AbstractContextManager[None]:
+    """Hold the lock of the tables derived from index and images, from reading their inputs to writing them.
 
-    Who needs `archive_lock`, too, takes that first.
+    To hold both locks, take `archive_lock` first.
     """
-    with hold_lock(
-        store.locks / "tables.lock", log, "Waiting for another process that writes tables or erases a patient."
-    ):
-        yield
+    waiting = "Waiting for another process that writes tables or erases a patient."
+    return hold_lock(store.locks / "tables.lock", log, waiting)
 
 
 @contextmanager
 def block_training(lock_file: Path) -> Iterator[None]:
-    """Keep trainings from starting; raises `UserError` if one is under way."""
+    """Keep trainings from starting; raises `UserError` if one is running."""
     make_folder(lock_file.parent)
     lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            "A training is under way, whose images must not change: stop it or wait until it ends, then run the "
-            "command again."
+            "A training is running, and its images must not change: stop it or wait until it ends, then run this again."
         ) from None
     try:
         yield

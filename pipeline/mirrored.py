@@ -1,6 +1,6 @@
-"""Files of the store that are damaged: what can be made again is made again, the rest is kept twice.
+"""Files that survive damage: reproducible ones are made again, the others are mirrored.
 
-The copy lies beside the file and holds the same: `forgotten.json` has `forgotten.copy.json`.
+The copy lies beside the file: that of `forgotten.json` is `forgotten.copy.json`.
 """
 
 import logging
@@ -20,24 +20,21 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_if_intact(path: Path, read: Callable[[Path], T]) -> T | None:
-    """What `read` gives of the file at `path`; None if there is none, or if it is damaged, which is logged.
-
-    Of files that are made again.
-    """
+    """The reproducible file at `path`, read by `read`; None if it is missing or damaged, which is logged."""
     if not path.is_file():
         return None
     try:
         return read(path)
     except DamagedError:
-        _LOG.warning("%s is damaged. What it held is made again.", path)
+        _LOG.warning("%s is damaged; its content is made again.", path)
         return None
 
 
 def read_mirrored(path: Path, read: Callable[[Path], T]) -> T | None:
-    """What `read` gives of the file at `path`, of which a copy is kept; None if there is neither.
+    """The mirrored file at `path`, read by `read`; None if file and copy are missing.
 
-    If one of the two is missing or damaged, it is restored from the other one; that the file itself was is logged.
-    Raises `UserError` if both are damaged.
+    If one of them is missing or damaged, it is restored from the other; a restored file is logged, a restored copy is
+    not. Raises `UserError` if neither is intact.
     """
     copy = copy_of(path)
     there = [each for each in (path, copy) if each.exists()]
@@ -51,8 +48,8 @@ def read_mirrored(path: Path, read: Callable[[Path], T]) -> T | None:
     if not there:
         return None
     raise UserError(
-        f"{path} is damaged, and so is its copy {copy.name}, or there is none: restore one of them from a backup, or "
-        "remove both to do without what they held."
+        f"{path} and its copy {copy.name} are damaged or missing: restore one of them from a backup, or remove both "
+        "and lose their content."
     )
 
 
@@ -69,7 +66,7 @@ def write_mirrored_table(path: Path, table: "pa.Table") -> None:
 
 
 def copy_of(path: Path) -> Path:
-    """Where the copy of the file at `path` lies."""
+    """The path of the copy of the file at `path`."""
     return path.with_name(f"{path.stem}.copy{path.suffix}")
 
 
@@ -81,4 +78,4 @@ def _restore(sound: Path, path: Path, copy: Path) -> None:
     with atomic_replace(other) as temporary:
         temporary.write_bytes(content)
     if other == path:
-        _LOG.warning("%s was missing or damaged. It is restored from its copy, %s.", path, copy.name)
+        _LOG.warning("%s was missing or damaged; restored from its copy %s.", path, copy.name)

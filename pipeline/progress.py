@@ -1,7 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log.
-
-Belongs here: counting and saying how fast and how long still. Not here: any work.
-"""
+"""Progress of long work: a bar on a terminal, occasional lines in a log."""
 
 import sys
 import time
@@ -16,17 +13,17 @@ LINE_EVERY_SECONDS = 15.0
 
 
 def silent(_: str) -> None:
-    """A `Log` that says nothing."""
+    """A `Log` that discards its lines."""
 
 
 class Progress:
-    """Count `total` units of work; show a bar on a terminal, and lines with rate and time left through `log`.
+    """Progress over `total` units: a bar on a terminal, and lines with rate and remaining time through `log`.
 
-    Used as a context manager around a loop that calls `advance` once per unit or batch of units.
+    A context manager around a loop that calls `advance` once per unit or batch of units.
     """
 
     def __init__(self, what: str, total: int, unit: str, log: Log = silent) -> None:
-        self._what, self._total, self._unit, self._say = what, total, unit, log
+        self._what, self._total, self._unit, self._log = what, total, unit, log
         self._done = 0
         self._started = self._last_line = time.monotonic()
         self._bar = tqdm(desc=what, total=total, unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False)
@@ -37,18 +34,16 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bar.close()
         if error is None and self._done:
-            self._say(self._line(time.monotonic()))
+            self._log(self._line(time.monotonic()))
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more units as done; `note` (such as a loss) is shown beside them."""
+    def advance(self, count: int = 1) -> None:
+        """Count `count` more units as done."""
         self._done += count
         self._bar.update(count)
-        if note:
-            self._bar.set_postfix_str(note, refresh=False)
         now = time.monotonic()
         if now - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = now
-            self._say(f"{self._line(now)}{', ' + note if note else ''}")
+            self._log(self._line(now))
 
     def _line(self, now: float) -> str:
         rate = self._done / max(now - self._started, 1e-9)

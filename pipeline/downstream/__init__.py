@@ -1,1 +1,1 @@
-"""Fine-tuning on labelled tasks, paper section 4.4."""
+"""Fine-tuning on labelled tasks (paper section 4.4)."""

@@ -1,6 +1,6 @@
-"""Fine-tuning a pretrained encoder on a downstream task, from its folder to a folder of predictions.
+"""Fine-tuning a pretrained encoder on a downstream task: one cell of the results table, trained and tested.
 
-Belongs here: one cell of the results table, trained and tested. Not here: what differs by kind of task (objectives.py).
+`objectives` holds the differences between kinds of task.
 """
 
 import time
@@ -42,8 +42,8 @@ from pipeline.training.seeds import generator, scoped_seed, seeded
 from pipeline.training.tensors import write_tensors
 
 _BETAS = (0.9, 0.999)  # of Adam, the same for every task (paper Table A2)
-_EVALUATION_BATCH = 16  # images; batch norm is fixed then, so the size changes nothing but speed
-_PREPARED = 64  # images moved and z-scored at once: batches of 4 would leave a GPU waiting for launches
+_EVALUATION_BATCH = 16  # images; batch norm is fixed, so that the size affects speed alone
+_PREPARED = 64  # images augmented and z-scored at once: on batches of 4 a GPU would wait for kernel launches
 LabelledBatch = tuple[Tensor, Tensor]
 """Images as z-scores, shape (N, 1, H, W), and their targets."""
 
@@ -60,14 +60,14 @@ def finetune(
     on_epoch: OnEpoch,
     precision: Precision = "float32",
 ) -> Outcome:
-    """Fine-tune the encoder in `encoder_folder` on a share of `data`'s training split, test it, and fill `folder`.
+    """Fine-tune the encoder in `encoder_folder` on a fraction of `data`'s training split, test it and fill `folder`.
 
-    The epoch with the lowest validation loss is kept (paper section 4.4.4). `folder` gets model.safetensors,
-    model.json, curves.csv, predictions.parquet, validation.parquet (the same of the validation images) and, last,
-    outcome.json; where it already holds the outcome of the same inputs, nothing is done. An encoder that did not run
-    passes its outcome on; a loss that is not finite is `diverged`.
-    `on_epoch(epoch, metrics)`, from 1, gets train_loss and val_loss; of epochs done before, too. Raises `UserError`
-    where no encoder has been pretrained yet, or where the training split is smaller than a batch.
+    The epoch with the lowest validation loss is selected (paper section 4.4.4). Writes model.safetensors, model.json,
+    curves.csv, predictions.parquet (test images), validation.parquet and, last, outcome.json into `folder`; does
+    nothing if that holds the outcome of the same inputs. An encoder that did not run passes its outcome on; a loss that
+    is not finite gives the outcome `diverged`. Calls `on_epoch(epoch, metrics)` with train_loss and val_loss of every
+    epoch from 1, also of those done by an earlier run. Raises `UserError` if the encoder is not pretrained yet, or the
+    training split is smaller than a batch.
     """
     pretrained = Outcome.read(encoder_folder)
     if pretrained is None:
@@ -76,7 +76,7 @@ def finetune(
     done = Outcome.read(folder)
     if done is not None and done.fingerprint == fingerprint:
         log(f"{_name(cell)}: nothing to do, {done.status} already.")
-        remove_checkpoints(folder / CHECKPOINT)  # left by a run that was killed between outcome and here
+        remove_checkpoints(folder / CHECKPOINT)  # left by a run that was killed right after writing its outcome
         replay_metrics(folder, on_epoch)
         return done
     for name in _FILES:
@@ -92,17 +92,15 @@ def finetune(
 def _fingerprint(
     cell: Cell, task: Task, data: TaskImages, encoder_folder: Path, pretrained: Outcome, precision: Precision
 ) -> str:
-    """Digest of all that the cell's result depends on."""
+    """Digest of all inputs of the cell's result."""
     settings = {name: value for name, value in task.training.items() if name != "learning_rate"}
-    encoder = pretrained.reason
-    if pretrained.status == "ran":
-        encoder = encoder_digest(encoder_folder)
+    encoder = encoder_digest(encoder_folder) if pretrained.status == "ran" else pretrained.reason
     rate = task.learning_rate[cell.backbone]
-    passes = task.epoch_repeats(len(training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)))
-    several = [passes] if passes > 1 else []
+    repeats = task.epoch_repeats(len(training_subset(data, cell.task, cell.fraction, cell.seed, task.batch_size)))
+    repeated = [repeats] if repeats > 1 else []
     network = ["unet", UNET] if task.kind == "segmentation" else []
     inputs = (asdict(cell), settings, rate, precision, data.digest, pretrained.status, encoder)
-    return digest(FINETUNING, *inputs, *several, *network)
+    return digest(FINETUNING, *inputs, *repeated, *network)
 
 
 def _train_and_test(
@@ -118,7 +116,7 @@ def _train_and_test(
 ) -> Outcome:
     if len(data.train) < task.batch_size:
         raise UserError(
-            f"Task {cell.task}: batch_size {task.batch_size} is more than its {len(data.train)} training images."
+            f"Task {cell.task}: batch_size {task.batch_size} exceeds the task's {len(data.train)} training images."
         )
     began = time.monotonic() - seconds_done(folder / CHECKPOINT, fingerprint)
     with seeded(*_scope(cell, "network")):
@@ -138,7 +136,7 @@ def _train_and_test(
 
 
 class FineTuning:
-    """The training of one cell, on the training device; steps compute in `precision`, all else in float32."""
+    """The training of one cell on the training device; steps compute in `precision`, all else in float32."""
 
     result_networks: tuple[str, ...] = ("network",)
     metrics: tuple[str, ...] = ("train_loss",)
@@ -166,37 +164,36 @@ class FineTuning:
         self.frozen = encoder if is_frozen(cell.arm) else None
         if self.frozen is not None:
             self.frozen.requires_grad_(False)
-        learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         plan = self.plan
         self._logits = maybe_compile(self.network, plan.epochs * plan.steps, log, as_graph=True)
         self._computing = partial(autocast, precision, device)
-        self.optimizer = adam(learnt, task.learning_rate[cell.backbone], _BETAS)
+        self.optimizer = adam(trainable, task.learning_rate[cell.backbone], _BETAS)
         self.trained = Trained({"network": self.network}, {"network": self.optimizer})
 
     @property
     def plan(self) -> Plan:
-        """How long it takes."""
+        """The length of the training."""
         size = self.task.batch_size
-        return Plan(_name(self.cell), self.task.epochs, self._passes * (len(self.train) // size), size)
+        return Plan(_name(self.cell), self.task.epochs, self._repeats * (len(self.train) // size), size)
 
     @property
-    def _passes(self) -> int:
-        """How often an epoch goes through the images."""
+    def _repeats(self) -> int:
         return self.task.epoch_repeats(len(self.train))
 
     def batches(self, epoch: int, first_step: int) -> Iterator[LabelledBatch]:
-        """The batches of an epoch from `first_step` on; the network is in training mode.
+        """The batches of an epoch from `first_step` on; puts the network into training mode.
 
-        A frozen encoder is not: in evaluation mode its batch-norm statistics stay as they are.
+        A frozen encoder stays in evaluation mode, which keeps its batch-norm statistics.
         """
         self.network.train()
         if self.frozen is not None:
             self.frozen.eval()
-        passes = range((epoch - 1) * self._passes + 1, epoch * self._passes + 1)
+        passes = range((epoch - 1) * self._repeats + 1, epoch * self._repeats + 1)
         return islice(chain.from_iterable(map(self._training_batches, passes)), first_step, None)
 
     def step(self, batch: LabelledBatch) -> Tensor:
-        """Learn from a batch; returns its loss, shape (1,), left on the device."""
+        """Train on a batch; returns its loss, shape (1,), on the device."""
         x_N1HW, targets = batch
         self.optimizer.zero_grad()
         with self._computing():
@@ -207,7 +204,7 @@ class FineTuning:
         return loss.detach().unsqueeze(0)
 
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
-        """Nothing to judge: a loss that is finite goes on teaching."""
+        """No check: training with a finite loss always goes on."""
 
     @torch.no_grad()
     def validate(self) -> Metrics:
@@ -220,7 +217,7 @@ class FineTuning:
 
     @torch.no_grad()
     def predictions(self, positions: Tensor) -> list[dict[str, Any]]:
-        """For each image at `positions`, in that order, the columns of its prediction that the cell does not hold."""
+        """The prediction of each image at `positions`, in that order, without the columns of the cell."""
         rows = [
             row
             for index_N, logits in self._evaluated(positions)
@@ -234,9 +231,9 @@ class FineTuning:
         ]
 
     def _training_batches(self, number: int) -> Iterator[LabelledBatch]:
-        """Shuffled, augmented batches of a pass through the images; passes are numbered from 1 over all epochs.
+        """Shuffled, augmented batches of pass number `number` through the images, from 1 over all epochs.
 
-        Drawn by seed, task, fraction and that number alone, so the same for every arm.
+        They depend on seed, task, fraction and that number alone, so that every arm sees the same.
         """
         device, (height, width) = self.images_NHW.device, self.images_NHW.shape[1:]
         size = self.task.batch_size
@@ -258,7 +255,7 @@ class FineTuning:
 
 
 def _scope(cell: Cell, purpose: str, *more: int) -> tuple[Any, ...]:
-    """Seed and scope of random numbers that every arm of a cell's task and fraction shares."""
+    """Seed and scope of random numbers that all arms of a cell's task and fraction share."""
     return (cell.seed, "finetune", purpose, cell.task, cell.fraction, *more)
 
 

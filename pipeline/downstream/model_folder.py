@@ -1,7 +1,4 @@
-"""A fine-tuned model's folder: the files by which it can be applied without its recipe, task and encoder.
-
-Belongs here: their names and contents, and the network they hold. Not here: training, reading images.
-"""
+"""A fine-tuned model's folder: weights and description, enough to apply it without recipe, task and encoder."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,9 +28,9 @@ CroppedBy = Literal["regions", "detected", "whole"]
 
 
 class ModelDescription(BaseModel):
-    """model.json: what the network is, what its outputs mean, and what an image must be like to be its input.
+    """model.json: the network, the meaning of its outputs, and the preparation of its input.
 
-    An image becomes `height` x `width` grey pixels, then (grey − `mean`) / `sd`; both are grey levels, 0 to 255.
+    An image is resized to `height` x `width` grey pixels and normalized as (grey − `mean`) / `sd`, in grey levels.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -44,27 +41,27 @@ class ModelDescription(BaseModel):
     task: str
     arm: Arm
     encoder: str = ""
-    """Folder of the encoder that it started from, beside the models' own; empty in older files."""
+    """Folder of the encoder that was fine-tuned; empty in older files."""
     fraction: Share
     seed: int
     kind: Literal["ordinal", "segmentation"]
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
-    """In the order of their values; a segmentation's first class is the background."""
+    """In the order of their values; a segmentation's first is the background."""
     backbone: Backbone
     height: Side
     width: Side
     mean: GreyLevel
     sd: GreySpread
     cropped_by: Annotated[tuple[CroppedBy, ...], Field(min_length=1)]
-    """How the areas of the training images were found; whole: nothing was cut away."""
+    """How the crop regions of the training images were found; `whole` images were not cropped."""
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Of the training images; ultrasound where they were pictures that state none."""
+    """Of the training images; US if they were pictures without a modality."""
     unet: UNetVersion = 1
-    """Version of a segmentation's network (`pipeline.networks.unet`); older files, of version 1, do not hold it."""
+    """Version of a segmentation's network (`pipeline.networks.unet`); absent from files of version 1."""
 
     @property
     def name(self) -> str:
-        """The model in a line."""
+        """The model in one line."""
         return f"{self.recipe}, {self.backbone}_{self.arm}_{self.task}, fraction {self.fraction:g}, seed {self.seed}"
 
     @property
@@ -76,10 +73,7 @@ class ModelDescription(BaseModel):
 def describe(
     cell: Cell, task: Task, encoder: str, preprocessing: Preprocessing, data: TaskImages, train: torch.Tensor
 ) -> ModelDescription:
-    """The description of `cell`'s model, which started from the encoder in the folder called `encoder`.
-
-    It was trained on the images of `data` at the positions `train`.
-    """
+    """The description of `cell`'s model, fine-tuned from the encoder folder named `encoder` on `data` at `train`."""
     positions = train.tolist()
     stated = {modality for position in positions if (modality := data.modalities[position])}
     return ModelDescription(
@@ -108,22 +102,22 @@ def write_description(folder: Path, description: ModelDescription) -> None:
 
 
 def read_description(folder: Path) -> ModelDescription:
-    """The description in `folder`; raises `UserError` where there is none, or none that this version understands."""
+    """The description in `folder`; raises `UserError` if it is missing or does not fit its schema."""
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise UserError(f"{folder} holds no fine-tuned model: {DESCRIPTION} is missing (job `finetune` makes it).")
+        raise UserError(f"{folder} holds no fine-tuned model: {DESCRIPTION} is missing (the job `finetune` writes it).")
     return read_checked(TypeAdapter(ModelDescription), path)
 
 
 def load_network(folder: Path, description: ModelDescription) -> nn.Module:
     """The network in `folder`, on the CPU, in evaluation mode.
 
-    Raises `UserError` where the weights are missing or are not of the network that `description` speaks of.
+    Raises `UserError` if the weights are missing or do not fit `description`.
     """
     path = folder / MODEL
     if not path.is_file():
         raise UserError(f"{folder} holds no fine-tuned model: {MODEL} is missing.")
-    with torch.device("meta"):  # its random weights would be overwritten at once
+    with torch.device("meta"):  # without allocating random weights
         network = _network(description)
     network.to_empty(device="cpu")
     try:
@@ -136,5 +130,5 @@ def load_network(folder: Path, description: ModelDescription) -> nn.Module:
 def _network(description: ModelDescription) -> nn.Module:
     encoder, classes = build_encoder(description.backbone), len(description.classes)
     if description.kind == "ordinal":
-        return Classifier(encoder, classes, dropout=0.0)  # of training alone
+        return Classifier(encoder, classes, dropout=0.0)  # used in training only
     return UNet(encoder, classes, description.unet)

@@ -1,7 +1,4 @@
-"""What a kind of task trains and what it predicts.
-
-Belongs here: one class per kind: its network, targets, loss, and predictions. Not here: the training loop.
-"""
+"""The kinds of task, a class each: network, targets, loss and predictions."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -21,17 +18,17 @@ from pipeline.recipe import Task
 
 
 class Objective(ABC):
-    """A kind of task, fitted to one task's data; `targets` has one entry per image of the task."""
+    """A kind of task with the data of one task; `targets` has one entry per image."""
 
     targets: Tensor
 
     @abstractmethod
     def network(self, encoder: Encoder) -> nn.Module:
-        """The network on top of `encoder`, which is its attribute of that name."""
+        """The network on top of `encoder`, which it holds as `encoder`."""
 
     @abstractmethod
     def augment_targets(self, targets: Tensor, augmentation: AugmentationParameters) -> Tensor:
-        """The `targets` of a batch whose images were moved by `augmentation`."""
+        """The `targets` of a batch whose images are augmented by `augmentation`."""
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -39,7 +36,7 @@ class Objective(ABC):
 
     @abstractmethod
     def prediction_rows(self, logits: Tensor, targets: Tensor) -> list[dict[str, Any]]:
-        """For each image of a batch what its prediction was, as columns of `predictions.PREDICTIONS`."""
+        """The prediction of each image of a batch, as columns of `predictions.PREDICTIONS`."""
 
 
 class _Ordinal(Objective):
@@ -98,13 +95,13 @@ class _Segmentation(Objective):
 
 
 def _pixels(masks_NCHW: Tensor) -> list[list[int]]:
-    """How many pixels each mask has, by image and class."""
+    """The pixels of each mask, by image and class."""
     counts: list[list[int]] = masks_NCHW.sum(dim=(2, 3)).tolist()
     return counts
 
 
 def objective(task: Task, data: TaskImages, train: Tensor, device: torch.device) -> Objective:
-    """The objective of `task`'s kind; class weights come from `train`, the positions trained on."""
+    """The objective of `task`; class weights come from the images at `train`."""
     if task.kind == "ordinal":
         return _Ordinal(task, data, train, device)
     return _Segmentation(task, data, device)

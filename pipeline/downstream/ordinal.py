@@ -1,12 +1,9 @@
-"""Ordinal classes as threshold codes and back.
-
-Belongs here: encoding ranks for training and decoding scores for evaluation. Not here: losses and metrics.
-"""
+"""Ordinal classes as threshold codes, and scores back to classes."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SURE = 1e-7  # scores this close to 0 or 1 count as this close, so that their log-odds stay finite
+_EPSILON = 1e-7  # scores are clipped this close to 0 and 1, so that their log-odds stay finite
 
 
 def encode(ranks: NDArray[np.integer], classes: int) -> NDArray[np.float32]:
@@ -15,13 +12,13 @@ def encode(ranks: NDArray[np.integer], classes: int) -> NDArray[np.float32]:
 
 
 def decode(scores: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The rank, 0..T, whose code is the likeliest under `scores`: P(rank > t) in [0, 1] per image, shape (N, T).
+    """The most likely rank, 0 to T, of each image under `scores`: P(rank > t) in [0, 1], shape (N, T).
 
-    Where the scores fall monotonically this is the number of scores above 0.5. Where they do not, no code fits them
-    exactly, and the most likely one weighs every threshold by how sure its score is: a single hesitant threshold
-    below confident ones does not pull the rank down. Of equally likely ranks the lowest wins.
+    For scores that fall monotonically it is the number of scores above 0.5. Other scores match no code exactly; the
+    most likely code weighs every threshold by the confidence of its score, so that one uncertain threshold below
+    confident ones does not lower the rank. Of equally likely ranks the lowest is returned.
     """
-    passing = np.clip(scores.astype(np.float64), _SURE, 1 - _SURE)
+    passing = np.clip(scores.astype(np.float64), _EPSILON, 1 - _EPSILON)
     odds = np.log(passing) - np.log1p(-passing)
     gains = np.concatenate([np.zeros((len(odds), 1)), np.cumsum(odds, axis=1)], axis=1)
     likeliest: NDArray[np.int64] = gains.argmax(axis=1)

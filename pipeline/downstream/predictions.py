@@ -1,7 +1,4 @@
-"""Predictions: one row per test image and fine-tuned model, from which every number is computed.
-
-Belongs here: what names a model (its cell), the schema of predictions, masks in them. Not here: making or scoring them.
-"""
+"""The predictions table: one row per image and fine-tuned model, the source of every reported number."""
 
 import io
 from collections.abc import Sequence
@@ -45,14 +42,14 @@ PREDICTIONS = pa.schema(
 )
 
 TEST, VALIDATION = "predictions.parquet", "validation.parquet"
-"""In a model's folder: its predictions of the test and of the validation images, of schema `PREDICTIONS`."""
+"""Files in a model's folder: predictions of test and validation images, schema `PREDICTIONS`."""
 ENCODER_KEY = b"encoder_digest"
-"""In the metadata of `VALIDATION`: which encoder the model was fine-tuned from."""
+"""Metadata key of `VALIDATION`: digest of the encoder that the model was fine-tuned from."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuning: what a number of the results table stands for."""
+    """One fine-tuning, and its cell in the results table."""
 
     recipe: str
     backbone: Backbone
@@ -76,23 +73,23 @@ def cells(recipe: Recipe) -> list[Cell]:
 
 
 def pack_mask(classes: NDArray[np.uint8]) -> bytes:
-    """A mask of class values, shape (H, W), as predictions hold it: NumPy's compressed format, about a kilobyte."""
+    """A mask of class values, shape (H, W), in NumPy's compressed format: about a kilobyte."""
     stream = io.BytesIO()
     np.savez_compressed(stream, classes=classes)
     return stream.getvalue()
 
 
 def unpack_mask(packed: bytes) -> NDArray[np.uint8]:
-    """The class values that `pack_mask` packed, shape (H, W)."""
+    """The class values of a packed mask, shape (H, W)."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         classes: NDArray[np.uint8] = arrays["classes"]
     return classes
 
 
 def read_predictions(path: Path) -> pa.Table:
-    """The predictions at `path`; raises `UserError` where there are none, or where another version wrote them."""
+    """The predictions at `path`; raises `UserError` if the file is missing or has other columns."""
     if not path.is_file():
-        raise UserError(f"{path} is gone: delete the folder that it was in, and run the job `finetune` again.")
+        raise UserError(f"{path} is missing: delete its folder and run the job `finetune` again.")
     rows = read_table(path)
     if rows.schema.names != PREDICTIONS.names:
         raise UserError(f"{path} has other columns than this version writes: run the job `finetune` again.")
@@ -100,5 +97,5 @@ def read_predictions(path: Path) -> pa.Table:
 
 
 def predictions_table(rows: Sequence[dict[str, Any]], cell: Cell) -> pa.Table:
-    """`rows` with the columns of `cell` beside theirs, as a table of schema `PREDICTIONS`."""
+    """`rows` with the columns of `cell` as a table of schema `PREDICTIONS`."""
     return pa.Table.from_pylist([asdict(cell) | row for row in rows], schema=PREDICTIONS)

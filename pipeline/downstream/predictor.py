@@ -1,8 +1,4 @@
-"""A fine-tuned model at work on images of its own size.
-
-Belongs here: from grey pixels to scores and probabilities, on the training device. Not here: reading and cutting
-images.
-"""
+"""A fine-tuned model applied to grey images of its input size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +16,7 @@ from pipeline.training.device import configure_backends, to_device, training_dev
 
 
 class Predictor:
-    """The model in a folder that `finetune` has filled; raises `UserError` where there is none."""
+    """The model in a folder written by `finetune`; raises `UserError` if there is none."""
 
     def __init__(self, folder: Path) -> None:
         self.description = read_description(folder)
@@ -34,11 +30,11 @@ class Predictor:
         return scores
 
     def classes(self, scores_NT: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """The class of each image, by its scores."""
+        """The class of each image by its scores."""
         return decode(scores_NT)
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-        """Of each pixel of `images`, grey and of the model's size, its classes': shape (N, C + 1, H, W)."""
+        """Class probabilities of each pixel of `images`, grey and of the model's size: shape (N, C + 1, H, W)."""
         return class_probabilities(self._logits(images))
 
     @torch.no_grad()
@@ -49,9 +45,9 @@ class Predictor:
 
 
 def classes_at(probabilities_CHW: Tensor, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """The likeliest class of each of `height` x `width` pixels; probabilities between pixels are interpolated.
+    """The most likely class of each pixel after resizing the probabilities to `height` x `width`.
 
-    Interpolating them before choosing, not the classes after, keeps outlines smooth in an image that is larger.
+    Resizing probabilities, not classes, keeps outlines smooth in a larger image.
     """
     resized = interpolate(probabilities_CHW[None], size=(height, width), mode="bilinear", align_corners=False)
     classes: npt.NDArray[np.uint8] = resized[0].argmax(dim=0).to(torch.uint8).cpu().numpy()

@@ -1,7 +1,4 @@
-"""How long fine-tuning is going to take, from a few steps on each task, before pretraining starts.
-
-Belongs here: trying and reckoning. Not here: training (`finetune`), the encoders' part (`pipeline.pretraining`).
-"""
+"""Forecast of the duration of fine-tuning from a few timed steps on each task, before pretraining starts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,7 +22,7 @@ from pipeline.training.timing import Range, estimate_hours, format_range, time_s
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the models of one backbone on one task still take; those that are there already are not counted."""
+    """Number and training time of one backbone's unfinished models on one task."""
 
     name: str
     models: int
@@ -36,15 +33,15 @@ class Forecast:
 
 
 def preflight(recipe: Recipe, store: Store, log: Log) -> list[Forecast]:
-    """A forecast per backbone and task that has models left to train, each said as it is made.
+    """A forecast per backbone and task with unfinished models; logs each one.
 
-    A task whose images are not in the store yet, or do not fill a batch, is left out.
+    Tasks whose images are not in the store yet, or do not fill a batch, are skipped.
     """
-    found = []
+    forecasts = []
     for forecast in _forecasts(recipe, store):
         log(f"Preflight, {forecast}")
-        found.append(forecast)
-    return found
+        forecasts.append(forecast)
+    return forecasts
 
 
 def _forecasts(recipe: Recipe, store: Store) -> Iterator[Forecast]:
@@ -65,9 +62,9 @@ def _forecasts(recipe: Recipe, store: Store) -> Iterator[Forecast]:
 
 
 def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision) -> Range:
-    """Of all cells, by the steps of one that trains the whole network; the frozen arm takes less than that."""
+    """Hours of all cells, by steps of one that trains the whole network; frozen arms take less."""
     with TemporaryDirectory() as folder, torch.random.fork_rng():
-        _write_fresh_encoder(left[0].backbone, data, Path(folder))
+        _write_random_encoder(left[0].backbone, data, Path(folder))
         whole = replace(left[0], arm="baseline", fraction=1.0)
         seconds = time_steps(
             FineTuning(whole, task.model_copy(update={"epochs": 1, "min_steps": 0}), data, Path(folder), precision)
@@ -81,8 +78,7 @@ def _hours(left: list[Cell], task: Task, data: TaskImages, precision: Precision)
     )
 
 
-def _write_fresh_encoder(backbone: Backbone, data: TaskImages, folder: Path) -> None:
-    """An encoder that has learnt nothing: a step takes as long."""
+def _write_random_encoder(backbone: Backbone, data: TaskImages, folder: Path) -> None:
     save_encoder(build_encoder(backbone), folder / ENCODER)
     height, width = data.images_NHW.shape[1:]
     Preprocessing(backbone, height, width, mean=128.0, sd=64.0).write(folder)

@@ -1,7 +1,4 @@
-"""A downstream task's images in memory, and which of them are trained on.
-
-Belongs here: reading the table that a manifest became, subsets of the training split. Not here: manifests, training.
-"""
+"""A downstream task's images in memory, and fractions of its training split."""
 
 from dataclasses import dataclass
 
@@ -20,8 +17,8 @@ class TaskImages:
     """All images of a task, on the CPU, in the order of its table.
 
     `images_NHW` are uint8 grey levels. `truth` is the class of each image (ordinal: int64, shape (N,)) or of each
-    pixel (segmentation: uint8, shape (N, H, W)). `train`, `val` and `test` are positions along N. `cropped_by` and
-    `modalities` say of each image how its area was found, and, of DICOM, its modality.
+    pixel (segmentation: uint8, shape (N, H, W)). `train`, `val` and `test` are positions along N. `cropped_by` is how
+    the crop region of each image was found, `modalities` its DICOM modality.
     """
 
     images_NHW: Tensor
@@ -37,7 +34,7 @@ class TaskImages:
 
 
 def task_images(table: pa.Table, task: Task, size: Images) -> TaskImages:
-    """The images of a task's `table`, as `pipeline.tasks.manifests.read_manifest` makes it at `size`."""
+    """The images of a task's `table`, as `pipeline.tasks.manifests.read_manifest` returns it, at `size`."""
     images_NHW = _pixels(table["image"], size)
     truth = torch.tensor(table["quality"].to_numpy()) if task.kind == "ordinal" else _pixels(table["mask"], size)
     patients, splits = table["patient"].to_pylist(), table["split"].to_pylist()
@@ -49,11 +46,11 @@ def task_images(table: pa.Table, task: Task, size: Images) -> TaskImages:
 
 
 def training_subset(data: TaskImages, name: str, fraction: float, seed: int, batch_size: int) -> Tensor:
-    """Positions of the images that a `fraction` of the training split of the task called `name` consists of.
+    """Positions of the images in a `fraction` of the training split of the task called `name`, the same for all arms.
 
-    All arms see the same ones. Patients and their images are shuffled by `seed`, then images are taken from one
-    patient after the other, round and round: the first few come from as many patients as there are, and a smaller
-    fraction lies inside a larger one. At least one batch is taken, where there are that many images.
+    Patients and their images are shuffled by `seed`; images are then taken patient by patient, one each per round. So a
+    fraction covers as many patients as possible and lies within every larger one. It has at least one batch, or the
+    whole split if that is smaller.
     """
     random = generator(seed, "training_subset", name)
     remaining: dict[str, list[int]] = {}

@@ -1,7 +1,4 @@
-"""Batches of images on the training device: order, augmentation, z-score, the hidden centre.
-
-Belongs here: what turns uint8 images into a network's input, many at a time. Not here: reading them, and networks.
-"""
+"""From uint8 images to a network's input: order of an epoch, augmentation, z-score, the masked centre."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,18 +13,18 @@ from pipeline.images.loader import ImageLoader
 from pipeline.recipe import Augmentation
 
 GreyLevel = Annotated[float, Field(ge=0, le=255)]
-"""The mean of grey levels."""
+"""A mean of grey levels."""
 GreySpread = Annotated[float, Field(ge=1e-3, le=127.5)]
-"""Their standard deviation: at most that of black and white in halves; below a thousandth nothing has been averaged."""
+"""A standard deviation of grey levels: at most that of half black, half white; below 0.001 no image varies."""
 
-_CHUNK = 256  # images at a time where all of them are counted or averaged
+_CHUNK = 256  # images counted or averaged at a time
 
 
 @dataclass(frozen=True)
 class Normalization:
     """Z-score by the training split's mean and standard deviation, both in grey levels (0 to 255).
 
-    One pair for all images: a z-score per image would tell the encoder about the hidden centre.
+    All images share them: a z-score per image would reveal the masked centre to the encoder.
     """
 
     mean: float
@@ -43,9 +40,9 @@ class Normalization:
 
 
 def fit_normalization(images: ImageLoader, indices: Tensor) -> Normalization:
-    """Mean and (population) standard deviation over all pixels of the images that `indices` names.
+    """Mean and (population) standard deviation over all pixels of the images at `indices`.
 
-    Exact sums, so the order of the images does not matter. Raises `UserError` where all pixels are the same.
+    Sums are exact, so that the order of the images does not matter. Raises `UserError` if all pixels are equal.
     """
     counts = torch.zeros(256, dtype=torch.int64, device=images.device)
     for chunk_NHW in images.batches(torch.split(indices, _CHUNK)):
@@ -55,15 +52,15 @@ def fit_normalization(images: ImageLoader, indices: Tensor) -> Normalization:
     mean = (share * level).sum()
     sd = (share * (level - mean).square()).sum().sqrt()
     if not sd > 0:
-        raise UserError("The training images hold one grey level only: there is nothing to learn from.")
+        raise UserError("All pixels of the training images have the same grey level: the images cannot be normalized.")
     return Normalization(mean.item(), sd.item())
 
 
 @dataclass(frozen=True)
 class AugmentationParameters:
-    """One random change per image of a batch or an epoch, so that images and their masks can be moved alike.
+    """Random flip and shift of each image of a batch or an epoch, which apply to images and masks alike.
 
-    `flip_N` (bool) flips left and right; `down_N` and `right_N` (int64, pixels) shift the image after that.
+    `flip_N` (bool) flips left and right; `down_N` and `right_N` (int64, pixels) then shift the image.
     """
 
     flip_N: Tensor
@@ -71,9 +68,9 @@ class AugmentationParameters:
     right_N: Tensor
 
     def apply(self, images_NHW: Tensor) -> Tensor:
-        """The images (or masks) moved, in any dtype; what is uncovered is 0: black, background.
+        """The images or masks, of any dtype, flipped and shifted; uncovered pixels are 0 (black, background).
 
-        Whole rows first, then columns within them: no index is as large as the images, nothing waits for the host.
+        Moves whole rows, then columns within rows: no index is as large as the images, and the host never waits.
         """
         count, height, width = images_NHW.shape
         device = images_NHW.device
@@ -84,26 +81,26 @@ class AugmentationParameters:
         source_NH = first_N1 + row_NH.clamp(0, height - 1)
         rows_NHW = images_NHW.flatten(0, 1).index_select(0, source_NH.flatten()).view(images_NHW.shape)
         moved_NHW = rows_NHW.gather(2, source_NW[:, None, :].expand(images_NHW.shape))
-        moved_NHW.mul_(_within(row_NH, height)[:, :, None])
-        return moved_NHW.mul_(_within(column_NW, width)[:, None, :])
+        moved_NHW.mul_(_in_range(row_NH, height)[:, :, None])
+        return moved_NHW.mul_(_in_range(column_NW, width)[:, None, :])
 
     def batches(self, batch_size: int) -> Iterator["AugmentationParameters"]:
-        """The moves of one batch after the other."""
+        """The parameters batch by batch."""
         parts = (torch.split(values_N, batch_size) for values_N in (self.flip_N, self.down_N, self.right_N))
         return (AugmentationParameters(*part) for part in zip(*parts, strict=True))
 
     def to(self, device: torch.device) -> "AugmentationParameters":
-        """The same moves on `device`."""
+        """The same parameters on `device`."""
         return AugmentationParameters(self.flip_N.to(device), self.down_N.to(device), self.right_N.to(device))
 
 
 def draw_augmentation(
     count: int, height: int, width: int, settings: Augmentation, generator: torch.Generator
 ) -> AugmentationParameters:
-    """Moves for `count` images of `height` × `width` pixels (paper section 4.2.2), drawn on the CPU from `generator`.
+    """Augmentation of `count` images of `height` × `width` pixels (paper section 4.2.2), drawn on the CPU.
 
-    Flips are left to right alone, for half of the images; shifts are whole pixels, uniform within ± `settings.shift`
-    of either side.
+    Half of the images are flipped left to right; shifts are whole pixels, uniform within ± `settings.shift` of either
+    side.
     """
 
     def shifts(side: int) -> Tensor:
@@ -115,14 +112,14 @@ def draw_augmentation(
 
 
 def epoch_order(indices: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
-    """`indices` shuffled into whole batches, shape (steps, batch_size); what does not fill a batch is dropped."""
+    """`indices` shuffled into whole batches, shape (steps, batch_size); an incomplete last batch is dropped."""
     steps = len(indices) // batch_size
     order = torch.randperm(len(indices), generator=generator)[: steps * batch_size]
     return indices.cpu()[order].view(steps, batch_size)
 
 
 def center_patch(x_NCHW: Tensor) -> Tensor:
-    """The centre, half the height and half the width (paper section 3.1), of x, as a view; 4 divides H and W."""
+    """A view of the centre of x, half its height and half its width (paper section 3.1); 4 must divide H and W."""
     height, width = x_NCHW.shape[-2:]
     return x_NCHW[..., height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2]
 
@@ -135,11 +132,11 @@ def mask_center(x_NCHW: Tensor) -> Tensor:
 
 
 def mean_center_patch(images: ImageLoader, indices: Tensor) -> Tensor:
-    """The centre patch of the mean of the images that `indices` names: grey levels, float32, shape (H/2, W/2)."""
+    """The mean centre patch of the images at `indices`: grey levels, float32, shape (H/2, W/2)."""
     chunks = images.batches(torch.split(indices, _CHUNK))
     sums = [center_patch(chunk_NHW).sum(dim=0, dtype=torch.int64) for chunk_NHW in chunks]
     return (torch.stack(sums).sum(dim=0).double() / len(indices)).float()
 
 
-def _within(position: Tensor, size: int) -> Tensor:
+def _in_range(position: Tensor, size: int) -> Tensor:
     return (position >= 0) & (position < size)

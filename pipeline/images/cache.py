@@ -1,7 +1,4 @@
-"""The image cache: Parquet shards of grey images, and reading them back as one array.
-
-Belongs here: the format of a shard, writing and reading it. Not here: decoding, what an image is used for.
-"""
+"""The image cache: Parquet shards of grey images, written once and read back as one array."""
 
 import os
 from collections import deque
@@ -30,9 +27,9 @@ SHARDS = 64
 ROW_GROUP = 256
 """Images per row group, and in memory at a time while a shard is written."""
 MEMORY_SHARE = 0.5
-"""Images that take more of a machine's memory, or of a GPU's free memory, than this are not held in it."""
+"""Images that exceed this share of the machine's memory, or of a GPU's free memory, are not held in it."""
 
-_READERS = min(8, os.cpu_count() or 1)  # shards at a time; more would wait for the disk
+_READERS = min(8, os.cpu_count() or 1)  # shards read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +53,18 @@ class CachedImage:
 
 
 _IMAGE_COLUMNS = [field.name for field in fields(CroppedImage) if field.name != "pixels"]
+_IDENTITY = ("sop_instance", "frame", "image_digest")
 _CONTENT = b"content"
-_PLACED = {"patient", "shard", "position"}  # columns of IMAGES that no shard holds: they follow from where it lies
+_LOCATION_COLUMNS = {"patient", "shard", "position"}  # columns of IMAGES that no shard holds
 
 
 def cache_folder(root: Path, images: Images, settings: Archive) -> Path:
-    """Where the cache of these settings lies below `root`."""
+    """The folder of these settings' cache below `root`."""
     return root / f"{images.height}x{images.width}-{digest(cache_description(images, settings))[:12]}"
 
 
 def cache_description(images: Images, settings: Archive) -> dict[str, object]:
-    """What a cache depends on besides its files and their decoders: the content of its cache.json."""
+    """The settings that a cache depends on, as in its cache.json."""
     return {
         "height": images.height,
         "width": images.width,
@@ -77,7 +75,7 @@ def cache_description(images: Images, settings: Archive) -> dict[str, object]:
 
 
 def shard_of(sop_instance: str) -> int:
-    """Which of the 64 shards holds the images of an instance: its pseudonym's first byte, modulo 64."""
+    """The shard, of 64, of an instance's images: the first byte of its pseudonym, modulo 64."""
     return int(sop_instance[:2], 16) % SHARDS
 
 
@@ -87,10 +85,10 @@ def shard_name(shard: int) -> str:
 
 
 def write_shard(path: Path, images: Iterable[CachedImage], height: int, width: int) -> str | None:
-    """Write `images`, sorted by instance and frame, as one shard, whole or not at all; without images there is none.
+    """Write `images`, sorted by instance and frame, as one shard, whole or not at all; without images remove it.
 
-    Columns of IMAGES (image_digest is the SHA-256 of the pixels) and pixels, height x width bytes. The same images
-    give the same bytes. Returns the digest of the content, which `shard_content` reads, or None.
+    Its columns are those of IMAGES (image_digest is the SHA-256 of the pixels) and pixels, height x width bytes. The
+    same images give the same bytes. Returns the digest of the content as `shard_content` does, None without images.
     """
     groups = _batched(images, ROW_GROUP)
     first = next(groups, None)
@@ -102,24 +100,21 @@ def write_shard(path: Path, images: Iterable[CachedImage], height: int, width: i
 
 
 def _shard_schema(height: int, width: int) -> pa.Schema:
-    kept = [field.remove_metadata() for field in IMAGES.schema if field.name not in _PLACED]
+    kept = [field.remove_metadata() for field in IMAGES.schema if field.name not in _LOCATION_COLUMNS]
     return pa.schema([*kept, pa.field("pixels", pa.binary(height * width), nullable=False)])
 
 
 def _write_groups(path: Path, groups: Iterable[list[CachedImage]], schema: pa.Schema) -> str:
     content = sha256()
-    # Dictionaries and statistics cost room and time where no two values are alike.
+    # Nearly all values differ, so dictionaries and statistics would only cost space and time.
     with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False, write_statistics=False) as writer:
         for group in groups:
             table = _group_table(group, schema)
-            for instance, frame, pixels in zip(*(table[n].to_pylist() for n in _IDENTITY), strict=True):
-                content.update(f"{instance} {frame} {pixels}\n".encode())
+            for identity in zip(*(table[name].to_pylist() for name in _IDENTITY), strict=True):
+                content.update("{} {} {}\n".format(*identity).encode())
             writer.write_table(table, row_group_size=ROW_GROUP)
         writer.add_key_value_metadata({_CONTENT: content.hexdigest().encode()})
     return content.hexdigest()
-
-
-_IDENTITY = ("sop_instance", "frame", "image_digest")
 
 
 def _batched(images: Iterable[CachedImage], size: int) -> Iterator[list[CachedImage]]:
@@ -137,7 +132,7 @@ def _group_table(group: list[CachedImage], schema: pa.Schema) -> pa.Table:
 
 
 def shard_content(path: Path) -> str | None:
-    """The digest of a shard's content, None where there is no such shard or it cannot be read."""
+    """The digest of a shard's content, None if the shard is missing or unreadable."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowInvalid):
@@ -146,7 +141,7 @@ def shard_content(path: Path) -> str | None:
 
 
 def read_shard(path: Path, height: int, width: int) -> Iterator[CachedImage]:
-    """The images of a shard in their order, a row group in memory at a time; none where there is no such shard."""
+    """The images of a shard in order, one row group in memory at a time; none if the shard is missing."""
     if not path.is_file():
         return
     with damaged_if_unreadable(path), pq.ParquetFile(path) as file:
@@ -159,10 +154,7 @@ def read_shard(path: Path, height: int, width: int) -> Iterator[CachedImage]:
 
 
 def cached_images(folder: Path) -> pa.Table:
-    """All images of a cache without their pixels, sorted by instance and frame.
-
-    Columns as IMAGES but `patient`, which a cache does not know.
-    """
+    """All images of a cache without their pixels, sorted by instance and frame: IMAGES without `patient`."""
     tables = [_shard_rows(path) for path in sorted(folder.glob("part-*.parquet"))]
     empty = pa.schema([field for field in IMAGES.schema if field.name != "patient"]).empty_table()
     rows = pa.concat_tables([empty, *(table.select(empty.column_names).cast(empty.schema) for table in tables)])
@@ -170,7 +162,7 @@ def cached_images(folder: Path) -> pa.Table:
 
 
 def _shard_rows(path: Path) -> pa.Table:
-    table = read_table(path, [name for name in IMAGES.schema.names if name not in _PLACED])
+    table = read_table(path, [name for name in IMAGES.schema.names if name not in _LOCATION_COLUMNS])
     table = table.append_column("shard", pa.array([path.name] * table.num_rows, pa.string()))
     return table.append_column("position", pa.array(range(table.num_rows), pa.int64()))
 
@@ -178,89 +170,87 @@ def _shard_rows(path: Path) -> pa.Table:
 def load_pixels(folder: Path, pool: pa.Table, memory_share: float = MEMORY_SHARE) -> npt.NDArray[np.uint8]:
     """The pixels of the pool's images, N x height x width uint8, in the pool's order.
 
-    `pool` needs the columns sop_instance, frame, image_digest, shard and position. What takes more than `memory_share`
-    of the machine's memory lies in a mapped file without a name beside the shards: it goes with the array, also after a
-    kill.
-    Raises `UserError` where a shard is missing, damaged or not the one the pool was made from, and on a full disk.
+    `pool` needs the columns sop_instance, frame, image_digest, shard and position. Pixels that exceed `memory_share` of
+    the machine's memory lie in a mapped, unnamed file beside the shards, which disappears with the array, also after a
+    kill. Raises `UserError` if a shard is missing, damaged or not the one of the pool, and if the disk is full.
     """
-    size = read_json(_existing(folder / "cache.json"))
+    size = read_json(_require_file(folder / "cache.json"))
     height, width = int(size["height"]), int(size["width"])
-    images = _room(folder, (pool.num_rows, height * width), memory_share)
+    images = _allocate(folder, (pool.num_rows, height * width), memory_share)
     shards = pool["shard"].combine_chunks().dictionary_encode()
     rows_of_shard = [np.flatnonzero(shards.indices.to_numpy() == code) for code in range(len(shards.dictionary))]
     with ThreadPoolExecutor(_READERS) as readers:
         filled = readers.map(partial(_fill, folder, pool, images), shards.dictionary.to_pylist(), rows_of_shard)
-        deque(filled, maxlen=0)  # raises what a reader has raised
+        deque(filled, maxlen=0)  # raises the exceptions of readers
     return images.reshape(-1, height, width)
 
 
 def damaged_images(folder: Path, rows: pa.Table) -> list[str]:
-    """Which of the images `rows` (columns as for `load_pixels`) lie in the cache with other pixels than their digest's.
+    """The images of `rows` (columns as for `load_pixels`) whose cached pixels do not match their digest.
 
-    Named by instance and frame, such as `0a…:0`. Raises as `load_pixels`.
+    Returned by instance and frame, such as `0a…:0`. Raises as `load_pixels`.
     """
-    names = zip(*(rows[name].to_pylist() for name in _NAMED), strict=True)
+    names = zip(*(rows[name].to_pylist() for name in _IDENTITY), strict=True)
     found = zip(names, load_pixels(folder, rows), strict=True)
     return [f"{instance}:{frame}" for (instance, frame, wanted), grey in found if sha256(grey).hexdigest() != wanted]
 
 
-def _room(folder: Path, shape: tuple[int, int], memory_share: float) -> npt.NDArray[np.uint8]:
-    """An array to be filled, in memory or in an unnamed file in `folder`."""
+def _allocate(folder: Path, shape: tuple[int, int], memory_share: float) -> npt.NDArray[np.uint8]:
+    """An uninitialized array in memory or in an unnamed file in `folder`."""
     size = shape[0] * shape[1]
     if size <= memory_share * host_memory():
         return np.empty(shape, np.uint8)
     try:
         with TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk would end the process when a page is written
+            os.posix_fallocate(
+                file.fileno(), 0, size
+            )  # without it, a full disk would kill the process on writing a page
             return np.memmap(file, np.uint8, "r+", shape=shape)
     except OSError as error:
-        large = f"{size / 1e9:.1f} GB of images, too many for memory"
-        raise UserError(f"There is no room in {folder} for {large}: {error.strerror}.") from None
+        large = f"{size / 1e9:.1f} GB of images, which exceed the memory"
+        raise UserError(f"{folder} has no space for {large}: {error.strerror}.") from None
 
 
 def host_memory() -> int:
-    """Bytes of memory of this machine, or of the container that we are in (cgroup v2) where it has less."""
+    """Bytes of memory of this machine, or of its container (cgroup v2) if that has less."""
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # no such file elsewhere; "max" where there is no limit
+    with suppress(OSError, ValueError):  # no such file, or "max"
         return min(installed, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     return installed
 
 
-def _existing(path: Path) -> Path:
+def _require_file(path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"{path} of the image cache is missing: run the job `ingest` again.")
     return path
 
 
 def _fill(folder: Path, pool: pa.Table, images: npt.NDArray[np.uint8], shard: str, rows: npt.NDArray[np.int64]) -> None:
-    """Put the pixels of the pool's `rows`, all of one `shard`, into these rows of `images`, a row group at a time."""
+    """Copy the pixels of the pool's `rows`, all of one `shard`, into the same rows of `images`."""
     path = folder / shard
     rows = rows[np.argsort(pool["position"].to_numpy()[rows], kind="stable")]
-    asked = pool.select([*_NAMED, "position"]).take(rows)
-    positions = asked["position"].to_numpy()
+    wanted = pool.select([*_IDENTITY, "position"]).take(rows)
+    positions = wanted["position"].to_numpy()
     with _opened(path) as file:
         start = done = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
             until = int(np.searchsorted(positions, end))
             if done < until:
-                found = file.read_row_group(group, [*_NAMED, "pixels"], use_threads=False)
+                found = file.read_row_group(group, [*_IDENTITY, "pixels"], use_threads=False)
                 within = positions[done:until] - start
-                if not all(found[n].take(within).equals(asked[n].slice(done, until - done)) for n in _NAMED):
-                    raise _of_others(path)
+                if not all(found[n].take(within).equals(wanted[n].slice(done, until - done)) for n in _IDENTITY):
+                    raise _wrong_images(path)
                 _copy(found["pixels"], within, images, rows[done:until])
             start, done = end, until
     if done < len(rows):
-        raise _of_others(path)
-
-
-_NAMED = ("sop_instance", "frame", "image_digest")
+        raise _wrong_images(path)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(_existing(path), memory_map=True) as file:
+        with pq.ParquetFile(_require_file(path), memory_map=True) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} of the image cache is damaged ({error}): run the job `ingest` again.") from None
@@ -272,11 +262,11 @@ def _copy(
     images: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.int64],
 ) -> None:
-    column = pixels.chunk(0) if pixels.num_chunks == 1 else pixels.combine_chunks()  # which would copy one chunk, too
+    column = pixels.chunk(0) if pixels.num_chunks == 1 else pixels.combine_chunks()  # which copies even one chunk
     bytes_of = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, column.type.byte_width)[column.offset :]
     for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
-        images[row] = bytes_of[position]  # one copy; by two arrays of indices there would be two
+        images[row] = bytes_of[position]  # one copy; indexing by two arrays makes two
 
 
-def _of_others(path: Path) -> UserError:
+def _wrong_images(path: Path) -> UserError:
     return UserError(f"{path} holds other images than the pretraining pool names: run the job `ingest` again.")

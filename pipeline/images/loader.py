@@ -1,7 +1,4 @@
-"""Images on their way to the training device: all of them there, or streamed to it ahead of the training.
-
-Belongs here: where the pixels lie, and handing them over in batches. Not here: reading the cache, what a batch is for.
-"""
+"""Loaders that bring images to the training device: all at once, or by prefetching batches."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,13 +16,13 @@ from pipeline.images.cache import MEMORY_SHARE, host_memory
 
 WORKERS = 2
 AHEAD = 4
-"""Batches that are ready or on their way while the device works on one."""
+"""Batches that are ready or being fetched while the device works on one."""
 THREADS = "images"
-"""What the names of the threads that stream begin with."""
+"""Prefix of the names of prefetching threads."""
 
 
 class ImageLoader(Protocol):
-    """N images of height × width pixels, uint8 grey, that come to `device` batch by batch."""
+    """N grey images of height × width pixels (uint8), delivered to `device` in batches."""
 
     @property
     def count(self) -> int:
@@ -41,23 +38,23 @@ class ImageLoader(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where batches arrive."""
+        """The device of the batches."""
 
     def to(self, device: torch.device) -> "ImageLoader":
-        """The same images, fed to `device`."""
+        """A loader of the same images for `device`."""
 
     def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """For each batch of indices (int64, shape (n,), on the CPU) its images, uint8, shape (n, H, W), in order.
 
-        Raises IndexError where an index is not one of an image.
+        Raises IndexError if an index is out of range.
         """
 
 
 def image_loader(images_NHW: Tensor, device: torch.device, share: float = MEMORY_SHARE) -> ImageLoader:
-    """The uint8 images of a CPU tensor, fed to `device`: resident if they take at most `share` of its free memory.
+    """A loader of uint8 images, resident on `device` if they take at most `share` of its free memory, else streaming.
 
-    On the CPU that is the machine's memory: what is larger lies in a mapped file (`pipeline.images.cache.load_pixels`),
-    which is then read ahead of the training.
+    On the CPU, images beyond the machine's memory lie in a mapped file (`pipeline.images.cache.load_pixels`), which the
+    streaming loader reads ahead.
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()
     if images_NHW.nbytes <= share * free:
@@ -67,7 +64,7 @@ def image_loader(images_NHW: Tensor, device: torch.device, share: float = MEMORY
 
 @dataclass(frozen=True)
 class _ImageTensor:
-    """What both feeds have: the images in one uint8 tensor, shape (N, H, W)."""
+    """The images as one uint8 tensor, shape (N, H, W)."""
 
     images_NHW: Tensor
 
@@ -97,11 +94,11 @@ class ResidentLoader(_ImageTensor):
 
     @property
     def device(self) -> torch.device:
-        """Where the images are."""
+        """The device of the images and of the batches."""
         return self.images_NHW.device
 
     def to(self, device: torch.device) -> ImageLoader:
-        """The same images, fed to `device`."""
+        """As `ImageLoader.to`."""
         if self.device.type == "cpu":
             return image_loader(self.images_NHW, device)
         return ResidentLoader(self.images_NHW.to(device))
@@ -115,61 +112,61 @@ class ResidentLoader(_ImageTensor):
 
 @dataclass(frozen=True)
 class StreamingLoader(_ImageTensor):
-    """All images on the CPU, brought to `device` by threads, a few batches ahead.
+    """All images on the CPU; threads prefetch batches to `device`.
 
-    How many `workers` there are changes no bit. On CUDA a batch is gathered into pinned memory and copied on a stream
-    beside the training's.
+    The number of `workers` does not change the batches. On CUDA a batch is gathered into pinned memory and copied on a
+    stream of its own.
     """
 
     device: torch.device
     workers: int = WORKERS
 
     def to(self, device: torch.device) -> ImageLoader:
-        """The same images, fed to `device`."""
+        """As `ImageLoader.to`."""
         return image_loader(self.images_NHW, device)
 
     def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """As `ImageLoader.batches`; leaves no thread behind, however it ends."""
+        """As `ImageLoader.batches`; its threads end with the iteration, also if that is abandoned."""
         remaining = iter(index_batches)
-        lanes: SimpleQueue[_PrefetchSlot] = SimpleQueue()
+        slots: SimpleQueue[_PrefetchSlot] = SimpleQueue()
         for _ in range(self.workers):
-            lanes.put(_PrefetchSlot(self.device))
+            slots.put(_PrefetchSlot(self.device))
         threads = ThreadPoolExecutor(self.workers, THREADS)
         try:
-            pending = deque(threads.submit(self._brought, index_N, lanes) for index_N in islice(remaining, AHEAD))
+            pending = deque(threads.submit(self._fetch, index_N, slots) for index_N in islice(remaining, AHEAD))
             while pending:
-                batch_NHW = _received(pending.popleft(), self.device)
-                pending.extend(threads.submit(self._brought, index_N, lanes) for index_N in islice(remaining, 1))
+                batch_NHW = _receive(pending.popleft(), self.device)
+                pending.extend(threads.submit(self._fetch, index_N, slots) for index_N in islice(remaining, 1))
                 yield batch_NHW
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _brought(self, index_N: Tensor, lanes: "SimpleQueue[_PrefetchSlot]") -> Tensor:
-        """In a worker: one batch, arrived on the device."""
+    def _fetch(self, index_N: Tensor, slots: "SimpleQueue[_PrefetchSlot]") -> Tensor:
+        """In a worker: one batch, on the device."""
         _check(index_N, self.count)
-        lane = lanes.get()  # never waits: there are as many as workers
+        slot = slots.get()  # never waits: there is one per worker
         try:
-            return lane.bring(self.images_NHW, index_N)
+            return slot.fetch(self.images_NHW, index_N)
         finally:
-            lanes.put(lane)
+            slots.put(slot)
 
 
 class _PrefetchSlot:
-    """What one worker needs to bring a batch: a host buffer, pinned where that speeds up the copy, and a stream."""
+    """The host buffer and the copy stream of one worker; on CUDA the buffer is pinned."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.buffer = torch.empty(0, dtype=torch.uint8)
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def bring(self, images_NHW: Tensor, index_N: Tensor) -> Tensor:
-        """Gather, copy, and wait for the copy: the buffer is free again, at the cost of the worker's time alone."""
+    def fetch(self, images_NHW: Tensor, index_N: Tensor) -> Tensor:
+        """Gather a batch and copy it to the device; waits for the copy, so that the buffer can be used again."""
         rows_NHW = self._rows(len(index_N), images_NHW)
         torch.index_select(images_NHW, 0, index_N, out=rows_NHW)
         with torch.cuda.stream(self.stream) if self.stream is not None else nullcontext():
             batch_NHW = rows_NHW.to(self.device, non_blocking=True, copy=True)
             if self.stream is not None:
-                copied = torch.cuda.Event(blocking=True)  # sleeps instead of keeping a core busy
+                copied = torch.cuda.Event(blocking=True)  # sleeps instead of spinning
                 copied.record(self.stream)
                 copied.synchronize()
         return batch_NHW
@@ -181,15 +178,15 @@ class _PrefetchSlot:
         return self.buffer[:count]
 
 
-def _received(brought: "Future[Tensor]", device: torch.device) -> Tensor:
-    """A worker's batch, or its exception; its memory is the training stream's from now on, not the lane's."""
-    batch_NHW = brought.result()
+def _receive(fetched: "Future[Tensor]", device: torch.device) -> Tensor:
+    """A worker's batch, or its exception; the batch's memory then belongs to the training's stream."""
+    batch_NHW = fetched.result()
     if device.type == "cuda":
         batch_NHW.record_stream(torch.cuda.current_stream(device))
     return batch_NHW
 
 
 def _check(index_N: Tensor, count: int) -> None:
-    """A GPU would say so much later, and not where."""
+    """Raise IndexError for an index out of range, which a GPU would report late and without its origin."""
     if len(index_N) and not 0 <= int(index_N.min()) <= int(index_N.max()) < count:
         raise IndexError(f"indices from {int(index_N.min())} to {int(index_N.max())} of {count} images")

@@ -76,22 +76,22 @@ def test_rows_are_called_by_file_and_first_line(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        pytest.param("name,groups\nwątroba,x\n".encode("cp1250"), "line 2: its encoding", id="polish"),
-        pytest.param("name,groups\nvyšetření,x\n".encode("cp1250"), "line 2: its encoding", id="czech"),
-        pytest.param("name,groups\nпечень,x\n".encode("cp1251"), "line 2: its encoding", id="russian"),
-        pytest.param("name,groups\nήπαρ,x\n".encode("cp1253"), "line 2: its encoding", id="greek"),
-        pytest.param("name,groups\n肝臓,x\n".encode("shift_jis"), "line 2: its encoding", id="japanese"),
-        pytest.param("name,groups\nbüro,x\n".encode("mac_roman"), "line 2: its encoding", id="macintosh"),
-        pytest.param("name,groups\nhépato,x\n".encode("mac_roman"), "line 2: its encoding", id="macintosh, french"),
-        pytest.param("name,groups\nUS A,x\n".encode("utf-16-le"), "line 1: zero bytes", id="utf-16 without a mark"),
+        pytest.param("name,groups\nwątroba,x\n".encode("cp1250"), "line 2: .*encoding", id="polish"),
+        pytest.param("name,groups\nvyšetření,x\n".encode("cp1250"), "line 2: .*encoding", id="czech"),
+        pytest.param("name,groups\nпечень,x\n".encode("cp1251"), "line 2: .*encoding", id="russian"),
+        pytest.param("name,groups\nήπαρ,x\n".encode("cp1253"), "line 2: .*encoding", id="greek"),
+        pytest.param("name,groups\n肝臓,x\n".encode("shift_jis"), "line 2: .*encoding", id="japanese"),
+        pytest.param("name,groups\nbüro,x\n".encode("mac_roman"), "line 2: .*encoding", id="macintosh"),
+        pytest.param("name,groups\nhépato,x\n".encode("mac_roman"), "line 2: .*encoding", id="macintosh, french"),
+        pytest.param("name,groups\nUS A,x\n".encode("utf-16-le"), "line 1: .*zero bytes", id="utf-16 without a mark"),
         pytest.param(b"\xff\xfe" + "name,groups\n".encode("utf-16-le") + b"\0\xd8\n", "encoding", id="half a pair"),
-        pytest.param(b"PK\x03\x04\x14\0", "spreadsheet's own format", id="xlsx"),
+        pytest.param(b"PK\x03\x04\x14\0", "workbook", id="xlsx"),
         pytest.param(b"", "line 1: no column 'name'", id="empty"),
         pytest.param(b",,\n,,\n", "line 1: no column 'name'", id="blank"),
         pytest.param(b"groups\nx\n", "line 1: no column 'name'", id="no column"),
         pytest.param(b"name;groups;colour\nx;;\n", "line 1: unknown column 'colour'", id="unknown column"),
         pytest.param(b"name,groups,,note\nx,,,\n", "line 1: unknown column ''", id="column without a name"),
-        pytest.param(b"name,groups,Groups\nx,a,b\n", "line 1: column 'groups' is there 2 times", id="column twice"),
+        pytest.param(b"name,groups,Groups\nx,a,b\n", "line 1: column 'groups' .*2 times", id="column twice"),
         pytest.param(b"name,groups\nMILLER,a,b\n", "line 2: not as many cells", id="too many cells"),
         pytest.param(b"name,groups\n\nMILLER\n", "line 3: not as many cells", id="too few cells"),
         pytest.param(b'name,groups\nMILLER,"a\n', "line 2: cannot be read as CSV", id="open quotation"),
@@ -115,5 +115,5 @@ def test_a_folder_s_tables_are_those_that_a_person_put_there(tmp_path):
 def test_a_table_that_cannot_be_opened_is_a_sentence(tmp_path):
     (tmp_path / "dangling.csv").symlink_to(tmp_path / "gone.csv")
     for path in (tmp_path, *csv_files_in("Tables", tmp_path)):
-        with pytest.raises(UserError, match="is no file"):
+        with pytest.raises(UserError, match=path.name):
             read(path)

@@ -152,7 +152,7 @@ def test_where_both_are_damaged_nothing_is_done_and_nothing_lost(folder, name, c
     damage(folder / "store" / copy)
     damaged = [(folder / "store" / each).read_bytes() for each in (name, copy)]
     splits = PATIENT_SPLITS.path(folder / "store" / "tables").read_bytes()
-    with pytest.raises(UserError, match=f"{Path(name).name} is damaged, and so is its copy"):
+    with pytest.raises(UserError, match=f"{Path(name).name} .*{Path(copy).name}"):
         ingest(folder)
     assert [(folder / "store" / each).read_bytes() for each in (name, copy)] == damaged
     assert PATIENT_SPLITS.path(folder / "store" / "tables").read_bytes() == splits
