@@ -1,7 +1,4 @@
-"""Under which pseudonyms the archive's patients are known, to find them in labelled sets that name no issuer.
-
-Belongs here: a patient's other names. Not here: pseudonyms (`pipeline.privacy.identity`), the split.
-"""
+"""The pseudonyms of each person, to recognize the archive's patients in labelled sets without issuers of numbers."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,22 +11,19 @@ from pipeline.files import read_table
 
 
 def patient_aliases(private: Path, index: pa.Table, patients: Collection[str]) -> dict[str, frozenset[str]]:
-    """Of each of `patients` (pseudonyms) all pseudonyms under which this person may be known, itself among them.
+    """All pseudonyms of the person behind each of `patients` (pseudonyms), itself included.
 
-    They are those of the patients tied to it by a study in `index` (DICOM_INDEX), and of their numbers, whoever issued
-    them (`number_pseudonym`): one number of two issuers counts as both persons.
+    They are those of the patients that share a study in `index` (DICOM_INDEX), and those of their numbers without
+    issuer (`number_pseudonym`): one number of two issuers counts as both persons.
     """
     groups = {patient: group for group in tied_patients(index) for patient in group}
     numbers = _numbers(private)
-    known = {}
-    for patient in set(patients):
-        group = groups.get(patient, frozenset([patient]))
-        known[patient] = group.union(numbers[one] for one in group if one in numbers)
-    return known
+    found = {patient: groups.get(patient, frozenset([patient])) for patient in patients}
+    return {patient: group.union(numbers[one] for one in group if one in numbers) for patient, group in found.items()}
 
 
 def _numbers(private: Path) -> dict[str, str]:
-    """The number of each patient of the last index that has one; empty where an older version wrote the table."""
+    """The pseudonym of each patient's number in the last index; empty if an older version wrote the table."""
     path = private / "patients.parquet"
     table = read_table(path) if path.is_file() else pa.table({})
     if "number" not in table.column_names:

@@ -1,8 +1,4 @@
-"""A picture for people: what the pool holds, a few images of every pair of labels.
-
-Belongs here: choosing the images, drawing the sheet. Not here: the pool itself, frames before and after the cut
-(`archive.crop_sheet`).
-"""
+"""The contact sheet of the pool: a few images of every pair of labels as one picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,19 +12,18 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.images.cache import load_pixels
 
 MOST: Final = 4
-"""Images of one pair of labels."""
+"""Maximum number of images of one pair of labels."""
 
 _WIDTH, _HEIGHT = 150, 100  # pixels of one picture
 _MARGIN, _CAPTION, _GAP = 84, 18, 12
 
 
 def contact_sheet(pool: pa.Table, folder: Path, rows: Sequence[str], columns: Sequence[str], path: Path) -> None:
-    """Write a PNG to `path`: for every label of `rows` (groups) and of `columns` (probes), images that carry both.
+    """Write a PNG to `path`: for every label of `rows` (groups) and of `columns` (probes), images with both labels.
 
-    Without `columns`, images that carry the row's label. `pool` has the columns of `pretraining_pool_table`, `folder`
-    is its image cache. At most MOST images of a pair, each of another patient, the first ones in the pool's order: the
-    same pool gives the same sheet. Labels are named, images and patients are not. Raises `UserError` where the cache
-    does not hold the pool.
+    Without `columns`, images with the row's label. `pool` has the columns of `pretraining_pool_table`, `folder` is its
+    image cache. Each pair shows its first MOST images of different patients, so that the same pool gives the same
+    sheet. Captions name labels, neither images nor patients. Raises `UserError` if the cache does not hold the pool.
     """
     cells = [
         (row, column, _chosen(pool, group, probe))
@@ -39,14 +34,14 @@ def contact_sheet(pool: pa.Table, folder: Path, rows: Sequence[str], columns: Se
     pixels = load_pixels(folder, pool.take(wanted)) if wanted else np.empty((0, 1, 1), np.uint8)
     sheet = _empty_sheet(rows, columns)
     for row, column, numbers in cells:
-        for place, number in enumerate(numbers):
-            corner = _left(column) + place * _WIDTH, _CAPTION + row * _HEIGHT
+        for slot, number in enumerate(numbers):
+            corner = _left(column) + slot * _WIDTH, _CAPTION + row * _HEIGHT
             sheet.paste(_tile(pixels[wanted.index(number)]), corner)
     sheet.save(path, format="PNG")
 
 
 def _chosen(pool: pa.Table, row: str, column: str | None) -> list[int]:
-    """Up to MOST images that carry both labels, of different patients, as rows of the pool."""
+    """Rows of the pool of up to MOST images with both labels, of different patients."""
     first: dict[str, int] = {}
     labels = zip(pool[row].to_pylist(), pool[column or row].to_pylist(), pool["patient"].to_pylist(), strict=True)
     for number, (one, other, patient) in enumerate(labels):
@@ -60,7 +55,7 @@ def _left(column: int) -> int:
 
 
 def _empty_sheet(rows: Sequence[str], columns: Sequence[str]) -> Image.Image:
-    """The sheet without its pictures: the names of rows and columns."""
+    """The sheet with the names of rows and columns, without images."""
     sheet = Image.new("L", (_left(max(1, len(columns))) - _GAP, _CAPTION + len(rows) * _HEIGHT), 24)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default_imagefont()
     for column, name in enumerate(columns):

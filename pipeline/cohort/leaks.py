@@ -1,7 +1,6 @@
-"""Near-duplicates that matter: across a task's splits, of its test images and the pool, of the archive's patients.
+"""Leaks by near-duplicates: across a task's splits, between its test images and the pool, between patients.
 
-Belongs here: the pairs, what a reviewer has cleared, the worklist. Not here: finding pairs (`near_duplicates`), the
-picture of them (`pair_sheet`).
+Also the pairs that a reviewer has cleared, and the reviewer's worklist. `near_duplicates` finds pairs.
 """
 
 import csv
@@ -28,23 +27,22 @@ from pipeline.images.cache import load_pixels
 from pipeline.tables import NEAR_DUPLICATES
 
 WORKLISTS: Final = "near_duplicates"
-"""The private folder with a table and a picture of the pairs that a check has found."""
+"""The private folder with a table and a contact sheet of each check's pairs."""
 CLEARED: Final = "not_the_same.csv"
-"""The private table in which a reviewer says that the two images of a pair are not of one picture or patient."""
+"""The private table in which a reviewer clears pairs whose images are not of one picture or patient."""
 COLUMNS: Final = ("pair", "likeness", "first", "second", "reviewer", "reviewed_on")
 CROWD: Final = 10
-"""Patients with an image like one of another patient, beyond which that image ties nobody: it shows no patient, but a
-test pattern or a probe in air."""
+"""An image with near-duplicates of more patients than this links none: it is a test pattern or a probe in air."""
 
 _LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _PAIR: Final = re.compile("[a-p]{12}")
-_BLOCK = 4096  # images whose pixels are held at a time
-_HINT = "make the images of the task again (job `finetune` does)"
+_BLOCK = 4096  # images in memory at a time
+_HINT = "run the job `finetune` to make the images of the task again"
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A pair of near-duplicates: its id, its score, what its images are, and their rows in the tables they are from."""
+    """A pair of near-duplicates: id, score, captions of its images, and their rows in their tables."""
 
     pair: str
     similarity: float
@@ -55,17 +53,17 @@ class Leak:
 
 
 def pair_id(one: str, other: str) -> str:
-    """The name of a pair of images, by their digests: the same in every run and whichever comes first.
+    """The id of a pair of images from their digests, the same in every run and order.
 
-    Letters alone: digits with or without an e among them are a number to spreadsheets, which round it.
+    It consists of letters, since spreadsheets read and round digits, with or without an e, as a number.
     """
     return digest(*sorted((one, other)))[:12].translate(_LETTERS)
 
 
 def cleared_pairs(private: Path) -> frozenset[str]:
-    """The pairs that a reviewer has looked at and found not to be the same; empty where there is no such table.
+    """The pairs that a reviewer has cleared; empty without a table.
 
-    A row without a reviewer is not reviewed. Raises `UserError`, naming line and field, for rows that say too little.
+    Rows without a reviewer are not reviewed. Raises `UserError`, naming line and field, for incomplete rows.
     """
     path = private / CLEARED
     if not path.is_file():
@@ -80,9 +78,9 @@ def cleared_pairs(private: Path) -> frozenset[str]:
         try:
             date.fromisoformat(row.cells["reviewed_on"])
         except ValueError:
-            raise UserError(f"{row.location}: reviewed_on is no date such as 2026-05-31.") from None
+            raise UserError(f"{row.location}: reviewed_on is not a date such as 2026-05-31.") from None
         if not _PAIR.fullmatch(row.cells["pair"]):
-            raise UserError(f"{row.location}: pair is no name of a pair, which is 12 letters from a to p.")
+            raise UserError(f"{row.location}: pair is not an id of 12 letters from a to p.")
         cleared.add(row.cells["pair"])
     return frozenset(cleared)
 
@@ -105,7 +103,7 @@ def archive_pairs(images: pa.Table, folder: Path) -> pa.Table:
 
 
 def similar_patients(similar: pa.Table, cleared: Collection[str]) -> Groups:
-    """The pairs of patients that near-duplicates (NEAR_DUPLICATES) tie, sorted; without those that are `cleared`."""
+    """The pairs of patients that near-duplicates (NEAR_DUPLICATES) link, sorted, without `cleared` pairs."""
     rows = [row for row in similar.to_pylist() if row["pair"] not in cleared]
     patients: dict[tuple[str, int], set[str]] = defaultdict(set)
     for row in rows:
@@ -128,9 +126,9 @@ def cached_thumbnails(images: pa.Table, folder: Path) -> Thumbs:
 
 
 def split_leaks(name: str, task: pa.Table) -> list[Leak]:
-    """The near-duplicates of images of the task called `name` (as `read_manifest` makes it) in different splits.
+    """The near-duplicates in different splits of the task called `name` (a table of `read_manifest`).
 
-    Two images with something cut away around the tissue are not compared as wholes: their edges and captions are alike.
+    Two images that are both cropped to the tissue are not compared uncropped: their edges and captions are alike.
     """
     thumbs, rows = _task_thumbnails(task)
     splits = task["split"].to_pylist()
@@ -147,7 +145,7 @@ def split_leaks(name: str, task: pa.Table) -> list[Leak]:
 def pool_leaks(name: str, task: pa.Table, pool: pa.Table, folder: Path) -> list[Leak]:
     """The near-duplicates of test images of the task called `name` among the images of `pool`, cached at `folder`.
 
-    Equal pixels (`source_digest`) are left out: no reviewer can clear them.
+    Equal pixels (`source_digest`) are left out, since no reviewer can clear them.
     """
     tests = np.flatnonzero(np.asarray(task["split"].to_pylist(), dtype=str) == "test")
     thumbs, rows = _task_thumbnails(task.take(tests))
@@ -183,7 +181,7 @@ def archive_leaks(similar: pa.Table, images: pa.Table) -> list[Leak]:
 
 
 def worklist(leaks: Sequence[Leak]) -> str:
-    """The pairs as a CSV to fill in: whoever finds two images not to be the same writes name and date."""
+    """The pairs as a CSV in which a reviewer clears a pair by name and date."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -195,15 +193,15 @@ _Rows = npt.NDArray[np.int64]
 
 
 def _task_thumbnails(task: pa.Table) -> tuple[Thumbs, _Rows]:
-    """Both thumbnails of every image of a task's table, and the row that each is of."""
+    """Both thumbnails of every image of a task's table, and the row of each."""
     if "thumbnails" not in task.column_names:
-        raise UserError(f"A task's table was made by an earlier version: {_HINT}.")
+        raise UserError(f"A task's table is of an earlier version: {_HINT}.")
     content = b"".join(task["thumbnails"].to_pylist())
     return np.frombuffer(content, np.uint8).reshape(-1, SIDE, SIDE), np.repeat(np.arange(task.num_rows), 2)
 
 
 def _uncut(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
-    """Which of both thumbnails of every image show a whole of which something is cut away."""
+    """Flags of the thumbnails that show the uncropped image although it has a crop."""
     pairs = thumbs.reshape(-1, 2, SIDE * SIDE)
     cut = (pairs[:, 0] != pairs[:, 1]).any(1)
     return np.stack([cut, np.zeros_like(cut)], axis=1).reshape(-1)
@@ -211,14 +209,14 @@ def _uncut(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Side:
-    """Images of one table: their digests, and what each is called in the worklist."""
+    """Images of one table: digests, and captions for the worklist."""
 
     digests: Sequence[str]
     named: Sequence[str]
 
 
 def _leaks(one: _Side, rows: _Rows, other: _Side, other_rows: _Rows, scores: npt.NDArray[np.float64]) -> list[Leak]:
-    """Each pair of images once, with its best score, by falling score."""
+    """Each pair of images once, with its best score, in descending order of scores."""
     best: dict[str, Leak] = {}
     found = zip(scores.tolist(), rows.tolist(), other_rows.tolist(), strict=True)
     for score, row, second in sorted(found, key=lambda pair: (-pair[0], *pair[1:])):

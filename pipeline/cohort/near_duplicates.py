@@ -1,9 +1,7 @@
-"""Pairs of images that are nearly the same.
+"""Search for pairs of near-duplicate images.
 
-Belongs here: which images are compared, and the pairs. Not here: the score (`similarity`), what follows from a pair.
-
-Comparing all with all takes the square of their number. Small vectors are compared first, of images in the same cells
-alone if there are many; what passes is compared by larger ones, and what passes that by the score.
+Comparing all pairs takes quadratic time, so the search narrows down in stages: coarse vectors, of images in the same
+cells only if there are many; then fine vectors; then the score of `similarity`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,18 +27,18 @@ from pipeline.cohort.similarity import (
 )
 
 COARSE, FINE = 0.78, 0.65
-"""Least products of the vectors of a pair that is looked at further; of planted variants 99 % have 0.83 and 0.72."""
+"""Minimum products of the vectors of a candidate pair; 99 % of planted variants have at least 0.83 and 0.72."""
 NEAREST: Final = 64
-"""Other images, the nearest by coarse vectors, that are compared by fine ones."""
+"""Number of nearest images by coarse vectors whose fine vectors are compared."""
 SCORED: Final = 8
-"""Of these the nearest by fine vectors, which are scored. Not all pairs of an image with more are found."""
+"""Number of nearest images by fine vectors that are scored; of an image with more near-duplicates not all are found."""
 EXACT: Final = 20_000
-"""Images that are compared all with all; more of them are put into cells."""
+"""Maximum number of images whose pairs are all compared; more images are searched by cells."""
 PROBED: Final = 6
-"""Cells that an image is looked up in, and its mirror image."""
+"""Number of cells in which an image, and its mirror image, is looked up."""
 
-_BLOCK = 2048  # images whose products with others are held at a time
-_TRAINED_ON = 65_536  # vectors that cells are made from
+_BLOCK = 2048  # images whose products are in memory at a time
+_TRAINED_ON = 65_536  # vectors from which the cells are computed
 
 _Indices = npt.NDArray[np.int64]
 
@@ -54,13 +52,13 @@ class Pairs:
     score: npt.NDArray[np.float64]
 
     def take(self, kept: npt.NDArray[np.bool_]) -> "Pairs":
-        """Those of the pairs that are `kept`."""
+        """The pairs flagged in `kept`."""
         return Pairs(self.first[kept], self.second[kept], self.score[kept])
 
 
 @dataclass(frozen=True)
 class _Described:
-    """Thumbnails with their vectors, of the whole and of the inner part; images of one owner are not compared."""
+    """Thumbnails with their vectors, uncropped and inner; images of one owner are not compared."""
 
     thumbs: Thumbs
     owners: _Indices
@@ -69,9 +67,9 @@ class _Described:
 
 
 def duplicates_within(thumbs: Thumbs, owners: Sequence[str]) -> Pairs:
-    """The near-duplicates among images of different `owners`; each pair once, first < second.
+    """The near-duplicates among images of different `owners`, each pair once with first < second.
 
-    Images without structure (blank frames, letters on black) are in no pair.
+    Images without structure (blank frames, letters on black) are skipped.
     """
     kept = np.flatnonzero(with_structure(thumbs))
     codes = np.unique(np.asarray(owners, dtype=str), return_inverse=True)[1]
@@ -82,9 +80,10 @@ def duplicates_within(thumbs: Thumbs, owners: Sequence[str]) -> Pairs:
 
 
 def duplicates_between(thumbs: Thumbs, others: Thumbs) -> Pairs:
-    """The near-duplicates of `thumbs` (positions `first`) among `others` (positions `second`), with structure both.
+    """The near-duplicates of `thumbs` (positions `first`) among `others` (positions `second`).
 
-    Each side looks for its nearest: an image that has more than `SCORED` near-duplicates is found by those.
+    Both sides look up their nearest images, so that an image with more than `SCORED` near-duplicates is found by those.
+    Images without structure are skipped.
     """
     kept, other_kept = np.flatnonzero(with_structure(thumbs)), np.flatnonzero(with_structure(others))
     one = _described(thumbs[kept], np.zeros(len(kept), np.int64))
@@ -105,16 +104,16 @@ def _described(thumbs: Thumbs, owners: _Indices) -> _Described:
 
 
 def _all_with_all(one: _Described, other: _Described) -> Iterator[tuple[_Indices, _Indices]]:
-    """Positions to compare: blocks of one side with blocks of the other."""
+    """Positions to compare, in blocks of both sides."""
     for start, from_ in product(range(0, len(one.thumbs), _BLOCK), range(0, len(other.thumbs), EXACT)):
         rows = np.arange(start, min(start + _BLOCK, len(one.thumbs)))
         yield rows, np.arange(from_, min(from_ + EXACT, len(other.thumbs)))
 
 
 def _by_cells(images: _Described) -> Iterator[tuple[_Indices, _Indices]]:
-    """Positions to compare: for each cell, those who look there, and those who are in it by either vector.
+    """Positions to compare: for each cell, the images looked up there and the images in it by either vector.
 
-    Cells are the clusters of a sample (k-means); there are four times the square root of the images' number.
+    Cells are k-means clusters of a sample; their number is four times the square root of the number of images.
     """
     from sklearn.cluster import MiniBatchKMeans  # noqa: PLC0415 - takes a second to load, and few archives need it
 
@@ -133,7 +132,7 @@ def _by_cells(images: _Described) -> Iterator[tuple[_Indices, _Indices]]:
 def _nearest_cells(vectors: Vectors, centres: Vectors, count: int) -> _Indices:
     """The `count` nearest centres of each vector, N x count."""
     lengths = np.square(centres).sum(1) / 2
-    found = [  # copies: a view would keep the order of all centres
+    found = [  # copied: a view would keep all columns in memory
         np.argpartition(lengths - vectors[start : start + _BLOCK] @ centres.T, count - 1, axis=1)[:, :count].copy()
         for start in range(0, len(vectors), _BLOCK)
     ]
@@ -141,7 +140,7 @@ def _nearest_cells(vectors: Vectors, centres: Vectors, count: int) -> _Indices:
 
 
 def _members(cells: Sequence[_Indices], count: int) -> Iterator[tuple[int, _Indices]]:
-    """For each of `count` cells the images that have it in one of `cells` (N x some), each once."""
+    """The images of each of `count` cells; `cells` are arrays of each image's cells, shape (N, any)."""
     images = np.concatenate([np.repeat(np.arange(len(of)), of.shape[1]) for of in cells])
     numbers = np.concatenate([of.ravel() for of in cells])
     order = np.argsort(numbers, kind="stable")
@@ -151,7 +150,7 @@ def _members(cells: Sequence[_Indices], count: int) -> Iterator[tuple[int, _Indi
 
 
 def _near(one: _Described, rows: _Indices, other: _Described, columns: _Indices) -> _Indices:
-    """Pairs of the images `rows` of `one` and `columns` of `other` whose vectors are near, M x 2."""
+    """Pairs of close vectors among `rows` of `one` and `columns` of `other`, shape (M, 2)."""
     if not len(rows) or not len(columns):
         return np.empty((0, 2), np.int64)
     products = _products(one.coarse, rows, other.coarse, columns)
@@ -168,7 +167,7 @@ def _near(one: _Described, rows: _Indices, other: _Described, columns: _Indices)
 def _products(
     one: tuple[Vectors, Vectors], rows: _Indices, other: tuple[Vectors, Vectors], columns: _Indices
 ) -> npt.NDArray[np.float32]:
-    """The greatest product of any two vectors that may agree, rows x columns."""
+    """The maximum product of the vectors of each pair, shape (rows, columns)."""
     (whole, inner), (other_whole, other_inner) = ((v[0][at], v[1][at]) for v, at in ((one, rows), (other, columns)))
     looks = ((whole, other_whole), (whole, other_inner), (inner, other_whole))
     made = (view @ against.T for mine, against in looks for view in (mine, mirrored(mine)))
@@ -176,7 +175,7 @@ def _products(
 
 
 def _best_of_each(products: npt.NDArray[np.float32], count: int, least: float) -> _Indices:
-    """Row and column of the `count` greatest products of each row that are `least` or more."""
+    """Row and column of each row's `count` greatest products of at least `least`."""
     columns = np.argpartition(-products, min(count, products.shape[1]) - 1, axis=1)[:, :count]
     rows = np.repeat(np.arange(len(products)), columns.shape[1])
     chosen = np.stack([rows, columns.ravel()], axis=1)
@@ -184,7 +183,7 @@ def _best_of_each(products: npt.NDArray[np.float32], count: int, least: float) -
 
 
 def _fine(one: _Described, other: _Described, pairs: _Indices) -> npt.NDArray[np.float32]:
-    """The greatest product of the fine vectors of each pair."""
+    """The maximum product of the fine vectors of each pair."""
     found = [np.empty(0, np.float32)]
     for start in range(0, len(pairs), _BLOCK):
         rows, columns = pairs[start : start + _BLOCK].T

@@ -1,7 +1,4 @@
-"""A picture for people: pairs of near-duplicates side by side.
-
-Belongs here: drawing the sheet. Not here: which pairs are on it (`leaks`).
-"""
+"""Contact sheets of near-duplicates, the two images of each pair side by side."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -15,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.files import atomic_replace
 
 MOST: Final = 40
-"""Pairs on a sheet."""
+"""Maximum number of pairs on a sheet."""
 LARGE, SMALL = 200, 48
-"""Heights of an image in pixels: for the reviewer, and where letters in an image must not be legible."""
+"""Heights of an image in pixels: for the reviewer, and too small for burned-in text to be legible."""
 
 _CAPTION, _GAP, _ACROSS = 14, 10, 3
 
@@ -25,9 +22,9 @@ _CAPTION, _GAP, _ACROSS = 14, 10, 3
 def pair_sheet(
     pairs: Sequence[tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]], path: Path, height: int
 ) -> None:
-    """Write a PNG to `path`, whole or not at all: for each pair its caption and its two images, `height` pixels high.
+    """Write a PNG to `path`, whole or not at all: caption and images, `height` pixels high, of the first MOST pairs.
 
-    At most MOST pairs, the first ones. Images are height x width, grey.
+    Images are grey, shape (H, W).
     """
     shown = pairs[:MOST]
     width = max([120, *(round(height * image.shape[1] / image.shape[0]) for _, *both in shown for image in both)])
@@ -37,8 +34,8 @@ def pair_sheet(
     for number, (caption, *both) in enumerate(shown):
         left, top = number % _ACROSS * cell_W, number // _ACROSS * cell_H
         draw.text((left + 2, top + 2), caption, fill=255, font=font)
-        for place, image in enumerate(both):
-            sheet.paste(_tile(image, height), (left + place * width, top + _CAPTION))
+        for side, image in enumerate(both):
+            sheet.paste(_tile(image, height), (left + side * width, top + _CAPTION))
     content = BytesIO()
     sheet.save(content, format="PNG")
     with atomic_replace(path) as temporary:
@@ -46,6 +43,6 @@ def pair_sheet(
 
 
 def _tile(image: npt.NDArray[np.uint8], height: int) -> Image.Image:
-    """The image at that height less a pixel's gap, of which no more can be seen than at that height."""
+    """The image resized to `height`, two pixels narrower as a gap."""
     width = round(height * image.shape[1] / image.shape[0])
     return Image.fromarray(image).resize((max(1, width - 2), height), Image.Resampling.BILINEAR)

@@ -1,7 +1,6 @@
-"""Patients under several names: those that share a study or an image share their side of the split.
+"""Links between patients: those that share a study or an image must be on one side of the split.
 
-Belongs here: who is tied or linked to whom, and images that would link both sides. Not here: near-duplicates, the
-split's size.
+Ties (a shared study or series) mean one person under several pseudonyms; links (a shared image) may be two persons.
 """
 
 from collections import defaultdict, deque
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Groups = list[frozenset[str]]
-"""Patients that share one picture, or one study, two or more."""
+"""Sets of two or more patients that share an image or a study."""
 
 
 def linked_patients(images: pa.Table) -> Groups:
@@ -22,7 +21,7 @@ def linked_patients(images: pa.Table) -> Groups:
 def tied_patients(index: pa.Table) -> Groups:
     """The sets of patients (pseudonyms) of `index` (DICOM_INDEX) that share a study or a series, disjoint and sorted.
 
-    Files of one study can name its patient in several ways: each is a pseudonym of its own, of one person.
+    Files of one study can name its patient differently, which gives one person several pseudonyms.
     """
     return sharing_patients(index, ("study", "series"))
 
@@ -33,12 +32,12 @@ def sharing_patients(table: pa.Table, columns: Sequence[str]) -> Groups:
 
 
 def canonical_patients(ties: Groups) -> dict[str, str]:
-    """For each patient of `ties` (disjoint) the one of its group, the first, that stands for all of them."""
+    """The first patient of each group of `ties` (disjoint) as the representative of all its patients."""
     return {patient: min(group) for group in ties for patient in group}
 
 
 def _sharing(table: pa.Table, column: str) -> Groups:
-    """The sets of patients that share a value of `column`, sorted; null is none."""
+    """The sets of patients that share a value of `column` other than null, sorted."""
     shared = _shared(table, column)
     patients: dict[str, set[str]] = defaultdict(set)
     for value, patient in zip(shared[column].to_pylist(), shared["patient"].to_pylist(), strict=True):
@@ -47,7 +46,7 @@ def _sharing(table: pa.Table, column: str) -> Groups:
 
 
 def _shared(table: pa.Table, column: str) -> pa.Table:
-    """The rows whose value in `column` occurs with two patients or more."""
+    """The rows whose value in `column` occurs with at least two patients."""
     counts = table.select([column, "patient"]).group_by(column)
     counts = counts.aggregate([("patient", "count_distinct")])
     values = counts[column].filter(pc.greater(counts["patient_count_distinct"], 1)).drop_null()
@@ -55,9 +54,9 @@ def _shared(table: pa.Table, column: str) -> pa.Table:
 
 
 def propagate_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
-    """`sides` of patients, and those of the patients that are linked to them, directly or through others.
+    """`sides` extended to the patients that `groups` link to them, directly or through others.
 
-    A new patient that is linked to both sides takes the nearer one, of two equally near ones train.
+    A new patient that is linked to both sides gets the nearer one; of two equally near ones, train.
     """
     neighbours: dict[str, set[str]] = defaultdict(set)
     for group in groups:
@@ -76,9 +75,9 @@ def propagate_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
 
 
 def resolve_conflicts(sides: Mapping[str, str], ties: Groups, links: Groups) -> dict[str, str]:
-    """`sides` of patients, with everybody in val who is tied, or linked through others, to a group on both sides.
+    """`sides` after moving to val every patient tied or linked, also through others, to ties on both sides.
 
-    `ties` (`tied_patients`) join pseudonyms of one person, so they count more than the side that a pseudonym had.
+    `ties` (`tied_patients`) join pseudonyms of one person, so they override earlier sides.
     """
     torn = {patient for group in ties if len({sides[p] for p in group if p in sides}) > 1 for patient in group}
     if not torn:
@@ -88,10 +87,10 @@ def resolve_conflicts(sides: Mapping[str, str], ties: Groups, links: Groups) -> 
 
 
 def across_split(images: pa.Table, sides: Mapping[str, str], earlier: pa.Table, ties: Groups | None = None) -> pa.Table:
-    """The images of `images` (IMAGES) that must go, since their pixels belong to a patient of the other side too.
+    """The images of `images` (IMAGES) to exclude, since a patient of the other side has the same pixels.
 
-    `sides` are those that patients had before, `earlier` (IMAGES) the images that were there before: of equal
-    pictures on both sides the earlier ones stay, without any those in train. Tied patients (`ties`) are one.
+    `sides` and `earlier` (IMAGES) are the sides and images of the previous run: of equal images on both sides the
+    earlier ones stay; if there are none, those in train. Tied patients (`ties`) count as one.
     """
     one = canonical_patients(ties or [])
     still_there = set(_keys(images))
@@ -123,18 +122,18 @@ def _keys(images: pa.Table) -> list[_Key]:
 
 
 def exclude_images(images: pa.Table, others: pa.Table) -> pa.Table:
-    """`images` without those of `others` (both IMAGES)."""
+    """`images` without the images of `others` (both IMAGES)."""
     gone = set(_keys(others))
     return images.filter(pa.array([key not in gone for key in _keys(images)], pa.bool_()))
 
 
 def linked_groups(groups: Groups) -> Groups:
-    """The sets of patients that are linked, directly or through others; each patient is in one at most."""
+    """The connected sets of patients: `groups` merged where they overlap."""
     parents: dict[str, str] = {}
 
     def root(patient: str) -> str:
         while (parent := parents.setdefault(patient, patient)) != patient:
-            parents[patient] = patient = parents[parent]  # halves the way for who comes next
+            parents[patient] = patient = parents[parent]  # path halving
         return patient
 
     for group in groups:

@@ -1,7 +1,4 @@
-"""The pretraining pool: the one set of images on which every method trains.
-
-Belongs here: joining images, labels and split. Not here: making any of the three.
-"""
+"""The pretraining pool, on which every method trains: images joined with labels and split."""
 
 from collections import Counter
 
@@ -18,9 +15,9 @@ from pipeline.tables import missing_sides, pretraining_pool_table
 def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, settings: Labels) -> pa.Table:
     """The pool (schema `pretraining_pool_table(settings.names)`), sorted by instance and frame.
 
-    `settings.missing` "exclude" takes labelled images alone; "mask" also those whose description or probe is not
-    known, with null labels, but never those that a reviewer put in no group. A pool that lacks training or validation
-    images is returned as it is (`missing_sides`); training refuses it.
+    `settings.missing` "exclude" takes labelled images only; "mask" also takes images with unknown labels, as null, but
+    none that a reviewer assigned to no group. The pool may lack training or validation images (`missing_sides`), in
+    which case pretraining refuses it.
     """
     labels = _matched(images["sop_instance"], weak_labels, "sop_instance")
     sides = _matched(images["patient"], splits, "patient")
@@ -33,7 +30,7 @@ def pretraining_pool(images: pa.Table, weak_labels: pa.Table, splits: pa.Table, 
 
 
 def _matched(values: pa.ChunkedArray, table: pa.Table, by: str) -> pa.Table:
-    """The row of `table` for each of `values`; raises `UserError` where one has none."""
+    """The row of `table` for each of `values`; raises `UserError` if one is missing."""
     rows = pc.index_in(values, value_set=table[by])
     if rows.null_count:
         raise UserError(f"{rows.null_count} images have no row by {by} in the tables: run the job `ingest` again.")
@@ -41,17 +38,17 @@ def _matched(values: pa.ChunkedArray, table: pa.Table, by: str) -> pa.Table:
 
 
 def pool_shortage(pool: pa.Table, images: pa.Table, weak_labels: pa.Table) -> str:
-    """Which images the pool lacks to train on, why, and what to do; empty if it has training and validation images."""
+    """What the pool lacks for training, why, and what to do; empty if it has training and validation images."""
     sides = missing_sides(pool)
     if not sides:
         return ""
     counts = Counter(_matched(images["sop_instance"], weak_labels, "sop_instance")["status"].to_pylist()).most_common()
     found = ", ".join(f"{count} {status}" for status, count in counts) or "none"
-    return f"no {' and no '.join(sides)} image; of {images.num_rows} images: {found}. {_todo(counts)}"
+    return f"no {' and no '.join(sides)} image; of {images.num_rows} images: {found}. {_advice(counts)}"
 
 
-def _todo(counts: list[tuple[str, int]]) -> str:
-    """What gets images into a pool that lacks them, by the most frequent status."""
+def _advice(counts: list[tuple[str, int]]) -> str:
+    """How to add images to the pool, by the most frequent status."""
     if not counts:
         return "The asset quarantine lists why no frame of the archive became an image."
     if counts[0][0] == UNMAPPED:
@@ -60,13 +57,13 @@ def _todo(counts: list[tuple[str, int]]) -> str:
             "folder that SONOTAG_STUDY_GROUPS names, and run `ingest` again."
         )
     return (
-        "It takes images of more patients (who share a study or an image count as one), or labels.missing: mask in the "
-        "recipe, which keeps images without labels."
+        "Add images of more patients (those who share a study or an image count as one), or set labels.missing: mask "
+        "in the recipe, which keeps images without labels."
     )
 
 
 def leaking_patients(pool: pa.Table) -> list[str]:
-    """Pseudonyms of patients with images in train and in val, sorted: none in a pool that may be trained on."""
+    """Pseudonyms of patients with images in train and in val, sorted; a valid pool has none."""
     pairs = set(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
     sides = Counter(patient for patient, _ in pairs)
     return sorted(patient for patient, count in sides.items() if count > 1)
@@ -84,10 +81,9 @@ def torn_studies(pool: pa.Table, index: pa.Table) -> list[str]:
 
 
 def label_balance(pool: pa.Table, labels: tuple[str, ...]) -> pa.Table:
-    """Per label: how many patients of either side have an image with it, and how many one without it.
+    """Numbers of patients on each side who have an image with a label, and of those who have one without it.
 
-    Columns label, train with, train without, val with, val without. Where a label is not known (null) it counts for
-    neither.
+    Columns label, train with, train without, val with, val without. Unknown labels (null) count for neither.
     """
     people = list(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
     rows = []

@@ -1,10 +1,8 @@
-"""How alike two images are, whatever their compression, brightness and edges: a score from -1 to 1.
+"""Similarity of two images, from -1 to 1, that tolerates compression, brightness changes, cropping and mirroring.
 
-Belongs here: the thumbnails and the score. Not here: which images are compared (`near_duplicates`).
-
-Images are compared as thumbnails of SIDE x SIDE grey levels without their coarse brightness (a blurred copy is
-subtracted), by normalised correlation. One of the two is cropped in turn by up to CROP of either side, and mirrored.
-`python -m benchmarks near_duplicates` prints what the thresholds are chosen by.
+It is the normalized correlation of thumbnails of SIDE x SIDE grey levels after subtracting a blurred copy (coarse
+brightness), the maximum over crops of either image by up to CROP of a side and over mirroring. `python -m benchmarks
+near_duplicates` prints the figures behind the thresholds.
 """
 
 from typing import Final
@@ -17,34 +15,34 @@ from scipy.ndimage import gaussian_filter1d
 SIDE: Final = 32
 """Pixels of a thumbnail's side."""
 ALIKE: Final = 0.85
-"""Least score of a near-duplicate. Of planted variants of phantom and real images (JPEG of quality 50 to 90, up to 5 %
-cropped from each side, gain, gamma, mirrored, and all of these together) 97.7 % and more are found; of 442,827
-pairs of unrelated frames of one organ none is called so."""
+"""Minimum score of a near-duplicate. It finds at least 97.7 % of planted variants of phantom and real images (JPEG of
+quality 50 to 90, up to 5 % cropped from each side, gain, gamma, mirrored, all of these together), and none of 442,827
+pairs of unrelated frames of one organ."""
 CROP: Final = 0.05
-"""Share of a side that may be cropped from either end."""
+"""Maximum share of a side that is cropped at either end."""
 
 Thumbs = npt.NDArray[np.uint8]
 """N x SIDE x SIDE."""
 Vectors = npt.NDArray[np.float32]
 """N x D, each of length 1."""
 
-_BLUR = 3.0  # pixels of a thumbnail: what is coarser than this is brightness, and organ and probe decide it
-_LEAST_CONTRAST = 2.0  # grey levels, of what is left; frames with tissue have 8 and more
-_LEAST_SPREAD = 48  # pixels that hold nine tenths of it; fewer are letters or a logo. Frames with tissue: 100 and more
-_BLOCK = 4096  # thumbnails that are worked on at a time
+_BLUR = 3.0  # pixels of a thumbnail; coarser structure is brightness, determined by organ and probe
+_MIN_CONTRAST = 2.0  # grey levels without coarse brightness; frames with tissue have at least 8
+_MIN_SPREAD = 48  # pixels with 90 % of the contrast; letters or a logo have fewer, frames with tissue 100 or more
+_BLOCK = 4096  # thumbnails processed at a time
 _COARSE, _FINE = 8, 16  # sides of the vectors that preselect
 COARSE_NUMBERS, FINE_NUMBERS = _COARSE**2, _FINE**2
-"""Numbers in a vector."""
+"""Dimensions of a vector."""
 
 
 def thumbnails(images_NHW: npt.NDArray[np.uint8]) -> Thumbs:
-    """The images at SIDE x SIDE pixels, by averaging."""
+    """The images averaged to SIDE x SIDE pixels."""
     small = [Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX) for image in images_NHW]
     return np.stack([np.asarray(image) for image in small]) if small else np.empty((0, SIDE, SIDE), np.uint8)
 
 
 def with_structure(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
-    """Which of N thumbnails show enough to be compared: blank frames, and letters on black, are alike by nature."""
+    """Flags of the thumbnails with enough structure to compare; blank frames and letters on black have too little."""
     blocks = [_structured(thumbs[start : start + _BLOCK]) for start in range(0, len(thumbs), _BLOCK)]
     return np.concatenate([np.empty(0, np.bool_), *blocks])
 
@@ -52,38 +50,38 @@ def with_structure(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
 def _structured(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
     energy = np.square(_without_brightness(thumbs.astype(np.float32), _BLUR)).reshape(len(thumbs), SIDE * SIDE)
     total = energy.sum(1)
-    most = np.sort(energy, axis=1)[:, ::-1][:, :_LEAST_SPREAD].sum(1)
-    found: npt.NDArray[np.bool_] = (total >= _LEAST_CONTRAST**2 * SIDE * SIDE) & (most < 0.9 * total)
+    most = np.sort(energy, axis=1)[:, ::-1][:, :_MIN_SPREAD].sum(1)
+    found: npt.NDArray[np.bool_] = (total >= _MIN_CONTRAST**2 * SIDE * SIDE) & (most < 0.9 * total)
     return found
 
 
 def coarse_vectors(thumbs: Thumbs) -> tuple[Vectors, Vectors]:
-    """Two vectors of 64 numbers for each thumbnail: of all of it, and of it without CROP on every side.
+    """Two vectors of 64 dimensions for each thumbnail: uncropped, and without CROP on every side.
 
-    Of near-duplicates one of the first kind is near one of either kind of the other image, or of its mirror image.
+    For near-duplicates, the uncropped vector of one image is close to one of the other image or of its mirror image.
     """
     return _vectors(thumbs, 1.5, 4.0, _COARSE)
 
 
 def fine_vectors(thumbs: Thumbs) -> tuple[Vectors, Vectors]:
-    """As `coarse_vectors`, of 256 numbers."""
+    """As `coarse_vectors`, with 256 dimensions."""
     return _vectors(thumbs, 1.0, 3.0, _FINE)
 
 
 def mirrored(vectors: Vectors) -> Vectors:
-    """The vectors of the mirror images, left for right."""
+    """The vectors of the images mirrored left to right."""
     side = round(vectors.shape[1] ** 0.5)
     return vectors.reshape(-1, side, side)[:, :, ::-1].reshape(len(vectors), -1)
 
 
 def similarity(first: Thumbs, second: Thumbs) -> float:
-    """The score of two thumbnails, SIDE x SIDE, the same whichever comes first."""
+    """The score of two thumbnails of SIDE x SIDE pixels, independent of their order."""
     one, other = first.astype(np.float32), second.astype(np.float32)
     return max(_best(one, other), _best(other, one))
 
 
 def _best(cropped: npt.NDArray[np.float32], whole: npt.NDArray[np.float32]) -> float:
-    """The best correlation of any crop of one image with all of the other, or with its mirror image."""
+    """The maximum correlation of any crop of one image with the other or its mirror image."""
     sharp = _CROPS @ cropped
     soft = _SOFT_CROPS @ cropped
     views = sharp[:, None] @ _CROPS.transpose(0, 2, 1)[None] - soft[:, None] @ _SOFT_CROPS.transpose(0, 2, 1)[None]
@@ -99,7 +97,7 @@ def _vectors(thumbs: Thumbs, sharp: float, soft: float, side: int) -> tuple[Vect
 
 
 def _band(images_NHW: npt.NDArray[np.float32], sharp: float, soft: float, side: int) -> Vectors:
-    """What lies between two blurs, averaged to `side` x `side` numbers, as vectors of length 1."""
+    """The difference of two blurs, averaged to `side` x `side`, as vectors of length 1."""
     band = _blurred(images_NHW, sharp) - _blurred(images_NHW, soft)
     step = SIDE // side
     return _unit(band.reshape(-1, side, step, side, step).mean((2, 4)).reshape(len(band), -1))
@@ -121,17 +119,17 @@ def _unit(rows: npt.NDArray[np.float32]) -> Vectors:
 
 
 def _resampling(first: float, last: float) -> npt.NDArray[np.float32]:
-    """SIDE x SIDE weights that stretch what is left of a row, without a share at its `first` and `last` end, to all."""
-    places = (first + (np.arange(SIDE) + 0.5) / SIDE * (1 - first - last)) * SIDE - 0.5
-    places = np.clip(places, 0, SIDE - 1)
-    left = np.minimum(places.astype(int), SIDE - 2)
+    """SIDE x SIDE weights that stretch a row, cropped by the shares `first` and `last` at its ends, to full length."""
+    positions = (first + (np.arange(SIDE) + 0.5) / SIDE * (1 - first - last)) * SIDE - 0.5
+    positions = np.clip(positions, 0, SIDE - 1)
+    left = np.minimum(positions.astype(int), SIDE - 2)
     weights = np.zeros((SIDE, SIDE), np.float32)
-    weights[np.arange(SIDE), left] += 1 - (places - left)
-    weights[np.arange(SIDE), left + 1] += places - left
+    weights[np.arange(SIDE), left] += 1 - (positions - left)
+    weights[np.arange(SIDE), left + 1] += positions - left
     return weights
 
 
-_STEPS = (0.0, CROP / 2, CROP)  # half a pixel of a thumbnail at most lies between a crop and the nearest of these
+_STEPS = (0.0, CROP / 2, CROP)  # at most half a pixel of a thumbnail from any crop
 _CROPS = np.stack([_resampling(first, last) for first in _STEPS for last in _STEPS])
 _INNER = _resampling(CROP, CROP)
 _SOFT = gaussian_filter1d(np.eye(SIDE, dtype=np.float32), _BLUR, axis=0)

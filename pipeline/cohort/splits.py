@@ -1,7 +1,4 @@
-"""Patients to train or val (paper section 4.2.2).
-
-Belongs here: the split and what keeps it still when the archive grows. Not here: images, tasks' own splits.
-"""
+"""The patient split into train and val (paper section 4.2.2), which stays fixed while the archive grows."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -27,7 +24,7 @@ from pipeline.tables import PATIENT_SPLITS
 def read_draws(private: Path, patients: Collection[str]) -> pa.Table:
     """Columns `patient` and `draw` in [0, 1) of the pseudonyms `patients`, from the private table of the last index.
 
-    A draw depends on the patient alone, not on the pseudonym key. Raises `UserError` where one is not there.
+    A draw depends on the patient, not on the pseudonym key. Raises `UserError` if one is missing.
     """
     path = private / "patients.parquet"
     if not path.is_file():
@@ -48,10 +45,10 @@ def split_patients(
 ) -> pa.Table:
     """Each patient's side (schema PATIENT_SPLITS), sorted by patient.
 
-    Patients of `ties` (`tied_patients`), who share a study, are one person; if they were on both sides, all of them,
-    and who is linked to them, are in val. round(validation_share x persons) are to be val, at least one person on
-    either side if there are two. A patient of `previous` keeps its side otherwise, and patients of `links`, who share
-    an image, are on one side; the others fill up val in the order of their draws, lowest first.
+    Patients of `ties` (`tied_patients`), who share a study, are one person; if they were on both sides, they and all
+    patients linked to them are in val. Otherwise a patient of `previous` keeps its side. Patients of `links`, who share
+    an image, are on one side. New persons fill val in the order of their draws, lowest first, up to
+    round(validation_share x persons); each side has at least one person if there are two.
     """
     links, one = links or [], canonical_patients(ties or [])
     patients = draws.sort_by([("draw", "ascending"), ("patient", "ascending")])["patient"].to_pylist()
@@ -65,13 +62,13 @@ def split_patients(
 
 
 def _filled(order: list[str], spread: dict[str, str], links: Groups, validation_share: float) -> dict[str, str]:
-    """The side of each person of `order`: that in `spread`, and of the others as many in val as are lacking there."""
+    """The side of each person of `order`: that in `spread`; the others fill val to its share, then train."""
     sides = {person: spread[person] for person in order if person in spread}
     wanted = min(max(round(validation_share * len(order)), 1), len(order) - 1)
     lacking = wanted - list(sides.values()).count("val")
     units = _units(order, sides, links)
     if units and len(units) + len(sides) > 1 and "val" not in sides.values():
-        lacking = max(lacking, min(map(len, units)))  # those who are linked may be more than are wanted
+        lacking = max(lacking, min(map(len, units)))  # the smallest unit may exceed the share
     for unit in units:
         fits = len(unit) <= lacking
         lacking -= len(unit) if fits else 0
@@ -80,23 +77,23 @@ def _filled(order: list[str], spread: dict[str, str], links: Groups, validation_
 
 
 def known_sides(store: Store) -> pa.Table:
-    """The side of every patient that was ever split (PATIENT_SPLITS), also if no image of it is in the archive now.
+    """The side of every patient that was ever split (PATIENT_SPLITS), also of those now absent from the archive.
 
-    Raises `UserError` if they are damaged, in the private folder and its copy, or in the tables of an older store.
+    Raises `UserError` if no intact record of them is left.
     """
     kept = read_mirrored(store.sides, read_sides)
     path = PATIENT_SPLITS.path(store.tables)
     last = read_if_intact(path, read_sides)
     if kept is None and last is None and path.is_file():
         raise UserError(
-            f"{path} is damaged, and no other record of the split is kept: restore it from a backup, or remove it, and "
-            "the split is drawn anew; then train the encoders anew, too."
+            f"{path} is damaged and the only record of the split: restore it from a backup, or remove it to draw a new "
+            "split and train all encoders again."
         )
     return _table(sides_of(kept) | sides_of(last))
 
 
 def read_sides(path: Path) -> pa.Table:
-    """The table of sides at `path` (PATIENT_SPLITS); raises `DamagedError` if it is none."""
+    """The table of sides at `path` (PATIENT_SPLITS); raises `DamagedError` if the file is invalid."""
     with damaged_if_unreadable(path):
         sides = read_table(path, PATIENT_SPLITS.schema.names).cast(PATIENT_SPLITS.schema)
     if not set(sides["split"].unique().to_pylist()) <= {"train", "val"}:
@@ -105,9 +102,9 @@ def read_sides(path: Path) -> pa.Table:
 
 
 def save_sides(store: Store, splits: pa.Table) -> None:
-    """Write `splits` (PATIENT_SPLITS), and keep the sides of patients that are absent: when they come back, they stay.
+    """Write `splits` (PATIENT_SPLITS), and store all sides ever drawn, for patients who return to the archive.
 
-    The latter lie in the private folder, since they tell who was in the archive before.
+    The latter are private, since they show who was in the archive before.
     """
     write_mirrored_table(store.sides, _table(sides_of(known_sides(store)) | sides_of(splits)))
     PATIENT_SPLITS.write(store.tables, splits)
@@ -119,7 +116,7 @@ def _table(sides: Mapping[str, str]) -> pa.Table:
 
 
 def sides_of(splits: pa.Table | None) -> dict[str, str]:
-    """Side by patient of a table of splits (PATIENT_SPLITS); empty where there is none."""
+    """Side by patient of a table of splits (PATIENT_SPLITS); empty without a table."""
     if splits is None:
         return {}
     return dict(zip(splits["patient"].to_pylist(), splits["split"].to_pylist(), strict=True))
@@ -134,7 +131,7 @@ def moved_to_validation(previous: pa.Table | None, splits: pa.Table) -> list[str
 
 
 def _units(order: list[str], sides: dict[str, str], links: Groups) -> list[list[str]]:
-    """The patients without a side in their order, those that are linked together at the place of their first."""
+    """The patients without a side in their order; linked patients form one unit at the position of their first."""
     together = {patient: group for group in linked_groups(links) for patient in group}
     units: dict[frozenset[str], list[str]] = {}
     for patient in order:

@@ -1,1 +1,1 @@
-"""Tags to weak labels: the radiologist's study groups, the probe, and other fields that a recipe names."""
+"""Weak labels from header fields: the radiologist's study groups, the probe, and other fields of a recipe."""

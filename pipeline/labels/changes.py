@@ -1,8 +1,4 @@
-"""What another version of the radiologist's table changes: which records' labels.
-
-Belongs here: the comparison of two mappings on one index, and the copy of the last mapping that it needs. Not here: the
-labels themselves (`weak_labels`).
-"""
+"""Label changes between two versions of the radiologist's table, and the stored copy of the last version."""
 
 from pathlib import Path
 
@@ -26,46 +22,45 @@ def label_changes(
 ) -> pa.Table:
     """The records of `index` whose labels differ between two mappings: schema LABEL_CHANGES, in the order of `index`.
 
-    `index` needs what `weak_labels` needs; `shown` is each record's study description as it may be published.
+    `index` has the columns that `weak_labels` needs; `shown` is each record's publishable study description.
     """
-    sides = [_spoken(weak_labels(index, groups, settings), settings) for groups in (before, after)]
+    sides = [_label_texts(weak_labels(index, groups, settings), settings) for groups in (before, after)]
     table = pa.table([index["sop_instance"], shown, *sides], names=LABEL_CHANGES.schema.names)
     return table.filter(pc.not_equal(*sides)).cast(LABEL_CHANGES.schema)
 
 
 def changes_by_description(changes: pa.Table) -> pa.Table:
-    """`changes` counted: images, study description, before, after; the most frequent first.
+    """Counts of `changes` by study description, before and after, the most frequent first.
 
-    Descriptions that are not published are counted together, as in the worklist.
+    Unpublished descriptions are counted together, as in the worklist.
     """
     keys = ["study_description", "before", "after"]
-    told = pc.fill_null(changes["study_description"], TOO_RARE)
-    shown = changes.set_column(changes.column_names.index("study_description"), "study_description", told)
+    descriptions = pc.fill_null(changes["study_description"], TOO_RARE)
+    shown = changes.set_column(changes.column_names.index("study_description"), "study_description", descriptions)
     counted = shown.group_by(keys).aggregate([("sop_instance", "count")]).rename_columns([*keys, "images"])
     order = [("images", "descending"), *((key, "ascending") for key in keys)]
     return counted.select(["images", *keys]).sort_by(order)
 
 
 def last_mapping(private: Path) -> StudyGroups | None:
-    """The mapping that was last applied to this store; None where there was none."""
-    path = private / _LAST
-    return read_if_intact(path, _groups_in)
+    """The mapping that was last applied to this store, None if there is none."""
+    return read_if_intact(private / _LAST, _read_mapping)
 
 
-def _groups_in(path: Path) -> StudyGroups:
-    kept = read_json(path)
-    if not isinstance(kept, dict) or not all(isinstance(names, list) for names in kept.values()):
+def _read_mapping(path: Path) -> StudyGroups:
+    mapping = read_json(path)
+    if not isinstance(mapping, dict) or not all(isinstance(names, list) for names in mapping.values()):
         raise DamagedError(path)
-    return StudyGroups({description: tuple(map(str, names)) for description, names in kept.items()})
+    return StudyGroups({description: tuple(map(str, names)) for description, names in mapping.items()})
 
 
 def save_mapping(private: Path, groups: StudyGroups) -> None:
-    """Keep `groups` for the next comparison; in the private folder, since descriptions can name patients."""
+    """Store `groups` for the next comparison, in the private folder since descriptions can name patients."""
     write_json(private / _LAST, {description: list(names) for description, names in sorted(groups.mapping.items())})
 
 
-def _spoken(labels: pa.Table, settings: Labels) -> pa.ChunkedArray:
-    """Each record's positive labels as text, such as `liver, abdomen, linear`, and in brackets why some are open."""
+def _label_texts(labels: pa.Table, settings: Labels) -> pa.ChunkedArray:
+    """Each record's positive labels, such as `liver, abdomen, linear`, and in brackets a status other than labelled."""
     columns = (labels[name].to_pylist() for name in ("status", *settings.names))
     texts = []
     for status, *values in zip(*columns, strict=True):

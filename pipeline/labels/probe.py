@@ -1,32 +1,29 @@
-"""The shape of the probe, read from the tags and never guessed (paper section 3.3).
-
-Belongs here: TransducerType and TransducerData to linear, curvilinear or neither. Not here: labels.
-"""
+"""The shape of the probe from TransducerType and TransducerData, never guessed (paper section 3.3)."""
 
 import re
 
 from pipeline.labels.study_groups import normalized
 from pipeline.recipe import Probe, ProbeSource
 
-# Words and names of probes that are neither linear nor curvilinear, whatever else stands beside them: phased arrays
-# and sector or vector scans, probes inside the body, mechanical and 3D probes.
+# Words for probes that are neither linear nor curvilinear, whatever the rest of the text: phased arrays, sector and
+# vector scans, probes inside the body, mechanical and 3D probes.
 _NEITHER_WORDS = {
     *("PHASED", "SECTOR", "VECTOR", "ANNULAR", "MECHANICAL", "BIPLANE"),
     *("ENDOCAVITY", "ENDOCAVITARY", "INTRACAVITY", "INTRACAVITARY", "ENDOVAGINAL", "TRANSVAGINAL"),
     *("ENDORECTAL", "TRANSRECTAL", "TRANSESOPHAGEAL", "TRANSOESOPHAGEAL", "TEE", "INTRAVASCULAR", "IVUS", "ICE"),
 }
 _WORD = re.compile(r"[A-Z]+")
-# A probe's name: letters, a frequency band such as 14-6, 5_1 or 10-3, and a maker's suffix.
+# A probe's name: letters, a frequency band such as 14-6, 5_1 or 10-3, and a manufacturer's suffix.
 _NAME = re.compile(r"([A-Z]+)\d{1,2}[-_]\d{1,2}([A-Z]*)")
 _ENDOCAVITY_SUFFIXES = ("V", "EC")  # C10-3v, C9-5ec: curved, but inside the body
 
 
 def probe_of(transducer_type: str | None, transducer_data: str | None, settings: ProbeSource) -> Probe | None:
-    """The probe's shape from TransducerType (0018,6031) and TransducerData (0018,5010), None where they do not tell.
+    """The probe's shape from TransducerType (0018,6031) and TransducerData (0018,5010), None if they do not state it.
 
-    In this order: a known model among TransducerData's values; whole words of TransducerType, then of TransducerData,
-    the longest of `settings.words` that occurs; the letters before the frequency band of a probe's name. Phased,
-    vector, sector and endocavity probes are neither shape: a word that says so ends the search.
+    Looks, in this order, for a known model among TransducerData's values; for the longest of `settings.words` among
+    the whole words of TransducerType, then of TransducerData; for the letters before the frequency band of a probe's
+    name. A word for phased, vector, sector or endocavity probes, which have neither shape, ends the search.
     """
     values = [
         value for part in (transducer_data or "").split("\\") if (value := normalized(part)) not in {"", "UNUSED"}
@@ -44,7 +41,7 @@ def probe_of(transducer_type: str | None, transducer_data: str | None, settings:
 
 
 def _by_word(text: str, settings: ProbeSource) -> Probe | None:
-    """The probe of the longest phrase that stands in `text` as whole words."""
+    """The probe of the longest phrase that `text` contains as whole words."""
     for phrase in sorted(settings.words, key=len, reverse=True):
         if f" {normalized(phrase)} " in f" {text} ":
             return settings.words[phrase]
@@ -52,7 +49,7 @@ def _by_word(text: str, settings: ProbeSource) -> Probe | None:
 
 
 def _by_name(value: str, settings: ProbeSource) -> Probe | None:
-    """The probe of a name such as L14-6Ns or C5-1, by the letters before its frequency band."""
+    """The probe of a name such as L14-6Ns or C5-1 by the letters before its frequency band."""
     name = _NAME.fullmatch(value)
     if not name or name[2] in _ENDOCAVITY_SUFFIXES:
         return None

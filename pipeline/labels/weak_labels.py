@@ -1,8 +1,4 @@
-"""Weak labels: what an image's tags say of it (paper section 3.3).
-
-Belongs here: the labels of all sources side by side, and what the tags leave open. Not here: what one source makes of
-a tag (`sources`), which images train.
-"""
+"""Weak labels from the header fields of each record (paper section 3.3), and the descriptions not mapped yet."""
 
 from collections import Counter, defaultdict
 
@@ -15,32 +11,31 @@ from pipeline.recipe import Labels, StudyGroupsSource
 from pipeline.tables import UNMAPPED_DESCRIPTIONS, weak_labels_table
 
 TOO_RARE = "(too rare to publish)"
-"""In place of the study descriptions that too few patients share."""
+"""Replaces study descriptions that too few patients share."""
 
 
 def weak_labels(index: pa.Table, groups: StudyGroups | None, settings: Labels) -> pa.Table:
     """Each record's labels and status (schema `weak_labels_table(settings.names)`), in the order of `index`.
 
-    `index` needs sop_instance and the columns that the sources read; `groups` may be None where none of them is the
-    radiologist's table. The status of an incomplete label is that of the first source that leaves it open, in the
-    order of the recipe but for the radiologist's table, which goes first: who is in no group is out, whatever else is
-    unknown. What is known is filled in all the same, and what is not is null, never 0.
+    `index` needs sop_instance and the columns of the sources; `groups` may be None if none of them is the radiologist's
+    table. The status of an incomplete record is that of its first incomplete source, in the order of the recipe except
+    that the radiologist's table comes first: a description in no group is left out, whatever else is unknown. Known
+    labels are filled in all the same; unknown ones are null, never 0.
     """
     by_source = [(source, labels_from(source, index, groups)) for source in settings.sources]
-    asked = sorted(by_source, key=lambda pair: not isinstance(pair[0], StudyGroupsSource))
-    status = pc.coalesce(*(found["status"] for _, found in asked), pa.scalar(LABELLED))
+    ordered = sorted(by_source, key=lambda pair: not isinstance(pair[0], StudyGroupsSource))
+    status = pc.coalesce(*(found["status"] for _, found in ordered), pa.scalar(LABELLED))
     columns = [found[name] for source, found in by_source for name in source.names]
     schema = weak_labels_table(settings.names).schema
     return pa.table([index["sop_instance"].cast(pa.string()), status, *columns], names=schema.names).cast(schema)
 
 
 def unmapped_descriptions(index: pa.Table, groups: StudyGroups | None, rare: pa.ChunkedArray | None = None) -> pa.Table:
-    """The descriptions that `groups` does not know (schema UNMAPPED_DESCRIPTIONS), the most frequent first.
+    """The descriptions that `groups` lacks (schema UNMAPPED_DESCRIPTIONS), the most frequent first.
 
-    Without `groups` no label comes from descriptions, and there is nothing to map: no rows.
-
-    Spellings that differ in case or spaces are one description; records without one count under an empty one. Where
-    `rare` (a flag per record) is true, the description must not be published: those are one row, TOO_RARE.
+    There are none without `groups`, since then no label comes from descriptions. Spellings that differ in case or
+    spaces are one description; records without one count under an empty one. Records flagged in `rare`, whose
+    descriptions must not be published, share the row TOO_RARE.
     """
     if groups is None:
         return UNMAPPED_DESCRIPTIONS.schema.empty_table()

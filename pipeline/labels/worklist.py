@@ -1,7 +1,6 @@
-"""The radiologist's worklist: study descriptions nobody has mapped yet, with suggestions, as a CSV to fill in.
+"""The radiologist's worklist: unmapped study descriptions with suggested groups and examples, as a CSV to fill in.
 
-Belongs here: suggesting groups from reviewed descriptions, the CSV, which images are shown as examples. Not here:
-counting what is not mapped (`weak_labels`), reading the CSV back (`study_groups`), pictures.
+`weak_labels` counts unmapped descriptions; `study_groups` reads the CSV back.
 """
 
 import csv
@@ -27,13 +26,13 @@ from pipeline.labels.weak_labels import TOO_RARE
 from pipeline.tables import UNMAPPED_DESCRIPTIONS
 
 ALIKE = 65.0
-"""Least similarity, of 100, of a suggestion. Of the 44 rows of Table A1, each looked up among the others, 43 pass and
-23 of them get the right groups: a suggestion saves typing and replaces no reading."""
+"""Minimum similarity of a suggestion, of 100. Of the 44 rows of Table A1, each looked up among the others, 43 get a
+suggestion and 23 the right one: suggestions save typing, not reading."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """The groups of the reviewed description most like another one, and how alike the two are, 0 to 100."""
+    """The groups of the most similar reviewed description, and the similarity, 0 to 100."""
 
     groups: Groups
     like: str
@@ -41,10 +40,9 @@ class Suggestion:
 
 
 def suggestion(description: str, reviewed: StudyGroups) -> Suggestion | None:
-    """What the `reviewed` description most like `description` would mean; None where none is alike.
+    """The groups of the `reviewed` description most similar to `description`; None if none is similar.
 
-    Compared word by word, whatever their order (RapidFuzz's token_set_ratio). Of equally similar ones the first by
-    name.
+    The comparison ignores the order of words (RapidFuzz's token_set_ratio). Of equally similar ones the first by name.
     """
     found = process.extractOne(
         normalized(description), sorted(reviewed.mapping), scorer=fuzz.token_set_ratio, score_cutoff=ALIKE
@@ -72,9 +70,9 @@ def with_suggestions(unmapped: pa.Table, reviewed: StudyGroups) -> pa.Table:
 
 
 def publishable(reviewed: StudyGroups, index: pa.Table) -> StudyGroups:
-    """The part of `reviewed` that may be shown: descriptions that `index` publishes, or that Table A1 prints.
+    """The part of `reviewed` that suggestions may show: descriptions that `index` or Table A1 publishes.
 
-    A mapping may hold descriptions that too few patients share; as what another one is like they would be published.
+    A mapping may hold descriptions that too few patients share, which a suggestion would publish.
     """
     known = {normalized(text) for text in pc.unique(index["study_description"]).drop_null().to_pylist()}
     shown = known | printed_descriptions()
@@ -82,22 +80,21 @@ def publishable(reviewed: StudyGroups, index: pa.Table) -> StudyGroups:
 
 
 def unused_mappings(reviewed: StudyGroups, index: pa.Table) -> list[str]:
-    """Where the rows of `reviewed` stand that no record of `index` carries, as file and line, in their order there.
+    """File and line of the rows of `reviewed` whose description no record of `index` has, in their order.
 
-    Rows that Table A1 prints are none of them: a mapping that starts as its copy has many that an archive lacks.
+    Rows of Table A1 are left out: a mapping that starts as its copy has many that an archive lacks.
     """
     carried = {normalized(text) for text in pc.unique(index["study_description"]).drop_null().to_pylist()}
     unused = reviewed.mapping.keys() - carried - printed_descriptions()
-    return [place for description, place in reviewed.locations.items() if description in unused]
+    return [location for description, location in reviewed.locations.items() if description in unused]
 
 
 def worklist_csv(rows: pa.Table) -> str:
     """The worklist as CSV with the columns of the radiologist's table, in the order of `rows` (UNMAPPED_DESCRIPTIONS).
 
-    It begins with a byte order mark, without which Excel takes UTF-8 for Windows-1252.
-
-    `groups` holds a question mark and what is suggested: with the mark the row is not reviewed and counts as absent.
-    Records without a description, and the row of those too rare to be published, cannot be mapped and are left out.
+    It begins with a byte order mark, without which Excel reads UTF-8 as Windows-1252. `groups` holds a question mark
+    and the suggestion; the mark means that the row is not reviewed and counts as absent. Records without a description
+    and the row TOO_RARE cannot be mapped and are left out.
     """
     text = io.StringIO()
     text.write("\ufeff")
@@ -113,17 +110,17 @@ def worklist_csv(rows: pa.Table) -> str:
 def example_images(
     index: pa.Table, images: pa.Table, descriptions: Sequence[str], count: int
 ) -> Mapping[str, pa.Table]:
-    """For each of `descriptions` up to `count` rows of `images`, each of another patient, in the order of `images`.
+    """For each of `descriptions` the first `count` rows of `images`, each of another patient.
 
     `index` needs sop_instance and study_description. Descriptions without an image are absent.
     """
-    told = dict(zip(index["sop_instance"].to_pylist(), index["study_description"].to_pylist(), strict=True))
+    description_of = dict(zip(index["sop_instance"].to_pylist(), index["study_description"].to_pylist(), strict=True))
     wanted = set(descriptions)
     chosen: dict[str, dict[str, int]] = {}
     for row, (instance, patient) in enumerate(
         zip(images["sop_instance"].to_pylist(), images["patient"].to_pylist(), strict=True)
     ):
-        description = normalized(told.get(instance) or "")
+        description = normalized(description_of.get(instance) or "")
         of_patients = chosen.setdefault(description, {}) if description in wanted else None
         if of_patients is not None and len(of_patients) < count:
             of_patients.setdefault(patient, row)

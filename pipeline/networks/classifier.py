@@ -1,13 +1,13 @@
-"""The ordinal classifier: an encoder and the paper's classification head.
+"""The ordinal classifier: an encoder with the paper's classification head.
 
-Belongs here: the network. Not here: what its logits mean as classes (downstream/ordinal.py), and its training.
+`pipeline.downstream.ordinal` decodes its scores to classes.
 """
 
 from torch import Tensor, nn
 
 from pipeline.networks.encoders import Encoder
 
-_CHANNELS = 256  # of the 1×1 convolution; the paper gives none
+_CHANNELS = 256  # of the 1×1 convolution; not specified in the paper
 
 
 class Classifier(nn.Module):

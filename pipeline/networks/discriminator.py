@@ -1,7 +1,4 @@
-"""The discriminator with its linear projection of the labels.
-
-Belongs here: the score of a patch, given its labels. Not here: losses made of scores.
-"""
+"""The discriminator: scores of patches, with a linear projection of their labels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import matrix_norm
 
-_WIDTHS = (64, 128, 256, 512)  # the paper gives none; those of DCGAN (Radford et al. 2015), which it names
+_WIDTHS = (64, 128, 256, 512)  # those of DCGAN (Radford et al. 2015), which the paper cites
 _SLOPE = 0.2
 
 
 class Discriminator(nn.Module):
-    """D(x, y) = C(d(x)) + d(x)ᵀ W y (paper section 3.2), d being the mean over the features of four stride-2 blocks.
+    """D(x, y) = C(d(x)) + d(x)ᵀ W y (paper section 3.2); d(x) is the spatial mean of features of four stride-2 blocks.
 
     A block is 3×3 convolution, batch norm and LeakyReLU (paper section 4.2.1); without `batch_norm` the convolution has
-    a bias in its place. With `labels` = 0 there is no W, and D(x) = C(d(x)).
+    a bias instead. With `labels` = 0 there is no W, and D(x) = C(d(x)).
 
-    W starts with C's spectral norm, so that an image's labels and its patch have about the same say in the first
-    gradients. The projection discriminator's reference (Miyato and Koyama 2018) keeps both spectral norms at 1. As
-    `nn.Linear` leaves them, W's is about eight times C's.
+    W starts with C's spectral norm, so that labels and patch contribute about equally to the first gradients. The
+    reference of the projection discriminator (Miyato and Koyama 2018) keeps both spectral norms at 1. `nn.Linear`
+    initializes W with about eight times C's spectral norm.
     """
 
     def __init__(self, labels: int, batch_norm: bool = True) -> None:
@@ -35,10 +32,10 @@ class Discriminator(nn.Module):
             _balance(self.projection.weight, self.classifier.weight)
 
     def forward(self, patch_N1HW: Tensor, labels_NL: Tensor) -> Tensor:
-        """Scores, shape (N,), of z-scored patches, real or inpainted: positive is real.
+        """Scores, shape (N,), of z-scored patches, real or inpainted; positive means real.
 
-        `labels_NL` are the labels of the patches' own images, 0 where a label is not known: that label adds nothing.
-        They are not looked at where the discriminator has no W.
+        `labels_NL` are the labels of the patches' images; unknown labels are 0 and add nothing. A discriminator without
+        W ignores them.
         """
         pooled_ND: Tensor = self.features(patch_N1HW).mean(dim=(2, 3))
         score_N: Tensor = self.classifier(pooled_ND).squeeze(1)
@@ -56,10 +53,9 @@ def _balance(weight: Tensor, reference: Tensor) -> None:
 
 @contextmanager
 def frozen_network(network: nn.Module) -> Iterator[None]:
-    """Within the block `network`'s forward neither asks for gradients of its parameters nor moves its running
-    statistics; its batch norm still normalizes by the batch.
+    """Compute no gradients of `network`'s parameters and keep its running statistics; batch norm uses the batch's own.
 
-    Used in the context encoder's step, where gradients flow through D to the patch, and in validation.
+    Used in the generator step, in which gradients flow through D to the patch, and in validation.
     """
     network.requires_grad_(False)
     try:
@@ -71,7 +67,7 @@ def frozen_network(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_running_statistics(network: nn.Module) -> Iterator[None]:
-    """Within the block `network`'s forward, in training mode, normalizes by the batch; running statistics stay."""
+    """Keep `network`'s running statistics; in training mode batch norm normalizes by the batch."""
     norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     for norm in norms:
         norm.track_running_stats = False

@@ -1,8 +1,4 @@
-"""The two backbones as encoders of grey images, and their weights on disk.
-
-Belongs here: VGG16-BN and ResNet-50 without their heads, their features, saving and loading. Not here: what is built
-on the features, and training.
-"""
+"""VGG16-BN and ResNet-50 without their heads as encoders of grey images, and their weight files."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +13,13 @@ from pipeline.training.tensors import read_tensors, require_finite, write_tensor
 
 
 class WeightsUnavailable(Exception):  # noqa: N818 - an outcome, not a fault
-    """No ImageNet weights at hand; the message says how to supply them."""
+    """There are no ImageNet weights; the message says how to supply them."""
 
 
 class Encoder(nn.Module):
     """A torchvision backbone without its head, as an encoder of grey images (paper section 4.2.1).
 
-    `backbone` holds every parameter under torchvision's own names. `channels` counts the features of `pyramid`. Grey is
+    `backbone` holds every parameter under torchvision's names. `channels` are those of the levels of `pyramid`. Grey is
     repeated to three channels, so that ImageNet weights fit.
     """
 
@@ -35,10 +31,7 @@ class Encoder(nn.Module):
         return self.pyramid(x_N1HW)[-1]
 
     def pyramid(self, x_N1HW: Tensor) -> list[Tensor]:
-        """Features at strides 1 (VGG16-BN alone; a ResNet has none), 2, 4, 8, 16 and 32, in this order.
-
-        They have `channels` channels.
-        """
+        """Features at strides 1 (VGG16-BN only), 2, 4, 8, 16 and 32, in this order, with `channels` channels."""
         raise NotImplementedError
 
 
@@ -70,7 +63,7 @@ class _Vgg16Bn(Encoder):
     def pyramid(self, x_N1HW: Tensor) -> list[Tensor]:
         net: Any = self.backbone
         x = _three_channels(x_N1HW)
-        before_pooling = []  # the richest features of a stride: at strides 1, 2, 4, 8, 16
+        before_pooling = []  # the last features of strides 1, 2, 4, 8 and 16
         for layer in net.features:
             if isinstance(layer, nn.MaxPool2d):
                 before_pooling.append(x)
@@ -83,24 +76,24 @@ def _three_channels(x_N1HW: Tensor) -> Tensor:
 
 
 def build_encoder(backbone: Backbone) -> Encoder:
-    """An encoder with torchvision's random initialization, drawn from torch's global generator."""
+    """An encoder with torchvision's random initialization from torch's global generator."""
     return _ResNet50() if backbone == "resnet50" else _Vgg16Bn()
 
 
 def save_encoder(encoder: Encoder, path: Path) -> None:
-    """Write the backbone's state, under torchvision's names, to the safetensors file `path`."""
+    """Write the backbone's state under torchvision's names to the safetensors file `path`."""
     write_tensors(path, encoder.backbone.state_dict())
 
 
 def load_encoder(backbone: Backbone, path: Path) -> Encoder:
-    """The encoder whose backbone's state is in the safetensors file `path`, on the CPU, in training mode.
+    """The encoder with the backbone state in the safetensors file `path`, on the CPU, in training mode.
 
-    A classification head in the file (`fc`, `classifier`) is left out. Raises `UserError` where the file is not a
-    safetensors file or its tensors are not this backbone's.
+    Ignores a classification head (`fc`, `classifier`). Raises `UserError` if the file is not a safetensors file or its
+    tensors do not fit the backbone.
     """
     tensors = require_finite(path, read_tensors(path))
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("fc.", "classifier."))}
-    with torch.device("meta"):  # its random weights would be overwritten at once
+    with torch.device("meta"):  # without allocating random weights
         encoder = build_encoder(backbone)
     encoder.to_empty(device="cpu")
     try:
@@ -113,15 +106,15 @@ def load_encoder(backbone: Backbone, path: Path) -> Encoder:
 def imagenet_encoder(backbone: Backbone, weights_file: Path | None) -> Encoder:
     """The encoder with torchvision's IMAGENET1K_V1 weights from a local safetensors file.
 
-    Raises `WeightsUnavailable`, saying how to supply the file, where there is none, and `UserError` as `load_encoder`.
-    Reports print the former's words: they hold the file's name without the place, which is the affair of one machine.
-    Nothing is downloaded: torchvision's own files are pickles, which this project never opens.
+    Raises `WeightsUnavailable`, which says how to supply the file, if there is none, and `UserError` as `load_encoder`.
+    Reports print the former's message, so it names the file without its folder. Nothing is downloaded: torchvision's
+    files are pickles, which this project never opens.
     """
     if weights_file is not None and weights_file.is_file():
         return load_encoder(backbone, weights_file)
-    what = "no file is named" if weights_file is None else f"{weights_file.name} does not exist"
+    problem = "no file is named" if weights_file is None else f"{weights_file.name} does not exist"
     raise WeightsUnavailable(
-        f"ImageNet weights of {backbone}: {what} in pretraining.imagenet_weights.{backbone}; on a machine with a"
+        f"ImageNet weights of {backbone}: {problem} in pretraining.imagenet_weights.{backbone}; on a machine with a"
         f' network, run `python -c "from torchvision.models import get_model; from safetensors.torch import save_file;'
         f" save_file(get_model('{backbone}', weights='IMAGENET1K_V1').state_dict(), '{backbone}.safetensors')\"`"
         " and name that file there"

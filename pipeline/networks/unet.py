@@ -1,6 +1,6 @@
-"""The U-Net: an encoder and an expanding path that joins its features at every resolution.
+"""The U-Net: an encoder and an expanding path with skip connections at every resolution.
 
-Belongs here: the network. Not here: what its logits mean as masks, and its training.
+`pipeline.downstream.losses` converts its logits to class probabilities.
 """
 
 from itertools import zip_longest
@@ -12,19 +12,24 @@ from torch import Tensor, nn
 from pipeline.code_versions import UNET
 from pipeline.networks.encoders import Encoder
 
-_WIDTHS = (256, 128, 64, 32, 16)  # channels of the up-blocks, from stride 16 to full resolution; the paper gives none
-
+_WIDTHS = (
+    256,
+    128,
+    64,
+    32,
+    16,
+)  # channels of the up-blocks, from stride 16 to full resolution; not specified in the paper
 
 UNetVersion = Literal[1, 2]
-"""In version 1 the last up-block joins the image in place of the encoder's features at stride 1."""
+"""In version 1 the skip connection of the last up-block is the image, not the encoder's features at stride 1."""
 
 
 class UNet(nn.Module):
     """U-Net on a pretrained encoder, with five up-blocks (paper section 4.4.1, after Iglovikov and Shvets 2018).
 
-    Each up-block joins the encoder's features of its resolution. A ResNet has none at full resolution: there the last
-    up-block joins nothing, as in Iglovikov and Shvets' network on a ResNet. So what the expanding path gets of the
-    image is the encoder's features alone, and all of it where the encoder is frozen is what it was pretrained to see.
+    Each up-block has a skip connection from the encoder's features of its resolution. A ResNet has none at full
+    resolution, so that its last up-block has no skip connection, as in Iglovikov and Shvets' network on a ResNet. The
+    expanding path therefore sees the image through the encoder's features alone.
     """
 
     def __init__(self, encoder: Encoder, classes: int, version: UNetVersion = UNET) -> None:
@@ -36,15 +41,15 @@ class UNet(nn.Module):
         blocks = [_UpBlock(*channels) for channels in zip_longest(inputs, reversed(skips), _WIDTHS, fillvalue=0)]
         self.up_blocks = nn.ModuleList(blocks)
         self.head = nn.Conv2d(_WIDTHS[-1], classes - 1, kernel_size=1)
-        # torchvision's initialization. Soft Dice rewards confident masks alone, and Adam moves a weight by about one
-        # learning rate per step: from PyTorch's smaller weights a short training does not get there (72 synthetic
-        # images, 90 steps at 5e-4: test Dice 0.63 from those, 0.97 from these).
+        # torchvision's initialization. Soft Dice rewards only confident masks, and Adam moves a weight by about one
+        # learning rate per step: PyTorch's smaller weights are too slow for a short training (72 synthetic images,
+        # 90 steps at 5e-4: test Dice 0.63 with those, 0.97 with these).
         nn.init.kaiming_normal_(self.head.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_N1HW: Tensor) -> Tensor:
         """Logits of the foreground classes, shape (N, classes - 1, H, W), of z-scored images; H and W multiples of 32.
 
-        The background's logit is fixed at 0: softmax over both is then the sigmoid where there are two classes.
+        The background's logit is fixed at 0, so that softmax over two classes is the sigmoid.
         """
         *skips, x = self.encoder.pyramid(x_N1HW)
         if self._joins_image:
@@ -56,7 +61,7 @@ class UNet(nn.Module):
 
 
 class _UpBlock(nn.Module):
-    """Double the resolution, join the skip connection where there is one, and mix the two."""
+    """Double the resolution, concatenate the skip connection if there is one, and mix both by a convolution."""
 
     def __init__(self, channels: int, skip_channels: int, width: int) -> None:
         super().__init__()
