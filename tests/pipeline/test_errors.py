@@ -62,5 +62,6 @@ def test_a_bucket_whose_server_does_not_answer_is_unreachable(monkeypatch: pytes
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
     monkeypatch.setattr("s3fs.core.S3FileSystem.cachable", False)
-    with pytest.raises(UnreachableError, match=r"^SONOTAG_ARCHIVE s3://clinic/archive cannot be listed: \w+\.$"):
+    with pytest.raises(UnreachableError, match="SONOTAG_ARCHIVE s3://clinic/archive") as raised:
         list(walk("s3://clinic/archive"))
+    assert "127.0.0.1" not in str(raised.value), "only the error's type is shown"

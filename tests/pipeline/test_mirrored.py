@@ -187,7 +187,7 @@ def test_a_key_that_is_cut_short_is_restored(folder, damage, caplog):
 def test_a_key_that_differs_from_its_copy_is_refused_until_one_is_removed(folder):
     private = folder / "store" / "private"
     (private / "pseudonym.key").write_bytes(b"another key of many bytes")
-    with pytest.raises(UserError, match=r"differs from its copy pseudonym\.copy\.key") as raised:
+    with pytest.raises(UserError, match=r"pseudonym\.copy\.key") as raised:
         load_key(private, {})
     assert "another key" not in str(raised.value)
     (private / "pseudonym.copy.key").unlink()
@@ -215,7 +215,7 @@ def test_a_damaged_table_or_text_is_a_sentence(tmp_path, damage):
     (tmp_path / "a.json").write_text(json.dumps({"a": "b" * 100}))
     for name, read in (("a.parquet", read_table), ("a.json", read_json)):
         damage(tmp_path / name)
-        with pytest.raises(DamagedError, match=f"{name} is damaged"):
+        with pytest.raises(DamagedError, match=name):
             read(tmp_path / name)
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "none")

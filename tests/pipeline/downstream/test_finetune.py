@@ -236,7 +236,7 @@ def test_a_segmentation_model_from_before_its_network_had_a_version_is_read_as_v
     (mask,) = model.probabilities([np.zeros((32, 64), np.uint8)])
     assert mask.shape == (3, 32, 64)
     write_json(tmp_path / "model.json", fields | {"unet": 2})
-    with pytest.raises(UserError, match=r"model\.safetensors does not fit model\.json"):
+    with pytest.raises(UserError, match=r"model\.safetensors.*model\.json"):
         Predictor(tmp_path)
 
 

@@ -151,9 +151,9 @@ def test_a_missing_shard_is_a_sentence(cache):
     folder, _ = cache
     pool = cached_images(folder)
     (folder / "part-08.parquet").unlink()
-    with pytest.raises(UserError, match=r"part-08\.parquet of the image cache is missing"):
+    with pytest.raises(UserError, match=r"part-08\.parquet.*missing"):
         load_pixels(folder, pool)
-    with pytest.raises(UserError, match="is missing"):
+    with pytest.raises(UserError, match=r"nowhere.*missing"):
         load_pixels(folder / "nowhere", pool)
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_shard_is_a_sentence(cache):
     whole = path.read_bytes()
     for damaged in (whole[:-20], b"", whole[:4] + bytes(20_000) + whole[20_004:]):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"part-03\.parquet of the image cache is damaged"):
+        with pytest.raises(UserError, match=r"part-03\.parquet.*damaged"):
             load_pixels(folder, pool)
 
 

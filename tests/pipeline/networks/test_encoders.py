@@ -90,11 +90,11 @@ def test_without_a_file_imagenet_says_how_to_supply_one(tmp_path: Path, named):
 
 def test_a_pickle_is_refused_unopened(tmp_path: Path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=r"weights\.pth is not a safetensors file"):
+    with pytest.raises(UserError, match=r"weights\.pth"):
         imagenet_encoder("resnet50", tmp_path / "weights.pth")
 
 
 def test_weights_of_another_backbone_are_refused_by_name(tmp_path: Path):
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=r"other\.safetensors does not hold a resnet50"):
+    with pytest.raises(UserError, match=r"other\.safetensors.*resnet50"):
         load_encoder("resnet50", tmp_path / "other.safetensors")
