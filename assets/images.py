@@ -340,10 +340,10 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.cohort.pool import (
             label_balance,
-            leaking_patients,
+            patients_on_both_sides,
             pool_shortage,
             pretraining_pool,
-            torn_studies,
+            studies_on_both_sides,
         )
         from pipeline.privacy.training_exposure import record_training_set
         from pipeline.tables import (
@@ -365,7 +365,10 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                 rows = pretraining_pool(images, labels, PATIENT_SPLITS.read(place.tables), recipe.labels)
                 table.write(place.tables, rows, recipe)
                 counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
-                leaking, torn = leaking_patients(rows), torn_studies(rows, DICOM_INDEX.read(place.tables))
+                leaking, torn = (
+                    patients_on_both_sides(rows),
+                    studies_on_both_sides(rows, DICOM_INDEX.read(place.tables)),
+                )
                 shared = shared_with_tests(rows, recipe, place, archive.key(place.private))
                 sides = _sides_by_name(rows, place)
                 record_training_set(place.private, image_digest(rows), sides, sides)

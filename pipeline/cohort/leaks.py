@@ -31,7 +31,7 @@ WORKLISTS: Final = "near_duplicates"
 CLEARED: Final = "not_the_same.csv"
 """The private table in which a reviewer clears pairs whose images are not of one picture or patient."""
 COLUMNS: Final = ("pair", "likeness", "first", "second", "reviewer", "reviewed_on")
-CROWD: Final = 10
+MAX_SIMILAR_PATIENTS: Final = 10
 """An image with near-duplicates of more patients than this links none: it is a test pattern or a probe in air."""
 
 _LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
@@ -109,11 +109,13 @@ def similar_patients(similar: pa.Table, cleared: Collection[str]) -> Groups:
     for row in rows:
         patients[row["sop_instance"], row["frame"]].add(row["other_patient"])
         patients[row["other_sop_instance"], row["other_frame"]].add(row["patient"])
-    crowded = {image for image, others in patients.items() if len(others) > CROWD}
+    uninformative = {image for image, others in patients.items() if len(others) > MAX_SIMILAR_PATIENTS}
     tied = {
         frozenset((row["patient"], row["other_patient"]))
         for row in rows
-        if crowded.isdisjoint([(row["sop_instance"], row["frame"]), (row["other_sop_instance"], row["other_frame"])])
+        if uninformative.isdisjoint(
+            [(row["sop_instance"], row["frame"]), (row["other_sop_instance"], row["other_frame"])]
+        )
     }
     return sorted(tied, key=sorted)
 

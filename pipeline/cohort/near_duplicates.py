@@ -122,11 +122,11 @@ def _by_cells(images: _Described) -> Iterator[tuple[_Indices, _Indices]]:
     count = min(4 * round(len(whole) ** 0.5), len(sample) // 8)
     model = MiniBatchKMeans(count, random_state=0, n_init=1, batch_size=8192, max_iter=20).fit(sample)
     centres = np.asarray(model.cluster_centers_, np.float32)
-    looks = [_nearest_cells(vectors, centres, PROBED) for vectors in (whole, mirrored(whole))]
-    lies = [_nearest_cells(vectors, centres, 1) for vectors in (whole, inner)]
-    for (_, lookers), (_, members) in zip(_members(looks, count), _members(lies, count), strict=True):
-        for start in range(0, len(lookers), _BLOCK):
-            yield lookers[start : start + _BLOCK], members
+    looked_up = [_nearest_cells(vectors, centres, PROBED) for vectors in (whole, mirrored(whole))]
+    assigned = [_nearest_cells(vectors, centres, 1) for vectors in (whole, inner)]
+    for queries, members in zip(_by_cell(looked_up, count), _by_cell(assigned, count), strict=True):
+        for start in range(0, len(queries), _BLOCK):
+            yield queries[start : start + _BLOCK], members
 
 
 def _nearest_cells(vectors: Vectors, centres: Vectors, count: int) -> _Indices:
@@ -139,14 +139,14 @@ def _nearest_cells(vectors: Vectors, centres: Vectors, count: int) -> _Indices:
     return np.concatenate(found)
 
 
-def _members(cells: Sequence[_Indices], count: int) -> Iterator[tuple[int, _Indices]]:
+def _by_cell(cells: Sequence[_Indices], count: int) -> Iterator[_Indices]:
     """The images of each of `count` cells; `cells` are arrays of each image's cells, shape (N, any)."""
     images = np.concatenate([np.repeat(np.arange(len(of)), of.shape[1]) for of in cells])
     numbers = np.concatenate([of.ravel() for of in cells])
     order = np.argsort(numbers, kind="stable")
     edges = np.searchsorted(numbers[order], np.arange(count + 1))
     for cell in range(count):
-        yield cell, np.unique(images[order[edges[cell] : edges[cell + 1]]])
+        yield np.unique(images[order[edges[cell] : edges[cell + 1]]])
 
 
 def _near(one: _Described, rows: _Indices, other: _Described, columns: _Indices) -> _Indices:
@@ -168,10 +168,16 @@ def _products(
     one: tuple[Vectors, Vectors], rows: _Indices, other: tuple[Vectors, Vectors], columns: _Indices
 ) -> npt.NDArray[np.float32]:
     """The maximum product of the vectors of each pair, shape (rows, columns)."""
-    (whole, inner), (other_whole, other_inner) = ((v[0][at], v[1][at]) for v, at in ((one, rows), (other, columns)))
-    looks = ((whole, other_whole), (whole, other_inner), (inner, other_whole))
-    made = (view @ against.T for mine, against in looks for view in (mine, mirrored(mine)))
+    mine, theirs = ((whole[at], inner[at]) for (whole, inner), at in ((one, rows), (other, columns)))
+    made = (view @ against.T for view, against in _matching_views(mine, theirs))
     return reduce(lambda best, more: np.maximum(best, more, out=best), made)
+
+
+def _matching_views(one: tuple[Vectors, Vectors], other: tuple[Vectors, Vectors]) -> Iterator[tuple[Vectors, Vectors]]:
+    """The pairs of vectors that may be close: one of both is uncropped, the first also mirrored."""
+    (whole, inner), (other_whole, other_inner) = one, other
+    for mine, theirs in ((whole, other_whole), (whole, other_inner), (inner, other_whole)):
+        yield from ((mine, theirs), (mirrored(mine), theirs))
 
 
 def _best_of_each(products: npt.NDArray[np.float32], count: int, least: float) -> _Indices:
@@ -187,11 +193,11 @@ def _fine(one: _Described, other: _Described, pairs: _Indices) -> npt.NDArray[np
     found = [np.empty(0, np.float32)]
     for start in range(0, len(pairs), _BLOCK):
         rows, columns = pairs[start : start + _BLOCK].T
-        whole, inner = (vectors[rows].astype(np.float32) for vectors in one.fine)
-        other_whole, other_inner = (vectors[columns].astype(np.float32) for vectors in other.fine)
-        looks = ((whole, other_whole), (whole, other_inner), (inner, other_whole))
-        made = [(view * against).sum(1) for mine, against in looks for view in (mine, mirrored(mine))]
-        found.append(np.max(made, axis=0))
+        mine, theirs = (
+            (whole[at].astype(np.float32), inner[at].astype(np.float32))
+            for (whole, inner), at in ((one.fine, rows), (other.fine, columns))
+        )
+        found.append(np.max([(view * against).sum(1) for view, against in _matching_views(mine, theirs)], axis=0))
     return np.concatenate(found)
 
 

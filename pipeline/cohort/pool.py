@@ -62,14 +62,14 @@ def _advice(counts: list[tuple[str, int]]) -> str:
     )
 
 
-def leaking_patients(pool: pa.Table) -> list[str]:
+def patients_on_both_sides(pool: pa.Table) -> list[str]:
     """Pseudonyms of patients with images in train and in val, sorted; a valid pool has none."""
     pairs = set(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
     sides = Counter(patient for patient, _ in pairs)
     return sorted(patient for patient, count in sides.items() if count > 1)
 
 
-def torn_studies(pool: pa.Table, index: pa.Table) -> list[str]:
+def studies_on_both_sides(pool: pa.Table, index: pa.Table) -> list[str]:
     """Pseudonyms of studies and series of `index` (DICOM_INDEX) with images in train and in val, sorted."""
     rows = index.take(pc.index_in(pool["sop_instance"], value_set=index["sop_instance"]))
     torn: list[str] = []

@@ -3,7 +3,13 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.pool import label_balance, leaking_patients, pool_shortage, pretraining_pool, torn_studies
+from pipeline.cohort.pool import (
+    label_balance,
+    patients_on_both_sides,
+    pool_shortage,
+    pretraining_pool,
+    studies_on_both_sides,
+)
 from pipeline.errors import UserError
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
@@ -117,9 +123,9 @@ def test_an_image_without_a_row_elsewhere_is_a_sentence():
 
 def test_a_patient_on_both_sides_is_found():
     pool = pretraining_pool(images(), labels(), splits(), EXCLUDE)
-    assert leaking_patients(pool) == []
+    assert patients_on_both_sides(pool) == []
     torn = pool.set_column(pool.column_names.index("split"), "split", pa.array(["train", "val", "val"]))
-    assert leaking_patients(torn) == ["p1"]
+    assert patients_on_both_sides(torn) == ["p1"]
 
 
 def test_a_study_or_a_series_on_both_sides_is_found():
@@ -128,7 +134,7 @@ def test_a_study_or_a_series_on_both_sides_is_found():
         pool = pa.table({"sop_instance": names, "split": ["train", "train", "val", "val"]})
         columns = {"sop_instance": names, "study": studies, "series": series}
         index = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-        return torn_studies(pool, index.take([2, 0, 3, 1]))
+        return studies_on_both_sides(pool, index.take([2, 0, 3, 1]))
 
     assert found(["s1", "s1", "s2", "s2"], ["r1", "r2", "r3", "r3"]) == []
     assert found(["s1", "s2", "s2", "s2"], ["r1", "r2", "r3", "r3"]) == ["s2"]

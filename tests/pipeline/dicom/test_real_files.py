@@ -15,7 +15,7 @@ from pydicom.pixels import apply_color_lut
 
 from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import locate
-from pipeline.cohort.pool import leaking_patients, pretraining_pool
+from pipeline.cohort.pool import patients_on_both_sides, pretraining_pool
 from pipeline.cohort.splits import read_draws, split_patients
 from pipeline.dicom.header import Header, read_header
 from pipeline.dicom.pixel_file import PixelFile
@@ -211,7 +211,7 @@ def test_the_real_archive_is_4779_records_and_one_unmapped_description(tmp_path)
 
     splits = split_patients(read_draws(private, set(index.records["patient"].to_pylist())), None, 0.2)
     pool = pretraining_pool(cache.images, labels, splits, settings)
-    assert pool.num_rows == 4779 - 326 and leaking_patients(pool) == []
+    assert pool.num_rows == 4779 - 326 and patients_on_both_sides(pool) == []
     assert load_pixels(cache.folder, pool).shape == (4453, 64, 96)
 
 
