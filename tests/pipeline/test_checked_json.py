@@ -1,4 +1,4 @@
-"""Texts and weights in a model's folders that were damaged, or written by somebody else: one sentence for each."""
+"""Damaged or foreign files in a model's folder give a one-line error that names file and field."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How commands end: 0, 1 with one sentence for a user's mistake, a traceback for a bug."""
+"""Exit codes of commands: 0, 1 with one sentence for a user's mistake, a traceback for a bug."""
 
 import subprocess
 import sys

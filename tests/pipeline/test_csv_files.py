@@ -1,4 +1,4 @@
-"""Tables as spreadsheets save them: bytes written by hand, cells counted by hand."""
+"""CSV files as spreadsheets save them, as bytes written by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which faults may pass by themselves: real ones of this system, and those of a storage's library."""
+"""Transient errors: real ones of this system, and those of a storage library."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Damaged files of a store: what can be made again is made again, the rest is restored from its copy or refused."""
+"""Damaged files of a store: reproducible ones are made again, mirrored ones are restored or refused."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ DAMAGES = [halved, emptied, overwritten, of_another_kind]
 
 
 def ingest(folder: Path) -> tuple[Store, np.ndarray]:
-    """What the job `ingest` does to the store, and the pixels of its cache."""
+    """The store after the job `ingest`, and the pixels of its cache."""
     archive, store = str(folder / "archive"), Store(folder / "store").open()
     key = load_key(store.private, {})
     index = index_archive(archive, store.private, key, SETTINGS)
@@ -72,7 +72,7 @@ def ingest(folder: Path) -> tuple[Store, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A folder with an archive and the store of one ingest, one patient forgotten."""
+    """A folder with an archive and the store of one ingest, one patient erased."""
     folder = tmp_path_factory.mktemp("whole")
     for number in range(PATIENTS):
         study = f"1.2.{number + 1}"

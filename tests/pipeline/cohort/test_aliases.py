@@ -1,4 +1,4 @@
-"""A labelled set's patient is found in the archive whoever issued the number, and by a study's other names."""
+"""Patients of a labelled set are found in the archive whatever the issuer, and by other names of a study."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Names of pairs of near-duplicates: what a spreadsheet leaves of them, and what a reviewer may write."""
+"""Ids of pairs of near-duplicates survive a spreadsheet, and a reviewer's entries are validated."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The contact sheet: which images stand where."""
+"""The contact sheet: the images of each cell."""
 
 import hashlib
 
@@ -45,7 +45,7 @@ def pooled(tmp_path):
 
 
 def levels_of(path):
-    """Grey of each place of the sheet: rows x columns of pictures, 24 where there is none."""
+    """Grey level of each cell of the sheet, rows x columns; 24 if it is empty."""
     sheet = np.asarray(Image.open(path))
     across = [84 + column * (MOST * 150 + 12) + place * 150 + 75 for column in (0, 1) for place in range(MOST)]
     return [[int(sheet[18 + row * 100 + 50, x]) for x in across] for row in (0, 1)]

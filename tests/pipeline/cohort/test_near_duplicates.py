@@ -1,4 +1,4 @@
-"""Near-duplicates: planted variants are found, unrelated frames are not, and cells lose nothing that matters."""
+"""Near-duplicates: planted variants are found, unrelated frames are not, and the search by cells finds them too."""
 
 import io
 
@@ -144,7 +144,7 @@ def test_a_crowd_of_one_picture_is_found_without_all_its_pairs():
 
 
 def test_every_image_of_the_others_that_is_like_one_is_found_however_many_there_are():
-    """Those whose pairs a reviewer has cleared would hide the rest."""
+    """Else pairs that a reviewer has cleared would hide the rest."""
     variants = [brighter(scene(3), 0.7 + 0.02 * number, 1.0) for number in range(12)]
     found = duplicates_between(thumbs(scene(3), scene(4)), thumbs(scene(5), *variants))
     assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(0, n) for n in range(1, 13)]

@@ -1,4 +1,4 @@
-"""Patients under several names: who is tied or linked, which side, and which image must go."""
+"""Links between patients: ties, sides and excluded images."""
 
 import pyarrow as pa
 import pytest
@@ -17,7 +17,7 @@ from pipeline.tables import IMAGES
 
 
 def images(*rows: tuple[str, str]) -> pa.Table:
-    """One image per (patient, picture); the instance is the place in the list."""
+    """One image per (patient, picture); the instance is the index in the list."""
     filled = [
         {
             "sop_instance": f"{number:032x}",

@@ -1,4 +1,4 @@
-"""The pretraining pool: who is in it, in which order, and its two digests."""
+"""The pretraining pool: its images, their order and checks of the split."""
 
 import pyarrow as pa
 import pytest

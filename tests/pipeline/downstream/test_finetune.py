@@ -1,4 +1,4 @@
-"""Fine-tuning a cell: what is trained, what is kept, what is written, and when nothing is done."""
+"""Fine-tuning a cell: training, selection, files, and finished cells."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def frozen(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def training(run: Run, kind: str, arm: Arm, encoder_folder: Path, seed: int = 0) -> FineTuning:
-    """The training as it was set up, with the weights that were kept."""
+    """The same training with the weights of the selected epoch."""
     again = FineTuning(cell(arm, kind, seed), task(kind), data(kind), encoder_folder)
     again.network.load_state_dict(read_tensors(run.folder / "model.safetensors"))
     return again
@@ -128,7 +128,7 @@ def test_ordinal_predictions_hold_truth_and_scores_of_every_test_image(quality: 
 def test_validation_predictions_are_of_the_validation_images_and_name_their_encoder(
     quality: Run, encoder_folder: Path
 ) -> None:
-    """Scores are those of the network that was kept, without augmentation."""
+    """Scores are those of the selected network, without augmentation."""
     rows = read_table(quality.folder / "validation.parquet")
     assert rows.schema.equals(PREDICTIONS)
     assert rows["image_id"].to_pylist() == [12, 13, 14, 15]
@@ -222,7 +222,7 @@ def test_every_frozen_arm_trains_what_is_on_its_encoder_alone(arm: Arm, encoder_
 def test_a_segmentation_model_from_before_its_network_had_a_version_is_read_as_version_1(
     backbone: Backbone, tmp_path: Path
 ) -> None:
-    """Version 1's last up-block mixes 16 channels and the image; nothing in the folder says so but what is missing."""
+    """Version 1's last up-block mixes 16 channels and the image; model.json has no version."""
     read = Preprocessing(backbone, 32, 64, mean=80.0, sd=40.0)
     which = replace(cell("ce", "segmentation"), backbone=backbone)
     of_today = describe(which, task("segmentation"), "x", read, data("segmentation"), torch.arange(2))
@@ -328,7 +328,7 @@ def test_a_training_that_is_stopped_within_an_epoch_ends_with_the_same_bits(
 
 
 def test_positives_weigh_by_the_images_that_are_trained_on_alone(encoder_folder: Path) -> None:
-    """Of a fraction: neither the rest of the training split nor validation and test images count."""
+    """Neither the rest of the training split nor validation and test images count."""
     images, how = data("ordinal"), task("ordinal")
     part = FineTuning(replace(cell("ce", "ordinal"), fraction=0.5), how, images, encoder_folder)
     weights = []

@@ -1,4 +1,4 @@
-"""Ordinal codes: the paper's encoding, and what monotone and other scores decode to."""
+"""Ordinal codes: the paper's encoding, and the decoding of monotone and other scores."""
 
 import numpy as np
 import pytest

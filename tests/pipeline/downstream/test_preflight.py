@@ -1,4 +1,4 @@
-"""How long fine-tuning is going to take."""
+"""The forecast of the duration of fine-tuning."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A task's images, and the subsets it is trained on."""
+"""A task's images and fractions of its training split."""
 
 import numpy as np
 import pyarrow as pa

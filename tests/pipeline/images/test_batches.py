@@ -1,7 +1,4 @@
-"""Batches: z-score, moves, order, the hidden centre.
-
-Belongs here: what a batch holds, checked in NumPy. Not here: reading the cache.
-"""
+"""Batches: z-score, augmentation, order, the masked centre."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Shards: where an image goes, what a shard holds, reading back."""
+"""The image cache: assignment to shards, their content, reading them back."""
 
 import hashlib
 import resource
@@ -168,7 +168,7 @@ def test_a_damaged_shard_is_a_sentence(cache):
 
 
 def test_pixels_that_are_not_those_of_their_digest_are_named(cache):
-    """The file is whole and says what it should: only the pixels of two images are others."""
+    """The file is intact; only the pixels of two images differ from their digests."""
     folder, _ = cache
     rows, path = cached_images(folder), folder / "part-03.parquet"
     assert damaged_images(folder, rows) == []

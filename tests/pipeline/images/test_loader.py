@@ -1,7 +1,4 @@
-"""Feeding images to a device: resident or streamed, the same bits in the same order.
-
-Belongs here: which feed is chosen, what its batches hold, what is left behind. Not here: augmentation.
-"""
+"""Loaders: resident and streaming ones deliver the same bits in the same order."""
 
 import threading
 
@@ -25,7 +22,7 @@ def images():
 
 
 def index_batches():
-    """Sizes that grow and shrink, images that come twice: buffers are used again for another size."""
+    """Sizes that grow and shrink, and repeated images, so that buffers are reused for other sizes."""
     draws = np.random.default_rng(1)
     return [torch.from_numpy(draws.integers(0, 200, size)) for size in (90, 1, 16, 16, 120, 3, 16, 16, 16, 7)]
 

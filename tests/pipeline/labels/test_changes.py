@@ -1,4 +1,4 @@
-"""What another mapping changes, record by record."""
+"""Label changes between two mappings, record by record."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Tags to probes: read, and never guessed."""
+"""The probe's shape from header fields, never guessed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Values and ranges of header fields to labels: what is listed, what is not, and where edges belong."""
+"""Values and ranges of header fields to labels: listed and other values, edges of ranges."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""All sources' labels side by side, their status, and what is not mapped."""
+"""The labels of all sources, their status, and unmapped descriptions."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""The worklist a radiologist fills in: what is suggested, what the CSV says, and reading it back."""
+"""The radiologist's worklist: suggestions, the CSV, and reading it back."""
 
 import csv
 import io
@@ -90,7 +90,7 @@ def test_a_rare_description_of_the_mapping_is_never_what_another_one_is_like():
 
 
 def filled_in(text, answers, **more):
-    """The CSV as a radiologist sends it back: `answers` replace the groups of their descriptions."""
+    """The CSV as a radiologist returns it: `answers` replace the groups of their descriptions."""
     rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
     for row in rows:
         if row["study_description"] in answers:

@@ -1,7 +1,4 @@
-"""The decoder: the size of what it paints.
-
-Belongs here: shapes and range. Not here: training.
-"""
+"""The decoder: the size and range of its output."""
 
 import pytest
 import torch

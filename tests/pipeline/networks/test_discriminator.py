@@ -1,7 +1,4 @@
-"""The discriminator: D(x, y) = C(d(x)) + d(x)ᵀ W y, by hand in NumPy.
-
-Belongs here: its formula, what it leaves alone. Not here: losses.
-"""
+"""The discriminator: D(x, y) = C(d(x)) + d(x)ᵀ W y, by hand in NumPy."""
 
 import numpy as np
 import pytest
@@ -52,9 +49,9 @@ def test_the_projection_starts_with_the_classifiers_spectral_norm(labels):
 
 
 def test_labels_and_patch_have_about_the_same_say_in_the_first_gradient():
-    """The score's gradient at d(x) is C + W y. Of ten labels an image carries three: before, |W y| was 12 times |C|.
+    """The score's gradient at d(x) is C + W y, here with three of ten labels. Initialized by PyTorch, |W y| is 12 |C|.
 
-    An image with all labels has at most sqrt(10) times C's say.
+    With all labels set, |W y| is at most sqrt(10) times |C|.
     """
     draws = np.random.default_rng(0)
     ratios, cosines = [], []

@@ -1,7 +1,4 @@
-"""Encoders: shapes, torchvision's names, weights on disk.
-
-Belongs here: what any user of an encoder relies on. Not here: training.
-"""
+"""Encoders: shapes, torchvision's names, weights on disk."""
 
 from pathlib import Path
 

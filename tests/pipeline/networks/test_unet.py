@@ -1,4 +1,4 @@
-"""The U-Net's shape and what reaches its output."""
+"""The U-Net's shape and skip connections."""
 
 import pytest
 import torch

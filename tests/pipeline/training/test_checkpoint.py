@@ -1,7 +1,4 @@
-"""Checkpoints: training goes on as if it had never stopped.
-
-Belongs here: exactness and layout of what is restored. Not here: the loop over epochs.
-"""
+"""Checkpoints: a resumed training is bit-identical to an uninterrupted one."""
 
 from pathlib import Path
 

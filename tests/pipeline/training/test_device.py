@@ -1,7 +1,4 @@
-"""How networks compute on a device: precision, layout, memory.
-
-Belongs here: what the choice depends on. Not here: speed (benchmarks).
-"""
+"""How networks compute on a device: precision, layout, memory."""
 
 import pytest
 import torch

@@ -1,7 +1,4 @@
-"""The loop over epochs: selection, divergence, resuming.
-
-Belongs here: the loop with a toy training whose course is known. Not here: real networks.
-"""
+"""The loop over epochs with a toy training: selection, divergence, resuming."""
 
 import math
 import time
@@ -74,7 +71,7 @@ def test_the_epoch_with_the_lowest_validation_loss_is_kept_the_first_of_equals(t
 
 
 class Reconstructing(Toy):
-    """Kept by an error that falls where the loss rises."""
+    """Selected by an error that falls as the loss rises."""
 
     selected_by = "val_error"
 

@@ -1,7 +1,4 @@
-"""Seeds: the same purpose gives the same numbers, another purpose others.
-
-Belongs here: generators and seeded weights. Not here: what is drawn.
-"""
+"""Seeds: one purpose gives the same numbers, another purpose different ones."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Hours from a few steps."""
+"""The duration of a training from a few timed steps."""
 
 import pytest
 
