@@ -124,7 +124,7 @@ def _by_cells(images: _Described) -> Iterator[tuple[_Indices, _Indices]]:
     centres = np.asarray(model.cluster_centers_, np.float32)
     looked_up = [_nearest_cells(vectors, centres, PROBED) for vectors in (whole, mirrored(whole))]
     assigned = [_nearest_cells(vectors, centres, 1) for vectors in (whole, inner)]
-    for queries, members in zip(_by_cell(looked_up, count), _by_cell(assigned, count), strict=True):
+    for queries, members in zip(_images_of_cells(looked_up, count), _images_of_cells(assigned, count), strict=True):
         for start in range(0, len(queries), _BLOCK):
             yield queries[start : start + _BLOCK], members
 
@@ -139,7 +139,7 @@ def _nearest_cells(vectors: Vectors, centres: Vectors, count: int) -> _Indices:
     return np.concatenate(found)
 
 
-def _by_cell(cells: Sequence[_Indices], count: int) -> Iterator[_Indices]:
+def _images_of_cells(cells: Sequence[_Indices], count: int) -> Iterator[_Indices]:
     """The images of each of `count` cells; `cells` are arrays of each image's cells, shape (N, any)."""
     images = np.concatenate([np.repeat(np.arange(len(of)), of.shape[1]) for of in cells])
     numbers = np.concatenate([of.ravel() for of in cells])
