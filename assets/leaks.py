@@ -94,13 +94,13 @@ def cached_pixels(images: "pa.Table", folder: Path) -> Pixels:
 def near_pool(store: Store, recipe: Recipe, task: str, images: "pa.Table", pool: "pa.Table") -> "list[Leak]":
     """The near-duplicates of a task's test images in the pool; kept beside the task's images until one changes."""
     from pipeline.cohort.leaks import Leak, pool_leaks
-    from pipeline.cohort.similarity import ALIKE
+    from pipeline.cohort.similarity import MIN_SIMILARITY
     from pipeline.images.cache import cache_folder
     from pipeline.tables import image_digest
 
     kept = store.experiment(recipe.name).task_images(task).with_suffix(".near_pool.json")
     sides = images["image_digest"].to_pylist(), images["split"].to_pylist()
-    key = digest(1, ALIKE, *sides, image_digest(pool))
+    key = digest(1, MIN_SIMILARITY, *sides, image_digest(pool))
     known = read_json(kept) if kept.is_file() else {}
     if known.get("key") == key:
         return [Leak(**leak) for leak in known["pairs"]]

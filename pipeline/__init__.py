@@ -1,8 +1,8 @@
-"""The work itself, from DICOM files to the results table; knows neither Dagster nor MLflow."""
+"""The pipeline from DICOM files to the results table, without Dagster and MLflow."""
 
 import os
 
-# Waiting OpenMP threads give up their core soon. A fine-tuning step on 2 cores takes 0.2 s with this or without it;
-# beside another training it takes 0.7 s with it, more than 7 s without it. It must be set before torch is loaded, which
-# is why it stands where every way into the project comes by.
+# Idle OpenMP threads release their core soon. A fine-tuning step on 2 cores takes 0.2 s with or without this; beside
+# another training it takes 0.7 s with it and more than 7 s without. It must be set before torch is loaded, hence here,
+# where every import of the pipeline begins.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
-from pipeline.cohort.patient_links import Groups
+from pipeline.cohort.patient_links import PatientSets
 from pipeline.cohort.similarity import SIDE, Thumbs, thumbnails
 from pipeline.csv_files import read_csv
 from pipeline.errors import UserError
@@ -102,7 +102,7 @@ def archive_pairs(images: pa.Table, folder: Path) -> pa.Table:
     return pa.table([pairs, *sides, scores], schema=NEAR_DUPLICATES.schema)
 
 
-def similar_patients(similar: pa.Table, cleared: Collection[str]) -> Groups:
+def similar_patients(similar: pa.Table, cleared: Collection[str]) -> PatientSets:
     """The pairs of patients that near-duplicates (NEAR_DUPLICATES) link, sorted, without `cleared` pairs."""
     rows = [row for row in similar.to_pylist() if row["pair"] not in cleared]
     patients: dict[tuple[str, int], set[str]] = defaultdict(set)

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.cohort.similarity import (
-    ALIKE,
     COARSE_NUMBERS,
     FINE_NUMBERS,
+    MIN_SIMILARITY,
     Thumbs,
     Vectors,
     coarse_vectors,
@@ -206,5 +206,5 @@ def _scored(
 ) -> Pairs:
     pairs = np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
     scores = np.array([similarity(one.thumbs[row], other.thumbs[column]) for row, column in pairs.tolist()], np.float64)
-    alike = scores >= ALIKE
+    alike = scores >= MIN_SIMILARITY
     return Pairs(kept[pairs[alike, 0]], other_kept[pairs[alike, 1]], scores[alike])

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Groups = list[frozenset[str]]
+PatientSets = list[frozenset[str]]
 """Sets of two or more patients that share an image or a study."""
 
 
-def linked_patients(images: pa.Table) -> Groups:
+def linked_patients(images: pa.Table) -> PatientSets:
     """The sets of patients that share the pixels of an image (equal `source_digest` of IMAGES), sorted."""
     return _sharing(images, "source_digest")
 
 
-def tied_patients(index: pa.Table) -> Groups:
+def tied_patients(index: pa.Table) -> PatientSets:
     """The sets of patients (pseudonyms) of `index` (DICOM_INDEX) that share a study or a series, disjoint and sorted.
 
     Files of one study can name its patient differently, which gives one person several pseudonyms.
@@ -26,17 +26,17 @@ def tied_patients(index: pa.Table) -> Groups:
     return sharing_patients(index, ("study", "series"))
 
 
-def sharing_patients(table: pa.Table, columns: Sequence[str]) -> Groups:
+def sharing_patients(table: pa.Table, columns: Sequence[str]) -> PatientSets:
     """The sets of patients that share a value of one of `columns`, directly or through others, disjoint and sorted."""
-    return linked_groups([group for column in columns for group in _sharing(table, column)])
+    return merge_overlapping([group for column in columns for group in _sharing(table, column)])
 
 
-def canonical_patients(ties: Groups) -> dict[str, str]:
+def canonical_patients(ties: PatientSets) -> dict[str, str]:
     """The first patient of each group of `ties` (disjoint) as the representative of all its patients."""
     return {patient: min(group) for group in ties for patient in group}
 
 
-def _sharing(table: pa.Table, column: str) -> Groups:
+def _sharing(table: pa.Table, column: str) -> PatientSets:
     """The sets of patients that share a value of `column` other than null, sorted."""
     shared = _shared(table, column)
     patients: dict[str, set[str]] = defaultdict(set)
@@ -53,7 +53,7 @@ def _shared(table: pa.Table, column: str) -> pa.Table:
     return table.filter(pc.is_in(table[column], value_set=values))
 
 
-def propagate_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
+def propagate_sides(groups: PatientSets, sides: Mapping[str, str]) -> dict[str, str]:
     """`sides` extended to the patients that `groups` link to them, directly or through others.
 
     A new patient that is linked to both sides gets the nearer one; of two equally near ones, train.
@@ -74,7 +74,7 @@ def propagate_sides(groups: Groups, sides: Mapping[str, str]) -> dict[str, str]:
     return spread
 
 
-def resolve_conflicts(sides: Mapping[str, str], ties: Groups, links: Groups) -> dict[str, str]:
+def resolve_conflicts(sides: Mapping[str, str], ties: PatientSets, links: PatientSets) -> dict[str, str]:
     """`sides` after moving to val every patient tied or linked, also through others, to ties on both sides.
 
     `ties` (`tied_patients`) join pseudonyms of one person, so they override earlier sides.
@@ -82,35 +82,35 @@ def resolve_conflicts(sides: Mapping[str, str], ties: Groups, links: Groups) -> 
     torn = {patient for group in ties if len({sides[p] for p in group if p in sides}) > 1 for patient in group}
     if not torn:
         return dict(sides)
-    moving = {patient for group in linked_groups([*ties, *links]) if group & torn for patient in group}
+    moving = {patient for group in merge_overlapping([*ties, *links]) if group & torn for patient in group}
     return {**sides, **dict.fromkeys(moving, "val")}
 
 
-def across_split(images: pa.Table, sides: Mapping[str, str], earlier: pa.Table, ties: Groups | None = None) -> pa.Table:
+def across_split(
+    images: pa.Table, sides: Mapping[str, str], earlier: pa.Table, ties: PatientSets | None = None
+) -> pa.Table:
     """The images of `images` (IMAGES) to exclude, since a patient of the other side has the same pixels.
 
     `sides` and `earlier` (IMAGES) are the sides and images of the previous run: of equal images on both sides the
     earlier ones stay; if there are none, those in train. Tied patients (`ties`) count as one.
     """
     one = canonical_patients(ties or [])
-    still_there = set(_keys(images))
-    kept = earlier.filter(pa.array([key in still_there for key in _keys(earlier)], pa.bool_()))
-    before = resolve_conflicts(sides, ties or [], linked_patients(kept))
+    remaining = _select(earlier, set(_keys(images)))
+    before = resolve_conflicts(sides, ties or [], linked_patients(remaining))
     links = with_canonical_patients(linked_patients(images), one)
     spread = propagate_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
     shared = _shared(images, "source_digest")
-    there = _keys(earlier.filter(pc.is_in(earlier["source_digest"], value_set=shared["source_digest"])))
-    groups: dict[str, list[tuple[_Key, str | None]]] = defaultdict(list)
-    for digest, patient, key in zip(
-        shared["source_digest"].to_pylist(), shared["patient"].to_pylist(), _keys(shared), strict=True
-    ):
-        groups[digest].append((key, spread.get(one.get(patient, patient))))
-    gone: set[_Key] = set()
-    for group in groups.values():
-        if len({side for _, side in group}) > 1:
-            stays = next((side for key, side in group if key in there), "train")
-            gone |= {key for key, side in group if side != stays}
-    return shared.filter(pa.array([key in gone for key in _keys(shared)], pa.bool_()))
+    known = set(_keys(earlier.filter(pc.is_in(earlier["source_digest"], value_set=shared["source_digest"]))))
+    equal: dict[str, list[tuple[_Key, str | None]]] = defaultdict(list)
+    columns = (shared[name].to_pylist() for name in ("source_digest", "patient"))
+    for digest, patient, key in zip(*columns, _keys(shared), strict=True):
+        equal[digest].append((key, spread.get(one.get(patient, patient))))
+    excluded: set[_Key] = set()
+    for copies in equal.values():
+        stays = next((side for key, side in copies if key in known), "train")
+        if len({side for _, side in copies}) > 1:
+            excluded |= {key for key, side in copies if side != stays}
+    return _select(shared, excluded)
 
 
 _Key = tuple[str, int]
@@ -121,13 +121,16 @@ def _keys(images: pa.Table) -> list[_Key]:
     return list(zip(images["sop_instance"].to_pylist(), images["frame"].to_pylist(), strict=True))
 
 
+def _select(images: pa.Table, keys: set[_Key]) -> pa.Table:
+    return images.filter(pa.array([key in keys for key in _keys(images)], pa.bool_()))
+
+
 def exclude_images(images: pa.Table, others: pa.Table) -> pa.Table:
     """`images` without the images of `others` (both IMAGES)."""
-    gone = set(_keys(others))
-    return images.filter(pa.array([key not in gone for key in _keys(images)], pa.bool_()))
+    return _select(images, set(_keys(images)) - set(_keys(others)))
 
 
-def linked_groups(groups: Groups) -> Groups:
+def merge_overlapping(groups: PatientSets) -> PatientSets:
     """The connected sets of patients: `groups` merged where they overlap."""
     parents: dict[str, str] = {}
 
@@ -145,7 +148,7 @@ def linked_groups(groups: Groups) -> Groups:
     return sorted((frozenset(group) for group in merged.values()), key=sorted)
 
 
-def with_canonical_patients(groups: Groups, one: Mapping[str, str]) -> Groups:
+def with_canonical_patients(groups: PatientSets, one: Mapping[str, str]) -> PatientSets:
     """`groups` with each patient replaced by its entry in `one` (`canonical_patients`); groups of one are left out."""
     named = {frozenset(one.get(patient, patient) for patient in group) for group in groups}
     return sorted((group for group in named if len(group) > 1), key=sorted)

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 
 SIDE: Final = 32
 """Pixels of a thumbnail's side."""
-ALIKE: Final = 0.85
+MIN_SIMILARITY: Final = 0.85
 """Minimum score of a near-duplicate. It finds at least 97.7 % of planted variants of phantom and real images (JPEG of
 quality 50 to 90, up to 5 % cropped from each side, gain, gamma, mirrored, all of these together), and none of 442,827
 pairs of unrelated frames of one organ."""

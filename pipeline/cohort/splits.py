@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.cohort.patient_links import (
-    Groups,
+    PatientSets,
     canonical_patients,
-    linked_groups,
+    merge_overlapping,
     propagate_sides,
     resolve_conflicts,
     with_canonical_patients,
@@ -40,8 +40,8 @@ def split_patients(
     draws: pa.Table,
     previous: pa.Table | None,
     validation_share: float,
-    links: Groups | None = None,
-    ties: Groups | None = None,
+    links: PatientSets | None = None,
+    ties: PatientSets | None = None,
 ) -> pa.Table:
     """Each patient's side (schema PATIENT_SPLITS), sorted by patient.
 
@@ -61,7 +61,7 @@ def split_patients(
     return pa.Table.from_pylist(rows, schema=PATIENT_SPLITS.schema)
 
 
-def _filled(order: list[str], spread: dict[str, str], links: Groups, validation_share: float) -> dict[str, str]:
+def _filled(order: list[str], spread: dict[str, str], links: PatientSets, validation_share: float) -> dict[str, str]:
     """The side of each person of `order`: that in `spread`; the others fill val to its share, then train."""
     sides = {person: spread[person] for person in order if person in spread}
     wanted = min(max(round(validation_share * len(order)), 1), len(order) - 1)
@@ -130,9 +130,9 @@ def moved_to_validation(previous: pa.Table | None, splits: pa.Table) -> list[str
     )
 
 
-def _units(order: list[str], sides: dict[str, str], links: Groups) -> list[list[str]]:
+def _units(order: list[str], sides: dict[str, str], links: PatientSets) -> list[list[str]]:
     """The patients without a side in their order; linked patients form one unit at the position of their first."""
-    together = {patient: group for group in linked_groups(links) for patient in group}
+    together = {patient: group for group in merge_overlapping(links) for patient in group}
     units: dict[frozenset[str], list[str]] = {}
     for patient in order:
         if patient not in sides:

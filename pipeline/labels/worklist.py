@@ -25,7 +25,7 @@ from pipeline.labels.study_groups import (
 from pipeline.labels.weak_labels import TOO_RARE
 from pipeline.tables import UNMAPPED_DESCRIPTIONS
 
-ALIKE = 65.0
+MIN_SIMILARITY = 65.0
 """Minimum similarity of a suggestion, of 100. Of the 44 rows of Table A1, each looked up among the others, 43 get a
 suggestion and 23 the right one: suggestions save typing, not reading."""
 
@@ -45,7 +45,7 @@ def suggestion(description: str, reviewed: StudyGroups) -> Suggestion | None:
     The comparison ignores the order of words (RapidFuzz's token_set_ratio). Of equally similar ones the first by name.
     """
     found = process.extractOne(
-        normalized(description), sorted(reviewed.mapping), scorer=fuzz.token_set_ratio, score_cutoff=ALIKE
+        normalized(description), sorted(reviewed.mapping), scorer=fuzz.token_set_ratio, score_cutoff=MIN_SIMILARITY
     )
     if found is None:
         return None

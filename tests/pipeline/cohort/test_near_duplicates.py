@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.cohort import near_duplicates
 from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
-from pipeline.cohort.similarity import ALIKE, SIDE, similarity, thumbnails, with_structure
+from pipeline.cohort.similarity import MIN_SIMILARITY, SIDE, similarity, thumbnails, with_structure
 from pipeline.dicom.grey import resize_grey
 
 ROWS, COLUMNS = 64, 96
@@ -71,7 +71,7 @@ def test_variants_of_a_frame_are_found_among_unrelated_ones(name, fan):
     pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     assert len({(n, n) for n in range(40)} & pairs) >= 39
     assert pairs <= {(n, n) for n in range(40)}
-    assert (found.score >= ALIKE).all()
+    assert (found.score >= MIN_SIMILARITY).all()
 
 
 def test_the_score_is_that_of_scipy_and_numpy_for_images_that_lie_alike():

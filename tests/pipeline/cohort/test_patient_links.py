@@ -7,8 +7,8 @@ from pipeline.cohort.patient_links import (
     across_split,
     canonical_patients,
     exclude_images,
-    linked_groups,
     linked_patients,
+    merge_overlapping,
     propagate_sides,
     tied_patients,
 )
@@ -45,7 +45,7 @@ def draws(*patients: str) -> pa.Table:
 def test_patients_that_share_a_picture_are_linked_and_repeats_of_one_patient_are_not():
     table = images(("a", "x"), ("b", "x"), ("b", "y"), ("c", "y"), ("d", "z"), ("d", "z"))
     assert linked_patients(table) == [frozenset("ab"), frozenset("bc")]
-    assert linked_groups(linked_patients(table)) == [frozenset("abc")]
+    assert merge_overlapping(linked_patients(table)) == [frozenset("abc")]
 
 
 def test_sides_spread_along_links_and_the_nearer_one_wins():
@@ -128,7 +128,7 @@ def test_patients_that_share_a_study_or_a_series_are_tied_and_nothing_ties_nobod
 
 def test_of_many_small_groups_the_linked_ones_are_found_in_linear_time():
     chain = [frozenset((f"{n}", f"{n + 1}")) for n in range(0, 200_000, 2)]  # the quadratic way took hours
-    assert len(linked_groups([*chain, frozenset(("1", "2"))])) == 100_000 - 1
+    assert len(merge_overlapping([*chain, frozenset(("1", "2"))])) == 100_000 - 1
 
 
 def sides_of_split(patients: str, previous: dict[str, str], links: list[str], ties: list[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.labels.study_groups import StudyGroups, read_study_groups
 from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions
 from pipeline.labels.worklist import (
-    ALIKE,
+    MIN_SIMILARITY,
     example_images,
     publishable,
     suggestion,
@@ -56,7 +56,7 @@ def test_a_description_is_suggested_what_the_most_similar_reviewed_one_means(des
         assert found is None
     else:
         assert (found.like, found.groups) == (like, REVIEWED.mapping[like])
-        assert ALIKE <= found.similarity <= 100
+        assert MIN_SIMILARITY <= found.similarity <= 100
 
 
 def test_nothing_is_suggested_where_nothing_has_been_reviewed():
