@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import UserError, user_error
 
-LARGEST = 2**26
+MAX_BYTES = 2**26
 """Maximum size of a file, 64 MiB."""
 
 Checked = TypeVar("Checked")
@@ -17,11 +17,11 @@ def read_checked(kind: TypeAdapter[Checked], path: Path) -> Checked:
     """The JSON file at `path` as `kind`, without type conversion; raises `UserError` that names the invalid field."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise user_error(f"{path} cannot be opened: {error.strerror}.", error) from None
-    if len(content) > LARGEST:
-        raise UserError(f"{path} is larger than {LARGEST // 2**20} MiB.")
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES // 2**20} MiB.")
     try:
         return kind.validate_json(content, strict=True)
     except ValidationError as error:

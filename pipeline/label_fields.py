@@ -1,11 +1,9 @@
-"""Header fields that weak labels can be made of: the allow-list, by the keyword that a recipe names.
+"""The allow-list of header fields that weak labels may use, by DICOM keyword, with their columns in the index.
 
-Belongs here: which fields, and their columns in the index. Not here: reading them, what their values mean.
-
-A field stands here if PS3.15 Table E.1-1 (the Basic Application Level Confidentiality Profile) leaves it as it is, and
-if a machine or a protocol fills it, not a person at a keyboard. So StudyDescription, SeriesDescription, ProtocolName
-and ContrastBolusAgent, which the profile removes or replaces, are none of them; StudyDescription has its own way, by
-the radiologist's table.
+A field is listed if PS3.15 Table E.1-1 (the Basic Application Level Confidentiality Profile) keeps it, and if a machine
+or a protocol fills it, not a person at a keyboard. StudyDescription, SeriesDescription, ProtocolName and
+ContrastBolusAgent, which the profile removes or replaces, are excluded; labels from StudyDescription go through the
+radiologist's table.
 """
 
 from collections.abc import Mapping
@@ -15,10 +13,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class LabelField:
-    """One field: its column in the index, and what that column holds."""
+    """A header field: its column in the index, and the description of that column."""
 
     column: str
-    says: str
+    description: str
 
 
 TEXT_FIELDS: Final[Mapping[str, LabelField]] = {
@@ -45,7 +43,7 @@ NUMBER_FIELDS: Final[Mapping[str, LabelField]] = {
 """Single positive numbers, for label sources of kind `bins`."""
 
 POOLED = ("sop_instance", "frame", "patient", "shard", "position", "image_digest", "source_digest")
-"""The columns of the table `images` that the pool carries on."""
+"""The columns of the table `images` that are also in the pool."""
 
 BESIDE_LABELS = frozenset({*POOLED, "status", "split"})
-"""Columns that stand beside labels in some table: no label can have such a name."""
+"""Columns beside labels in some table: no label may have such a name."""

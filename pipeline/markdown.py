@@ -1,7 +1,4 @@
-"""Text that comes from files or users within Markdown: it is shown, and is never markup.
-
-Belongs here: one way to escape, for Dagster's pages, MLflow's notes and our own reports. Not here: HTML (Jinja does).
-"""
+"""Escaping of text from files and users in Markdown, for Dagster's pages, MLflow's notes and reports."""
 
 import re
 import unicodedata
@@ -10,18 +7,18 @@ from urllib.parse import quote
 _SIGNS = re.compile(
     r"[\\`*{}#~|$^]|\[(?![-+−\d])|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|!(?=\[)|(?<![^\W_])_|_(?![^\W_])"
 )
-"""What CommonMark, its table and footnote extensions and mathematics give a meaning within a line."""
+"""Markup within a line in CommonMark, its table and footnote extensions and mathematics."""
 _BLOCK = re.compile(r"([-+](?=[-+\s]|$)|[=:>])|\d{1,9}(?=[.)](\s|$))")
-"""What they give one at the start of a line."""
+"""Markup at the start of a line."""
 _LINKS = re.compile(r"://|www\.|@|(mailto|xmpp|javascript|data|ftp):(?=\S)", re.IGNORECASE)
-"""What renderers make a link of, though it stands in plain text and is escaped."""
+"""Text that renderers turn into links, even if escaped."""
 _IN_ADDRESSES = "/:?#@!$&'*+,;=%~-._"
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"})
-"""Unicode categories of what is not shown as it is: controls, marks of direction, characters without width."""
+"""Unicode categories of invisible characters: controls, direction marks, characters without width."""
 
 
 def inline(text: object) -> str:
-    """`text` as Markdown that shows these characters, in one line; what could become a link is shown as code."""
+    """`text` as one line of Markdown that shows it literally; text that could become a link is shown as code."""
     line = one_line(str(text))
     if _LINKS.search(line):
         return _code(line)
@@ -34,18 +31,18 @@ def inline(text: object) -> str:
 
 
 def cell(text: object) -> str:
-    """The same for a cell of a table, where no line starts; None is nothing."""
+    """As `inline` for a table cell, which starts no line; None is empty."""
     line = "" if text is None else one_line(str(text))
     return _code(line).replace("|", r"\|") if _LINKS.search(line) else _escaped(line)
 
 
 def link(name: str, address: str) -> str:
-    """A link that shows `name`; `address` is our own, and what would end it is encoded."""
+    """A link with the text `name`; characters that would end `address`, which must be our own, are encoded."""
     return f"[{inline(name)}]({quote(address, safe=_IN_ADDRESSES)})"
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks, and with a question mark in a diamond for each character that is not shown."""
+    """`text` as one line with U+FFFD for each invisible character."""
     spaced = "".join(" " if character.isspace() else character for character in text)
     shown = ("�" if unicodedata.category(character) in _UNSEEN else character for character in spaced)
     return " ".join("".join(shown).split())

@@ -91,7 +91,7 @@ _text, _count, _number = pa.string(), pa.int64(), pa.float64()
 
 LABEL_FIELDS = pa.schema(
     [
-        column(field.column, kind, field.says, nullable=True)
+        column(field.column, kind, field.description, nullable=True)
         for kind, fields in ((_text, TEXT_FIELDS), (_number, NUMBER_FIELDS))
         for field in fields.values()
     ]

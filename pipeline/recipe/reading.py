@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from pipeline.plain_yaml import read_yaml
 from pipeline.recipe.whole import Recipe
+from pipeline.safe_yaml import read_yaml
 from pipeline.settings import first_problem
 
 

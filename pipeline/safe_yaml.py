@@ -1,7 +1,4 @@
-"""Read YAML that a person writes: mappings, lists, texts, numbers, true and false, within bounds.
-
-Belongs here: what a text may cost, and that it can be read in one way only. Not here: what keys mean.
-"""
+"""Reading of hand-written YAML within bounds: mappings, lists, strings, numbers and booleans, without ambiguity."""
 
 import re
 import unicodedata
@@ -13,32 +10,34 @@ from yaml.constructor import ConstructorError
 
 from pipeline.errors import UserError, user_error
 
-LARGEST = 2**20
-"""Bytes of a text."""
-DEEPEST = 32
-"""Levels of lists and mappings within each other: beyond some thousands libyaml's composer overflows the stack."""
-MOST_VALUES = 100_000
-"""Values of a text, those behind aliases counted at every alias."""
-LONGEST = 4096
-"""Characters of one value."""
+MAX_BYTES = 2**20
+"""Maximum size of a file in bytes."""
+MAX_DEPTH = 32
+"""Maximum nesting of lists and mappings; some thousands overflow the stack of libyaml."""
+MAX_VALUES = 100_000
+"""Maximum number of values, counting those behind an alias at every alias."""
+MAX_CHARACTERS = 4096
+"""Maximum number of characters of a value."""
 
-_SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, many times as fast, where it is there
+_SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is many times as fast, if available
 _TAG = "tag:yaml.org,2002:"
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_MOST_DIGITS = 18  # as many as int64 holds
-_SCIENTIFIC = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")  # of YAML 1.2; 1.1 takes 1e-4 for text
+_MOST_DIGITS = 18  # fits int64
+_SCIENTIFIC = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"
+)  # of YAML 1.2; 1.1 reads 1e-4 as a string
 
 
 def read_yaml(name: str, path: Path) -> Any:
-    """The value in the YAML file at `path`, lists as tuples; `name` says in messages what the file is.
+    """The value in the YAML file at `path`, lists as tuples; error messages call the file `name`.
 
-    Keys are texts, each of which a mapping has once. Whole numbers are decimal. Aliases and merge keys are followed.
-    Raises `UserError`, naming file and line, for all else, and for a text that is larger or deeper than the bounds.
+    Keys are unique strings, whole numbers decimal; aliases and merge keys are followed. Raises `UserError`, naming file
+    and line, for everything else and for a file beyond the bounds.
     """
     text = _text(name, path)
     try:
         _check_bounds(text)
-        return yaml.load(text, _Plain)
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
@@ -50,17 +49,17 @@ def read_yaml(name: str, path: Path) -> Any:
 
 def _text(name: str, path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"{name} {path} is larger than {LARGEST // 2**20} MiB.")
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{name} {path} is larger than {MAX_BYTES // 2**20} MiB.")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name} {path} is not readable YAML: byte {error.start} is no UTF-8.") from None
+        raise UserError(f"{name} {path} is not readable YAML: byte {error.start} is not UTF-8.") from None
     except OSError as error:
         raise user_error(f"{name} {path} cannot be opened: {error.strerror}.", error) from None
 
 
 def _check_bounds(text: str) -> None:
-    """Raise `ConstructorError` for a text that is too deep, too large, or refers to itself; nothing is built yet."""
+    """Raise `ConstructorError`, before building any value, for a text that is too deep, too large or recursive."""
     sizes: dict[str, int] = {}
     opened: list[tuple[str | None, int]] = []
     values = 0
@@ -80,15 +79,15 @@ def _check_bounds(text: str) -> None:
             case yaml.CollectionEndEvent():
                 anchor, before = opened.pop()
                 sizes[anchor or ""] = values - before + 1
-        if len(opened) > DEEPEST:
-            raise _error(event, f"more than {DEEPEST} lists and mappings within each other")
-        if values > MOST_VALUES:
-            raise _error(event, f"more than {MOST_VALUES:,} values, aliases included")
+        if len(opened) > MAX_DEPTH:
+            raise _error(event, f"more than {MAX_DEPTH} lists and mappings within each other")
+        if values > MAX_VALUES:
+            raise _error(event, f"more than {MAX_VALUES:,} values, aliases included")
 
 
 def _check_scalar(event: yaml.ScalarEvent) -> None:
-    if len(event.value) > LONGEST:
-        raise _error(event, f"a value of more than {LONGEST:,} characters")
+    if len(event.value) > MAX_CHARACTERS:
+        raise _error(event, f"a value of more than {MAX_CHARACTERS:,} characters")
     if any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in event.value):
         raise _error(event, "a control character in a value")
 
@@ -98,8 +97,8 @@ def _error(at: Any, problem: str) -> ConstructorError:
     return ConstructorError(None, None, problem, at.start_mark)
 
 
-class _Plain(_SAFE):  # type: ignore[misc]
-    """The safe loader with fewer kinds of values, each of which is written in one way."""
+class _Loader(_SAFE):  # type: ignore[misc]
+    """The safe loader with fewer types of values, each with one notation."""
 
     def construct_document(self, node: Any) -> Any:
         _check_keys(node, set())
@@ -107,7 +106,7 @@ class _Plain(_SAFE):  # type: ignore[misc]
 
 
 def _check_keys(node: Any, checked: set[int]) -> None:
-    """Raise `ConstructorError` for a key that is no text or is there twice, at `node` or below, merged or not."""
+    """Raise `ConstructorError` for a key at `node` or below, merged or not, that is not a string or not unique."""
     if id(node) in checked or isinstance(node, yaml.ScalarNode):
         return
     checked.add(id(node))
@@ -118,23 +117,23 @@ def _check_keys(node: Any, checked: set[int]) -> None:
     seen: set[str] = set()
     for key, value in node.value:
         if key.tag not in {f"{_TAG}str", f"{_TAG}merge"} or not isinstance(key, yaml.ScalarNode):
-            raise _error(key, "a key that is no text; write it in quotation marks")
+            raise _error(key, "a key that is not a string; quote it")
         if key.value in seen:
-            raise _error(key, f"the key {key.value!r} is written twice")
+            raise _error(key, f"the key {key.value!r} occurs twice")
         seen.add(key.value)
         _check_keys(value, checked)
 
 
 def _mapping(loader: Any, node: Any) -> dict[str, Any]:
     if not isinstance(node, yaml.MappingNode):
-        raise _error(node, "no mapping, though its tag says so")
+        raise _error(node, "not a mapping, despite its tag")
     loader.flatten_mapping(node)
     return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
 
 
 def _list(loader: Any, node: Any) -> tuple[Any, ...]:
     if not isinstance(node, yaml.SequenceNode):
-        raise _error(node, "no list, though its tag says so")
+        raise _error(node, "not a list, despite its tag")
     return tuple(loader.construct_object(value, deep=True) for value in node.value)
 
 
@@ -156,7 +155,7 @@ def _number(loader: Any, node: Any) -> float:
 def _flag(loader: Any, node: Any) -> bool:
     text = loader.construct_scalar(node).lower()
     if text not in _SAFE.bool_values:
-        raise _error(node, "neither true nor false, though its tag says so")
+        raise _error(node, "neither true nor false, despite its tag")
     return bool(_SAFE.bool_values[text])
 
 
@@ -164,8 +163,8 @@ def _words(loader: Any, node: Any) -> str:
     return str(loader.construct_scalar(node))
 
 
-_Plain.add_implicit_resolver(f"{_TAG}float", _SCIENTIFIC, list("-+.0123456789"))
-_Plain.yaml_constructors = {
+_Loader.add_implicit_resolver(f"{_TAG}float", _SCIENTIFIC, list("-+.0123456789"))
+_Loader.yaml_constructors = {
     f"{_TAG}map": _mapping,
     f"{_TAG}seq": _list,
     f"{_TAG}int": _whole,
