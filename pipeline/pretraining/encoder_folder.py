@@ -299,7 +299,7 @@ def _software() -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
     return (
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}, "
-        f"pretraining code {PRETRAINING}, {group().world} x {name}"
+        f"pretraining code {PRETRAINING}, {group().world_size} x {name}"
     )
 
 

@@ -283,7 +283,7 @@ def _make_context_encoder(job: _Job, normalization: Normalization) -> None:
 
 def _own_share(pool: PretrainingSet, settings: EncoderSettings) -> tuple[PretrainingSet, EncoderSettings]:
     """What this process trains on, and its settings: its share of the patients and of every batch."""
-    rank, world = group().rank, group().world
+    rank, world = group().rank, group().world_size
     if settings.batch_size % world:
         raise UserError(f"pretraining.batch_size {settings.batch_size} cannot be shared out among {world} processes.")
     share = pool if world == 1 else pool.shard(rank, world)
@@ -294,7 +294,7 @@ def _own_share(pool: PretrainingSet, settings: EncoderSettings) -> tuple[Pretrai
 
 def _placed(network: Network, settings: EncoderSettings) -> Network:
     """`network` on this process's device, its batch norm as the recipe wants it among several processes."""
-    if group().world > 1 and settings.sync_batch_norm:
+    if group().world_size > 1 and settings.sync_batch_norm:
         if training_device().type != "cuda":
             raise UserError("pretraining.sync_batch_norm needs GPUs: PyTorch has no such batch norm on CPUs.")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)

@@ -20,7 +20,7 @@ class Group:
     """The rank of this process and the number of processes that train together."""
 
     rank: int
-    world: int
+    world_size: int
 
     @property
     def is_main(self) -> bool:
@@ -58,7 +58,7 @@ def wrap_for_ddp(module: nn.Module) -> nn.Module:
 
     It allows one backward per forward: a step that calls a network twice wraps both calls in one module.
     """
-    if group().world == 1:
+    if group().world_size == 1:
         return module
     device_ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
     return DistributedDataParallel(module, device_ids, broadcast_buffers=False)
@@ -66,12 +66,12 @@ def wrap_for_ddp(module: nn.Module) -> nn.Module:
 
 def mean_over_processes(values: Tensor) -> Tensor:
     """The mean of every process's `values`, the same on all of them."""
-    return sum_over_processes(values) / group().world
+    return sum_over_processes(values) / group().world_size
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of every process's `values`, the same on all of them."""
-    if group().world > 1:
+    if group().world_size > 1:
         values = values.clone()
         dist.all_reduce(values)
     return values
@@ -79,7 +79,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
 
 def max_over_processes(value: Tensor) -> Tensor:
     """The maximum of every process's `value`, the same on all of them."""
-    if group().world > 1:
+    if group().world_size > 1:
         value = value.clone()
         dist.all_reduce(value, dist.ReduceOp.MAX)
     return value
@@ -88,7 +88,7 @@ def max_over_processes(value: Tensor) -> Tensor:
 @torch.no_grad()
 def average_statistics(*networks: nn.Module) -> None:
     """Average batch norm's running statistics over the processes, which then all hold the same networks."""
-    if group().world == 1:
+    if group().world_size == 1:
         return
     for network in networks:
         buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
@@ -97,5 +97,5 @@ def average_statistics(*networks: nn.Module) -> None:
 
 def barrier() -> None:
     """Wait until every process has called this."""
-    if group().world > 1:
+    if group().world_size > 1:
         dist.barrier()

@@ -197,7 +197,7 @@ class _TrainingState:
         if not group().is_main or time.monotonic() - self.saved_at < self.seconds:
             return
         rows = {"steps": torch.stack(self.steps)} if self.steps else {}
-        if rows and group().world == 1:  # one of several processes must not leave a step that the others wait in
+        if rows and group().world_size == 1:  # one of several processes must not leave a step that the others wait in
             _check_finite(epoch, dict(zip(self.trainer.metrics, rows["steps"][-1].tolist(), strict=True)))
         best = {f"best/{name}": tensor for name, tensor in self.history.best_weights.items()}
         state = {

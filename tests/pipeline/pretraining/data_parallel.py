@@ -49,7 +49,7 @@ def double(batch: Batch) -> Batch:
 def main(folder: Path) -> None:
     pool = make_pool(count=28, train=20)
     with process_group() as group:
-        share = pool.shard(group.rank, group.world)
+        share = pool.shard(group.rank, group.world_size)
         normalization = fit_normalization(pool.images, pool.train)
         training = ContextEncoderTraining(*networks(), share, normalization, settings())
         rows = [training.step(double(batch)) for batch, _ in zip(training.batches(1, 0), range(STEPS), strict=False)]
