@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --require-hashes --only-binary :all:
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
     --no-annotate --no-header
 
-.PHONY: help install install-dev instance demo phantom ui mlflow lint types test test-slow test-ui bench lock sbom wheel clean
+.PHONY: help install install-dev instance demo phantom ui mlflow lint types test test-integration test-slow test-ui bench lock sbom wheel clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,11 +74,16 @@ lint: $(DEV)
 types: $(DEV)
 	$(BIN)/mypy
 
-# One process leaves a core idle, so two run; tests of one file share fixtures, so a file stays in one process.
-test: lint types  ## run lint, types and all tests not marked slow, as CI does
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+# Two processes, since one leaves a core idle. tests/conftest.py says which tests share one.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
-test-slow: $(DEV)  ## run the tests marked slow
+test: lint types  ## run lint, types, unit tests and one run from end to end; under 6 minutes on 2 cores
+	$(PYTEST) -m "not integration and not ui and not slow"
+
+test-integration: $(DEV)  ## run what CI adds to `make test`: whole jobs, servers, killed processes, web pages
+	$(PYTEST) -m "(integration or ui) and not slow"
+
+test-slow: $(DEV)  ## run the tests marked slow: fuzzing, repeated kills, 10,000 instances
 	$(BIN)/pytest -m "slow and not ui"
 
 test-ui: $(DEV)  ## run the tests of the web pages, in Chromium
