@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.slow
 def test_an_installed_wheel_finds_its_recipes_and_table_a1(tmp_path: Path) -> None:

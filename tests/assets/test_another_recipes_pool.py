@@ -14,6 +14,8 @@ from pipeline.store import Store
 from resources.environment import read_environment
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 RECIPE = """
 name: {name}
 images: {{height: 32, width: 64}}

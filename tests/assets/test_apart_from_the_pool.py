@@ -14,6 +14,8 @@ from resources.environment import read_environment
 from tests.conftest import run_job
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 CHECK, ASSET = "no_test_image_in_pool", "resnet50_baseline_quality"
 SENTENCE = (
     "Task quality: 1 of 2 test images share patient or pixels with the pretraining pool, as it is now or as "

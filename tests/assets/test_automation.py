@@ -20,6 +20,8 @@ from resources.store import StoreFolder
 from tests.conftest import ROOT, TINY_RECIPE, job_environment
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 MINUTE, HOUR = 60.0, 3600.0
 
 

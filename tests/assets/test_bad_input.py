@@ -12,6 +12,8 @@ from PIL import Image
 
 from tests.conftest import ROOT, TINY_RECIPE, job_environment, run_job
 
+pytestmark = pytest.mark.integration
+
 
 def sentence_of(job: str, store: Path, **changes: str) -> str:
     """Run a job that must fail by a user's mistake; returns what it said on standard error."""

@@ -23,6 +23,8 @@ from resources.store import StoreFolder
 from tests.conftest import ROOT, TINY_RECIPE
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 RECIPE = """
 name: {name}
 images: {{height: 32, width: 64}}

@@ -146,6 +146,7 @@ def test_the_page_holds_the_table_and_every_figure_and_no_path(demo_store: Path)
     assert str(demo_store) not in page and str(ROOT) not in page
 
 
+@pytest.mark.integration
 def test_the_experiment_is_published_as_numbers_that_give_the_same_report(
     demo_store: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_the_experiment_is_published_as_numbers_that_give_the_same_report(
     assert str(demo_store) not in str(facts) and str(ROOT) not in str(facts)
 
 
+@pytest.mark.integration
 def test_an_experiment_is_not_published_beside_the_data_of_another_pool(
     demo_store: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
@@ -267,6 +269,7 @@ def test_no_patient_name_or_path_is_on_the_console_or_in_a_table(demo_store: Pat
         assert not [secret for secret in secrets if secret in content], path
 
 
+@pytest.mark.integration
 def test_a_second_run_trains_nothing_again(demo_store: Path, tiny_recipe: Path) -> None:
     experiment = demo_store / EXPERIMENT
     tracked = [*experiment.glob("encoders/*/*.safetensors"), *experiment.glob("models/*/*/*.safetensors")]
@@ -279,6 +282,7 @@ def test_a_second_run_trains_nothing_again(demo_store: Path, tiny_recipe: Path) 
     assert table_bytes == {path: path.read_bytes() for path in demo_store.glob("tables/*.parquet")}
 
 
+@pytest.mark.integration
 def test_jobs_run_one_after_the_other_and_with_a_process_per_step(
     demo_store: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
@@ -293,6 +297,7 @@ def test_jobs_run_one_after_the_other_and_with_a_process_per_step(
         assert path.read_bytes() == (store / "tables" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("job", ["pretrain", "finetune"])
 def test_a_job_whose_forerunner_has_not_run_says_which(job: str, tiny_recipe: Path, tmp_path: Path) -> None:
     done = run_job(job, tmp_path / "store", SONOTAG_RECIPE=str(tiny_recipe))

@@ -20,6 +20,8 @@ from resources.environment import read_environment
 from resources.tracking import Tracking
 from tests.conftest import TINY_RECIPE
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:

@@ -17,6 +17,8 @@ from pipeline.store import Store
 from resources.environment import read_environment
 from tests.pipeline.archive.synthetic import write_dicom
 
+pytestmark = pytest.mark.integration
+
 RECIPE = """
 name: first
 images: {{height: 32, width: 64}}

@@ -10,6 +10,8 @@ from pipeline.tables import image_digest
 from tests.conftest import TINY_RECIPE, run_job
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 PATIENTS = 10
 
 

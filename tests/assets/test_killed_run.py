@@ -16,6 +16,8 @@ from resources.environment import read_environment
 from resources.instance import make_instance
 from tests.conftest import ROOT, TINY_RECIPE, job_environment, run_job
 
+pytestmark = pytest.mark.integration
+
 RESULTS = "experiments/tiny/reports/results_table.csv"
 
 

@@ -16,6 +16,8 @@ from tests.assets.test_apart_from_the_pool import ASSET, RECIPE, check_of, job_o
 from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.cohort.test_near_duplicates import cropped, jpeg, scene
 
+pytestmark = pytest.mark.integration
+
 SPLITS = "no_image_in_two_splits"
 
 

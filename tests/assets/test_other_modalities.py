@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.conftest import run_job
 from tests.pipeline.archive.ct_mr import FILES, LABELS, RECIPE, write_archive
+
+pytestmark = pytest.mark.integration
 
 
 def test_a_recipe_for_other_modalities_is_ingested_without_code(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.conftest import run_job
 
 RESULTS = "experiments/tiny/reports/results_table.csv"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture

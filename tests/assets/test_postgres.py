@@ -19,6 +19,7 @@ PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 DAGSTER = str(Path(sys.executable).parent / "dagster")
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL under /usr/lib/postgresql (apt-get install postgresql)"),

@@ -17,6 +17,8 @@ from tests.conftest import TINY_RECIPE
 from tests.pipeline.archive.synthetic import noise, write_dicom
 from tests.pipeline.prediction.conftest import region, tissue, write_model
 
+pytestmark = pytest.mark.integration
+
 MODEL = "resnet50_ce_dcm_thyroid"
 
 

@@ -14,6 +14,8 @@ from pipeline.images.cache import cached_images, load_pixels
 from tests.conftest import TINY_RECIPE, run_job
 from tests.pipeline.archive.synthetic import write_dicom
 
+pytestmark = pytest.mark.integration
+
 WORDS = {
     "PatientName": "SENTINELNAME^MÄRTA",
     "InstitutionName": "SENTINELCLINIC",

@@ -13,7 +13,7 @@ from pipeline.labels.study_groups import printed_descriptions, read_study_groups
 from pipeline.recipe import Labels
 from tests.conftest import run_job
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
 WORKLIST = "private/unmapped_descriptions.csv"
 
 

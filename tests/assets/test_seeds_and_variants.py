@@ -39,7 +39,7 @@ evaluation: {resamples: 100, comparisons: [{arm: ce_dcm_shuffled, against: basel
 """
 VARIANTS = ("ce_dcm_shuffled", "ce_dcm_source", "ce_unopposed")
 NAMES = ("baseline", *VARIANTS)
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

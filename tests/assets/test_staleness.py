@@ -15,7 +15,7 @@ from pipeline.labels.study_groups import shipped_study_groups
 from resources.environment import read_environment
 from tests.conftest import run_job
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
 
 
 def stale(store: Path, home: Path, changes: Mapping[str, str]) -> dict[str, list[str]]:

@@ -3,7 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import run_job
+
+pytestmark = pytest.mark.integration
 
 ALONE = """
 name: alone

@@ -9,7 +9,7 @@ import pytest
 from assets.tables import counts_table
 from pipeline.dicom.rejections import Reason
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
 
 
 @pytest.fixture(scope="module")

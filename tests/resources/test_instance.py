@@ -13,6 +13,8 @@ from pipeline.errors import UserError
 from resources.instance import main, make_instance, refuse_home
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.integration
+
 MAKE = [sys.executable, "-m", "resources.instance", "dagster.yaml"]
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 

@@ -12,6 +12,8 @@ from resources.environment import read_environment
 from tests.conftest import job_environment, run_job
 from tests.resources.conftest import MakeTracking, Server, free_port
 
+pytestmark = pytest.mark.integration
+
 SECRET = "geheim7Wort"
 OTHER = "another8Word"
 

@@ -17,6 +17,8 @@ from resources.records import Champion
 from resources.tracking import Tracking
 from tests.resources.conftest import MakeTracking, Server, free_port
 
+pytestmark = pytest.mark.integration
+
 HEIGHT, WIDTH = 32, 64
 
 

@@ -20,6 +20,8 @@ from resources.tracking import Tracking
 from tests.conftest import ROOT
 from tests.resources.conftest import MakeTracking, Server, free_port
 
+pytestmark = pytest.mark.integration
+
 POOL = Input(name="pretraining_pool", digest="ab" * 32, place="tables/pool.parquet", use="training", size={"images": 7})
 
 

@@ -18,6 +18,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.resources.conftest import free_port
 
+pytestmark = pytest.mark.integration
+
 LOCATION = """
 import pathlib
 import dagster as dg

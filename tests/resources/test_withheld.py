@@ -16,6 +16,8 @@ from resources.tracking import Tracking
 from tests.resources.conftest import MakeTracking, Server, free_port
 from tests.resources.test_tracking import history, read_runs, waiting
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(params=["sqlite", "server"])
 def tracking(request: pytest.FixtureRequest, make_tracking: MakeTracking, tmp_path: Path) -> Tracking:

@@ -23,6 +23,8 @@ from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 from tests.pipeline.archive.zipped import zip_of
 
+pytestmark = pytest.mark.integration
+
 SECONDS = 2.0
 ROOT = Path(__file__).parents[3]
 

@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.pipeline.archive.synthetic import index_folder
 from tests.s3 import empty_s3
 
+pytestmark = pytest.mark.integration
+
 CLINIC = small_clinic(images=70, patients=8)
 
 

@@ -18,6 +18,8 @@ from tests.clinics import small_clinic
 from tests.conftest import ROOT
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 CLINIC = small_clinic(images=70, patients=8)
 
 

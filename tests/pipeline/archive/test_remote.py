@@ -23,6 +23,8 @@ from tests.pipeline.archive.synthetic import KEY, noise, write_dicom
 from tests.pipeline.archive.zipped import zip_of
 from tests.s3 import empty_s3
 
+pytestmark = pytest.mark.integration
+
 DATA = np.random.default_rng(2).integers(0, 256, 3_000_000, np.uint8).tobytes()
 
 

@@ -122,6 +122,7 @@ def test_few_images_have_no_pairs(count):
     assert len(duplicates_between(images, images).first) == 0
 
 
+@pytest.mark.integration
 def test_cells_find_what_comparing_all_with_all_finds(monkeypatch):
     frames = [scene(seed) for seed in range(150)]
     variants = [VARIANTS["all together"](frame) for frame in frames[:50]]

@@ -265,6 +265,7 @@ def test_an_encoder_that_is_not_frozen_learns(quality: Run, encoder_folder: Path
     assert not same
 
 
+@pytest.mark.integration
 def test_the_same_seed_gives_the_same_predictions(quality: Run, run: Runner, tmp_path: Path) -> None:
     torch.rand(5)  # what was drawn before must not matter
     again = run(cell("ce", "ordinal"), task("ordinal", epochs=2), tmp_path)
@@ -300,6 +301,7 @@ def test_masks_move_with_their_images(encoder_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
+@pytest.mark.integration
 def test_a_training_that_is_stopped_within_an_epoch_ends_with_the_same_bits(
     kind: str, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +365,7 @@ def test_batches_are_those_that_one_after_the_other_would_be_moved(
     assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
+@pytest.mark.integration
 def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
     run: Runner, encoder_folder: Path, tmp_path: Path
 ) -> None:
@@ -382,6 +385,7 @@ def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
             assert torch.equal(images, expected_images) and torch.equal(targets, expected)
 
 
+@pytest.mark.integration
 def test_steps_that_are_there_anyway_change_nothing_of_a_model(run: Runner, tmp_path: Path) -> None:
     """Of two tasks that both go through the images once an epoch, only what the recipe says differs."""
     plain = task("ordinal", epochs=2)

@@ -76,6 +76,7 @@ def test_models_that_are_there_do_not_count(store: Store, monkeypatch: pytest.Mo
     assert preflight(recipe(), store, silent) == []
 
 
+@pytest.mark.integration
 def test_real_steps_are_tried_and_nothing_is_left_behind(store: Store) -> None:
     write_table(store.experiment("small").task_images("segmentation"), table("segmentation"))
     found = preflight(recipe(), store, silent)

@@ -73,6 +73,7 @@ def test_an_ordinal_task_has_these_metrics_accuracy_first() -> None:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.integration
 def test_a_metric_of_a_thousand_resamples_is_that_of_a_loop_over_scikit_learn(name: str) -> None:
     indices = resample_indices(61, Evaluation(resamples=1000))
     with warnings.catch_warnings():

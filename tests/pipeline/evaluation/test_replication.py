@@ -109,6 +109,7 @@ def test_a_committed_document_asks_for_tables_that_there_are(publication: Public
 
 
 @pytest.mark.parametrize("name", COMMITTED)
+@pytest.mark.integration
 def test_a_committed_document_holds_exactly_the_recomputed_tables_and_figures(name: str, tmp_path: Path) -> None:
     if not (DOCS / name / EXPERIMENT).is_file():
         pytest.skip(f"docs/{name} holds no published numbers yet")

@@ -35,6 +35,8 @@ from pipeline.store import Store
 from pipeline.tables import image_digest, label_digest, pretraining_pool_table
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.integration
+
 RECIPE = """
 name: small
 labels: {sources: [{kind: study_groups, groups: [liver, kidney]}]}

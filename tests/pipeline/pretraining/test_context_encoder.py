@@ -442,6 +442,7 @@ def test_validation_changes_nothing(one):
 
 
 @pytest.mark.parametrize(("backbone", "rate"), [("resnet50", 1e-3), ("vgg16_bn", 1e-4)])
+@pytest.mark.integration
 def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone, rate):
     pool = make_pool(count=5, train=4)
     settings = without_augmentation(EncoderSettings(batch_size=4, learning_rate=rate))

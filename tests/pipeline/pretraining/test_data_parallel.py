@@ -25,6 +25,8 @@ from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import make_pool
 from tests.pipeline.pretraining.data_parallel import STEPS, double, networks, settings
 
+pytestmark = pytest.mark.integration
+
 
 def torchrun(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -83,6 +83,7 @@ def card(tmp_path):
     return text
 
 
+@pytest.mark.integration
 def test_plain_torchvision_loads_the_weights_and_misses_only_the_head(folder):
     backbone = Preprocessing.read(folder).backbone
     network = torchvision.models.get_model(backbone)

@@ -79,6 +79,7 @@ def _float64():
 
 
 @pytest.mark.parametrize(("backbone", "method"), ARMS)
+@pytest.mark.integration
 def test_the_first_steps_are_as_they_were(backbone, method, tmp_path):
     golden = json.loads((GOLDEN / f"{backbone}_{method}.json").read_text(encoding="utf-8"))
     now = losses(backbone, method, tmp_path)

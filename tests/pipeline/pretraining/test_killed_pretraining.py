@@ -14,6 +14,8 @@ from pipeline.training.outcome import Outcome
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import contents
 
+pytestmark = pytest.mark.integration
+
 PATIENCE_SECONDS = 240
 
 

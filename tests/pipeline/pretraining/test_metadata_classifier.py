@@ -28,6 +28,7 @@ def test_logits_are_a_linear_function_of_the_mean_feature():
     np.testing.assert_allclose(head(features).detach(), by_hand, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.integration
 def test_it_learns_the_labels_of_its_training_images(one):
     one.optimizer.param_groups[0]["lr"] = 0.01
     losses = [torch.cat([one.step(batch) for batch in one.batches(epoch, 0)]).mean().item() for epoch in range(1, 41)]

@@ -74,6 +74,7 @@ def test_an_image_of_another_size_is_refused(tiny):
         run(tiny, np.zeros((1, 1, 64, 64), np.float32))
 
 
+@pytest.mark.integration
 def test_the_same_encoder_gives_the_same_bytes_and_another_one_others(tiny, monkeypatch):
     monkeypatch.setattr(onnx_export, "_graph", onnx_export._graph.__wrapped__)  # traced anew, as by another process
     written = []

@@ -177,6 +177,7 @@ class TestTrained:
         assert f"label space: {', '.join(LABELS)}" in dcm
 
     @pytest.mark.parametrize("method", ["baseline", "dcm", "ce", "ce_dcm"])
+    @pytest.mark.integration
     def test_the_same_seed_gives_the_same_weights_and_another_seed_others(self, tmp_path, pool, settings, method):
         run(method, pool, settings, tmp_path / "a")
         torch.rand(7)  # whatever happened before must not matter
@@ -187,6 +188,7 @@ class TestTrained:
 
     @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
     @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 8])
+    @pytest.mark.integration
     def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
         self, tmp_path, pool, settings, method, stop_after, monkeypatch
     ):
@@ -222,6 +224,7 @@ class TestTrained:
         run("ce", pool, settings, tmp_path)
         assert names(tmp_path) == whole
 
+    @pytest.mark.integration
     def test_new_labels_retrain_ce_dcm_but_not_ce(self, tmp_path, pool, settings):
         for method in ("ce", "ce_dcm"):
             run(method, pool, settings, tmp_path / method)
@@ -334,6 +337,7 @@ class TestImageNet:
         assert "pretraining.imagenet_weights.resnet50" in outcome.reason
         assert names(tmp_path) == {"outcome.json"}
 
+    @pytest.mark.integration
     def test_weights_supplied_later_are_taken(self, tmp_path, pool, settings):
         file = tmp_path / "resnet50.safetensors"
         named = settings.model_copy(update={"imagenet_weights": {"resnet50": str(file)}})
@@ -346,6 +350,7 @@ class TestImageNet:
         assert Preprocessing.read(tmp_path / "encoder").mean == fit_normalization(pool.images, pool.train).mean
 
 
+@pytest.mark.integration
 def test_a_real_backbone_goes_through_it_all_at_small_size(tmp_path, settings):
     """ResNet-50, one epoch, a 64 x 96 image: what the demo recipe does."""
     pool = make_pool(count=6, train=4, height=64, width=96)
