@@ -1,1 +1,1 @@
-"""Benchmarks: each measures the project and a peer in the same run, and prints their ratio."""
+"""Benchmarks. Each measures sonotag and a peer in the same run and prints the ratio."""

@@ -1,13 +1,12 @@
-"""`python -m benchmarks` compares with peers; an argument measures one thing at length.
+"""`python -m benchmarks [NAME]` compares sonotag with peers; with a name, it runs one longer measurement.
 
-`python -m benchmarks pretraining`: training and its reading (4 minutes). `python -m benchmarks finetuning`: small
-batches (2 minutes). `python -m benchmarks million`: indexing 1,000,000 files (6 minutes). `python -m benchmarks
-phantom`: drawing the phantom, and what its grey levels give away (a minute). `python -m benchmarks realism`: its grey
-levels and speckle beside those of the real pictures in `real_archive` of SONOTAG_SHARED_DATA (half a minute).
-`python -m benchmarks near_duplicates`: planted near-duplicates found, and unrelated frames taken for some, of phantom
-and real pictures (3 minutes). `python -m benchmarks near_million`: the same comparison of 1,000,000 thumbnails.
-
-Belongs here: these commands. Not here: any measurement.
+- `pretraining` (4 minutes): training, with and without reading.
+- `finetuning` (2 minutes): training in small batches.
+- `million` (6 minutes): indexing 1,000,000 files.
+- `phantom` (1 minute): drawing the phantom, and which labels its grey levels predict.
+- `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
+- `near_duplicates` (3 minutes): detection of planted near-duplicates, and false pairs.
+- `near_million` (7 minutes): the same comparison of 1,000,000 thumbnails.
 """
 
 import argparse
@@ -33,7 +32,7 @@ from pipeline.phantom.clinic import make_phantom
 
 
 def main() -> None:
-    """Make a phantom in a temporary folder, measure, print."""
+    """Make a phantom in a temporary folder, run the measurement and print its tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("what", nargs="?", choices=_MEASUREMENTS, default="all")
     measure = _MEASUREMENTS[parser.parse_args().what]
@@ -70,7 +69,9 @@ def _phantom(_clinic: Path, _work: Path) -> None:
 def _realism(_clinic: Path, _work: Path) -> None:
     archive = Path(os.environ.get("SONOTAG_SHARED_DATA", "")) / "real_archive"
     if not archive.is_dir():
-        raise SystemExit("SONOTAG_SHARED_DATA names no folder that holds a real_archive: nothing to compare with.")
+        raise SystemExit(
+            "SONOTAG_SHARED_DATA must name a folder with the subfolder real_archive, which `realism` reads."
+        )
     print(figures_table(realism.figures(archive)))
 
 

@@ -1,7 +1,4 @@
-"""An archive that has grown large: scanning it again, and the memory that takes.
-
-Belongs here: many small files. Not here: decoding.
-"""
+"""Speed and memory of indexing and rescanning a large archive of small files."""
 
 import multiprocessing
 import os
@@ -22,24 +19,24 @@ MILLION = 1_000_000
 
 
 def measure(phantom: Path, work: Path) -> list[Row]:
-    """One row: scanning 200,000 files of which none has changed."""
+    """One row: scanning 200,000 unchanged files."""
     archive, private = work / "archive", work / "private"
     tiny_archive(phantom, archive, FILES)
     _index(archive, private)
     return [
         compare(
-            "scan an archive in which nothing changed",
+            "scan an unchanged archive",
             "files",
             FILES,
             lambda: _index(archive, private),
             lambda: _plain_walk(archive),
-            "os.walk and os.stat, remembering nothing",
+            "os.walk and os.stat, without a record",
         )
     ]
 
 
 def million(phantom: Path, work: Path, log: Log) -> list[Figure]:
-    """Time and memory of indexing 1,000,000 files, and of scanning them again, with the same of a tenth of them."""
+    """Time and memory of indexing and rescanning 100,000 and 1,000,000 files."""
     figures = []
     for count in (MILLION // 10, MILLION):
         archive, private = work / f"archive-{count}", work / f"private-{count}"
@@ -47,7 +44,7 @@ def million(phantom: Path, work: Path, log: Log) -> list[Figure]:
         tiny_archive(phantom, archive, count)
         for what in ("index", "scan again"):
             log(f"{what}: {count:,} files.")
-            seconds, peak = _apart(_index, archive, private)
+            seconds, peak = _time_and_peak(_index, archive, private)
             figures.append(Figure(f"{what}, {count:,} files", f"{count / seconds:,.0f} files/s, {peak / 1e6:,.0f} MB"))
     return figures
 
@@ -60,10 +57,10 @@ def _plain_walk(archive: Path) -> list[os.stat_result]:
     return [os.stat(os.path.join(folder, name)) for folder, _, names in os.walk(archive) for name in names]  # noqa: PTH116, PTH118
 
 
-def _apart(work: Callable[[Path, Path], None], *arguments: Path) -> tuple[float, int]:
-    """Seconds that `work` takes in a process of its own, and the most bytes that it and its workers held.
+def _time_and_peak(work: Callable[[Path, Path], None], *arguments: Path) -> tuple[float, int]:
+    """Seconds that `work` takes in its own process, and the peak memory of that process and its workers, in bytes.
 
-    The sum of their proportional set sizes, looked at ten times a second: a page that two share counts half in each.
+    Sums proportional set sizes ten times a second: a page that two processes share counts half in each.
     """
     process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     started, peak = time.perf_counter(), 0
@@ -72,12 +69,12 @@ def _apart(work: Callable[[Path, Path], None], *arguments: Path) -> tuple[float,
         peak = max(peak, sum(map(_held, _family(process.pid or 0))))
         process.join(0.1)
     if process.exitcode:
-        raise RuntimeError("The process that was measured failed.")
+        raise RuntimeError("The measured process failed.")
     return time.perf_counter() - started, peak
 
 
 def _family(pid: int) -> Iterator[int]:
-    """A process and all that descend from it, as /proc has them."""
+    """The ids of a process and all its descendants, from /proc."""
     yield pid
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

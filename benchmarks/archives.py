@@ -1,7 +1,4 @@
-"""Archives to measure on: what a clinic's machines write, made from the phantom's images.
-
-Belongs here: making files. Not here: any measurement.
-"""
+"""Archives for the benchmarks, made from the phantom's images in the formats of clinical scanners."""
 
 import io
 import zipfile
@@ -17,13 +14,13 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, generate_uid
 
 HEIGHT, WIDTH = 600, 800
-"""Of the frames in `mixed_archive` and `cine_archive`: a common size of ultrasound."""
+"""Size of the frames in `mixed_archive` and `cine_archive`, common in ultrasound."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def copies(phantom: Path, folder: Path, count: int) -> list[Path]:
-    """`count` files with the phantom's headers and pixels, all sound, each an instance of its own."""
+    """The paths of `count` valid files with the phantom's headers and pixels, each a separate instance."""
     originals = [(path.read_bytes(), uid.encode()) for path, uid in _instances(phantom) if _decodes(path)]
     paths = []
     for number in range(count):
@@ -50,7 +47,7 @@ def tiny_archive(phantom: Path, folder: Path, count: int) -> None:
 
 
 def mixed_archive(phantom: Path, folder: Path, of_each: int) -> None:
-    """`of_each` stills of each kind that archives hold; as many again lie in one zip."""
+    """Writes `of_each` stills of each kind found in archives, and as many again in one zip."""
     frames = _frames(phantom)
     kinds: dict[str, Callable[[Dataset, Pixels], None]] = {
         "grey": _set_pixels,
@@ -68,7 +65,7 @@ def mixed_archive(phantom: Path, folder: Path, of_each: int) -> None:
 
 
 def cine_archive(phantom: Path, folder: Path, cines: int, length: int) -> None:
-    """JPEG Baseline cines in colour, each of `length` frames."""
+    """Writes JPEG Baseline cines in colour, each of `length` frames."""
     frames = _frames(phantom)
     for number in range(cines):
         dataset, grey = next(frames)
@@ -77,7 +74,7 @@ def cine_archive(phantom: Path, folder: Path, cines: int, length: int) -> None:
 
 
 def _instances(phantom: Path) -> Iterator[tuple[Path, str]]:
-    """The phantom's sound ultrasound images and their SOPInstanceUIDs."""
+    """The phantom's valid ultrasound images and their SOPInstanceUIDs."""
     seen = set()
     for path in sorted((phantom / "archive").rglob("*")):
         try:
@@ -98,7 +95,7 @@ def _decodes(path: Path) -> bool:
 
 
 def _frames(phantom: Path) -> Iterator[tuple[Dataset, Pixels]]:
-    """Headers with a SOPInstanceUID of their own, and grey frames, without end."""
+    """An endless sequence of headers, each with a new SOPInstanceUID, and grey frames."""
     while True:
         for path, _ in _instances(phantom):
             try:
@@ -113,7 +110,7 @@ def _frames(phantom: Path) -> Iterator[tuple[Dataset, Pixels]]:
 
 
 def _other_uid(uid: bytes, number: int) -> bytes:
-    """A UID as long as `uid`."""
+    """A new UID as long as `uid`."""
     return uid[:-10] + b"%010d" % (number + 1)
 
 
@@ -123,14 +120,14 @@ def _still(made: tuple[Dataset, Pixels], set_pixels: Callable[[Dataset, Pixels],
 
 
 def _set_pixels(dataset: Dataset, pixels: Pixels) -> None:
-    """Native pixels, height x width[ x 3]; the region of the old size is gone."""
+    """Stores native pixels, shape (H, W) or (H, W, 3), and deletes the region, which has the old size."""
     colour = pixels.ndim == 3
     dataset.set_pixel_data(pixels, "RGB" if colour else "MONOCHROME2", 8, generate_instance_uid=False)
     dataset.pop("SequenceOfUltrasoundRegions", None)
 
 
 def _set_jpeg(dataset: Dataset, frames: list[Pixels]) -> None:
-    """JPEG Baseline with halved colour, as machines write it; cine where there are several frames."""
+    """Stores JPEG Baseline with subsampled colour, as scanners do; several frames make a cine."""
     _set_pixels(dataset, np.stack([frames[0]] * 3, -1))
     dataset.PhotometricInterpretation = "YBR_FULL_422"
     dataset.NumberOfFrames = len(frames)

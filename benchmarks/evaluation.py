@@ -1,7 +1,4 @@
-"""The bootstrap of metrics against a loop over scikit-learn.
-
-Belongs here: that comparison. Not here: whether both give the same numbers (tests do).
-"""
+"""Speed of the metrics' bootstrap compared with a loop over scikit-learn (tests compare the numbers)."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -43,7 +40,7 @@ def measure() -> list[Row]:
             len(indices),
             partial(ours[name], indices),
             partial(_loop, peer, indices),
-            "scikit-learn's metric, one resample after the other",
+            "scikit-learn's metric, resample by resample",
         )
         for name, peer in peers.items()
     ]

@@ -1,8 +1,6 @@
-"""Fine-tuning with images in memory against a plain loop: small batches, both kinds of task, both backbones.
+"""Speed of fine-tuning in memory compared with a plain loop: small batches, both kinds of task, both backbones.
 
-Belongs here: the speed of a step. Not here: what is learnt, reading images (tasks' tables are read once).
-
-`python -m benchmarks.finetuning` runs it alone, as on a GPU machine that has no more than PyTorch and this project.
+`python -m benchmarks.finetuning` runs it alone and needs only PyTorch and this project, for instance on a GPU machine.
 """
 
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from benchmarks.apart import Apart, Parts
+from benchmarks.isolated_process import IsolatedProcess, Parts
 from benchmarks.measure import Row, compare, table
 from benchmarks.plain_finetuning import BATCH, Augmented, Kind, PlainClassifier, PlainFineTuning, PlainUNet, loader
 from benchmarks.pretraining import NORMALIZATION, measuring_device
@@ -56,13 +54,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As a row of a table says it."""
+        """Name in the table."""
         frozen = ", frozen encoder" if self.arm == "ce_dcm_frozen" else ""
         return f"{self.backbone} {self.kind}{frozen}, {self.height}×{self.width}, batch {self.batch}, {self.precision}"
 
 
 def cases(device: torch.device) -> tuple[Case, ...]:
-    """The paper's size on a GPU; on a CPU a small one, with as few steps as still can be timed."""
+    """The paper's size on a GPU; on a CPU a small size with just enough steps to time."""
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if supports_bfloat16(device) else ("float32",)
     if device.type == "cuda":
         kinds = [(kind, backbone) for kind in BATCH for backbone in _BACKBONES]
@@ -78,9 +76,9 @@ def cases(device: torch.device) -> tuple[Case, ...]:
 
 
 def finetuning(case: Case) -> Row:
-    """Training by the project and by the plain loop."""
+    """Compares the project's training with the plain loop."""
     tf32 = measuring_device().type == "cuda"
-    with Apart(_our_parts, case) as ours, Apart(_plain_parts, case) as plain:
+    with IsolatedProcess(_our_parts, case) as ours, IsolatedProcess(_plain_parts, case) as plain:
         ours("epoch")
         plain("epoch")
         return compare(
@@ -105,7 +103,7 @@ def _our_parts(case: Case) -> Parts:
 
 
 def our_training(case: Case) -> FineTuning:
-    """The project's training on noise, of an encoder with random weights."""
+    """The project's training on noise, from an encoder with random weights."""
     task = Task(
         kind=case.kind,
         classes=CLASSES[case.kind],
@@ -143,7 +141,7 @@ def random_images(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def _task_images(case: Case) -> TaskImages:
-    """The random images as a task whose every image is another patient's, all of them for training."""
+    """The random images as a task, each from a different patient, all for training."""
     grey, truth = random_images(case)
     count, none = case.images, torch.tensor([], dtype=torch.int64)
     numbers, patients = torch.arange(count), tuple(f"patient {number}" for number in range(count))
@@ -158,7 +156,7 @@ def measure() -> list[Row]:
 
 
 def short() -> list[Row]:
-    """The first case's row alone."""
+    """The row of the first case."""
     return [finetuning(cases(measuring_device())[0])]
 
 

@@ -1,7 +1,4 @@
-"""Ingestion against plain loops: headers, the image cache of a mixed archive, JPEG cines.
-
-Belongs here: these comparisons and their peers. Not here: large numbers of files (`archive_at_scale`), training.
-"""
+"""Speed of ingestion compared with plain loops: headers, the image cache of a mixed archive, JPEG cines."""
 
 import io
 import zipfile
@@ -36,12 +33,12 @@ def _headers(phantom: Path, work: Path) -> Row:
     paths = copies(phantom, archive, HEADERS)
     fresh = (work / f"private-{number}" for number in count())
     return compare(
-        "index an archive that is new",
+        "index a new archive",
         "files",
         HEADERS,
         lambda: index_archive(str(archive), next(fresh), PUBLIC_DEMO_KEY, Archive()),
         lambda: [pydicom.dcmread(path, stop_before_pixels=True) for path in paths],
-        "dcmread(stop_before_pixels=True), one file after the other",
+        "dcmread(stop_before_pixels=True), file by file",
     )
 
 
@@ -74,19 +71,19 @@ def _cines(phantom: Path, work: Path) -> Row:
 
 def _row(what: str, index: Index, cache: Cache, archive: Path, build: Callable[[], Cache]) -> Row:
     if cache.rejected.num_rows or index.rejected.num_rows:
-        raise RuntimeError("The benchmark's archive holds files that are rejected: there is nothing to compare.")
+        raise RuntimeError("The benchmark's archive contains rejected files, so the comparison is invalid.")
     return compare(
         what,
         "images",
         cache.images.num_rows,
         build,
         lambda: _decoded(archive),
-        "pixel_array and Image.resize, one file after the other",
+        "pixel_array and Image.resize, file by file",
     )
 
 
 def _indexed(archive: Path, work: Path, settings: Archive) -> tuple[Index, Callable[[], Cache]]:
-    """The index of `archive`, and what builds a cache of it that is not there yet."""
+    """The index of `archive`, and a function that builds a new cache of it."""
     private = work / "private"
     index = index_archive(str(archive), private, PUBLIC_DEMO_KEY, settings)
     roots = (work / f"images-{number}" for number in count())

@@ -1,7 +1,4 @@
-"""What benchmarks share: timing in turns, a row of the table, the table.
-
-Belongs here: measuring. Not here: what is measured.
-"""
+"""Timing of alternating runs, and the tables that benchmarks print."""
 
 import os
 import platform
@@ -28,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """One absolute figure, where there is no peer."""
+    """One absolute figure without a peer."""
 
     what: str
     value: str
@@ -37,7 +34,7 @@ class Figure:
 def compare(
     what: str, unit: str, count: int, ours: Callable[[], object], peer: Callable[[], object], peer_is: str
 ) -> Row:
-    """Time both in turns, so that a noisy machine is noisy for both; medians of `REPEATS` runs."""
+    """Time both alternately, so that load on the machine affects both; medians of `REPEATS` runs."""
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(REPEATS):
         for name, run in (("ours", ours), ("peer", peer)):
@@ -48,9 +45,9 @@ def compare(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown, with the machine they were measured on."""
+    """The rows as Markdown, with the machine's description."""
     lines = [
-        f"{_machine()}; medians of {REPEATS} runs in turns.",
+        f"{_machine()}; medians of {REPEATS} alternating runs.",
         "",
         "| what | sonotag | peer | ratio | the peer |",
         "| --- | ---: | ---: | ---: | --- |",
@@ -63,7 +60,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def figures_table(figures: Sequence[Figure]) -> str:
-    """The figures as Markdown, with the machine they were measured on."""
+    """The figures as Markdown, with the machine's description."""
     rows = [f"| {figure.what} | {figure.value} |" for figure in figures]
     return "\n".join([f"{_machine()}.", "", "| what | measured |", "| --- | ---: |", *rows])
 

@@ -1,7 +1,4 @@
-"""How many planted near-duplicates are found, how many unrelated frames are taken for some, and how long it takes.
-
-Belongs here: the variants, the frames, the figures. Not here: the comparison (`pipeline.cohort`).
-"""
+"""Recall of planted near-duplicates, false pairs among unrelated frames, and time for a million images."""
 
 import io
 import os
@@ -33,18 +30,18 @@ Frame = tuple[str, str, Grey]
 HEIGHT, WIDTH = 64, 96
 PLANTED = 300
 NEIGHBOURS = {"THYGLAND", "LUNG", "MUSCLE", "NERVE", "THYCINE", "ABDOMEN", "BREAST", "LIVER", "PLEXUS"}
-"""Real sources that hold neighbouring frames under several patients' names, or air: their pairs are counted apart."""
+"""Real sources with neighbouring frames under several patients' names, or with air: pairs are counted separately."""
 
 
 def jpeg(frame: Grey, random: np.random.Generator) -> Grey:
-    """JPEG of quality 50 to 90."""
+    """`frame` compressed as JPEG of quality 50 to 90."""
     content = io.BytesIO()
     Image.fromarray(frame).save(content, "JPEG", quality=int(random.integers(50, 91)))
     return np.asarray(Image.open(content))
 
 
 def crop(frame: Grey, random: np.random.Generator) -> Grey:
-    """Up to 5 % less at each side."""
+    """`frame` with up to 5 % removed at each side."""
     height, width = frame.shape
     top, bottom, left, right = random.uniform(0, 0.05, 4)
     return frame[
@@ -53,19 +50,19 @@ def crop(frame: Grey, random: np.random.Generator) -> Grey:
 
 
 def gain(frame: Grey, random: np.random.Generator) -> Grey:
-    """Gain 0.7 to 1.4, gamma 0.7 to 1.5, and up to 5 % more or less of the scale; clipped."""
+    """`frame` with gain 0.7 to 1.4, gamma 0.7 to 1.5 and an offset of up to 5 % of the scale, clipped."""
     grey = random.uniform(0.7, 1.4) * (frame / 255) ** random.uniform(0.7, 1.5) + random.uniform(-0.05, 0.05)
     levels: Grey = (np.clip(grey, 0, 1) * 255).round().astype(np.uint8)
     return levels
 
 
 def flip(frame: Grey, _: np.random.Generator) -> Grey:
-    """Left for right."""
+    """`frame` mirrored left to right."""
     return frame[:, ::-1]
 
 
 def together(frame: Grey, random: np.random.Generator) -> Grey:
-    """All of these."""
+    """`frame` with all of these changes."""
     return np.ascontiguousarray(flip(jpeg(gain(crop(frame, random), random), random), random))
 
 
@@ -73,7 +70,7 @@ VARIANTS: dict[str, Variant] = {"JPEG": jpeg, "crop": crop, "gain": gain, "flip"
 
 
 def figures() -> list[Figure]:
-    """Of phantom images, and of real ones if SONOTAG_SHARED_DATA names a folder with them."""
+    """Figures for phantom images, and for real ones if SONOTAG_SHARED_DATA has them."""
     sets = {"phantom": phantom_frames()}
     shared = Path(os.environ.get("SONOTAG_SHARED_DATA", ""))
     if (shared / "real_archive").is_dir():
@@ -93,7 +90,7 @@ def phantom_frames() -> list[Frame]:
 
 
 def real_frames(shared: Path) -> Iterator[Frame]:
-    """The frames of the real archives, cut to their tissue."""
+    """The frames of the real archives, cropped to their tissue."""
     folders = [folder for name in ("real_archive", "real_archive_more") for folder in sorted((shared / name).glob("*"))]
     files = [(folder.name, file) for folder in folders for file in sorted(folder.rglob("*.dcm"))]
     for source, file in files:
@@ -103,7 +100,7 @@ def real_frames(shared: Path) -> Iterator[Frame]:
 
 
 def recall(name: str, frames: list[Frame]) -> Iterator[Figure]:
-    """The share of planted variants that are found among all frames."""
+    """The share of planted variants found among all frames."""
     random = np.random.default_rng(0)
     chosen = random.permutation(len(frames))[:PLANTED]
     everything = _thumbs([frame for *_, frame in frames])
@@ -117,7 +114,7 @@ def recall(name: str, frames: list[Frame]) -> Iterator[Figure]:
 
 
 def false_pairs(name: str, frames: list[Frame]) -> Iterator[Figure]:
-    """Pairs of different patients' frames of one source that are called near-duplicates, and of how many."""
+    """Pairs of different patients' frames in one source that count as near-duplicates, and the number of pairs."""
     sources: dict[str, list[Frame]] = defaultdict(list)
     for frame in frames:
         sources[frame[0]].append(frame)
@@ -135,7 +132,7 @@ def false_pairs(name: str, frames: list[Frame]) -> Iterator[Figure]:
 
 
 def million(count: int = 1_000_000, planted: int = 1_000) -> list[Figure]:
-    """Time and memory of `count` synthetic thumbnails, and how many planted variants cells find among them."""
+    """Time and memory for `count` synthetic thumbnails, and the share of planted variants found."""
     thumbs = synthetic(count, planted)
     owners = [str(number) for number in range(count)]
     started = time.perf_counter()
@@ -153,7 +150,7 @@ def million(count: int = 1_000_000, planted: int = 1_000) -> list[Figure]:
 
 
 def synthetic(count: int, planted: int) -> Thumbs:
-    """Thumbnails of `count` images around 200 common shapes, the last `planted` of them variants of the first ones."""
+    """`count` thumbnails around 200 common shapes; the last `planted` are variants of the first."""
     random = np.random.default_rng(0)
     shapes = _fields(random, 200, 3.0)
     thumbs = np.empty((count, SIDE, SIDE), np.uint8)
@@ -167,7 +164,7 @@ def synthetic(count: int, planted: int) -> Thumbs:
 
 
 def _fields(random: np.random.Generator, count: int, blur: float) -> npt.NDArray[np.float32]:
-    """Smooth random fields of deviation 1."""
+    """Smooth random fields with standard deviation 1."""
     white = random.standard_normal((count, SIDE, SIDE), np.float32)
     smooth = gaussian_filter1d(gaussian_filter1d(white, blur, -1), blur, -2)
     fields: npt.NDArray[np.float32] = smooth / smooth.std((1, 2), keepdims=True)

@@ -1,7 +1,4 @@
-"""Drawing the phantom's pictures against the same steps written plainly with SciPy.
-
-Belongs here: this comparison and its peer. Not here: what the pictures give away (`shortcuts`).
-"""
+"""Speed of drawing the phantom's pictures compared with the same steps written plainly with SciPy."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +27,13 @@ Complexes = npt.NDArray[np.complex128]
 
 PICTURES, PLAIN = 240, 24
 TEXTURES = {"clouds": (12, 12), "lobules": (6, 14), "fibres": (2, 22)}  # deviations in samples and beams
-ZONES = 4  # of depth, each with a pulse of its own, in the plain loop
+ZONES = 4  # of depth, each with its own pulse, in the plain loop
 
 
 def measure() -> list[Row]:
-    """One row: pictures per second on all cores, of every view in turn."""
+    """One row: pictures per second on all cores, cycling through the views."""
     for number in range(len(VIEWS)):
-        _drawn(number)  # fields and grids are made once, by the first pictures
+        _drawn(number)  # the first pictures make fields and grids, once
 
     def ours() -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -54,7 +51,7 @@ def measure() -> list[Row]:
 
 
 def _taken(number: int) -> tuple[Scene, Setup, Generator]:
-    """The scene of a picture, how it is taken, and the draws that are left."""
+    """The scene of a picture, its setup, and the remaining random state."""
     name = list(VIEWS)[number % len(VIEWS)]
     rng = np.random.default_rng([1, number])
     scene = VIEWS[name](rng, rng)
@@ -68,7 +65,7 @@ def _drawn(number: int) -> object:
 
 
 def _plain(scene: Scene, setup: Setup, rng: Generator) -> npt.NDArray[np.uint8]:
-    """The same steps, without boundaries' echoes, haze and the screen."""
+    """The same steps, without boundary echoes, haze and the screen."""
     points, on_screen = _grid(setup)
     labels = label_map(scene, points)
     echo = _of_tissue("echo_db")[labels]
@@ -90,7 +87,7 @@ def _of_tissue(name: str) -> Floats:
 
 
 def _grid(setup: Setup) -> tuple[Points, Floats]:
-    """Every sample of every beam, and the sample and beam that each pixel of the screen shows, in fractions."""
+    """Every sample of every beam, and the fractional sample and beam behind each pixel of the screen."""
     radius, depth_mm = setup.probe.radius_mm, setup.depth_mm
     half = setup.probe.face_mm / (2 * radius)
     depth, angle = np.meshgrid(np.linspace(0, depth_mm, SAMPLES), np.linspace(-half, half, BEAMS), indexing="ij")
@@ -104,7 +101,7 @@ def _grid(setup: Setup) -> tuple[Points, Floats]:
 
 
 def _convolved(sound: Complexes, setup: Setup) -> Complexes:
-    """The field in zones of depth, each seen through its own pulse of two dimensions."""
+    """The field in zones of depth, each convolved with its own two-dimensional pulse."""
     parts, rows = [], SAMPLES // ZONES
     for zone in range(ZONES):
         away = abs((zone + 0.5) / ZONES - setup.tuning.focus)

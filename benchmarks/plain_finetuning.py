@@ -1,7 +1,4 @@
-"""Fine-tuning as a researcher would write it in a day: the peer of the project's own.
-
-Belongs here: that loop with its networks, losses and augmentation, none of it the project's code. Not here: measuring.
-"""
+"""Fine-tuning as a researcher would write it in a day, without the project's code: the peer of its benchmark."""
 
 from collections.abc import Iterable
 from itertools import zip_longest
@@ -17,7 +14,7 @@ from benchmarks.plain_pretraining import use_tf32
 
 Kind = Literal["ordinal", "segmentation"]
 BATCH: dict[Kind, int] = {"ordinal": 4, "segmentation": 8}
-"""Of the paper's Table A2, by kind of task."""
+"""Batch size by kind of task (paper Table A2)."""
 SHIFT = 0.1
 """Largest shift, as a share of a side."""
 
@@ -44,7 +41,7 @@ class PlainBackbone(nn.Module):
             self.channels = (64, 256, 512, 1024, 2048)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The features, the finest first."""
+        """The features, finest first."""
         x, features = x.expand(-1, 3, -1, -1), []
         for stage in self.stages:
             x = stage(x)
@@ -106,7 +103,7 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 class Augmented(Dataset[Pair]):
-    """Grey images, uint8, shape (N, H, W), one at a time: flipped and shifted with their mask, and z-scored."""
+    """Grey images, uint8, shape (N, H, W), each flipped and shifted with its mask, and z-scored."""
 
     def __init__(self, grey: Tensor, targets: Tensor, mean: float, sd: float) -> None:
         self.grey, self.targets, self.mean, self.sd = grey, targets, mean, sd
@@ -126,7 +123,7 @@ class Augmented(Dataset[Pair]):
 
 
 def moved(image: Tensor, flip: bool, down: int, right: int) -> Tensor:
-    """`image`, shape (H, W), flipped left to right, then shifted; what is uncovered is 0."""
+    """`image`, shape (H, W), flipped left to right, then shifted; uncovered pixels are 0."""
     height, width = image.shape
     if flip:
         image = image.flip(1)
@@ -138,17 +135,17 @@ def moved(image: Tensor, flip: bool, down: int, right: int) -> Tensor:
 
 
 def loader(images: Augmented, batch: int) -> DataLoader[Pair]:
-    """Shuffled batches, made by the training process itself: moving an image this small is less than sending it."""
+    """Shuffled batches, made in the training process: for such small images, workers would cost more than they save."""
     return DataLoader(images, batch, shuffle=True, drop_last=True)
 
 
 class PlainFineTuning:
-    """Fine-tuning, eager: contiguous tensors, float32 (on a GPU with TF32), `torch.optim.Adam` as it comes."""
+    """Fine-tuning, eager: contiguous tensors, float32 (on a GPU with TF32), default `torch.optim.Adam`."""
 
     def __init__(
         self, network: PlainClassifier | PlainUNet, weights: Tensor | None, device: torch.device, frozen: bool = False
     ) -> None:
-        """`weights` are of the positives of each threshold, None for a segmentation; `frozen`: the backbone stays."""
+        """`weights` of each threshold's positives, None for a segmentation; `frozen` keeps the backbone fixed."""
         use_tf32(device)
         self.device, self.frozen = device, frozen
         network.backbone.requires_grad_(not frozen)
@@ -157,14 +154,14 @@ class PlainFineTuning:
         self.optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-4)
 
     def epoch(self, batches: Iterable[Pair]) -> list[float]:
-        """Train on `batches`; returns the loss of every step, as one would print them."""
+        """Train on `batches` and return the loss of every step."""
         self.network.train()
         if self.frozen:
             self.network.backbone.eval()
         return [self.step(images.to(self.device), targets.to(self.device)) for images, targets in batches]
 
     def step(self, images: Tensor, targets: Tensor) -> float:
-        """One step; returns its loss."""
+        """Train one step and return its loss."""
         logits = self.network(images)
         weights = self.weights
         loss = dice_loss(logits, targets) if weights is None else weighted_cross_entropy(logits, targets, weights)

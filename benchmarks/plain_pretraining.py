@@ -1,7 +1,4 @@
-"""Pretraining as a researcher would write it in a day: the peer of the project's own.
-
-Belongs here: that loop with its networks and losses, none of it the project's code. Not here: files, measuring.
-"""
+"""Pretraining as a researcher would write it in a day, without the project's code: the peer of its benchmark."""
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -19,7 +16,7 @@ Images = tuple[Tensor, Tensor]
 
 
 class Generator(nn.Module):
-    """F: a masked image to its centre, shape (N, 1, H/2, W/2); `backbone` is the name of torchvision's model."""
+    """F: inpaints the centre, shape (N, 1, H/2, W/2), of a masked image; `backbone` is a torchvision model's name."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -39,7 +36,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: a patch and its image's labels to a score, shape (N,)."""
+    """D: scores patches, given their images' labels, shape (N,)."""
 
     def __init__(self, labels: int) -> None:
         super().__init__()
@@ -53,7 +50,7 @@ class Discriminator(nn.Module):
         self.projection = nn.Linear(labels, 512, bias=False)
 
     def forward(self, patch: Tensor, labels: Tensor) -> Tensor:
-        """Positive is real."""
+        """The scores; positive means real."""
         features = self.features(patch).mean(dim=(2, 3))
         score: Tensor = self.classifier(features).squeeze(1) + (features * self.projection(labels)).sum(dim=1)
         return score
@@ -79,7 +76,7 @@ def center(images: Tensor) -> Tensor:
 
 
 class PlainTraining:
-    """CE+DCM, eager: contiguous tensors, float32 (on a GPU with TF32), `torch.optim.Adam` as it comes."""
+    """CE+DCM, eager: contiguous tensors, float32 (on a GPU with TF32), default `torch.optim.Adam`."""
 
     def __init__(self, backbone: str, labels: int, device: torch.device) -> None:
         use_tf32(device)
@@ -90,13 +87,13 @@ class PlainTraining:
         self.of_d = torch.optim.Adam(self.discriminator.parameters(), lr=1e-5)
 
     def epoch(self, batches: Iterable[Images]) -> list[tuple[float, float]]:
-        """Train on `batches`; returns L_D and L_F of every step, as one would print them."""
+        """Train on `batches` and return L_D and L_F of every step."""
         self.generator.train()
         self.discriminator.train()
         return [self.step(images.to(self.device), labels.to(self.device)) for images, labels in batches]
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
-        """One step of D, then one of F; returns their losses."""
+        """Train one step of D, then one of F, and return their losses."""
         patch, masked = center(images), images.clone()
         center(masked).zero_()
         inpainted = self.generator(masked)
@@ -118,6 +115,6 @@ def memory_batches(grey: Tensor, labels: Tensor, mean: float, sd: float, device:
 
 
 def use_tf32(device: torch.device) -> None:
-    """Let float32 products on a GPU use TF32; for convolutions it is cuDNN's default."""
+    """Enable TF32 for float32 products on a GPU; for convolutions it is cuDNN's default."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")

@@ -1,8 +1,6 @@
-"""Pretraining with images in memory against a plain loop, and how much of the device both use.
+"""Speed of pretraining in memory compared with a plain loop, and the share of the device that both use.
 
-Belongs here: what a machine without pydicom can measure. Not here: files (`pretraining_from_files`), what is learnt.
-
-`python -m benchmarks.pretraining` runs it alone, as on a GPU machine that has no more than PyTorch and this project.
+`python -m benchmarks.pretraining` runs it alone and needs only PyTorch and this project, for instance on a GPU machine.
 """
 
 import os
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.apart import Apart, Parts
+from benchmarks.isolated_process import IsolatedProcess, Parts
 from benchmarks.measure import Figure, Row, compare, figures_table, table
 from benchmarks.plain_pretraining import BATCH, PlainTraining, memory_batches, use_tf32
 from benchmarks.roofline import (
@@ -67,12 +65,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As a row of a table says it."""
+        """Name in the table."""
         return f"{self.backbone} CE+DCM, {self.height}×{self.width}, batch {BATCH}, {self.precision}"
 
 
 def cases(device: torch.device) -> tuple[Case, ...]:
-    """The paper's size on a GPU; on a CPU a small one, with as few steps as still can be timed."""
+    """The paper's size on a GPU; on a CPU a small size with just enough steps to time."""
     if device.type == "cuda":
         return Case("resnet50", "bfloat16", 256, 384, 60), Case("vgg16_bn", "bfloat16", 256, 384, 30)
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if supports_bfloat16(device) else ("float32",)
@@ -81,7 +79,7 @@ def cases(device: torch.device) -> tuple[Case, ...]:
 
 
 def measuring_device() -> torch.device:
-    """The device that is trained on; a CPU with two threads, for whoever measures."""
+    """The training device; a CPU is set to two threads."""
     device = training_device()
     if device.type == "cpu":
         torch.set_num_threads(THREADS)
@@ -108,19 +106,19 @@ class Ours:
         )
 
     def take(self, pool: PretrainingSet) -> None:
-        """Go on with another pool."""
+        """Continue with another pool."""
         self.training.pool = pool.to(self.device)
 
     def epoch(self) -> list[float]:
-        """One pass over the training images; returns the means of what a step returns."""
+        """Train one epoch and return the means of the steps' metrics."""
         steps = [self.training.step(batch) for batch in self.training.batches(1, 0)]
         means: list[float] = torch.stack(steps).mean(dim=0).tolist()
         return means
 
 
 def in_memory(case: Case, device: torch.device) -> tuple[Row, list[Figure]]:
-    """Training by the project and by the plain loop; on a GPU also the memory that each needs."""
-    with Apart(_our_parts, case) as ours, Apart(_plain_parts, case) as plain:
+    """Compares the project's training with the plain loop; on a GPU also the memory of each."""
+    with IsolatedProcess(_our_parts, case) as ours, IsolatedProcess(_plain_parts, case) as plain:
         ours("epoch")
         plain("epoch")
         figures = [
@@ -141,7 +139,7 @@ def in_memory(case: Case, device: torch.device) -> tuple[Row, list[Figure]]:
 
 def cpu_tuning(case: Case) -> Row:
     """The project's training with the speed-ups of `pipeline.training.cpu_tuning` and without them."""
-    with Apart(_our_parts, case) as tuned, Apart(_untuned_parts, case) as untuned:
+    with IsolatedProcess(_our_parts, case) as tuned, IsolatedProcess(_untuned_parts, case) as untuned:
         tuned("epoch")
         untuned("epoch")
         what, peer_is = f"train {case.name}, tuned", f"the same with {SWITCH}=0"
@@ -181,7 +179,7 @@ def random_labels(count: int) -> Tensor:
 
 
 def pool_of(images: Tensor, labels: Tensor) -> PretrainingSet:
-    """The pool of `images`, of which the last batch is for validation; every one is another patient's."""
+    """A pool of `images`, each from a different patient; the last batch is for validation."""
     names = tuple(f"label-{number}" for number in range(LABELS))
     numbers, known = torch.arange(len(images)), torch.ones_like(labels).bool()
     return PretrainingSet(
@@ -190,7 +188,7 @@ def pool_of(images: Tensor, labels: Tensor) -> PretrainingSet:
 
 
 def device_figures(peaks: Peaks, device: torch.device) -> list[Figure]:
-    """What the device was measured to do."""
+    """The measured peaks of the device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     products = [
         Figure(f"matrix product, {kind}, {str(dtype).removeprefix('torch.')}", f"{rate / 1e9:,.0f} GFLOP/s")
@@ -201,7 +199,7 @@ def device_figures(peaks: Peaks, device: torch.device) -> list[Figure]:
 
 
 def use_of_device(case: Case, row: Row, peaks: Peaks) -> list[Figure]:
-    """Operations of a step, its least time in the case's number format, and the shares reached of it."""
+    """Operations of a step, its least time in the case's number format, and the share of it that each side reaches."""
     dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float32
     layers, machine = _layers(case, dtype), peaks.machine(dtype)
     least = least_seconds(layers, machine)
@@ -211,7 +209,7 @@ def use_of_device(case: Case, row: Row, peaks: Peaks) -> list[Figure]:
     return [
         Figure(f"{case.name}: operations per image", f"{operations(layers) / BATCH / 1e9:.2f} GFLOP"),
         Figure(f"{case.name}: least time of a step, {form}", f"{least * 1e3:,.1f} ms, {bound:.0%} bound by bandwidth"),
-        Figure(f"{case.name}: of which forward + backward", _by_kind(layers, machine)),
+        Figure(f"{case.name}: forward + backward, by kind of layer", _by_kind(layers, machine)),
         Figure(f"{case.name}: share of this roofline", _shares(least, row)),
         Figure(f"{case.name}: share of the fastest matrix product, {form}", _shares(busy, row)),
     ]
@@ -230,12 +228,12 @@ def _by_kind(layers: list[Layer], machine: Machine) -> str:
 
 
 def _shares(least: float, row: Row) -> str:
-    """`least` seconds a step as a share of what the row measured."""
+    """`least` seconds per step as a share of the measured times."""
     return f"sonotag {least * row.ours / BATCH:.0%}, plain loop {least * row.peer / BATCH:.0%}"
 
 
 def short() -> list[Row]:
-    """The first case's row alone."""
+    """The row of the first case."""
     device = measuring_device()
     return [in_memory(cases(device)[0], device)[0]]
 

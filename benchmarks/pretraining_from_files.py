@@ -1,7 +1,4 @@
-"""Pretraining from files: the image cache against a DICOM `Dataset` and against MONAI's `PersistentDataset`.
-
-Belongs here: reading, on both sides, and training that reads. Not here: training in memory (`pretraining`).
-"""
+"""Speed of pretraining from files: the image cache against a DICOM `Dataset` and MONAI's `PersistentDataset`."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.apart import Apart, Parts
 from benchmarks.archives import copies
+from benchmarks.isolated_process import IsolatedProcess, Parts
 from benchmarks.measure import Figure, Row, compare
 from benchmarks.plain_pretraining import BATCH, PlainTraining
 from benchmarks.pretraining import LABELS, NORMALIZATION, Case, Ours, cases, measuring_device, pool_of, random_labels
@@ -35,11 +32,11 @@ from pipeline.recipe import Archive, EncoderSettings, Images
 WORKERS = 2
 READ, READ_IMAGES = Images(height=256, width=384), 2048
 EPOCHS = EncoderSettings().epochs
-ALL_MODES = Archive(b_mode_only=False)  # the peers do not look at a frame's mode either
+ALL_MODES = Archive(b_mode_only=False)  # the peers do not check a frame's mode either
 
 
 def measure(phantom: Path, work: Path) -> tuple[list[Row], list[Figure]]:
-    """Training that reads its images, and reading alone; `work` is an empty folder."""
+    """Compares training from files, and reading alone; `work` is an empty folder."""
     device = measuring_device()
     rows, figures = [], []
     for number, case in enumerate(case for case in cases(device) if case.backbone == "resnet50"):
@@ -50,7 +47,7 @@ def measure(phantom: Path, work: Path) -> tuple[list[Row], list[Figure]]:
 
 
 class PlainDicoms(Dataset[tuple[Tensor, Tensor]]):
-    """DICOM files as images of `height` × `width`, flipped and shifted at random, each read anew."""
+    """DICOM files as images of `height` × `width`, flipped and shifted at random, read from file each time."""
 
     def __init__(self, paths: Sequence[Path], labels: Tensor, height: int, width: int) -> None:
         self.paths, self.labels, self.size = paths, labels, (width, height)
@@ -73,7 +70,7 @@ class PlainDicoms(Dataset[tuple[Tensor, Tensor]]):
 
 
 def read_dicom(path: Path, size: tuple[int, int]) -> Image.Image:
-    """The file's image, of a cine the middle frame, in grey; `size` is width × height."""
+    """The file's image (the middle frame of a cine) in grey; `size` is width × height."""
     dataset = pydicom.dcmread(path)
     pixels = dataset.pixel_array
     if "NumberOfFrames" in dataset:
@@ -82,7 +79,7 @@ def read_dicom(path: Path, size: tuple[int, int]) -> Image.Image:
 
 
 def dicom_loader(paths: Sequence[Path], labels: Tensor, case: Case) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Shuffled batches of `PlainDicoms`, by two workers that stay."""
+    """Shuffled batches of `PlainDicoms` from two persistent workers."""
     dataset = PlainDicoms(paths, labels, case.height, case.width)
     return DataLoader(
         dataset, BATCH, shuffle=True, num_workers=WORKERS, drop_last=True, persistent_workers=True, pin_memory=_pins()
@@ -94,9 +91,12 @@ def _pins() -> bool:
 
 
 def _training(case: Case, phantom: Path, work: Path) -> tuple[Row, list[Figure]]:
-    """An epoch from files, the project's from its cache, which it reads anew in each of these epochs."""
+    """Compares an epoch from files; the project reads its cache again in every epoch."""
     paths, cache, building = _cached(phantom, work, case.images + BATCH, Images(height=case.height, width=case.width))
-    with Apart(_our_parts, case, cache.folder, cache.images) as ours, Apart(_plain_parts, case, paths) as plain:
+    with (
+        IsolatedProcess(_our_parts, case, cache.folder, cache.images) as ours,
+        IsolatedProcess(_plain_parts, case, paths) as plain,
+    ):
         ours("epoch")
         plain("epoch")
         row = compare(
@@ -207,19 +207,19 @@ def _monai_loader(paths: Sequence[Path], cache: Path) -> DataLoader[Tensor]:
 
 
 def _read_bytes(path: str) -> Tensor:
-    """The file's image, uint8, shape (1, H, W): a quarter of what float32 would be to read back."""
+    """The file's image, uint8, shape (1, H, W): a quarter of float32's size to read back."""
     return torch.from_numpy(np.array(read_dicom(Path(path), (READ.width, READ.height)))).unsqueeze(0)
 
 
 def _cached(phantom: Path, work: Path, count: int, size: Images) -> tuple[list[Path], Cache, float]:
-    """An archive of `count` files, its image cache at `size`, and how many seconds building that took."""
+    """An archive of `count` files, its image cache at `size`, and the seconds that building the cache took."""
     archive, private = work / "archive", work / "private"
     paths = copies(phantom, archive, count)
     records = index_archive(str(archive), private, PUBLIC_DEMO_KEY, ALL_MODES).records
     started = time.perf_counter()
     cache = build_cache(records, str(archive), private, PUBLIC_DEMO_KEY, work / "images", size, ALL_MODES)
     if cache.images.num_rows != count:
-        raise RuntimeError("The benchmark's archive holds files that are rejected: there is nothing to compare.")
+        raise RuntimeError("The benchmark's archive contains rejected files, so the comparison is invalid.")
     return paths, cache, time.perf_counter() - started
 
 
@@ -229,8 +229,8 @@ def _drain(batches: Iterable[object], device: torch.device) -> None:
     synchronize(device)
 
 
-def _timed(side: Apart) -> Callable[[str], float]:
-    """Seconds of a part of `side`, the fastest of three runs."""
+def _timed(side: IsolatedProcess) -> Callable[[str], float]:
+    """A function that returns the seconds of a part of `side`, the fastest of three runs."""
 
     def seconds(part: str) -> float:
         times = []

@@ -1,9 +1,7 @@
-"""The phantom's grey levels and speckle beside those of real pictures.
+"""The phantom's grey levels and speckle compared with real pictures, which are not part of the repository.
 
-Belongs here: these figures and how they are taken. Not here: the real pictures, which are not part of the repository.
-
-All pictures are cut to their tissue and brought to 384 pixels on the longer side. Speckle is looked at in the six
-blocks of 32 x 32 pixels of a picture whose smoothed grey changes least, a polynomial of second degree taken away.
+Pictures are cropped to their tissue and scaled to 384 pixels on the longer side. Speckle is measured in a picture's six
+blocks of 32 x 32 pixels with the smallest change of smoothed grey, after subtracting a polynomial of second degree.
 """
 
 import random
@@ -36,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 WIDTH, BLOCK, BLOCKS, PICTURES = 384, 32, 6, 30
 SHARES = np.linspace(0.01, 0.99, 99)
-ASSUMED_DB = 60.0  # that 256 grey levels stand for, where speckle is turned back into an envelope
+ASSUMED_DB = 60.0  # range of 256 grey levels, to convert speckle back into an envelope
 DEEP, SHALLOW = (
     ("liver", "liver_lesion", "morison", "kidney_view"),
     ("thyroid", "thyroid_nodule", "lymph_node", "abscess"),
@@ -45,7 +43,7 @@ DEEP, SHALLOW = (
 
 @dataclass(frozen=True)
 class Look:
-    """Of one set of pictures: mean quantiles of grey (SHARES), and medians over blocks of speckle.
+    """Statistics of a set of pictures: mean quantiles of grey (SHARES), and medians over blocks of speckle.
 
     `along`, `across`: lag in pixels at which speckle's autocorrelation falls to a half. `deviation`, `skewness`: of
     grey.
@@ -65,7 +63,7 @@ class Look:
 
 
 def figures(archive: Path) -> list[Figure]:
-    """Every source of a folder of real pictures, then the phantom's scanners, deep and shallow views."""
+    """Figures for every source of a folder of real pictures, and for the phantom's scanners, deep and shallow views."""
     looks = {source.name: look(_real(source)) for source in sorted(archive.iterdir()) if source.is_dir()}
     real = np.mean([one.quantiles for one in looks.values()], axis=0)
     for scanner in (AIXPLORER_LIKE, LOGIQ_LIKE, THIRD):
@@ -75,7 +73,7 @@ def figures(archive: Path) -> list[Figure]:
 
 
 def look(pictures: Iterable[tuple[Grey, npt.NDArray[np.bool_]]]) -> Look:
-    """What a set of pictures (grey, insonated) looks like."""
+    """The statistics of a set of pictures (grey, insonated)."""
     quantiles, blocks = [], []
     for grey, inside in pictures:
         large, lit = _enlarged(grey, inside)
@@ -85,7 +83,7 @@ def look(pictures: Iterable[tuple[Grey, npt.NDArray[np.bool_]]]) -> Look:
 
 
 def _told(one: Look, real: Floats) -> str:
-    """A look in words: the distance is Wasserstein's between mean quantiles, in grey levels."""
+    """The statistics as text; the distance is Wasserstein's between mean quantiles, in grey levels."""
     levels = "/".join(f"{one.quantiles[at]:.0f}" for at in (4, 24, 49, 74, 94))
     return (
         f"grey at 5/25/50/75/95 %: {levels}; distance {np.abs(one.quantiles - real).mean():.1f}; "
@@ -95,7 +93,7 @@ def _told(one: Look, real: Floats) -> str:
 
 
 def _real(source: Path) -> Iterator[tuple[Grey, npt.NDArray[np.bool_]]]:
-    """PICTURES of a source, each of another patient as far as there are so many."""
+    """PICTURES of a source, from different patients as far as possible."""
     rng, patients = random.Random(0), sorted(source.iterdir())
     for number in range(PICTURES):
         files = sorted(patients[number * max(1, len(patients) // PICTURES) % len(patients)].glob("*.dcm"))
@@ -125,7 +123,7 @@ def _enlarged(grey: Grey, inside: npt.NDArray[np.bool_]) -> tuple[Floats, npt.ND
 
 
 def _quiet(grey: Floats, lit: npt.NDArray[np.bool_]) -> Iterator[Floats]:
-    """The blocks of a picture whose smoothed grey changes least, neither black nor bright."""
+    """The blocks of a picture with the smallest change of smoothed grey, neither black nor bright."""
     smooth, half = ndimage.gaussian_filter(grey, 6), BLOCK // 2
     unrest = ndimage.uniform_filter(ndimage.gaussian_gradient_magnitude(grey, 6), BLOCK)
     usable = ndimage.minimum_filter(lit, BLOCK, mode="constant") & (smooth > 25) & (smooth < 150)
@@ -148,7 +146,7 @@ def _speckle(block: Floats) -> tuple[float, float, float, float]:
 
 
 def _half_lag(rest: Floats, axis: int) -> float:
-    """The lag, between two pixels in fractions, at which the autocorrelation falls to a half."""
+    """The lag, in fractions of a pixel, at which the autocorrelation falls to a half."""
     size, before = rest.shape[axis], 1.0
     for lag in range(1, size // 2):
         later, sooner = np.take(rest, range(lag, size), axis), np.take(rest, range(size - lag), axis)

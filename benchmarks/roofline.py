@@ -1,7 +1,4 @@
-"""The least time a device could take for a step of training: operations and bytes of every layer, measured peaks.
-
-Belongs here: that arithmetic and those peaks. Not here: what a step takes (`pretraining`).
-"""
+"""The least time of a training step on a device (roofline): operations and bytes per layer, and measured peaks."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,8 +31,8 @@ _KINDS = {
     "addmm": "fully connected",
     "mm": "fully connected",
 }
-"""Operators that are a layer, or its backward pass. What lies between layers (sums, losses, Adam) is left out, so that
-the least time is rather too short than too long."""
+"""Operators that are a layer, or its backward pass. Sums, losses and Adam between layers are excluded, so the
+least time is rather too short than too long."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device was measured to do, per second."""
+    """Measured peaks of a device, per second."""
 
     operations: float
     bytes: float
@@ -77,7 +74,7 @@ class Peaks:
 
 
 class LayerRecorder(TorchDispatchMode):
-    """Within the block, `layers` grows by every layer that is computed; on the meta device that costs nothing."""
+    """Context that appends every computed layer to `layers`; free on the meta device."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -86,7 +83,7 @@ class LayerRecorder(TorchDispatchMode):
 
     @contextmanager
     def backward(self) -> Iterator[None]:
-        """Within this block, layers are computed backwards."""
+        """Context in which layers are recorded as backward."""
         self._direction = "backward"
         yield
         self._direction = "forward"
@@ -146,7 +143,7 @@ def measured_peaks(device: torch.device) -> Peaks:
 
 
 def _bytes(values: Any) -> int:
-    """Bytes of the floating-point tensors in nested `values`, each as much as lies in memory.
+    """Bytes in memory of the floating-point tensors in nested `values`.
 
     A max pooling's indices (int64) are left out: they are how PyTorch does it, not what the layer needs.
     """
@@ -163,7 +160,7 @@ def _mm_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _convolution_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """The same product by the library that convolves: on a CPU often another one, with other peaks."""
+    """The same product computed by the convolution library: on a CPU often another library, with other peaks."""
 
     def rate(channels: int) -> float:
         x = torch.randn(32, channels, 16, 24, device=device).to(dtype, memory_format=torch.channels_last)
@@ -175,7 +172,7 @@ def _convolution_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _bandwidth(device: torch.device) -> float:
-    """Bytes per second, read and written, of a copy or a triad (a = b + 2 c) of tensors that no cache holds."""
+    """Bytes per second, read and written, of a copy or a triad (a = b + 2 c) of tensors larger than any cache."""
     a, b, c = (torch.ones(2**26, device=device) for _ in range(3))
     copy = 2 * a.nbytes / _fastest(lambda: a.copy_(b), device)
     return max(copy, 3 * a.nbytes / _fastest(lambda: torch.add(b, c, alpha=2, out=a), device))
@@ -183,7 +180,7 @@ def _bandwidth(device: torch.device) -> float:
 
 @torch.no_grad()
 def _fastest(run: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
-    """Seconds of the fastest of several runs, after one that does not count."""
+    """Seconds of the fastest of several runs, after a warm-up run."""
     times = []
     for _ in range(repeats + 1):
         synchronize(device)
@@ -195,6 +192,6 @@ def _fastest(run: Callable[[], object], device: torch.device, repeats: int = 5) 
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until `device` has done all that it was given."""
+    """Wait until `device` has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

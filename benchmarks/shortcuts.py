@@ -1,9 +1,7 @@
-"""What can be read from the phantom without looking: grey levels alone, corners alone.
+"""How well trivial features (grey histogram, corners) predict the phantom's labels.
 
-Belongs here: the features, the classifier that reads them, the pictures they are taken from. Not here: speed.
-
-A logistic regression, cross-validated by patient, weighted for balance; balanced accuracy, so that chance is one over
-the number of classes.
+A logistic regression, class-balanced and cross-validated by patient; balanced accuracy, so chance is one over the
+number of classes.
 """
 
 from collections.abc import Iterator
@@ -59,15 +57,15 @@ def corners(grey: Grey) -> list[float]:
 
 
 def balanced_accuracy(features: list[list[float]], labels: list[int], patients: list[int]) -> float:
-    """How often a logistic regression is right on patients that it has not seen, each class weighing the same."""
+    """Balanced accuracy of a logistic regression on held-out patients."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
     truth = np.array(labels)
-    told = cross_val_predict(model, np.array(features), truth, groups=np.array(patients), cv=GroupKFold(5))
-    return float(balanced_accuracy_score(truth, told))
+    predicted = cross_val_predict(model, np.array(features), truth, groups=np.array(patients), cv=GroupKFold(5))
+    return float(balanced_accuracy_score(truth, predicted))
 
 
 def archive(count: int, seed: int = 0) -> Iterator[Seen]:
-    """Pictures of a clinic's archive; labels: each group of what was examined, and `curvilinear`."""
+    """Pictures of a clinic's archive; labels: each group of the examination, and `curvilinear`."""
     settings = Phantom(archive=Amount(images=count, patients=count // PER_PATIENT))
     patients: dict[str, int] = {}
     for plan in clinic(settings, seed):
@@ -84,9 +82,9 @@ def quality(count: int, seed: int = 0) -> Iterator[Seen]:
 
 
 def figures(count: int = 800) -> list[Figure]:
-    """What grey levels, on the screen and at SMALL, and corners tell of every label."""
+    """Balanced accuracy for every label, from grey levels on the screen, at SMALL, and from corners."""
     seen = list(archive(count))
-    rows = [_figure(seen, label) for label in seen[0].labels if _told_apart(seen, label)]
+    rows = [_figure(seen, label) for label in seen[0].labels if _enough_patients(seen, label)]
     graded = list(quality(count))
     return [
         *rows,
@@ -101,8 +99,8 @@ def read(seen: list[Seen], label: str, features: str) -> float:
     return balanced_accuracy(chosen, [one.labels[label] for one in seen], [one.patient for one in seen])
 
 
-def _told_apart(seen: list[Seen], label: str) -> bool:
-    """Whether at least six patients carry a label and six do not."""
+def _enough_patients(seen: list[Seen], label: str) -> bool:
+    """Whether at least six patients have a label and six do not."""
     sides = {value: {one.patient for one in seen if one.labels[label] == value} for value in (0, 1)}
     return min(map(len, sides.values())) >= 6
 
@@ -110,8 +108,10 @@ def _told_apart(seen: list[Seen], label: str) -> bool:
 def _figure(seen: list[Seen], label: str, name: str | None = None) -> Figure:
     chance = 1 / len({one.labels[label] for one in seen})
     read_from = [read(seen, label, features) for features in ("screen", "small", "corners")]
-    told = ", ".join(f"{value:.2f}" for value in read_from)
-    return Figure(f"{name or label}: from the histogram, that of 64 × 96, the corners (chance {chance:.2f})", told)
+    accuracies = ", ".join(f"{value:.2f}" for value in read_from)
+    return Figure(
+        f"{name or label}: from the histogram, that of 64 × 96, the corners (chance {chance:.2f})", accuracies
+    )
 
 
 def _seen(view: View, patient: int, labels: dict[str, int]) -> Seen:

@@ -1,7 +1,4 @@
-"""Loading the code location against an empty Dagster project's; `python -m benchmarks.startup`.
-
-Belongs here: that comparison. Not here: what may be imported when loading (tests/test_house.py).
-"""
+"""`python -m benchmarks.startup` compares loading the code location with loading an empty Dagster project."""
 
 import os
 import statistics
@@ -15,16 +12,16 @@ from benchmarks.measure import Figure, figures_table
 
 REPEATS = 7
 EMPTY = "import dagster as dg\n\ndefs = dg.Definitions()\n"
-RECIPE = "paper"  # the largest graph that is shipped
+RECIPE = "paper"  # the largest shipped graph
 WITH_BYTECODE = "PYTHONPYCACHEPREFIX"
-"""A folder for compiled modules: Dagster's own come compiled by pip, so that ours have to be, too."""
+"""A folder for compiled modules: pip compiles Dagster's, so ours must be compiled too."""
 _READY = "Started Dagster code server"
 
 
 def measure() -> list[Figure]:
-    """The ratio, of processor time: a process that waits for a busy machine has not cost more.
+    """The ratio of processor times, which do not include waiting on a busy machine.
 
-    Of every start but the first after an installation or an upgrade, when Python compiles our modules.
+    Excludes the first start after an installation or upgrade, when Python compiles our modules.
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "an_empty_project.py").write_text(EMPTY, encoding="utf-8")
@@ -34,12 +31,12 @@ def measure() -> list[Figure]:
         for _ in range(1 + REPEATS):
             empty.append(_seconds_to_load("an_empty_project", Path(folder), compiled))
             ours.append(_seconds_to_load("assets.definitions", Path.cwd(), variables))
-        del ours[0], empty[0]  # which compiled what they load
-    ratios = [mine / theirs for mine, theirs in zip(ours, empty, strict=True)]  # of turns: a busy machine slows both
+        del ours[0], empty[0]  # these compiled the modules
+    ratios = [mine / theirs for mine, theirs in zip(ours, empty, strict=True)]  # per pair: load affects both
     seconds = f"{statistics.median(ours):.2f} s against {statistics.median(empty):.2f} s"
     range_ = f"{min(ratios):.2f} to {max(ratios):.2f}"
     what = f"processor time until the code location is loaded, recipe {RECIPE}, against an empty Dagster project's"
-    value = f"{statistics.median(ratios):.2f}× (median of {REPEATS} turns, which gave {range_}; {seconds})"
+    value = f"{statistics.median(ratios):.2f}× (median of {REPEATS} pairs of runs, {range_}; {seconds})"
     return [Figure(what, value)]
 
 
@@ -57,9 +54,9 @@ def _seconds_to_load(module: str, folder: Path, variables: Mapping[str, str]) ->
         )
         assert server.stdout is not None
         if not any(_READY in line for line in server.stdout):
-            raise RuntimeError(f"The code server of {module} has not started.")
+            raise RuntimeError(f"The code server of {module} did not start.")
         user, system = Path(f"/proc/{server.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
-        server.kill()  # asked to stop this early it may not hear it
+        server.kill()  # this early it may ignore SIGTERM
         server.wait()
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 

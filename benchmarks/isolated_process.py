@@ -1,7 +1,4 @@
-"""Things that are measured in turns, each in a process of its own, so that none runs under another's settings.
-
-Belongs here: such a process. Not here: timing (`measure`), what is measured.
-"""
+"""Runs each side of a comparison in its own process, so that neither changes the other's settings."""
 
 import traceback
 from collections.abc import Callable, Mapping
@@ -11,28 +8,28 @@ from types import TracebackType
 from typing import Any
 
 Parts = Mapping[str, Callable[[], Any]]
-"""What a process can be asked to run, by name."""
+"""The functions that a process can run, by name."""
 
 
-class Apart:
-    """A new process that holds `make(*arguments)` and runs parts of it when asked; `make` is a module's function."""
+class IsolatedProcess:
+    """A new process that runs the functions of `make(*arguments)` on request; `make` is a module-level function."""
 
     def __init__(self, make: Callable[..., Parts], *arguments: Any) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, arguments))
         self._process.start()
-        theirs.close()  # or nobody would notice that the process has ended
+        theirs.close()  # otherwise `recv` would not fail when the process ends
 
     def __call__(self, part: str) -> Any:
-        """Run `part` there and wait for what it returns; raises RuntimeError where it fails."""
+        """Run `part` there and return its result. Raises RuntimeError if it fails."""
         try:
             self._pipe.send(part)
             return self._pipe.recv()
         except (EOFError, OSError):
-            raise RuntimeError("The process that was measured failed.") from None
+            raise RuntimeError("The measured process failed.") from None
 
-    def __enter__(self) -> "Apart":
+    def __enter__(self) -> "IsolatedProcess":
         return self
 
     def __exit__(
@@ -47,7 +44,7 @@ def _serve(pipe: Connection, make: Callable[..., Parts], arguments: tuple[Any, .
         parts = make(*arguments)
         while True:
             pipe.send(parts[pipe.recv()]())
-    except EOFError:  # the other side has closed: nothing more to measure
+    except EOFError:  # the parent closed the pipe: done
         pass
     except Exception:
         traceback.print_exc()
