@@ -1,4 +1,4 @@
-"""Links, commands and make targets in README, CONTRIBUTING, CHANGELOG and docs exist."""
+"""Links, commands, options, files, variables and make targets in README, CONTRIBUTING, CHANGELOG and docs exist."""
 
 import re
 from importlib.util import find_spec
@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
 FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
+CODE = ("pipeline", "assets", "resources", "tests")
 EARLIER = ("pipeline.cohort.thyroid_set", "pipeline.downstream")
 """Commands that CHANGELOG.md names as renamed."""
 
@@ -51,17 +52,44 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     assert broken_links(page) == ["none.md", "other.md#no-heading", "#other"]
 
 
+COMMAND = re.compile(r"-m ((?:pipeline|resources|benchmarks|tests)[\w.]*\w)([^`\n#]*)")
+
+
+def entry_point(module: str) -> str:
+    """The source of `python -m module`."""
+    spec = find_spec(module)
+    assert spec is not None, module
+    spec = find_spec(f"{module}.__main__") if spec.submodule_search_locations else spec
+    assert spec is not None and spec.origin is not None, module
+    return Path(spec.origin).read_text("utf-8")
+
+
 @each_page
-def test_commands_are_modules_that_run(page: Path) -> None:
-    modules = set(re.findall(r"python -m ((?:pipeline|resources|benchmarks|tests)[\w.]*\w)", page.read_text("utf-8")))
-    if page.name == "CHANGELOG.md":
-        modules -= {*EARLIER, "pipeline.downstream.predict"}
-    for module in modules:
-        spec = find_spec(module)
-        assert spec is not None, module
-        spec = find_spec(f"{module}.__main__") if spec.submodule_search_locations else spec
-        assert spec is not None and spec.origin is not None, module
-        assert "__main__" in f"{spec.name} {Path(spec.origin).read_text('utf-8')}", module
+def test_commands_run_and_have_the_named_options(page: Path) -> None:
+    for module, arguments in COMMAND.findall(page.read_text("utf-8").replace("\\\n", "")):
+        if module not in EARLIER:
+            source = entry_point(module)
+            assert source.startswith('"""`python -m') or "__main__" in source, module
+            missing = [option for option in re.findall(r"--[a-z-]+", arguments) if f'"{option}"' not in source]
+            assert not missing, (module, missing)
+
+
+@each_page
+def test_files_and_variables_in_the_text_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    files = set(re.findall(r"`((?:pipeline|assets|resources|tests|recipes|benchmarks)/[\w./-]*\w)/?`", text))
+    if page.name != "CHANGELOG.md":  # names what moved
+        assert [file for file in files if not (ROOT / file).exists()] == []
+    code = "".join(path.read_text("utf-8") for folder in CODE for path in sorted((ROOT / folder).rglob("*.py")))
+    assert [name for name in re.findall(r"SONOTAG_[A-Z_]+[A-Z]", text) if name not in code] == []
+
+
+def test_the_steps_of_reading_an_archive_are_files() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = text.split("## Reading an archive")[1].split("| --- | --- |\n")[1].split("\n\n")[0].splitlines()
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    rooms = [ROOT / "pipeline" / room for room in ("archive", "dicom", "privacy")]
+    assert len(named) > 15 and {name for name in named if not any((r / f"{name}.py").is_file() for r in rooms)} == set()
 
 
 @each_page
