@@ -5,12 +5,14 @@ not been trained on (`pipeline.privacy.training_exposure`). All of it is off unt
 """
 
 import time
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.jobs import INGEST_JOB, PRETRAIN_JOB, READING_JOBS
+from assets.catalog import group_of
+from assets.jobs import INGEST_JOB, PRETRAIN_JOB, job_name, reads_archive
 from pipeline.checks import refuse_training
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
@@ -37,20 +39,24 @@ _UNDER_WAY = [
 ]
 
 
-def sensors(recipe: Recipe) -> list[dg.SensorDefinition]:
-    """`new_files`, and `reports_follow`, which materializes a report when what it is made of has changed."""
-    follow = dg.AutomationConditionSensorDefinition(
-        "reports_follow",
-        target=dg.AssetSelection.groups("reports"),
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Draws tables and figures anew when encoders or predictions have changed.",
-    )
-    return [_new_files(recipe), follow]
+def sensors(recipes: Sequence[Recipe]) -> list[dg.SensorDefinition]:
+    """`new_files`, and `reports_follow` of each recipe: it materializes reports when what they are made of changes."""
+    alone = len(recipes) == 1
+    follow = [
+        dg.AutomationConditionSensorDefinition(
+            job_name("reports_follow", recipe, alone),
+            target=dg.AssetSelection.groups(group_of(recipe, "reports", alone)),
+            default_status=dg.DefaultSensorStatus.STOPPED,
+            description="Draws tables and figures anew when encoders or predictions have changed.",
+        )
+        for recipe in recipes
+    ]
+    return [_new_files(max(recipes, key=lambda recipe: recipe.automation.settle_minutes)), *follow]
 
 
-def schedules(recipe: Recipe) -> list[dg.ScheduleDefinition]:
-    """`weekly_pretraining`."""
-    return [_weekly_pretraining(recipe)]
+def schedules(recipes: Sequence[Recipe]) -> list[dg.ScheduleDefinition]:
+    """`weekly_pretraining` of each recipe."""
+    return [_weekly_pretraining(recipe, len(recipes) == 1) for recipe in recipes]
 
 
 def _new_files(recipe: Recipe) -> dg.SensorDefinition:
@@ -96,7 +102,7 @@ def reading_under_way(instance: dg.DagsterInstance, now: float) -> bool:
 
 
 def _reads_archive(run: dg.DagsterRun) -> bool:
-    return run.job_name in READING_JOBS or dg.AssetKey("dicom_index") in (run.asset_selection or ())
+    return reads_archive(run.job_name) or dg.AssetKey("dicom_index") in (run.asset_selection or ())
 
 
 def _was_killed(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> bool:
@@ -125,13 +131,13 @@ def past_readings(instance: dg.DagsterInstance) -> "Past":
     return Past(read, cancelled, len(failed), states, max(ends, default=0.0))
 
 
-def _weekly_pretraining(recipe: Recipe) -> dg.ScheduleDefinition:
+def _weekly_pretraining(recipe: Recipe, alone: bool) -> dg.ScheduleDefinition:
     enough = recipe.automation.new_patients
 
     @dg.schedule(
         cron_schedule="0 2 * * 6",
-        job_name=PRETRAIN_JOB,
-        name="weekly_pretraining",
+        job_name=job_name(PRETRAIN_JOB, recipe, alone),
+        name=job_name("weekly_pretraining", recipe, alone),
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=f"On Saturday at two, trains the encoders anew where {enough} patients have arrived since.",
     )
@@ -157,9 +163,9 @@ def new_patients(recipe: Recipe, store: Store) -> int:
     from pipeline.privacy.training_exposure import patients_not_trained_on
     from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
 
-    if not pretraining_pool_table(recipe.labels.names).path(store.tables).is_file():
+    if not pretraining_pool_table(recipe.labels.names).path(store.experiment(recipe.name).tables).is_file():
         raise UserError(f"There is no pretraining pool yet: run the job `{INGEST_JOB}` first.")
-    pool = read_pool(store.tables, recipe)
+    pool = read_pool(store, recipe)
     refuse_incomplete(pool)
     patients = set(pool["patient"].to_pylist())
     settings, experiment = recipe.pretraining, store.experiment(recipe.name)

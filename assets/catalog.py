@@ -3,12 +3,15 @@
 Belongs here: facts that hold for whole groups, and from which columns a table's columns come. Not here: any asset.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
-from assets.step import COLUMN_LINEAGE
+from assets.step import COLUMN_LINEAGE, GROUP_TAG
+from pipeline.checks import SHARED
+from pipeline.errors import UserError
 from pipeline.label_fields import POOLED
 from pipeline.labels.source_columns import columns_of
 from pipeline.recipe import Recipe
@@ -18,11 +21,11 @@ ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"
 OF_RADIOLOGISTS = frozenset({"study_groups", "reviewed_descriptions", "unmapped_descriptions", "label_changes"})
 """Assets that ask for a radiologist's judgement."""
 
-REVIEW, COHORT, TASKS = "review", "cohort", "tasks"
+ARCHIVE, REVIEW, COHORT, TASKS = "archive", "review", "cohort", "tasks"
 """Groups whose assets several files make; with groups collapsed, the graph has no arrow back."""
 
 DOCUMENTATION = {
-    "archive": "docs/privacy.md",
+    ARCHIVE: "docs/privacy.md",
     "labels": "docs/mapping.md",
     "images": "docs/architecture.md",
     REVIEW: "docs/architecture.md",
@@ -44,8 +47,22 @@ Columns = Mapping[str, list[tuple[str, str]]]
 """For each column, the tables and columns that it comes from."""
 
 
-def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """`assets` with owner, documentation and, where it is known, column lineage on every one."""
+def key_of(recipe: Recipe, asset: str) -> dg.AssetKey:
+    """The key of an asset: the name of its recipe and its own; of an asset that all recipes share its own alone."""
+    return dg.AssetKey([asset] if asset in SHARED else [recipe.name, asset])
+
+
+def group_of(recipe: Recipe, group: str, alone: bool) -> str:
+    """The name of a group: the recipe stands before it, unless it is `alone` or the group is shared."""
+    return group if alone or group == ARCHIVE else f"{recipe.name}_{group}"
+
+
+def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe, alone: bool) -> list[dg.AssetsDefinition]:
+    """`assets` with their recipe in their keys, and with owner, documentation and known column lineage.
+
+    If the recipe is not `alone`, groups and steps carry it, too, so that those of several recipes are told apart.
+    Raises `UserError` if two assets would have one name.
+    """
     lineage = _lineage(recipe)
 
     def described(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -54,16 +71,35 @@ def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe) -> list[
         page = DOCUMENTATION.get(name) or DOCUMENTATION.get(spec.group_name or "", OF_TASKS)
         metadata: dict[str, Any] = {"documentation": page}
         if name in lineage:
-            metadata[COLUMN_LINEAGE] = _as_dagster(lineage[name])
-        return spec.replace_attributes(owners=[owner], metadata={**spec.metadata, **metadata})
+            metadata[COLUMN_LINEAGE] = _as_dagster(lineage[name], recipe)
+        group = spec.group_name or ""
+        return spec.replace_attributes(
+            owners=[owner],
+            metadata={**spec.metadata, **metadata},
+            group_name=group_of(recipe, group, alone),
+            tags={**spec.tags, **({} if alone else {GROUP_TAG: group})},
+        )
 
-    return list(dg.map_asset_specs(described, assets))
+    named = list(dg.map_asset_specs(described, assets))
+    names = [key.path[-1] for asset in named for key in asset.keys]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"Recipe {recipe.name}: two assets would be called {name}; rename a task or variant.")
+    keys = {dg.AssetKey(name): key_of(recipe, name) for name in names}
+    named = [asset.with_attributes(asset_key_replacements=keys) for asset in named]
+    return named if alone else [_with_step(asset, f"{recipe.name}__{asset.op.name}") for asset in named]
 
 
-def _as_dagster(columns: Columns) -> dg.TableColumnLineage:
+def _with_step(asset: dg.AssetsDefinition, name: str) -> dg.AssetsDefinition:
+    """`asset`, whose step is called `name`: no two of a job may have one name. Dagster has no public way to do so."""
+    step = asset.op.with_replaced_properties(name=name)
+    return dg.AssetsDefinition.dagster_internal_init(**{**asset.get_attributes_dict(), "node_def": step})
+
+
+def _as_dagster(columns: Columns, recipe: Recipe) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(
         {
-            column: [dg.TableColumnDep(asset_key=table, column_name=name) for table, name in sources]
+            column: [dg.TableColumnDep(asset_key=key_of(recipe, table), column_name=name) for table, name in sources]
             for column, sources in columns.items()
         }
     )

@@ -16,7 +16,7 @@ from assets.champions import champion_assets
 from assets.console import console
 from assets.downstream import downstream_assets
 from assets.images import image_assets
-from assets.ingestion import ingestion_assets
+from assets.ingestion import index_archive, quarantine_asset
 from assets.jobs import jobs
 from assets.labels import label_assets, mapping_version
 from assets.prediction import prediction_assets
@@ -25,6 +25,7 @@ from assets.reports import report_assets
 from pipeline.archive.location import without_credentials
 from pipeline.errors import UserError
 from pipeline.files import restrict_umask
+from pipeline.recipe import Recipe
 from resources.archive import Archive
 from resources.compute import Compute
 from resources.environment import Environment, read_environment
@@ -34,35 +35,38 @@ from resources.tracking import Tracking
 
 
 def build_defs(environment: Environment) -> dg.Definitions:
-    """Everything for one recipe, archive and store."""
-    recipe = environment.recipe
-    mapping = mapping_version(recipe, environment.study_groups)
+    """Everything for one archive and store, and for one recipe or several."""
+    recipes = environment.recipes
+    shared = with_catalog([index_archive(recipes[0])], recipes[0], alone=True)
     return dg.Definitions(
-        assets=with_catalog(
-            [
-                *ingestion_assets(recipe),
-                *label_assets(recipe, environment.study_groups, mapping),
-                *image_assets(recipe, mapping),
-                *encoder_assets(recipe, mapping),
-                *downstream_assets(recipe),
-                *champion_assets(recipe),
-                *report_assets(recipe),
-                *prediction_assets(recipe),
-            ],
-            recipe,
-        ),
-        jobs=jobs(_places(environment)),
-        sensors=sensors(recipe),
-        schedules=schedules(recipe),
+        assets=[*shared, *(asset for recipe in recipes for asset in _of_recipe(recipe, environment))],
+        jobs=jobs(_places(environment), recipes),
+        sensors=sensors(recipes),
+        schedules=schedules(recipes),
         resources=_resources(environment),
         loggers={"console": console},
     )
 
 
+def _of_recipe(recipe: Recipe, environment: Environment) -> list[dg.AssetsDefinition]:
+    mapping = mapping_version(recipe, environment.study_groups)
+    assets = [
+        quarantine_asset(recipe),
+        *label_assets(recipe, environment.study_groups, mapping),
+        *image_assets(recipe, mapping),
+        *encoder_assets(recipe, mapping),
+        *downstream_assets(recipe),
+        *champion_assets(recipe),
+        *report_assets(recipe),
+        *prediction_assets(recipe),
+    ]
+    return with_catalog(assets, recipe, alone=len(environment.recipes) == 1)
+
+
 def _places(environment: Environment) -> dict[str, str]:
     """What a job works on, as its page shows it before anything starts."""
     return {
-        "recipe": environment.recipe.name,
+        "recipe": ", ".join(recipe.name for recipe in environment.recipes),
         "archive": without_credentials(environment.archive),
         "store": str(environment.store.root),
         "MLflow": without_credentials(environment.tracking_uri),
@@ -74,7 +78,6 @@ def _resources(environment: Environment) -> dict[str, dg.ResourceDefinition]:
     tracking = Tracking(
         uri=environment.tracking_uri,
         artifacts=str(store.mlflow / "artifacts"),
-        experiment=environment.recipe.name,
         lock_file=str(store.locks / "mlflow.lock"),
         unsent=str(store.mlflow / "unsent"),
     )

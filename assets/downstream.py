@@ -114,23 +114,22 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
             }
             found = leaks.uncleared(opened, split_leaks(name, rows))
             pixels = leaks.task_pixels(lambda: rows, recipe)
-            sheet = leaks.shown(opened, f"{name}_splits", found, pixels, pixels)
+            sheet = leaks.shown(opened, recipe, f"{name}_splits", found, pixels, pixels)
             yield here.made(
                 f"{name}_images",
                 table_version(rows.drop_columns(["image", "thumbnails"])),
                 {"dagster/row_count": rows.num_rows, **counts, **sheet},
                 metrics=counts,
-                checks=[_splits_apart(name, found)],
+                checks=[_splits_apart(recipe, name, found)],
             )
 
     return task_images
 
 
-def _splits_apart(name: str, found: "list[Leak]") -> dg.AssetCheckResult:
-    said = f": {leaks.told(found, f'{name}_splits')}" if found else ""
+def _splits_apart(recipe: Recipe, name: str, found: "list[Leak]") -> dg.AssetCheckResult:
+    said = f": {leaks.told(found, recipe, f'{name}_splits')}" if found else ""
     return dg.AssetCheckResult(
         check_name="no_image_in_two_splits",
-        asset_key=f"{name}_images",
         passed=not found,
         description=f"Task {name}: {len(found)} pairs of images in different splits are nearly the same{said}.",
         metadata={"pairs": len(found)},
@@ -174,7 +173,7 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
             images = read_table(_prepared(opened, recipe, place.task))
-            apart = here.checked(_apart_result(opened, recipe, place, images))
+            apart = here.checked(_apart_result(opened, recipe, place, images), place.asset)
             if not apart.passed:  # before anything is trained, and whatever else the run materializes
                 yield apart
                 raise UserError(str(apart.description))
@@ -220,10 +219,9 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table
     of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
     return dg.AssetCheckResult(
         check_name="no_test_image_in_pool",
-        asset_key=place.asset,
         passed=shared == 0,
         description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
-        f"as {encoder_name(place.backbone, encoder)} was made from it.{nearly(near, f'{place.task}_pool')}",
+        f"as {encoder_name(place.backbone, encoder)} was made from it.{nearly(near, recipe, f'{place.task}_pool')}",
         metadata={"shared": shared, "images in the pool": pool.num_rows}
         | show_near_pool(store, recipe, place.task, near, pool),
     )
@@ -237,9 +235,9 @@ def _pool(store: Store, recipe: Recipe) -> "pa.Table":
     from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
 
     table = pretraining_pool_table(recipe.labels.names)
-    if not table.path(store.tables).exists():
+    if not table.path(store.experiment(recipe.name).tables).exists():
         return table.schema.empty_table()
-    pool = read_pool(store.tables, recipe)
+    pool = read_pool(store, recipe)
     refuse_incomplete(pool)
     return pool
 

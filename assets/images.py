@@ -5,7 +5,6 @@ Belongs here: the assets of the group `images`, and the pool of the group `cohor
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from assets.tables import counts_table, markdown_table, table_metadata, table_ve
 from pipeline import code_versions
 from pipeline.files import read_table
 from pipeline.locks import archive_lock, tables_lock
-from pipeline.mirrored import read_if_intact
 from pipeline.privacy.identity import number_pseudonym
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -125,9 +123,10 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                 images, rejected = _apart(cache, place)
                 similar = archive_pairs(images, cache.folder)
                 sheet = _crop_sheet(images, index, archive.folder, place, cache.folder, recipe.archive.frames_per_cine)
-                IMAGES.write(place.tables, images, recipe)
-                REJECTED_FRAMES.write(place.tables, rejected)
-                NEAR_DUPLICATES.write(place.tables, similar)
+                tables = place.experiment(recipe.name).tables
+                IMAGES.write(tables, images, recipe)
+                REJECTED_FRAMES.write(tables, rejected)
+                NEAR_DUPLICATES.write(tables, similar)
             cut = {row["values"]: row["counts"] for row in images["cropped_by"].value_counts().to_pylist()}
             counts = {"frames": cache.frames, "images": images.num_rows, "rejected": rejected.num_rows}
             yield here.made(
@@ -146,7 +145,6 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                 checks=[
                     dg.AssetCheckResult(
                         check_name="no_frame_lost",
-                        asset_key="image_cache",
                         passed=counts["frames"] == counts["images"] + counts["rejected"],
                         description="{frames} frames: {images} images, {rejected} rejected".format(**counts),
                         metadata=counts,
@@ -158,7 +156,7 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
             yield here.made("rejected_frames", table_version(rejected), table_metadata(REJECTED_FRAMES, rejected))
             alike = leaks.uncleared(place, archive_leaks(similar, images))
             cached = leaks.cached_pixels(images, cache.folder)
-            sheet_of_pairs = leaks.shown(place, "archive", alike, cached, cached)
+            sheet_of_pairs = leaks.shown(place, recipe, "archive", alike, cached, cached)
             yield here.made(
                 "near_duplicates",
                 table_version(similar),
@@ -167,12 +165,11 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
                 checks=[
                     dg.AssetCheckResult(
                         check_name="no_near_duplicates",
-                        asset_key="near_duplicates",
                         passed=not alike,
                         severity=dg.AssetCheckSeverity.WARN,
                         description=f"{len(alike)} pairs of images of different patients are nearly the same; their "
                         "patients are on one side of the split"
-                        + (f"; {leaks.told(alike, 'archive')}" if alike else ""),
+                        + (f"; {leaks.told(alike, recipe, 'archive')}" if alike else ""),
                         metadata={"pairs": len(alike)},
                     )
                 ],
@@ -184,7 +181,8 @@ def _image_cache(recipe: Recipe) -> dg.AssetsDefinition:
 def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     """The cache's images without those that would link both sides of the split as it stood; and all rejections.
 
-    The split and the images are those of the last run: a patient keeps its side, an image that was there stays.
+    The split and the images, of every recipe, are those of the last run: a patient keeps its side, an image that was
+    there stays.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -192,11 +190,10 @@ def _apart(cache: "Cache", place: Store) -> "tuple[pa.Table, pa.Table]":
     from pipeline.cohort.patient_links import across_split, exclude_images, tied_patients
     from pipeline.cohort.splits import known_sides, sides_of
     from pipeline.dicom.rejections import Reason, Rejection, rejection_table
-    from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES
+    from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FRAMES, read_of_every_recipe
 
     sides = sides_of(known_sides(place))
-    earlier = read_if_intact(IMAGES.path(place.tables), partial(read_table, columns=IMAGES.schema.names))
-    earlier = IMAGES.schema.empty_table() if earlier is None else earlier
+    earlier = read_of_every_recipe(IMAGES, place)
     index = DICOM_INDEX.read(place.tables)
     linking = across_split(cache.images, sides, earlier, tied_patients(index))
     if not linking.num_rows:
@@ -223,13 +220,13 @@ def _crop_sheet(images: "pa.Table", index: "pa.Table", archive: str, place: Stor
 
 
 def _contact_sheet(pool: "pa.Table", recipe: Recipe, place: Store) -> Path:
-    """The picture that shows the pool by the labels of its first two sources, beside the cache."""
+    """The picture that shows the pool by the labels of its first two sources, beside its table."""
     from pipeline.cohort.contact_sheet import contact_sheet
     from pipeline.images.cache import cache_folder
 
     folder = cache_folder(place.images, recipe.images, recipe.archive)
     rows, *others = (source.names for source in recipe.labels.sources)
-    sheet = folder / "contact_sheet.png"
+    sheet = place.experiment(recipe.name).tables / "contact_sheet.png"
     contact_sheet(pool, folder, rows, others[0] if others else (), sheet)
     return sheet
 
@@ -243,7 +240,6 @@ def _no_text_kept_whole(images: "pa.Table", index: "pa.Table") -> dg.AssetCheckR
     files, stated = uncropped_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
     return dg.AssetCheckResult(
         check_name="no_text_kept_whole",
-        asset_key="image_cache",
         passed=not files,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{len(files)} files state BurnedInAnnotation YES and are kept whole: look at them before you pass "
@@ -269,7 +265,6 @@ def _cache_intact(folder: Path, images: "pa.Table", run_id: str) -> dg.AssetChec
     damaged = damaged_images(folder, rows)
     return dg.AssetCheckResult(
         check_name="cache_intact",
-        asset_key="image_cache",
         passed=not damaged,
         description=f"{len(damaged)} of {rows.num_rows} images differ: remove the folder {folder.name} below images/ "
         "in the store and run `ingest`, which makes it again."
@@ -359,11 +354,12 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
         table = pretraining_pool_table(recipe.labels.names)
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             place = store.open()
+            tables = place.experiment(recipe.name).tables
             with tables_lock(place, here.log):
-                images = IMAGES.read(place.tables, recipe)
-                labels = weak_labels_table(recipe.labels.names).read(place.tables, recipe)
+                images = IMAGES.read(tables, recipe)
+                labels = weak_labels_table(recipe.labels.names).read(tables, recipe)
                 rows = pretraining_pool(images, labels, PATIENT_SPLITS.read(place.tables), recipe.labels)
-                table.write(place.tables, rows, recipe)
+                table.write(tables, rows, recipe)
                 counts = {f"images.{side}": rows["split"].to_pylist().count(side) for side in ("train", "val")}
                 leaking, torn = (
                     patients_on_both_sides(rows),
@@ -387,7 +383,6 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                 checks=[
                     dg.AssetCheckResult(
                         check_name="no_patient_on_both_sides",
-                        asset_key="pretraining_pool",
                         passed=not leaking and not torn,
                         description=f"{len(leaking)} patients and {len(torn)} studies or series have images in train "
                         "and in val",
@@ -396,14 +391,14 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
                             "studies and series": ", ".join(torn) or "none",
                         },
                     ),
-                    privacy.no_identifier_exposed(archive.folder, place, recipe, "pretraining_pool"),
+                    privacy.no_identifier_exposed(archive.folder, place, recipe),
                     _can_train(pool_shortage(rows, images, labels), counts),
                     dg.AssetCheckResult(
                         check_name="no_test_image_in_pool",
-                        asset_key="pretraining_pool",
                         passed=not any(count for count, _ in shared.values()),
                         description=f"{sum(count for count, _ in shared.values())} test images share patient or pixels "
-                        "with the pool." + "".join(nearly(near, f"{task}_pool") for task, (_, near) in shared.items()),
+                        "with the pool."
+                        + "".join(nearly(near, recipe, f"{task}_pool") for task, (_, near) in shared.items()),
                         metadata=_of_tasks(place, recipe, shared, rows),
                     ),
                 ],
@@ -426,7 +421,6 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
 def _can_train(shortage: str, counts: Mapping[str, int]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name="pool_can_train",
-        asset_key="pretraining_pool",
         passed=not shortage,
         severity=dg.AssetCheckSeverity.WARN,
         description=shortage or f"{counts['images.train']} training and {counts['images.val']} validation images",
@@ -444,7 +438,6 @@ def _balanced(balance: "pa.Table") -> dg.AssetCheckResult:
     ]
     return dg.AssetCheckResult(
         check_name="labels_are_balanced",
-        asset_key="pool_labels",
         passed=not rare,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"too few patients with or without: {', '.join(rare)}" if rare else "every label has enough",
@@ -522,7 +515,7 @@ def show_near_pool(store: Store, recipe: Recipe, task: str, near: "Sequence[Leak
     folder = cache_folder(store.images, recipe.images, recipe.archive)
     path = store.experiment(recipe.name).task_images(task)  # which is there if there are pairs
     images = leaks.task_pixels(lambda: read_table(path), recipe)
-    return leaks.shown(store, f"{task}_pool", near, images, leaks.cached_pixels(pool, folder))
+    return leaks.shown(store, recipe, f"{task}_pool", near, images, leaks.cached_pixels(pool, folder))
 
 
 def count_shared(
@@ -538,6 +531,6 @@ def count_shared(
     )
 
 
-def nearly(near: "Sequence[Leak]", name: str) -> str:
+def nearly(near: "Sequence[Leak]", recipe: Recipe, name: str) -> str:
     """What a sentence on shared images says of those that are nearly in the pool; empty if none is."""
-    return f" {len({leak.row for leak in near})} of them nearly, {leaks.told(near, name)}." if near else ""
+    return f" {len({leak.row for leak in near})} of them nearly, {leaks.told(near, recipe, name)}." if near else ""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 GROUP = "archive"
 
 
-def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
-    """`dicom_index` with `rejected_files` and `deleted_files`, and `quarantine`."""
+def index_archive(recipe: Recipe) -> dg.AssetsDefinition:
+    """`dicom_index` with `rejected_files` and `deleted_files`, which all recipes share."""
     modalities = ", ".join(recipe.archive.modalities)
     version = f"{code_versions.INDEX}-{modalities}"
 
@@ -123,6 +123,12 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             )
             yield here.made("deleted_files", table_version(index.deleted), table_metadata(DELETED_FILES, index.deleted))
 
+    return dicom_index
+
+
+def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
+    """`quarantine`, of the recipe's frames and of all files."""
+
     @dg.asset(
         hooks=HOOKS,
         deps=["rejected_files", "rejected_frames"],
@@ -143,8 +149,9 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
         with step(context, tracking, recipe) as here:
             place = store.open()
             with tables_lock(place, here.log):
-                rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(place.tables)])
-                QUARANTINE.write(place.tables, rows)
+                tables = place.experiment(recipe.name).tables
+                rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(tables)])
+                QUARANTINE.write(tables, rows)
             reasons = {reason["values"]: reason["counts"] for reason in rows["reason"].value_counts().to_pylist()}
             yield here.made(
                 "quarantine",
@@ -158,7 +165,7 @@ def ingestion_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                 metrics={f"rejected.{reason}": count for reason, count in reasons.items()},
             )
 
-    return [dicom_index, quarantine]
+    return quarantine
 
 
 def _erase_traces(place: Store, log: Log, traces: "Traces") -> None:

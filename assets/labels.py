@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 GROUP = "labels"
 WORKLIST = "unmapped_descriptions.csv"
-TO_FILL_IN = f"""\
-1. Copy `private/{WORKLIST}` of the store into the folder that SONOTAG_STUDY_GROUPS names.
+TO_FILL_IN = """\
+1. Copy `private/experiments/{recipe}/unmapped_descriptions.csv` of the store into the folder
+   that SONOTAG_STUDY_GROUPS names.
 2. Correct `groups`, and take the question mark away; an empty cell means reviewed, and in none.
 3. Press *Reload definitions* (Lineage), and launch `ingest` again: `label_changes` says what that changed.
 """
@@ -124,7 +125,6 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
                 checks=[
                     dg.AssetCheckResult(
                         check_name="left_and_right_agree",
-                        asset_key="study_groups",
                         passed=not disagreements,
                         severity=dg.AssetCheckSeverity.WARN,
                         description=_in_words(disagreements),
@@ -205,10 +205,11 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
                 index, _ = with_rare_descriptions(place.private, published)
                 labels = weak_labels(index, groups, recipe.labels)
                 changes = _changes(place, recipe, index, published, groups)
-                table.write(place.tables, labels, recipe)
-                LABEL_CHANGES.write(place.tables, changes)
+                tables = place.experiment(recipe.name).tables
+                table.write(tables, labels, recipe)
+                LABEL_CHANGES.write(tables, changes)
                 if groups is not None:
-                    save_mapping(place.private, groups)
+                    save_mapping(place.private_of(recipe.name), groups)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
             why = counts_table("status", status, status_meanings(recipe.labels))
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
@@ -246,11 +247,11 @@ def _changes(
     from pipeline.labels.changes import label_changes, last_mapping
     from pipeline.tables import LABEL_CHANGES
 
-    before, path = last_mapping(place.private), LABEL_CHANGES.path(place.tables)
+    before, tables = last_mapping(place.private_of(recipe.name)), place.experiment(recipe.name).tables
     if before is None or groups is None:
         return LABEL_CHANGES.schema.empty_table()
-    if before.digest == groups.digest and path.is_file():
-        return LABEL_CHANGES.read(place.tables)
+    if before.digest == groups.digest and LABEL_CHANGES.path(tables).is_file():
+        return LABEL_CHANGES.read(tables)
     return label_changes(index, published["study_description"], before, groups, recipe.labels)
 
 
@@ -258,7 +259,6 @@ def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | 
     strange = {value for row in rows for value in row.values()} - {0, 1, None}
     return dg.AssetCheckResult(
         check_name="label_space_unchanged",
-        asset_key="weak_labels",
         passed=tuple(columns) == recipe.labels.names and not strange,
         description=f"{len(columns)} label columns; the recipe has {len(recipe.labels.names)}",
         metadata={"columns": ", ".join(columns), "recipe": ", ".join(recipe.labels.names)},
@@ -300,7 +300,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
             with tables_lock(place, here.log):
                 published = DICOM_INDEX.read(place.tables)
                 rows, unused = _worklist(place, recipe, mapping, published)
-                UNMAPPED_DESCRIPTIONS.write(place.tables, rows)
+                UNMAPPED_DESCRIPTIONS.write(place.experiment(recipe.name).tables, rows)
                 share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
             yield here.made(
                 "unmapped_descriptions",
@@ -308,7 +308,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
                 {
                     **size_and_columns(UNMAPPED_DESCRIPTIONS, rows),
                     "for the radiologist": dg.MetadataValue.md(_illustrated(place, recipe, rows, published)),
-                    "to fill in": dg.MetadataValue.md(TO_FILL_IN),
+                    "to fill in": dg.MetadataValue.md(TO_FILL_IN.format(recipe=recipe.name)),
                     "groups to choose from": ", ".join(recipe.labels.groups),
                 },
                 metrics={"unmapped_descriptions": rows.num_rows, "unmapped_share": share},
@@ -355,7 +355,7 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table"
     reviewed = groups or StudyGroups({})
     index, rare = with_rare_descriptions(place.private, published)
     private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
-    write_text(place.private / WORKLIST, worklist_csv(private))
+    write_text(place.private_of(recipe.name) / WORKLIST, worklist_csv(private))
     shown = publishable(reviewed, published)
     return with_suggestions(unmapped_descriptions(index, groups, rare), shown), unused_mappings(reviewed, index)
 
@@ -371,7 +371,8 @@ def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.
     shown = rows.slice(0, ILLUSTRATED)
     names = shown["study_description"].to_pylist()
     wanted = [name for name in names if name not in ("", TOO_RARE)]
-    pictures = _pictures(place, recipe, example_images(published, IMAGES.read(place.tables, recipe), wanted, EXAMPLES))
+    images = IMAGES.read(place.experiment(recipe.name).tables, recipe)
+    pictures = _pictures(place, recipe, example_images(published, images, wanted, EXAMPLES))
     cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
     told = pa.array([name or "(no description)" for name in names], pa.string())
     shown = shown.set_column(0, "study_description", told)
@@ -395,8 +396,9 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
         hooks=HOOKS,
         deps=["dicom_index", "image_cache", "near_duplicates"],  # the images tell which patients are linked
-        description="One row per patient: train or val. A patient keeps its side when the archive grows, and patients "
-        "that share a study or an image, equal or nearly equal, are on one side.",
+        description="One row per patient: train or val. The split is one for all recipes of the store. A patient keeps "
+        "its side when the archive grows, and patients that share a study or an image, equal or nearly equal, are on "
+        "one side.",
         code_version=f"{code_versions.COHORT}-{recipe.cohort.validation_share}",
         group_name=COHORT,
         kinds={"parquet"},
@@ -422,7 +424,7 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
             split_patients,
         )
         from pipeline.privacy.training_exposure import encoders_trained_on_validation
-        from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, PATIENT_SPLITS
+        from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, PATIENT_SPLITS, read_of_every_recipe
 
         with step(context, tracking, recipe) as here:
             place = store.open()
@@ -430,8 +432,8 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
                 index = DICOM_INDEX.read(place.tables)
                 patients = set(index["patient"].to_pylist())
                 previous = known_sides(place)
-                links, ties = linked_patients(IMAGES.read(place.tables)), tied_patients(index)
-                links += similar_patients(NEAR_DUPLICATES.read(place.tables), cleared_pairs(place.private))
+                links, ties = linked_patients(read_of_every_recipe(IMAGES, place)), tied_patients(index)
+                links += similar_patients(read_of_every_recipe(NEAR_DUPLICATES, place), cleared_pairs(place.private))
                 splits = split_patients(
                     read_draws(place.private, patients), previous, recipe.cohort.validation_share, links, ties
                 )
@@ -461,7 +463,6 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
 def _kept_apart(encoders: Sequence[str], moved: int) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name="encoders_kept_validation_apart",
-        asset_key="patient_splits",
         passed=not encoders,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{len(encoders)} encoders trained on patients that are in val now; `pretrain` makes them again: "

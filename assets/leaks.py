@@ -37,18 +37,21 @@ def uncleared(store: Store, leaks: "Collection[Leak]") -> "list[Leak]":
     return [leak for leak in leaks if leak.pair not in cleared]
 
 
-def told(leaks: "Sequence[Leak]", name: str) -> str:
+def told(leaks: "Sequence[Leak]", recipe: Recipe, name: str) -> str:
     """Which pairs they are, where they can be seen and what to do; `name` is that of `shown`."""
     from pipeline.cohort.leaks import CLEARED, WORKLISTS
 
     named = ", ".join(leak.pair for leak in leaks[:NAMED]) + (", …" if len(leaks) > NAMED else "")
     return (
-        f"pairs {named}: look at private/{WORKLISTS}/{name}.png in the store; give images of one patient to one side, "
-        f"or name pairs that are not the same in private/{CLEARED}, with the columns of {name}.csv there"
+        f"pairs {named}: look at private/experiments/{recipe.name}/{WORKLISTS}/{name}.png in the store; give images of "
+        f"one patient to one side, or name pairs that are not the same in private/{CLEARED}, with the columns of "
+        f"{name}.csv there"
     )
 
 
-def shown(store: Store, name: str, leaks: "Sequence[Leak]", pixels: Pixels, others: Pixels) -> dict[str, Any]:
+def shown(
+    store: Store, recipe: Recipe, name: str, leaks: "Sequence[Leak]", pixels: Pixels, others: Pixels
+) -> dict[str, Any]:
     """Write the worklist of the pairs and their picture to the private folder; returns metadata, with a small picture.
 
     The small picture shows images as high as letters in them cannot be read.
@@ -56,7 +59,7 @@ def shown(store: Store, name: str, leaks: "Sequence[Leak]", pixels: Pixels, othe
     from pipeline.cohort.leaks import WORKLISTS, worklist
     from pipeline.cohort.pair_sheet import LARGE, MOST, SMALL, pair_sheet
 
-    folder = store.private / WORKLISTS
+    folder = store.private_of(recipe.name) / WORKLISTS
     table, picture, small = (folder / f"{name}{ending}" for ending in (".csv", ".png", "_small.png"))
     if not leaks:
         for path in (table, picture, small):
@@ -70,7 +73,8 @@ def shown(store: Store, name: str, leaks: "Sequence[Leak]", pixels: Pixels, othe
     pair_sheet(pairs, picture, LARGE)
     pair_sheet(pairs, small, SMALL)
     sheet = dg.MetadataValue.md(f"![pairs]({picture_url(small)})")
-    return {"near-duplicates": len(leaks), "side by side": sheet, "to fill in": f"private/{WORKLISTS}/{name}.csv"}
+    where = table.relative_to(store.root).as_posix()
+    return {"near-duplicates": len(leaks), "side by side": sheet, "to fill in": where}
 
 
 def task_pixels(images: "Callable[[], pa.Table]", recipe: Recipe) -> Pixels:

@@ -111,7 +111,6 @@ def _made(here: Step, out: Path, summary: "Summary") -> dg.MaterializeResult[Non
     named = len(rows["file"].unique()) - summary.unlisted
     check = dg.AssetCheckResult(
         check_name=CHECK,
-        asset_key=ASSET,
         passed=named == summary.files and not summary.unlisted,
         description=f"{summary.files} files, {named} of them with a row; {summary.unlisted} folders cannot be listed",
         metadata={"files": summary.files, "files with a row": named},

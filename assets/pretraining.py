@@ -172,7 +172,7 @@ def _sources(store: Store, recipe: Recipe) -> "Sources":
     from pipeline.tables import read_pool
 
     def sources() -> list[bytes]:
-        rows = read_pool(store.tables, recipe)
+        rows = read_pool(store, recipe)
         return top_folders(store.private, rows["sop_instance"].to_pylist())
 
     return sources

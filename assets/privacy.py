@@ -26,14 +26,13 @@ def spec(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def no_identifier_exposed(archive: str, store: Store, recipe: Recipe, asset: str) -> dg.AssetCheckResult:
+def no_identifier_exposed(archive: str, store: Store, recipe: Recipe) -> dg.AssetCheckResult:
     """Search everything that the store shares, including MLflow's and Dagster's databases, for identifiers."""
     from pipeline.archive.identifier_scan import scan_for_identifiers, shareable_paths
 
     if not (store.private / "scan.parquet").is_file():
         return dg.AssetCheckResult(
             check_name=NAME,
-            asset_key=asset,
             passed=True,
             description="nothing to look for: no archive has been read into this store",
             metadata={"files sampled": 0},
@@ -42,7 +41,6 @@ def no_identifier_exposed(archive: str, store: Store, recipe: Recipe, asset: str
     result = scan_for_identifiers(archive, store.private, shareable_paths(store, homes), _recipe_texts(recipe))
     return dg.AssetCheckResult(
         check_name=NAME,
-        asset_key=asset,
         passed=not result.findings,
         description=f"searched for {result.patterns} spellings of identifiers of {result.read} files; "
         f"{len(result.findings)} found",

@@ -156,7 +156,7 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
                 files=[experiment.reports / name for name in RESULTS_FILES],
                 checks=[
                     *_learning_checks(report, tasks),
-                    privacy.no_identifier_exposed(archive.folder, place, recipe, "results_table"),
+                    privacy.no_identifier_exposed(archive.folder, place, recipe),
                 ],
             )
 
@@ -224,7 +224,7 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
 
         with step(context, tracking, recipe) as here:
             opened = store.open()
-            pool = read_pool(opened.tables, recipe)
+            pool = read_pool(opened, recipe)
             experiment = opened.experiment(recipe.name)
             markdown = write_dataset_table(recipe, experiment, pool)
             yield here.made(
@@ -318,7 +318,7 @@ def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
                 digest(page.read_bytes())[:16],
                 {"page": dg.MetadataValue.path(page), **_in_mlflow(here.run.url, page)},
                 files=[page],
-                checks=[privacy.no_identifier_exposed(archive.folder, place, recipe, "html_report")],
+                checks=[privacy.no_identifier_exposed(archive.folder, place, recipe)],
             )
 
     return html_report

@@ -20,6 +20,8 @@ DAGSTER_UI = "http://127.0.0.1:3000"
 USER_MISTAKE = "user mistake"
 COLUMN_LINEAGE = "dagster/column_lineage"
 INFRASTRUCTURE = "infrastructure"
+GROUP_TAG = "sonotag/group"
+"""The group of an asset without the recipe, which stands before it in Dagster if several are loaded."""
 WAITS = (30.0, 120.0, 480.0)
 """Seconds before each further try of a step to which disk or network has failed."""
 
@@ -40,6 +42,7 @@ class Step:
     ) -> None:
         self._context, self.run = context, run
         self._recorded, self._attempt = recorded, attempt
+        self._keys = {key.path[-1]: key for key in context.assets_def.keys}
         self.tags = tags
         """Of its MLflow run; a run inside of it has them too, so that one tag finds all that a Dagster run did."""
 
@@ -50,17 +53,16 @@ class Step:
     @contextmanager
     def part(self, tracking: Tracking, name: str) -> Iterator[TrackedRun]:
         """An MLflow run of its own, below the step's, for one of several trainings."""
-        with tracking.run(name, self.tags, self.log, parent=self.run) as run:
+        with tracking.of(self.tags["recipe"]).run(name, self.tags, self.log, parent=self.run) as run:
             yield run
 
-    def checked(self, result: dg.AssetCheckResult, asset: str | None = None) -> dg.AssetCheckResult:
+    def checked(self, result: dg.AssetCheckResult, asset: str) -> dg.AssetCheckResult:
         """The result of a check of `asset`; that of a blocking one is kept in the store, for every later job."""
-        key = result.asset_key.path[-1] if result.asset_key else asset
-        check = self._recorded.get((key or "", result.check_name or ""))
+        check = self._recorded.get((asset, result.check_name or ""))
         if check is not None and self._attempt is not None:
             passed = result.passed or result.severity != dg.AssetCheckSeverity.ERROR
             self._attempt.record(check, passed, result.description or "")
-        return result
+        return result._replace(asset_key=self._keys[asset])
 
     def made(
         self,
@@ -77,7 +79,7 @@ class Step:
         self.run.files(list(files))
         linked = {"MLflow run": named_link("open the run", self.run.url)} if self.run.url else {}
         return dg.MaterializeResult(
-            asset_key=asset,
+            asset_key=self._keys[asset],
             data_version=dg.DataVersion(data_version),
             metadata={**metadata, **self._lineage(asset), **linked},
             check_results=[self.checked(check, asset) for check in checks],
@@ -85,7 +87,7 @@ class Step:
 
     def _lineage(self, asset: str) -> Mapping[str, Any]:
         """The column lineage of the catalog: Dagster draws what an event says."""
-        facts = self._context.assets_def.specs_by_key[dg.AssetKey(asset)].metadata
+        facts = self._context.assets_def.specs_by_key[self._keys[asset]].metadata
         return {name: facts[name] for name in [COLUMN_LINEAGE] if name in facts}
 
 
@@ -106,7 +108,7 @@ def step(
     spent on a run that cannot succeed. Neither does it if a blocking check of what it follows from is not passed, in
     whichever run that was.
     """
-    _stop_after_a_mistake(context)
+    _stop_after_a_mistake(context, recipe)
     versions = context.assets_def.code_versions_by_key
     tags = {
         "recipe": recipe.name,
@@ -116,11 +118,11 @@ def step(
         "dagster.job": context.job_name,
         "mlflow.note.content": f"[Dagster run]({DAGSTER_UI}/runs/{context.run_id})",
     }
-    recorded = _blocking_checks(context)
+    recorded, name = _blocking_checks(context), context.op_def.name.removeprefix(f"{recipe.name}__")
     with (
         _failing(context),
         _recording(context, recipe, recorded) as recording,
-        tracking.run(context.op_def.name, tags, context.log.warning) as run,
+        tracking.of(recipe.name).run(name, tags, context.log.warning) as run,
     ):
         run.params(params or {})
         yield Step(context, run, tags, recorded, recording)
@@ -128,8 +130,9 @@ def step(
 
 def _blocking_checks(context: dg.AssetExecutionContext) -> dict[tuple[str, str], Check]:
     """The step's checks that stop what follows, by asset and name."""
-    groups = context.assets_def.group_names_by_key
+    specs = context.assets_def.specs_by_key
     keys = [(spec.asset_key, spec.name) for spec in context.assets_def.check_specs if spec.blocking]
+    groups = {key: spec.tags.get(GROUP_TAG, spec.group_name or "") for key, spec in specs.items()}
     return {(key.path[-1], name): Check(asset=key.path[-1], check=name, group=groups[key]) for key, name in keys}
 
 
@@ -175,9 +178,14 @@ def _try_again(context: dg.AssetExecutionContext, error: Exception) -> NoReturn:
     raise dg.RetryRequested(max_retries=len(WAITS), seconds_to_wait=WAITS[tries]) from error
 
 
-def _stop_after_a_mistake(context: dg.AssetExecutionContext) -> None:
+def _stop_after_a_mistake(context: dg.AssetExecutionContext, recipe: Recipe) -> None:
+    """Raise if a user's mistake has failed a step of this recipe's, or a shared one, in this run."""
     failures = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    of_recipe = f"{recipe.name}__"
+    several = context.op_def.name.startswith(of_recipe)
     for entry in failures:
+        if several and "__" in str(entry.step_key) and not str(entry.step_key).startswith(of_recipe):
+            continue  # another recipe's
         data = entry.get_dagster_event().step_failure_data
         if data.user_failure_data and USER_MISTAKE in data.user_failure_data.metadata:
             raise dg.Failure(f"not started, since {entry.step_key} failed", allow_retries=False)

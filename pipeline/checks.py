@@ -6,7 +6,7 @@ Dagster stops what follows a failed check in the same run alone, and its own rec
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -26,6 +26,9 @@ BEFORE_TRAINING = ("archive", "labels", "images", "review", "cohort", "tasks")
 """Groups of assets from which every encoder follows."""
 POOL = "pretraining_pool"
 """The asset without whose checks nothing is trained, also where no run has recorded them."""
+SHARED = frozenset({"dicom_index", "rejected_files", "deleted_files"})
+"""Assets of all recipes of a store; the others belong to one recipe."""
+_UNDER_WAY = ".under_way"
 _JOBS = {
     **dict.fromkeys(("archive", "labels", "images", "review", "cohort"), "ingest"),
     "pretraining": "pretrain",
@@ -33,12 +36,16 @@ _JOBS = {
     "prediction": "predict",
 }
 _PLACES = {
-    "image_cache": ("tables/images.parquet",),
-    "pool_labels": ("tables/pretraining_pool.parquet",),
+    "image_cache": ("experiments/{recipe}/tables/images.parquet",),
+    "pool_labels": ("experiments/{recipe}/tables/pretraining_pool.parquet",),
     "results_table": ("experiments/{recipe}/reports/results_table.csv",),
     "html_report": ("experiments/{recipe}/reports/report.html",),
 }
-_USUAL_PLACES = ("tables/{asset}.parquet", "experiments/{recipe}/tasks/{task}.parquet")
+_USUAL_PLACES = (
+    "tables/{asset}.parquet",
+    "experiments/{recipe}/tables/{asset}.parquet",
+    "experiments/{recipe}/tasks/{task}.parquet",
+)
 
 
 class Check(BaseModel):
@@ -60,6 +67,7 @@ class Record(Check):
     """The last result of a check."""
 
     recipe: str
+    """With which it was found."""
     result: Literal["passed", "failed", "unfinished"]
     description: str
     looked_at: dict[str, str]
@@ -94,7 +102,7 @@ def job_of(group: str) -> str:
 
 
 @contextmanager
-def attempt(store: Store, recipe: str, assets: Collection[str], checks: Collection[Check]) -> Iterator[Attempt]:
+def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence[Check]) -> Iterator[Attempt]:
     """Within the block `assets` are made, and `checks`, all that block what follows from them, are made anew.
 
     A check that has no result by then is unfinished if its asset's files were written or its process died. If the block
@@ -106,7 +114,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Collecti
     if not checks:
         yield Attempt(store, recipe, name)
         return
-    path = _folder(store, recipe) / "under_way" / f"{name}.json"
+    path = _folder(store, recipe, checks[0].asset) / _UNDER_WAY / f"{name}.json"
     files = sorted({file for check in checks for file in _files(store, recipe, check.asset)})
     states = {file: list(_state(store.root / file)) for file in files}
     make_folder(path.parent)
@@ -121,54 +129,46 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Collecti
 def refuse(store: Store, recipe: str, assets: Collection[str]) -> None:
     """Raise `UserError` if a blocking check of one of `assets` is not passed, or its files are others since."""
     _settle_the_dead(store, recipe)
-    found = _records(store, assets)
-    for asset, check in sorted({(one.asset, one.check) for one in found if one.asset in assets}):
-        _judge(store, recipe, [one for one in found if (one.asset, one.check) == (asset, check)])
+    found = _records(store, recipe, assets)
+    for record in found:
+        _refuse(store, recipe, record)
     if POOL in assets and _current(store, recipe, POOL) and not any(one.asset == POOL for one in found):
-        raise UserError(f"The checks of {POOL} have left no result in {store.checks}: run the job `ingest` again.")
+        folder = store.experiment(recipe).checks
+        raise UserError(f"The checks of {POOL} have left no result in {folder}: run the job `ingest` again.")
 
 
 def refuse_training(store: Store, recipe: Recipe) -> None:
     """Raise `UserError` as `refuse`, for everything that encoders follow from; the same as in Dagster's graph."""
-    former = {one.asset for one in _records(store) if one.group == "tasks"} - {
+    found = _records(store, recipe.name)
+    former = {one.asset for one in found if one.group == "tasks"} - {
         f"{task}_images" for task in recipe.downstream.tasks
     }
-    assets = {one.asset for one in _records(store) if one.group in BEFORE_TRAINING}
-    refuse(store, recipe.name, {POOL, *assets} - former)
+    refuse(store, recipe.name, {POOL, *(one.asset for one in found if one.group in BEFORE_TRAINING)} - former)
 
 
 def refuse_publication(store: Store, recipe: Recipe) -> None:
     """Raise `UserError` as `refuse_training`, and for the reports."""
     refuse_training(store, recipe)
-    refuse(store, recipe.name, {one.asset for one in _records(store) if one.group == "reports"})
+    refuse(store, recipe.name, {one.asset for one in _records(store, recipe.name) if one.group == "reports"})
 
 
 def _forget_former_checks(store: Store, recipe: str, assets: Collection[str], checks: Collection[Check]) -> None:
     """Remove the results of checks that the assets do not have any more: nothing would renew them."""
     places = {_place(store, recipe, check) for check in checks}
-    for path in _folder(store, recipe).glob("*.json"):
-        if path.name.split(".")[0] in assets and path not in places:
+    for path in _results(store, recipe):
+        if _asset_of(path) in assets and path not in places:
             path.unlink(missing_ok=True)
 
 
-def _judge(store: Store, recipe: str, records: list[Record]) -> None:
-    """Raise unless the check is passed: the recipe's own result first, else that of whoever wrote the files last."""
-    asset = records[0].asset
-    current = _current(store, recipe, asset)
-    own = [one for one in records if one.recipe == recipe]
-    for one in own:
-        if one.result != "passed":
-            raise _refusal(one)
-    if own and (not current or any(one.looked_at == current for one in own)):
-        return  # the files may lie on another machine
-    others = [one for one in records if one.looked_at and one.looked_at == current]
-    for one in others:
-        if one.result != "passed":
-            raise _refusal(one)
-    if own and not others:
+def _refuse(store: Store, recipe: str, record: Record) -> None:
+    """Raise unless the check is passed, on the files that there are now."""
+    if record.result != "passed":
+        raise _refusal(record)
+    current = _current(store, recipe, record.asset)
+    if current and record.looked_at != current:  # without any they may be on another machine
         raise UserError(
-            f"{asset} has changed since its check {own[0].check} passed: run the job `{own[0].job}` with the recipe "
-            f"{recipe} again."
+            f"{record.asset} has changed since its check {record.check} passed: run the job `{record.job}` with the "
+            f"recipe {recipe} again."
         )
 
 
@@ -206,7 +206,8 @@ def _write(
 
 def _settle_the_dead(store: Store, recipe: str) -> None:
     """Settle what processes that died have left under way."""
-    for path in sorted((_folder(store, recipe) / "under_way").glob("*.json")):
+    folders = (store.checks, store.experiment(recipe).checks)
+    for path in sorted(path for folder in folders for path in (folder / _UNDER_WAY).glob("*.json")):
         lock = FileLock(path.with_suffix(".lock"), thread_local=False)
         try:
             with lock.acquire(timeout=0):
@@ -240,9 +241,9 @@ def _is_of_now(store: Store, recipe: str, last: Record, under_way: Path) -> bool
     return since and bool(last.looked_at) and last.looked_at == _current(store, recipe, last.asset)
 
 
-def _records(store: Store, assets: Collection[str] | None = None) -> list[Record]:
-    """The results of the checks of `assets`, or of all; raises `UserError` for one that is damaged."""
-    paths = (path for path in sorted(store.checks.glob("*/*.json")) if assets is None or _asset_of(path) in assets)
+def _records(store: Store, recipe: str, assets: Collection[str] | None = None) -> list[Record]:
+    """The results of the checks of `assets`, or of all that the recipe has; raises `UserError` for a damaged one."""
+    paths = (path for path in _results(store, recipe) if assets is None or _asset_of(path) in assets)
     found = (_read(path) for path in paths)
     return [one for one in found if one is not None]
 
@@ -260,12 +261,17 @@ def _asset_of(path: Path) -> str:
     return path.name.partition(".")[0]
 
 
-def _folder(store: Store, recipe: str) -> Path:
-    return store.checks / recipe
+def _results(store: Store, recipe: str) -> list[Path]:
+    """The files of the results of the checks of shared assets, and of the recipe's."""
+    return sorted((*store.checks.glob("*.json"), *store.experiment(recipe).checks.glob("*.json")))
+
+
+def _folder(store: Store, recipe: str, asset: str) -> Path:
+    return store.checks if asset in SHARED else store.experiment(recipe).checks
 
 
 def _place(store: Store, recipe: str, check: Check) -> Path:
-    return _folder(store, recipe) / f"{check.asset}.{check.check}.json"
+    return _folder(store, recipe, check.asset) / f"{check.asset}.{check.check}.json"
 
 
 def _files(store: Store, recipe: str, asset: str) -> list[str]:

@@ -39,8 +39,6 @@ def recipe_and_store() -> tuple[Recipe, Store]:
 
     Raises `UserError` as `load_recipe` and, for an existing store, as `Store.open`.
     """
-    store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute())
-    if store.exists:
-        store.open()
+    store = Store(Path(os.environ.get("SONOTAG_STORE") or "store").absolute()).up_to_date()
     recipe = load_recipe(os.environ.get("SONOTAG_RECIPE") or "demo", {**os.environ, "SONOTAG_STORE": str(store.root)})
     return recipe, store

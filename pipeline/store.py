@@ -1,31 +1,37 @@
 """Where things lie in the store, and which layout it has.
 
-Belongs here: paths, the schema version, the step from the version before. Not here: what is written there.
+Belongs here: paths, the layout's version. Not here: what is written there, the step from layout 3 (`migration`).
 """
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import make_folder, make_private, read_json
+from pipeline.migration import clear, copy_to_recipes, nothing_at_work
 from pipeline.mirrored import read_mirrored, write_mirrored_json
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+_SHARED_TABLES = 3
+"""The layout whose tables all recipes shared."""
 _WITHOUT_SEEDS = 2
-"""The layout in which an encoder's folder did not say its seed: there was one only."""
+"""The layout before that, in which an encoder's folder did not say its seed: there was one only."""
+_VERSION, _LEFTOVERS = "schema_version", "leftovers_of"
+"""Of store.json: the layout, and from which one files are still to be removed."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folder that holds everything the project makes; archive tables are shared by all recipes."""
+    """The folder that holds everything the project makes."""
 
     root: Path
 
     @property
     def tables(self) -> Path:
-        """Archive tables, one Parquet file each."""
+        """The tables that all recipes share: the index, ledgers of files, the split. Others: `Experiment.tables`."""
         return self.root / "tables"
 
     @property
@@ -37,6 +43,10 @@ class Store:
     def sides(self) -> Path:
         """The side of the split of every patient that ever had one, also of those who are absent now."""
         return self.private / "sides.parquet"
+
+    def private_of(self, recipe: str) -> Path:
+        """What must not be shared of the recipe's: its worklists, and the mapping that it was labelled with."""
+        return self.private / "experiments" / recipe
 
     def new_predictions(self, recipe: str, model: str) -> Path:
         """What a model has said of new images: private, since its files name patients and their files' places."""
@@ -54,7 +64,7 @@ class Store:
 
     @property
     def checks(self) -> Path:
-        """The last result of every blocking check, a folder per recipe."""
+        """The last results of the blocking checks of shared tables. Those of a recipe: `Experiment.checks`."""
         return self.root / "checks"
 
     @property
@@ -71,59 +81,66 @@ class Store:
         """Where the recipe of that name puts what it makes."""
         return Experiment(self.root / "experiments" / recipe)
 
-    @property
-    def exists(self) -> bool:
-        """Whether a store has been made there."""
-        return self._version.is_file()
+    def up_to_date(self) -> "Store":
+        """As `open`, if there is a store; makes none. Returns itself."""
+        return self.open() if self._version.is_file() else self
 
     @property
     def _version(self) -> Path:
         return self.root / "store.json"
 
     def open(self) -> "Store":
-        """Make the store where there is none, or bring it from layout 2 to this one, for the user alone.
+        """Make the store, for the user alone; bring one of layout 2 or 3 to this one. Returns itself.
 
-        Raises `UserError` where it has another layout, or cannot be written.
+        Raises `UserError` if it has another layout, if it cannot be written, or if a process of an earlier version of
+        sonotag is at work in it.
         """
         path = self._version
         try:
             make_folder(self.private).chmod(0o700)
             make_private(self.root)
-            version = read_mirrored(path, _version_in)
-            if version is None:
-                write_mirrored_json(path, {"schema_version": SCHEMA_VERSION})
-                version = SCHEMA_VERSION
-            if version == _WITHOUT_SEEDS:
-                version = self._name_seeds()
+            layout = read_mirrored(path, _layout_in)
+            if layout is None:
+                write_mirrored_json(path, {_VERSION: SCHEMA_VERSION})
+            elif layout[_VERSION] not in (_WITHOUT_SEEDS, _SHARED_TABLES, SCHEMA_VERSION):
+                raise UserError(
+                    f"SONOTAG_STORE {self.root} has layout {layout[_VERSION]}, this version of sonotag writes layout "
+                    f"{SCHEMA_VERSION}: point SONOTAG_STORE at a new folder."
+                )
+            elif layout != {_VERSION: SCHEMA_VERSION}:
+                self._migrate()
         except OSError as error:
             raise UserError(f"SONOTAG_STORE {self.root} cannot be written: {error.strerror}.") from None
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"SONOTAG_STORE {self.root} has layout {version}, this version of sonotag writes layout "
-                f"{SCHEMA_VERSION}: point SONOTAG_STORE at a new folder."
-            )
         return self
 
-    def _name_seeds(self) -> int:
-        """From layout 2: every encoder's folder gets its seed, 0; returns the layout that the store has then.
+    def _migrate(self) -> None:
+        """Bring layout 2 or 3 to this one, so that whoever kills the process finds the earlier one or this one whole.
 
-        One rename a folder, and the version last: a process that is killed in between leaves the rest to the next one,
-        and one that does the same at the same time finds some of it done.
+        What layout 3 has elsewhere is copied first. The version follows, then what was copied is removed.
         """
+        make_folder(self.locks)
+        with FileLock(self.locks / "layout.lock"):
+            layout = read_mirrored(self._version, _layout_in)
+            if layout and layout[_VERSION] != SCHEMA_VERSION:  # no other process has migrated it meanwhile
+                with nothing_at_work(self.locks):
+                    self._name_seeds()
+                    copy_to_recipes(self.root)
+                    write_mirrored_json(self._version, {_VERSION: SCHEMA_VERSION, _LEFTOVERS: _SHARED_TABLES})
+            clear(self.root)
+            write_mirrored_json(self._version, {_VERSION: SCHEMA_VERSION})
+
+    def _name_seeds(self) -> None:
+        """Give each encoder's folder without a seed its seed, 0, by a rename; one that is killed leaves the rest."""
         for folder in self.root.glob("experiments/*/encoders/*"):
             if not re.search(r"_seed-\d+$", folder.name):
-                with suppress(FileNotFoundError):
-                    folder.rename(folder.with_name(f"{folder.name}_seed-0"))
-        write_mirrored_json(self._version, {"schema_version": SCHEMA_VERSION})
-        return SCHEMA_VERSION
+                folder.rename(folder.with_name(f"{folder.name}_seed-0"))
 
 
-def _version_in(path: Path) -> int:
+def _layout_in(path: Path) -> dict[str, int]:
     stated = read_json(path)
-    version = stated.get("schema_version") if isinstance(stated, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(stated, dict) or not isinstance(stated.get(_VERSION), int):
         raise DamagedError(path)
-    return version
+    return stated
 
 
 @dataclass(frozen=True)
@@ -131,6 +148,16 @@ class Experiment:
     """The folder of one recipe."""
 
     root: Path
+
+    @property
+    def tables(self) -> Path:
+        """The tables that depend on the recipe."""
+        return self.root / "tables"
+
+    @property
+    def checks(self) -> Path:
+        """The last result of every blocking check of what belongs to the recipe."""
+        return self.root / "checks"
 
     def encoder(self, backbone: str, name: str, seed: int) -> Path:
         """Folder of a pretrained encoder, by the name of its method or variant and its seed."""

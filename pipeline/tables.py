@@ -1,11 +1,12 @@
-"""The archive tables: their columns, what one row is, where they lie.
+"""The archive tables: names, columns, what one row is, so that writer, reader and Dagster's column schema agree.
 
-Belongs here: names, schemas and descriptions of the tables under `tables/`, so that writer, reader and Dagster's
-column schema agree; what tells two pools apart. Not here: the work that fills them.
+`Store.tables` holds DICOM_INDEX, REJECTED_FILES, DELETED_FILES and PATIENT_SPLITS, which all recipes share. The others
+depend on a recipe and lie in its `Experiment.tables`.
 """
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,9 @@ import pyarrow as pa
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table, write_table
 from pipeline.label_fields import NUMBER_FIELDS, POOLED, TEXT_FIELDS
+from pipeline.mirrored import read_if_intact
 from pipeline.recipe import Recipe
+from pipeline.store import Store
 
 _MADE_BY = b"sonotag.made_by"
 """Key of a file's schema metadata: the recipe that wrote it, and a digest of each section that decided its rows."""
@@ -34,7 +37,7 @@ class Table:
     row: str
     schema: pa.Schema
     sections: tuple[str, ...] = ()
-    """Sections of the recipe that decide its rows: all recipes of a store share its tables, and overwrite them."""
+    """Sections of the recipe that decide its rows, whose settings are compared when it is read."""
 
     def path(self, tables: Path) -> Path:
         """Where the table lies in the folder `tables`."""
@@ -62,7 +65,7 @@ class Table:
             raise UserError(f"{path} does not exist yet: run the job that writes it first (`ingest` for tables).")
         rows = read_table(path)
         if recipe is not None:
-            self._refuse_another_recipe(path, rows.schema, recipe)
+            self._refuse_other_settings(path, rows.schema, recipe)
         lacking = [name for name in self.schema.names if name not in rows.column_names]
         if lacking:
             raise UserError(
@@ -74,7 +77,7 @@ class Table:
         sections = ((name, getattr(recipe, name), _NOT_IN_ROWS.get(name)) for name in self.sections)
         return {name: digest(section.model_dump(mode="json", exclude=without)) for name, section, without in sections}
 
-    def _refuse_another_recipe(self, path: Path, schema: pa.Schema, recipe: Recipe) -> None:
+    def _refuse_other_settings(self, path: Path, schema: pa.Schema, recipe: Recipe) -> None:
         written = (schema.metadata or {}).get(_MADE_BY)
         if written is None:
             raise UserError(f"{path} does not name the settings that made it: run the job `ingest` again.")
@@ -82,8 +85,8 @@ class Table:
         other = [name for name, value in wanted.items() if made_by["digests"].get(name) != value]
         if other:
             raise UserError(
-                f"{path} was made with other settings ({', '.join(other)}) than the recipe {recipe.name} has now, by "
-                f"the recipe {made_by['recipe']}: run the job `ingest` with the recipe {recipe.name} first."
+                f"{path} was made with other settings ({', '.join(other)}) than the recipe {recipe.name} has now: run "
+                f"the job `ingest` with the recipe {recipe.name} first."
             )
 
 
@@ -260,9 +263,16 @@ def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
     )
 
 
-def read_pool(tables: Path, recipe: Recipe) -> pa.Table:
+def read_pool(store: Store, recipe: Recipe) -> pa.Table:
     """The pretraining pool of `recipe`; raises `UserError` if there is none, or if other settings made it."""
-    return pretraining_pool_table(recipe.labels.names).read(tables, recipe)
+    return pretraining_pool_table(recipe.labels.names).read(store.experiment(recipe.name).tables, recipe)
+
+
+def read_of_every_recipe(table: Table, store: Store) -> pa.Table:
+    """The rows of `table` of every recipe of the store, one recipe after the other; a damaged file has none."""
+    paths = sorted(store.root.glob(f"experiments/*/tables/{table.name}.parquet"))
+    found = [read_if_intact(path, partial(read_table, columns=table.schema.names)) for path in paths]
+    return pa.concat_tables([table.schema.empty_table(), *(rows.cast(table.schema) for rows in found if rows)])
 
 
 def missing_sides(pool: pa.Table) -> list[str]:
@@ -275,9 +285,9 @@ def refuse_incomplete(pool: pa.Table) -> None:
     """Raise `UserError` if the pool lacks training or validation images."""
     if sides := missing_sides(pool):
         raise UserError(
-            f"The pretraining pool has no {' and no '.join(sides)} image: fill in private/unmapped_descriptions.csv of "
-            "the store, put it into the folder that SONOTAG_STUDY_GROUPS names, and run the job `ingest` again; its "
-            "check pool_can_train says what else may be missing."
+            f"The pretraining pool has no {' and no '.join(sides)} image: fill in unmapped_descriptions.csv in the "
+            "private folder of the store, put it into the folder that SONOTAG_STUDY_GROUPS names, and run the job "
+            "`ingest` again; its check pool_can_train says what else may be missing."
         )
 
 

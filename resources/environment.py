@@ -5,13 +5,16 @@ Belongs here: reading SONOTAG_* and MLFLOW_TRACKING_URI once. Not here: opening 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
 
 from pipeline.archive.location import normalized
+from pipeline.errors import UserError
 from pipeline.labels.study_groups import shipped_study_groups
-from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.recipe.reading import recipe_file
 from pipeline.store import Store
 
 DEMO = "demo"
@@ -26,7 +29,8 @@ class Environment:
     archive: str
     """A folder's absolute path, or a URL."""
     study_groups: Path
-    recipe: Recipe
+    recipes: tuple[Recipe, ...]
+    """At least one; if several, they read the archive alike and differ in their names."""
     tracking_uri: str
 
 
@@ -38,9 +42,31 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         store=store,
         archive=normalized(variables.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive")),
         study_groups=Path(variables.get("SONOTAG_STUDY_GROUPS") or shipped_study_groups()).absolute(),
-        recipe=load_recipe(variables.get("SONOTAG_RECIPE") or DEMO, known),
+        recipes=_recipes(variables.get("SONOTAG_RECIPE") or DEMO, known),
         tracking_uri=variables.get("MLFLOW_TRACKING_URI") or sqlite_address(store.mlflow / "mlflow.db"),
     )
+
+
+def _recipes(named: str, environment: Mapping[str, str]) -> tuple[Recipe, ...]:
+    """The recipe `named`, or several, separated by commas; raises `UserError` if they cannot be loaded together."""
+    alone = named in shipped_recipes() or Path(named).is_file()
+    parts = [named] if alone else [part.strip() for part in named.split(",") if part.strip()] or [named]
+    recipes = {recipe_file(part): load_recipe(part, environment) for part in parts}
+    for one, other in combinations(recipes, 2):
+        _refuse_together(one, recipes[one], other, recipes[other])
+    return tuple(recipes.values())
+
+
+def _refuse_together(file: Path, recipe: Recipe, other_file: Path, other: Recipe) -> None:
+    """Raise `UserError` if two recipes have one name, or if they read the archive differently: the index is of all."""
+    if recipe.name == other.name:
+        raise UserError(f"{file} and {other_file} have the same `name`, {other.name}: give one of them another.")
+    for field in type(recipe.archive).model_fields:
+        if getattr(recipe.archive, field) != getattr(other.archive, field):
+            raise UserError(
+                f"{file} and {other_file} differ in archive.{field}: recipes that are loaded together read one archive "
+                "in one way. Set it to the same value, or load one recipe at a time."
+            )
 
 
 def sqlite_address(database: Path) -> str:

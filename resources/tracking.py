@@ -157,12 +157,17 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
     """May hold a password: it is printed as `shown`, and Dagster is told its variable's name (assets.definitions)."""
     artifacts: str
     """Folder for artifacts of a local database (a server decides for itself)."""
-    experiment: str
+    experiment: str = ""
+    """Of runs; a step names that of its recipe (`of`)."""
     lock_file: str
     unsent: str
     """Folder for what MLflow has not heard."""
     sample_seconds: float = SECONDS
     """Between two samples of the machine's load."""
+
+    def of(self, experiment: str) -> "Tracking":
+        """The same, for runs of another experiment."""
+        return self.model_copy(update={"experiment": experiment})
 
     @contextmanager
     def run(

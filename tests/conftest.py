@@ -8,8 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 ROOT = Path(__file__).parent.parent
 TINY_RECIPE = """
@@ -73,6 +77,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         file = item.nodeid.partition("::")[0]
         uses_demo = "demo_store" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("demo_store" if uses_demo else file))
+
+
+def table_path(store: Path, name: str) -> Path:
+    """The one table called `name` in `store`: shared, or that of its only recipe."""
+    (path,) = [*store.glob(f"tables/{name}.parquet"), *store.glob(f"experiments/*/tables/{name}.parquet")]
+    return path
+
+
+def keys_of(definitions: "dg.Definitions", *names: str) -> "list[dg.AssetKey]":
+    """The keys of the assets called so, whichever recipe they belong to; raises if one is missing."""
+    found = [key for key in definitions.resolve_asset_graph().get_all_asset_keys() if key.path[-1] in names]
+    assert {key.path[-1] for key in found} == {*names}
+    return found
 
 
 @pytest.fixture(autouse=True)

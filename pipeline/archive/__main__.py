@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> None:
     if options.command == "preflight":
         print(*protection_lines(protections()), sep="\n")
         return
+    store.up_to_date()
     archive = normalized(os.environ.get("SONOTAG_ARCHIVE") or str(store.phantom / "archive"))
     key = archive_key(archive, store.private, os.environ)
     if options.command == "locate":

@@ -25,7 +25,12 @@ from pipeline.progress import Log, silent
 from pipeline.store import Store
 from pipeline.tables import PATIENT_SPLITS, QUARANTINE, REJECTED_FILES
 
-_WORKLIST = "unmapped_descriptions.csv"  # may contain a description that only this patient's files have
+_DERIVED = (
+    "private/experiments/*/unmapped_descriptions.csv",
+    "private/experiments/*/near_duplicates/*.png",
+    "experiments/*/tables/contact_sheet.png",
+)
+"""Files that may contain a description that only this patient's files have, or show one of its images."""
 _BY_PATIENT = ("patient", "other_patient")
 _BY_INSTANCE = ("sop_instance", "other_sop_instance")
 _BY_FILE = ("id", "file_id")
@@ -119,17 +124,19 @@ def erase_traces(store: Store, traces: Traces) -> int:
     """Erase `traces` from caches and tables; returns how many images were cached."""
     read_mirrored(store.sides, read_table)  # restores a damaged file or raises, before anything is removed
     images = drop_from_caches(store.images, store.private, traces.instances)
-    for path in [*sorted(store.tables.glob("*.parquet")), *sorted(store.private.glob("*.parquet"))]:
+    tables = ("tables/*.parquet", "experiments/*/tables/*.parquet", "private/*.parquet")
+    for path in (path for pattern in tables for path in sorted(store.root.glob(pattern))):
         if path.name != "scan.parquet":
             _erase_from_table(store, path, traces)
-    (store.private / _WORKLIST).unlink(missing_ok=True)
+    for path in (path for pattern in _DERIVED for path in store.root.glob(pattern)):
+        path.unlink()
     return images
 
 
 def _erase_from_table(store: Store, path: Path, traces: Traces) -> None:
     """Remove the patients' rows from a table; a table of rejections gets a row for each of their files."""
     table = read_if_intact(path, read_table)
-    is_ledger = path.stem in {QUARANTINE.name, REJECTED_FILES.name} and path.parent == store.tables
+    is_ledger = path.stem in {QUARANTINE.name, REJECTED_FILES.name} and path.parent.name == "tables"
     if table is None or (is_ledger and table.column_names != QUARANTINE.schema.names):
         if path == PATIENT_SPLITS.path(store.tables) and not store.sides.is_file():
             raise DamagedError(path)

@@ -53,7 +53,7 @@ def _advice(counts: list[tuple[str, int]]) -> str:
         return "The asset quarantine lists why no frame of the archive became an image."
     if counts[0][0] == UNMAPPED:
         return (
-            "Fill in private/unmapped_descriptions.csv of the store (asset unmapped_descriptions), put it into the "
+            "Fill in unmapped_descriptions.csv in the store's private folder (asset of that name), put it into the "
             "folder that SONOTAG_STUDY_GROUPS names, and run `ingest` again."
         )
     return (

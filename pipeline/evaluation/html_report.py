@@ -197,29 +197,25 @@ def _length(training: Pretraining | Task) -> str:
 
 def _data(recipe: Recipe, store: Store, experiment: Experiment) -> Chapter:
     sections = []
-    archive = _archive_rows(store)
+    archive = _archive_rows(store, experiment)
     if archive:
         sections.append(Section("The archive, as it was read last", TextTable(("What", "How many"), archive, 1)))
     pool = pretraining_pool_table(recipe.labels.names)
-    if pool.path(store.tables).is_file():
-        rows = dataset_rows(recipe, experiment, read_pool(store.tables, recipe))
+    if pool.path(experiment.tables).is_file():
+        rows = dataset_rows(recipe, experiment, read_pool(store, recipe))
         sections.append(Section("Data sets (paper Table 1)", dataset_table(rows)))
     return Chapter("data", "On which data?", [] if sections else ["No archive has been read."], sections)
 
 
-def _archive_rows(store: Store) -> list[tuple[str, str]]:
-    """Counts of the archive's tables that the store holds."""
+def _archive_rows(store: Store, experiment: Experiment) -> list[tuple[str, str]]:
+    """Counts of the archive's tables that there are."""
     counted = (
-        ("Records: instances whose header was read", DICOM_INDEX),
-        ("Files rejected", REJECTED_FILES),
-        ("Images, cut to the insonated area", IMAGES),
-        ("Frames rejected", REJECTED_FRAMES),
+        ("Records: instances whose header was read", DICOM_INDEX.path(store.tables)),
+        ("Files rejected", REJECTED_FILES.path(store.tables)),
+        ("Images, cut to the insonated area", IMAGES.path(experiment.tables)),
+        ("Frames rejected", REJECTED_FRAMES.path(experiment.tables)),
     )
-    rows = [
-        (says, str(len(read_table(table.path(store.tables)))))
-        for says, table in counted
-        if table.path(store.tables).is_file()
-    ]
+    rows = [(says, str(len(read_table(path)))) for says, path in counted if path.is_file()]
     if DICOM_INDEX.path(store.tables).is_file():
         patients = pc.count_distinct(DICOM_INDEX.read(store.tables)["patient"]).as_py()
         rows.insert(1, ("Patients of the records", str(patients)))

@@ -42,7 +42,7 @@ def publish(recipe: Recipe, store: Store, folder: Path) -> None:
     evidence = evidence_of(recipe, experiment)
     if not evidence.outcomes:
         raise UserError(f"{experiment.root} holds no fine-tuned model of the recipe: run the job `finetune` first.")
-    pool = read_pool(store.tables, recipe)
+    pool = read_pool(store, recipe)
     _refuse_another_pool(recipe, experiment, pool)
     write_publication(folder, Publication(evidence, dataset_rows(recipe, experiment, pool)))
 

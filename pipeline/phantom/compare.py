@@ -53,7 +53,7 @@ def compare(store: Store, recipe: Recipe, backbone: str) -> tuple[Scores, Scores
 def _truth(store: Store, recipe: Recipe, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The true labels of the pool's `rows`, and which labels have a truth, each (N, labels)."""
     names = recipe.labels.names
-    instances = read_pool(store.tables, recipe)["sop_instance"].to_pylist()
+    instances = read_pool(store, recipe)["sop_instance"].to_pylist()
     key = archive_key(str(store.phantom / "archive"), store.private, os.environ)
     truth = {
         pseudonym(key, "sop_instance", row["sop_instance_uid"]): {*row["true_groups"].split(","), row["true_probe"]}
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> None:
         "--recipe", default=variable("SONOTAG_RECIPE") or "phantom", help="a name or a YAML file; default: %(default)s"
     )
     asked = parser.parse_args(arguments)
-    store = Store(asked.store.absolute())
+    store = Store(asked.store.absolute()).up_to_date()
     recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
     for backbone in recipe.pretraining.backbones:
         print(f"{backbone}\n\n{markdown(*compare(store, recipe, backbone))}\n")

@@ -27,13 +27,13 @@ from pipeline.training.loop import Metrics, OnEpoch
 _WHAT = """\
 Pretrain encoders on the image cache of a store, as the job `pretrain` does, but with this command alone.
 
-Of the store it needs tables/pretraining_pool.parquet, the results of checks under checks/ and the cache of the recipe's
-size under images/, so that a machine without DICOM files, Dagster and MLflow can do the work (a variant that is shown
-sources needs private/scan.parquet too, which names files: train it where the archive is):
+Of the store it needs the recipe's pool, the results of checks, and the cache of the recipe's size under images/, so
+that a machine without DICOM files, Dagster and MLflow can do the work (a variant that is shown sources needs
+private/scan.parquet too, which names files: train it where the archive is):
 
-  rsync -aR store/./tables/pretraining_pool.parquet store/./checks store/./images gpu:sonotag/store/
+  cd store && rsync -aR checks images experiments/paper/{checks,tables/pretraining_pool.parquet} gpu:sonotag/store/
   ssh gpu 'cd sonotag && python -m pipeline.pretraining --recipe paper --backbone resnet50 --method ce_dcm'
-  rsync -aR gpu:sonotag/store/./experiments store/
+  rsync -aR gpu:sonotag/store/./experiments .
 
 Copied back, an encoder is found and not trained again. Training that was stopped goes on where it was. Several GPUs:
 
@@ -69,12 +69,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pretrain(asked: argparse.Namespace, log: Log) -> None:
-    store = Store(asked.store.absolute())
+    store = Store(asked.store.absolute()).up_to_date()
     recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
     encoders = _asked_for(asked, recipe, store)
     pool = load_pool(store, recipe)
     refuse_training(store, recipe)
-    rows = read_pool(store.tables, recipe)
+    rows = read_pool(store, recipe)
     sources = partial(top_folders, store.private, rows["sop_instance"].to_pylist())
     log(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
     if asked.preflight:

@@ -22,7 +22,7 @@ def load_pool(store: Store, recipe: Recipe) -> PretrainingSet:
 
     Raises `UserError` if either is missing or another recipe's, or if no training or no validation image is in it.
     """
-    rows = read_pool(store.tables, recipe)
+    rows = read_pool(store, recipe)
     refuse_incomplete(rows)
     pixels = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), rows)
     return pretraining_set(rows, pixels, recipe.labels.names, image_digest(rows), label_digest(rows))

@@ -11,7 +11,7 @@ from PIL import Image
 from assets.definitions import build_defs
 from assets.failures import KIND, STEP
 from resources.environment import read_environment
-from tests.conftest import run_job
+from tests.conftest import keys_of, run_job
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
 pytestmark = pytest.mark.integration
@@ -73,13 +73,17 @@ def variables(folder: Path) -> dict[str, str]:
     return {f"SONOTAG_{name}": str(folder / place) for name, place in named.items()}
 
 
+def definitions_of(folder: Path) -> dg.Definitions:
+    return build_defs(read_environment(variables(folder)))
+
+
 def job_of(folder: Path, name: str) -> dg.JobDefinition:
-    return build_defs(read_environment(variables(folder))).resolve_job_def(name)
+    return definitions_of(folder).resolve_job_def(name)
 
 
 def materialize(folder: Path, *assets: str) -> dg.ExecuteInProcessResult:
     """The job `finetune`, or some of its assets alone."""
-    keys = [dg.AssetKey(asset) for asset in assets] or None
+    keys = keys_of(definitions_of(folder), *assets) or None
     instance = dg.DagsterInstance.ephemeral()
     return job_of(folder, "finetune").execute_in_process(instance=instance, asset_selection=keys, raise_on_error=False)
 

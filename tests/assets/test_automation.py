@@ -263,7 +263,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     kinds = {"string": "", "int64": 0, "int8": 1}
     row = {field.name: kinds[str(field.type)] for field in table.schema}
     rows = [{**row, "patient": f"p{n // 2}", "split": "val" if n < 4 else "train"} for n in range(40)]
-    table.write(store.tables, pa.Table.from_pylist(rows, table.schema), load_recipe(str(recipe)))
+    table.write(store.experiment("one").tables, pa.Table.from_pylist(rows, table.schema), load_recipe(str(recipe)))
     check = Check(asset=POOL, check="no_patient_on_both_sides", group="cohort")
     with attempt(store, "one", [POOL], [check]) as here:
         here.record(check, True, "")
@@ -339,13 +339,13 @@ def test_a_report_is_drawn_anew_when_its_predictions_change_and_only_then(clinic
 
     assert asked() == set()  # there is nothing to draw yet
     made(*(graph.get_all_asset_keys() - reports))
-    assert dg.AssetKey("results_table") in asked()
+    assert dg.AssetKey(["tiny", "results_table"]) in asked()
     made(*reports)
     asked()
     assert asked() == set()
-    made(dg.AssetKey("resnet50_ce_thyroid"))
-    assert dg.AssetKey("results_table") in asked()
-    made(dg.AssetKey("new_predictions"))
+    made(dg.AssetKey(["tiny", "resnet50_ce_thyroid"]))
+    assert dg.AssetKey(["tiny", "results_table"]) in asked()
+    made(dg.AssetKey(["tiny", "new_predictions"]))
     made(*reports)
     asked()
     assert asked() == set()

@@ -20,7 +20,7 @@ from pipeline.pretraining.__main__ import main
 from pipeline.recipe import load_recipe
 from resources.environment import read_environment
 from resources.store import StoreFolder
-from tests.conftest import ROOT, TINY_RECIPE
+from tests.conftest import ROOT, TINY_RECIPE, keys_of, table_path
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
 pytestmark = pytest.mark.integration
@@ -45,7 +45,7 @@ def variables(folder: Path, recipe: str = "one") -> dict[str, str]:
 def materialize(folder: Path, job: str, *assets: str, recipe: str = "one") -> dg.ExecuteInProcessResult:
     """A job in an instance of its own, whose event log knows of no other run."""
     definitions = build_defs(read_environment(variables(folder, recipe)))
-    keys = [dg.AssetKey(asset) for asset in assets] or None
+    keys = keys_of(definitions, *assets) or None
     return definitions.resolve_job_def(job).execute_in_process(
         instance=dg.DagsterInstance.ephemeral(), asset_selection=keys, raise_on_error=False
     )
@@ -117,7 +117,7 @@ def test_nor_the_schedule(red: Path) -> None:
             instance=instance, resources={"store": StoreFolder(root=str(red / "store"))}
         ) as context,
     ):
-        ticked = schedules(recipe)[0].evaluate_tick(context)
+        ticked = schedules([recipe])[0].evaluate_tick(context)
     assert not ticked.run_requests
     assert CHECK in str(ticked.skip_message)
 
@@ -141,7 +141,7 @@ def test_another_recipe_does_not_lift_it(red: Path) -> None:
 
 
 def test_a_table_that_was_changed_after_its_check_is_not_used(clinic: Path) -> None:
-    pool = clinic / "store" / "tables" / "pretraining_pool.parquet"
+    pool = table_path(clinic / "store", "pretraining_pool")
     pq.write_table(pq.read_table(pool).slice(1), pool)
     said = why(materialize(clinic, "pretrain", "preflight"))
     assert "has changed since" in said and "`ingest`" in said
@@ -161,7 +161,7 @@ def died(*arguments):
 
 privacy.no_identifier_exposed = died
 job = build_defs(read_environment(os.environ)).resolve_job_def("ingest")
-keys = [dg.AssetKey("pretraining_pool"), dg.AssetKey("pool_labels")]
+keys = [dg.AssetKey(["one", "pretraining_pool"]), dg.AssetKey(["one", "pool_labels"])]
 job.execute_in_process(instance=dg.DagsterInstance.ephemeral(), asset_selection=keys, raise_on_error=False)
 """
 
@@ -187,14 +187,14 @@ def test_a_step_that_fails_before_it_has_written_leaves_the_earlier_result(clini
 
 
 def test_a_pool_whose_checks_have_left_no_result_is_not_trained_on(clinic: Path) -> None:
-    for path in (clinic / "store" / "checks").rglob("*.json"):
+    for path in (clinic / "store").glob("**/checks/*.json"):
         path.unlink()
     said = why(materialize(clinic, "pretrain", "preflight"))
     assert ASSET in said and "`ingest`" in said
 
 
 def test_the_results_name_no_patient_and_no_place(red: Path) -> None:
-    texts = [path.read_text() for path in (red / "store" / "checks").rglob("*") if path.is_file()]
+    texts = [path.read_text() for path in (red / "store").glob("**/checks/**/*") if path.is_file()]
     assert len(texts) >= 5
     assert not any(PATIENT in text or str(red) in text for text in texts)
 

@@ -17,7 +17,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from pipeline.archive.listing import locate
-from tests.conftest import ROOT, job_environment, run_job
+from tests.conftest import ROOT, job_environment, run_job, table_path
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
 EXPERIMENT = "experiments/tiny"
@@ -25,7 +25,7 @@ ARMS = ("baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen")
 
 
 def table(store: Path, name: str) -> list[dict]:
-    return pq.read_table(store / "tables" / f"{name}.parquet").to_pylist()
+    return pq.read_table(table_path(store, name)).to_pylist()
 
 
 def results(store: Path) -> list[dict[str, str]]:
@@ -178,15 +178,15 @@ def test_the_experiment_is_published_as_numbers_that_give_the_same_report(
 def test_an_experiment_is_not_published_beside_the_data_of_another_pool(
     demo_store: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    """The pool of all recipes has lost an image since the encoders were trained, and its checks have passed on that."""
+    """The pool has lost an image since the encoders were trained, and its checks have passed on that."""
     store = tmp_path / "store"
     shutil.copytree(demo_store, store)
-    pool = store / "tables" / "pretraining_pool.parquet"
+    pool = table_path(store, "pretraining_pool")
     pq.write_table(pq.read_table(pool).slice(1), pool)
     digest = hashlib.sha256(pool.read_bytes()).hexdigest()
-    for path in (store / "checks" / "tiny").glob("pretraining_pool.*.json"):
+    for path in (store / EXPERIMENT / "checks").glob("pretraining_pool.*.json"):
         record = json.loads(path.read_text())
-        path.write_text(json.dumps({**record, "looked_at": {"tables/pretraining_pool.parquet": digest}}))
+        path.write_text(json.dumps({**record, "looked_at": {pool.relative_to(store).as_posix(): digest}}))
     run = subprocess.run(
         [sys.executable, "-m", "pipeline.evaluation.publish", str(tmp_path / "replication")],
         cwd=ROOT,
@@ -274,12 +274,12 @@ def test_a_second_run_trains_nothing_again(demo_store: Path, tiny_recipe: Path) 
     experiment = demo_store / EXPERIMENT
     tracked = [*experiment.glob("encoders/*/*.safetensors"), *experiment.glob("models/*/*/*.safetensors")]
     before = {path: path.stat().st_mtime_ns for path in tracked}
-    table_bytes = {path: path.read_bytes() for path in demo_store.glob("tables/*.parquet")}
+    table_bytes = {path: path.read_bytes() for path in demo_store.rglob("tables/*.parquet")}
     done = run_job("demo", demo_store, SONOTAG_RECIPE=str(tiny_recipe))
     assert done.returncode == 0, done.stderr[-2000:]
     assert before
     assert before == {path: path.stat().st_mtime_ns for path in tracked}
-    assert table_bytes == {path: path.read_bytes() for path in demo_store.glob("tables/*.parquet")}
+    assert table_bytes == {path: path.read_bytes() for path in demo_store.rglob("tables/*.parquet")}
 
 
 @pytest.mark.integration
@@ -293,8 +293,8 @@ def test_jobs_run_one_after_the_other_and_with_a_process_per_step(
     config.write_text("execution: {config: {multiprocess: {max_concurrent: 2}}}\n")
     done = run_job("ingest", store, "-c", str(config), SONOTAG_RECIPE=str(tiny_recipe))
     assert done.returncode == 0, done.stderr[-2000:]
-    for path in demo_store.glob("tables/*.parquet"):
-        assert path.read_bytes() == (store / "tables" / path.name).read_bytes(), path.name
+    for path in demo_store.rglob("tables/*.parquet"):
+        assert path.read_bytes() == table_path(store, path.stem).read_bytes(), path.name
 
 
 @pytest.mark.integration

@@ -15,6 +15,7 @@ from pipeline.pretraining.__main__ import main as pretraining_command
 from pipeline.recipe import load_recipe
 from pipeline.store import Store
 from resources.environment import read_environment
+from tests.conftest import keys_of
 from tests.pipeline.archive.synthetic import write_dicom
 
 pytestmark = pytest.mark.integration
@@ -55,13 +56,13 @@ class Clinic:
 
     def run(self, job: str, *assets: str) -> dg.ExecuteInProcessResult:
         definitions = build_defs(read_environment(self.variables))
-        keys = [dg.AssetKey(asset) for asset in assets] or None
+        keys = keys_of(definitions, *assets) or None
         return definitions.resolve_job_def(job).execute_in_process(
             instance=dg.DagsterInstance.ephemeral(), asset_selection=keys, raise_on_error=False
         )
 
     def pool_rows(self) -> int:
-        return int(pq.read_metadata(self.store.tables / "pretraining_pool.parquet").num_rows)
+        return int(pq.read_metadata(self.store.experiment("first").tables / "pretraining_pool.parquet").num_rows)
 
 
 def check_of(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
@@ -88,9 +89,9 @@ def test_ingest_succeeds_with_an_empty_pool_and_warns(clinic: Clinic, first: dg.
     assert first.success and clinic.pool_rows() == 0
     check = check_of(first, "pool_can_train")
     assert not check.passed and not check.blocking and check.severity == dg.AssetCheckSeverity.WARN
-    images = pq.read_metadata(clinic.store.tables / "images.parquet").num_rows
+    images = pq.read_metadata(clinic.store.experiment("first").tables / "images.parquet").num_rows
     assert all(part in str(check.description) for part in (f"{images} unmapped_description", "SONOTAG_STUDY_GROUPS"))
-    assert (clinic.store.private / "unmapped_descriptions.csv").is_file()
+    assert (clinic.store.private_of("first") / "unmapped_descriptions.csv").is_file()
     blocking = [one for one in first.get_asset_check_evaluations() if one.blocking]
     assert blocking and all(one.passed for one in blocking)
 
@@ -130,7 +131,7 @@ def test_an_empty_pool_is_compared_with_the_tasks_and_described(clinic: Clinic) 
 
 @pytest.mark.usefixtures("first")
 def test_once_the_worklist_is_filled_in_the_pool_trains(clinic: Clinic) -> None:
-    with open(clinic.store.private / "unmapped_descriptions.csv", encoding="utf-8-sig") as file:
+    with open(clinic.store.private_of("first") / "unmapped_descriptions.csv", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     with open(clinic.groups / "reviewed.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -150,5 +151,5 @@ def test_an_archive_of_which_no_frame_becomes_an_image_gives_tables_without_rows
     clinic = Clinic(tmp_path, phantom, tmp_path / "archive")
     result = clinic.run("ingest")
     assert result.success and clinic.pool_rows() == 0
-    assert pq.read_metadata(clinic.store.tables / "rejected_frames.parquet").num_rows == 3
+    assert pq.read_metadata(clinic.store.experiment("first").tables / "rejected_frames.parquet").num_rows == 3
     assert "quarantine" in str(check_of(result, "pool_can_train").description)

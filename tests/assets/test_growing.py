@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.store import Store
 from pipeline.tables import image_digest
-from tests.conftest import TINY_RECIPE, run_job
+from tests.conftest import TINY_RECIPE, run_job, table_path
 from tests.pipeline.archive.synthetic import noise, write_dicom
 
 pytestmark = pytest.mark.integration
@@ -52,7 +52,7 @@ def ingest(folder: Path) -> str:
 
 
 def table(folder: Path, name: str) -> list[dict]:
-    return pq.read_table(folder / "store" / "tables" / f"{name}.parquet").to_pylist()
+    return pq.read_table(table_path(folder / "store", name)).to_pylist()
 
 
 def private(folder: Path) -> list[dict]:
@@ -101,7 +101,7 @@ def test_a_study_that_joins_both_sides_goes_to_val_and_encoders_that_trained_on_
     encoder = store.experiment("tiny").encoder("resnet50", "ce", 0)
     encoder.mkdir(parents=True)
     (encoder / "encoder.safetensors").touch()
-    digest = image_digest(pq.read_table(store.tables / "pretraining_pool.parquet"))
+    digest = image_digest(pq.read_table(table_path(store.root, "pretraining_pool")))
     (encoder / "model_card.md").write_text(f"- digest of images and split: {digest}\n")
     write_dicom(
         folder / "archive" / "capture",
@@ -118,4 +118,4 @@ def test_a_study_that_joins_both_sides_goes_to_val_and_encoders_that_trained_on_
     (warning,) = [line for line in said.splitlines() if "encoders_kept_validation_apart" in line]
     assert "(warn)" in warning and encoder.relative_to(store.root).as_posix() in warning
     assert any("no_patient_on_both_sides passed" in line for line in said.splitlines())
-    assert image_digest(pq.read_table(store.tables / "pretraining_pool.parquet")) != digest
+    assert image_digest(pq.read_table(table_path(store.root, "pretraining_pool"))) != digest

@@ -14,7 +14,7 @@ import yaml
 from assets.definitions import build_defs
 from resources.environment import read_environment
 from resources.instance import make_instance
-from tests.conftest import ROOT, TINY_RECIPE, job_environment, run_job
+from tests.conftest import ROOT, TINY_RECIPE, job_environment, run_job, table_path
 
 pytestmark = pytest.mark.integration
 
@@ -110,8 +110,10 @@ def test_the_next_run_needs_no_daemon_and_ends_the_same(
     assert done.returncode == 0, done.stderr[-3000:]
     assert (store / RESULTS).read_bytes() == (demo_store / RESULTS).read_bytes()
     assert not list(store.rglob("*.tmp"))
-    for path in (demo_store / "tables").glob("*.parquet"):
-        assert path.read_bytes() == (store / "tables" / path.name).read_bytes(), path.name
+    tables = list(demo_store.rglob("tables/*.parquet"))
+    assert len(tables) > 10
+    for path in tables:
+        assert path.read_bytes() == table_path(store, path.stem).read_bytes(), path.name
 
 
 LAUNCHED = """

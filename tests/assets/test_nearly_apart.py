@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from pipeline.files import read_table
-from pipeline.tables import NEAR_DUPLICATES, PATIENT_SPLITS
+from pipeline.recipe import load_recipe
 from tests.assets.test_apart_from_the_pool import ASSET, RECIPE, check_of, job_of, materialize, said
+from tests.conftest import table_path
 from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.cohort.test_near_duplicates import cropped, jpeg, scene
 
@@ -59,8 +60,8 @@ def variant(number: int) -> np.ndarray:
 
 def clear(folder: Path, name: str, reviewer: str = "Dr. X", date: str = "2026-05-01") -> None:
     """Fill in the worklist of that name as a reviewer does, and save it under the name that is read."""
-    private = folder / "store" / "private"
-    with (private / "near_duplicates" / f"{name}.csv").open(encoding="utf-8") as file:
+    private, recipe = folder / "store" / "private", load_recipe(str(folder / "recipe.yaml")).name
+    with (private / "experiments" / recipe / "near_duplicates" / f"{name}.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (private / "not_the_same.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -89,12 +90,12 @@ def test_a_variant_of_a_training_image_among_the_test_images_stops_the_task_unti
     assert not result.success
     found = evaluation(result, SPLITS)
     assert (found.passed, found.blocking, found.metadata["pairs"].value) == (False, True, 1)
-    private = clinic / "store" / "private"
-    sheet = Image.open(private / "near_duplicates" / "quality_splits.png")
+    (pairs,) = (clinic / "store" / "private" / "experiments").glob("*/near_duplicates")
+    sheet = Image.open(pairs / "quality_splits.png")
     assert sheet.height > 200
     clear(clinic, "quality_splits")
     assert images(clinic).success
-    assert not (private / "near_duplicates" / "quality_splits.csv").exists()
+    assert not (pairs / "quality_splits.csv").exists()
 
 
 @pytest.mark.parametrize("source", ["val", "train"])
@@ -138,17 +139,19 @@ def test_a_row_that_is_not_filled_in_clears_nothing_and_a_wrong_one_is_a_sentenc
 def test_patients_of_the_archive_with_nearly_the_same_frame_are_on_one_side_until_it_is_cleared(
     clinic: Path, tmp_path: Path
 ) -> None:
-    tables = clinic / "store" / "tables"
-    (pair,) = NEAR_DUPLICATES.read(tables).to_pylist()
+    (pair,) = read_table(table_path(clinic / "store", "near_duplicates")).to_pylist()
     assert pair["likeness"] > 0.85
     sides = dict(
-        zip(*(read_table(tables / "patient_splits.parquet")[n].to_pylist() for n in ("patient", "split")), strict=True)
+        zip(
+            *(read_table(table_path(clinic / "store", "patient_splits"))[n].to_pylist() for n in ("patient", "split")),
+            strict=True,
+        )
     )
     assert sides[pair["patient"]] == sides[pair["other_patient"]]
     assert images(clinic).success  # whatever a test before has left: a check that is red stops what follows
     folder = shutil.copytree(clinic, tmp_path / "clinic")
     clear(folder, "archive")
-    PATIENT_SPLITS.path(folder / "store" / "tables").unlink()
+    table_path(folder / "store", "patient_splits").unlink()
     result = job_of(folder, "ingest").execute_in_process(instance=dg.DagsterInstance.ephemeral())
     assert result.success
     assert evaluation(result, "no_near_duplicates").passed

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import run_job
+from tests.conftest import run_job, table_path
 from tests.pipeline.archive.ct_mr import FILES, LABELS, RECIPE, write_archive
 
 pytestmark = pytest.mark.integration
@@ -23,7 +23,7 @@ def test_a_recipe_for_other_modalities_is_ingested_without_code(tmp_path: Path) 
     assert done.returncode == 0, done.stderr[-3000:]
 
     def table(name: str) -> list[dict]:
-        return pq.read_table(tmp_path / "store" / "tables" / f"{name}.parquet").to_pylist()
+        return pq.read_table(table_path(tmp_path / "store", name)).to_pylist()
 
     labelled = sorted(values for *_, status, values in FILES.values() if status == "labelled")
     assert sorted(tuple(row[name] for name in LABELS) for row in table("pretraining_pool")) == labelled

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
 from pipeline.images.cache import cached_images, load_pixels
-from tests.conftest import TINY_RECIPE, run_job
+from tests.conftest import TINY_RECIPE, run_job, table_path
 from tests.pipeline.archive.synthetic import write_dicom
 
 pytestmark = pytest.mark.integration
@@ -100,9 +100,7 @@ def test_the_private_folder_is_where_they_are_and_nobody_else_reads_it(store: Pa
     rows = pq.read_table(store / "private" / "scan.parquet").to_pylist()
     assert sum(b"SENTINELFOLDER/" in row["path"] for row in rows) == 11
     assert {row["study_description"] for row in rows if not row["reason"]} == set(DESCRIPTIONS)
-    assert (
-        pq.read_table(store / "tables" / "pretraining_pool.parquet").num_rows == 10
-    )  # rare, and labelled all the same
+    assert pq.read_table(table_path(store, "pretraining_pool")).num_rows == 10  # rare, and labelled all the same
     assert (store / "private").stat().st_mode & 0o077 == 0
     assert (store / "private" / "pseudonym.key").stat().st_mode & 0o077 == 0
 

@@ -11,19 +11,19 @@ import pytest
 from assets.labels import _in_words
 from pipeline.labels.study_groups import printed_descriptions, read_study_groups, shipped_study_groups
 from pipeline.recipe import Labels
-from tests.conftest import run_job
+from tests.conftest import run_job, table_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
-WORKLIST = "private/unmapped_descriptions.csv"
+WORKLIST = "private/experiments/tiny/unmapped_descriptions.csv"
 
 
 def table(store: Path, name: str) -> list[dict]:
-    return pq.read_table(store / "tables" / f"{name}.parquet").to_pylist()
+    return pq.read_table(table_path(store, name)).to_pylist()
 
 
 def copied(store: Path, folder: Path) -> Path:
     """A copy of a store, without what `ingest` does not need."""
-    ignored = shutil.ignore_patterns("models", "mlflow", "experiments")
+    ignored = shutil.ignore_patterns("models", "mlflow", "encoders", "reports")
     return Path(shutil.copytree(store, folder, symlinks=True, ignore=ignored))
 
 
@@ -69,7 +69,7 @@ def test_the_worklist_as_it_is_written_says_nothing_yet(demo_store: Path) -> Non
 
 def test_the_worklist_in_dagster_shows_pictures_and_what_is_suggested(published: Path) -> None:
     with dg.DagsterInstance.from_config(str(published / "dagster")) as instance:
-        event = instance.get_latest_materialization_event(dg.AssetKey("unmapped_descriptions"))
+        event = instance.get_latest_materialization_event(dg.AssetKey(["tiny", "unmapped_descriptions"]))
     assert event is not None and event.asset_materialization is not None
     lines = str(event.asset_materialization.metadata["for the radiologist"].value).splitlines()[2:]
     rows = table(published, "unmapped_descriptions")
@@ -93,11 +93,11 @@ def test_what_was_filled_in_is_labelled_and_no_longer_on_the_list(demo_store: Pa
 
 
 def test_a_run_with_the_same_mapping_keeps_what_the_last_change_was(returned: Path, tiny_recipe: Path) -> None:
-    changes = (returned / "tables" / "label_changes.parquet").read_bytes()
+    changes = table_path(returned, "label_changes").read_bytes()
     mapping = returned.parent / "mapping"
     done = run_job("ingest", returned, SONOTAG_RECIPE=str(tiny_recipe), SONOTAG_STUDY_GROUPS=str(mapping))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (returned / "tables" / "label_changes.parquet").read_bytes() == changes
+    assert table_path(returned, "label_changes").read_bytes() == changes
 
 
 def test_a_recipe_with_groups_of_its_own_has_its_worklist(demo_store: Path, tiny_recipe: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.tables import label_digest
-from tests.conftest import ROOT, job_environment, run_job
+from tests.conftest import ROOT, job_environment, run_job, table_path
 
 RECIPE = """
 name: seeds
@@ -76,7 +76,7 @@ def test_there_is_an_encoder_per_name_and_seed_and_its_card_says_what_it_was_sho
         assert "A control" not in card(store, "baseline", seed) + card(store, "ce_unopposed", seed)
         assert stated(card(store, "ce_unopposed", seed), "lambda_adv") == "0.0"
         assert stated(card(store, "baseline", seed), "seed") == str(seed)
-    pool = pq.read_table(store / "tables" / "pretraining_pool.parquet")
+    pool = pq.read_table(table_path(store, "pretraining_pool"))
     shuffled = [stated(card(store, "ce_dcm_shuffled", seed), "digest of labels") for seed in (0, 1)]
     assert len({label_digest(pool), *shuffled}) == 3
     sources = stated(card(store, "ce_dcm_source", 0), "label space").split(", ")

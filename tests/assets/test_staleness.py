@@ -13,7 +13,7 @@ from dagster._core.loader import LoadingContextForTest
 from assets.definitions import build_defs
 from pipeline.labels.study_groups import shipped_study_groups
 from resources.environment import read_environment
-from tests.conftest import run_job
+from tests.conftest import run_job, table_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
 
@@ -107,7 +107,7 @@ def test_after_an_ingest_with_other_groups_dcm_is_stale_and_ce_is_not(
     assert done.returncode == 0, done.stderr[-2000:]
     changes = {"SONOTAG_RECIPE": str(tiny_recipe), "SONOTAG_STUDY_GROUPS": str(mapping)}
     assert set(stale(store, store / "dagster", changes)) == LEARN_LABELS
-    changed = pq.read_table(store / "tables" / "label_changes.parquet").to_pylist()
+    changed = pq.read_table(table_path(store, "label_changes")).to_pylist()
     shared, rare = "tables/dicom_index.parquet", "private/descriptions.parquet"
     told = [row for name in (shared, rare) for row in pq.read_table(store / name).to_pylist()]
     described = [row["sop_instance"] for row in told if row["study_description"] == "US BIOPSY LIVER FOCAL"]

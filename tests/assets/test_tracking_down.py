@@ -25,6 +25,10 @@ def test_an_encoder_that_was_made_while_mlflow_was_down_is_registered_by_the_nex
     store, recipe = tmp_path / "store", tmp_path / "alone.yaml"
     for part in ("tables", "images", "private", "checks"):
         shutil.copytree(demo_store / part, store / part)
+    for part in ("tables", "checks"):
+        shutil.copytree(demo_store / "experiments" / "tiny" / part, store / "experiments" / "alone" / part)
+    for path in (store / "experiments" / "alone" / "checks").glob("*.json"):
+        path.write_text(path.read_text().replace("experiments/tiny/", "experiments/alone/"))
     shutil.copy2(demo_store / "store.json", store)
     recipe.write_text(ALONE)
     down = run_job("pretrain", store, SONOTAG_RECIPE=str(recipe), MLFLOW_TRACKING_URI="http://127.0.0.1:9")

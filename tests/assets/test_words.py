@@ -8,6 +8,7 @@ import pytest
 
 from assets.tables import counts_table
 from pipeline.dicom.rejections import Reason
+from tests.conftest import table_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
 
@@ -60,7 +61,7 @@ def test_the_quarantine_shows_ids_and_why_in_two_columns_which_is_what_the_page_
 ) -> None:
     head, _, *lines = str(materializations["quarantine"].metadata["first rows"].value).splitlines()
     assert head == "| id | why |"
-    table = pq.read_table(demo_store / "tables" / "quarantine.parquet").to_pylist()
+    table = pq.read_table(table_path(demo_store, "quarantine")).to_pylist()
     said = {row["id"]: (row["reason"], row["detail"]) for row in table}
     assert len(lines) > 3
     for line in lines:

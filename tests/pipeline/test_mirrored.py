@@ -61,12 +61,12 @@ def ingest(folder: Path) -> tuple[Store, np.ndarray]:
     for table, rows in ((DICOM_INDEX, index.records), (REJECTED_FILES, index.rejected), (DELETED_FILES, index.deleted)):
         table.write(store.tables, rows)
     cache = build_cache(index.records, archive, store.private, key, store.images, SIZE, SETTINGS)
-    IMAGES.write(store.tables, cache.images)
-    REJECTED_FRAMES.write(store.tables, cache.rejected)
+    IMAGES.write(store.experiment("demo").tables, cache.images)
+    REJECTED_FRAMES.write(store.experiment("demo").tables, cache.rejected)
     patients = set(index.records["patient"].to_pylist())
     save_sides(store, split_patients(read_draws(store.private, patients), known_sides(store), 0.3))
-    last_mapping(store.private)
-    save_mapping(store.private, StudyGroups({"US LIVER": ("liver",)}))
+    last_mapping(store.private_of("demo"))
+    save_mapping(store.private_of("demo"), StudyGroups({"US LIVER": ("liver",)}))
     return store, load_pixels(cache.folder, cache.images)
 
 
@@ -102,7 +102,7 @@ def state(folder: Path) -> dict[str, object]:
         "sides": sides_of(PATIENT_SPLITS.read(store.tables)),
         "forgotten": read_json(store.private / "forgotten.json"),
         "key": (store.private / "pseudonym.key").read_bytes(),
-        "images": sorted(IMAGES.read(store.tables)["image_digest"].to_pylist()),
+        "images": sorted(IMAGES.read(store.experiment("demo").tables)["image_digest"].to_pylist()),
         "index": DICOM_INDEX.read(store.tables).to_pylist(),
     }
 

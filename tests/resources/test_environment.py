@@ -14,10 +14,10 @@ def test_defaults_are_the_phantom_the_demo_and_table_a1(tmp_path: Path, monkeypa
     environment = read_environment({})
     assert environment.store.root == tmp_path / "store"
     assert environment.archive == str(tmp_path / "store" / "phantom" / "archive")
-    assert environment.recipe.name == "demo"
+    assert environment.recipes[0].name == "demo"
     assert environment.study_groups.name == "study_groups.csv"
     assert environment.tracking_uri == f"sqlite:///{tmp_path}/store/mlflow/mlflow.db"
-    assert environment.recipe.downstream.tasks["thyroid"].manifest == str(
+    assert environment.recipes[0].downstream.tasks["thyroid"].manifest == str(
         tmp_path / "store" / "phantom" / "downstream" / "thyroid.csv"
     )
 
@@ -34,7 +34,7 @@ def test_every_variable_is_taken(tmp_path: Path) -> None:
             "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
         }
     )
-    assert environment.recipe.name == "mine"
+    assert environment.recipes[0].name == "mine"
     assert environment.archive == str(tmp_path / "a")
     assert environment.study_groups == tmp_path / "g.csv"
     assert environment.tracking_uri == "http://127.0.0.1:5000"
@@ -44,7 +44,7 @@ def test_no_shipped_recipe_publishes_rare_descriptions(tmp_path: Path) -> None:
     """Whether an archive is the phantom decides that, however the recipe is named."""
     for name, path in shipped_recipes().items():
         for named in (name, str(path)):
-            recipe = read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": named}).recipe
+            recipe = read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": named}).recipes[0]
             assert recipe.archive.description_patients >= 5
 
 

@@ -113,7 +113,7 @@ def test_the_graph_shows_every_group(page: "Page", dagster_ui: str) -> None:
 
 
 def test_the_results_table_is_shown_with_its_link_to_mlflow(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/assets/results_table?view=overview")
+    page.goto(f"{dagster_ui}/assets/tiny/results_table?view=overview")
     page.get_by_text("MLflow run").first.wait_for(timeout=60_000)
     keep(page, "results_table")
 
@@ -125,7 +125,7 @@ def test_the_run_is_listed_as_a_success(page: "Page", dagster_ui: str) -> None:
 
 
 def test_a_picture_of_the_cache_opens_from_its_page(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/assets/image_cache?view=overview")
+    page.goto(f"{dagster_ui}/assets/tiny/image_cache?view=overview")
     page.locator("tr", has_text="before and after").get_by_text("Show Markdown").click(timeout=60_000)
     picture = page.locator('img[src^="data:image/png"]').first
     picture.wait_for()
@@ -134,7 +134,7 @@ def test_a_picture_of_the_cache_opens_from_its_page(page: "Page", dagster_ui: st
 
 
 def test_the_quarantine_says_what_was_left_out_and_why(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/assets/quarantine?view=overview")
+    page.goto(f"{dagster_ui}/assets/tiny/quarantine?view=overview")
     reasons = page.locator("tr", has=page.get_by_text("reasons", exact=True))
     reasons.get_by_text("the file's content is not DICOM").wait_for(timeout=60_000)
     page.locator("tr", has_text="which file is it").get_by_text("pipeline.archive locate").wait_for()
@@ -142,14 +142,14 @@ def test_the_quarantine_says_what_was_left_out_and_why(page: "Page", dagster_ui:
 
 
 def test_an_asset_s_table_fits_its_page(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/assets/resnet50_ce_dcm_encoder?view=overview")
+    page.goto(f"{dagster_ui}/assets/tiny/resnet50_ce_dcm_encoder?view=overview")
     table = page.locator("table", has_text="folder in the store")
     table.wait_for(timeout=60_000)
     assert table.evaluate("table => table.scrollWidth <= table.parentElement.clientWidth + 1")
 
 
 def test_the_worklist_says_what_to_do_and_whose_it_is(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/assets/unmapped_descriptions?view=overview")
+    page.goto(f"{dagster_ui}/assets/tiny/unmapped_descriptions?view=overview")
     page.get_by_text("take the question mark away").wait_for(timeout=60_000)
     page.get_by_text("radiology", exact=True).first.wait_for()
     page.locator("tr", has_text="groups to choose from").get_by_text("soft tissue").wait_for()
@@ -159,7 +159,7 @@ def test_the_worklist_says_what_to_do_and_whose_it_is(page: "Page", dagster_ui: 
 
 
 def test_a_check_that_did_not_pass_says_why(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/assets/study_groups?view=checks")
+    page.goto(f"{dagster_ui}/assets/tiny/study_groups?view=checks")
     page.get_by_text("Failed").first.wait_for(timeout=60_000)
     page.get_by_text("US BIOPSY KIDNEY FOCAL (LEFT)").first.wait_for()
     keep(page, "check")
@@ -184,7 +184,7 @@ def test_ingest_is_launched_from_the_launchpad_and_succeeds(page: "Page", dagste
 
 
 def test_an_encoder_links_to_its_run_in_mlflow(page: "Page", dagster_ui: str, mlflow_ui: str) -> None:
-    page.goto(f"{dagster_ui}/assets/resnet50_ce_dcm_encoder?view=overview")
+    page.goto(f"{dagster_ui}/assets/tiny/resnet50_ce_dcm_encoder?view=overview")
     link = page.locator("tr", has_text="MLflow run").get_by_role("link").first
     link.wait_for(timeout=60_000)
     address = link.get_attribute("href") or ""
@@ -215,7 +215,7 @@ def test_pretraining_is_launched_and_its_encoder_stands_in_mlflows_registry(
     shutil.rmtree(encoder)  # so that there is something to train
     launch(page, dagster_ui, "pretrain")
     assert (encoder / "encoder.safetensors").is_file()
-    page.goto(f"{dagster_ui}/assets/resnet50_ce_encoder?view=overview")
+    page.goto(f"{dagster_ui}/assets/tiny/resnet50_ce_encoder?view=overview")
     link = page.locator("tr", has_text="MLflow registry").get_by_role("link")
     link.wait_for(timeout=60_000)
     keep(page, "encoder")

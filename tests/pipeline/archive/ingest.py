@@ -28,8 +28,8 @@ def main(archive: str, root: str, largest_file: str = "") -> None:
     for table, rows in ((DICOM_INDEX, index.records), (REJECTED_FILES, index.rejected), (DELETED_FILES, index.deleted)):
         table.write(store.tables, rows)
     cache = build_cache(index.records, archive, store.private, KEY, store.images, SIZE, settings)
-    IMAGES.write(store.tables, cache.images)
-    REJECTED_FRAMES.write(store.tables, cache.rejected)
+    IMAGES.write(store.experiment("demo").tables, cache.images)
+    REJECTED_FRAMES.write(store.experiment("demo").tables, cache.rejected)
 
 
 if __name__ == "__main__":

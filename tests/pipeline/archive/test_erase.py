@@ -47,7 +47,7 @@ def clinic(tmp_path):
     store = Store(tmp_path / "store")
     patients = sorted(set(DICOM_INDEX.read(store.tables)["patient"].to_pylist()))
     PATIENT_SPLITS.write(store.tables, pa.table({"patient": patients, "split": ["train"] * len(patients)}))
-    QUARANTINE.write(store.tables, REJECTED_FILES.read(store.tables))
+    QUARANTINE.write(store.experiment("demo").tables, REJECTED_FILES.read(store.tables))
     return store
 
 
@@ -59,7 +59,7 @@ def everything(store: Store) -> bytes:
 
 def tables(store: Store) -> dict[str, list[dict]]:
     """All rows of all tables; places in the cache aside, which the next ingest tells anew."""
-    read = {path.name: read_table(path) for path in store.tables.glob("*.parquet")}
+    read = {path.name: read_table(path) for path in store.root.glob("**/tables/*.parquet")}
     return {n: t.drop_columns([c for c in ("position",) if c in t.column_names]).to_pylist() for n, t in read.items()}
 
 
@@ -69,14 +69,18 @@ def test_nothing_of_the_patient_is_left_and_no_file_is_lost(clinic):
     for folder in (path.parent for path in clinic.images.glob("*/cache.json")):
         for name in ("crop_sheet.png", "contact_sheet.png"):
             (folder / name).write_bytes(b"a picture that may show one of them")
+    drawn = clinic.experiment("demo").tables / "contact_sheet.png", clinic.private_of("demo") / "near_duplicates/a.png"
+    for path in drawn:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a picture that may show one of them")
     done = erase_patient(clinic, KEY, "P1", None)
     assert (done.files, done.images, done.exposed_models) == (3, 3, ())
     left = everything(clinic)
     assert FORGOTTEN.encode() not in left and not any(instance.encode() in left for instance in instances)
     assert b"US OF P1" not in left and b"US OF P2" in left
-    assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.tables).num_rows
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.experiment("demo").tables).num_rows
     assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 3
-    assert not list(clinic.images.rglob("*.png"))
+    assert not list(clinic.root.rglob("*.png"))
 
 
 def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clinic, tmp_path):
@@ -158,7 +162,7 @@ def test_other_names_of_the_patient_in_its_studies_go_and_other_numbers_are_list
     assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 7
     done = erase_patient(clinic, KEY, "0000001", issuer)
     assert (done.files, len(done.other_patients_files), done.images) == (5, 1, 5)
-    assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 2 == IMAGES.read(clinic.tables).num_rows
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 9 + 2 == IMAGES.read(clinic.experiment("demo").tables).num_rows
     another = pseudonym(KEY, "patient", "ANOTHER")
     assert another in {
         r["patient"] for r in DICOM_INDEX.read(clinic.tables).to_pylist() if r["file_id"] in done.other_patients_files
@@ -181,7 +185,7 @@ def test_a_study_that_turns_out_to_be_of_a_forgotten_patient_goes_too(clinic, tm
     assert DICOM_INDEX.read(clinic.tables).num_rows == 7
     add_files(archive, study("1.2.55") | {"PatientID": "P1"})
     ingest.main(str(archive), str(clinic.root))
-    assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.tables).num_rows
+    assert DICOM_INDEX.read(clinic.tables).num_rows == 6 == IMAGES.read(clinic.experiment("demo").tables).num_rows
     assert captured.encode() not in everything(clinic)
     assert PATIENT_SPLITS.read(clinic.tables).num_rows == 2
 
@@ -210,10 +214,12 @@ def test_the_journal_of_a_killed_run_is_cleared_too(clinic):
 def test_forgetting_that_was_killed_half_way_is_finished_by_the_next_run(clinic, tmp_path):
     ErasureList(clinic.private, key_check(KEY)).add([FORGOTTEN])
     rows = pa.table({"sop_instance": DICOM_INDEX.read(clinic.tables)["sop_instance"]})
-    write_table(clinic.tables / "label_changes.parquet", rows)
+    labels = [clinic.experiment(recipe).tables / "label_changes.parquet" for recipe in ("demo", "another")]
+    for path in labels:
+        write_table(path, rows)
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
     assert FORGOTTEN.encode() not in everything(clinic)
-    assert read_table(clinic.tables / "label_changes.parquet").num_rows == 6 == DICOM_INDEX.read(clinic.tables).num_rows
+    assert [*(read_table(path).num_rows for path in labels), DICOM_INDEX.read(clinic.tables).num_rows] == [6, 6, 6]
 
 
 def test_the_list_of_a_version_that_kept_patients_alone_still_holds(clinic, tmp_path):
@@ -223,9 +229,10 @@ def test_the_list_of_a_version_that_kept_patients_alone_still_holds(clinic, tmp_
 
 
 def test_the_worklist_that_may_quote_the_patients_description_goes(clinic):
-    (clinic.private / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
+    clinic.private_of("demo").mkdir(parents=True)
+    (clinic.private_of("demo") / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
     erase_patient(clinic, KEY, "P1", None)
-    assert not list(clinic.private.glob("*.csv"))
+    assert not list(clinic.private.rglob("*.csv"))
 
 
 def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):

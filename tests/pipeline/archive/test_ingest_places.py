@@ -41,7 +41,7 @@ def ingested(place: str, store: Path, **environment: str) -> dict[str, bytes]:
         command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    files = [*(store / "tables").glob("*.parquet"), *(store / "images").rglob("part-*.parquet")]
+    files = [*store.glob("**/tables/*.parquet"), *(store / "images").rglob("part-*.parquet")]
     return {path.name: path.read_bytes() for path in files}
 
 

@@ -38,8 +38,8 @@ def ingest(archive: Path, store: Path) -> float:
 
 
 def public(store: Path) -> dict[str, bytes]:
-    """Everything that an ingest leaves in tables/ and images/, by path; lock files aside."""
-    folders = (store / "tables", store / "images")
+    """Everything that an ingest leaves in tables/, experiments/ and images/, by path; lock files aside."""
+    folders = (store / "tables", store / "experiments", store / "images")
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
     return {str(path.relative_to(store)): path.read_bytes() for path in files}
 

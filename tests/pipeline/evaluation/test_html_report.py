@@ -178,8 +178,9 @@ def test_images_and_patients_of_the_archive_are_counted(three_seeds: Recipe, sto
         filled = {f.name: {"string": "x", "bool": False}.get(str(f.type), 1) for f in schema}
         return [filled | {"patient": p} for p in patients]
 
-    for table, patients in ((DICOM_INDEX, ["a", "a", "b", "c"]), (IMAGES, ["a", "b"])):
-        table.write(store.tables, pa.Table.from_pylist(rows(table.schema, patients), schema=table.schema))
+    tables = store.experiment(three_seeds.name).tables
+    for table, folder, patients in ((DICOM_INDEX, store.tables, ["a", "a", "b", "c"]), (IMAGES, tables, ["a", "b"])):
+        table.write(folder, pa.Table.from_pylist(rows(table.schema, patients), schema=table.schema))
     _, page = page_of(three_seeds, store)
     assert ["Records: instances whose header was read", "4"] in page.rows
     assert ["Patients of the records", "3"] in page.rows

@@ -59,7 +59,8 @@ def store(small_phantom, records, tmp_path, monkeypatch):
         for number, row in enumerate(records)
     ]
     table = pretraining_pool_table(NAMES)
-    table.write(tmp_path / "tables", pa.Table.from_pylist(rows, table.schema), RECIPE)
+    tables = Store(tmp_path).experiment(RECIPE.name).tables
+    table.write(tables, pa.Table.from_pylist(rows, table.schema), RECIPE)
     labels = [[row[name] for name in NAMES] for row in rows]
     order = torch.arange(len(rows))
     pool = PretrainingSet(

@@ -87,7 +87,8 @@ def write_store(root: Path, recipe: Recipe):
         for number, instance in enumerate(instances)
     ]
     table = pretraining_pool_table(recipe.labels.names)
-    table.write(root / "tables", pa.Table.from_pylist(rows, table.schema), recipe)
+    tables = Store(root).experiment(recipe.name).tables
+    table.write(tables, pa.Table.from_pylist(rows, table.schema), recipe)
     with attempt(Store(root), recipe.name, [POOL], [PASSED]) as here:
         here.record(PASSED, True, "")
 
@@ -117,7 +118,7 @@ def test_the_pool_is_the_tables_rows_with_their_pixels_from_the_cache(store, rec
     assert pool.val.tolist() == [1, 4]
     assert pool.labels_NL[:, 0].tolist() == [1, 0, 1, 0, 0, 1, 0, 1]
     assert pool.known_NL[:, 0].tolist() == [True, True, True, False, True, True, True, True]
-    rows = pretraining_pool_table(("liver", "kidney")).read(store / "tables")
+    rows = pretraining_pool_table(("liver", "kidney")).read(store / "experiments/small/tables")
     assert (pool.image_digest, pool.label_digest) == (image_digest(rows), label_digest(rows))
 
 
@@ -152,7 +153,7 @@ def test_a_preflight_says_what_it_takes_and_trains_nothing(store, recipe, capsys
     assert main(command(store, recipe, "--preflight")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[1:]] == ["Preflight, resnet50 ce_dcm", "Preflight"]
-    assert not (store / "experiments").exists()
+    assert not list(store.rglob("encoders"))
 
 
 def test_an_encoder_that_came_to_nothing_is_an_outcome_with_its_reason(store, recipe, capsys):
@@ -169,7 +170,7 @@ def sentence(capsys):
 
 def test_a_users_mistake_is_one_sentence_and_a_failure(store, recipe, tmp_path, capsys):
     assert main(command(tmp_path / "nowhere", recipe)) == 1
-    assert "nowhere/tables/pretraining_pool.parquet does not exist yet" in sentence(capsys)
+    assert "nowhere/experiments/small/tables/pretraining_pool.parquet does not exist yet" in sentence(capsys)
     assert not (tmp_path / "nowhere").exists()
     assert main(command(store, "unheard_of")) == 1
     assert "No recipe 'unheard_of'" in sentence(capsys)
@@ -230,32 +231,38 @@ def test_variants_and_seeds_are_trained_apart_and_each_can_be_named(store, tmp_p
 )
 def test_the_pool_of_other_settings_is_not_trained_on(store, tmp_path, capsys, changed, to, section):
     other = tmp_path / "other.yaml"
-    other.write_text(RECIPE.replace("small", "other").replace(changed, to), encoding="utf-8")
+    other.write_text(RECIPE.replace(changed, to), encoding="utf-8")
     with pytest.raises(UserError) as refusal:
         load_pool(Store(store), load_recipe(str(other)))
-    assert all(said in str(refusal.value) for said in (f"({section})", "recipe small", "recipe other", "`ingest`"))
+    assert all(said in str(refusal.value) for said in (f"({section})", "recipe small", "`ingest`"))
     assert main(command(store, other, "--preflight")) == 1
     assert sentence(capsys).strip() == str(refusal.value)
-    assert not (store / "experiments").exists()
+    assert not list(store.rglob("encoders"))
 
 
 @pytest.mark.parametrize(
     ("changed", "to"),
     [
-        ("name: small", "name: another"),
         ("epochs: 2", "epochs: 9"),
         ("images:", "archive: {description_patients: 1}\nimages:"),
         ("labels: {", "labels: {largest_unmapped_share: 0.9, "),
     ],
 )
-def test_settings_that_decide_no_row_share_a_pool(store, tmp_path, changed, to):
+def test_settings_that_decide_no_row_leave_the_pool_as_it_is(store, tmp_path, changed, to):
     other = tmp_path / "other.yaml"
     other.write_text(RECIPE.replace(changed, to), encoding="utf-8")
     assert load_pool(Store(store), load_recipe(str(other))).images.count == COUNT
 
 
+def test_a_recipe_of_another_name_has_no_pool_yet_whatever_another_ones_is_made_with(store, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(RECIPE.replace("name: small", "name: another"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"experiments/another/tables/pretraining_pool\.parquet does not exist"):
+        load_pool(Store(store), load_recipe(str(other)))
+
+
 def test_a_pool_that_does_not_name_its_settings_is_made_again(store, recipe):
-    path = store / "tables" / "pretraining_pool.parquet"
+    path = store / "experiments/small/tables/pretraining_pool.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)  # as an earlier version wrote it
     with pytest.raises(UserError, match="run the job `ingest` again"):
         load_pool(Store(store), load_recipe(str(recipe)))
