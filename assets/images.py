@@ -303,8 +303,8 @@ def _pretraining_pool(recipe: Recipe, mapping: MappingVersion) -> dg.AssetsDefin
             dg.AssetSpec(
                 "pool_labels",
                 deps=["pretraining_pool", "weak_labels"],
-                description="The labels of the pool's images, as columns of its table: what dcm and ce_dcm learn from. "
-                "New labels for the same images leave ce as it is.",
+                description="The labels of the pool's images, as columns of its table, for the methods that learn "
+                "from labels. New labels for the same images leave the encoders of other methods unchanged.",
                 code_version=f"{version}-{mapping.meaning}",
                 group_name=COHORT,
                 kinds={"parquet"},

@@ -16,8 +16,10 @@ from assets.step import FIRST, Step, named_link, step
 from pipeline import code_versions
 from pipeline.files import digest, read_json
 from pipeline.markdown import inline
-from pipeline.recipe import LABELLED, Backbone, EncoderSettings, Method, Recipe, ShownLabels
-from pipeline.settings import format_setting
+from pipeline.methods import METHODS, SHOWN_LABELS, EncoderSettings
+from pipeline.methods.dcm import SCORES
+from pipeline.recipe import Recipe
+from pipeline.settings import Backbone, format_setting
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
 from resources.compute import POOL, Compute
@@ -31,18 +33,6 @@ if TYPE_CHECKING:
     from pipeline.pretraining.plan import PlannedEncoder
 
 GROUP = "pretraining"
-DESCRIPTIONS: dict[Method, str] = {
-    "baseline": "random initialisation, no pretraining",
-    "imagenet": "torchvision's ImageNet weights",
-    "dcm": "trained to predict the weak labels",
-    "ce": "context encoder, without metadata",
-    "ce_dcm": "context encoder whose discriminator sees the weak labels",
-}
-LABELS: dict[ShownLabels, str] = {
-    "own": "weak labels",
-    "shuffled": "weak labels, shuffled across patients",
-    "source": "sources of the images",
-}
 
 
 def encoder_name(backbone: Backbone, encoder: str) -> str:
@@ -133,7 +123,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
         from pipeline.pretraining.plan import planned_encoder
         from pipeline.pretraining.pool import load_pool
 
-        params = {"backbone": backbone, "encoder": encoder, "method": settings.method_of(encoder)}
+        params = {"backbone": backbone, "encoder": encoder, "method": settings.method_of(encoder).name}
         with step(context, tracking, recipe, params) as here:
             place = store.open()
             experiment = place.experiment(recipe.name)
@@ -152,17 +142,17 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
 def learns_mapped_labels(recipe: Recipe, encoder: str) -> bool:
     """Whether a new mapping of descriptions makes the encoder stale: its method is shown labels that follow from it."""
     settings = recipe.pretraining
-    return settings.method_of(encoder) in LABELLED and settings.labels_of(encoder) != "source"
+    return settings.method_of(encoder).labelled and settings.labels_of(encoder) != "source"
 
 
 def _described(recipe: Recipe, encoder: str) -> str:
     """What an encoder is, in the graph: its method, and what its variant changes."""
     settings = recipe.pretraining
-    said = DESCRIPTIONS[settings.method_of(encoder)]
+    said = settings.method_of(encoder).description
     if encoder not in settings.variants:
         return said
     labels, changed = settings.labels_of(encoder), settings.variants[encoder].settings
-    changes = [f"shown in place of the weak labels: {LABELS[labels]}"] * (labels != "own")
+    changes = [f"shown in place of the weak labels: {SHOWN_LABELS[labels].description}"] * (labels != "own")
     return "; ".join([said, *changes, *(f"{name} {format_setting(value)}" for name, value in changed.items())])
 
 
@@ -198,8 +188,9 @@ def _trained(
         for data in _inputs(plan.method, shown, recipe):
             run.input(data)
         outcome = plan.pretrain(shown, here.log, lambda epoch, values: run.metrics(values, epoch))
-        run.metrics(_label_metrics(plan.folder / "metadata.json"))
-        run.files([plan.folder / name for name in _FILES])
+        run.metrics(_label_metrics(plan.folder / SCORES))
+        reports = [name for name in METHODS[plan.method].files if name.endswith(".json")]
+        run.files([plan.folder / name for name in (*_FILES, *reports)])
         if outcome.status == "ran":
             seed = {"seed": str(plan.settings.seed)}
             run.encoder(registered_name(recipe, asset), encoder_digest(plan.folder), plan.folder, seed)
@@ -215,7 +206,7 @@ def registered_name(recipe: Recipe, asset: str) -> str:
     return f"{recipe.name}.{asset}"
 
 
-def _inputs(method: Method, pool: "PretrainingSet", recipe: Recipe) -> list[Input]:
+def _inputs(method: str, pool: "PretrainingSet", recipe: Recipe) -> list[Input]:
     """The data that the method is shown: images, and of the methods that see labels those."""
     from pipeline.pretraining.encoder_folder import count_labels
     from pipeline.tables import pretraining_pool_table
@@ -223,17 +214,15 @@ def _inputs(method: Method, pool: "PretrainingSet", recipe: Recipe) -> list[Inpu
     place = f"tables/{pretraining_pool_table(recipe.labels.names).name}.parquet"
     size = {"images.train": len(pool.train), "images.val": len(pool.val)}
     images = Input(name="pretraining images", digest=pool.image_digest, place=place, use="training", size=size)
-    if method not in LABELLED:
+    if not METHODS[method].labelled:
         return [images]
     size = {label.name: label.carried for label in count_labels(pool)}
-    return [images, Input(name=LABELS[pool.shown], digest=pool.label_digest, place=place, use="training", size=size)]
+    shown = SHOWN_LABELS[pool.shown].description
+    return [images, Input(name=shown, digest=pool.label_digest, place=place, use="training", size=size)]
 
 
 _CARD = "model_card.md"
-_FILES = (
-    *(_CARD, "preprocessing.json", "curves.csv", "inpainting.json", "metadata.json", "outcome.json"),
-    "encoder.safetensors",
-)
+_FILES = (_CARD, "preprocessing.json", "curves.csv", "outcome.json", "encoder.safetensors")
 
 
 def _made(

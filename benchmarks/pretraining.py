@@ -24,12 +24,13 @@ from benchmarks.roofline import (
 )
 from pipeline.images.batches import Normalization
 from pipeline.images.loader import ResidentLoader
+from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Backbone, EncoderSettings, Precision
+from pipeline.settings import Backbone, Precision
 from pipeline.training.cpu_tuning import SWITCH
 from pipeline.training.device import (
     COMPILE_FROM_STEPS,
@@ -101,7 +102,7 @@ class Ours:
             discriminator,
             pool.to(device),
             NORMALIZATION,
-            EncoderSettings(batch_size=BATCH, precision=case.precision),
+            ContextEncoderSettings(batch_size=BATCH, precision=case.precision),
             inpaint,
         )
 

@@ -25,13 +25,14 @@ from pipeline.archive.cache_builder import Cache, build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.images.cache import load_pixels
 from pipeline.images.loader import image_loader
+from pipeline.methods import TrainingSettings
 from pipeline.pretraining.dataset import PretrainingSet, training_batches
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY
-from pipeline.recipe import Archive, EncoderSettings, Images
+from pipeline.recipe import Archive, Images
 
 WORKERS = 2
 READ, READ_IMAGES = Images(height=256, width=384), 2048
-EPOCHS = EncoderSettings().epochs
+EPOCHS = TrainingSettings().epochs
 ALL_MODES = Archive(b_mode_only=False)  # the peers do not check a frame's mode either
 
 
@@ -121,7 +122,7 @@ _PARTS = ("reading", "preparing", "training")
 
 def _our_parts(case: Case, folder: Path, rows: pa.Table) -> Parts:
     """An epoch, and its parts each by itself; `training` has its images prepared as it goes."""
-    device, labels, settings = measuring_device(), random_labels(rows.num_rows), EncoderSettings(batch_size=BATCH)
+    device, labels, settings = measuring_device(), random_labels(rows.num_rows), TrainingSettings(batch_size=BATCH)
 
     def pool() -> PretrainingSet:
         return pool_of(torch.from_numpy(load_pixels(folder, rows)), labels)

@@ -16,7 +16,7 @@ ROOMS = (
     *("downstream", "prediction", "evaluation", "phantom"),
 )
 """Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ lies below all of them."""
-BASE_PACKAGES = {"recipe"}
+BASE_PACKAGES = {"methods", "recipe"}
 ROOMS_OF = {
     "pydicom": {"dicom", "phantom", "prediction", "privacy", "tasks", "archive"},
     "highdicom": {"prediction"},

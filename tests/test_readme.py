@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from assets.definitions import build_defs
+from pipeline.methods import EncoderSettings
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.recipe import EncoderSettings
 from resources.environment import read_environment
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import make_pool

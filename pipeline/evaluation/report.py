@@ -48,8 +48,8 @@ from pipeline.evaluation.tables import (
 )
 from pipeline.evaluation.training_time import training_time_table
 from pipeline.files import read_json, read_table, write_text
+from pipeline.methods.ce import INPAINTING
 from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SHARE_AT_THE_PATCH
-from pipeline.pretraining.encoder_folder import INPAINTING
 from pipeline.recipe import Evaluation, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome

@@ -33,40 +33,16 @@ from pipeline.evaluation.results import results_rows
 from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.files import read_table
 from pipeline.images.batches import center_patch
-from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SCORE_INPAINTED, SHARE_AT_THE_PATCH
+from pipeline.methods import Method
+from pipeline.pretraining.curves import SCORE_INPAINTED
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
-from pipeline.pretraining.pretrain import inpaint
-from pipeline.recipe import PROBES, Arm, Backbone, Method, Recipe
+from pipeline.pretraining.inpainting import inpaint
+from pipeline.recipe import PROBES, Arm, Backbone, Recipe
 from pipeline.store import Experiment
 from pipeline.training.loop import VALIDATION_LOSS
 from pipeline.training.outcome import Outcome
 
-CURVE_TITLES = {
-    "dcm": {
-        "train_loss": "label loss, training",
-        "val_loss": "label loss, validation",
-        "val_accuracy": "accuracy of labels, validation",
-    },
-    "ce": {
-        "train_loss": "L_F, training",
-        "val_loss": "L_F, validation",
-        "val_mse": "squared error (z-scores²), validation",
-        "val_diversity": "diversity of the inpainted, validation",
-        "val_score_real": "D of the real, validation",
-        SCORE_INPAINTED: "D of the inpainted, validation",
-        "train_discriminator_loss": "L_D, training",
-        "train_score_real": "D of the real, training",
-        "train_score_inpainted": "D of the inpainted, training",
-        "train_saturation": "D beyond the margin, training",
-        ADVERSARIAL_SHARE: "adversarial gradient / reconstruction's, encoder's weights",
-        SHARE_AT_THE_PATCH: "adversarial gradient / reconstruction's, patches",
-    },
-}
-"""What a panel of the training curves is called; DCM's loss is another function than L_F of CE and CE+DCM.
-
-What follows from the panels shown has none: the reconstruction in training is L_F but for a thousandth.
-"""
 INPAINTING_ROWS = 8
 _Place = tuple[str, Backbone, float]
 """A task, a backbone, and a share of the training images."""
@@ -338,7 +314,7 @@ def _ran(folder: Path) -> bool:
 
 def _titled_curves(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
     """The curves of a trained encoder, under the titles of their panels; one of an earlier version may lack some."""
-    titles = CURVE_TITLES["dcm" if method == "dcm" else "ce"]
-    if method != "dcm" and SCORE_INPAINTED not in metrics:
-        titles = titles | {VALIDATION_LOSS: "L_F, validation (D normalized by running statistics)"}
+    titles = dict(method.curve_titles)
+    if method.inpaints and SCORE_INPAINTED not in metrics:
+        titles[VALIDATION_LOSS] = "L_F, validation (D normalized by running statistics)"
     return {title: metrics[name] for name, title in titles.items() if name in metrics}

@@ -14,18 +14,10 @@ from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.mode_collapse import ByEpoch, ModeCollapse
 from pipeline.evaluation.results import Result
-from pipeline.recipe import Arm, Backbone, Recipe, ShownLabels, encoder_of, is_frozen
+from pipeline.methods import METHODS, SHOWN_LABELS
+from pipeline.recipe import Arm, Backbone, Recipe, encoder_of, is_frozen
 from pipeline.settings import format_setting
 
-ARM_LABELS: Mapping[str, str] = {
-    "baseline": "Baseline",
-    "imagenet": "ImageNet",
-    "dcm": "DCM",
-    "ce": "CE",
-    "ce_dcm": "CE+DCM",
-}
-"""What the paper calls the arms (section 4.3); it adds +F where the encoder is frozen."""
-_SHOWN: Mapping[ShownLabels, str] = {"shuffled": "labels shuffled", "source": "sources as labels"}
 METRIC_WORDS: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "auc": "AUC"}
 """First words of metrics' names that are written otherwise where they are printed; files keep the names."""
 BACKBONE_LABELS: Mapping[str, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}
@@ -103,10 +95,10 @@ def _parts(recipe: Recipe, arm: Arm) -> list[str]:
     encoder, frozen = encoder_of(arm), "+F" if is_frozen(arm) else ""
     variant = recipe.pretraining.variants.get(encoder)
     if variant is None:
-        return [f"{ARM_LABELS[encoder]}{frozen}"]
-    shown = [_SHOWN[variant.labels]] if variant.labels != "own" else []
+        return [f"{METHODS[encoder].label}{frozen}"]
+    shown = [SHOWN_LABELS[variant.labels].label] if variant.labels != "own" else []
     changes = [f"{name} {format_setting(value)}" for name, value in variant.settings.items()]
-    return [f"{ARM_LABELS[variant.method]}{frozen}", *shown, *changes]
+    return [f"{METHODS[variant.method].label}{frozen}", *shown, *changes]
 
 
 def constant_comparison_table(recipe: Recipe, results: Iterable[Result], constants: Sequence[Constant]) -> TextTable:

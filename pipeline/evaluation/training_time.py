@@ -9,7 +9,7 @@ from pipeline.downstream.predictions import Cell, cells
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.mode_collapse import Training
 from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
-from pipeline.recipe import TRAINED, Recipe, encoder_of
+from pipeline.recipe import Recipe, encoder_of
 from pipeline.training.outcome import Outcome
 
 
@@ -20,7 +20,7 @@ def training_time_table(recipe: Recipe, trainings: Sequence[Training], outcomes:
     """
     took: dict[tuple[str, str], list[Training | Outcome]] = {}
     for training in trainings:
-        if recipe.pretraining.method_of(training.encoder) in TRAINED:
+        if recipe.pretraining.method_of(training.encoder).trains:
             what = f"Pretraining, {arm_label(recipe, training.encoder)}"
             took.setdefault((BACKBONE_LABELS[training.backbone], what), []).append(training)
     lost = {(t.backbone, t.encoder, t.seed) for t in trainings if t.status == "diverged"}

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from pipeline.command import command
 from pipeline.errors import UserError
+from pipeline.methods.dcm import DCM
 from pipeline.phantom.ground_truth import RECORDS, read_rows
 from pipeline.pretraining.label_scores import label_scores
+from pipeline.pretraining.metadata_classifier import metadata_logits
 from pipeline.pretraining.pool import load_pool
-from pipeline.pretraining.pretrain import metadata_logits
 from pipeline.privacy.identity import archive_key, pseudonym
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
@@ -39,7 +40,7 @@ def compare(store: Store, recipe: Recipe, backbone: str) -> tuple[Scores, Scores
     images that are none of the phantom's.
     """
     pool = load_pool(store, recipe)
-    folder = store.experiment(recipe.name).encoder(backbone, "dcm", recipe.pretraining.seeds[0])
+    folder = store.experiment(recipe.name).encoder(backbone, DCM.name, recipe.pretraining.seeds[0])
     logits_NL = metadata_logits(folder, pool).cpu()
     tags_NL, known_NL = pool.labels_NL[pool.val], pool.known_NL[pool.val]
     truth_NL, true_NL = _truth(store, recipe, pool.val)

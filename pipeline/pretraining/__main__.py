@@ -13,12 +13,14 @@ from typing import get_args
 from pipeline.checks import refuse_training
 from pipeline.command import command
 from pipeline.errors import UserError
+from pipeline.methods import METHODS, TrainingSettings
 from pipeline.pretraining.plan import PlannedEncoder, planned_encoder
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
 from pipeline.pretraining.top_folders import top_folders
 from pipeline.progress import Log, silent
-from pipeline.recipe import Backbone, Method, Recipe, load_recipe
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.settings import Backbone
 from pipeline.store import Store
 from pipeline.tables import read_pool
 from pipeline.training.distributed import process_group
@@ -81,7 +83,7 @@ def _pretrain(asked: argparse.Namespace, log: Log) -> None:
         preflight(encoders, pool, sources, log)
         return
     for encoder in encoders:
-        told = _told(encoder.name, encoder.settings.epochs, log)
+        told = _told(encoder, log)
         outcome = encoder.pretrain(encoder.pool(pool, sources), log, told)
         log(f"{encoder.name}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {encoder.folder}")
 
@@ -89,7 +91,7 @@ def _pretrain(asked: argparse.Namespace, log: Log) -> None:
 def _asked_for(asked: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
     """The recipe's encoders, or those that were named; any method can be, whether the recipe trains it or not."""
     settings = recipe.pretraining
-    known = dict.fromkeys((*get_args(Method), *settings.variants))
+    known = (*METHODS, *settings.variants)
     if asked.method and asked.method not in known:
         raise UserError(f"--method {asked.method} is none of {', '.join(known)}.")
     if asked.seed is not None and asked.seed not in settings.seeds:
@@ -102,10 +104,13 @@ def _asked_for(asked: argparse.Namespace, recipe: Recipe, store: Store) -> list[
     ]
 
 
-def _told(name: str, epochs: int, log: Log) -> OnEpoch:
+def _told(encoder: PlannedEncoder, log: Log) -> OnEpoch:
+    settings = encoder.settings
+    epochs = settings.epochs if isinstance(settings, TrainingSettings) else 0
+
     def on_epoch(epoch: int, metrics: Metrics) -> None:
         values = ", ".join(f"{metric} {value:.4g}" for metric, value in metrics.items())
-        log(f"{name}: epoch {epoch} of {epochs}: {values}")
+        log(f"{encoder.name}: epoch {epoch} of {epochs}: {values}")
 
     return on_epoch
 

@@ -4,13 +4,14 @@ Belongs here: inpainting the hidden centre, one epoch of training it, how good i
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.images.batches import Normalization, center_patch, mask_center, mean_center_patch
+from pipeline.images.batches import Normalization, center_patch, mask_center
+from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator, frozen_network, without_running_statistics
 from pipeline.networks.encoders import Encoder
@@ -20,7 +21,6 @@ from pipeline.pretraining.dataset import (
     PretrainingSet,
     full_validation_batches,
     training_batches,
-    validation_batches,
 )
 from pipeline.pretraining.losses import (
     adversarial_loss,
@@ -29,7 +29,6 @@ from pipeline.pretraining.losses import (
     reconstruction_loss,
     saturated_share,
 )
-from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, autocast
 from pipeline.training.distributed import average_statistics, sum_over_processes, wrap_for_ddp
@@ -82,7 +81,7 @@ class ContextEncoderTraining:
         discriminator: Discriminator,
         pool: PretrainingSet,
         normalization: Normalization,
-        settings: EncoderSettings,
+        settings: ContextEncoderSettings,
         inpaint: nn.Module | None = None,
     ) -> None:
         self.context_encoder, self.discriminator = context_encoder, discriminator
@@ -241,14 +240,3 @@ class _Scores(nn.Module):
 
     def forward(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> tuple[Tensor, Tensor]:
         return self.discriminator(patch_N1HW, labels_NL), self.discriminator(inpainted_N1HW, labels_NL)
-
-
-def inpainting_report(val_mse: float, pool: PretrainingSet, normalization: Normalization) -> Mapping[str, float | str]:
-    """The validation error of the inpainted centre beside that of the training images' mean centre, in z-scores²."""
-    mean_patch = (mean_center_patch(pool.images, pool.train) - normalization.mean) / normalization.sd
-    errors = [
-        (center_patch(batch.x_N1HW) - mean_patch).square().mean(dim=(1, 2, 3)).double().sum()
-        for batch in validation_batches(pool, normalization, batch_size=256)
-    ]
-    mean_patch_mse = torch.stack(errors).sum().item() / len(pool.val)
-    return {"validation_mse": val_mse, "mean_patch_mse": mean_patch_mse, "unit": "squared z-scores"}

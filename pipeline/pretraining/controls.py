@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.files import digest
+from pipeline.methods import ShownLabels
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import ShownLabels
 from pipeline.training.seeds import generator
 
 Sources = Callable[[], Sequence[bytes]]

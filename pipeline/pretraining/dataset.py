@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.images.batches import Normalization, draw_augmentation, epoch_order
 from pipeline.images.loader import ImageLoader
-from pipeline.recipe import EncoderSettings, ShownLabels
+from pipeline.methods import ShownLabels, TrainingSettings
 from pipeline.training.distributed import max_over_processes
 from pipeline.training.seeds import generator
 
@@ -104,7 +104,7 @@ class Batch:
 
 
 def training_batches(
-    pool: PretrainingSet, normalization: Normalization, settings: EncoderSettings, epoch: int, first_step: int = 0
+    pool: PretrainingSet, normalization: Normalization, settings: TrainingSettings, epoch: int, first_step: int = 0
 ) -> Iterator[Batch]:
     """The batches of one epoch from `first_step` on, shuffled and augmented on the pool's device.
 
@@ -134,7 +134,7 @@ def validation_batches(pool: PretrainingSet, normalization: Normalization, batch
 
 
 def full_validation_batches(
-    pool: PretrainingSet, normalization: Normalization, settings: EncoderSettings
+    pool: PretrainingSet, normalization: Normalization, settings: TrainingSettings
 ) -> Iterator[tuple[Batch, int]]:
     """The validation images in batches like those of training, each with how many images, its first ones, count.
 

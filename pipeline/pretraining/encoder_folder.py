@@ -23,22 +23,19 @@ from pipeline.errors import DamagedError, UserError
 from pipeline.files import digest, write_json, write_text
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
 from pipeline.markdown import cell, inline
+from pipeline.methods import METHODS, SHOWN_LABELS, ShownLabels
 from pipeline.pretraining.curves import named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Backbone, Method, ShownLabels, Side
+from pipeline.settings import Backbone, Side
 from pipeline.training.device import training_device
 from pipeline.training.distributed import group
 from pipeline.training.loop import History, Metrics, OnEpoch
 
 ENCODER = "encoder.safetensors"
 ONNX = "encoder.onnx"
-DECODER = "decoder.safetensors"
 PREPROCESSING = "preprocessing.json"
 MODEL_CARD = "model_card.md"
 CURVES = "curves.csv"
-INPAINTING = "inpainting.json"
-METADATA = "metadata.json"
-METADATA_HEAD = "head.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 
 ONNX_INPUT, ONNX_OUTPUT = "grey", "features"
@@ -101,6 +98,13 @@ def _adapter() -> TypeAdapter[Preprocessing]:
     return TypeAdapter(Preprocessing)
 
 
+def clear(folder: Path) -> None:
+    """Remove an earlier run's files, its outcome first, but not a checkpoint from which training can resume."""
+    names = [ENCODER, ONNX, PREPROCESSING, MODEL_CARD, CURVES, *(name for m in METHODS.values() for name in m.files)]
+    for path in [folder / "outcome.json", *(folder / name for name in names), *folder.glob(".*.tmp")]:
+        path.unlink(missing_ok=True)
+
+
 def encoder_digest(folder: Path) -> str:
     """SHA-256 over the weights and the preprocessing in `folder`: which encoder it is."""
     return digest(*((folder / name).read_bytes() for name in (ENCODER, PREPROCESSING)))
@@ -122,7 +126,7 @@ def read_curves(folder: Path) -> dict[str, list[float]]:
 
 
 def replay_metrics(folder: Path, on_epoch: OnEpoch) -> None:
-    """Tell `on_epoch` of every epoch in `folder`, so that a tracker of a run that trained nothing has curves, too."""
+    """Call `on_epoch` for every epoch in `folder`, so that a tracking run that trained nothing has curves, too."""
     for epoch, metrics in enumerate(_epochs(folder), start=1):
         on_epoch(epoch, metrics)
 
@@ -159,7 +163,7 @@ def count_labels(pool: PretrainingSet) -> tuple[LabelCount, ...]:
 class ModelCard:
     """What the card of an encoder says; an encoder that came to nothing has no card."""
 
-    method: Method
+    method: str
     preprocessing: Preprocessing
     settings: Mapping[str, Any]
     """The recipe's settings that the method uses."""
@@ -182,8 +186,8 @@ class ModelCard:
         write_text(folder / MODEL_CARD, "\n".join(part for part in parts if part))
 
     def _head(self) -> str:
-        control = f" {_CONTROLS[self.shown]}" if self.labels and self.shown != "own" else ""
-        return f"# {self.preprocessing.backbone}, pretrained by {self.method}\n\n{_METHODS[self.method]}{control}\n"
+        control = SHOWN_LABELS[self.shown].card if self.labels else ""
+        return f"# {self.preprocessing.backbone}, pretrained by {self.method}\n\n{METHODS[self.method].card}{control}\n"
 
     def _data(self) -> str:
         return _section(
@@ -227,21 +231,6 @@ class ModelCard:
         text = _USE.substitute(backbone=backbone, head="fc" if backbone == "resnet50" else "classifier")
         return text + (_USE_ONNX if onnx else _NO_ONNX)
 
-
-_METHODS: dict[Method, str] = {
-    "baseline": "Random initialization, not trained: what every other method starts from and is compared with.",
-    "imagenet": "Trained by others to classify natural images (torchvision's IMAGENET1K_V1); not trained here.",
-    "dcm": "Trained to predict the weak labels that the DICOM tags carry.",
-    "ce": "Trained to inpaint the hidden centre of ultrasound images (context encoder), without labels.",
-    "ce_dcm": "Trained to inpaint the hidden centre of ultrasound images, against a discriminator that knows the weak "
-    "labels of the DICOM tags.",
-}
-
-_CONTROLS: dict[ShownLabels, str] = {
-    "shuffled": "A control: its labels were not those of its images. They were dealt out anew across patients, so that "
-    "they say nothing of an image.",
-    "source": "A control: in place of the tags' labels it was shown from which folder of the archive an image came.",
-}
 
 _USE = Template("""## Use
 

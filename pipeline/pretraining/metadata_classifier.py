@@ -3,23 +3,31 @@
 Belongs here: its head, one epoch of training it, how good it is. Not here: files, epochs' loop.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.images.batches import Normalization
-from pipeline.networks.encoders import Encoder
+from pipeline.methods import TrainingSettings
+from pipeline.methods.dcm import HEAD, SCORES
+from pipeline.networks.encoders import Encoder, load_encoder
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
+from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
+from pipeline.pretraining.job import Job, MethodRun, compiled_for, own_share, placed, plan_of
 from pipeline.pretraining.label_scores import label_scores
 from pipeline.pretraining.losses import label_loss
-from pipeline.recipe import EncoderSettings
 from pipeline.training.checkpoint import Trained
-from pipeline.training.device import adam, autocast
+from pipeline.training.device import adam, autocast, to_device, training_device
 from pipeline.training.distributed import average_statistics, sum_over_processes, wrap_for_ddp
-from pipeline.training.loop import VALIDATION_LOSS, Metrics
+from pipeline.training.loop import VALIDATION_LOSS, History, Metrics
+from pipeline.training.seeds import seeded
+from pipeline.training.tensors import read_tensors, write_tensors
 
 
 class MetadataHead(nn.Module):
@@ -51,7 +59,7 @@ class MetadataTraining:
         head: MetadataHead,
         pool: PretrainingSet,
         normalization: Normalization,
-        settings: EncoderSettings,
+        settings: TrainingSettings,
         encode: nn.Module | None = None,
     ) -> None:
         self.network = nn.Sequential(encoder, head)
@@ -99,6 +107,58 @@ class MetadataTraining:
     def _validation_logits(self, pool: PretrainingSet) -> tuple[Tensor, Tensor, Tensor]:
         with self._computing(pool.images.device):
             return validation_logits(self.network, pool, self.normalization, self.settings.batch_size)
+
+
+class MetadataRun(MethodRun):
+    """Trains an encoder with a head that predicts the weak labels."""
+
+    def __init__(self, job: Job[TrainingSettings], normalization: Normalization) -> None:
+        self.job = job
+        pool, settings = own_share(job.pool, job.settings)
+        self.encoder = placed(job.fresh_encoder(), settings)
+        with seeded(settings.seed, "head"):
+            self.head = placed(MetadataHead(self.encoder.channels[-1], len(pool.label_names)), settings)
+        pool, encode = pool.to(training_device()), compiled_for(job, self.encoder)
+        self.trainer = MetadataTraining(self.encoder, self.head, pool, normalization, settings, encode)
+        self.training = self.trainer, plan_of(job)
+
+    def write_results(self, history: History) -> Mapping[str, Any]:
+        """Write the head, and the scores of each label on validation images."""
+        scores = self.trainer.report(self.job.pool.to(training_device()))
+        write_tensors(self.job.folder / HEAD, self.head.state_dict())
+        write_json(self.job.folder / SCORES, scores)
+        return {f"validation, {row['label']}": _summary(row) for row in scores}
+
+
+def _summary(row: dict[str, Any]) -> str:
+    """One label's scores in the model card."""
+    if row["auc"] is None:
+        return f"known of {row['images']} images, which do not differ in it"
+    return (
+        f"accuracy {row['accuracy']:.3f}, balanced accuracy {row['balanced_accuracy']:.3f}, AUC {row['auc']:.3f}; "
+        f"carried by {row['base_rate']:.3f} of {row['images']} images"
+    )
+
+
+def metadata_logits(folder: Path, pool: PretrainingSet) -> Tensor:
+    """The logits, shape (N, labels), that the encoder of method dcm in `folder` predicts for N validation images.
+
+    Computed in float32. Raises `UserError` if the folder holds no such encoder, and ValueError if the pool has another
+    size or another number of labels than it was trained for.
+    """
+    preprocessing = Preprocessing.read(folder)
+    if pool.size != (preprocessing.height, preprocessing.width):
+        raise ValueError(f"images of {pool.size}, not {preprocessing.height, preprocessing.width}")
+    path, device = folder / HEAD, training_device()
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: the encoder was trained by a method that predicts no labels.")
+    encoder = load_encoder(preprocessing.backbone, folder / ENCODER)
+    head, weights = MetadataHead(encoder.channels[-1], len(pool.label_names)), read_tensors(path)
+    if weights["classifier.bias"].shape != head.classifier.bias.shape:
+        raise ValueError(f"{len(pool.label_names)} labels, not {len(weights['classifier.bias'])}")
+    head.load_state_dict(weights)
+    network = to_device(nn.Sequential(encoder, head), device)
+    return validation_logits(network, pool.to(device), preprocessing.normalization, 32)[0]
 
 
 @torch.no_grad()

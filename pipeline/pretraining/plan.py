@@ -6,11 +6,13 @@ Belongs here: from a recipe to that list, and the pool as each is shown it. Not 
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.methods import EncoderSettings, ShownLabels
 from pipeline.pretraining.controls import Sources, labelled_as
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import Log
-from pipeline.recipe import Backbone, EncoderSettings, Method, Recipe, ShownLabels
+from pipeline.recipe import Recipe
+from pipeline.settings import Backbone
 from pipeline.store import Experiment
 from pipeline.training.loop import OnEpoch
 from pipeline.training.outcome import Outcome
@@ -24,7 +26,7 @@ class PlannedEncoder:
     """What it is called in what is said; the seed is in it where there are several."""
     backbone: Backbone
     encoder: str
-    method: Method
+    method: str
     labels: ShownLabels
     settings: EncoderSettings
     folder: Path
@@ -58,7 +60,7 @@ def planned_encoder(
         name=f"{backbone} {encoder}" + (f", seed {seed}" if len(settings.seeds) > 1 else ""),
         backbone=backbone,
         encoder=encoder,
-        method=settings.method_of(encoder),
+        method=settings.method_of(encoder).name,
         labels=settings.labels_of(encoder),
         settings=settings.settings_of(encoder, seed),
         folder=experiment.encoder(backbone, encoder, seed),

@@ -115,8 +115,8 @@ def _bytes(trainer: Trainer[Batch]) -> tuple[int, int]:
     of = {name: sum(t.nbytes for t in n.state_dict().values()) for name, n in trainer.trained.networks.items()}
     states = [state for optimizer in trainer.trained.optimizers.values() for state in optimizer.state.values()]
     moments = sum(value.nbytes for state in states for value in state.values() if isinstance(value, torch.Tensor))
-    stays = 2 * of["encoder"] + of.get("decoder", 0) + of.get("head", 0)
-    return stays, sum(of.values()) + moments + sum(of[name] for name in trainer.result_networks)
+    kept = sum(of[name] for name in trainer.result_networks)
+    return of["encoder"] + kept, sum(of.values()) + moments + kept
 
 
 def _peak_memory() -> int:

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.files import read_json, read_table, write_table
+from pipeline.methods import METHODS
 from pipeline.mirrored import read_if_intact
-from pipeline.recipe import FROZEN, Backbone, Method, encoder_of
+from pipeline.recipe import FROZEN, encoder_of
+from pipeline.settings import Backbone
 from pipeline.store import Store
 
 _PATIENTS = pa.schema(
@@ -179,7 +181,7 @@ def _possible_sources(recipe: Path, model: Path) -> list[tuple[list[Path], str]]
 def _arms(recipe: Path, backbone: str) -> set[str]:
     """The built-in arms, and those of the variants that have encoders in the recipe's folder."""
     found = (_SEED_SUFFIX.sub("", path.name) for path in (recipe / "encoders").glob(f"{backbone}_*"))
-    encoders = {*get_args(Method), *(name.removeprefix(f"{backbone}_") for name in found)}
+    encoders = {*METHODS, *(name.removeprefix(f"{backbone}_") for name in found)}
     return encoders | {f"{encoder}{FROZEN}" for encoder in encoders}
 
 

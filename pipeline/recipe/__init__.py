@@ -18,25 +18,14 @@ from pipeline.recipe.labels import (
     ValuesSource,
     folded,
 )
-from pipeline.recipe.pretraining import (
-    INPAINTING,
-    LABELLED,
-    TRAINED,
-    EncoderSettings,
-    Method,
-    Pretraining,
-    ShownLabels,
-)
+from pipeline.recipe.pretraining import Pretraining, Variant
 from pipeline.recipe.reading import existing_file, load_recipe, shipped_recipes
 from pipeline.recipe.whole import Recipe
 from pipeline.settings import Augmentation, Backbone, Precision, Share, Side
 
 __all__ = [
     "FROZEN",
-    "INPAINTING",
-    "LABELLED",
     "PROBES",
-    "TRAINED",
     "Archive",
     "Arm",
     "Augmentation",
@@ -47,11 +36,9 @@ __all__ = [
     "Cohort",
     "Comparison",
     "Downstream",
-    "EncoderSettings",
     "Evaluation",
     "Images",
     "Labels",
-    "Method",
     "Metric",
     "Precision",
     "Pretraining",
@@ -59,12 +46,12 @@ __all__ = [
     "ProbeSource",
     "Recipe",
     "Share",
-    "ShownLabels",
     "Side",
     "Source",
     "StudyGroupsSource",
     "Task",
     "ValuesSource",
+    "Variant",
     "encoder_of",
     "existing_file",
     "folded",

@@ -6,6 +6,9 @@ Arm = str
 FROZEN = "_frozen"
 """Ends the name of an arm with a frozen encoder: `ce_dcm_frozen` starts from `ce_dcm` (the paper's +F)."""
 
+PAPER_ARMS: tuple[Arm, ...] = ("baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen")
+"""The arms of the paper (section 4.3): the default of a recipe."""
+
 
 def encoder_of(arm: Arm) -> str:
     """The name of the encoder that an arm starts from: `ce_dcm` for both `ce_dcm` and `ce_dcm_frozen`."""

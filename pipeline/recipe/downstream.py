@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from pipeline.recipe.arms import Arm
+from pipeline.recipe.arms import PAPER_ARMS, Arm
 from pipeline.recipe.labels import folded
 from pipeline.settings import (
     Augmentation,
@@ -93,9 +93,7 @@ class Task(Settings):
 class Downstream(Settings):
     """Fine-tuning of every arm on every task."""
 
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1), EachOnce] = (
-        *("baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_dcm_frozen"),
-    )
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1), EachOnce] = PAPER_ARMS
     tasks: Mapping[Name, Task] = {}
     fractions: Annotated[tuple[Share, ...], Field(min_length=1), EachOnce] = (1.0,)
     """Shares of the training images; smaller ones lie inside larger ones."""

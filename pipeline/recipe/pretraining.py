@@ -1,111 +1,77 @@
-"""The section `pretraining`: which encoders there are, and how they are trained."""
+"""The section `pretraining`: which encoders there are, and how they are trained.
+
+Settings are those of the registered methods (`pipeline.methods`), and fields of the classes here.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
-from pipeline.recipe.arms import FROZEN, encoder_of, is_frozen
-from pipeline.settings import (
-    Augmentation,
-    Backbone,
-    Count,
-    Decay,
-    EachOnce,
-    Name,
-    Precision,
-    Rate,
-    Seeds,
-    Settings,
-    Weight,
-    format_setting,
-)
+from pipeline.methods import METHODS, EncoderSettings, Method, ShownLabels
+from pipeline.recipe.arms import FROZEN, PAPER_ARMS, encoder_of, is_frozen
+from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting
 
-Method = Literal["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
-ShownLabels = Literal["own", "shuffled", "source"]
-
-TRAINED: tuple[Method, ...] = ("dcm", "ce", "ce_dcm")
-"""Methods that train an encoder."""
-LABELLED: tuple[Method, ...] = ("dcm", "ce_dcm")
-"""Methods that are shown labels."""
-INPAINTING: tuple[Method, ...] = ("ce", "ce_dcm")
-"""Methods that train a context encoder."""
-_OF_CONTEXT_ENCODERS = ("discriminator_learning_rate", "discriminator_batch_norm", "lambda_adv", "lambda_rec")
-_CHANGES: Mapping[Method, frozenset[str]] = {
-    "baseline": frozenset(),
-    "imagenet": frozenset(),
-    "dcm": frozenset({"labels", "epochs", "learning_rate"}),
-    "ce": frozenset({"epochs", "learning_rate", *_OF_CONTEXT_ENCODERS}),
-    "ce_dcm": frozenset({"labels", "epochs", "learning_rate", *_OF_CONTEXT_ENCODERS}),
+_FIELDS = {
+    name: field
+    for method in METHODS.values()
+    for name, field in method.settings.model_fields.items()
+    if name not in EncoderSettings.model_fields
 }
-"""What a variant of each method can change: the rest means nothing to it."""
+_all: dict[str, Any] = {name: (field.annotation, field) for name, field in _FIELDS.items()}
+_optional: dict[str, Any] = {
+    name: (Annotated[(field.annotation, Field(), *field.metadata)] | None, None)
+    for name, field in _FIELDS.items()
+    if any(name in method.varied for method in METHODS.values())
+}
+_Training: Any = create_model("_Training", __base__=Settings, **_all)
+_Changes: Any = create_model("_Changes", __base__=Settings, **_optional)
 
 
-class Training(Settings):
-    """How an encoder is trained, whichever: paper section 4.2 and equations 2 and 3."""
-
-    epochs: Count = 200
-    batch_size: Count = 32
-    learning_rate: Rate = 1e-4
-    """Of the context encoder, and of the encoder that predicts metadata (DCM)."""
-    discriminator_learning_rate: Rate = 1e-5
-    discriminator_batch_norm: bool = True
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    lambda_adv: Weight = 0.001
-    lambda_rec: Weight = 0.999
-    augmentation: Augmentation = Augmentation()
-    precision: Precision = "float32"
-    """In which convolutions and matrix products compute, where the device can; weights and losses stay float32."""
-    sync_batch_norm: bool = False
-    """With several GPUs: batch norm over the images of all of them, in place of each one's own."""
-    imagenet_weights: Mapping[Backbone, str] = {}
-    """Local safetensors files of torchvision's ImageNet weights, per backbone; the method is unavailable without."""
+def _registered(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"{name!r} is none of {', '.join(METHODS)}")
+    return name
 
 
-class EncoderSettings(Training):
-    """The settings of a single encoder: a recipe's, with one of its seeds and the changes of its variant."""
-
-    seed: int = 0
+MethodName = Annotated[str, AfterValidator(_registered)]
 
 
-class Variant(Settings):
-    """A method with a change: a control, or a setting tried. What is None is as the recipe says."""
+class Variant(_Changes):  # type: ignore[misc]
+    """A method with a change: a control, or a setting tried. A setting that is None is the recipe's."""
 
-    method: Method
+    method: MethodName
     labels: ShownLabels = "own"
-    """Shown in place of the weak labels: those of other patients, or which folder of the archive an image is from."""
-    epochs: Count | None = None
-    learning_rate: Rate | None = None
-    discriminator_learning_rate: Rate | None = None
-    discriminator_batch_norm: bool | None = None
-    lambda_adv: Weight | None = None
-    lambda_rec: Weight | None = None
+    """Shown in place of the weak labels: those of other patients, or the folder of the archive an image is from."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that it changes."""
-        return self.model_dump(exclude={"method", "labels"}, exclude_none=True)
+        changed: dict[str, Any] = self.model_dump(exclude={"method", "labels"}, exclude_none=True)
+        return changed
 
     @model_validator(mode="after")
     def _changes_what_its_method_uses(self) -> "Variant":
-        changed = [*self.settings, *(["labels"] if self.labels != "own" else [])]
-        if not changed:
-            raise ValueError(f"it changes nothing of {self.method}")
-        unused = [name for name in changed if name not in _CHANGES[self.method]]
+        method = METHODS[self.method]
+        unused = [name for name in self.settings if name not in method.varied]
+        if self.labels not in {"own", *method.controls}:
+            unused.append("labels")
         if unused:
             raise ValueError(f"{unused[0]} means nothing to {self.method}")
+        if not self.settings and self.labels == "own":
+            raise ValueError(f"it changes nothing of {self.method}")
         return self
 
 
-class Pretraining(Training):
-    """Pretraining: which encoders there are, and how they are trained."""
+class Pretraining(_Training):  # type: ignore[misc]
+    """Which encoders there are, and how they are trained."""
 
     backbones: Annotated[tuple[Backbone, ...], Field(min_length=1), EachOnce] = ("vgg16_bn", "resnet50")
-    methods: Annotated[tuple[Method, ...], Field(min_length=1), EachOnce] = (
-        *("baseline", "imagenet", "dcm", "ce", "ce_dcm"),
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1), EachOnce] = tuple(
+        dict.fromkeys(map(encoder_of, PAPER_ARMS))
     )
     variants: Mapping[Name, Variant] = {}
-    """Encoders beside those of the methods, by name: controls of one's own."""
+    """Encoders in addition to those of the methods, by name: your own controls."""
     seeds: Seeds = (0,)
     """An encoder is trained with each. Fine-tuning takes them in turn (`Recipe.pretraining_seed`)."""
 
@@ -117,26 +83,27 @@ class Pretraining(Training):
     @property
     def context_encoders(self) -> tuple[str, ...]:
         """Those of `encoders` that inpaint."""
-        return tuple(encoder for encoder in self.encoders if self.method_of(encoder) in INPAINTING)
+        return tuple(encoder for encoder in self.encoders if self.method_of(encoder).inpaints)
 
     def method_of(self, encoder: str) -> Method:
         """The method by which the encoder of that name is trained; a method need not be one of `methods`."""
-        return self.variants[encoder].method if encoder in self.variants else cast(Method, encoder)
+        return METHODS[self.variants[encoder].method if encoder in self.variants else encoder]
 
     def labels_of(self, encoder: str) -> ShownLabels:
-        """The labels that the encoder is shown, where its method is shown any."""
+        """The labels that the encoder is shown, if its method is shown any."""
         return self.variants[encoder].labels if encoder in self.variants else "own"
 
     def settings_of(self, encoder: str, seed: int) -> EncoderSettings:
         """The settings of the encoder of that name and seed."""
-        shared = {name: getattr(self, name) for name in Training.model_fields}
+        settings = self.method_of(encoder).settings
+        shared = {name: getattr(self, name) for name in settings.model_fields if name in _FIELDS}
         changed = self.variants[encoder].settings if encoder in self.variants else {}
-        return EncoderSettings(**(shared | changed), seed=seed)
+        return settings(**(shared | changed), seed=seed)
 
     @model_validator(mode="after")
     def _variants_are_new(self) -> "Pretraining":
         for name, variant in self.variants.items():
-            if encoder_of(name) in get_args(Method):
+            if encoder_of(name) in METHODS:
                 raise ValueError(f"variants: {name} is the name of an arm that there is anyway")
             if is_frozen(name):
                 raise ValueError(f"variants: {name} ends in {FROZEN}, which is for arms whose encoder is frozen")

@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from benchmarks.plain_pretraining import BATCH, LAMBDA_ADV, LAMBDA_REC, PlainTraining, center, loss_f, memory_batches
+from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining.context_encoder import ContextEncoder
 from pipeline.pretraining.losses import adversarial_loss, discriminator_loss, reconstruction_loss
-from pipeline.recipe import EncoderSettings
 
 LABELS = 3
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def test_a_plain_step_moves_both_networks():
 
 
 def test_the_plain_loop_weighs_its_losses_as_the_recipe_does():
-    settings = EncoderSettings()
+    settings = ContextEncoderSettings()
     assert (settings.lambda_adv, settings.lambda_rec, settings.batch_size) == (LAMBDA_ADV, LAMBDA_REC, BATCH)
 
 

@@ -293,7 +293,7 @@ def test_a_variant_is_an_encoder_with_settings_of_its_own_and_an_arm(tmp_path: P
     recipe = load_recipe(write(tmp_path, VARIANTS), {})
     settings = recipe.pretraining
     assert settings.encoders == settings.context_encoders == ("ce_dcm", "other", "alone")
-    assert [settings.method_of(name) for name in settings.encoders] == ["ce_dcm", "ce_dcm", "ce"]
+    assert [settings.method_of(name).name for name in settings.encoders] == ["ce_dcm", "ce_dcm", "ce"]
     assert [settings.labels_of(name) for name in settings.encoders] == ["own", "shuffled", "own"]
     plain, changed = settings.settings_of("ce_dcm", 5), settings.settings_of("alone", 9)
     assert (plain.seed, plain.epochs, plain.lambda_adv) == (5, 7, 0.001)

@@ -12,11 +12,14 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from pipeline.images.loader import ResidentLoader
+from pipeline.methods import METHODS
+from pipeline.methods.ce import ContextEncoderSettings
+from pipeline.methods.imagenet import ImagenetSettings
 from pipeline.networks import encoders
 from pipeline.networks.encoders import Encoder
-from pipeline.pretraining import pretrain as pretrain_module
+from pipeline.pretraining import job
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.recipe import Augmentation, EncoderSettings
+from pipeline.settings import Augmentation
 from pipeline.training.seeds import generator
 
 LABELS = ("liver", "kidney", "linear")
@@ -46,7 +49,7 @@ class TinyEncoder(Encoder):
 @pytest.fixture
 def tiny_backbone(monkeypatch):
     """Both modules that build encoders by name build the tiny one."""
-    for module in (encoders, pretrain_module):
+    for module in (encoders, job):
         monkeypatch.setattr(module, "build_encoder", lambda backbone: TinyEncoder())
 
 
@@ -80,7 +83,17 @@ def pool():
 
 @pytest.fixture
 def settings():
-    return EncoderSettings(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
+    return AllSettings(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
+
+
+class AllSettings(ContextEncoderSettings, ImagenetSettings):
+    """The settings of all methods together, as a recipe has them."""
+
+
+def settings_of(method, settings):
+    """The settings of `method` among `settings`."""
+    kind = METHODS[method].settings
+    return kind.model_construct(**{name: getattr(settings, name) for name in kind.model_fields})
 
 
 def without_augmentation(settings):

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from pipeline.images.batches import fit_normalization
+from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.pretraining.context_encoder import TRAIN_METRICS, ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.dataset import Batch
-from pipeline.recipe import EncoderSettings
 from pipeline.training.device import to_device
 from pipeline.training.distributed import mean_over_processes, process_group
 from pipeline.training.seeds import seeded
@@ -26,9 +26,9 @@ HALF = 3
 """Images of each of two processes in a step."""
 
 
-def settings() -> EncoderSettings:
+def settings() -> ContextEncoderSettings:
     return without_augmentation(
-        EncoderSettings(batch_size=HALF, learning_rate=1e-3, discriminator_learning_rate=1e-3, lambda_adv=0.1)
+        ContextEncoderSettings(batch_size=HALF, learning_rate=1e-3, discriminator_learning_rate=1e-3, lambda_adv=0.1)
     )
 
 

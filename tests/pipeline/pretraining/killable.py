@@ -8,20 +8,20 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.networks import encoders
-from pipeline.pretraining import pretrain as module
-from pipeline.recipe import EncoderSettings
+from pipeline.pretraining import job
+from pipeline.pretraining.pretrain import pretrain
 from pipeline.training import loop
 from pipeline.training.loop import fit
-from tests.pipeline.pretraining.conftest import TinyEncoder, make_pool
+from tests.pipeline.pretraining.conftest import AllSettings, TinyEncoder, make_pool, settings_of
 
 
 def main(method: str, folder: Path) -> None:
-    for room in (encoders, module):
-        room.build_encoder = lambda _: TinyEncoder()
+    for module in (encoders, job):
+        module.build_encoder = lambda _: TinyEncoder()
     loop.fit = partial(fit, checkpoint_seconds=0)
-    settings = EncoderSettings(epochs=6, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
+    settings = AllSettings(epochs=6, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
     print("ready", flush=True)
-    module.pretrain("resnet50", method, make_pool(), settings, folder, print, lambda *_: None)
+    pretrain("resnet50", method, make_pool(), settings_of(method, settings), folder, print, lambda *_: None)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.images.batches import center_patch, fit_normalization
+from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.networks.encoders import build_encoder
@@ -19,10 +20,9 @@ from pipeline.pretraining.context_encoder import (
     TRAIN_METRICS,
     ContextEncoder,
     ContextEncoderTraining,
-    inpainting_report,
 )
 from pipeline.pretraining.dataset import Batch, full_validation_batches, training_batches
-from pipeline.recipe import EncoderSettings
+from pipeline.pretraining.inpainting import inpainting_report
 from pipeline.training.device import to_device
 from pipeline.training.loop import Diverged
 from pipeline.training.seeds import generator, seeded
@@ -272,7 +272,7 @@ def test_labels_not_known_add_nothing_to_a_score(one, batch, pool):
     assert not pool.known_NL[1].any()
     spoilt = deepcopy(pool)
     spoilt.labels_NL[1] = 7.0  # whatever stands where nothing is known
-    settings = EncoderSettings(batch_size=1)
+    settings = ContextEncoderSettings(batch_size=1)
     only = [deepcopy(p) for p in (pool, spoilt)]
     batches = [next(iter(training_batches(_trained_on(p, unknown), one.normalization, settings, 1))) for p in only]
     assert torch.equal(batches[0].labels_NL, torch.zeros(1, 3))
@@ -445,7 +445,7 @@ def test_validation_changes_nothing(one):
 @pytest.mark.integration
 def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone, rate):
     pool = make_pool(count=5, train=4)
-    settings = without_augmentation(EncoderSettings(batch_size=4, learning_rate=rate))
+    settings = without_augmentation(ContextEncoderSettings(batch_size=4, learning_rate=rate))
     one = training(pool, settings, encoder=build_encoder(backbone))
     one.context_encoder.train()
     x = one.normalization.apply(pool.images.images_NHW[:4])

@@ -12,14 +12,14 @@ import torch
 from pipeline.errors import UserError
 from pipeline.images.batches import Normalization, draw_augmentation
 from pipeline.images.loader import StreamingLoader
+from pipeline.methods import TrainingSettings
 from pipeline.pretraining.dataset import training_batches, validation_batches
-from pipeline.recipe import EncoderSettings
 from pipeline.training.seeds import generator
 from tests.pipeline.images.test_loader import streaming_threads
 from tests.pipeline.pretraining.conftest import make_pool
 
 NORMALIZATION = Normalization(50.0, 40.0)
-SETTINGS = EncoderSettings(batch_size=4)
+SETTINGS = TrainingSettings(batch_size=4)
 
 
 def streamed(pool, workers=2):

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from pipeline.errors import DamagedError
 from pipeline.images.batches import fit_normalization
+from pipeline.methods import EncoderSettings
 from pipeline.pretraining.encoder_folder import (
     LabelCount,
     ModelCard,
@@ -29,7 +30,6 @@ from pipeline.pretraining.encoder_folder import (
 )
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.recipe import EncoderSettings
 from pipeline.training.loop import History
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import LABELS, make_pool

@@ -23,11 +23,11 @@ import torch
 
 from pipeline.files import write_json
 from pipeline.networks.encoders import build_encoder
+from pipeline.pretraining import job
 from pipeline.pretraining import pretrain as pretrain_module
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
-from pipeline.recipe import EncoderSettings
-from tests.pipeline.pretraining.conftest import make_pool
+from tests.pipeline.pretraining.conftest import AllSettings, make_pool, settings_of
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZES = {"resnet50": (32, 64), "vgg16_bn": (32, 32)}
@@ -52,7 +52,7 @@ def float64():
     built, threads = cache(build_encoder), torch.get_num_threads()  # of one seed the same for every method
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
-        patch.setattr(pretrain_module, "build_encoder", lambda backbone: deepcopy(built(backbone)))
+        patch.setattr(job, "build_encoder", lambda backbone: deepcopy(built(backbone)))
         patch.setattr(pretrain_module, "_save", lambda *_: None)
         torch.set_default_dtype(torch.float64)
         torch.set_num_threads(1)  # several wait for each other more than they work at this size
@@ -66,7 +66,7 @@ def float64():
 def losses(backbone, method, folder):
     """The losses of five epochs of one step each, with the paper's learning rates, and of validation after each."""
     told = []
-    pool, settings = make_pool(6, 4, *SIZES[backbone]), EncoderSettings(epochs=STEPS, batch_size=4)
+    pool, settings = make_pool(6, 4, *SIZES[backbone]), settings_of(method, AllSettings(epochs=STEPS, batch_size=4))
     outcome = pretrain(backbone, method, pool, settings, folder, silent, lambda epoch, metrics: told.append(metrics))
     assert outcome.status == "ran"
     return [{name: metrics[name] for name in LOSSES if name in metrics} for metrics in told]

@@ -15,6 +15,7 @@ from pipeline.progress import silent
 from pipeline.training.checkpoint import write_checkpoint
 from pipeline.training.loop import CHECKPOINT_LAYOUT
 from pipeline.training.outcome import Outcome
+from tests.pipeline.pretraining.conftest import settings_of
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
@@ -26,7 +27,9 @@ def steps_take(monkeypatch):
 
 
 def planned(method, settings, folder):
-    return PlannedEncoder(f"resnet50 {method}", "resnet50", method, method, "own", settings, folder)
+    return PlannedEncoder(
+        f"resnet50 {method}", "resnet50", method, method, "own", settings_of(method, settings), folder
+    )
 
 
 def no_sources():
@@ -49,7 +52,7 @@ def test_hours_are_steps_and_validation_between_bounds(method, pool, settings, t
 @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
 def test_bytes_on_disk_are_those_of_the_files(method, pool, settings, tmp_path):
     forecast = forecast_of(planned(method, settings, tmp_path / "encoder"), pool)
-    trainer, _ = training_of("resnet50", method, pool, settings, silent)
+    trainer, _ = training_of("resnet50", method, pool, settings_of(method, settings), silent)
     for batch in trainer.batches(1, 0):
         trainer.step(batch)
     best = {
@@ -60,7 +63,7 @@ def test_bytes_on_disk_are_those_of_the_files(method, pool, settings, tmp_path):
     write_checkpoint(tmp_path / "checkpoint", trainer.trained, {}, best)
     wanted = [spec for name, spec in header(tmp_path / "checkpoint").items() if not name.startswith(("random/", "__"))]
     assert forecast.checkpoints == 2 * sum(end - start for start, end in (spec["data_offsets"] for spec in wanted))
-    pretrain("resnet50", method, pool, settings, tmp_path / "done", silent, quietly)
+    pretrain("resnet50", method, pool, settings_of(method, settings), tmp_path / "done", silent, quietly)
     files = [tmp_path / "done" / f"{name}.safetensors" for name in ("encoder", "decoder", "head")]
     weights = [
         sum(spec["data_offsets"][1] - spec["data_offsets"][0] for key, spec in header(path).items() if key[:2] != "__")
@@ -82,7 +85,7 @@ def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp
     def of(settings):
         return [planned(method, settings, tmp_path / method) for method in ("baseline", "imagenet", "dcm")]
 
-    pretrain("resnet50", "dcm", pool, settings, tmp_path / "dcm", silent, quietly)
+    pretrain("resnet50", "dcm", pool, settings_of("dcm", settings), tmp_path / "dcm", silent, quietly)
     assert preflight(of(settings), pool, no_sources, said.append) == []
     assert said == ["Preflight: nothing is left to train."]
     longer = settings.model_copy(update={"epochs": 5})
@@ -92,13 +95,13 @@ def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp
 
 
 def test_an_encoder_of_an_earlier_version_is_no_work(pool, settings, tmp_path):
-    Outcome("ran", "", fingerprint_of("resnet50", "ce", pool, settings, "2")).write(tmp_path)
+    Outcome("ran", "", fingerprint_of("resnet50", "ce", pool, settings_of("ce", settings), "2")).write(tmp_path)
     assert forecast_of(planned("ce", settings, tmp_path), pool) is None
 
 
 def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):
-    fingerprint = fingerprint_of("resnet50", "dcm", pool, settings)
-    trainer, _ = training_of("resnet50", "dcm", pool, settings, silent)
+    fingerprint = fingerprint_of("resnet50", "dcm", pool, settings_of("dcm", settings))
+    trainer, _ = training_of("resnet50", "dcm", pool, settings_of("dcm", settings), silent)
     done = {"curves": [{"val_loss": 1.0}], "best_epoch": 1, "steps": 2}
     state = {"fingerprint": fingerprint, "layout": CHECKPOINT_LAYOUT, **done}
     write_checkpoint(tmp_path / "checkpoint.safetensors", trainer.trained, state)
@@ -107,12 +110,12 @@ def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):
 
 def test_the_training_afterwards_is_the_same(pool, settings, tmp_path):
     torch.manual_seed(5)
-    pretrain("resnet50", "ce_dcm", pool, settings, tmp_path / "without", silent, quietly)
+    pretrain("resnet50", "ce_dcm", pool, settings_of("ce_dcm", settings), tmp_path / "without", silent, quietly)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     preflight([planned("ce_dcm", settings, tmp_path / "with")], pool, no_sources, silent)
     assert torch.equal(torch.random.get_rng_state(), before)
-    pretrain("resnet50", "ce_dcm", pool, settings, tmp_path / "with", silent, quietly)
+    pretrain("resnet50", "ce_dcm", pool, settings_of("ce_dcm", settings), tmp_path / "with", silent, quietly)
     name = "encoder.safetensors"
     assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
 

@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing
 from pipeline.privacy.training_exposure import encoders_trained_on_validation, models_exposed_to, record_training_set
-from pipeline.recipe import Method
 from pipeline.store import Store
 from pipeline.training.loop import History
 from pipeline.training.outcome import Outcome
@@ -113,7 +112,7 @@ def test_an_encoder_that_came_to_nothing_is_not_listed(store: Store) -> None:
     ("arm", "method"),
     [("ce", "ce"), ("ce_dcm", "ce_dcm"), ("ce_dcm_frozen", "ce_dcm"), ("ce_frozen", "ce"), ("imagenet", "imagenet")],
 )
-def test_a_model_saw_whom_its_encoder_saw(store: Store, arm: str, method: Method) -> None:
+def test_a_model_saw_whom_its_encoder_saw(store: Store, arm: str, method: str) -> None:
     demo = store.experiment("demo")
     encoder(demo.encoder("resnet50", method, 0), WITH_ANNA)
     encoder(demo.encoder("vgg16_bn", method, 0), WITHOUT)
