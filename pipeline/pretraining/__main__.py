@@ -1,7 +1,4 @@
-"""`python -m pipeline.pretraining` pretrains a recipe's encoders on a store, without an orchestrator.
-
-Belongs here: this command line. Not here: loading the pool, training, and whose turn it is.
-"""
+"""The command `python -m pipeline.pretraining`: pretrain a recipe's encoders on a store, without an orchestrator."""
 
 import argparse
 import os
@@ -31,13 +28,13 @@ Pretrain encoders on the image cache of a store, as the job `pretrain` does, but
 
 Of the store it needs the recipe's pool, the results of checks, and the cache of the recipe's size under images/, so
 that a machine without DICOM files, Dagster and MLflow can do the work (a variant that is shown sources needs
-private/scan.parquet too, which names files: train it where the archive is):
+private/scan.parquet too, which names files: train it on the machine with the archive):
 
   cd store && rsync -aR checks images experiments/paper/{checks,tables/pretraining_pool.parquet} gpu:sonotag/store/
   ssh gpu 'cd sonotag && python -m pipeline.pretraining --recipe paper --backbone resnet50 --method ce_dcm'
   rsync -aR gpu:sonotag/store/./experiments .
 
-Copied back, an encoder is found and not trained again. Training that was stopped goes on where it was. Several GPUs:
+Copied back, an encoder is found and not trained again. Training that was stopped resumes. Several GPUs:
 
   torchrun --nproc-per-node=2 -m pipeline.pretraining --recipe paper --backbone resnet50 --method ce_dcm
 """
@@ -45,7 +42,7 @@ Copied back, an encoder is found and not trained again. Training that was stoppe
 
 @command
 def main(arguments: list[str]) -> None:
-    """Run the command; returns the exit code, 1 with a sentence where the user has to mend something.
+    """Run the command; returns the exit code, 1 and a message if the user has to correct something.
 
     An encoder that diverged, or has no ImageNet weights to start from, is an outcome: it is printed, and the code is 0.
     """
@@ -83,8 +80,7 @@ def _pretrain(asked: argparse.Namespace, log: Log) -> None:
         preflight(encoders, pool, sources, log)
         return
     for encoder in encoders:
-        told = _told(encoder, log)
-        outcome = encoder.pretrain(encoder.pool(pool, sources), log, told)
+        outcome = encoder.pretrain(encoder.pool(pool, sources), log, _print_epochs(encoder, log))
         log(f"{encoder.name}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {encoder.folder}")
 
 
@@ -104,7 +100,7 @@ def _asked_for(asked: argparse.Namespace, recipe: Recipe, store: Store) -> list[
     ]
 
 
-def _told(encoder: PlannedEncoder, log: Log) -> OnEpoch:
+def _print_epochs(encoder: PlannedEncoder, log: Log) -> OnEpoch:
     settings = encoder.settings
     epochs = settings.epochs if isinstance(settings, TrainingSettings) else 0
 

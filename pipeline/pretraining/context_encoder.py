@@ -1,7 +1,4 @@
-"""The context encoder and its adversary: methods ce and ce_dcm (paper sections 3.1, 3.2 and 4.2).
-
-Belongs here: inpainting the hidden centre, one epoch of training it, how good it is. Not here: files, epochs' loop.
-"""
+"""The context encoder and its adversary: networks, training steps and validation (paper sections 3.1, 3.2 and 4.2)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -68,7 +65,7 @@ class ContextEncoder(nn.Module):
 class ContextEncoderTraining:
     """Training of F against D on a pool (equations 2 and 3); networks and pool are on one device.
 
-    `inpaint` is how a step calls F where that is not F itself: compiled.
+    Steps call F as `inpaint`, if given: F compiled.
     """
 
     result_networks: tuple[str, ...] = ("encoder", "decoder")
@@ -199,16 +196,16 @@ class ContextEncoderTraining:
         return inpainted_N1HW, real_N.float(), fake_N.float()
 
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
-        """Raises `Diverged` where D's loss has been 0 in every step of the last `STUCK_EPOCHS` epochs.
+        """Raise `Diverged` if D's loss was 0 in every step of the last `STUCK_EPOCHS` epochs.
 
-        Every score was then beyond the hinge's margin: D has no gradient, and what F hears from it is frozen. Where
-        the adversarial term has no weight, D does not matter.
+        Every score was then beyond the hinge's margin: D has no gradient, and F's adversarial
+        gradient no longer changes. D does not matter if the adversarial term has no weight.
         """
         last = [metrics["train_saturation"] for metrics in curves[-STUCK_EPOCHS:]]
         if self.settings.lambda_adv > 0 and len(last) == STUCK_EPOCHS and min(last) == 1.0:
             raise Diverged(
                 f"the discriminator's loss was 0 in every step of epochs {len(curves) - STUCK_EPOCHS + 1} to "
-                f"{len(curves)}: it is sure of every patch, and nothing is learnt against it any more"
+                f"{len(curves)}: it separates all patches, and training against it has stopped"
             )
 
 

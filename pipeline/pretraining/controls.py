@@ -1,8 +1,4 @@
-"""Labels that a control is shown in place of the weak labels.
-
-Belongs here: the pool under other labels. Not here: which encoders are controls (a recipe's variants), training, and
-where an image comes from (`pipeline.pretraining.top_folders`).
-"""
+"""The pool with the labels of a control in place of the weak labels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,11 +13,11 @@ from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.training.seeds import generator
 
 Sources = Callable[[], Sequence[bytes]]
-"""Asked where they are needed: of each image of the pool, in its order, where it comes from."""
+"""Returns the source of each image of the pool, in its order; called only if a control needs it."""
 
 
-def labelled_as(shown: ShownLabels, pool: PretrainingSet, seed: int, sources: Sources) -> PretrainingSet:
-    """The pool as an encoder of that seed is shown it."""
+def with_label_variant(shown: ShownLabels, pool: PretrainingSet, seed: int, sources: Sources) -> PretrainingSet:
+    """The pool with the labels that an encoder of that seed is shown."""
     if shown == "shuffled":
         return with_shuffled_labels(pool, seed)
     return with_sources_as_labels(pool, sources()) if shown == "source" else pool
@@ -47,8 +43,8 @@ def with_shuffled_labels(pool: PretrainingSet, seed: int) -> PretrainingSet:
 def with_sources_as_labels(pool: PretrainingSet, sources: Sequence[bytes]) -> PretrainingSet:
     """The pool with a label per source of its images: a one-hot vector of `sources`, one per image, in their order.
 
-    The labels are called `source 1` and so on, in the order of the sources' names: a folder can be called after a
-    person. Raises ValueError where there are not as many as images.
+    The labels are called `source 1` and so on, in the order of the sources' names: a folder can have a
+    person's name. Raises ValueError if their number is not that of the images.
     """
     if len(sources) != pool.images.count:
         raise ValueError(f"{len(sources)} sources of {pool.images.count} images")

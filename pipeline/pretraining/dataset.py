@@ -1,7 +1,4 @@
-"""The images every method pretrains on, and their batches.
-
-Belongs here: the pretraining set, one process's shard of it, batches of it. Not here: reading the cache, networks.
-"""
+"""The images every method pretrains on, and their batches."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +20,7 @@ from pipeline.training.seeds import generator
 class PretrainingSet:
     """The pretraining pool: N images of H × W pixels, L labels. H and W are multiples of 32.
 
-    `labels_NL`: float32, 0 or 1, and 0 where not known. `known_NL`: bool. `patients_N`: int64, equal for images of one
+    `labels_NL`: float32, 0 or 1, and 0 if unknown. `known_NL`: bool. `patients_N`: int64, equal for images of one
     patient. `train` and `val`: int64 indices into N, on the CPU. The digests are those of `pipeline.cohort.pool`: of
     images and split, and of labels. A process's shard (`shard`) names fewer indices, of the same N images; `rank` is
     whose it is, and an epoch takes `epoch_images` of its training images: as many as every other process has. `shown`
@@ -63,7 +60,7 @@ class PretrainingSet:
         return replace(self, images=images, labels_NL=labels_NL, known_NL=known_NL)
 
     def steps(self, batch_size: int) -> int:
-        """Steps of an epoch, on every process the same; raises `UserError` where the images do not fill one batch."""
+        """Steps of an epoch, on every process the same; raises `UserError` if the images do not fill one batch."""
         images = len(self.train) if self.epoch_images is None else self.epoch_images
         if images < batch_size:
             raise UserError(f"pretraining.batch_size is {batch_size}, but the pool has {images} training images.")
@@ -72,7 +69,7 @@ class PretrainingSet:
     def shard(self, rank: int, world: int) -> "PretrainingSet":
         """The part of process `rank` of `world`: whole patients, dealt so that each has about as many images.
 
-        Training and validation patients are dealt apart. All shards together are the set. Raises `UserError` where a
+        Training and validation patients are dealt apart. All shards together are the set. Raises `UserError` if a
         process would get no training or no validation image.
         """
         trains, vals = (_dealt(indices, self.patients_N, world) for indices in (self.train, self.val))
@@ -96,7 +93,7 @@ def _dealt(indices: Tensor, patients_N: Tensor, world: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images as the networks see them: z-scores, and labels, 0 where they are not known."""
+    """Images as the networks see them: z-scores, and labels, 0 if unknown."""
 
     x_N1HW: Tensor
     labels_NL: Tensor

@@ -1,7 +1,4 @@
-"""An encoder's folder: the files by which someone who has only that folder can use the encoder right.
-
-Belongs here: names, contents and reading of its files. Not here: what is trained.
-"""
+"""An encoder's folder: names, contents and reading of its files, which suffice to use the encoder."""
 
 import csv
 import io
@@ -86,7 +83,7 @@ class Preprocessing:
 
     @staticmethod
     def read(folder: Path) -> "Preprocessing":
-        """The preprocessing in `folder`; raises `UserError` where it holds no encoder, or a damaged one."""
+        """The preprocessing in `folder`; raises `UserError` if it holds no encoder, or a damaged one."""
         path = folder / PREPROCESSING
         if not path.is_file():
             raise UserError(f"{path} does not exist: pretrain this encoder first (job `pretrain`).")
@@ -120,7 +117,7 @@ def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
-    """The metrics in `folder`, by name, a value per epoch; none where nothing was trained."""
+    """The metrics in `folder`, by name, a value per epoch; none if nothing was trained."""
     epochs = _epochs(folder)
     return {name: [metrics[name] for metrics in epochs] for name in epochs[0]} if epochs else {}
 
@@ -171,10 +168,10 @@ class ModelCard:
     train_images: int
     val_images: int
     labels: tuple[LabelCount, ...]
-    """The labels that the method was shown; none where it was shown none."""
+    """The labels that the method was shown; none if it was shown none."""
     label_digest: str
     shown: ShownLabels
-    """Whose the labels were; told, as their digest is, where the method was shown any."""
+    """Which labels these were; stated, like their digest, only if the method was shown any."""
     history: History
     results: Sequence[tuple[str, Any]]
     """What came out, as (what, value), such as the inpainting error."""

@@ -1,7 +1,4 @@
-"""How well weak labels are told from images, label by label.
-
-Belongs here: accuracy, balanced accuracy, AUC of logits. Not here: the network, which images are asked.
-"""
+"""Accuracy, balanced accuracy and AUC of predicted weak labels, label by label."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +8,11 @@ from torch import Tensor
 
 
 def label_scores(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Per label: `label`, its `images` where it is known, `base_rate`, `accuracy`, `balanced_accuracy`, `auc`.
+    """Per label: `label`, number of known `images`, `base_rate`, `accuracy`, `balanced_accuracy`, `auc`.
 
     `labels_NL` are 0 or 1. A logit above 0 says 1. The base rate is the share of the images that carry the label;
     balanced accuracy is the mean of the shares that are right among those that carry it and among those that do not.
-    What cannot be said is None: all of a label that is known of no image, the last two where all images are alike.
+    Undefined scores are None: all of a label that is known of no image, the last two if all images have the same value.
     """
     columns = zip(names, logits_NL.double().T.cpu(), (labels_NL > 0.5).T.cpu(), known_NL.bool().T.cpu(), strict=True)
     return [

@@ -1,7 +1,4 @@
-"""The losses of pretraining, paper section 3.2.
-
-Belongs here: scores and images to a scalar. Not here: networks, steps.
-"""
+"""The losses of pretraining, paper section 3.2."""
 
 from collections.abc import Sequence
 
@@ -35,7 +32,7 @@ def reconstruction_loss(inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
 def adversarial_share(adversarial: Tensor, reconstruction: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Ratio of the adversarial term's gradient norm to the reconstruction term's, both with respect to `weights`.
 
-    The terms are scalars with their weights λadv and λrec. Finite, if large, where there is no reconstruction term: a
+    The terms are scalars with their weights λadv and λrec. Finite, if large, without a reconstruction term: a
     training with λrec = 0 has not diverged.
     """
     of_adversary, of_reconstruction = (
@@ -47,6 +44,6 @@ def adversarial_share(adversarial: Tensor, reconstruction: Tensor, weights: Sequ
 
 
 def label_loss(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over the labels that are known (paper section 4.3, DCM); 0 where none is."""
+    """Binary cross-entropy, the mean over the labels that are known (paper section 4.3, DCM); 0 if none is."""
     each_NL = binary_cross_entropy_with_logits(logits_NL, labels_NL, reduction="none")
     return (each_NL * known_NL).sum() / known_NL.sum().clamp(min=1)

@@ -95,10 +95,10 @@ class MetadataTraining:
         return {"val_loss": loss / max(count, 1), "val_accuracy": right / max(count, 1)}
 
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
-        """Nothing to judge: a cross-entropy that is finite goes on teaching."""
+        """Never raises: a finite cross-entropy still has a gradient."""
 
     def report(self, pool: PretrainingSet) -> list[dict[str, Any]]:
-        """How well each label is told on all validation images of `pool`, which is on the same device (`label_scores`).
+        """Scores of each label (`label_scores`) on all validation images of `pool`, which is on the same device.
 
         For one process alone: of several, the one that writes, and then the pool of all.
         """

@@ -20,9 +20,9 @@ def export_onnx(folder: Path, log: Log) -> None:
     """Write `encoder.onnx` from the weights and the preprocessing in `folder`, whole or not at all.
 
     Input `grey`: float32 grey levels, 0 to 255, shape (N, 1, H, W) of any N, at the size of the preprocessing; the
-    z-score is inside, so that nobody can get it wrong. Output `features`: stride 32, shape (N, C, H/32, W/32), as of
+    z-score is part of the graph. Output `features`: stride 32, shape (N, C, H/32, W/32), as of
     the encoder in evaluation mode. The same encoder gives the same bytes. On a machine without onnxscript there is no
-    such file, and `log` hears of it.
+    such file, which is logged.
     """
     if find_spec("onnxscript") is None:
         log(f"{folder.name}: no {ONNX}, since onnxscript is not installed")

@@ -1,13 +1,10 @@
-"""The encoders that a recipe asks for, each with all that decides how it is trained.
-
-Belongs here: from a recipe to that list, and the pool as each is shown it. Not here: training one (`pretrain`).
-"""
+"""The encoders of a recipe, each with everything that determines its training."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.methods import EncoderSettings, ShownLabels
-from pipeline.pretraining.controls import Sources, labelled_as
+from pipeline.pretraining.controls import Sources, with_label_variant
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import Log
@@ -23,7 +20,7 @@ class PlannedEncoder:
     """One encoder: of a backbone, of a method or variant (`encoder` is its name), and of a seed."""
 
     name: str
-    """What it is called in what is said; the seed is in it where there are several."""
+    """Its name in the log, with the seed if there are several."""
     backbone: Backbone
     encoder: str
     method: str
@@ -33,7 +30,7 @@ class PlannedEncoder:
 
     def pool(self, pool: PretrainingSet, sources: Sources) -> PretrainingSet:
         """The recipe's pool as this encoder is shown it."""
-        return labelled_as(self.labels, pool, self.settings.seed, sources)
+        return with_label_variant(self.labels, pool, self.settings.seed, sources)
 
     def pretrain(self, pool: PretrainingSet, log: Log, on_epoch: OnEpoch) -> Outcome:
         """Train it on `pool`, which is that of `self.pool`; as `pipeline.pretraining.pretrain.pretrain`."""

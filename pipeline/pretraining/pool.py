@@ -37,7 +37,7 @@ def pretraining_set(
 ) -> PretrainingSet:
     """The pool `rows` with its N images, in the same order.
 
-    `rows` needs the columns patient, split and one per label, null where not known.
+    `rows` needs the columns patient, split and one per label, null if unknown.
     """
     labels = [rows[name].combine_chunks() for name in label_names]
     known = np.stack([column.is_valid().to_numpy(zero_copy_only=False) for column in labels], axis=1)

@@ -1,7 +1,4 @@
-"""What pretraining is going to take: hours, memory, disk; from a few steps of it, before it starts.
-
-Belongs here: reckoning, refusing what cannot fit. Not here: trying steps (`pipeline.training.timing`), training.
-"""
+"""Forecasts of pretraining, extrapolated from a few steps: hours, memory and disk."""
 
 import math
 import resource
@@ -27,16 +24,16 @@ from pipeline.training.timing import Range, add_ranges, estimate_hours, format_r
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the training of one encoder still takes; bytes, seconds and hours, as (at least, at most) where a range."""
+    """What the training of one encoder still takes; bytes, seconds and hours; a range is (minimum, maximum)."""
 
     name: str
     steps: int
     step_seconds: Range
     hours: Range
     memory: int
-    """What this process has taken at most, with the images."""
+    """Peak memory of this process, with the images."""
     gpu_memory: int
-    """What the steps have taken of the GPU at most; 0 without one."""
+    """Peak GPU memory of the steps; 0 without a GPU."""
     weights: int
     """That stay on disk: of the networks, twice of the encoder (safetensors and ONNX)."""
     checkpoints: int
@@ -51,14 +48,14 @@ class Forecast:
 
     @property
     def disk(self) -> int:
-        """What it takes of the disk at most at a time."""
+        """Peak use of the disk."""
         return self.weights + self.checkpoints
 
 
 def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources: Sources, log: Log) -> list[Forecast]:
-    """Forecasts of the `encoders` that are still to be trained, each said as it is made.
+    """Forecasts of the `encoders` that are still to be trained, each logged as it is made.
 
-    Raises `UserError` where the disk cannot hold them, and as `pretrain` where the pool is too small.
+    Raises `UserError` if the disk cannot hold them, and as `pretrain` if the pool is too small.
     """
     found = []
     for encoder in encoders:
@@ -75,7 +72,7 @@ def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources:
 
 
 def forecast_of(encoder: PlannedEncoder, pool: PretrainingSet) -> Forecast | None:
-    """The forecast of one encoder on the pool that it is shown; None where it is done already, or needs no training."""
+    """The forecast of one encoder on the pool that it is shown; None if it is finished, or needs no training."""
     planned = (encoder.backbone, encoder.method, pool, encoder.settings)
     if finished(*planned, encoder.folder) is not None:
         return None
@@ -129,7 +126,7 @@ def _refuse_a_full_disk(forecasts: Sequence[Forecast], folder: Path) -> None:
     needed = sum(f.weights for f in forecasts) + max(f.checkpoints for f in forecasts)
     free = shutil.disk_usage(next(parent for parent in folder.parents if parent.is_dir())).free
     if free < needed:
-        raise UserError(f"Pretraining needs {size(needed)} of disk, and {size(free)} are free where the store lies.")
+        raise UserError(f"Pretraining needs {size(needed)} of disk, and {size(free)} are free on its disk.")
 
 
 def size(count: int) -> str:

@@ -18,12 +18,12 @@ _ROOT = b""
 def top_folders(private: Path, sop_instances: Sequence[str]) -> list[bytes]:
     """The first folder below the archive's root, of the file of each instance (a pseudonym), in their order.
 
-    Empty for a file that lies in the root itself; a member of a zip lies where the zip does. Raises `UserError` where
-    the list is missing, or does not know an instance.
+    Empty for a file that lies in the root itself; a member of a zip counts as the zip. Raises `UserError` if
+    the list is missing, or lacks an instance.
     """
     path = private / "scan.parquet"
     if not path.is_file():
-        raise UserError(f"{path} does not exist: only a store that has read the archive (job `ingest`) knows sources.")
+        raise UserError(f"{path} does not exist: only a store that has read the archive (job `ingest`) has sources.")
     known = read_table(path, ["path", "container", "sop_instance", "reason", "deleted"])
     present = pc.and_(pc.is_null(known["reason"]), pc.invert(known["deleted"]))
     records = known.filter(pc.and_(present, pc.is_valid(known["sop_instance"])))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.files import digest
-from pipeline.pretraining.controls import labelled_as, with_shuffled_labels, with_sources_as_labels
+from pipeline.pretraining.controls import with_label_variant, with_shuffled_labels, with_sources_as_labels
 from pipeline.pretraining.dataset import PretrainingSet
 from tests.pipeline.pretraining.conftest import make_pool
 
@@ -90,9 +90,9 @@ def test_sources_are_one_label_each_known_of_every_image_and_not_named():
 
 
 def test_what_is_shown_is_said_and_sources_are_asked_only_where_needed(clinic):
-    assert labelled_as("own", clinic, 0, not_asked) is clinic
-    assert labelled_as("shuffled", clinic, 0, not_asked).shown == "shuffled"
-    assert labelled_as("source", clinic, 0, lambda: [b"a"] * 240).shown == "source"
+    assert with_label_variant("own", clinic, 0, not_asked) is clinic
+    assert with_label_variant("shuffled", clinic, 0, not_asked).shown == "shuffled"
+    assert with_label_variant("source", clinic, 0, lambda: [b"a"] * 240).shown == "source"
 
 
 def test_the_digest_is_that_of_names_labels_and_which_are_known():
