@@ -21,7 +21,7 @@ from resources.archive import Archive
 from resources.store import StoreFolder
 
 if TYPE_CHECKING:
-    from pipeline.archive.arrivals import Past
+    from pipeline.archive.arrivals import ScanHistory
 
 STATE_TAG = "sonotag/archive_state"
 ARRIVED_TAG = "sonotag/arrived"
@@ -86,10 +86,10 @@ def _look(context: dg.SensorEvaluationContext, recipe: Recipe, archive: Archive,
     found = arrivals(archive.folder, store.private, archive.key(store.private), recipe.archive.modalities)
     decision = decide(now, Waiting.read(context.cursor), found, past_readings(context.instance), recipe.automation)
     cursor = decision.waiting.text() if decision.waiting else "null"  # Dagster takes an empty one for no change
-    if not decision.ask:
+    if not decision.run_key:
         return dg.SensorResult(skip_reason=decision.why, cursor=cursor)
     tags = {STATE_TAG: found.state, ARRIVED_TAG: decision.why}
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=decision.ask, tags=tags)], cursor=cursor)
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=decision.run_key, tags=tags)], cursor=cursor)
 
 
 def reading_under_way(instance: dg.DagsterInstance, now: float) -> bool:
@@ -112,9 +112,9 @@ def _was_killed(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) ->
     return bool(last) and now - last[0].timestamp > SILENT_SECONDS
 
 
-def past_readings(instance: dg.DagsterInstance) -> "Past":
+def past_readings(instance: dg.DagsterInstance) -> "ScanHistory":
     """What became of the last runs of the job `ingest`, of which none is under way: one that never ended was killed."""
-    from pipeline.archive.arrivals import Past
+    from pipeline.archive.arrivals import ScanHistory
 
     failed: list[tuple[str, float]] = []
     read = cancelled = ""
@@ -128,7 +128,7 @@ def past_readings(instance: dg.DagsterInstance) -> "Past":
         elif not failed:
             cancelled = cancelled or state
     states, ends = tuple(state for state, _ in failed), [end for _, end in failed]
-    return Past(read, cancelled, len(failed), states, max(ends, default=0.0))
+    return ScanHistory(read, cancelled, len(failed), states, max(ends, default=0.0))
 
 
 def _weekly_pretraining(recipe: Recipe, alone: bool) -> dg.ScheduleDefinition:

@@ -1,7 +1,4 @@
-"""What has arrived in the archive since it was last read, and whether it is time to read it again.
-
-Belongs here: counting new, changed and gone files; when a changed archive has settled. Not here: reading files, runs.
-"""
+"""Counts the archive's new, changed and missing files, and decides when to read it again."""
 
 import hmac
 import json
@@ -19,7 +16,7 @@ from pipeline.privacy.identity import key_check
 from pipeline.recipe import Automation
 
 ATTEMPTS = 5
-"""After so many failures on one state of the archive a person has to look."""
+"""After so many failures on one state of the archive a person has to act."""
 FIRST_WAIT_SECONDS = 600.0
 LONGEST_BACKOFF_SECONDS = 6 * 3600.0
 _COMPARED = [*LISTED.names, "container", "is_zip", "settled", "deleted"]
@@ -27,16 +24,16 @@ _COMPARED = [*LISTED.names, "container", "is_zip", "settled", "deleted"]
 
 @dataclass(frozen=True)
 class Arrivals:
-    """The archive against what was last read of it, in numbers of files; a zip is one."""
+    """The archive compared with the last scan, in numbers of files; a zip counts as one."""
 
     files: int
     new: int
     changed: int
     gone: int
     state: str
-    """32 hex digits that change when the archive does; made with the pseudonym key, so that they tell of no path."""
+    """32 hex digits that change with the archive; made with the pseudonym key, so that they reveal no path."""
     loss: str = ""
-    """Why the archive is not to be read: too much of it is gone."""
+    """Why the archive must not be read: too many images are missing."""
 
     @property
     def any(self) -> bool:
@@ -48,9 +45,9 @@ class Arrivals:
 
 
 def arrivals(archive: str, private: Path, key: bytes, modalities: tuple[str, ...]) -> Arrivals:
-    """Compare what lies in `archive`, a folder or URL, with the list that the last scan left in `private`.
+    """Compare `archive`, a folder or URL, with the last scan's list in `private`, without opening a file.
 
-    No file is opened. Raises as `source.walk`.
+    Raises as `source.walk`.
     """
     listed = list_files(normalized(archive))
     known = read_known(private, Origin(normalized(archive), key_check(key), modalities), _COMPARED)
@@ -75,7 +72,7 @@ def arrivals(archive: str, private: Path, key: bytes, modalities: tuple[str, ...
 
 
 def _loss(archive: str, private: Path, listed: pa.Table) -> str:
-    """The sentence for too large a loss, empty if it is none; files that may only have been moved are read to tell."""
+    """The error message for a large loss, else empty; a scan decides whether files were only moved."""
     before = known_images(private, archive)
     of_zips = before["path"].filter(pc.is_in(before["container"], value_set=listed["path"]))
     there = pa.concat_arrays([*listed["path"].chunks, *of_zips.chunks])
@@ -87,32 +84,32 @@ def _loss(archive: str, private: Path, listed: pa.Table) -> str:
 
 
 @dataclass(frozen=True)
-class Past:
-    """What became of the readings so far, the latest one last; times in seconds since the epoch."""
+class ScanHistory:
+    """Outcomes of earlier scans; times in seconds since the epoch."""
 
     last_read: str = ""
-    """The state for which the last reading that succeeded was asked for; empty where a person started it."""
+    """The state for which the last successful scan was requested; empty if a person started it."""
     cancelled: str = ""
-    """The state for which the last reading was asked for, where a person has cancelled that one."""
+    """The state for which the last scan was requested, if a person cancelled it."""
     failures: int = 0
-    """Readings that have failed since the last one that did not."""
+    """Failed scans since the last successful one."""
     failed_states: tuple[str, ...] = ()
-    """The states for which these were asked for."""
+    """The states for which these were requested."""
     last_failure: float = 0.0
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """What is remembered from look to look: of constant size, whatever has arrived."""
+    """What a sensor stores between ticks, of constant size."""
 
     state: str
     unchanged_since: float
     first_seen: float
-    """When the archive was first seen to differ from what was read."""
+    """Time at which the archive first differed from the last scan."""
 
     @staticmethod
     def read(text: str | None) -> "Waiting | None":
-        """What `text` says; None where it says nothing, or something of another version."""
+        """Parse `text`; None if it is empty or of another version."""
         try:
             return Waiting(**json.loads(text or "null"))
         except (TypeError, ValueError):
@@ -125,19 +122,19 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Decision:
-    """Read now (`ask` names this reading, and no other one), or wait; `why` for a person."""
+    """Read now, with `run_key`, or wait; `why` for a person."""
 
     why: str
     waiting: Waiting | None = None
-    ask: str = ""
+    run_key: str = ""
 
 
-def decide(now: float, waiting: Waiting | None, found: Arrivals, past: Past, settings: Automation) -> Decision:
-    """Whether it is time to read the archive, given what was `found` and what was remembered, `waiting`.
+def decide(now: float, waiting: Waiting | None, found: Arrivals, past: ScanHistory, settings: Automation) -> Decision:
+    """Whether to read the archive now, given the arrivals `found` and the stored `waiting`.
 
-    A burst is one reading, once the archive has not changed for `settings.settle_minutes`; an archive that never
-    pauses is read after `settings.longest_wait_hours`. What could not be read is tried again, after 10 minutes, then
-    twice as long each time, and `ATTEMPTS` times at most while the archive stays as it is.
+    A burst is one scan, after the archive has not changed for `settings.settle_minutes`; an archive that keeps changing
+    is read after `settings.longest_wait_hours`. A failed scan is retried after 10 minutes, then after twice as long
+    each time, at most `ATTEMPTS` times while the archive does not change.
     """
     if found.loss or found.state == past.cancelled:
         return Decision(found.loss or "Reading the archive as it is was cancelled by a person.")
@@ -159,7 +156,7 @@ def decide(now: float, waiting: Waiting | None, found: Arrivals, past: Past, set
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: 10 minutes, then twice as long each time, 6 hours at most."""
+    """Seconds to wait after so many consecutive failures: 10 minutes, doubled each time, at most 6 hours."""
     return min(FIRST_WAIT_SECONDS * 2.0 ** max(failures - 1, 0), LONGEST_BACKOFF_SECONDS)
 
 

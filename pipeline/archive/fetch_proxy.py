@@ -1,7 +1,4 @@
-"""Objects of a remote archive, fetched by this process for workers that cannot connect to anything themselves.
-
-Belongs here: the requests, both ends. Not here: how storages are asked (`remote`), confining workers (`sandbox`).
-"""
+"""Fetches objects of a remote archive in the main process for workers, which have no network: server and client."""
 
 import json
 import socket
@@ -15,8 +12,8 @@ from typing import Any, Final
 
 from pipeline.archive import remote
 
-MOST: Final = 2**26
-"""Bytes that are fetched at once at most: 64 MiB; who asks for more gets less, as a read may."""
+MAX_BYTES: Final = 2**26
+"""Maximum bytes per request, 64 MiB; a longer request returns fewer, as a read may."""
 
 _LONGEST_REQUEST = 2**16  # bytes; a path has a few thousand at most
 _HEAD = struct.Struct(">?Q")  # whether the request failed; bytes that follow
@@ -24,7 +21,7 @@ _HEAD = struct.Struct(">?Q")  # whether the request failed; bytes that follow
 
 @contextmanager
 def serving(url: str) -> Iterator[str]:
-    """Answer requests for objects below `url`; yields the address at which workers connect, for this user alone."""
+    """Serve objects below `url`; yields the address of a socket that only this user can open."""
     with tempfile.TemporaryDirectory(prefix="sonotag") as folder, socket.socket(socket.AF_UNIX) as listening:
         address = str(Path(folder, "s"))
         listening.bind(address)
@@ -38,14 +35,14 @@ def serving(url: str) -> Iterator[str]:
 
 
 def _accept(listening: socket.socket, url: str) -> None:
-    with suppress(OSError):  # closed: the work is done
+    with suppress(OSError):  # closed by `serving`
         while True:
             connection, _ = listening.accept()
             Thread(target=_answer_all, args=(connection, url), daemon=True).start()
 
 
 def _answer_all(connection: socket.socket, url: str) -> None:
-    """Answer one worker until it ends, or sends what is no request."""
+    """Serve one worker until it exits or sends an invalid request."""
     with connection, connection.makefile("rwb") as file, suppress(OSError):
         while request := file.readline(_LONGEST_REQUEST):
             try:
@@ -59,18 +56,18 @@ def _answer_all(connection: socket.socket, url: str) -> None:
 
 
 def _answer(url: str, path: str, start: int, end: int) -> bytes:
-    """The bytes `start` to `end` of the object at the relative `path`; if `end` is 0, what is known of it, in JSON."""
+    """Bytes `start` to `end` of the object at the relative `path`; its size, type and version as JSON if `end` is 0."""
     if ".." in path.split("/"):
         raise FileNotFoundError
     system, name = remote.system_of(url, path)
     if end:
-        return bytes(system.cat_file(name, start=start, end=min(end, start + MOST)))
+        return bytes(system.cat_file(name, start=start, end=min(end, start + MAX_BYTES)))
     info = system.info(name)
     return json.dumps({"size": info["size"] or 0, "type": info["type"], "ETag": remote.version_of(info)}).encode()
 
 
-class Fetching:
-    """The part of a file system that reading needs, answered through the connection at `address`."""
+class ProxyFileSystem:
+    """The part of an fsspec file system that reading needs, over the connection at `address`."""
 
     def __init__(self, address: str) -> None:
         connection = socket.socket(socket.AF_UNIX)
@@ -78,15 +75,15 @@ class Fetching:
         self._file = connection.makefile("rwb")
 
     def cat_file(self, name: str, start: int, end: int) -> bytes:
-        """The object's bytes from `start` to before `end`; raises what the storage raised."""
-        return self._ask(name, start, end)
+        """The object's bytes from `start` to before `end`; raises what the storage raises."""
+        return self._request(name, start, end)
 
     def info(self, name: str) -> dict[str, Any]:
-        """The object's size, type and version; raises what the storage raised."""
-        found: dict[str, Any] = json.loads(self._ask(name, 0, 0))
+        """The object's size, type and version; raises what the storage raises."""
+        found: dict[str, Any] = json.loads(self._request(name, 0, 0))
         return found
 
-    def _ask(self, name: str, start: int, end: int) -> bytes:
+    def _request(self, name: str, start: int, end: int) -> bytes:
         self._file.write(json.dumps([name, start, end]).encode() + b"\n")
         self._file.flush()
         failed, length = _HEAD.unpack(self._file.read(_HEAD.size))

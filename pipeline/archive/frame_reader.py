@@ -11,8 +11,7 @@ from pipeline.dicom.crop import crop_frame
 from pipeline.dicom.grey import resize_grey, source_digest
 from pipeline.dicom.header import read_header
 from pipeline.dicom.pixel_file import PixelFile
-from pipeline.dicom.quiet import quiet
-from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile
+from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile, outcome_of
 from pipeline.images.cache import CroppedImage
 from pipeline.privacy.identity import pseudonym
 
@@ -105,26 +104,21 @@ class FrameReader:
         If the request has a state, the result includes the file's identity, or rejects all frames (changed) if the
         state has changed.
         """
+        found = outcome_of(lambda: self._read(request))
+        if isinstance(found, UnreadableFile):
+            return found
         try:
-            with quiet():
-                outcomes = self._read(request)
-                if request.state is None or request.state.is_current(self.archive, request.path):
-                    return outcomes
-                return [CHANGED] * len(request.frames)
+            if request.state is not None and not request.state.is_current(self.archive, request.path):
+                found = CHANGED
         except OSError as error:
             return UnreadableFile.from_error(error)
-        except MemoryError:
-            over_limits = Rejection(Reason.OVER_LIMITS, "decoding asks for more memory than a worker may hold")
-            return [over_limits] * len(request.frames)
+        return [found] * len(request.frames) if isinstance(found, Rejection) else found
 
     def _read(self, request: FrameRequest) -> DecodedFile | list[Outcome]:
-        try:
-            with open_file(self.archive, request.path, whole=True) as file:
-                identity = request.state and request.state.identity(file)
-                outcomes = self._outcomes(PixelFile.open(file), request.frames)
-                return DecodedFile(identity, outcomes) if identity else outcomes
-        except Rejected as rejected:
-            return [rejected.rejection] * len(request.frames)
+        with open_file(self.archive, request.path, whole=True) as file:
+            identity = request.state and request.state.identity(file)
+            outcomes = self._outcomes(PixelFile.open(file), request.frames)
+            return DecodedFile(identity, outcomes) if identity else outcomes
 
     def _outcomes(self, file: PixelFile, frames: tuple[int, ...]) -> list[Outcome]:
         cropped = Cine(file, frames).cropped(b_mode_only=self.b_mode_only)
@@ -154,11 +148,11 @@ class CropPreviewReader:
 
     def __call__(self, item: tuple[str, FrameRequest, int]) -> CropPreview | None:
         """The preview of one frame, given its caption, the request that read it and its number; None if undecodable."""
-        caption, request, number = item
-        try:
-            with quiet(), open_file(self.archive, request.path, whole=True) as file:
-                cine = Cine(PixelFile.open(file), request.frames)
-                grey, crop = cine.frame(number).grey, cine.crop_region()
-                return CropPreview(grey, crop, crop_frame(grey, crop), caption)
-        except (Rejected, OSError, MemoryError):
-            return None
+        found = outcome_of(lambda: self._read(*item))
+        return found if isinstance(found, CropPreview) else None
+
+    def _read(self, caption: str, request: FrameRequest, number: int) -> CropPreview:
+        with open_file(self.archive, request.path, whole=True) as file:
+            cine = Cine(PixelFile.open(file), request.frames)
+            grey, crop = cine.frame(number).grey, cine.crop_region()
+            return CropPreview(grey, crop, crop_frame(grey, crop), caption)

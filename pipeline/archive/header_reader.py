@@ -1,8 +1,4 @@
-"""One file of the archive, looked at in a worker: its header, a rejection, or a zip's members.
-
-Belongs here: what leaves the worker, and a raw header to a row under pseudonyms, where the key is. Not here: parsing
-(`header`), tables (`scan`).
-"""
+"""Reads an archive file's header in a worker, and makes its index row, under pseudonyms, in the main process."""
 
 import json
 from dataclasses import dataclass
@@ -12,11 +8,10 @@ from typing import Any, Final
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.uid import UID
 
-from pipeline.archive.source import SEPARATOR, Listed, Member, is_remote, is_zip, members, open_file, stat
+from pipeline.archive.source import SEPARATOR, ArchiveFile, Member, is_remote, is_zip, members, open_file, stat
 from pipeline.dicom.header import OTHER, Header, read_header
 from pipeline.dicom.image_files import pixel_digest
-from pipeline.dicom.quiet import quiet
-from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile
+from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile, outcome_of
 from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym, with_issuer
 
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
@@ -37,46 +32,39 @@ class Zip:
 
 @dataclass(frozen=True, slots=True)
 class HeaderReader:
-    """Examines files of `archive`, of which images of `modalities` are wanted; can be sent to a worker."""
+    """Reads headers of images of `modalities` from files of `archive`; can be sent to a worker."""
 
     archive: str
     modalities: tuple[str, ...]
 
-    def __call__(self, listed: Listed) -> Header | Zip | Rejection | UnreadableFile:
-        """What the file is, with raw identifiers, since a worker has no key; what is wrong with it is a result."""
+    def __call__(self, file: ArchiveFile) -> Header | Zip | Rejection | UnreadableFile:
+        """The content of the file, with raw identifiers, since a worker has no key; or why there is none."""
+        found = outcome_of(lambda: self._read(file))
+        if isinstance(found, UnreadableFile):
+            return found
         try:
-            with quiet():
-                found = self._judged(listed)
-                now = self._now(listed)
+            now = self._current(file)
         except OSError as error:
             return UnreadableFile.from_error(error)
-        except MemoryError:
-            return Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold")
         if now is None:
             return UnreadableFile(True, "it vanished")
-        return found if now == listed else _MOVED
+        return found if now == file else _MOVED
 
-    def _now(self, listed: Listed) -> Listed | None:
-        """The file's state after it was read. An object in a store is replaced whole; a member is its zip's matter."""
-        if is_remote(self.archive) or SEPARATOR in listed.path:
-            return listed
-        return stat(self.archive, listed.path)
+    def _current(self, file: ArchiveFile) -> ArchiveFile | None:
+        """The file's present state; remote objects and members of a zip are not checked, they are replaced whole."""
+        if is_remote(self.archive) or SEPARATOR in file.path:
+            return file
+        return stat(self.archive, file.path)
 
-    def _judged(self, listed: Listed) -> Header | Zip | Rejection:
-        try:
-            return self._look(listed)
-        except Rejected as rejected:
-            return rejected.rejection
-
-    def _look(self, listed: Listed) -> Header | Zip:
-        with open_file(self.archive, listed.path) as file:
-            head = file.read(132)
-            file.seek(0)
+    def _read(self, file: ArchiveFile) -> Header | Zip:
+        with open_file(self.archive, file.path) as opened:
+            head = opened.read(132)
+            opened.seek(0)
             if is_zip(head) and head[128:] != b"DICM":
-                if SEPARATOR in listed.path:
+                if SEPARATOR in file.path:
                     raise Rejected(Reason.UNREADABLE_CONTAINER, "a zip within a zip")
-                return Zip(tuple(members(file)))
-            return read_header(file, listed.size, self.modalities)
+                return Zip(tuple(members(opened)))
+            return read_header(opened, file.size, self.modalities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,35 +74,34 @@ class PixelDigester:
     archive: str
 
     def __call__(self, path: str) -> str | UnreadableFile | None:
-        """The digest of all frames as decoded, None where they do not decode."""
-        try:
-            with quiet(), open_file(self.archive, path) as file:
-                return pixel_digest(file)
-        except OSError as error:
-            return UnreadableFile.from_error(error)
-        except (Rejected, MemoryError):
-            return None
+        """The digest of all frames as decoded, None if they do not decode."""
+        found = outcome_of(lambda: self._digest(path))
+        return None if isinstance(found, Rejection) else found
+
+    def _digest(self, path: str) -> str | None:
+        with open_file(self.archive, path) as opened:
+            return pixel_digest(opened)
 
 
 @dataclass(frozen=True, slots=True)
 class PatientIdReader:
-    """Reads who a file of `archive` says its patient is, for whoever forgets somebody; can be sent to a worker."""
+    """Reads the patient's number from files of `archive`; can be sent to a worker."""
 
     archive: str
     modalities: tuple[str, ...]
 
-    def __call__(self, listed: Listed) -> tuple[str, str | None] | None:
-        """PatientID and issuer, raw; None where the file is not there or states none."""
-        try:
-            with quiet(), open_file(self.archive, listed.path) as file:
-                header = read_header(file, listed.size, self.modalities)
-        except (Rejected, OSError, MemoryError):
-            return None
-        return (header.patient_id, header.issuer) if header.patient_id else None
+    def __call__(self, file: ArchiveFile) -> tuple[str, str | None] | None:
+        """PatientID and issuer, raw; None if the file is unreadable or states none."""
+        header = outcome_of(lambda: self._read(file))
+        return (header.patient_id, header.issuer) if isinstance(header, Header) and header.patient_id else None
+
+    def _read(self, file: ArchiveFile) -> Header:
+        with open_file(self.archive, file.path) as opened:
+            return read_header(opened, file.size, self.modalities)
 
 
-def row_of(header: Header, key: bytes) -> Row:
-    """The row of `header` under pseudonyms made with `key`."""
+def index_row(header: Header, key: bytes) -> Row:
+    """The index row of `header`, with pseudonyms made with `key`."""
     patient_from, identity = patient_identity(header)
     return {
         "sop_instance": pseudonym(key, "sop_instance", header.sop_instance),
@@ -143,7 +130,7 @@ def row_of(header: Header, key: bytes) -> Row:
 
 @lru_cache(1024)
 def _known_uid(uid: str | None, kind: str) -> str | None:
-    """`uid` if the standard lists it as one of that kind, else `OTHER`; None where there is none."""
+    """`uid` if the standard lists it as one of that kind, else `OTHER`; None if there is none."""
     return uid if uid is None or UID(uid).type == kind else OTHER
 
 

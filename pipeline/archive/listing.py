@@ -1,7 +1,4 @@
-"""What is known of the archive's files: the private list that scans compare with, and finding a file by its id.
-
-Belongs here: the list `scan.parquet` in the private folder, what is new since, `locate`. Not here: opening a file.
-"""
+"""The private list of the archive's known files: comparing it with the archive, and finding a file by its id."""
 
 import os
 import shutil
@@ -16,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import code_versions
-from pipeline.archive.source import SEPARATOR, Listed, walk
+from pipeline.archive.source import SEPARATOR, ArchiveFile, walk
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import damaged_if_unreadable, make_folder, read_table, write_table
 from pipeline.mirrored import read_if_intact
@@ -33,9 +30,9 @@ LISTED = pa.schema(
         pa.field("version", pa.string(), nullable=False),
     ]
 )
-"""A file as it lies there now; `version` changes with its content."""
+"""A file in its present state; `version` changes with its content."""
 
-# Texts that many rows share: 4 bytes a row in memory rather than 10 to 40.
+# Texts that many rows share, as dictionaries: 4 bytes per row in memory instead of 10 to 40.
 _SHARED = {
     "series",
     "study",
@@ -57,7 +54,7 @@ def _record_field(field: pa.Field) -> pa.Field:
     return pa.field(field.name, pa.dictionary(pa.int32(), pa.string()) if field.name in _SHARED else field.type)
 
 
-_FOR_LABELS = pa.field("for_labels", pa.string())  # LABEL_FIELDS as JSON: a column for each would take 70 bytes a row
+_FOR_LABELS = pa.field("for_labels", pa.string())  # LABEL_FIELDS as JSON: a column for each would take 70 bytes per row
 RECORD_FIELDS = [
     _record_field(field)
     for field in (*DICOM_INDEX.schema, _FOR_LABELS)
@@ -71,28 +68,28 @@ KNOWN = pa.schema(
         *LISTED,
         pa.field("file_id", pa.string(), nullable=False),
         pa.field("container", pa.binary()),  # path of the zip that the file is a member of
-        pa.field("is_zip", pa.bool_(), nullable=False),  # it is no file of the ledger, its members are
-        pa.field("settled", pa.bool_(), nullable=False),  # False: look again, even if nothing seems to have changed
-        pa.field("tries", pa.int64(), nullable=False),  # runs in which reading this state of it was interrupted
+        pa.field("is_zip", pa.bool_(), nullable=False),  # not counted as a file, but its members are
+        pa.field("settled", pa.bool_(), nullable=False),  # False: read again, even if unchanged
+        pa.field("tries", pa.int64(), nullable=False),  # runs in which reading this state was interrupted
         pa.field("deleted", pa.bool_(), nullable=False),
         *REJECTION_FIELDS,
-        pa.field("pixels", pa.string()),  # digest of all frames, where another file claims the same instance
+        pa.field("pixels", pa.string()),  # digest of all frames, if another file claims the same instance
         pa.field("draw", pa.float64()),
-        pa.field("number", pa.string()),  # pseudonym of PatientID alone, whoever issued it; null where there is none
+        pa.field("number", pa.string()),  # pseudonym of PatientID without its issuer; null if absent
         *RECORD_FIELDS,
     ]
 )
-"""A file that was read: a record's fields, or the reason why it is none."""
+"""A file that was read: a record's fields, or the reason for its rejection."""
 
 
 Tries = Mapping[tuple[bytes, int, str], int]
-"""In how many runs reading a file was interrupted, by its path, size and version; not of others."""
+"""In how many runs reading a file was interrupted, by its path, size and version."""
 
 
 def list_files(archive: str) -> pa.Table:
-    """Every regular file of `archive` (schema LISTED) in the order of the paths' bytes; raises as `source.walk`."""
+    """Every regular file of `archive` (schema LISTED) sorted by the bytes of their paths; raises as `source.walk`."""
     batches = []
-    rows: list[Listed] = []
+    rows: list[ArchiveFile] = []
     for listed in walk(archive):
         rows.append(listed)
         if len(rows) == _BATCH:
@@ -102,21 +99,21 @@ def list_files(archive: str) -> pa.Table:
     return table.take(pc.sort_indices(table["path"]))
 
 
-def _batch(rows: list[Listed]) -> pa.RecordBatch:
+def _batch(rows: list[ArchiveFile]) -> pa.RecordBatch:
     columns = [[os.fsencode(row.path) for row in rows], [row.size for row in rows], [row.version for row in rows]]
     return pa.record_batch(columns, schema=LISTED)
 
 
-def listed_rows(table: pa.Table) -> Iterator[Listed]:
+def listed_rows(table: pa.Table) -> Iterator[ArchiveFile]:
     """The rows of a table with the columns of LISTED, a batch at a time."""
     for batch in table.select(LISTED.names).to_batches(max_chunksize=_BATCH):
         for path, size, version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield Listed(os.fsdecode(path), size, version)
+            yield ArchiveFile(os.fsdecode(path), size, version)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The archive against what was known: rows that hold still, files to read, rows of files that are gone."""
+    """The archive compared with the known files: rows that stay, files to read, rows of files that are gone."""
 
     unchanged: pa.Table
     to_read: pa.Table
@@ -125,10 +122,10 @@ class Compared:
 
 
 def compare(listed: pa.Table, known: pa.Table) -> Compared:
-    """What of `listed` (LISTED) must be read, given the rows `known` (KNOWN) of earlier runs.
+    """Compare the files `listed` (LISTED) with the rows `known` (KNOWN) of earlier runs.
 
-    A file whose size and version are those of a settled row is not read again, and neither are a zip's members. What
-    was known of a folder that cannot be listed now is neither gone nor read.
+    A file with the size and version of a settled row is not read again, nor are a zip's members. Files in a folder that
+    cannot be listed now are neither gone nor read.
     """
     at = pc.index_in(listed["path"], value_set=known["path"])
     same = pc.fill_null(
@@ -154,7 +151,7 @@ def _is_folder(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _below_unlisted(known: pa.ChunkedArray, listed: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whether each path that is `known` lies in one of the folders among the `listed`, which could not be listed."""
+    """A flag per `known` path: whether it lies in one of the folders in `listed`, which could not be listed."""
     below = pa.chunked_array([pa.array([False] * len(known), pa.bool_())])
     for folder in listed.filter(_is_folder(listed)).to_pylist():
         below = pc.or_(below, pc.and_(pc.starts_with(known, folder), pc.not_equal(known, folder)))
@@ -162,14 +159,14 @@ def _below_unlisted(known: pa.ChunkedArray, listed: pa.ChunkedArray) -> pa.Chunk
 
 
 def _tries(known: pa.Table) -> Tries:
-    if "tries" not in known.schema.names:  # they are asked for where files are read
+    if "tries" not in known.schema.names:  # only the scan reads this column
         return {}
     interrupted = known.filter(pc.greater(known["tries"], 0)).select(["path", "size", "version", "tries"])
     return {(row["path"], row["size"], row["version"]): row["tries"] for row in interrupted.to_pylist()}
 
 
 def where(rows: pa.Table, kept: pa.ChunkedArray) -> pa.Table:
-    """The rows that are `kept`; all of them without a copy."""
+    """The rows with the flag `kept`; without a copy if these are all."""
     return rows if pc.all(kept).as_py() else rows.filter(kept)
 
 
@@ -181,9 +178,9 @@ def as_deleted(gone: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a list of files was made of besides the files: in a list of another origin nothing is as it would be now.
+    """What determines a list besides the files: the archive, the key (as `key_check`) and the modalities.
 
-    `key_check` tells whether pseudonyms were made with the same key, `modalities` which images are records.
+    A list of another origin is not used.
     """
 
     archive: str
@@ -202,22 +199,22 @@ class Origin:
 
 
 class Journal:
-    """Rows read since the last complete list, kept in parts so that a killed run has not read in vain."""
+    """Rows read since the last complete list, in parts, so that a killed run resumes."""
 
     def __init__(self, private: Path, origin: Origin) -> None:
         self._folder, self._metadata = private / "scan", origin.metadata
         self._parts = len(list(self._folder.glob("*.parquet")))
 
     def add(self, rows: pa.Table) -> None:
-        """Keep `rows` (KNOWN)."""
+        """Write `rows` (KNOWN)."""
         write_table(self._folder / f"{self._parts:06d}.parquet", rows.replace_schema_metadata(self._metadata))
         self._parts += 1
 
 
 def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.names) -> pa.Table:
-    """The rows (`columns` of KNOWN) of the last list and of a killed run's journal; the latest row of a path counts.
+    """The rows (`columns` of KNOWN) of the last list and of a killed run's journal, the latest row of each path.
 
-    Empty where there is none, or where it is of another origin.
+    Empty if there is none, or if it has another origin.
     """
     schema = pa.schema([KNOWN.field(name) for name in columns])
     wanted = origin.metadata
@@ -232,7 +229,7 @@ def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.nam
 
 
 def _rows_of(origin: dict[bytes, bytes], schema: pa.Schema, path: Path) -> pa.Table | None:
-    """The rows of a list of that origin, None of another's."""
+    """The rows of a list; None if it has another origin."""
     if _metadata(path) != origin:
         return None
     with damaged_if_unreadable(path):
@@ -245,14 +242,14 @@ def _metadata(path: Path) -> dict[bytes, bytes]:
 
 
 def write_known(private: Path, origin: Origin, rows: pa.Table) -> None:
-    """Write the complete list; the journal has done its service."""
+    """Write the complete list, and delete the journal."""
     make_folder(private)
     write_table(private / "scan.parquet", rows.replace_schema_metadata(origin.metadata))
     shutil.rmtree(private / "scan", ignore_errors=True)
 
 
 def known_files(private: Path) -> pa.Table:
-    """The rows (KNOWN) of the last scan; raises `UserError` where none has run yet, or none of this version."""
+    """The rows (KNOWN) of the last scan; raises `UserError` if there is none, or another version wrote it."""
     path = private / "scan.parquet"
     if not path.is_file():
         raise UserError(f"{path} does not exist yet: run the job `ingest` first.")
@@ -291,9 +288,9 @@ def without_erased(rows: pa.Table, erased: ErasureList) -> tuple[pa.Table, Trace
 
 
 def unsettle(private: Path, files: Collection[str]) -> None:
-    """Have the next scan read `files` (ids) again, of a zip's member the whole zip, even if size and time are the same.
+    """Make the next scan read `files` (ids) again, even if unchanged; of a zip's member, the whole zip.
 
-    Nobody else writes the list meanwhile.
+    The caller holds the archive lock.
     """
     if not files:
         return
@@ -307,7 +304,7 @@ def unsettle(private: Path, files: Collection[str]) -> None:
 
 
 def known_parts(private: Path) -> dict[Path, pa.Table]:
-    """The rows (KNOWN) of the last scan, and of each part of the journal that a killed scan has left, by their files.
+    """The rows (KNOWN) of the last scan and of each part of a killed scan's journal, by file.
 
     Raises as `known_files`.
     """
@@ -317,29 +314,29 @@ def known_parts(private: Path) -> dict[Path, pa.Table]:
 
 
 def locate(private: Path, identifier: str, archive: str | None = None, key: bytes | None = None) -> str:
-    """The path or URL of the archive file named by a file id or by a frame's id; a zip's member after its zip's path.
+    """The path or URL of the archive file with this file id or frame id; a zip's member is below its zip's path.
 
-    It is looked for in the last list, in the journal of a scan that has not ended, and, where `archive` and the
-    pseudonym `key` are given, among all files that lie there now. Raises `UserError` where there is no such file.
+    Searches the last list, the journal of an unfinished scan and, given `archive` and the pseudonym `key`, all present
+    files. Raises `UserError` if there is no such file.
     """
     wanted = identifier.partition(":")[0]
     for path in [*sorted((private / "scan").glob("*.parquet"), reverse=True), private / "scan.parquet"]:
-        with suppress(OSError, DamagedError, KeyError):  # not there, damaged, or of another version
+        with suppress(OSError, DamagedError, KeyError):  # missing, damaged, or of another version
             known = read_table(path, ["file_id", "path"])
             position = pc.index(known["file_id"], wanted).as_py()
             if position >= 0:
-                return _shown(os.fsdecode(known.schema.metadata[b"archive"]), known["path"][position].as_py())
+                return _full_path(os.fsdecode(known.schema.metadata[b"archive"]), known["path"][position].as_py())
     if archive and key:
-        for listed in _walked(archive):
+        for listed in _walk_if_present(archive):
             if file_id(key, listed.path) == wanted:
-                return _shown(archive, os.fsencode(listed.path))
+                return _full_path(archive, os.fsencode(listed.path))
     raise UserError(f"No file {identifier} was in the archive when it was last indexed.")
 
 
-def _walked(archive: str) -> Iterator[Listed]:
-    with suppress(UserError):  # an archive that is not there holds no such file either
+def _walk_if_present(archive: str) -> Iterator[ArchiveFile]:
+    with suppress(UserError):
         yield from walk(archive)
 
 
-def _shown(archive: str, path: bytes) -> str:
+def _full_path(archive: str, path: bytes) -> str:
     return f"{archive.rstrip('/')}/{os.fsdecode(path).replace(SEPARATOR, '/')}"

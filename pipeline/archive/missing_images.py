@@ -1,7 +1,7 @@
-"""Images that are gone at once: a share that is not mounted must not look like patients who have left the archive.
+"""Stops the index if many images are missing at once, as after a failed mount, until a person confirms the loss.
 
-A large loss is at least `FEWEST` images, and more than a third of the images, or of the patients, or all images of a
-folder that held several patients. It stops the index until a person confirms it.
+A large loss is at least `MIN_IMAGES` images, and more than a third of the images, or of the patients, or all images of
+a folder with several patients.
 """
 
 import os
@@ -17,11 +17,11 @@ from pipeline.errors import UserError
 from pipeline.files import read_table, write_table
 from pipeline.mirrored import read_if_intact
 
-FEWEST = 5
-"""Images that may always go without a question."""
+MIN_IMAGES = 5
+"""Fewer missing images never stop the index."""
 SEVERAL = 3
-"""Patients in one folder: fewer can be one patient's folder, which people do delete."""
-_SHARE = 3  # more than one of so many
+"""Patients in one folder; a folder with fewer may be one patient's, which people do delete."""
+_SHARE = 3  # a large loss is more than one of so many
 
 _BEFORE = ("path", "file_id", "container", "sop_instance", "patient")
 _FILES = pa.schema([pa.field("file_id", pa.string(), nullable=False)])
@@ -31,23 +31,23 @@ _CONFIRMED = "gone.parquet"
 
 @dataclass(frozen=True)
 class Loss:
-    """How much is gone of what was known, in numbers alone: folders can be called after patients."""
+    """How many known images are missing; numbers only, since folders can be named after patients."""
 
     images: int
     of_images: int
     patients: int
     of_patients: int
     folders: int
-    """Folders that held several patients, of whose images none is left; one within another counts too."""
+    """Folders of several patients without any image left; nested folders count, too."""
 
     @property
     def is_large(self) -> bool:
         """Whether a person has to confirm it."""
         of_patients = self.patients >= SEVERAL and _SHARE * self.patients > self.of_patients
-        return self.images >= FEWEST and (_SHARE * self.images > self.of_images or of_patients or self.folders > 0)
+        return self.images >= MIN_IMAGES and (_SHARE * self.images > self.of_images or of_patients or self.folders > 0)
 
     def sentence(self, archive: str) -> str:
-        """What is wrong and what to do, without a path below the archive."""
+        """The error message, without a path below the archive."""
         folders = f", among them all of {self.folders} folder(s) with several patients" if self.folders else ""
         return (
             f"{self.images} of {self.of_images} known images and {self.patients} of {self.of_patients} patients are no "
@@ -69,9 +69,9 @@ def known_images(private: Path, archive: str) -> pa.Table:
 
 
 def refuse_loss(private: Path, archive: str, before: pa.Table, paths: pa.Array, instances: pa.Array) -> None:
-    """Raise `UserError` if too many of the images `before` are gone: neither their path nor their instance is there.
+    """Raise `UserError` if too many of the images `before` are missing, by path and by instance.
 
-    What a person has confirmed to be gone does not count. What is refused is written down for `confirm`.
+    Images that a person has confirmed to be gone do not count. Records the missing images for `confirm`.
     """
     lost = _lost(private, before, paths, instances)
     loss = _measured(before, lost)
@@ -83,9 +83,9 @@ def refuse_loss(private: Path, archive: str, before: pa.Table, paths: pa.Array, 
 
 
 def confirm(private: Path) -> int:
-    """Let the next index go on without the images for which the last one stopped, and return how many these are.
+    """Confirm the loss for which the last index stopped, for the next one; returns how many images are missing.
 
-    Raises `UserError` if none has stopped.
+    Raises `UserError` if no index has stopped.
     """
     refused = private / _REFUSED
     if not refused.is_file():
@@ -95,8 +95,8 @@ def confirm(private: Path) -> int:
     return images
 
 
-def forget_confirmation(private: Path) -> None:
-    """A confirmation holds for one index."""
+def delete_confirmation(private: Path) -> None:
+    """Delete the confirmation, which is valid for one index."""
     (private / _CONFIRMED).unlink(missing_ok=True)
 
 
@@ -115,12 +115,12 @@ def _measured(before: pa.Table, lost: pa.ChunkedArray) -> Loss:
     gone, left = before.filter(lost), before.filter(pc.invert(lost))
     patients = pc.count_distinct(before["patient"]).as_py()
     patients_lost = patients - pc.count_distinct(left["patient"]).as_py()
-    folders = _emptied(gone, left) if gone.num_rows >= FEWEST else 0
+    folders = _emptied(gone, left) if gone.num_rows >= MIN_IMAGES else 0
     return Loss(gone.num_rows, before.num_rows, patients_lost, patients, folders)
 
 
 def _emptied(gone: pa.Table, left: pa.Table) -> int:
-    """How many folders held images of several patients and hold none now."""
+    """How many folders had images of several patients and have none now."""
     whose: dict[bytes, set[str]] = {}
     for file, patient in zip(_files(gone), gone["patient"].to_pylist(), strict=True):
         for folder in _above(file):
@@ -132,11 +132,11 @@ def _emptied(gone: pa.Table, left: pa.Table) -> int:
 
 
 def _files(rows: pa.Table) -> list[bytes]:
-    """The files in which the images of `rows` lie, of a zip's member the zip."""
+    """The files of the images `rows`; of a zip's member, the zip."""
     return pc.coalesce(rows["container"], rows["path"]).to_pylist()  # type: ignore[no-any-return]
 
 
 def _above(file: bytes) -> Iterable[bytes]:
-    """The folders below the archive's root in which a file lies."""
+    """The folders that contain a file, below the archive's root."""
     parts = file.split(b"/")[:-1]
     return (b"/".join(parts[: depth + 1]) for depth in range(len(parts)))

@@ -1,7 +1,4 @@
-"""Which protections hold on this machine while hostile files are read, found out by trying in a worker.
-
-Belongs here: the attempts. Not here: bringing the protections about (`sandbox`).
-"""
+"""Tests in a worker which protections against hostile files hold on this machine."""
 
 import socket
 import tempfile
@@ -19,7 +16,7 @@ NOT_HELD: Final = "NOT HELD on this machine"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is tried in a worker: to read the file `secret`, to connect to a loopback `port`, to create `created`."""
+    """What a worker attempts: to read the file `secret`, to connect to a loopback `port`, to create `created`."""
 
     secret: str
     port: int
@@ -27,7 +24,7 @@ class Attempt:
 
 
 def attempted(attempt: Attempt) -> tuple[bool, bool, bool]:
-    """Which of `PROTECTIONS` hold where this is called: whether each attempt of `attempt` was refused."""
+    """Which of `PROTECTIONS` hold in this process: whether each part of `attempt` was refused."""
     return (
         _is_refused(lambda: Path(attempt.secret).read_bytes()),
         _is_refused(lambda: socket.create_connection(("127.0.0.1", attempt.port), timeout=5).close()),
@@ -44,7 +41,7 @@ def _is_refused(attempt: Callable[[], object]) -> bool:
 
 
 def protections() -> dict[str, bool]:
-    """Each of `PROTECTIONS`, and whether it holds in a worker on this machine."""
+    """Whether each of `PROTECTIONS` holds in a worker on this machine."""
     with tempfile.TemporaryDirectory() as folder, closing(socket.create_server(("127.0.0.1", 0))) as listening:
         secret = Path(folder, "secret")
         secret.touch()

@@ -1,7 +1,4 @@
-"""Archives that are not a local folder: any URL that fsspec knows, such as s3://bucket/prefix.
-
-Belongs here: listing, asking after and reading objects through fsspec. Not here: local folders, zips, DICOM.
-"""
+"""Lists and reads archives at any URL that fsspec knows, such as s3://bucket/prefix."""
 
 import errno
 import io
@@ -15,25 +12,25 @@ from pipeline.archive.location import LINK, SPECIAL, without_credentials
 from pipeline.errors import UnreachableError, UserError, is_transient
 
 HEADER_BLOCK = 64 << 10
-"""Bytes asked for first where a header is wanted: more than nearly all headers of ultrasound have."""
+"""Bytes of the first request for a header: nearly all ultrasound headers are shorter."""
 PIXEL_BLOCK = 8 << 20
-"""Bytes asked for at once where pixels are wanted, and the most at any time."""
+"""Bytes of a request for pixels, and the maximum of any request."""
 
-# What changes when an object does, best first: entity tag, then times. fsspec's file systems name them variously.
+# Keys of fsspec's file systems for what changes with an object, best first: entity tag, then times.
 _VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "modified", "mtime", "created")
 
 
 def walk(url: str) -> Iterator[tuple[str, int, str]]:
     """Relative path, size and version of every object below `url`.
 
-    Raises `UserError` where it is missing, is a single object or cannot be listed; the reason is named by its type
-    alone, since messages can quote credentials.
+    Raises `UserError` if it is missing, is a single object or cannot be listed; states only the type of the reason,
+    since messages can quote credentials.
     """
     try:
         system, root = _opened(url)
         system.invalidate_cache()
         found = system.find(root, detail=True)
-        system.invalidate_cache()  # a million entries would stay in memory, and answer `stat` with what was
+        system.invalidate_cache()  # a million entries would stay in memory, and make `stat` stale
     except FileNotFoundError:
         raise UserError(f"SONOTAG_ARCHIVE {without_credentials(url)} does not exist.") from None
     except Exception as error:
@@ -43,20 +40,20 @@ def walk(url: str) -> Iterator[tuple[str, int, str]]:
         raise UserError(f"SONOTAG_ARCHIVE {without_credentials(url)} is not a folder.")
     below = f"{root.rstrip('/')}/"
     for name, info in found.items():
-        if info["type"] == "file" and not name.endswith("/"):  # some tools leave such an object for a folder
+        if info["type"] == "file" and not name.endswith("/"):  # some tools write such an object for a folder
             yield name.removeprefix(below), info["size"] or 0, version_of(info)
-        elif info["type"] not in {"file", "directory"}:  # of storages with links, as SFTP
+        elif info["type"] not in {"file", "directory"}:  # in storages with links, such as SFTP
             yield name.removeprefix(below), 0, LINK if info["type"] == "link" else SPECIAL
 
 
 def _is_of_the_network(error: BaseException) -> bool:
-    """Whether a storage's library, botocore's or aiohttp's, says by this that it did not reach its server."""
+    """Whether the error, of botocore or aiohttp, means that the server was not reached."""
     names = {"ConnectionError", "HTTPClientError", "ClientConnectionError"}
     return any(kind.__name__ in names for kind in type(error).__mro__)
 
 
 def stat(url: str, path: str) -> tuple[int, str] | None:
-    """Present size and version of one object; None where it is gone. Raises `OSError` where that cannot be told."""
+    """Present size and version of one object; None if it is gone. Raises `OSError` if they cannot be read."""
     system, name = system_of(url, path)
     try:
         with _failures_are_os_errors():
@@ -67,16 +64,16 @@ def stat(url: str, path: str) -> tuple[int, str] | None:
 
 
 def open_object(url: str, path: str, block: int) -> io.BufferedReader:
-    """An object as a seekable file that is fetched by ranges of at least `block` bytes as it is read.
+    """An object as a seekable file, fetched on demand in ranges of at least `block` bytes.
 
-    Nothing is asked for before the first read. Reading raises `OSError` with an errno, whatever the storage's library
-    raises: a fault of the network must not look like one of the file.
+    Reading raises `OSError` with an errno, whatever the storage's library raises: an error of the network must not look
+    like a defect of the file.
     """
     return io.BufferedReader(_Object(*system_of(url, path), block))
 
 
 class _Object(io.RawIOBase):
-    """An object read by ranges: each fetched range is kept until the next, and four times the one before."""
+    """An object read in ranges: each is kept until the next one, which is four times as long."""
 
     def __init__(self, system: Any, name: str, block: int) -> None:
         self._system, self._name, self._next = system, name, block
@@ -112,7 +109,7 @@ class _Object(io.RawIOBase):
         return len(part)
 
     def _fetch(self, start: int, count: int) -> bytes:
-        """At most `count` bytes from `start` on; none at the end, beyond which storages answer with an error."""
+        """At most `count` bytes from `start` on; none at the end, beyond which storages raise errors."""
         if self._size is not None and start >= self._size:
             return b""
         try:
@@ -132,7 +129,7 @@ class _Object(io.RawIOBase):
 
 @contextmanager
 def _failures_are_os_errors() -> Iterator[None]:
-    """Let `OSError` with an errno out and nothing else; the reason is the type alone, messages can quote paths."""
+    """Convert exceptions to `OSError` with an errno, with their type only, since messages can quote paths."""
     try:
         yield
     except FileNotFoundError:
@@ -140,31 +137,31 @@ def _failures_are_os_errors() -> Iterator[None]:
     except PermissionError:
         raise PermissionError(errno.EACCES, "access denied") from None
     except Exception as error:
-        raise OSError(errno.EIO, f"the storage answered with {type(error).__name__}") from None
+        raise OSError(errno.EIO, f"the storage raised {type(error).__name__}") from None
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """The file system of `url`, which fsspec keeps per process, and the root's name within it."""
+    """The file system of `url`, which fsspec caches per process, and the root's name in it."""
     system, root = fsspec.core.url_to_fs(url)
     return system, root
 
 
-def go_through(system: Any) -> None:
-    """Ask `system`, which takes paths relative to the archive, instead of the storage, from now on in this process."""
-    _through[:] = [system]
+def use_proxy(system: Any) -> None:
+    """Send this process's requests to `system`, which takes paths relative to the archive, instead of the storage."""
+    _proxy[:] = [system]
 
 
-_through: list[Any] = []
+_proxy: list[Any] = []
 
 
 def system_of(url: str, path: str) -> tuple[Any, str]:
-    """What to ask for the object at `path` below `url` (its `cat_file` and `info`), and by which name."""
-    if _through:
-        return _through[0], path
+    """The file system (`cat_file`, `info`) for the object at `path` below `url`, and the object's name in it."""
+    if _proxy:
+        return _proxy[0], path
     system, root = _opened(url)
     return system, f"{root.rstrip('/')}/{path}"
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """A text that changes when an object may have, out of what fsspec says of it."""
+    """A text in fsspec's `info` that changes with the object."""
     return next((str(info[key]) for key in _VERSIONS if info.get(key)), "")

@@ -1,8 +1,4 @@
-"""What the kernel lets a process that reads archive files do: read these files, and nothing else.
-
-Belongs here: Landlock and seccomp by their system calls. Not here: limits on time and memory (`workers`), which
-protections hold on this machine (`protections`).
-"""
+"""Confines a process to reading the archive's files, with Landlock and seccomp."""
 
 import ctypes
 import os
@@ -20,7 +16,7 @@ PROTECTIONS: Final = (
     "a worker connects to no network",
     "a worker creates no file and opens none for writing",
 )
-"""What `confine` brings about where the kernel offers the means."""
+"""What `confine` enforces if the kernel supports it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
@@ -34,7 +30,7 @@ _TCP_ABI, _SCOPES_ABI = 4, 6
 
 # System calls by their numbers, arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 _OPEN = {"x86_64": {2: 1, 257: 2}, "aarch64": {56: 2}}
-"""open and openat, with the place of their flags among the arguments."""
+"""open and openat, with the position of their flags among the arguments."""
 _REFUSED = {
     "x86_64": {
         *(41, 42, 43, 49, 50, 53, 288),  # socket, connect, accept, bind, listen, socketpair, accept4
@@ -59,9 +55,9 @@ _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_E
 
 
 def confine(readable: Iterable[str]) -> tuple[bool, bool, bool]:
-    """Confine this process for good; returns which of `PROTECTIONS` hold. Call it before other threads are started.
+    """Confine this process for good, before it starts threads; returns which of `PROTECTIONS` hold.
 
-    `readable` are files, and folders with all that is in them; Python's and the system's libraries stay readable.
+    `readable` are files and folders, recursively; Python's and the system's libraries stay readable.
     """
     if sys.platform != "linux" or _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         return False, False, False
@@ -71,7 +67,7 @@ def confine(readable: Iterable[str]) -> tuple[bool, bool, bool]:
 
 
 def _libraries() -> Iterator[str]:
-    """Where code is imported and loaded from while a file is read; of this package its own folder alone."""
+    """Folders from which code is loaded while a file is read: libraries, and `pipeline` of this repository."""
     paths = sysconfig.get_paths()
     yield from {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     yield from (f"{sys.base_prefix}/lib", str(Path(__file__).parents[1]))
@@ -79,7 +75,7 @@ def _libraries() -> Iterator[str]:
 
 
 def _landlock(readable: Iterable[str]) -> int:
-    """Let this process read `readable` alone, and return Landlock's ABI, 0 where the kernel has none."""
+    """Restrict this process to reading `readable`; returns Landlock's ABI, 0 if the kernel has none."""
     abi = int(_libc.syscall(_CREATE_RULESET, None, 0, 1))
     if abi < 1:
         return 0
@@ -90,7 +86,7 @@ def _landlock(readable: Iterable[str]) -> int:
         return 0
     try:
         for path in readable:
-            with suppress(OSError):  # a library folder that this system does not have, a file that is gone
+            with suppress(OSError):  # a library folder or file that does not exist here
                 _allow(ruleset, path)
         return 0 if _libc.syscall(_RESTRICT_SELF, ruleset, 0) else abi
     finally:
@@ -100,17 +96,14 @@ def _landlock(readable: Iterable[str]) -> int:
 def _allow(ruleset: int, path: str) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        access = _READ_FILE | (_READ_FOLDER if os.path.isdir(path) else 0)  # noqa: PTH112 - for each of many files
+        access = _READ_FILE | (_READ_FOLDER if os.path.isdir(path) else 0)  # noqa: PTH112 - faster for many files
         _libc.syscall(_ADD_RULE, ruleset, 1, struct.pack("=Qi", access, descriptor), 0)
     finally:
         os.close(descriptor)
 
 
 def _seccomp() -> bool:
-    """Refuse this process system calls that write, connect or reach other processes; False where that is not possible.
-
-    Of a refused call the error is EPERM.
-    """
+    """Make system calls that write, connect or reach other processes fail with EPERM; False if unsupported."""
     machine = platform.machine()
     if machine not in _ARCHITECTURE:
         return False

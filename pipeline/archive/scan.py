@@ -1,8 +1,4 @@
-"""The index: every file of the archive becomes a record or a rejection, and only what is new or changed is read.
-
-Belongs here: reading what is new, repeats, the ledger of files. Not here: parsing (`header`), what is new (`listing`),
-which texts are published (`descriptions`).
-"""
+"""Indexes the archive: every file becomes a record or a rejection, and only new and changed files are read."""
 
 import json
 import os
@@ -11,12 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.header_reader import HeaderReader, PixelDigester, Zip, row_of
+from pipeline.archive.header_reader import HeaderReader, PixelDigester, Row, Zip, index_row
 from pipeline.archive.listing import (
     KNOWN,
     RECORD_FIELDS,
@@ -33,8 +28,8 @@ from pipeline.archive.listing import (
     without_erased,
     write_known,
 )
-from pipeline.archive.missing_images import forget_confirmation, known_images, refuse_loss
-from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, is_remote, normalized, without_credentials
+from pipeline.archive.missing_images import delete_confirmation, known_images, refuse_loss
+from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, ArchiveFile, is_remote, normalized, without_credentials
 from pipeline.archive.workers import Failed, FaultWatch, after_tries, each_in_worker
 from pipeline.dicom.header import ULTRASOUND, Header
 from pipeline.dicom.rejections import Reason, Rejection, UnreadableFile
@@ -55,16 +50,16 @@ _PATIENTS = pa.schema(
         pa.field("number", pa.string()),
     ]
 )
-_JOURNAL_EVERY = 20_000  # files; what a killed run has read at most in vain
+_JOURNAL_EVERY = 20_000  # files that a killed run has to read again at most
 _LARGE_ZIP = 1000  # members; a smaller one is read within seconds
 
 
 @dataclass(frozen=True)
 class Index:
-    """What the archive holds: `records` (DICOM_INDEX), `rejected` (REJECTED_FILES), `deleted` (DELETED_FILES).
+    """The index: `records` (DICOM_INDEX), `rejected` (REJECTED_FILES), `deleted` (DELETED_FILES).
 
-    `files` were counted in the archive, members of zips among them, and folders that cannot be listed; `read` of them
-    were new or changed, or could not be read by the run before.
+    `files` counts the archive's files, including members of zips and folders that cannot be listed; `read` of them
+    were new or changed, or unreadable in the previous run.
     """
 
     records: pa.Table
@@ -75,7 +70,7 @@ class Index:
 
     @property
     def unreadable(self) -> int:
-        """How many of the rejected files could not be read now, and are to be read again by the next run."""
+        """How many of the rejected files could not be read now; the next run reads them again."""
         return sum(not Reason(reason).is_settled for reason in self.rejected["reason"].to_pylist())
 
 
@@ -87,28 +82,26 @@ def index_archive(
     log: Log = silent,
     erase: Callable[[Traces], object] = lambda _: None,
 ) -> Index:
-    """Read the headers of what is new in `archive`, a folder or URL, and return the index of all of it.
+    """Read the headers of new and changed files in `archive`, a folder or URL, and return the complete index.
 
-    Writes what is known of each file to `private`: `scan.parquet`, `patients.parquet`, `descriptions.parquet`. Before
-    that, `erase` gets the traces of forgotten patients that it still found there. Who calls it holds the store's
-    archive lock. Raises
-    `UserError` where the archive is missing, empty or without an image of the modalities in `settings`, where the
-    private folder lies inside it, where half of the latest files cannot be read for what may pass, and where patients
-    were forgotten under another key.
+    Writes `scan.parquet`, `patients.parquet` and `descriptions.parquet` to `private`. Before that, it passes traces of
+    erased patients to `erase`. The caller holds the archive lock. Raises `UserError` if the archive is missing, empty
+    or without an image of the modalities in `settings`, if the private folder lies inside it, if half of the latest
+    files fail with transient errors, and if patients were erased under another key.
     """
     archive = normalized(archive)
-    _apart(archive, private)
+    _refuse_store_inside(archive, private)
     phantom = is_phantom(archive)
     if phantom or has_marker(archive):
         log(PHANTOM if phantom else NO_PHANTOM)
     check = key_check(key)
-    forgotten = ErasureList(private, check)
-    known, read = _Scan(Origin(archive, check, settings.modalities), private, forgotten, erase).run(key, log)
+    erased = ErasureList(private, check)
+    known, read = _Scan(Origin(archive, check, settings.modalities), private, erased, erase).run(key, log)
     files = known.num_rows - pc.sum(pc.or_(known["deleted"], known["is_zip"]), min_count=0).as_py()
-    records, rejected = _parted(known)
-    _tell_of_links(rejected, log)
+    records, rejected = _split(known)
+    _warn_of_links(rejected, log)
     deleted = _deleted_table(known.select([*DELETED_FILES.schema.names, "is_zip"]).filter(known["deleted"]))
-    del known  # of a million files, its other columns are 150 MB
+    del known  # its other columns take 150 MB for a million files
     if not records.num_rows:
         raise UserError(_nothing_found(archive, settings.modalities, rejected))
     _write_patients(private, records)
@@ -122,62 +115,62 @@ def index_archive(
 
 @dataclass(frozen=True)
 class _Scan:
-    """Brings the private list of files up to date."""
+    """Updates the private list of files."""
 
     origin: Origin
     private: Path
-    forgotten: ErasureList
+    erased: ErasureList
     erase: Callable[[Traces], object]
 
     def run(self, key: bytes, log: Log) -> tuple[pa.Table, int]:
-        """What is known of every file now (KNOWN), written to the private folder, and how many files were read."""
+        """Rows of all files (KNOWN), which it writes to the private folder, and how many files were read."""
         origin = self.origin
         compared = compare(list_files(origin.archive), read_known(self.private, origin))
-        examiner = HeaderReader(origin.archive, origin.modalities)
+        reader = HeaderReader(origin.archive, origin.modalities)
         journal = Journal(self.private, origin)
-        fresh = _Reader(examiner, key, journal, compared.tries, self.forgotten, log).read(compared.to_read)
+        fresh = _Reader(reader, key, journal, compared.tries, self.erased, log).read(compared.to_read)
         read, gone = fresh.num_rows, as_deleted(compared.gone)
-        gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # one that came back is not gone
+        gone = gone.filter(pc.invert(pc.is_in(gone["path"], value_set=fresh["path"])))  # those came back
         parts = [compared.unchanged, fresh, gone]
         nothing_new = not read and not gone.num_rows
-        del compared, fresh, gone  # `parts` alone holds them, and gives them up
-        known = self._without_forgotten(parts[0] if nothing_new else _together(parts))
+        del compared, fresh, gone  # only `parts` refers to them, and releases them
+        known = self._without_erased(parts[0] if nothing_new else _together(parts))
         known = _with_pixels(origin.archive, known, log)
         self._refuse_loss(known)
         write_known(self.private, origin, known)
-        forget_confirmation(self.private)
+        delete_confirmation(self.private)
         return known, read
 
     def _refuse_loss(self, known: pa.Table) -> None:
-        """Raise `UserError` if too much is gone, or cannot be read, of what the last scan found."""
+        """Raise `UserError` if too many images of the last scan are gone or unreadable."""
         sound = pc.or_(pc.is_null(known["reason"]), pc.is_in(known["reason"], value_set=pa.array(_NO_LOSS)))
         there = known.filter(pc.and_(sound, pc.invert(known["deleted"])))
         instances = there["sop_instance"].filter(pc.is_null(there["reason"])).cast(pa.string())
         before = known_images(self.private, self.origin.archive)
         refuse_loss(self.private, self.origin.archive, before, there["path"], instances)
 
-    def _without_forgotten(self, known: pa.Table) -> pa.Table:
-        """`known` without what is told there of the forgotten: a file can tell late that a study is theirs."""
-        known, traces = without_erased(known, self.forgotten)
+    def _without_erased(self, known: pa.Table) -> pa.Table:
+        """`known` without fields of erased patients: a later file can reveal that a study is theirs."""
+        known, traces = without_erased(known, self.erased)
         if traces.instances or traces.files:
             self.erase(traces)
         return known
 
 
-def _tell_of_links(rejected: pa.Table, log: Log) -> None:
-    """Warn of links, behind which a whole site may lie."""
+def _warn_of_links(rejected: pa.Table, log: Log) -> None:
+    """Log a warning about symbolic links, which may hide a whole site."""
     links = pc.sum(pc.equal(rejected["reason"], Reason.SYMBOLIC_LINK.value), min_count=0).as_py()
     if links:
         log(f"Not followed: {links} symbolic links in the archive. They are in `quarantine` as symbolic_link.")
 
 
-def _apart(archive: str, private: Path) -> None:
+def _refuse_store_inside(archive: str, private: Path) -> None:
     if not is_remote(archive) and private.resolve().is_relative_to(Path(archive).resolve()):
         raise UserError(f"SONOTAG_STORE lies inside SONOTAG_ARCHIVE {archive}: the archive is never written to.")
 
 
 def _together(parts: list[pa.Table]) -> pa.Table:
-    """All rows of `parts` (KNOWN) in the order of their paths; `parts` is emptied, since both would be too much."""
+    """All rows of `parts` (KNOWN) sorted by path; empties `parts`, since memory would not hold both."""
     rows = pa.concat_tables(parts)
     parts.clear()
     order = pc.sort_indices(rows["path"])
@@ -187,21 +180,21 @@ def _together(parts: list[pa.Table]) -> pa.Table:
 
 
 class _Reader:
-    """Reads files into rows of KNOWN, in workers, and keeps them in the journal on the way."""
+    """Reads files in workers into rows of KNOWN, and journals them."""
 
     def __init__(
-        self, examiner: HeaderReader, key: bytes, journal: Journal, tries: Tries, forgotten: ErasureList, log: Log
+        self, reader: HeaderReader, key: bytes, journal: Journal, tries: Tries, erased: ErasureList, log: Log
     ) -> None:
-        self._examiner, self._journal, self._forgotten, self._log = examiner, journal, forgotten, log
+        self._reader, self._journal, self._erased, self._log = reader, journal, erased, log
         self._key, self._tries, self._faults = key, tries, FaultWatch()
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Row] = []
         self._parts: list[pa.Table] = []
-        self._zips: list[tuple[Listed, Zip]] = []
+        self._zips: list[tuple[ArchiveFile, Zip]] = []
 
     def read(self, files: pa.Table) -> pa.Table:
         """Rows of `files` (LISTED) and of the members of zips among them.
 
-        Raises `UnreachableError` where too many of them cannot be read; what was read until then is in the journal.
+        Raises `UnreachableError` if too many of them cannot be read; the journal has the rows until then.
         """
         unopened = pc.is_in(files["version"], value_set=pa.array(list(_UNOPENED)))
         for listed in listed_rows(files.filter(unopened)):
@@ -209,22 +202,21 @@ class _Reader:
         files = files.filter(pc.invert(unopened))
         try:
             with Progress("headers", files.num_rows, "files", self._log) as progress:
-                for listed, row in self._examined(listed_rows(files), progress):
+                for listed, row in self._outcomes(listed_rows(files), progress):
                     self._add(listed, row)
             for zipped, container in self._zips:
                 self._read_members(zipped, container)
-        except UnreachableError:  # then it is the share's fault, and no file's, that reading was interrupted
+        except UnreachableError:  # so the share interrupted reading, not the files
             self._rows = [row for row in self._rows if row["settled"]]
             self._keep()
             raise
         self._keep()
         return pa.concat_tables([KNOWN.empty_table(), *self._parts])
 
-    def _examined(self, files: Iterable[Listed], progress: Progress) -> Iterator[tuple[Listed, dict[str, Any]]]:
-        """Each file with what its row holds; zips are put aside, and files that vanished passed over."""
-        asked, sent = tee(files)  # few are under way at a time
-        results = each_in_worker(self._examiner, sent)
-        for listed, result in zip(asked, results, strict=True):
+    def _outcomes(self, files: Iterable[ArchiveFile], progress: Progress) -> Iterator[tuple[ArchiveFile, Row]]:
+        """Each file with the fields of its row; collects zips, and skips files that vanished."""
+        files, sent = tee(files)  # few are pending at a time
+        for listed, result in zip(files, each_in_worker(self._reader, sent), strict=True):
             progress.advance()
             self._faults.note(result)
             match result:
@@ -241,41 +233,41 @@ class _Reader:
                 case Header():
                     yield listed, self._row(result)
 
-    def _row(self, header: Header) -> dict[str, Any]:
+    def _row(self, header: Header) -> Row:
         try:
-            return row_of(header, self._key)
-        except Exception:  # what a worker sends that a hostile file has taken over need not be what it says
+            return index_row(header, self._key)
+        except Exception:  # a worker that a hostile file controls may send anything
             return _reason(_NOT_STORED)
 
-    def _failed(self, listed: Listed, rejection: Rejection) -> dict[str, Any]:
+    def _failed(self, listed: ArchiveFile, rejection: Rejection) -> Row:
         if rejection.reason is not Reason.INTERRUPTED:
             return _reason(rejection)
         tries = 1 + self._tries.get((os.fsencode(listed.path), listed.size, listed.version), 0)
         return {"tries": tries} | _reason(after_tries(rejection, tries))
 
-    def _read_members(self, zipped: Listed, container: Zip) -> None:
-        """Rows of a zip's members, then its own: a killed run has a zip with all its members, or not at all."""
+    def _read_members(self, zipped: ArchiveFile, container: Zip) -> None:
+        """Add rows of a zip's members, then its own, so that a killed run has the whole zip or nothing of it."""
         within = {"container": os.fsencode(zipped.path)}
-        sound: list[Listed] = []
+        sound: list[ArchiveFile] = []
         settled = True
         for member in container.members:
-            listed = Listed(f"{zipped.path}{SEPARATOR}{member.name}", member.size, zipped.version)
+            listed = ArchiveFile(f"{zipped.path}{SEPARATOR}{member.name}", member.size, zipped.version)
             if member.problem:
                 self._add(listed, within | _reason(member.problem))
             else:
                 sound.append(listed)
-        log = self._log if len(sound) >= _LARGE_ZIP else silent  # a line each for thousands of small ones tells nothing
+        log = self._log if len(sound) >= _LARGE_ZIP else silent  # no line each for thousands of small ones
         with Progress("members of a zip", len(sound), "files", log) as progress:
-            for listed, row in self._examined(sound, progress):
+            for listed, row in self._outcomes(sound, progress):
                 settled &= _is_settled(row)
                 self._add(listed, within | row)
         self._add(zipped, {"is_zip": True, "settled": settled})
 
-    def _id(self, listed: Listed) -> str:
+    def _id(self, listed: ArchiveFile) -> str:
         return file_id(self._key, listed.path)
 
-    def _add(self, listed: Listed, row: dict[str, Any]) -> None:
-        if self._forgotten.covers(row):
+    def _add(self, listed: ArchiveFile, row: Row) -> None:
+        if self._erased.covers(row):
             row = {name: row[name] for name in ("container",) if name in row} | _reason(FORGOTTEN)
         self._rows.append(
             {
@@ -300,36 +292,36 @@ class _Reader:
             self._rows = []
 
 
-def _known_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """`rows` as KNOWN; one whose values do not fit into it, as of a number of 20 digits, is a rejected file's."""
+def _known_table(rows: list[Row]) -> pa.Table:
+    """`rows` as KNOWN; a row whose values do not fit, such as a number of 20 digits, becomes a rejection."""
     try:
         return pa.Table.from_pylist(rows, schema=KNOWN)
-    except Exception:  # Arrow's, OverflowError, UnicodeError, TypeError: whatever a value makes of it
+    except Exception:  # ArrowException, OverflowError, UnicodeError, TypeError …
         return pa.concat_tables([_known_row(row) for row in rows])
 
 
-def _known_row(row: dict[str, Any]) -> pa.Table:
+def _known_row(row: Row) -> pa.Table:
     try:
         return pa.Table.from_pylist([row], schema=KNOWN)
     except Exception:
-        of_the_file = {name: row[name] for name in _OF_THE_FILE if name in row}
-        return pa.Table.from_pylist([of_the_file | _reason(_NOT_STORED)], schema=KNOWN)
+        file_fields = {name: row[name] for name in _FILE_FIELDS if name in row}
+        return pa.Table.from_pylist([file_fields | _reason(_NOT_STORED)], schema=KNOWN)
 
 
-_OF_THE_FILE = ("path", "size", "version", "file_id", "container", "is_zip", "settled", "tries", "deleted")
-_NOT_STORED = Rejection(Reason.UNREADABLE_HEADER, "a value in it is too large, or none that can be stored")
+_FILE_FIELDS = ("path", "size", "version", "file_id", "container", "is_zip", "settled", "tries", "deleted")
+_NOT_STORED = Rejection(Reason.UNREADABLE_HEADER, "a value is too large or cannot be stored")
 
 
-def _reason(rejection: Rejection) -> dict[str, Any]:
+def _reason(rejection: Rejection) -> Row:
     return {"reason": rejection.reason.value, "detail": rejection.detail}
 
 
-def _is_settled(row: dict[str, Any]) -> bool:
+def _is_settled(row: Row) -> bool:
     return row.get("reason") is None or Reason(row["reason"]).is_settled
 
 
 def _claims(known: pa.Table) -> pa.Table:
-    """The present files that claim a SOP instance which another one claims too: instance, row, path, pixels."""
+    """The present files whose SOP instance another file claims, too: instance, row, path, pixels."""
     present = pc.and_(pc.is_null(known["reason"]), pc.invert(pc.or_(known["deleted"], known["is_zip"])))
     counts = known["sop_instance"].filter(present).value_counts()
     repeated = pc.struct_field(counts, "values").filter(pc.greater(pc.struct_field(counts, "counts"), 1))
@@ -340,7 +332,7 @@ def _claims(known: pa.Table) -> pa.Table:
 
 
 def _with_pixels(archive: str, known: pa.Table, log: Log) -> pa.Table:
-    """`known` with the digest of the pixels of every file that claims another file's instance."""
+    """`known` with pixel digests of all files that claim another file's instance."""
     claims = _claims(known)
     lacking = claims.filter(pc.is_null(claims["pixels"]))
     if not lacking.num_rows:
@@ -359,7 +351,7 @@ def _with_pixels(archive: str, known: pa.Table, log: Log) -> pa.Table:
 
 
 def _digest(result: str | UnreadableFile | Failed | None) -> str | None:
-    """What is kept of a file's pixels: "" where they do not decode, None where that is still to be found out."""
+    """The digest to store: "" if the pixels do not decode, None if the next run has to try again."""
     if isinstance(result, str):
         return result
     if isinstance(result, UnreadableFile):
@@ -368,10 +360,9 @@ def _digest(result: str | UnreadableFile | Failed | None) -> str | None:
 
 
 def _repeats(known: pa.Table) -> dict[int, Rejection]:
-    """The rows that claim another file's SOP instance, and why they are left out.
+    """Rejections of rows that claim another file's SOP instance.
 
-    With the same pixels the first by path stays; with other pixels none does, since none can be believed; and none
-    until the pixels of all could be read.
+    With equal pixels, the first file by path stays. With different pixels, or unreadable ones, all are rejected.
     """
     groups: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
     claims = _claims(known)
@@ -387,18 +378,18 @@ def _repeats(known: pa.Table) -> dict[int, Rejection]:
 
 
 _NO_LOSS = [reason.value for reason in (Reason.NOT_ULTRASOUND, Reason.OTHER_MODALITY, Reason.FORGOTTEN)]
-"""Why an image that was a record may be none any more without being lost."""
+"""Reasons for which a former record may become a rejection without counting as lost."""
 _UNOPENED = {
     LINK: Rejection(Reason.SYMBOLIC_LINK, "symbolic links within the archive are not followed"),
-    SPECIAL: Rejection(Reason.SPECIAL_FILE, "no regular file"),
+    SPECIAL: Rejection(Reason.SPECIAL_FILE, "not a regular file"),
 }
 _SAME = Rejection(Reason.DUPLICATE, "same SOP instance and same pixels as another file")
 _OTHER = Rejection(Reason.CONFLICTING_DUPLICATE, "same SOP instance as another file, other pixels")
 _NOT_COMPARED = Rejection(Reason.UNREADABLE, "same SOP instance as another file, and the pixels of one cannot be read")
 
 
-def _parted(known: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The records (file_id, RECORD_FIELDS, draw and number) and the rejected files among the files that are there."""
+def _split(known: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Records (file_id, RECORD_FIELDS, draw, number) and rejections of the present files."""
     present = where(known, pc.invert(pc.or_(known["deleted"], known["is_zip"])))
     present = _rejected(present, _repeats(present))
     is_record = pc.is_null(present["reason"])
@@ -407,7 +398,7 @@ def _parted(known: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _record_table(columns: dict[str, pa.ChunkedArray]) -> pa.Table:
-    """DICOM_INDEX of `columns` (RECORD_FIELDS too), which is emptied: of a million records both would be too much."""
+    """DICOM_INDEX of `columns` (with RECORD_FIELDS), which it empties, since memory would not hold both."""
     order = pc.sort_indices(columns["file_id"])
     for_labels = columns.pop("for_labels").take(order).combine_chunks()
     made = [
@@ -420,7 +411,7 @@ def _record_table(columns: dict[str, pa.ChunkedArray]) -> pa.Table:
 
 
 def _label_field(for_labels: pa.DictionaryArray, field: pa.Field) -> pa.Array:
-    """One column of LABEL_FIELDS out of those that each row states, as JSON."""
+    """One column of LABEL_FIELDS, which each row has as JSON."""
     stated = [json.loads(text).get(field.name) for text in for_labels.dictionary.to_pylist()]
     return pa.array(stated, field.type).take(for_labels.indices)
 
@@ -466,7 +457,7 @@ def _deleted_table(rows: pa.Table) -> pa.Table:
 
 
 def _write_patients(private: Path, records: pa.Table) -> None:
-    """The patients of the index with their place in the order in which splits are filled."""
+    """Write the patients of the index, with their draw for the split."""
     patients = records.group_by("patient").aggregate([("draw", "min"), ("number", "min")])
     columns = [patients[name] for name in ("patient", "draw_min", "number_min")]
     table = _sorted(pa.table(columns, names=_PATIENTS.names), "patient")

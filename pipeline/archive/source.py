@@ -1,7 +1,4 @@
-"""Where an archive's bytes come from: a local folder, a URL, a member of a zip in either.
-
-Belongs here: naming, listing and opening files, safely. Not here: what is in a file, file ids, DICOM.
-"""
+"""Lists and opens the files of an archive: a local folder or a URL, and members of zips in either."""
 
 import errno
 import os
@@ -23,7 +20,7 @@ __all__ = [
     "LINK",
     "SEPARATOR",
     "SPECIAL",
-    "Listed",
+    "ArchiveFile",
     "Member",
     "is_remote",
     "is_zip",
@@ -36,19 +33,19 @@ __all__ = [
 ]
 
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ON_THE_WAY = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)
+_PARENT = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not wait for its writer
 _BUFFER = 8192
 
-# What opening says where another kind of thing, or nothing, has taken a file's or a folder's place since it was listed.
+# Errors of opening a file or folder that was removed or replaced by another kind since it was listed.
 _GONE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENOENT, errno.ENODEV}
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """One file of an archive: POSIX path relative to it, bytes, and a text that changes when the content may have.
+class ArchiveFile:
+    """A file of an archive: POSIX path relative to it, size in bytes, and a version that changes with the content.
 
-    `version` is the time of the last change in ns of a local file; of a remote one its ETag, or else a time.
+    `version` is a local file's time of the last change in ns, a remote one's ETag, or else a time.
     """
 
     path: str
@@ -56,14 +53,14 @@ class Listed:
     version: str
 
 
-def walk(archive: str) -> Iterator[Listed]:
-    """Every file below `archive`, hidden ones too, in no particular order, as they are found.
+def walk(archive: str) -> Iterator[ArchiveFile]:
+    """Every file below `archive`, including hidden ones, in no particular order.
 
-    Symbolic links below a local folder are not followed: what they point to is inside, and found there, or outside.
-    They come as empty files of version `LINK`, and pipes, sockets and devices as ones of version `SPECIAL`.
-    Names that are not UTF-8 come as `os.fsdecode` gives them. A folder that cannot be listed comes as a file whose path
-    ends in a slash, and a file whose state cannot be read without size and version: opening them raises why. Raises
-    `UserError` where `archive` itself is missing, is no folder, cannot be listed or holds no file.
+    Symbolic links below a local folder are not followed: they are empty files of version `LINK`; pipes, sockets and
+    devices are empty files of version `SPECIAL`. Names that are not UTF-8 are as from `os.fsdecode`. A folder that
+    cannot be listed is a file whose path ends in a slash, and a file whose state cannot be read has size 0 and no
+    version; opening them raises the reason. Raises `UserError` if `archive` itself is missing, is not a folder, cannot
+    be listed or has no file.
     """
     found = False
     for found_file in _walk_remote(archive) if is_remote(archive) else _walk_local(archive):
@@ -73,16 +70,16 @@ def walk(archive: str) -> Iterator[Listed]:
         raise UserError(f"SONOTAG_ARCHIVE {without_credentials(archive)} holds no files.")
 
 
-def _walk_remote(archive: str) -> Iterator[Listed]:
-    return (Listed(path, size, version) for path, size, version in remote.walk(archive))
+def _walk_remote(archive: str) -> Iterator[ArchiveFile]:
+    return (ArchiveFile(path, size, version) for path, size, version in remote.walk(archive))
 
 
-def _walk_local(archive: str) -> Iterator[Listed]:
+def _walk_local(archive: str) -> Iterator[ArchiveFile]:
     folder = Path(archive)
     if not folder.exists():
         raise UserError(
-            f"SONOTAG_ARCHIVE {archive} does not exist (where the variable is not set, it is the phantom clinic of the "
-            "store, which `make phantom` makes)."
+            f"SONOTAG_ARCHIVE {archive} does not exist (if the variable is not set, it is the phantom clinic of the "
+            "store, which `make phantom` writes)."
         )
     if not folder.is_dir():
         raise UserError(f"SONOTAG_ARCHIVE {archive} is not a folder.")
@@ -95,8 +92,8 @@ def _walk_local(archive: str) -> Iterator[Listed]:
         raise user_error(sentence, error) from None
 
 
-def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[Listed]:
-    """The files of the folder at the relative path `folder`, "" or ending in a slash; its folders join `pending`."""
+def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[ArchiveFile]:
+    """The files in the relative path `folder`, "" or ending in a slash; appends its folders to `pending`."""
     try:
         with _opened_folder(archive, folder, os.O_RDONLY) as descriptor, os.scandir(descriptor) as entries:
             for entry in entries:
@@ -106,11 +103,11 @@ def _in_folder(archive: str, folder: str, pending: list[str]) -> Iterator[Listed
         if not folder:
             raise
         if error.errno not in _GONE:
-            yield Listed(folder, 0, "")
+            yield ArchiveFile(folder, 0, "")
 
 
-def _listed(folder: str, entry: "os.DirEntry[str]", pending: list[str]) -> Listed | None:
-    """The file that `entry` is, None where it is none; a folder joins `pending`."""
+def _listed(folder: str, entry: "os.DirEntry[str]", pending: list[str]) -> ArchiveFile | None:
+    """The file of `entry`, None if it is not a file; appends a folder to `pending`."""
     try:
         if entry.is_dir(follow_symlinks=False):
             pending.append(f"{folder}{entry.name}/")
@@ -119,26 +116,26 @@ def _listed(folder: str, entry: "os.DirEntry[str]", pending: list[str]) -> Liste
     except FileNotFoundError:
         return None
     except OSError:
-        return Listed(folder + entry.name, 0, "")
+        return ArchiveFile(folder + entry.name, 0, "")
     if status_bits.S_ISREG(status.st_mode):
-        return Listed(folder + entry.name, status.st_size, str(status.st_mtime_ns))
-    if status_bits.S_ISDIR(status.st_mode):  # it has become one while it was looked at
+        return ArchiveFile(folder + entry.name, status.st_size, str(status.st_mtime_ns))
+    if status_bits.S_ISDIR(status.st_mode):  # it was replaced since `is_dir`
         return None
-    return Listed(folder + entry.name, 0, LINK if status_bits.S_ISLNK(status.st_mode) else SPECIAL)
+    return ArchiveFile(folder + entry.name, 0, LINK if status_bits.S_ISLNK(status.st_mode) else SPECIAL)
 
 
 @contextmanager
-def _opened_folder(archive: str, folder: str, flags: int = _ON_THE_WAY) -> Iterator[int]:
+def _opened_folder(archive: str, folder: str, flags: int = _PARENT) -> Iterator[int]:
     """A descriptor of the folder at the relative path `folder`, opened with `flags`.
 
-    Each folder on the way is opened within the one above it: the archive itself may be a link, but a folder below it
-    in whose place a link has come since it was listed is not followed out of the archive.
+    Opens each folder within its parent: the archive itself may be a link, but a link that has replaced a folder below
+    it since it was listed is not followed out of the archive.
     """
     names = [name for name in folder.split("/") if name]
-    descriptor = os.open(archive, (_ON_THE_WAY if names else flags) & ~os.O_NOFOLLOW)
+    descriptor = os.open(archive, (_PARENT if names else flags) & ~os.O_NOFOLLOW)
     try:
         for number, name in enumerate(names, 1):
-            below = os.open(name, (flags if number == len(names) else _ON_THE_WAY) | _FOLDER, dir_fd=descriptor)
+            below = os.open(name, (flags if number == len(names) else _PARENT) | _FOLDER, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = below
         yield descriptor
@@ -146,15 +143,15 @@ def _opened_folder(archive: str, folder: str, flags: int = _ON_THE_WAY) -> Itera
         os.close(descriptor)
 
 
-def stat(archive: str, path: str) -> Listed | None:
-    """The present state of one file, of a member's path that of its zip; None where there is no such file any more.
+def stat(archive: str, path: str) -> ArchiveFile | None:
+    """The present state of one file, for a member's path that of its zip; None if it no longer exists.
 
-    Raises `OSError` where that cannot be told.
+    Raises `OSError` if the state cannot be read.
     """
     file = path.partition(SEPARATOR)[0]
     if is_remote(archive):
         state = remote.stat(archive, file)
-        return state and Listed(file, *state)
+        return state and ArchiveFile(file, *state)
     folder, _, name = file.rpartition("/")
     try:
         with _opened_folder(archive, folder) as descriptor:
@@ -165,15 +162,15 @@ def stat(archive: str, path: str) -> Listed | None:
         raise
     if not status_bits.S_ISREG(status.st_mode):
         return None
-    return Listed(file, status.st_size, str(status.st_mtime_ns))
+    return ArchiveFile(file, status.st_size, str(status.st_mtime_ns))
 
 
 def open_file(archive: str, path: str, whole: bool = False) -> BinaryIO:
     """The file at `path`, or the member of a zip, as a seekable binary file and context manager.
 
-    With `whole`, most of it is going to be read, not in order: a remote file then comes in large blocks, a member is
-    expanded into memory. Raises `FileNotFoundError` where no regular file is there any more, `OSError` where it cannot
-    be read, and for a member `Rejected` (unreadable_container, over_limits).
+    Use `whole` to read most of it in any order: then a remote file is fetched in large blocks, and a member expanded
+    into memory. Raises `FileNotFoundError` if it is not a regular file any more, `OSError` if it cannot be read, and
+    for a member `Rejected` (unreadable_container, over_limits).
     """
     file, separator, name = path.partition(SEPARATOR)
     if not separator:
@@ -189,7 +186,7 @@ def _open_plain(archive: str, path: str, whole: bool) -> BinaryIO:
         return remote.open_object(archive, path, remote.PIXEL_BLOCK if whole else remote.HEADER_BLOCK)
     folder, _, name = path.rpartition("/")
     try:
-        with _opened_folder(archive, folder, _ON_THE_WAY if name else os.O_RDONLY) as parent:
+        with _opened_folder(archive, folder, _PARENT if name else os.O_RDONLY) as parent:
             descriptor = os.open(name or ".", _FILE, dir_fd=parent)
     except OSError as error:
         if error.errno in _GONE:
@@ -202,8 +199,8 @@ def _open_plain(archive: str, path: str, whole: bool) -> BinaryIO:
 
 
 @lru_cache(maxsize=2)
-def _open_zip(archive: str, state: Listed) -> OpenZip:
-    """The zip in this state of it, kept open: reading its directory for each of 10,000 members would take hours."""
+def _open_zip(archive: str, state: ArchiveFile) -> OpenZip:
+    """The zip in this state, kept open: reading its directory for each of 10,000 members would take hours."""
     file = _open_plain(archive, state.path, whole=True)
     opened = OpenZip(file)
     finalize(opened, file.close)

@@ -1,8 +1,4 @@
-"""Zip files in an archive: what they hold, and the content of one member, within bounds.
-
-Belongs here: reading zips with Python's zipfile; nothing is written to disk. Not here: where a zip lies, what a
-member means.
-"""
+"""Lists and reads the members of zip files with limits on size and number, without writing to disk."""
 
 import errno
 import io
@@ -18,24 +14,24 @@ from typing import IO, Any, BinaryIO
 from pipeline.dicom.rejections import Reason, Rejected, Rejection
 
 SEPARATOR = "\0"
-"""Between a zip's path and a member's name, and before the count of a repeated name: no file name can hold it."""
+"""Between a zip's path and a member's name, and before the count of a repeated name; not allowed in file names."""
 
 MAX_MEMBERS = 200_000
 MAX_DIRECTORY_BYTES = 64 << 20
-"""Of a zip's central directory: 200,000 entries with names of 280 characters."""
+"""Maximum of a zip's central directory: 200,000 entries with names of 280 characters."""
 MAX_MEMBER_BYTES = 2 << 30
-"""One member, expanded."""
+"""Maximum of one expanded member."""
 MAX_MEMORY_BYTES = 256 << 20
-"""One member, expanded into memory as a whole."""
+"""Maximum of a member that is expanded into memory at once."""
 MAX_TOTAL_BYTES = 64 << 30
-"""All members, expanded."""
+"""Maximum of all expanded members."""
 MAX_RATIO = 1100
-"""Expanded to packed bytes, above 1 MiB. Deflate reaches 1032, for black frames say; a directory with more lies."""
+"""Maximum of expanded to packed bytes, above 1 MiB. Deflate reaches 1032, for example for black frames."""
 
 _BUFFER = 64 << 10
 _ENTRY = b"PK\x01\x02"  # signature of an entry of the central directory
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # general purpose bits 0, 6 and 13 (PKWARE's APPNOTE.TXT, section 4.4.4)
-# Not bzip2 and LZMA: they expand a millionfold, and zipfile has no way to stop them at the size that is stated.
+# Not bzip2 and LZMA: they expand a millionfold, and zipfile cannot stop them at the stated size.
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 # What zipfile and zlib raise for broken input.
@@ -53,10 +49,10 @@ _BROKEN = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file within a zip, in the order of the directory.
+    """A file in a zip.
 
-    `name` tells it apart: the second of two equal names has SEPARATOR and "1" behind it, the third "2". `size` in
-    bytes, expanded, and `crc` are what the directory states; `problem` says why the content cannot be read at all.
+    `name` is unique: the second of two equal names ends in SEPARATOR and "1", the third in "2". The directory states
+    `size` (expanded, in bytes) and `crc`; `problem` is the reason if the content cannot be read at all.
     """
 
     name: str
@@ -66,22 +62,22 @@ class Member:
 
 
 def is_zip(head: bytes) -> bool:
-    """Whether a file that begins with `head` (4 bytes or more) is a zip: a member's header, or an empty directory."""
+    """Whether a file that begins with `head` (at least 4 bytes) is a zip: a member's header or an empty directory."""
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def members(file: BinaryIO) -> list[Member]:
-    """The files within the zip `file`; names are only names, and folders are left out.
+    """The files in the zip `file`, without folders.
 
-    Raises `Rejected` (unreadable_container, over_limits), and `OSError` where `file` itself cannot be read.
+    Raises `Rejected` (unreadable_container, over_limits), and `OSError` if `file` itself cannot be read.
     """
     return [Member(name, info.file_size, info.CRC, _problem(info)) for name, info in OpenZip(file).members.items()]
 
 
 class OpenZip:
-    """A zip whose directory has been read; `members` by their names as `Member` has them.
+    """A zip with its directory: `members` by their unique names.
 
-    Raises `Rejected` (unreadable_container, over_limits), and `OSError` where `file` itself cannot be read.
+    Raises `Rejected` (unreadable_container, over_limits), and `OSError` if `file` itself cannot be read.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -94,12 +90,11 @@ class OpenZip:
             raise Rejected(Reason.OVER_LIMITS, f"a zip that expands to more than {MAX_TOTAL_BYTES >> 30} GiB")
 
     def open(self, name: str, whole: bool) -> BinaryIO:
-        """The member `name` as a seekable file; expanded as it is read, so that going back begins anew.
+        """The member `name` as a seekable file, expanded on demand; seeking back starts from the beginning.
 
         With `whole` it is expanded into memory at once, unless it is larger than MAX_MEMORY_BYTES. It never has more
-        bytes than the directory states, whatever is in the stream. Raises `Rejected` (unreadable_container,
-        over_limits), also while it is read; `FileNotFoundError` where there is no such member, and `OSError` where
-        the zip itself cannot be read.
+        bytes than the directory states. Raises `Rejected` (unreadable_container, over_limits), also during reading;
+        `FileNotFoundError` if there is no such member, and `OSError` if the zip itself cannot be read.
         """
         info = self.members.get(name)
         if info is None:
@@ -126,11 +121,11 @@ def _named(opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _problem(info: zipfile.ZipInfo) -> Rejection | None:
-    """What the directory alone tells against reading a member."""
+    """The reason in the directory for not reading a member."""
     if info.flag_bits & _ENCRYPTED:
         return Rejection(Reason.UNREADABLE_CONTAINER, "an encrypted member of a zip")
     if info.compress_type not in _METHODS:
-        return Rejection(Reason.UNREADABLE_CONTAINER, "a member of a zip, packed in an unknown way")
+        return Rejection(Reason.UNREADABLE_CONTAINER, "a member of a zip, with an unknown compression")
     if info.file_size > MAX_MEMBER_BYTES:
         return Rejection(Reason.OVER_LIMITS, f"a member of a zip, of more than {MAX_MEMBER_BYTES >> 30} GiB")
     if info.file_size > max(1 << 20, MAX_RATIO * info.compress_size):
@@ -140,7 +135,7 @@ def _problem(info: zipfile.ZipInfo) -> Rejection | None:
 
 @contextmanager
 def _broken_is_rejected() -> Iterator[None]:
-    """Turn what a broken zip makes zipfile raise into `Rejected`; the system's own errors pass."""
+    """Convert what zipfile raises for a broken zip to `Rejected`; `OSError` passes."""
     try:
         yield
     except _BROKEN as error:
@@ -148,7 +143,7 @@ def _broken_is_rejected() -> Iterator[None]:
 
 
 class _Expanding(io.RawIOBase):
-    """A member's stream whose faults are `Rejected`; it keeps the zip alive."""
+    """A member's stream that raises `Rejected`; its reference keeps the zip open."""
 
     def __init__(self, owner: OpenZip, stream: IO[bytes]) -> None:
         self._owner, self._stream = owner, stream
@@ -178,9 +173,9 @@ class _Expanding(io.RawIOBase):
 
 
 class _Guarded(io.RawIOBase):
-    """A file as zipfile reads it: while `bounded`, one read, which the central directory is, cannot be too large.
+    """A file for zipfile that limits a single read, such as the central directory, while `bounded`.
 
-    The count of entries that the end record states is not what zipfile goes by, so that it cannot be believed.
+    zipfile ignores the number of entries that the end record states, so this counts them.
     """
 
     bounded = True

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.archive import header_reader, scan
-from pipeline.archive.arrivals import ATTEMPTS, Arrivals, Decision, Past, Waiting, arrivals, backoff, decide
+from pipeline.archive.arrivals import ATTEMPTS, Arrivals, Decision, ScanHistory, Waiting, arrivals, backoff, decide
 from pipeline.archive.workers import Failed
 from pipeline.errors import UserError
 from pipeline.recipe import Automation
@@ -122,11 +122,11 @@ TEN_NEW = Arrivals(files=30, new=10, changed=0, gone=0, state="s10")
 NOTHING = Arrivals(files=30, new=0, changed=0, gone=0, state="s0")
 
 
-def looks(*at: tuple[float, Arrivals], past: Past | None = None) -> list[Decision]:
+def looks(*at: tuple[float, Arrivals], past: ScanHistory | None = None) -> list[Decision]:
     """What is decided at each of these times after NOW, each look remembering what the one before said."""
     waiting, decisions = None, []
     for seconds, found in at:
-        decisions.append(decide(NOW + seconds, waiting, found, past or Past(), SETTINGS))
+        decisions.append(decide(NOW + seconds, waiting, found, past or ScanHistory(), SETTINGS))
         text = decisions[-1].waiting.text() if decisions[-1].waiting else ""
         waiting = Waiting.read(text)
     return decisions
@@ -136,50 +136,50 @@ def test_a_burst_is_one_reading_once_it_has_settled() -> None:
     burst = [(minute * MINUTE, replace(TEN_NEW, new=minute, state=f"s{minute}")) for minute in range(10)]
     after = [(9 * MINUTE + 4 * MINUTE, burst[-1][1]), (9 * MINUTE + 5 * MINUTE, burst[-1][1])]
     decided = looks(*burst, *after)
-    assert [bool(decision.ask) for decision in decided] == [False] * 11 + [True]
+    assert [bool(decision.run_key) for decision in decided] == [False] * 11 + [True]
     assert "9 new" in decided[-1].why
 
 
 def test_an_archive_that_never_pauses_is_read_after_the_longest_wait() -> None:
     decided = looks(*((m * MINUTE, replace(TEN_NEW, state=f"s{m}")) for m in range(121)))
-    assert [bool(decision.ask) for decision in decided] == [False] * 120 + [True]
+    assert [bool(decision.run_key) for decision in decided] == [False] * 120 + [True]
 
 
 def test_nothing_new_is_not_read() -> None:
-    assert not any(decision.ask for decision in looks((0, NOTHING), (HOUR, NOTHING), (24 * HOUR, NOTHING)))
+    assert not any(decision.run_key for decision in looks((0, NOTHING), (HOUR, NOTHING), (24 * HOUR, NOTHING)))
 
 
 def test_what_a_reading_has_not_settled_is_not_read_for_ever() -> None:
-    decided = looks((0, TEN_NEW), (HOUR, TEN_NEW), past=Past(last_read=TEN_NEW.state))
-    assert not any(decision.ask for decision in decided)
+    decided = looks((0, TEN_NEW), (HOUR, TEN_NEW), past=ScanHistory(last_read=TEN_NEW.state))
+    assert not any(decision.run_key for decision in decided)
 
 
 def test_what_a_person_cancelled_waits_for_a_change() -> None:
-    past = Past(cancelled=TEN_NEW.state)
-    assert not any(decision.ask for decision in looks((0, TEN_NEW), (HOUR, TEN_NEW), past=past))
-    assert looks((0, replace(TEN_NEW, state="s11")), (HOUR, replace(TEN_NEW, state="s11")), past=past)[-1].ask
+    past = ScanHistory(cancelled=TEN_NEW.state)
+    assert not any(decision.run_key for decision in looks((0, TEN_NEW), (HOUR, TEN_NEW), past=past))
+    assert looks((0, replace(TEN_NEW, state="s11")), (HOUR, replace(TEN_NEW, state="s11")), past=past)[-1].run_key
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3, 4])
 def test_a_failed_reading_is_tried_again_later_and_later(failures: int) -> None:
-    past = Past(failures=failures, failed_states=(TEN_NEW.state,) * failures, last_failure=NOW)
+    past = ScanHistory(failures=failures, failed_states=(TEN_NEW.state,) * failures, last_failure=NOW)
     wait = 10 * MINUTE * 2 ** (failures - 1)
     early, late = looks((wait - 1, TEN_NEW), (wait + 5 * MINUTE, TEN_NEW), past=past)
-    assert (early.ask, bool(late.ask)) == ("", True)
+    assert (early.run_key, bool(late.run_key)) == ("", True)
 
 
 def test_also_where_the_failed_run_had_written_its_list_of_files() -> None:
-    past = Past(failures=1, failed_states=(NOTHING.state,), last_failure=NOW)
-    assert looks((HOUR, NOTHING), (HOUR + 5 * MINUTE, NOTHING), past=past)[-1].ask
+    past = ScanHistory(failures=1, failed_states=(NOTHING.state,), last_failure=NOW)
+    assert looks((HOUR, NOTHING), (HOUR + 5 * MINUTE, NOTHING), past=past)[-1].run_key
 
 
 def test_after_enough_failures_a_person_has_to_look_until_the_archive_changes() -> None:
-    past = Past(failures=ATTEMPTS, failed_states=(TEN_NEW.state,) * ATTEMPTS, last_failure=NOW)
+    past = ScanHistory(failures=ATTEMPTS, failed_states=(TEN_NEW.state,) * ATTEMPTS, last_failure=NOW)
     decided = looks((24 * HOUR, TEN_NEW), (48 * HOUR, TEN_NEW), past=past)
-    assert not any(decision.ask for decision in decided)
+    assert not any(decision.run_key for decision in decided)
     assert "5 times" in decided[-1].why
     changed = replace(TEN_NEW, state="s11")
-    assert looks((24 * HOUR, changed), (25 * HOUR, changed), past=past)[-1].ask
+    assert looks((24 * HOUR, changed), (25 * HOUR, changed), past=past)[-1].run_key
 
 
 def test_the_pause_never_grows_beyond_hours() -> None:
@@ -188,11 +188,11 @@ def test_the_pause_never_grows_beyond_hours() -> None:
 
 def test_each_try_has_a_name_of_its_own_and_a_repeated_look_has_not() -> None:
     settled = (5 * MINUTE, TEN_NEW)
-    first = looks((0, TEN_NEW), settled)[-1].ask
-    assert first == looks((0, TEN_NEW), settled)[-1].ask
-    failed = Past(failures=1, failed_states=("s10",), last_failure=NOW - HOUR)
-    assert looks((0, TEN_NEW), settled, past=failed)[-1].ask != first
-    assert looks((HOUR, TEN_NEW), (HOUR + 5 * MINUTE, TEN_NEW))[-1].ask != first
+    first = looks((0, TEN_NEW), settled)[-1].run_key
+    assert first == looks((0, TEN_NEW), settled)[-1].run_key
+    failed = ScanHistory(failures=1, failed_states=("s10",), last_failure=NOW - HOUR)
+    assert looks((0, TEN_NEW), settled, past=failed)[-1].run_key != first
+    assert looks((HOUR, TEN_NEW), (HOUR + 5 * MINUTE, TEN_NEW))[-1].run_key != first
 
 
 @pytest.mark.parametrize("text", [None, "", "null", "[]", '{"state": "s"}', "no JSON", '"text"'])

@@ -14,7 +14,7 @@ from pydicom.uid import RLELossless
 from pipeline.archive import cache_builder, header_reader, scan
 from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import known_files
-from pipeline.archive.source import Listed
+from pipeline.archive.source import ArchiveFile
 from pipeline.errors import UserError
 from pipeline.recipe import Archive, Images
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
@@ -147,7 +147,7 @@ def test_a_file_cut_short_is_incomplete_until_the_rest_arrives(tmp_path):
 def test_a_file_that_moves_while_it_is_read_waits_for_the_next_run(tmp_path, monkeypatch):
     path = write_dicom(tmp_path / "x", PatientID="P1")
     status = path.stat()
-    listed = Listed("x", status.st_size, str(status.st_mtime_ns))
+    listed = ArchiveFile("x", status.st_size, str(status.st_mtime_ns))
     examiner = header_reader.HeaderReader(str(tmp_path), ("US",))
     assert isinstance(examiner(listed), header_reader.Header)
     os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns + 1))
@@ -161,7 +161,7 @@ def test_what_waits_is_read_again_though_nothing_else_changed(tmp_path, monkeypa
     grow(tmp_path, range(2))
     real = header_reader.stat
     monkeypatch.setattr(scan, "each_in_worker", map)
-    monkeypatch.setattr(header_reader, "stat", lambda archive, path: Listed(path, 1, "1"))
+    monkeypatch.setattr(header_reader, "stat", lambda archive, path: ArchiveFile(path, 1, "1"))
     with pytest.raises(scan.UserError, match="2 still_being_written"):
         index_folder(tmp_path / "archive", tmp_path / "private")
     monkeypatch.setattr(header_reader, "stat", real)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.archive.__main__ import main
-from pipeline.archive.arrivals import Past, arrivals, decide
+from pipeline.archive.arrivals import ScanHistory, arrivals, decide
 from pipeline.archive.erase import erase_patient
 from pipeline.cohort.splits import known_sides, read_draws, save_sides, sides_of, split_patients
 from pipeline.errors import UserError
@@ -159,11 +159,11 @@ def test_the_sensor_does_not_ask_for_a_run_while_a_site_is_away(tmp_path):
     write_dicom(archive / "b" / "new.dcm", PatientID="N")
     found = arrivals(str(archive), private, KEY, ("US",))
     assert (found.new, found.gone) == (1, 10)
-    decision = decide(1e9, None, found, Past(), Automation())
-    assert decision.waiting is None and not decision.ask and "10 of 20 known images" in decision.why
+    decision = decide(1e9, None, found, ScanHistory(), Automation())
+    assert decision.waiting is None and not decision.run_key and "10 of 20 known images" in decision.why
     mount(tmp_path, "a")
     back = arrivals(str(archive), private, KEY, ("US",))
-    assert decide(1e9, None, back, Past(), Automation()).waiting is not None  # for the archive to settle
+    assert decide(1e9, None, back, ScanHistory(), Automation()).waiting is not None  # for the archive to settle
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.symlink_to("nowhere"), lambda path: path.write_bytes(b"")])

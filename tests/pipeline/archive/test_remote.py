@@ -15,7 +15,7 @@ import pytest
 from fsspec.registry import known_implementations
 from s3fs import S3FileSystem
 
-from pipeline.archive.source import SEPARATOR, Listed, normalized, open_file, stat, walk, without_credentials
+from pipeline.archive.source import SEPARATOR, ArchiveFile, normalized, open_file, stat, walk, without_credentials
 from pipeline.errors import UserError
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 from tests.pipeline.archive.real import REPOSITORY
@@ -95,7 +95,7 @@ def test_a_replaced_object_has_another_version_at_once(s3):
     s3.pipe_file("clinic/archive/one", b"2")
     after = {file.path: file.version for file in walk(ARCHIVE)}
     assert {path for path in before if before[path] != after[path]} == {"one"}
-    assert stat(ARCHIVE, "one") == Listed("one", 1, after["one"])
+    assert stat(ARCHIVE, "one") == ArchiveFile("one", 1, after["one"])
     s3.rm_file("clinic/archive/one")
     assert stat(ARCHIVE, "one") is None
     assert "one" not in {file.path for file in walk(ARCHIVE)}
@@ -249,7 +249,7 @@ def indexed_apart(archive: str, folder: Path) -> tuple[list[str], pa.Table, pa.T
 
 
 def test_an_archive_behind_a_url_is_indexed_as_the_folder_is(s3, tmp_path):
-    """Listed in one process, read in others, through environment variables and HTTP."""
+    """ArchiveFile in one process, read in others, through environment variables and HTTP."""
     folder = tmp_path / "archive"
     for number in range(3):
         write_dicom(folder / "export" / f"{number}.dcm", noise(seed=number), PatientID=f"P{number}")

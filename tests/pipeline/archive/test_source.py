@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from pipeline.archive import source
 from pipeline.archive.scan import index_archive
-from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, Listed, normalized, open_file, stat, walk
+from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, ArchiveFile, normalized, open_file, stat, walk
 from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
 from pipeline.recipe import Archive
@@ -44,7 +44,7 @@ def archive(tmp_path: Path) -> Path:
 def test_every_regular_file_is_found_with_its_size_and_time(archive):
     (archive / "empty folder").mkdir()
     expected = {
-        Listed(str(path.relative_to(archive)), path.stat().st_size, str(path.stat().st_mtime_ns))
+        ArchiveFile(str(path.relative_to(archive)), path.stat().st_size, str(path.stat().st_mtime_ns))
         for path in archive.rglob("*")
         if path.is_file()
     }
@@ -76,7 +76,7 @@ def test_links_below_the_archive_are_not_followed(archive, tmp_path):
     (archive / "to itself").symlink_to(archive)
     (archive / "to nothing").symlink_to(tmp_path / "nowhere")
     links = {listed for listed in walk(str(archive)) if listed.path.startswith("to ")}
-    assert links == {Listed(f"to {what}", 0, LINK) for what in ("folder", "file", "itself", "nothing")}
+    assert links == {ArchiveFile(f"to {what}", 0, LINK) for what in ("folder", "file", "itself", "nothing")}
     assert not any("secret" in path for path in paths(archive))
     for name in ("to file", "to nothing"):
         assert stat(str(archive), name) is None
