@@ -20,7 +20,7 @@ SIZE = Images(height=64, width=96)
 
 
 def main(archive: str, root: str, largest_file: str = "") -> None:
-    """Ingest `archive` into the store at `root`; no file may grow over `largest_file` bytes, where it is given."""
+    """Ingest `archive` into the store at `root`; no file may grow over `largest_file` bytes, if given."""
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), int(largest_file)))
     store, settings = Store(Path(root)).open(), Archive(frames_per_cine=2, description_patients=1)

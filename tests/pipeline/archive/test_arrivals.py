@@ -1,4 +1,4 @@
-"""What has arrived since the archive was last read, and when it is time to read it."""
+"""Arrivals since the last scan, and the decision when to read the archive."""
 
 import shutil
 from dataclasses import replace
@@ -84,14 +84,14 @@ def test_under_another_key_or_for_other_modalities_everything_is_to_be_read(clin
     assert counts(look(clinic, modalities=("CT", "US"))) == (4, 4, 0, 0)
 
 
-def test_a_list_of_another_version_is_no_list(clinic: Path) -> None:
+def test_a_list_of_another_version_is_ignored(clinic: Path) -> None:
     path = clinic / "private" / "scan.parquet"
     rows = pq.read_table(path)
     pq.write_table(rows.drop_columns(["settled"]).replace_schema_metadata(rows.schema.metadata | {b"code": b"0"}), path)
     assert counts(look(clinic)) == (4, 4, 0, 0)
 
 
-def test_the_state_tells_of_no_path(clinic: Path) -> None:
+def test_the_state_reveals_no_path(clinic: Path) -> None:
     assert look(clinic).state != look(clinic, b"another key for tests").state
     assert len(look(clinic).state) == 32
 
@@ -110,8 +110,8 @@ def test_an_archive_behind_a_url(tmp_path: Path) -> None:
     assert counts(arrivals(url, tmp_path / "private", KEY, ("US",))) == (2, 2, 0, 0)
 
 
-def test_an_archive_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist"):
+def test_a_missing_archive_raises_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="SONOTAG_ARCHIVE"):
         arrivals(str(tmp_path / "nowhere"), tmp_path, KEY, ("US",))
 
 
@@ -123,7 +123,7 @@ NOTHING = Arrivals(files=30, new=0, changed=0, gone=0, state="s0")
 
 
 def looks(*at: tuple[float, Arrivals], past: ScanHistory | None = None) -> list[Decision]:
-    """What is decided at each of these times after NOW, each look remembering what the one before said."""
+    """The decision at each of these times after NOW, each with the cursor of the one before."""
     waiting, decisions = None, []
     for seconds, found in at:
         decisions.append(decide(NOW + seconds, waiting, found, past or ScanHistory(), SETTINGS))
@@ -168,12 +168,12 @@ def test_a_failed_reading_is_tried_again_later_and_later(failures: int) -> None:
     assert (early.run_key, bool(late.run_key)) == ("", True)
 
 
-def test_also_where_the_failed_run_had_written_its_list_of_files() -> None:
+def test_a_failed_scan_is_retried_even_if_it_wrote_its_list() -> None:
     past = ScanHistory(failures=1, failed_states=(NOTHING.state,), last_failure=NOW)
     assert looks((HOUR, NOTHING), (HOUR + 5 * MINUTE, NOTHING), past=past)[-1].run_key
 
 
-def test_after_enough_failures_a_person_has_to_look_until_the_archive_changes() -> None:
+def test_after_many_failures_the_sensor_waits_for_a_change() -> None:
     past = ScanHistory(failures=ATTEMPTS, failed_states=(TEN_NEW.state,) * ATTEMPTS, last_failure=NOW)
     decided = looks((24 * HOUR, TEN_NEW), (48 * HOUR, TEN_NEW), past=past)
     assert not any(decision.run_key for decision in decided)
@@ -186,7 +186,7 @@ def test_the_pause_never_grows_beyond_hours() -> None:
     assert [backoff(n) / MINUTE for n in (1, 2, 6, 60)] == [10, 20, 320, 360]
 
 
-def test_each_try_has_a_name_of_its_own_and_a_repeated_look_has_not() -> None:
+def test_each_attempt_has_its_own_run_key_and_a_repeated_tick_has_not() -> None:
     settled = (5 * MINUTE, TEN_NEW)
     first = looks((0, TEN_NEW), settled)[-1].run_key
     assert first == looks((0, TEN_NEW), settled)[-1].run_key
@@ -196,5 +196,5 @@ def test_each_try_has_a_name_of_its_own_and_a_repeated_look_has_not() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "null", "[]", '{"state": "s"}', "no JSON", '"text"'])
-def test_a_memory_of_another_version_is_no_memory(text: str | None) -> None:
+def test_a_cursor_of_another_version_is_ignored(text: str | None) -> None:
     assert Waiting.read(text) is None

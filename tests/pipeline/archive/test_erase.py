@@ -1,4 +1,4 @@
-"""Forgetting a patient: gone from every table and cache, never in again, and what saw it is named."""
+"""Erasing a patient from every table and cache, for good, and listing the networks exposed to the patient."""
 
 import json
 import os
@@ -52,13 +52,13 @@ def clinic(tmp_path):
 
 
 def everything(store: Store) -> bytes:
-    """Every text of every table and shard but the list of the forgotten, as one."""
+    """All text of all tables and shards, except the erasure list."""
     paths = [path for path in store.root.rglob("*.parquet") if "training_sets" not in path.parts]
     return json.dumps([read_table(path).to_pylist() for path in paths], default=str).encode()
 
 
 def tables(store: Store) -> dict[str, list[dict]]:
-    """All rows of all tables; places in the cache aside, which the next ingest tells anew."""
+    """All rows of all tables, without positions in the cache, which the next ingest renews."""
     read = {path.name: read_table(path) for path in store.root.glob("**/tables/*.parquet")}
     return {n: t.drop_columns([c for c in ("position",) if c in t.column_names]).to_pylist() for n, t in read.items()}
 
@@ -83,7 +83,7 @@ def test_nothing_of_the_patient_is_left_and_no_file_is_lost(clinic):
     assert not list(clinic.root.rglob("*.png"))
 
 
-def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clinic, tmp_path):
+def test_later_runs_do_not_read_the_patient_and_keep_the_tables(clinic, tmp_path):
     erase_patient(clinic, KEY, "P1", None)
     before = tables(clinic)
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
@@ -95,7 +95,7 @@ def test_no_later_run_takes_the_patient_in_and_the_tables_stay_as_they_are(clini
 
 
 @pytest.mark.parametrize("number", ["P9", "P", "0P1", "1"])
-def test_a_number_that_nobody_has_is_a_sentence_and_changes_nothing(clinic, number):
+def test_an_unknown_number_raises_a_user_error_and_changes_nothing(clinic, number):
     before = tables(clinic)
     with pytest.raises(UserError, match="No such patient") as raised:
         erase_patient(clinic, KEY, number, None)
@@ -118,7 +118,7 @@ def test_a_number_that_occurs_under_issuers_alone_names_them(clinic, tmp_path):
             erase_patient(clinic, KEY, "7777", issuer)
     with pytest.raises(UserError, match="with: no --issuer"):
         erase_patient(clinic, KEY, "P1", "WEST")
-    with pytest.raises(UserError, match="another spelling"):
+    with pytest.raises(UserError, match="spelling"):
         erase_patient(clinic, KEY, "p1", None)
     assert erase_patient(clinic, KEY, "7777", "SOUTH").files == 1
 
@@ -152,7 +152,7 @@ def add_files(folder: Path, *files: dict[str, str | None]) -> None:
 
 
 @pytest.mark.parametrize("issuer", [None, "HOSP"])
-def test_other_names_of_the_patient_in_its_studies_go_and_other_numbers_are_listed(clinic, tmp_path, issuer):
+def test_the_patients_other_pseudonyms_are_erased_and_other_numbers_listed(clinic, tmp_path, issuer):
     archive = tmp_path / "archive"
     of_study = [study("1.2.77") | names for names in NAMED_IN_THREE_WAYS]
     elsewhere = study("1.2.78") | {"PatientID": "0000001", "IssuerOfPatientID": "HOSP"}  # tied through the number
@@ -174,7 +174,7 @@ def test_other_names_of_the_patient_in_its_studies_go_and_other_numbers_are_list
     assert REJECTED_FILES.read(clinic.tables)["reason"].to_pylist() == ["forgotten"] * 10
 
 
-def test_a_study_that_turns_out_to_be_of_a_forgotten_patient_goes_too(clinic, tmp_path):
+def test_a_study_that_later_turns_out_to_be_an_erased_patients_is_erased(clinic, tmp_path):
     archive = tmp_path / "archive"
     add_files(archive, study("1.2.55") | {"PatientID": None})
     ingest.main(str(archive), str(clinic.root))
@@ -211,7 +211,7 @@ def test_the_journal_of_a_killed_run_is_cleared_too(clinic):
     assert FORGOTTEN.encode() not in json.dumps(read_table(journal).to_pylist(), default=str).encode()
 
 
-def test_forgetting_that_was_killed_half_way_is_finished_by_the_next_run(clinic, tmp_path):
+def test_the_next_run_completes_a_killed_erasure(clinic, tmp_path):
     ErasureList(clinic.private, key_check(KEY)).add([FORGOTTEN])
     rows = pa.table({"sop_instance": DICOM_INDEX.read(clinic.tables)["sop_instance"]})
     labels = [clinic.experiment(recipe).tables / "label_changes.parquet" for recipe in ("demo", "another")]
@@ -222,20 +222,20 @@ def test_forgetting_that_was_killed_half_way_is_finished_by_the_next_run(clinic,
     assert [*(read_table(path).num_rows for path in labels), DICOM_INDEX.read(clinic.tables).num_rows] == [6, 6, 6]
 
 
-def test_the_list_of_a_version_that_kept_patients_alone_still_holds(clinic, tmp_path):
+def test_a_list_of_the_first_version_still_works(clinic, tmp_path):
     write_json(clinic.private / "forgotten.json", {"key": key_check(KEY), "patients": [FORGOTTEN]})
     ingest.main(str(tmp_path / "archive"), str(clinic.root))
     assert FORGOTTEN.encode() not in everything(clinic)
 
 
-def test_the_worklist_that_may_quote_the_patients_description_goes(clinic):
+def test_the_worklist_that_may_quote_the_patients_description_is_deleted(clinic):
     clinic.private_of("demo").mkdir(parents=True)
     (clinic.private_of("demo") / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
     erase_patient(clinic, KEY, "P1", None)
     assert not list(clinic.private.rglob("*.csv"))
 
 
-def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):
+def test_erasing_waits_for_a_run_that_reads_the_archive_and_logs_it(clinic):
     lines: list[str] = []
     with archive_lock(clinic, lines.append):
         waiting = Thread(target=erase_patient, args=(clinic, KEY, "P1", None, lines.append))
@@ -247,20 +247,20 @@ def test_forgetting_waits_for_a_run_that_reads_the_archive_and_says_so(clinic):
     assert FORGOTTEN.encode() not in everything(clinic) and len(lines) == 1
 
 
-def test_nobody_is_forgotten_under_a_training(clinic):
+def test_a_training_blocks_erasing(clinic):
     with hold_lock(clinic.locks / "training.lock", print, ""), pytest.raises(UserError, match="training"):
         erase_patient(clinic, KEY, "P1", None)
     assert FORGOTTEN.encode() in everything(clinic)
 
 
-def test_under_another_key_the_forgotten_are_not_taken_in_unseen(clinic, tmp_path):
+def test_an_erasure_list_of_another_key_stops_the_index(clinic, tmp_path):
     erase_patient(clinic, KEY, "P1", None)
-    with pytest.raises(UserError, match="under another pseudonym key"):
+    with pytest.raises(UserError, match=r"forgotten.json.*pseudonym key"):
         index_folder(tmp_path / "archive", clinic.private, b"another key, long enough")
 
 
-def test_a_store_that_was_never_filled_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="run the job `ingest` first"):
+def test_erasing_from_an_empty_store_raises_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"scan.parquet.*`ingest`"):
         erase_patient(Store(tmp_path).open(), KEY, "P1", None)
 
 
@@ -274,7 +274,7 @@ def command(store: Store, archive: Path, *arguments: str) -> "subprocess.Complet
     return subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_command_says_what_it_took_and_never_the_number(clinic, tmp_path):
+def test_the_command_prints_counts_and_never_the_number(clinic, tmp_path):
     record_training_set(clinic.private, "d" * 64, [FORGOTTEN])
     done = command(clinic, tmp_path / "archive", "forget", "P1")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Faults of the share, not of a file: stalls, read errors, missing permissions; and that no file is lost over them."""
+"""Stalls, read errors and missing permissions of a share lose no file."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def fault_of(archive: str, path: str) -> None:
-    """What the share does to a file called `stalls…` or `fails…`, while there is a file `faulty` beside the archive."""
+    """Stall or fail for files named `stalls…` or `fails…`, while there is a file `faulty` beside the archive."""
     name = path.rpartition("/")[2].rpartition("\0")[2]
     if not (Path(archive).parent / "faulty").exists():
         return
@@ -195,7 +195,7 @@ def unreadable(clinic):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="setpriv is Linux's")
-def test_what_may_not_be_read_is_quarantined_and_read_when_it_may_be(clinic, unreadable):
+def test_files_without_permission_are_quarantined_and_read_later(clinic, unreadable):
     hidden = write_dicom(clinic / "archive" / "hidden", PatientID="P2")
     below = write_dicom(clinic / "archive" / "lost+found" / "below", PatientID="P3")
     assert as_user(clinic).stdout.split() == ["3", "3", "0", "0"]
@@ -215,11 +215,11 @@ def test_what_may_not_be_read_is_quarantined_and_read_when_it_may_be(clinic, unr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="setpriv is Linux's")
-def test_a_file_is_located_though_no_scan_has_ended(clinic, unreadable):
+def test_a_file_is_located_before_any_scan_has_ended(clinic, unreadable):
     for path in (clinic / "archive").iterdir():
         unreadable(path)
     failed = as_user(clinic)
-    assert failed.returncode and "holds 1 files but no DICOM ultrasound image: 1 unreadable" in failed.stderr
+    assert failed.returncode and "SONOTAG_ARCHIVE" in failed.stderr and "1 unreadable" in failed.stderr
     (clinic / "private" / "scan.parquet").unlink()
     located = as_user(clinic, "-m", "pipeline.archive", "locate", file_id(KEY, "sound"))
     assert located.stdout == f"{clinic}/archive/sound\n"

@@ -1,4 +1,4 @@
-"""Archives that grow, shrink and change: only what is new is read, and the tables are those of a fresh look."""
+"""Archives that grow, shrink and change: only new files are read, and the tables equal those of a new store."""
 
 import io
 import os
@@ -49,7 +49,7 @@ def build(folder: Path):
 
 
 def same_tables(one: Path, other: Path) -> None:
-    """Index, rejections and cache of `one` as they stand are those of a fresh look at the same archive."""
+    """Index, rejections and cache of `one` equal those of a new store for the same archive."""
     index, cache = build(one)
     shutil.copytree(one / "archive", other / "archive")
     fresh_index, fresh_cache = build(other)
@@ -157,7 +157,7 @@ def test_a_file_that_moves_while_it_is_read_waits_for_the_next_run(tmp_path, mon
     assert str(examiner(listed).reason) == "still_being_written"
 
 
-def test_what_waits_is_read_again_though_nothing_else_changed(tmp_path, monkeypatch):
+def test_unsettled_files_are_read_again_even_if_nothing_changed(tmp_path, monkeypatch):
     grow(tmp_path, range(2))
     real = header_reader.stat
     monkeypatch.setattr(scan, "each_in_worker", map)
@@ -168,7 +168,7 @@ def test_what_waits_is_read_again_though_nothing_else_changed(tmp_path, monkeypa
     assert index_folder(tmp_path / "archive", tmp_path / "private").records.num_rows == 2
 
 
-def test_another_key_or_another_archive_starts_afresh(tmp_path):
+def test_another_key_or_archive_starts_a_new_list(tmp_path):
     build(grow(tmp_path, range(4)))
     other = index_folder(tmp_path / "archive", tmp_path / "private", b"another key, long enough")
     assert other.read == 4
@@ -176,18 +176,18 @@ def test_another_key_or_another_archive_starts_afresh(tmp_path):
     assert index_folder(tmp_path / "moved", tmp_path / "private").read == 4
 
 
-def test_a_scan_of_another_version_is_a_sentence_and_then_made_anew(tmp_path):
+def test_a_scan_of_another_version_raises_a_user_error_and_is_replaced(tmp_path):
     build(grow(tmp_path, range(2)))
     scanned = tmp_path / "private" / "scan.parquet"
     older = pq.read_table(scanned)
     metadata = older.schema.metadata | {b"code": b"2"}
     pq.write_table(older.drop_columns("for_labels").replace_schema_metadata(metadata), scanned)
-    with pytest.raises(UserError, match="written by another version: run the job `ingest` first"):
+    with pytest.raises(UserError, match=r"scan.parquet.*version.*`ingest`"):
         known_files(tmp_path / "private")
     assert build(tmp_path)[0].read == 2 and known_files(tmp_path / "private").num_rows == 2
 
 
-def test_a_scan_that_is_cut_short_has_not_read_in_vain(tmp_path, monkeypatch):
+def test_an_interrupted_scan_resumes(tmp_path, monkeypatch):
     grow(tmp_path / "a", range(30))
     monkeypatch.setattr(scan, "_JOURNAL_EVERY", 10)
     real = scan.each_in_worker

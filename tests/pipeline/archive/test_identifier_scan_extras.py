@@ -61,7 +61,7 @@ def _log(store: Store, text: str | bytes) -> str:
     return "dagster/event.log"
 
 
-def test_folders_called_as_what_is_published_are_no_alarm(search: Found, store: Store) -> None:
+def test_folders_named_like_published_texts_are_not_found(search: Found, store: Store) -> None:
     assert set(DICOM_INDEX.read(store.tables)["model"].to_pylist()) >= {"EPIQ 7G"}
     assert search() == set()
     file = _log(store, "cannot open archive/EPIQ 7G/0/1.dcm")  # a path stays one
@@ -75,12 +75,12 @@ def test_a_rare_description_is_found(search: Found, store: Store, text: str) -> 
     assert search() == {(file, "StudyDescription")}
 
 
-def test_a_rare_description_that_is_public_elsewhere_is_no_alarm(search: Found, store: Store) -> None:
+def test_a_rare_description_that_is_public_elsewhere_is_not_found(search: Found, store: Store) -> None:
     _log(store, RARE)
     assert search(RecipeTexts(public=frozenset({f"printed: {RARE.lower()}"}))) == set()
 
 
-def test_a_tasks_patient_is_found_and_what_the_recipe_is_called_is_not(search: Found, store: Store) -> None:
+def test_a_tasks_patient_is_found_and_the_recipes_name_is_not(search: Found, store: Store) -> None:
     file = _log(store, "scored Nodule-4711, of nodule2024, of xNodule-47113")
     assert search(RecipeTexts(frozenset({"nodule-4711"}))) == {(file, "patient of a task")}
     assert search(RecipeTexts(frozenset({"Nodule-4712", "nodule-471", "P1"}))) == set()

@@ -101,14 +101,14 @@ def kill_at_random(rng: random.Random, longest: float, times: int):
     return disturb
 
 
-def test_an_ingest_that_is_killed_leaves_nothing_to_mend(undisturbed, tmp_path):
+def test_a_killed_ingest_leaves_nothing_to_repair(undisturbed, tmp_path):
     survives(undisturbed, tmp_path, kill_at_random(random.Random(1), undisturbed[3], 4))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(4))
-def test_an_ingest_that_is_killed_many_times_leaves_nothing_to_mend(undisturbed, tmp_path, seed):
+def test_an_ingest_that_is_killed_many_times_leaves_nothing_to_repair(undisturbed, tmp_path, seed):
     survives(undisturbed, tmp_path, kill_at_random(random.Random(seed), undisturbed[3], 10))
 
 

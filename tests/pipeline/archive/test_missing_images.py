@@ -105,7 +105,7 @@ def test_a_confirmed_loss_goes_through_once_and_patients_that_come_back_keep_the
         assert sides(tmp_path) == before
 
 
-def test_there_is_nothing_to_confirm_where_nothing_has_stopped(tmp_path, monkeypatch, capsys):
+def test_confirming_without_a_stopped_run_raises_a_user_error(tmp_path, monkeypatch, capsys):
     sites(tmp_path, {"a": 5})
     index(tmp_path)
     assert confirm(tmp_path, monkeypatch) == 1

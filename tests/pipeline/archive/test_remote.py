@@ -162,15 +162,15 @@ def test_an_object_that_is_gone_is_a_file_not_found(s3):
 
 
 @pytest.mark.parametrize(
-    ("archive", "sentence"),
+    ("archive", "problem"),
     [
         ("s3://no-such-bucket/archive", "does not exist"),
         ("s3://clinic/nothing here", "holds no files"),
         (f"{ARCHIVE}/one", "is not a folder"),
     ],
 )
-def test_an_archive_that_is_none_is_said_in_a_sentence(s3, archive, sentence):
-    with pytest.raises(UserError, match=f"^SONOTAG_ARCHIVE {archive} {sentence}"):
+def test_an_invalid_archive_raises_a_user_error(s3, archive, problem):
+    with pytest.raises(UserError, match=f"^SONOTAG_ARCHIVE {archive} {problem}"):
         list(walk(archive))
 
 
@@ -200,7 +200,7 @@ def test_any_file_system_of_fsspec_will_do():
     memory.rm("/clinic", recursive=True)
 
 
-def test_an_unknown_scheme_is_said_in_a_sentence():
+def test_an_unknown_scheme_raises_a_user_error():
     with pytest.raises(UserError, match=r"nonsense://clinic/x has a scheme that fsspec does not know\.$"):
         normalized("nonsense://clinic/x")
 

@@ -184,7 +184,7 @@ def test_a_worker_starts_no_program():
 
 @needs_landlock
 @needs_filter
-def test_which_protections_hold_is_tried_and_told(tmp_path):
+def test_preflight_tests_and_prints_which_protections_hold(tmp_path):
     assert protections() == dict.fromkeys(PROTECTIONS, True)
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.archive", "preflight"],

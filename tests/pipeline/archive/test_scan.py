@@ -98,7 +98,7 @@ def test_records_are_sorted_by_file_id_and_one_patient_has_one_pseudonym(mixed):
     assert found["a/one.dcm"]["patient"] == found["a/.hidden"]["patient"] != found["b/cine"]["patient"]
 
 
-def test_ultrasound_is_told_by_modality_or_by_class(mixed):
+def test_ultrasound_is_recognised_by_modality_or_by_class(mixed):
     archive, private, index = mixed
     assert {"by class.dcm", "by modality.dcm"} <= set(records(index, private, archive))
 
@@ -180,7 +180,7 @@ def test_a_repeat_with_the_same_pixels_is_a_duplicate_even_in_another_encoding(t
     assert index.files == 3 and index.records.num_rows == 1
 
 
-def test_a_repeat_with_other_pixels_is_a_conflict_and_none_is_believed(tmp_path):
+def test_repeats_with_other_pixels_are_all_rejected(tmp_path):
     write_dicom(tmp_path / "archive" / "good", SOPInstanceUID="1.2.4")
     for seed in range(3):
         write_dicom(tmp_path / "archive" / f"{seed}", noise(seed=min(seed, 1)), SOPInstanceUID="1.2.3")
@@ -189,7 +189,7 @@ def test_a_repeat_with_other_pixels_is_a_conflict_and_none_is_believed(tmp_path)
     assert index.records.num_rows == 1
 
 
-def test_instances_without_a_uid_are_told_apart_by_content(tmp_path):
+def test_instances_without_a_uid_are_distinguished_by_content(tmp_path):
     for name, seed in (("a", 0), ("b", 1), ("a again", 0)):
         write_dicom(tmp_path / "archive" / name, noise(seed=seed), SOPInstanceUID=None, StudyDate="20200101")
     index = index_folder(tmp_path / "archive", tmp_path / "private")
@@ -235,32 +235,27 @@ def test_names_that_are_not_utf_8_are_found_again(tmp_path):
     assert Path(locate(tmp_path / "private", index.records["file_id"][0].as_py())).name == name
 
 
-def test_a_missing_an_empty_and_a_wrong_archive_are_one_sentence(tmp_path):
+def test_a_missing_an_empty_and_a_wrong_archive_raise_a_user_error_of_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     (tmp_path / "texts").mkdir()
     for number in range(3):
         (tmp_path / "texts" / f"{number}.txt").write_text("x" * 200)
-    for name, says in {
-        "missing": "does not exist",
-        "file": "is not a folder",
-        "empty": "holds no files",
-        "texts": "holds 3 files but no DICOM ultrasound image: 3 not_dicom",
-    }.items():
-        with pytest.raises(UserError, match=says) as error:
+    for name, cause in {"missing": "exist", "file": "folder", "empty": "files", "texts": "3 not_dicom"}.items():
+        with pytest.raises(UserError, match=f"SONOTAG_ARCHIVE .*/{name} .*{cause}") as error:
             index_folder(tmp_path / name, tmp_path / "private")
-        assert "SONOTAG_ARCHIVE" in str(error.value) and "\n" not in str(error.value)
+        assert "\n" not in str(error.value)
     assert not (tmp_path / "private" / "patients.parquet").exists()
 
 
 def test_a_store_inside_the_archive_is_refused(tmp_path):
     write_dicom(tmp_path / "x")
-    with pytest.raises(UserError, match="lies inside"):
+    with pytest.raises(UserError, match=r"SONOTAG_STORE.*SONOTAG_ARCHIVE"):
         index_folder(tmp_path, tmp_path / "store" / "private")
     assert not (tmp_path / "store").exists()
 
 
-def test_a_file_that_vanishes_is_passed_over_and_one_that_kills_the_reader_is_rejected(tmp_path, monkeypatch):
+def test_a_file_that_vanishes_is_skipped_and_one_that_kills_the_reader_is_rejected(tmp_path, monkeypatch):
     for name in ("1", "2", "3"):
         write_dicom(tmp_path / "archive" / name)
     results = iter([UnreadableFile(True, "gone"), Failed(Rejection(Reason.CRASHED, "the reading process died"))])
@@ -273,7 +268,7 @@ def test_a_file_that_vanishes_is_passed_over_and_one_that_kills_the_reader_is_re
     assert reasons(index, tmp_path / "private", tmp_path / "archive") == {"2": "crashed"}
 
 
-def test_locate_prints_a_path_and_says_when_it_knows_none(mixed):
+def test_locate_prints_a_path_or_fails_for_an_unknown_id(mixed):
     archive, private, index = mixed
     environment = os.environ | {"SONOTAG_STORE": str(private.parent)}
 
@@ -299,7 +294,7 @@ def test_a_number_that_no_table_can_hold_is_its_file_s_rejection(tmp_path):
     assert reasons(index, private, archive) == {"hostile": "unreadable_header"}
 
 
-def test_a_file_is_located_in_the_archive_where_the_list_of_it_is_damaged(tmp_path):
+def test_a_file_is_located_in_the_archive_if_the_list_is_damaged(tmp_path):
     write_dicom(tmp_path / "archive" / "x.dcm", noise(64, 96))
     index = index_folder(tmp_path / "archive", tmp_path / "private")
     file = index.records["file_id"][0].as_py()

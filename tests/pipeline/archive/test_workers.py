@@ -62,7 +62,7 @@ def test_results_come_in_order():
     assert list(each_in_worker(square, range(100))) == [n * n for n in range(100)]
 
 
-def test_nothing_to_do_is_nothing_done():
+def test_no_items_give_no_results():
     assert list(each_in_worker(square, [])) == []
 
 
@@ -74,13 +74,13 @@ def test_nothing_to_do_is_nothing_done():
         (devour_at_5, {5: "over_limits"}),
     ],
 )
-def test_a_crash_a_hang_and_a_glutton_cost_one_item_each(work, expected):
+def test_a_crash_a_hang_and_a_memory_blow_up_lose_one_item_each(work, expected):
     results = list(each_in_worker(work, range(40), seconds=2))
     assert failures(results) == expected
     assert [r for r in results if not isinstance(r, Failed)] == [n for n in range(40) if n not in expected]
 
 
-def test_what_computes_too_long_is_over_the_limits_and_no_fault_of_the_disk(monkeypatch):
+def test_too_much_processor_time_is_over_the_limits(monkeypatch):
     monkeypatch.setattr(workers, "_PROCESSOR_SHARE", 0.05)  # long before the time is over, however busy the machine is
     assert failures(each_in_worker(compute_at_7, range(20), seconds=10)) == {7: "over_limits"}
 

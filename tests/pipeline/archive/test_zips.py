@@ -57,7 +57,7 @@ def test_two_members_can_be_read_in_turns():
             assert other.read(100_000) == NOISE[::-1][start : start + 100_000]
 
 
-def test_equal_names_are_told_apart():
+def test_equal_names_are_distinguished():
     data = zip_of([("x", b"first"), ("y", b"other"), ("x", b"second"), ("x", b"third")])
     names = [member.name for member in members(io.BytesIO(data))]
     assert names == ["x", "y", f"x{SEPARATOR}1", f"x{SEPARATOR}2"]
@@ -73,7 +73,7 @@ def test_names_that_lead_elsewhere_are_only_names(tmp_path, monkeypatch):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_zip_is_told_by_its_content():
+def test_a_zip_is_recognised_by_its_content():
     assert is_zip(zip_of([("x", b"1")])) and is_zip(zip_of([]))
     assert members(io.BytesIO(zip_of([]))) == []
     assert not is_zip(b"PK") and not is_zip(b"PK\x01\x02") and not is_zip(b"")

@@ -1,4 +1,4 @@
-"""Zip files for tests, and lies told in their directories.
+"""Zip files for tests, also with false statements in their directories.
 
 Belongs here: making and spoiling zips. Not here: expectations.
 """

@@ -56,7 +56,7 @@ def test_one_patient_under_several_names_does_not_make_a_description_common(tmp_
     assert publish_descriptions(tmp_path, rows, 2)["study_description"].to_pylist()[:3] == [None] * 3
 
 
-def test_what_is_too_rare_stays_in_the_private_folder_for_the_labels(tmp_path):
+def test_rare_descriptions_stay_in_the_private_folder_for_the_labels(tmp_path):
     published = publish_descriptions(tmp_path, records(), 3)
     filled, rare = with_rare_descriptions(tmp_path, published)
     assert filled["study_description"].to_pylist() == [text for _, text in ROWS]

@@ -1,4 +1,4 @@
-"""What a search gets to see of each kind of file."""
+"""The text of each kind of file."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""Many strings in much text: found where they stand, and nowhere else."""
+"""The pattern matcher finds every pattern in a text, and nothing else."""
 
 import json
 import random

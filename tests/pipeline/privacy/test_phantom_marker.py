@@ -1,4 +1,4 @@
-"""Only the phantom itself gets the public key: what lies beside a real archive does not decide it."""
+"""Only the phantom gets the public key, whatever is beside a real archive."""
 
 import json
 import os
@@ -91,9 +91,7 @@ def _published(archive: Path, private: Path) -> tuple[set[str | None], list[str]
     return set(index.records["study_description"].to_pylist()), said
 
 
-def test_rare_descriptions_are_published_for_the_phantom_alone_and_the_log_says_so(
-    phantom: Path, tmp_path: Path
-) -> None:
+def test_rare_descriptions_are_published_for_the_phantom_only_and_it_is_logged(phantom: Path, tmp_path: Path) -> None:
     shown, said = _published(phantom / "archive", tmp_path / "private")
     assert len(shown - {None}) >= 2
     assert said[0] == PHANTOM

@@ -1,4 +1,4 @@
-"""docs/privacy.md says what the code does: codes as the standard has them, fields as the reader has them."""
+"""docs/privacy.md matches the code: codes as in the standard, fields as in the reader."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""Which networks saw a patient: by the digest of their images, by their task, and where it cannot be told."""
+"""Which networks were exposed to a patient: by the digest of their images, by their task, and in case of doubt."""
 
 import json
 import os
@@ -19,7 +19,7 @@ WITH_ANNA, WITHOUT = "a" * 64, "b" * 64
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """A store that knows two training sets: anna and ben, and ben alone."""
+    """A store with two training sets: anna and ben, and ben alone."""
     store = Store(tmp_path / "store").open()
     record_training_set(store.private, WITH_ANNA, ["ben", "anna", "anna"])
     record_training_set(store.private, WITHOUT, ["ben"])
@@ -60,7 +60,7 @@ def test_a_training_set_is_kept_once_and_sorted(store: Store) -> None:
     assert len(before) == 2
 
 
-def test_encoders_that_trained_on_who_is_in_validation_now_are_named(store: Store) -> None:
+def test_encoders_that_trained_on_todays_validation_patients_are_listed(store: Store) -> None:
     record_training_set(store.private, "c" * 64, ["anna", "ben"], {"anna": "train", "ben": "val"})
     trained, unknown = (store.experiment("demo").encoder("resnet50", name, 0) for name in ("ce", "dcm"))
     encoder(trained, "c" * 64)
@@ -94,7 +94,7 @@ def test_copies_in_mlflow_are_found(store: Store) -> None:
     assert models_exposed_to(store, "anna") == ["mlflow/artifacts/demo/1234/artifacts"]
 
 
-def test_where_it_cannot_be_told_the_network_is_listed(store: Store) -> None:
+def test_a_network_of_unknown_exposure_is_listed(store: Store) -> None:
     encoder(store.experiment("demo").encoder("resnet50", "ce", 0), "c" * 64)
     encoder(store.experiment("demo").encoder("resnet50", "dcm", 0), None)
     assert models_exposed_to(store, "anna") == [
@@ -103,7 +103,7 @@ def test_where_it_cannot_be_told_the_network_is_listed(store: Store) -> None:
     ]
 
 
-def test_an_encoder_that_came_to_nothing_is_not_listed(store: Store) -> None:
+def test_an_encoder_without_weights_is_not_listed(store: Store) -> None:
     encoder(store.experiment("demo").encoder("resnet50", "ce", 0), WITH_ANNA, status="diverged")
     assert models_exposed_to(store, "anna") == []
 
@@ -112,7 +112,7 @@ def test_an_encoder_that_came_to_nothing_is_not_listed(store: Store) -> None:
     ("arm", "method"),
     [("ce", "ce"), ("ce_dcm", "ce_dcm"), ("ce_dcm_frozen", "ce_dcm"), ("ce_frozen", "ce"), ("imagenet", "imagenet")],
 )
-def test_a_model_saw_whom_its_encoder_saw(store: Store, arm: str, method: str) -> None:
+def test_a_model_is_exposed_to_its_encoders_patients(store: Store, arm: str, method: str) -> None:
     demo = store.experiment("demo")
     encoder(demo.encoder("resnet50", method, 0), WITH_ANNA)
     encoder(demo.encoder("vgg16_bn", method, 0), WITHOUT)
@@ -125,7 +125,7 @@ def test_a_model_saw_whom_its_encoder_saw(store: Store, arm: str, method: str) -
 
 
 @pytest.mark.parametrize(("side", "seen"), [("train", True), ("val", True), ("test", False)])
-def test_a_model_saw_the_patients_of_its_task_but_for_the_test_set(store: Store, side: str, seen: bool) -> None:
+def test_a_model_is_exposed_to_its_tasks_patients_except_the_test_set(store: Store, side: str, seen: bool) -> None:
     demo = store.experiment("demo")
     encoder(demo.encoder("resnet50", "ce", 0), WITHOUT)
     model(demo.model("resnet50", "ce", "thyroid", 1, 0))
@@ -135,7 +135,7 @@ def test_a_model_saw_the_patients_of_its_task_but_for_the_test_set(store: Store,
     assert models_exposed_to(store, "anna") == ["experiments/demo/models/resnet50_ce_thyroid/fraction-1_seed-0"] * seen
 
 
-def test_a_task_whose_name_begins_like_an_arm_is_told_from_it(store: Store) -> None:
+def test_a_task_whose_name_begins_like_an_arm_is_distinguished_from_it(store: Store) -> None:
     demo = store.experiment("demo")
     encoder(demo.encoder("resnet50", "ce", 0), WITHOUT)
     encoder(demo.encoder("resnet50", "ce_dcm", 0), WITH_ANNA)
@@ -162,7 +162,7 @@ def described(folder: Path, encoder: str, task: str) -> Path:
     return folder
 
 
-def test_a_model_saw_whom_the_encoder_saw_that_it_names(store: Store) -> None:
+def test_a_model_is_exposed_to_the_patients_of_the_encoder_that_it_names(store: Store) -> None:
     """Of two seeds' encoders one was made before anna came and is older than the model, the other after."""
     demo = store.experiment("demo")
     encoder(demo.encoder("resnet50", "ce", 0), WITHOUT)
@@ -184,7 +184,7 @@ def test_a_model_that_was_cut_short_may_be_of_any_seeds_encoder(store: Store) ->
 
 
 @pytest.mark.parametrize("says", [True, False])
-def test_a_model_of_a_variant_saw_whom_the_variants_encoder_saw(store: Store, says: bool) -> None:
+def test_a_model_of_a_variant_is_exposed_to_the_variants_encoders_patients(store: Store, says: bool) -> None:
     demo = store.experiment("demo")
     encoder(demo.encoder("resnet50", "ce_dcm", 0), WITHOUT)
     encoder(demo.encoder("resnet50", "ce_dcm_shuffled", 0), WITH_ANNA)
