@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.archive.listing import LISTED, Origin, compare, list_files, listed_rows, read_known
+from pipeline.archive.location import normalized
 from pipeline.archive.missing_images import known_images, refuse_loss
-from pipeline.archive.source import normalized
 from pipeline.errors import UserError
 from pipeline.privacy.identity import key_check
 from pipeline.recipe import Automation

@@ -8,7 +8,9 @@ from typing import Any, Final
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.uid import UID
 
-from pipeline.archive.source import SEPARATOR, ArchiveFile, Member, is_remote, is_zip, members, open_file, stat
+from pipeline.archive.location import is_remote
+from pipeline.archive.source import ArchiveFile, open_file, stat
+from pipeline.archive.zips import SEPARATOR, Member, is_zip, members
 from pipeline.dicom.header import OTHER, Header, read_header
 from pipeline.dicom.image_files import pixel_digest
 from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile, outcome_of

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.archive.listing import known_files
-from pipeline.archive.source import SEPARATOR, is_remote, normalized, open_file
+from pipeline.archive.location import is_remote, normalized
+from pipeline.archive.source import open_file
 from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.archive.zips import SEPARATOR
 from pipeline.errors import DamagedError
 from pipeline.files import read_table
 from pipeline.privacy.descriptions import rare_descriptions

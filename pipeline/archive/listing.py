@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import code_versions
-from pipeline.archive.source import SEPARATOR, ArchiveFile, walk
+from pipeline.archive.source import ArchiveFile, walk
+from pipeline.archive.zips import SEPARATOR
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import damaged_if_unreadable, make_folder, read_table, write_table
 from pipeline.mirrored import read_if_intact
@@ -143,7 +144,7 @@ def compare(listed: pa.Table, known: pa.Table) -> Compared:
     unseen = pc.and_(_below_unlisted(known["path"], listed["path"]), pc.invert(pc.or_(seen, known["deleted"])))
     kept = pc.or_(kept, unseen)
     gone = known.filter(pc.invert(pc.or_(pc.or_(kept, changed), _is_folder(known["path"]))))
-    return Compared(where(known, kept), listed.filter(pc.invert(same)), gone, _tries(known))
+    return Compared(select_rows(known, kept), listed.filter(pc.invert(same)), gone, _tries(known))
 
 
 def _is_folder(paths: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -165,7 +166,7 @@ def _tries(known: pa.Table) -> Tries:
     return {(row["path"], row["size"], row["version"]): row["tries"] for row in interrupted.to_pylist()}
 
 
-def where(rows: pa.Table, kept: pa.ChunkedArray) -> pa.Table:
+def select_rows(rows: pa.Table, kept: pa.ChunkedArray) -> pa.Table:
     """The rows with the flag `kept`; without a copy if these are all."""
     return rows if pc.all(kept).as_py() else rows.filter(kept)
 

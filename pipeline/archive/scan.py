@@ -24,13 +24,15 @@ from pipeline.archive.listing import (
     list_files,
     listed_rows,
     read_known,
-    where,
+    select_rows,
     without_erased,
     write_known,
 )
+from pipeline.archive.location import LINK, SPECIAL, is_remote, normalized, without_credentials
 from pipeline.archive.missing_images import delete_confirmation, known_images, refuse_loss
-from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, ArchiveFile, is_remote, normalized, without_credentials
+from pipeline.archive.source import ArchiveFile
 from pipeline.archive.workers import Failed, FaultWatch, after_tries, each_in_worker
+from pipeline.archive.zips import SEPARATOR
 from pipeline.dicom.header import ULTRASOUND, Header
 from pipeline.dicom.rejections import Reason, Rejection, UnreadableFile
 from pipeline.errors import UnreachableError, UserError
@@ -390,10 +392,12 @@ _NOT_COMPARED = Rejection(Reason.UNREADABLE, "same SOP instance as another file,
 
 def _split(known: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Records (file_id, RECORD_FIELDS, draw, number) and rejections of the present files."""
-    present = where(known, pc.invert(pc.or_(known["deleted"], known["is_zip"])))
+    present = select_rows(known, pc.invert(pc.or_(known["deleted"], known["is_zip"])))
     present = _rejected(present, _repeats(present))
     is_record = pc.is_null(present["reason"])
-    records = where(present.select(["file_id", *(field.name for field in RECORD_FIELDS), "draw", "number"]), is_record)
+    records = select_rows(
+        present.select(["file_id", *(field.name for field in RECORD_FIELDS), "draw", "number"]), is_record
+    )
     return records, present.select(["file_id", "reason", "detail"]).filter(pc.invert(is_record))
 
 

@@ -12,25 +12,9 @@ from typing import BinaryIO
 from weakref import finalize
 
 from pipeline.archive import remote
-from pipeline.archive.location import LINK, SPECIAL, is_remote, normalized, without_credentials
-from pipeline.archive.zips import SEPARATOR, Member, OpenZip, is_zip, members
+from pipeline.archive.location import LINK, SPECIAL, is_remote, without_credentials
+from pipeline.archive.zips import SEPARATOR, OpenZip
 from pipeline.errors import UserError, user_error
-
-__all__ = [
-    "LINK",
-    "SEPARATOR",
-    "SPECIAL",
-    "ArchiveFile",
-    "Member",
-    "is_remote",
-    "is_zip",
-    "members",
-    "normalized",
-    "open_file",
-    "stat",
-    "walk",
-    "without_credentials",
-]
 
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PARENT = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)

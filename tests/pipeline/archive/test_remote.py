@@ -15,7 +15,9 @@ import pytest
 from fsspec.registry import known_implementations
 from s3fs import S3FileSystem
 
-from pipeline.archive.source import SEPARATOR, ArchiveFile, normalized, open_file, stat, walk, without_credentials
+from pipeline.archive.location import normalized, without_credentials
+from pipeline.archive.source import ArchiveFile, open_file, stat, walk
+from pipeline.archive.zips import SEPARATOR
 from pipeline.errors import UserError
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 from tests.pipeline.archive.real import REPOSITORY

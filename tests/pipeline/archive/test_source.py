@@ -11,8 +11,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from pipeline.archive import source
+from pipeline.archive.location import LINK, SPECIAL, normalized
 from pipeline.archive.scan import index_archive
-from pipeline.archive.source import LINK, SEPARATOR, SPECIAL, ArchiveFile, normalized, open_file, stat, walk
+from pipeline.archive.source import ArchiveFile, open_file, stat, walk
+from pipeline.archive.zips import SEPARATOR
 from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
 from pipeline.recipe import Archive
