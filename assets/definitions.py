@@ -79,7 +79,7 @@ def _resources(environment: Environment) -> dict[str, dg.ResourceDefinition]:
         uri=environment.tracking_uri,
         artifacts=str(store.mlflow / "artifacts"),
         lock_file=str(store.locks / "mlflow.lock"),
-        unsent=str(store.mlflow / "unsent"),
+        pending=str(store.mlflow / "unsent"),
     )
     return {
         "store": _closed(StoreFolder(root=str(store.root)), str(store.root)),

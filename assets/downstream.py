@@ -285,9 +285,9 @@ def _train_cells(
 
 
 def _input(store: Store, recipe: Recipe, task: str, data: "TaskImages") -> Input:
-    where = store.experiment(recipe.name).task_images(task).relative_to(store.root).as_posix()
+    location = store.experiment(recipe.name).task_images(task).relative_to(store.root).as_posix()
     size = {f"images.{side}": len(getattr(data, side)) for side in ("train", "val", "test")}
-    return Input(name=f"{task} images", digest=data.digest, place=where, use="training", size=size)
+    return Input(name=f"{task} images", digest=data.digest, location=location, use="training", size=size)
 
 
 def _made(

@@ -211,14 +211,14 @@ def _inputs(method: str, pool: "PretrainingSet", recipe: Recipe) -> list[Input]:
     from pipeline.pretraining.encoder_folder import count_labels
     from pipeline.tables import pretraining_pool_table
 
-    place = f"tables/{pretraining_pool_table(recipe.labels.names).name}.parquet"
+    location = f"tables/{pretraining_pool_table(recipe.labels.names).name}.parquet"
     size = {"images.train": len(pool.train), "images.val": len(pool.val)}
-    images = Input(name="pretraining images", digest=pool.image_digest, place=place, use="training", size=size)
+    images = Input(name="pretraining images", digest=pool.image_digest, location=location, use="training", size=size)
     if not METHODS[method].labelled:
         return [images]
     size = {label.name: label.carried for label in count_labels(pool)}
     shown = SHOWN_LABELS[pool.shown].description
-    return [images, Input(name=shown, digest=pool.label_digest, place=place, use="training", size=size)]
+    return [images, Input(name=shown, digest=pool.label_digest, location=location, use="training", size=size)]
 
 
 _CARD = "model_card.md"

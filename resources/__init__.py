@@ -1,1 +1,1 @@
-"""Dagster: with what: archive, store, tracking, compute."""
+"""Dagster resources: archive, store, tracking, compute; and the commands that serve Dagster's and MLflow's pages."""

@@ -1,7 +1,4 @@
-"""The archive a run reads, and the key its pseudonyms are made with.
-
-Belongs here: where the archive lies and which key belongs to it. Not here: reading DICOM.
-"""
+"""The archive that a run reads, and the key of its pseudonyms."""
 
 import os
 from pathlib import Path
@@ -12,10 +9,10 @@ from pipeline.privacy.identity import archive_key
 
 
 class Archive(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """A folder of DICOM files, or a URL that fsspec opens; read only."""
+    """A folder of DICOM files, or a URL that fsspec opens; never written to."""
 
     folder: str
 
     def key(self, private: Path) -> bytes:
-        """The pseudonym key: the environment's, else the public one for the phantom, else the store's own."""
+        """The pseudonym key: from the environment, else the public key of the phantom, else the store's own."""
         return archive_key(self.folder, private, os.environ)

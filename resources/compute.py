@@ -1,6 +1,6 @@
-"""Whose turn it is to train: one training step at a time on a machine.
+"""Machine-wide training lock: one training step at a time.
 
-Belongs here: the lock around training. Not here: devices and precision.
+Not here: devices and precision (`pipeline.training.device`).
 """
 
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ from pipeline.locks import hold_lock
 from pipeline.progress import Log
 
 POOL = "training"
-"""Dagster's pool of the steps that train: dagster.postgres.yaml gives it one place, dagster.yaml no limit."""
+"""Dagster's pool of the steps that train: limited to one step in dagster.postgres.yaml, unlimited in dagster.yaml."""
 
 
 class Compute(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The machine's one place for training, held by an operating system lock: a killed run frees it by dying.
+    """Holds a lock of the operating system, which is freed when the process dies.
 
-    (A Dagster pool would keep the place taken after `kill -9` until a daemon cleans up.)
+    (A Dagster pool would stay blocked after `kill -9` until a daemon cleans up.)
     """
 
     lock_file: str
 
     @contextmanager
     def training(self, log: Log) -> Iterator[None]:
-        """Hold the place while training; say so where another step holds it, and wait."""
+        """Hold the lock in the block; log and wait if another step holds it."""
         with hold_lock(Path(self.lock_file), log, "Waiting for another training step on this machine to finish."):
             yield

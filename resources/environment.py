@@ -1,7 +1,4 @@
-"""The environment variables a user sets, with their defaults.
-
-Belongs here: reading SONOTAG_* and MLFLOW_TRACKING_URI once. Not here: opening what they name.
-"""
+"""The environment variables that a user sets, SONOTAG_* and MLFLOW_TRACKING_URI, with their defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +15,12 @@ from pipeline.recipe.reading import recipe_file
 from pipeline.store import Store
 
 DEMO = "demo"
-"""The recipe where none is named."""
+"""The default recipe."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a run works on."""
+    """The store, archive, mapping, recipe and MLflow address of a run."""
 
     store: Store
     archive: str
@@ -35,7 +32,7 @@ class Environment:
 
 
 def read_environment(variables: Mapping[str, str]) -> Environment:
-    """Read the variables; raises `UserError` for a recipe that cannot be read, and an archive's URL that none can."""
+    """Read the variables; raises `UserError` for an unreadable recipe or an archive URL without a reader."""
     store = Store(Path(variables.get("SONOTAG_STORE") or "store").absolute())
     known = {**variables, "SONOTAG_STORE": str(store.root)}
     return Environment(
@@ -70,10 +67,9 @@ def _refuse_together(file: Path, recipe: Recipe, other_file: Path, other: Recipe
 
 
 def sqlite_address(database: Path) -> str:
-    """SQLAlchemy's address of the SQLite file `database`, an absolute path of any characters.
+    """SQLAlchemy's address of the SQLite file at `database`, an absolute path of any characters.
 
-    One with escapes names the driver, too: MLflow takes what follows sqlite:/// for a path as it is, and makes its
-    folder.
+    An address with escapes names the driver, too: MLflow would create a folder of the literal text after `sqlite:///`.
     """
     escaped = URL.create("sqlite", database=str(database))
     plain = f"sqlite:///{database}"

@@ -1,8 +1,6 @@
-"""`python -m resources.instance dagster.yaml` makes the Dagster instance in DAGSTER_HOME, whoever else does at once.
+"""`python -m resources.instance dagster.yaml` creates the Dagster instance in DAGSTER_HOME, one process at a time.
 
-Belongs here: that command. Not here: what the instance is (dagster.yaml, dagster.postgres.yaml).
-
-Two processes that first open an instance make its databases at the same time, and one of them can fail.
+Without it, two processes that first open an instance create its databases at once, and one of them can fail.
 """
 
 import argparse
@@ -24,21 +22,21 @@ CONFIG = "dagster.yaml"
 
 @command
 def main(arguments: list[str]) -> None:
-    """Make the instance, or bring its configuration up to date; 1 and a sentence where that is not possible."""
+    """Create the instance, or update its configuration; exit code 1 and a sentence if that is not possible."""
     parser = argparse.ArgumentParser(
-        prog="python -m resources.instance", description="Make the Dagster instance in DAGSTER_HOME; do this first."
+        prog="python -m resources.instance", description="Create the Dagster instance in DAGSTER_HOME; do this first."
     )
     parser.add_argument("config", type=Path, help="dagster.yaml, or dagster.postgres.yaml; it is copied")
     make_instance(parser.parse_args(arguments).config, os.environ.get("DAGSTER_HOME", ""))
 
 
 def make_instance(config: Path, home: str) -> None:
-    """Make the instance that the file `config` describes in the folder `home`; its dagster.yaml comes last.
+    """Create the instance that the file `config` describes in the folder `home`; writes its dagster.yaml last.
 
-    Raises `UserError` if `home` is no absolute path or cannot hold Dagster's databases, or if there is no such file.
+    Raises `UserError` if `config` does not exist, or if `home` is not absolute or not usable for Dagster's databases.
     """
     if not Path(home).is_absolute():
-        raise UserError(f"DAGSTER_HOME must be an absolute path, and is {home!r}.")
+        raise UserError(f"DAGSTER_HOME must be an absolute path, not {home!r}.")
     if not config.is_file():
         raise UserError(f"{config} does not exist.")
     refuse_home(home, config)
@@ -46,14 +44,14 @@ def make_instance(config: Path, home: str) -> None:
     with FileLock(Path(home, "instance.lock")), atomic_replace(Path(home, CONFIG)) as temporary:
         temporary.write_bytes(config.read_bytes())
         with dg.DagsterInstance.from_config(home, temporary.name) as instance:
-            instance.get_runs_count()  # opening it has made what it lacks
+            instance.get_runs_count()  # creates the databases
 
 
 def refuse_home(home: str, config: Path | None = None) -> None:
     """Raise `UserError` if Dagster would misread the path `home` in the address of its SQLite databases.
 
-    Dagster writes the path into that address as it is. `config` is the instance's file, by default that in `home`; one
-    that names another storage than SQLite is not concerned.
+    Dagster does not escape the path. `config` is the instance's file, by default that in `home`; if it names a storage
+    other than SQLite, any path is accepted.
     """
     database = str(Path(home, "runs.db"))
     address = make_url(f"sqlite:///{database}")
@@ -61,7 +59,7 @@ def refuse_home(home: str, config: Path | None = None) -> None:
         return
     raise UserError(
         f"DAGSTER_HOME {home} cannot hold Dagster's databases, since its path has a ? or a % before two hexadecimal "
-        "digits: take another folder, by DAGSTER_HOME or by SONOTAG_STORE, whose folder dagster it is by default."
+        "digits: set DAGSTER_HOME to another folder, or SONOTAG_STORE, whose subfolder dagster is the default."
     )
 
 

@@ -1,6 +1,6 @@
 """`python -m resources.mlflow_server` serves MLflow's pages of the store's database on this machine.
 
-Belongs here: that command. Not here: recording runs (`resources.tracking`).
+Not here: recording runs (`resources.tracking`).
 """
 
 import argparse
@@ -14,12 +14,12 @@ from resources.environment import read_environment
 from resources.port import LOOPBACK, refuse_taken
 
 HOSTS = ",".join(pattern for name in (LOOPBACK, "localhost") for pattern in (name, f"{name}:*"))
-"""MLflow's own default takes names such as 10.example.org for addresses of a private network."""
+"""MLflow's default would also allow names such as 10.example.org, as private addresses."""
 
 
 @command
 def main(arguments: list[str]) -> None:
-    """Become MLflow's server, until Ctrl-C; 1 and a sentence if something listens on the port already."""
+    """Run MLflow's server until Ctrl-C; exit code 1 and a sentence if the port is in use."""
     parser = argparse.ArgumentParser(prog="python -m resources.mlflow_server", description="MLflow's pages.")
     parser.add_argument("--port", type=int, default=5000, help="default: %(default)s")
     port = parser.parse_args(arguments).port

@@ -1,7 +1,4 @@
-"""Whether a server could listen on a port, before one tries and half starts.
-
-Belongs here: that question. Not here: servers.
-"""
+"""A check that a port is free, before a server starts."""
 
 import socket
 
@@ -11,11 +8,11 @@ LOOPBACK = "127.0.0.1"
 
 
 def refuse_taken(port: int) -> None:
-    """Raise `UserError` if something listens on `port`."""
+    """Raise `UserError` if `port` is in use."""
     try:
         socket.create_server((LOOPBACK, port)).close()
     except OSError:
         raise UserError(
-            f"Something listens on http://{LOOPBACK}:{port} already, perhaps this command in another terminal: end it "
-            "first, or take another --port (make -n prints the command)."
+            f"Port {port} of {LOOPBACK} is in use, perhaps by this command in another terminal: stop it first, or use "
+            "another --port (make -n prints the command)."
         ) from None

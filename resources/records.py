@@ -1,6 +1,6 @@
-"""What a run tells MLflow, as plain data: it can be sent now, or be kept as a line of JSON and sent later.
+"""Records of a run: plain data that is sent to MLflow now, or kept as a line of JSON and sent later.
 
-Belongs here: one class per kind of telling, and how a client sends it. Not here: when, and what if nobody answers.
+Not here: when they are sent, and what happens on failure (`resources.delivery`).
 """
 
 import json
@@ -8,42 +8,45 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter
 
 from pipeline.files import make_folder
-from resources.registry import crown, register
+from resources.registry import register, set_champion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MAX_PARAM_LENGTH = 6000  # MLflow's own limits: characters of a parameter's value and of a data set's digest,
+# MLflow's limits: characters of a parameter's value and of a data set's digest, parameters and metrics per call.
+MAX_PARAM_LENGTH = 6000
 MAX_DIGEST_LENGTH = 36
-PARAMS_AT_ONCE = 100  # parameters and metrics in a call
-METRICS_AT_ONCE = 1000
+PARAMS_PER_CALL = 100
+METRICS_PER_CALL = 1000
 MODEL_FOLDER = "encoder"
-"""Where a run's artifacts hold its encoder as an MLflow model."""
+"""Artifact folder of a run's encoder as an MLflow model."""
+
+_CONFIG = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class _Record(BaseModel):
-    """Base of all kinds; numbers that are not finite survive as JSON's usual constants."""
+    """Base class; infinite and NaN values are kept as JSON constants."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+    model_config = _CONFIG
 
     @property
     def files(self) -> list[Path]:
-        """Files and folders that it speaks of."""
+        """The files and folders that the record refers to."""
         return []
 
-    def kept(self, folder: Path) -> "Record":
-        """The record with its files copied into `folder`, which does not exist yet."""
+    def with_copies(self, folder: Path) -> "Record":
+        """The record, referring to copies of its files in the new folder `folder`."""
         assert isinstance(self, Record)
         return self
 
 
 class Value(BaseModel):
-    """A metric's value at a step and a time, in milliseconds since 1970."""
+    """A metric's value at a step; `at` is in milliseconds since 1970."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+    model_config = _CONFIG
 
     key: str
     value: float
@@ -52,33 +55,33 @@ class Value(BaseModel):
 
 
 class Metrics(_Record):
-    """Values of metrics."""
+    """Metric values."""
 
     kind: Literal["metrics"] = "metrics"
     values: tuple[Value, ...]
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
-        """Log them; a value that is there already stays one."""
+        """Log the values; MLflow stores a value that it already has only once."""
         from mlflow.entities import Metric
 
         metrics = [Metric(v.key, v.value, v.at, v.step) for v in self.values]
-        for start in range(0, len(metrics), METRICS_AT_ONCE):
-            client.log_batch(run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_CALL])
 
 
 class Params(_Record):
-    """Parameters, each as text."""
+    """Parameters, as text."""
 
     kind: Literal["params"] = "params"
     values: dict[str, str]
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
-        """Log them, cut to MLflow's length."""
+        """Log the parameters, cut to MLflow's maximum length."""
         from mlflow.entities import Param
 
         params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in self.values.items()]
-        for start in range(0, len(params), PARAMS_AT_ONCE):
-            client.log_batch(run_id, params=params[start : start + PARAMS_AT_ONCE])
+        for start in range(0, len(params), PARAMS_PER_CALL):
+            client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL])
 
 
 class Tags(_Record):
@@ -88,13 +91,13 @@ class Tags(_Record):
     values: dict[str, str]
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
-        """Set them."""
+        """Set the tags."""
         for key, value in self.values.items():
             client.set_tag(run_id, key, value)
 
 
 class Artifacts(_Record):
-    """Files that become artifacts."""
+    """Files to log as artifacts."""
 
     kind: Literal["artifacts"] = "artifacts"
     paths: tuple[Path, ...]
@@ -104,35 +107,35 @@ class Artifacts(_Record):
         """The files."""
         return list(self.paths)
 
-    def kept(self, folder: Path) -> "Artifacts":
-        """Copies of one call lie side by side: a model card tells whose weights lie beside it."""
+    def with_copies(self, folder: Path) -> "Artifacts":
+        """The record, referring to copies; files of one call stay together, as a model card belongs to its weights."""
         make_folder(folder)
         return Artifacts(paths=tuple(Path(shutil.copy2(path, folder)) for path in self.paths))
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
-        """Log each by its name."""
+        """Log each file under its name."""
         for path in self.paths:
             client.log_artifact(run_id, str(path))
 
 
 class Input(_Record):
-    """A data set that the run read, by digest; no row and no path of it."""
+    """A data set that the run reads, identified by its digest; no row of it is sent."""
 
     kind: Literal["input"] = "input"
     name: str
     digest: str
-    place: str
-    """Where it lies, relative to the store."""
+    location: str = Field(validation_alias=AliasChoices("location", "place"))  # earlier versions wrote "place"
+    """Path relative to the store."""
     use: Literal["training", "evaluation"]
     size: dict[str, int]
-    """Such as images and patients."""
+    """Counts, such as of images and patients."""
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
-        """Log it as a dataset of MLflow's."""
+        """Log it as an MLflow dataset."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-        source = json.dumps({"uri": self.place})  # as mlflow.data writes a local file, and reads it
+        source = json.dumps({"uri": self.location})  # the format of mlflow.data for local files
         dataset = Dataset(self.name, self.digest[:MAX_DIGEST_LENGTH], "local", source, profile=json.dumps(self.size))
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, self.use)])])
 
@@ -143,27 +146,27 @@ class EncoderModel(_Record):
     kind: Literal["model"] = "model"
     name: str
     digest: str
-    """Of the encoder: the same one is registered once."""
+    """Digest of the encoder; each encoder is registered once."""
     folder: Path
     tags: dict[str, str] = {}
-    """Of the version."""
+    """Tags of the version."""
 
     @property
     def files(self) -> list[Path]:
         """The folder."""
         return [self.folder]
 
-    def kept(self, folder: Path) -> "EncoderModel":
-        """The record, its folder copied."""
+    def with_copies(self, folder: Path) -> "EncoderModel":
+        """The record, referring to a copy of its folder."""
         return self.model_copy(update={"folder": Path(shutil.copytree(self.folder, folder))})
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
-        """Log the folder and register it, where that encoder is not registered yet."""
+        """Log and register the model, unless that encoder is already registered."""
         register(client, run_id, self.name, self.digest, self.folder, MODEL_FOLDER, self.tags)
 
 
 class Champion(_Record):
-    """The encoder with `digest`, of the registered model `encoder`, is the champion of the model `name`."""
+    """Makes the version `digest` of the registered model `encoder` the champion of the model `name`."""
 
     kind: Literal["champion"] = "champion"
     name: str
@@ -175,18 +178,18 @@ class Champion(_Record):
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
         """Move the alias."""
-        crown(client, self.name, self.encoder, self.digest, self.earlier, self.tags)
+        set_champion(client, self.name, self.encoder, self.digest, self.earlier, self.tags)
 
 
 class End(_Record):
-    """The run is over, at a time in milliseconds since 1970."""
+    """The end of the run; `at` is in milliseconds since 1970."""
 
     kind: Literal["end"] = "end"
     status: Literal["FINISHED", "FAILED", "KILLED"]
     at: int
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
-        """Close it."""
+        """End the run."""
         client.set_terminated(run_id, self.status, self.at)
 
 
@@ -194,13 +197,13 @@ Record = Metrics | Params | Tags | Artifacts | Input | EncoderModel | Champion |
 RECORDS: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
-def in_batches(records: list[Record]) -> list[Record]:
-    """`records` with metrics that follow each other as one: a long training is sent in few calls."""
-    batches: list[Record] = []
+def merge_metrics(records: list[Record]) -> list[Record]:
+    """`records`, with consecutive metrics merged so that a long training takes few calls."""
+    merged: list[Record] = []
     for record in records:
-        last = batches[-1] if batches else None
+        last = merged[-1] if merged else None
         if isinstance(record, Metrics) and isinstance(last, Metrics):
-            batches[-1] = Metrics(values=last.values + record.values)
+            merged[-1] = Metrics(values=last.values + record.values)
         else:
-            batches.append(record)
-    return batches
+            merged.append(record)
+    return merged

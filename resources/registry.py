@@ -1,7 +1,6 @@
-"""MLflow's model registry: encoders as models that need no project to be used, and the champion of each task.
+"""MLflow's model registry: encoders as models that run without this project, and the alias of each task's champion.
 
-Belongs here: the model's folder, its versions, the alias. Not here: which encoder is the champion
-(`pipeline.evaluation.champion`).
+Not here: choosing the champion (`pipeline.evaluation.champion`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,26 +8,27 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 ALIAS = "champion"
 DIGEST = "encoder_digest"
-"""Tag of a model version: which encoder it is (`pipeline.pretraining.encoder_folder.encoder_digest`)."""
+"""Tag of a model version: the digest of its encoder (`pipeline.pretraining.encoder_folder.encoder_digest`)."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """The registry holds something that does not allow what was asked; the message says what."""
+class RegistryConflict(Exception):  # noqa: N818 - a state of the registry, not a bug
+    """The registry's content does not allow the change; the message names the conflict."""
 
 
 def write_encoder_model(encoder: Path, folder: Path) -> None:
-    """Make `folder` an MLflow model of the encoder in the folder `encoder`: its ONNX graph, signature and an example.
+    """Write the encoder in the folder `encoder` to `folder` as an MLflow model: ONNX graph, signature, input example.
 
-    Nothing in it is pickled: whoever loads it runs a graph. The example is a ramp of grey levels, nobody's image.
+    The model contains no pickles. The example is a ramp of grey levels, not a patient's image.
     """
     import mlflow.onnx
-    import numpy as np
     import onnx
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -48,8 +48,8 @@ def write_encoder_model(encoder: Path, folder: Path) -> None:
             Schema([TensorSpec(float32, tuple(shape), ONNX_OUTPUT)]),
         ),
         input_example={ONNX_INPUT: np.broadcast_to(ramp, (1, 1, how.height, how.width))},
-        # else they are inferred, by a process that loads the model
-        pip_requirements=[_pinned("mlflow"), _pinned("onnx"), _pinned("onnxruntime")],
+        # explicit, since MLflow would load the model in a new process to infer them
+        pip_requirements=[_requirement("mlflow"), _requirement("onnx"), _requirement("onnxruntime")],
         save_as_external_data=False,
     )
 
@@ -63,9 +63,9 @@ def register(
     artifacts: str,
     tags: Mapping[str, str],
 ) -> None:
-    """Log `folder` as the run's artifacts `artifacts`, and make it a version of the registered model `name`.
+    """Log `folder` as the run's artifacts `artifacts`, and register it as a version of the model `name`.
 
-    Where a version with that `digest` is there already, nothing is done.
+    Does nothing if a version with that `digest` exists.
     """
     if find_version(client, name, digest) is not None:
         return
@@ -74,22 +74,21 @@ def register(
     _add_version(client, name, source, run_id, {DIGEST: digest, **tags})
 
 
-def crown(
+def set_champion(
     client: "MlflowClient", name: str, encoder: str, digest: str, earlier: Sequence[str], tags: Mapping[str, str]
 ) -> None:
-    """Point the alias of the model `name` at the encoder `digest`, a version of the registered model `encoder`.
+    """Set the alias of the model `name` to the encoder `digest`, a version of the registered model `encoder`.
 
-    Raises `Refused` where that version is missing, and where the alias is on an encoder that is none of `earlier`: it
-    was put there from elsewhere, and nobody has compared the two.
+    Raises `RegistryConflict` if that version is missing, or if the alias is on an encoder that is not in `earlier`:
+    someone else set it, and the two were not compared.
     """
     original = find_version(client, encoder, digest)
     if original is None:
-        raise Refused(f"{encoder} has no version of this encoder: materialize that encoder again")
-    now = _champion_digest(client, name)
-    if now not in {None, digest, *earlier}:
-        raise Refused(
-            f"the alias {ALIAS} of {name} is on an encoder that this store has not put there: it stays, and you may "
-            "delete it"
+        raise RegistryConflict(f"{encoder} has no version of this encoder: materialize that encoder again")
+    if _champion_digest(client, name) not in {None, digest, *earlier}:
+        raise RegistryConflict(
+            f"the alias {ALIAS} of {name} is on an encoder that this store did not set; it is left as it is: delete "
+            "the alias if this store should set it"
         )
     chosen = find_version(client, name, digest) or _add_version(
         client, name, str(original.source), str(original.run_id), {DIGEST: digest}
@@ -100,7 +99,7 @@ def crown(
 
 
 def find_version(client: "MlflowClient", name: str, digest: str) -> "ModelVersion | None":
-    """The version of the registered model `name` that is the encoder with `digest`."""
+    """The version of the registered model `name` with the encoder `digest`; None if there is none."""
     found = client.search_model_versions(f"name = '{name}' and tag.{DIGEST} = '{digest}'")
     return found[0] if found else None
 
@@ -112,7 +111,7 @@ def _add_version(client: "MlflowClient", name: str, source: str, run_id: str, ta
 
 
 def _champion_digest(client: "MlflowClient", name: str) -> str | None:
-    """Which encoder the alias is on; None where there is no alias."""
+    """Digest of the encoder that the alias is on; None without an alias."""
     models = client.search_registered_models(f"name = '{name}'")
     if not models or ALIAS not in models[0].aliases:
         return None
@@ -120,8 +119,8 @@ def _champion_digest(client: "MlflowClient", name: str) -> str | None:
     return chosen.tags.get(DIGEST, "")
 
 
-def _pinned(package: str) -> str:
+def _requirement(package: str) -> str:
     try:
         return f"{package}=={version(package)}"
-    except PackageNotFoundError:  # onnxruntime is needed by whoever uses the model, not here
+    except PackageNotFoundError:  # onnxruntime, which only users of the model need
         return package

@@ -1,6 +1,6 @@
 """The store as a Dagster resource.
 
-Belongs here: handing the store to assets. Not here: its layout, which `pipeline.store` knows.
+Not here: its layout (`pipeline.store`).
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ from pipeline.store import Store
 
 
 class StoreFolder(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The folder in which everything is kept."""
+    """The folder with all results."""
 
     root: str
 
     def open(self) -> Store:
-        """The store, made where there is none; raises `UserError` where its layout is another."""
+        """The store, created if missing; raises `UserError` if another version wrote its layout."""
         return Store(Path(self.root)).open()

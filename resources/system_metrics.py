@@ -1,6 +1,6 @@
-"""How busy the machine is during a run, as MLflow's own monitor measures it.
+"""Load of the machine during a run, measured by MLflow's own monitor.
 
-Belongs here: sampling in the background. Not here: what is done with a sample.
+Not here: logging the values (`resources.tracking`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,16 +10,16 @@ from typing import Any
 from pipeline.progress import Log
 
 SECONDS = 10.0
-"""Between two samples, MLflow's default; a shorter run has none."""
+"""Sampling interval, MLflow's default; a shorter run has no samples."""
 
 OnSample = Callable[[Mapping[str, float], int], None]
 
 
 @contextmanager
-def watching(on_sample: OnSample, log: Log, seconds: float = SECONDS) -> Iterator[None]:
-    """Call `on_sample(metrics, number)` every `seconds` from a thread: CPU, memory, disk, network, NVIDIA's GPUs.
+def sampled_load(on_sample: OnSample, log: Log, seconds: float = SECONDS) -> Iterator[None]:
+    """Call `on_sample(metrics, number)` from a thread every `seconds`: CPU, memory, disk, network and NVIDIA GPUs.
 
-    A machine that does not tell these is said, and not watched.
+    If the machine cannot be monitored, logs that and samples nothing.
     """
     monitor = None
     try:
@@ -40,11 +40,11 @@ def _monitor(on_sample: OnSample, seconds: float) -> Any:
     base: Any = system_metrics_monitor.SystemMetricsMonitor
 
     class Monitor(base):  # type: ignore[misc]  # its methods have no types
-        """MLflow's asks its server before each sample, and ends with the first that it cannot send."""
+        """MLflow's monitor queries the server before each sample and stops at the first failure; this one does not."""
 
         def monitor(self) -> None:
-            self.collect_metrics()  # the CPU's load is that since it was last asked for: at first it means nothing
-            self._forget()
+            self.collect_metrics()  # discarded: CPU load is measured since the previous call
+            self._clear()
             while not self._shutdown_event.wait(seconds):
                 self.collect_metrics()
                 self.publish_metrics(self.aggregate_metrics())
@@ -52,9 +52,9 @@ def _monitor(on_sample: OnSample, seconds: float) -> Any:
         def publish_metrics(self, metrics: Mapping[str, float]) -> None:
             on_sample({f"system/{name}": value for name, value in metrics.items()}, self._logging_step)
             self._logging_step += 1
-            self._forget()
+            self._clear()
 
-        def _forget(self) -> None:
+        def _clear(self) -> None:
             for monitor in self.monitors:
                 monitor.clear_metrics()
 

@@ -1,6 +1,6 @@
-"""MLflow: one run per materialization, which never costs a trained encoder.
+"""MLflow: one run per materialization; a failure of MLflow never fails the work.
 
-Belongs here: opening runs and what they may be told. Not here: what is worth telling, and how it is sent.
+Not here: delivering records (`resources.delivery`), choosing what is recorded (`assets`).
 """
 
 import logging
@@ -20,166 +20,166 @@ from sqlalchemy.engine import make_url
 from pipeline.archive.location import without_credentials
 from pipeline.files import make_folder
 from pipeline.progress import Log
-from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
-from resources.registry import write_encoder_model
-from resources.sending import (
+from resources.delivery import (
     Unreachable,
     Withheld,
+    access_denied,
+    deliver,
+    deliver_pending,
+    error_code,
     experiment_id,
     is_refusal,
-    no_access,
-    send_what_waits,
-    tell,
-    told,
 )
-from resources.spool import Start, Unsent, begin
-from resources.system_metrics import SECONDS, watching
+from resources.pending_runs import PendingRun, Start, create_pending_run
+from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
+from resources.registry import write_encoder_model
+from resources.system_metrics import SECONDS, sampled_load
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MLFLOW_UI = "http://127.0.0.1:5000"
-"""Where `make mlflow` serves a local database; a remote server's own address is used instead."""
+"""Address at which `make mlflow` serves a local database; links to a remote server use its own address."""
 
-# An unreachable server is given up on in seconds; a user's own settings win. No usage statistics leave the machine.
-PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+CLIENT_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # so that an unreachable server costs seconds
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with user and password, and Dagster keeps what a step prints
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it contains user and password, and Dagster keeps the output
 }
+"""Defaults of MLflow's environment variables; a user's own settings take precedence."""
 
 VIEW = "workflowType=machine_learning"
-"""In a link: MLflow's page then shows runs and models, and not what language models need."""
+"""Query of links: MLflow's page shows runs and models, not language model tools."""
 
 SLOW_SECONDS = 5.0
-"""An address from which nothing came back for so long costs every run as much:"""
-LEFT_ALONE_SECONDS = 300.0
-"""so this process asks it again after that time only."""
-_left_alone_until: dict[str, float] = {}
+"""If a failed connection took longer, the process does not try again for PAUSE_SECONDS."""
+PAUSE_SECONDS = 300.0
+_paused_until: dict[str, float] = {}
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class TrackedRun:
-    """One MLflow run: what it is told goes to MLflow, or waits in the store while MLflow does not answer.
+    """One MLflow run: sends records to MLflow, or keeps them in the store while MLflow does not respond.
 
-    Nothing that concerns tracking is ever raised: it is said once, and work goes on.
+    Failures of MLflow are logged once and never raised.
     """
 
     def __init__(
-        self, client: "MlflowClient | None", run_id: str, url: str | None, unsent: Unsent | None, log: Log
+        self, client: "MlflowClient | None", run_id: str, url: str | None, pending: PendingRun | None, log: Log
     ) -> None:
         self.run_id = run_id
-        """MLflow's name of the run; empty where MLflow does not know it yet."""
+        """MLflow's id of the run; empty if MLflow has not created it."""
         self.url = url
-        """Where a person sees the run; None where MLflow could not be reached."""
-        self._client, self._unsent, self._say = client, unsent, log
-        self._turn = Lock()  # the machine's metrics come from a thread of their own
+        """Address of the run's page; None if MLflow could not be reached."""
+        self._client, self._pending, self._log = client, pending, log
+        self._lock = Lock()  # system metrics come from another thread
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log `values` at `step` (an epoch)."""
         if values:
             now = now_in_ms()
-            found = tuple(Value(key=key, value=float(v), step=step, at=now) for key, v in values.items())
-            self._tell(Metrics(values=found))
+            self._record(
+                Metrics(values=tuple(Value(key=k, value=float(v), step=step, at=now) for k, v in values.items()))
+            )
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log `values` as parameters, each as text; one inside of another gets a name with a dot."""
+        """Log `values` as parameters, as text; names of nested ones are joined by dots."""
         if values:
-            self._tell(Params(values=dict(_flat(values))))
+            self._record(Params(values=dict(_flat(values))))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set `values` as tags."""
-        self._tell(Tags(values=dict(values)))
+        self._record(Tags(values=dict(values)))
 
     def files(self, paths: Sequence[Path]) -> None:
-        """Log the files that exist among `paths` as artifacts."""
+        """Log those of `paths` that exist as artifacts."""
         found = tuple(path for path in paths if path.is_file())
         if found:
-            self._tell(Artifacts(paths=found))
+            self._record(Artifacts(paths=found))
 
     def input(self, data: Input) -> None:
         """Log a data set that the run reads."""
-        self._tell(data)
+        self._record(data)
 
     def encoder(self, name: str, digest: str, folder: Path, tags: Mapping[str, str] | None = None) -> None:
-        """Register the encoder in `folder`, whose `digest` this is, as a version of the model `name`, with `tags`."""
-        if self._unsent is None:
+        """Register the encoder in `folder`, with its `digest`, as a version of the model `name`."""
+        if self._pending is None:
             return
-        model = self._unsent.folder / "model"
+        model = self._pending.folder / "model"
         try:
             write_encoder_model(folder, model)
         except Exception as error:
-            self._say(f"{name} is not registered with MLflow ({told(error)}).")
+            self._log(f"{name} is not registered with MLflow ({error_code(error)}).")
         else:
-            self._tell(EncoderModel(name=name, digest=digest, folder=model, tags=dict(tags or {})))
+            self._record(EncoderModel(name=name, digest=digest, folder=model, tags=dict(tags or {})))
         shutil.rmtree(model, ignore_errors=True)
 
     def champion(self, champion: Champion) -> None:
-        """Point the alias of a task's model at its best encoder."""
-        self._tell(champion)
+        """Set the alias of a task's model to its best encoder."""
+        self._record(champion)
 
     def end(self, status: Status) -> None:
-        """Close the run; what MLflow has not heard stays in the store."""
-        self._tell(End(status=status, at=now_in_ms()))
-        if self._unsent is not None and self._unsent.is_empty:
-            self._unsent.remove()
-        elif self._unsent is not None:
-            self._unsent.close()
+        """End the run; records that MLflow has missed stay in the store."""
+        self._record(End(status=status, at=now_in_ms()))
+        if self._pending is not None and self._pending.is_delivered:
+            self._pending.remove()
+        elif self._pending is not None:
+            self._pending.close()
 
-    def _tell(self, record: Record) -> None:
-        with self._turn:
+    def _record(self, record: Record) -> None:
+        """Send `record`, or keep it if MLflow has failed before or fails now."""
+        with self._lock:
             if self._client is not None:
                 try:
-                    return tell(self._client, self.run_id, record, self._say)
-                except Unreachable as why:
-                    self._say(f"MLflow is not answering ({why}); what it misses is kept, and sent by a later run.")
-                    self._client = None
-                except Withheld as why:
-                    self._say(str(why))
-                    self._client = None
-            if self._unsent is not None:
-                self._keep(self._unsent, record)
-
-    def _keep(self, unsent: Unsent, record: Record) -> None:
-        try:
-            unsent.keep(record)
-        except OSError as error:
-            self._say(f"Not kept for MLflow: {record.kind} ({error.strerror or error}); the files are in the store.")
+                    return deliver(self._client, self.run_id, record, self._log)
+                except Unreachable as error:
+                    self._log(f"MLflow does not respond ({error}); records are kept and sent by a later run.")
+                except Withheld as reason:
+                    self._log(str(reason))
+                self._client = None
+            try:
+                if self._pending is not None:
+                    self._pending.append(record)
+            except OSError as error:
+                self._log(
+                    f"{record.kind} are not kept for MLflow ({error.strerror or error}); the store has the files."
+                )
 
 
 class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where runs are recorded. A local sqlite database by default, a server where MLFLOW_TRACKING_URI names one."""
+    """Records runs in a local SQLite database, or on the server that MLFLOW_TRACKING_URI names."""
 
     uri: str
-    """May hold a password: it is printed as `shown`, and Dagster is told its variable's name (assets.definitions)."""
+    """May contain a password, which `without_credentials` removes."""
     artifacts: str
-    """Folder for artifacts of a local database (a server decides for itself)."""
+    """Artifact folder of a local database; a server has its own."""
     experiment: str = ""
-    """Of runs; a step names that of its recipe (`of`)."""
+    """Experiment of the runs; a step uses that of its recipe (`of`)."""
     lock_file: str
-    unsent: str
-    """Folder for what MLflow has not heard."""
+    pending: str
+    """Folder of pending runs."""
     sample_seconds: float = SECONDS
-    """Between two samples of the machine's load."""
+    """Sampling interval of the machine's load."""
 
     def of(self, experiment: str) -> "Tracking":
-        """The same, for runs of another experiment."""
+        """A copy that records runs in `experiment`."""
         return self.model_copy(update={"experiment": experiment})
 
     @contextmanager
     def run(
         self, name: str, tags: Mapping[str, str], log: Log, parent: TrackedRun | None = None
     ) -> Iterator[TrackedRun]:
-        """A run called `name`; FAILED where the body raises, KILLED where it is interrupted.
+        """A run called `name`; pending runs are delivered first.
 
-        An unreachable MLflow is said and worked without. What runs that are over had to keep is sent first.
+        It ends as FAILED if the body raises, and as KILLED if it is interrupted. If MLflow cannot be reached, that is
+        logged, and the run's records are kept.
         """
         run = self._start(name, tags, log, parent)
         try:
-            with watching(run.metrics, log, self.sample_seconds):
+            with sampled_load(run.metrics, log, self.sample_seconds):
                 yield run
         except BaseException as error:
             run.end("FAILED" if isinstance(error, Exception) else "KILLED")
@@ -189,68 +189,68 @@ class Tracking(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _start(self, name: str, tags: Mapping[str, str], log: Log, parent: TrackedRun | None) -> TrackedRun:
         family = {"mlflow.parentRunId": parent.run_id} if parent and parent.run_id else {}
         start = Start(experiment=self.experiment, name=name, tags={**tags, **family}, at=now_in_ms())
-        unsent = self._begin(start, log)
+        pending = self._create_pending(start, log)
         began = time.monotonic()
-        if began < _left_alone_until.get(self.uri, 0.0):
-            return TrackedRun(None, "", None, unsent, log)
+        if began < _paused_until.get(self.uri, 0.0):
+            return TrackedRun(None, "", None, pending, log)
         try:
-            client = self._open()
-            send_what_waits(Path(self.unsent), client, lambda other: self._experiment(client, other), log)
+            client = self._connect()
+            deliver_pending(Path(self.pending), client, lambda other: self._experiment(client, other), log)
             experiment = self._experiment(client, self.experiment)
             run_id = client.create_run(experiment, start.at, start.tags, name).info.run_id
         except Exception as error:
-            log(self._why_not(error))
+            log(self._failure(error))
             if time.monotonic() - began > SLOW_SECONDS:
-                _left_alone_until[self.uri] = time.monotonic() + LEFT_ALONE_SECONDS
-            return TrackedRun(None, "", None, unsent, log)
+                _paused_until[self.uri] = time.monotonic() + PAUSE_SECONDS
+            return TrackedRun(None, "", None, pending, log)
         with suppress(OSError):
-            if unsent is not None:
-                unsent.update(run_id=run_id)
+            if pending is not None:
+                pending.update(run_id=run_id)
         url = f"{self._ui()}/#/experiments/{experiment}/runs/{run_id}?{VIEW}"
-        return TrackedRun(client, run_id, url, unsent, log)
+        return TrackedRun(client, run_id, url, pending, log)
 
-    def _why_not(self, error: Exception) -> str:
-        """Why a run has no counterpart in MLflow, and what to do."""
-        denied = no_access(error)
+    def _failure(self, error: Exception) -> str:
+        """Why MLflow did not create the run, and what to do."""
+        denied = access_denied(error)
         if isinstance(error, Withheld) or denied:
             return denied or str(error)
         verb = "refuses the run" if is_refusal(error) else "cannot be reached"
         return (
-            f"MLflow at {without_credentials(self.uri)} {verb} ({told(error)}); what it misses is kept, and sent later."
+            f"MLflow at {without_credentials(self.uri)} {verb} ({error_code(error)}); records are kept and sent later."
         )
 
-    def _begin(self, start: Start, log: Log) -> Unsent | None:
+    def _create_pending(self, start: Start, log: Log) -> PendingRun | None:
         try:
-            return begin(Path(self.unsent), start)
+            return create_pending_run(Path(self.pending), start)
         except OSError as error:
-            log(f"Nothing can be kept for MLflow ({error.strerror}), should it not answer.")
+            log(f"Records that MLflow misses will be lost: no folder for pending runs ({error.strerror}).")
             return None
 
-    def _open(self) -> "MlflowClient":
-        """A client of a database or server that is there."""
-        for key, value in PATIENCE.items():
+    def _connect(self) -> "MlflowClient":
+        """A client of a database or server that responds."""
+        for key, value in CLIENT_SETTINGS.items():
             os.environ.setdefault(key, value)
         from mlflow import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # creating tables is no news
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # MLflow would log every table that it creates
         if self.uri.startswith("sqlite"):
             make_folder(Path(make_url(self.uri).database or "").parent)
-        with nullcontext() if self._is_server() else self._first_use():
+        with nullcontext() if self._is_server() else self._creation_lock():
             client = MlflowClient(tracking_uri=self.uri)
             client.search_experiments(max_results=1)
         return client
 
     def _experiment(self, client: "MlflowClient", name: str) -> str:
-        """The id of the experiment called `name`, which is made where there is none."""
-        with self._first_use():
+        """The id of the experiment called `name`; creates it if it does not exist."""
+        with self._creation_lock():
             known = client.get_experiment_by_name(name)
             if known:
                 return experiment_id(known)
             location = None if self._is_server() else Path(self.artifacts, name).as_uri()
             return str(client.create_experiment(name, artifact_location=location))
 
-    def _first_use(self) -> FileLock:
-        """Two processes that make the database's tables, or an experiment, at the same time would fail."""
+    def _creation_lock(self) -> FileLock:
+        """A lock, since one of two processes that create a database or an experiment at once would fail."""
         make_folder(Path(self.lock_file).parent)
         return FileLock(self.lock_file)
 
@@ -266,9 +266,9 @@ def now_in_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{before}{key}", str(value)
+            yield f"{prefix}{key}", str(value)

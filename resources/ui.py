@@ -1,8 +1,8 @@
-"""`python -m resources.ui` serves Dagster's pages on this machine, behind a guard, with the daemon beside them.
+"""`python -m resources.ui` serves Dagster's pages on this machine and runs the daemon.
 
-Belongs here: starting both, and ending both. Not here: which requests are answered (`resources.guard`).
+Not here: which requests are rejected (`resources.guard`).
 
-It does what `dagster dev` does, whose web server answers whoever asks.
+It replaces `dagster dev`, whose web server accepts requests from any site.
 """
 
 import argparse
@@ -35,32 +35,32 @@ from resources.instance import refuse_home
 from resources.port import LOOPBACK, refuse_taken
 
 STATEMENT_TIMEOUT, POOL_RECYCLE, POOL_OVERFLOW = 15_000, 3_600, 20
-"""Of the web server's database connections, as `dagster-webserver` sets them: milliseconds, seconds, connections."""
+"""Settings of the web server's database connections, as in `dagster-webserver`: milliseconds, seconds, connections."""
 POLL_RATE = 2000
-"""Milliseconds between two looks of a page at its assets, as `dagster dev` sets it."""
-PATIENCE = 60
-"""Seconds that the daemon gets to end."""
+"""Milliseconds between two updates of a page's assets, as in `dagster dev`."""
+STOP_SECONDS = 60
+"""Seconds to wait for the daemon to stop."""
 
 
 class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]
-    """Dagster's web server with `Guard` before everything else."""
+    """Dagster's web server behind `Guard`."""
 
     def __init__(self, context: WorkspaceProcessContext, hosts: Sequence[str]) -> None:
         self._allowed_hosts = hosts
         super().__init__(context, live_data_poll_rate=POLL_RATE)
 
     def build_middleware(self) -> list[Middleware]:
-        """Dagster's own, after the guard."""
+        """The guard, then Dagster's own middleware."""
         return [Middleware(Guard, hosts=self._allowed_hosts), *super().build_middleware()]
 
 
 @command
 def main(arguments: list[str]) -> None:
-    """Serve until Ctrl-C; 1 and a sentence if something listens on the port already."""
+    """Serve until Ctrl-C; exit code 1 and a sentence if the port is in use."""
     asked = _parser().parse_args(arguments)
     refuse_taken(asked.port)
     refuse_home(os.environ.get("DAGSTER_HOME", ""))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a service manager ends the daemon, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a service manager stops the daemon, too
     os.environ["DAGSTER_IS_DEV_CLI"] = "" if asked.without_daemon else "1"
     with DagsterInstance.get() as instance, _code_servers(instance, asked.workspace) as workspace:
         if asked.without_daemon:
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m resources.ui", description="Dagster's pages and its daemon.")
+    parser = argparse.ArgumentParser(prog="python -m resources.ui", description="Dagster's pages and daemon.")
     parser.add_argument("--port", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--workspace", default="workspace.yaml", help="default: %(default)s")
     parser.add_argument(
@@ -79,15 +79,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name under which a reverse proxy of yours serves the pages, without port; may be repeated",
+        help="host name under which your reverse proxy serves the pages, without port; may be repeated",
     )
-    parser.add_argument("--without-daemon", action="store_true", help="where the daemon is a service of its own")
+    parser.add_argument("--without-daemon", action="store_true", help="if the daemon is a separate service")
     return parser
 
 
 @contextmanager
 def _code_servers(instance: DagsterInstance, workspace: str) -> Iterator[str]:
-    """Start the servers that load the definitions; yields a workspace file that points at them."""
+    """Start the servers that load the definitions; yields a workspace file with their addresses."""
     with (
         ProxyServerManager(instance, WorkspaceFileTarget([workspace]), "warning") as servers,
         TemporaryDirectory() as t,
@@ -100,40 +100,39 @@ def _code_servers(instance: DagsterInstance, workspace: str) -> Iterator[str]:
 def _serve(instance: DagsterInstance, workspace: str, port: int, hosts: Sequence[str]) -> None:
     instance.optimize_for_webserver(STATEMENT_TIMEOUT, POOL_RECYCLE, POOL_OVERFLOW)
     with WorkspaceProcessContext(instance, WorkspaceFileTarget([workspace]), version=__version__) as context:
-        print(f"Dagster's pages: http://{LOOPBACK}:{port} (Ctrl-C ends them)", flush=True)
+        print(f"Dagster's pages: http://{LOOPBACK}:{port} (stop with Ctrl-C)", flush=True)
         uvicorn.run(app(context, hosts), host=LOOPBACK, port=port, log_level="warning")
 
 
 def app(context: WorkspaceProcessContext, hosts: Sequence[str] = ()) -> Starlette:
-    """Dagster's pages of the workspace `context`, also under the names `hosts`."""
-    made: Starlette = GuardedWebserver(context, hosts).create_asgi_app()
-    return made
+    """The web application of the workspace `context`, also served under the names `hosts`."""
+    return GuardedWebserver(context, hosts).create_asgi_app()
 
 
 @contextmanager
 def _daemon(instance: DagsterInstance, workspace: str) -> Iterator[None]:
-    """Run Dagster's daemon within the block; if it ends by itself, this process ends as by Ctrl-C."""
+    """Run Dagster's daemon in the block; if it stops by itself, this process stops as by Ctrl-C."""
     read, write = get_ipc_shutdown_pipe()
     reference = serialize_value(instance.get_ref())
     arguments = ["--workspace", workspace, "--instance-ref", reference, "--shutdown-pipe", str(read)]
     daemon = open_ipc_subprocess([sys.executable, "-m", "dagster._daemon", "run", *arguments], pass_fds=[read])
-    ending = Event()
-    Thread(target=_end_with, args=(daemon, ending), daemon=True).start()
+    stopping = Event()
+    Thread(target=_stop_with, args=(daemon, stopping), daemon=True).start()
     try:
         yield
     finally:
-        ending.set()
+        stopping.set()
         send_ipc_shutdown_message(write)
         try:
-            daemon.wait(PATIENCE)
+            daemon.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             daemon.kill()
 
 
-def _end_with(daemon: "subprocess.Popen[bytes]", ending: Event) -> None:
+def _stop_with(daemon: "subprocess.Popen[bytes]", stopping: Event) -> None:
     daemon.wait()
-    if not ending.is_set():
-        print(f"Dagster's daemon has ended by itself (exit code {daemon.returncode}).", file=sys.stderr, flush=True)
+    if not stopping.is_set():
+        print(f"Dagster's daemon has stopped by itself (exit code {daemon.returncode}).", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -132,7 +132,7 @@ def test_nothing_is_unpickled() -> None:
 
 
 def test_loading_the_definitions_imports_no_heavy_library(tmp_path: Path) -> None:
-    heavy = ("torch", "mlflow", "scipy", "sklearn", "numpy", "pyarrow", "pydicom", "fsspec")
+    heavy = ("torch", "torchvision", "mlflow", "scipy", "sklearn", "matplotlib", "pandas", "onnx", "pydicom", "fsspec")
     probe = f"import sys, assets.definitions; print([m for m in {heavy} if m in sys.modules])"
     environment = {**os.environ, "SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}
     done = subprocess.run(

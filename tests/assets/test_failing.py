@@ -31,7 +31,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
         artifacts=str(folder),
         experiment="e",
         lock_file=str(folder / "lock"),
-        unsent=str(folder / "unsent"),
+        pending=str(folder / "unsent"),
     )
 
 

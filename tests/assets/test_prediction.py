@@ -44,7 +44,7 @@ def materialize(store: Store, **config: object) -> dg.ExecuteInProcessResult:
             artifacts="",
             experiment="tiny",
             lock_file=str(locks / "mlflow.lock"),
-            unsent=str(locks / "unsent"),
+            pending=str(locks / "unsent"),
         ),
     }
     return dg.materialize(

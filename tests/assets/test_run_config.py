@@ -18,7 +18,7 @@ FIELDS: dict[str, dict[str, object]] = {
         "artifacts": "/elsewhere",
         "experiment": "another",
         "lock_file": "/elsewhere",
-        "unsent": "/elsewhere",
+        "pending": "/elsewhere",
         "sample_seconds": 0.01,
     },
 }

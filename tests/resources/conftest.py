@@ -31,7 +31,7 @@ def make_tracking(tmp_path: Path) -> MakeTracking:
             artifacts=str(tmp_path / "mlflow" / "artifacts"),
             experiment="trial",
             lock_file=str(tmp_path / "locks" / "mlflow.lock"),
-            unsent=str(tmp_path / "mlflow" / "unsent"),
+            pending=str(tmp_path / "mlflow" / "unsent"),
         )
 
     return make

@@ -57,5 +57,5 @@ def test_an_archive_may_be_a_url(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No recipe 'nowhere'"):
+    with pytest.raises(UserError, match="nowhere"):
         read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "nowhere"})

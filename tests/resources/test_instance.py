@@ -65,11 +65,11 @@ def test_a_mistake_is_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for home in ("", "store/dagster"):
-        with pytest.raises(UserError, match="absolute path"):
+        with pytest.raises(UserError, match=f"DAGSTER_HOME.*{home!r}"):
             make_instance(ROOT / "dagster.yaml", home)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     assert main([str(tmp_path / "none.yaml")]) == 1
-    assert capsys.readouterr().err.endswith("none.yaml does not exist.\n")
+    assert str(tmp_path / "none.yaml") in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
 
 

@@ -1,4 +1,4 @@
-"""A port that something listens on is refused in a sentence, before a server is started on it."""
+"""A port in use is refused in a sentence, before a server starts."""
 
 import socket
 from collections.abc import Callable
@@ -16,11 +16,9 @@ def test_a_free_port_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("main", [ui.main, mlflow_server.main])
-def test_a_port_that_something_listens_on_is_a_sentence(
-    main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_port_in_use_is_refused(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["--port", str(port)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"Something listens on http://127.0.0.1:{port} already") and said.count("\n") == 1
+    assert str(port) in said and said.count("\n") == 1

@@ -1,4 +1,4 @@
-"""What MLflow refuses until a person has done something waits, is told as such, and is delivered afterwards."""
+"""Records that MLflow refuses until a person acts are kept, reported with the action, and delivered afterwards."""
 
 import http.server
 import threading
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from resources import spool
+from pipeline.archive.location import without_credentials
+from resources import pending_runs
 from resources.environment import sqlite_address
 from resources.tracking import Tracking
 from tests.resources.conftest import MakeTracking, Server, free_port
@@ -47,12 +48,12 @@ def test_runs_of_a_deleted_experiment_wait_until_it_is_restored(tracking: Tracki
     client.delete_experiment(number)
     for name in ("first", "second", *(f"run {n}" for n in range(8))):  # more often than anything is tried
         said = a_run(tracking, name)
-        assert any("is deleted" in line and "restore" in line and "mlflow gc" in line for line in said)
-        assert not any("cannot be reached" in line or "given up" in line for line in said)
+        assert any(tracking.experiment in line and f"restore -x {number}`" in line for line in said)
+        assert not any(without_credentials(tracking.uri) in line or "dropped" in line for line in said)
         assert len(said) <= 2
     assert len(waiting(tracking)) == 10
     client.restore_experiment(number)
-    assert a_run(tracking, "after")[-1].startswith("MLflow has now heard of 10 earlier runs")
+    assert " 10 earlier runs " in a_run(tracking, "after")[-1]
     runs = read_runs(tracking)
     assert len(runs) == 12
     assert all(run.info.status == "FINISHED" and history(tracking, run, "loss") == [(1, 2.0)] for run in runs)
@@ -69,7 +70,7 @@ def test_a_run_that_is_deleted_under_way_keeps_what_follows(tracking: Tracking, 
         run.metrics({"loss": 1.0}, 2)
         run.params({"epochs": 2})
     assert len(said) == 1
-    assert f"{what} " in said[0] and "is deleted" in said[0]
+    assert (tracking.experiment if what == "experiment" else run.run_id) in said[0] and "restore" in said[0]
     client.restore_experiment(number) if what == "experiment" else client.restore_run(run.run_id)
     a_run(tracking, "after")
     stored = next(found for found in read_runs(tracking) if found.info.run_id == run.run_id)
@@ -116,7 +117,7 @@ def refusing() -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "denies access"), (403, "denies access"), (404, "refuses the run"), (503, "cannot be reached")],
+    [(401, "permissions"), (403, "permissions"), (404, "refuses"), (503, "reached")],
 )
 def test_a_server_that_refuses_is_told_apart_from_one_that_is_away(
     make_tracking: MakeTracking, refusing: str, monkeypatch: pytest.MonkeyPatch, status: int, words: str
@@ -128,34 +129,36 @@ def test_a_server_that_refuses_is_told_apart_from_one_that_is_away(
         said = a_run(tracking, f"run {number}")
         assert len(said) == 1 and words in said[0]
     assert len(waiting(tracking)) == 7
-    starts = [spool.Start.model_validate_json((folder / "start.json").read_bytes()) for folder in waiting(tracking)]
+    starts = [
+        pending_runs.Start.model_validate_json((folder / "start.json").read_bytes()) for folder in waiting(tracking)
+    ]
     assert {start.attempts for start in starts} == {0}
 
 
 def test_a_server_that_is_away_costs_no_attempt(make_tracking: MakeTracking) -> None:
     tracking = make_tracking(f"http://127.0.0.1:{free_port()}")
     for number in range(7):
-        assert "cannot be reached" in a_run(tracking, f"run {number}")[0]
+        assert tracking.uri in a_run(tracking, f"run {number}")[0]
     assert len(waiting(tracking)) == 7
 
 
 def test_attempts_that_a_server_fails_are_hours_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Minutes, then hours: the last of five attempts is a day and more after the first."""
+    """Minutes, then hours: the fifth and last attempt is more than a day after the first."""
     now = [1_000_000.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
-    unsent = spool.begin(tmp_path, spool.Start(experiment="e", name="n", tags={}, at=1))
+    pending = pending_runs.create_pending_run(tmp_path, pending_runs.Start(experiment="e", name="n", tags={}, at=1))
     at = []
     for _ in range(5):
-        while not unsent.is_due:
+        while not pending.is_due:
             now[0] += 60
-        assert not unsent.is_given_up
+        assert not pending.is_exhausted
         at.append(now[0])
-        unsent.note_failure()
-    assert unsent.is_given_up
+        pending.count_failure()
+    assert pending.is_exhausted
     waits = [later - sooner for sooner, later in pairwise(at)]
     assert waits == sorted(waits)
     assert waits[0] >= 600 and at[-1] - at[0] > 86_400
-    unsent.close()
+    pending.close()
 
 
 @pytest.mark.parametrize("name", ["what? a store", "100%25", "a#b", "a%41", "it's Ä", "x=1&y;z"])
