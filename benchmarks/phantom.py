@@ -9,7 +9,7 @@ from numpy.random import Generator
 from scipy import ndimage, signal
 
 from benchmarks.measure import Row, compare
-from pipeline.phantom.acoustics import SOUNDS
+from pipeline.phantom.acoustics import ACOUSTICS
 from pipeline.phantom.anatomy import Points, Scene, Tissue, label_map
 from pipeline.phantom.scanner import (
     AIXPLORER_LIKE,
@@ -56,7 +56,7 @@ def _taken(number: int) -> tuple[Scene, Setup, Generator]:
     rng = np.random.default_rng([1, number])
     scene = VIEWS[name](rng, rng)
     depth = float(rng.choice(CURVILINEAR.depths_mm))
-    return scene, Setup(AIXPLORER_LIKE, AIXPLORER_LIKE.tuned(rng), CURVILINEAR, depth, Format.FAN), rng
+    return scene, Setup(AIXPLORER_LIKE, AIXPLORER_LIKE.random_tuning(rng), CURVILINEAR, depth, Format.FAN), rng
 
 
 def _drawn(number: int) -> object:
@@ -83,7 +83,7 @@ def _plain(scene: Scene, setup: Setup, rng: Generator) -> npt.NDArray[np.uint8]:
 
 def _of_tissue(name: str) -> Floats:
     """One property of every tissue."""
-    return np.array([getattr(SOUNDS[tissue], name) for tissue in Tissue], np.float64)
+    return np.array([getattr(ACOUSTICS[tissue], name) for tissue in Tissue], np.float64)
 
 
 def _grid(setup: Setup) -> tuple[Points, Floats]:

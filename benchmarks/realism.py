@@ -108,7 +108,9 @@ def _drawn(scanner: Scanner, views: tuple[str, ...]) -> Iterator[tuple[Grey, npt
         rng = np.random.default_rng([2, number])
         scene = VIEWS[views[number % len(views)]](rng, rng)
         probe = CURVILINEAR if views is DEEP else LINEAR_HIGH
-        view = picture(scene, Setup(scanner, scanner.tuned(rng), probe, float(rng.choice(probe.depths_mm))), rng)
+        view = picture(
+            scene, Setup(scanner, scanner.random_tuning(rng), probe, float(rng.choice(probe.depths_mm))), rng
+        )
         top, left, height, width = view.box
         inside = view.inside[top : top + height, left : left + width]
         yield view.grey[top : top + height, left : left + width] * inside, inside

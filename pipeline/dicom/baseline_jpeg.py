@@ -26,7 +26,7 @@ def decode_baseline_jpeg(encoded: bytes, stream: Codestream, photometric: str, r
 
 
 def _decode_colour(encoded: bytes, image: Image.Image, stream: Codestream, photometric: str) -> Frame:
-    """A JPEG of three components: its first one alone, if `stream` says luma and the colours are mostly grey."""
+    """A JPEG of three components: its first one alone, if `stream` states luma and the colours are mostly grey."""
     luma = stream.luma_chroma if stream.luma_chroma is not None else photometric != PhotometricInterpretation.RGB
     if luma and stream.read_as_luma_chroma:
         colours = _reduced_colours(encoded)

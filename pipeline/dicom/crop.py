@@ -87,10 +87,10 @@ def _check_b_mode(regions: tuple[UltrasoundRegion, ...], tissue: list[Ultrasound
     """Raise `Rejected` for colour flow on the tissue, and for frames that hold other ultrasound but no tissue."""
     flow = [region for region in regions if region.is_colour_flow]
     if any(region.overlaps(other) for region in flow for other in tissue) or (flow and not tissue):
-        raise Rejected(Reason.NOT_B_MODE, "its regions say colour flow")
+        raise Rejected(Reason.NOT_B_MODE, "its regions state colour flow")
     # ECG traces, grey bars and graphics alone mean nothing: a vendor that lists them need not list the image.
     if not tissue and any(region.is_m_mode_or_spectrum for region in regions):
-        raise Rejected(Reason.NOT_B_MODE, "its regions say M-mode or spectrum, and no tissue in two dimensions")
+        raise Rejected(Reason.NOT_B_MODE, "its regions state M-mode or spectrum, and no tissue in two dimensions")
 
 
 def _box(region: UltrasoundRegion, shape_HW: tuple[int, ...]) -> _Box | None:

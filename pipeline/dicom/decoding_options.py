@@ -85,4 +85,4 @@ def _check_limits(options: dict[str, Any]) -> None:
     samples = options["rows"] * options["columns"] * options["samples_per_pixel"]
     frame = (samples * options["bits_allocated"] + 7) // 8
     if frame > MAX_FRAME_BYTES or frame * options["number_of_frames"] > MAX_FILE_BYTES:
-        raise Rejected(Reason.UNSUPPORTED_PIXELS, "the header asks for more pixels than the budget allows")
+        raise Rejected(Reason.UNSUPPORTED_PIXELS, "the header states more pixels than the limits allow")

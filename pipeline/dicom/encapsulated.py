@@ -30,7 +30,7 @@ class PixelWindow:
         length = min(length, rest) if length >= 0 else rest
         self._reads_left -= 1
         if length > MAX_FRAME_BYTES or self._reads_left < 0:
-            raise Rejected(Reason.OVER_LIMITS, "a frame takes more bytes or fragments than the budget allows")
+            raise Rejected(Reason.OVER_LIMITS, "a frame has more bytes or fragments than the limits allow")
         return self._file.read(length)
 
 

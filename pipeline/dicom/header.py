@@ -122,7 +122,7 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
     photometric = fields.text("PhotometricInterpretation")
     frames = _frames_there(parsed, fields, rows * columns, frames, photometric)
     if not frames:
-        raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding says")
+        raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding states")
     return Header(
         sop_instance=fields.uid("SOPInstanceUID") or _content_digest(file),
         series=fields.uid("SeriesInstanceUID"),
@@ -154,7 +154,7 @@ def _is_accepted(modalities: Collection[str], modality: str | None, sop_class: s
 
 def _rejected_modality(modalities: Collection[str]) -> Rejected:
     if set(modalities) == {ULTRASOUND}:
-        detail = "neither Modality (0008,0060) nor SOPClassUID (0008,0016) says ultrasound"
+        detail = "neither Modality (0008,0060) nor SOPClassUID (0008,0016) states ultrasound"
         return Rejected(Reason.NOT_ULTRASOUND, detail)
     return Rejected(Reason.OTHER_MODALITY, f"Modality (0008,0060) is none of {', '.join(sorted(modalities))}")
 

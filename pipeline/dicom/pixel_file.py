@@ -182,7 +182,7 @@ class PixelFile:
     def _decode(self, encoded: bytes) -> Frame:
         options, stream = self._options, Codestream.of(encoded)
         if stream.size > MAX_FRAME_BYTES:
-            raise Rejected(Reason.OVER_LIMITS, "a frame's own header asks for more pixels than the budget allows")
+            raise Rejected(Reason.OVER_LIMITS, "a frame's own header states more pixels than the limits allow")
         if stream.breaks_off(encoded):
             return self._decode_unterminated(encoded)
         if self._parsed.transfer_syntax == JPEGBaseline8Bit:

@@ -68,7 +68,7 @@ def pydicom_parse(file: BinaryIO, size: int, tags: frozenset[int]) -> ParsedFile
         if isinstance(error, OSError) and error.errno is not None:
             raise
         if any(isinstance(cause, RecursionError | MemoryError) for cause in _causes(error)):
-            why = "the header is nested too deep or asks for too much memory"
+            why = "the header is nested too deep or needs too much memory"
             raise Rejected(Reason.OVER_LIMITS, why) from None
         raise Rejected(Reason.UNREADABLE_HEADER, f"parsing stopped with {type(error).__name__}") from None
 

@@ -153,7 +153,7 @@ def outcome_of(read: Callable[[], _Result]) -> _Result | Rejection | UnreadableF
         return Rejection(Reason.OVER_LIMITS, _TOO_LARGE)
 
 
-_TOO_LARGE = "decoding asks for more memory than a worker may hold"
+_TOO_LARGE = "decoding needs more memory than a worker may use"
 
 
 def rejection_table(level: str, rejections: Iterable[tuple[str, Rejection]]) -> pa.Table:

@@ -173,7 +173,7 @@ def _tissue_blocks(blocks: _Blocks) -> _Mask | None:
 
 
 def _lit_blocks(blocks: _Blocks) -> _Mask | None:
-    """The largest lit part; it must be twice as thick, since lit letters are not told by texture."""
+    """The largest lit part; it must be twice as thick, since texture does not exclude letters."""
     return _thick_pieces(_closed(blocks.lit), 2 * THINNEST)
 
 
@@ -213,7 +213,7 @@ def _layers(closed: npt.NDArray[np.uint8], part: _Mask) -> _Mask:
 
 
 def _dim(closed: npt.NDArray[np.uint8], part: _Mask, peak: Grey) -> _Mask:
-    """Pieces of `closed` too dim to be written or drawn, that lie below, above or close beside `part`."""
+    """Pieces of `closed` too dim for text and drawings, below, above or close beside `part`."""
     columns = np.flatnonzero(part.any(0))
     reach = round(DIM_REACH * max(part.shape))
     near = np.zeros(part.shape[1], np.bool_)

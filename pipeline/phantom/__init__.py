@@ -1,1 +1,1 @@
-"""The archive we ship: a phantom clinic."""
+"""The phantom clinic: a synthetic archive with labelled sets and ground truth."""

@@ -1,7 +1,4 @@
-"""The command `python -m pipeline.phantom FOLDER [--recipe RECIPE] [--seed N]`.
-
-Belongs here: arguments and exit codes. Not here: any making.
-"""
+"""The command `python -m pipeline.phantom FOLDER [--recipe RECIPE] [--seed N]`."""
 
 import argparse
 import os
@@ -15,15 +12,15 @@ from pipeline.phantom.settings import load_phantom
 
 @command
 def main() -> None:
-    """Make the phantom; 0, or 1 with one sentence for a mistake."""
+    """Write the phantom."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.phantom", description="Write the phantom clinic.")
-    parser.add_argument("folder", type=Path, help="new or empty folder, or an older phantom to replace")
+    parser.add_argument("folder", type=Path, help="a new or empty folder, or an older phantom to replace")
     parser.add_argument(
         "--recipe",
         default=os.environ.get("SONOTAG_RECIPE") or "demo",
-        help="a name or a YAML file; its section `phantom` says how large and how noisy; default: %(default)s",
+        help="a name or a YAML file; its section `phantom` has size and noise; default: %(default)s",
     )
-    parser.add_argument("--seed", type=int, default=0, help="another clinic for another number (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="a different clinic for each number; default: %(default)s")
     arguments = parser.parse_args()
     make_phantom(arguments.folder, arguments.seed, load_phantom(arguments.recipe), print)
 

@@ -1,7 +1,4 @@
-"""Anatomy as painted shapes: which tissue lies at which point of the body, in millimetres.
-
-Belongs here: tissues, shapes, scenes and how they are painted. Not here: organs, views of the body, sound, pixels.
-"""
+"""Anatomy as painted shapes, in millimetres: the tissue at each point of the body."""
 
 import math
 from collections.abc import Iterator
@@ -22,7 +19,7 @@ Indices = npt.NDArray[np.int32]
 
 
 class Tissue(IntEnum):
-    """What sound meets; acoustics.py says how each echoes, attenuates and reflects."""
+    """Tissues; `acoustics` has their properties."""
 
     SKIN = 0
     FAT = auto()
@@ -68,7 +65,7 @@ class Tissue(IntEnum):
 
 
 Bumps = tuple[tuple[int, float, float], ...]
-"""How an outline departs from an ellipse: waves around it, as (number, share of the radius, phase)."""
+"""Deviations of an outline from an ellipse: waves around it, as (number, share of the radius, phase)."""
 
 
 class Shape(Protocol):
@@ -92,7 +89,7 @@ class Ellipse:
 
     def outline(self) -> Floats:
         """Its corners in mm, (n, 2)."""
-        at, cosines, sines = _circle(max(16, min(64, int(3 * (self.rx + self.rz)))))
+        at, cosines, sines = _unit_circle(max(16, min(64, int(3 * (self.rx + self.rz)))))
         corners = np.empty((len(at), 2), np.float32)
         radius: Floats | float = 1.0
         if self.bumps:
@@ -104,7 +101,7 @@ class Ellipse:
         corners[:, 1] = (self.rx * sine) * along + (self.rz * cosine) * across + self.z
         return corners
 
-    def grown(self, by: float) -> "Ellipse":
+    def grow(self, by: float) -> "Ellipse":
         """The ellipse with `by` mm more on each half axis."""
         return Ellipse(self.x, self.z, self.rx + by, self.rz + by, self.angle, self.bumps)
 
@@ -118,7 +115,7 @@ class Ellipse:
 
 @dataclass(frozen=True)
 class Band:
-    """What lies between two parallel curves z = top|bottom + slope·x + bend·x², in mm."""
+    """The band between two parallel curves z = top|bottom + slope·x + bend·x², in mm."""
 
     top: float
     bottom: float
@@ -149,22 +146,24 @@ class Tube:
         side = np.stack((-ahead[:, 1], ahead[:, 0]), -1) * (points[:, 2] / (2 * length))[:, None]
         return np.concatenate((points[:, :2] + side, (points[:, :2] - side)[::-1])).astype(np.float32)
 
-    def grown(self, by: float) -> "Tube":
+    def grow(self, by: float) -> "Tube":
         """The tube, thicker by `by` mm on each side."""
         return Tube(tuple((x, z, thickness + 2 * by) for x, z, thickness in self.path))
 
 
 Frame = Literal["body", "rigid", "skin"]
 _FRAMES: dict[Frame, int] = {"body": 0, "rigid": 1, "skin": 2}
-_MOVED = np.array((1.0, 0.0, 0.25), np.float32)  # by the body's bending, in the same order: the probe flattens the skin
+_WARP_SHARES = np.array(
+    (1.0, 0.0, 0.25), np.float32
+)  # by the body's bending, in the same order: the probe flattens the skin
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A shape painted with a tissue, only `within` another shape where one is given.
+    """A shape painted with a tissue, clipped to the shape `within`, if given.
 
-    `frame` says in which coordinates: `body` bends with the patient, `rigid` is straight in the room (needles),
-    `skin` follows the face of the probe, which presses the skin into its own curve: x along the face, z along the beam.
+    `frame` is its coordinate system: `body` bends with the patient, `rigid` is straight in the room (needles), `skin`
+    follows the face of the probe, which presses the skin into its own curve: x along the face, z along the beam.
     """
 
     shape: Shape
@@ -179,8 +178,8 @@ class Warp:
 
     waves: tuple[tuple[float, float, float, float, float], ...] = ()
 
-    def moved(self, corners: Floats, strength: Floats) -> Floats:
-        """Where points (n, 2) of the body lie in the room, mm, each moved by its share `strength` (n,)."""
+    def apply(self, corners: Floats, strength: Floats) -> Floats:
+        """Points (n, 2) of the body in room coordinates, mm, each moved by its share `strength` (n,)."""
         if not self.waves:
             return corners
         amplitude, kx, kz, phase, other = (row[:, None] for row in _columns(self.waves))
@@ -210,7 +209,7 @@ class Scene:
 class Points:
     """Points of the body in mm: `x` to the right, `z` away from the probe's centre; any shape.
 
-    `radius_mm` is that of the probe's face, 0 for a straight one; `step_mm` how finely anatomy is painted for them.
+    `radius_mm` is that of the probe's face, 0 for a straight one; `step_mm` the resolution of the painted anatomy.
     """
 
     x: Floats
@@ -251,7 +250,7 @@ def label_map(scene: Scene, points: Points) -> Bytes:
     canvas = Image.new("L", (ground.width, ground.height), int(scene.background))
     draw = ImageDraw.Draw(canvas)
     layers = (*scene.layers, *scene.wall)
-    drawn = _drawn(layers, scene.warp, points)
+    drawn = _painted_outlines(layers, scene.warp, points)
     for layer in layers:
         if layer.within is None:
             draw.polygon(next(drawn), fill=int(layer.tissue))
@@ -271,8 +270,8 @@ def class_map(labels: Bytes, classes: dict[Tissue, int]) -> Bytes:
     return table[labels]
 
 
-def drawn_warp(body: Generator, size: float) -> Warp:
-    """A patient's bending: seven waves, the longest about `size` mm, the shorter ones weaker."""
+def random_warp(body: Generator, size: float) -> Warp:
+    """A patient's random warp: seven waves, the longest about `size` mm, the shorter ones weaker."""
     waves = []
     for order in range(1, 8):
         direction = body.uniform(0, 2 * np.pi)
@@ -289,11 +288,11 @@ def bumps(rng: Generator, amount: float) -> Bumps:
     return tuple((number, float(amount * share / (number - 0.5)), float(phase)) for number, share, phase in drawn)
 
 
-def _drawn(layers: tuple[Layer, ...], warp: Warp, points: Points) -> Iterator[list[float]]:
-    """Corners of every layer's shape, and of what it lies within, on the points' ground: column, row and so on.
+def _painted_outlines(layers: tuple[Layer, ...], warp: Warp, points: Points) -> Iterator[list[float]]:
+    """Corners of every layer's shape and of its `within`, on the points' ground, as column, row and so on.
 
-    All are moved at once: a picture has some fifty shapes of some forty corners. Nothing is done for a scene without
-    layers, which asks for none.
+    All are transformed at once: a picture has some fifty shapes of some forty corners. A scene without layers requests
+    none.
     """
     frames = [layer.frame for layer in layers for _ in ((0,) if layer.within is None else (0, 1))]
     shapes = [shape for layer in layers for shape in (layer.shape, layer.within) if shape is not None]
@@ -301,9 +300,9 @@ def _drawn(layers: tuple[Layer, ...], warp: Warp, points: Points) -> Iterator[li
     ends = np.cumsum([len(outline) for outline in outlines])
     corners = np.concatenate(outlines)
     frame_of = np.repeat(np.array([_FRAMES[frame] for frame in frames]), [len(outline) for outline in outlines])
-    corners = warp.moved(corners, _MOVED[frame_of])
+    corners = warp.apply(corners, _WARP_SHARES[frame_of])
     pressed = frame_of == _FRAMES["skin"]
-    corners[pressed] = _pressed(corners[pressed], points.radius_mm)
+    corners[pressed] = _press_to_face(corners[pressed], points.radius_mm)
     ground = points.ground
     corner = np.array((ground.left, ground.top), np.float32)
     flat: list[float] = ((corners - corner) * np.float32(1 / ground.step)).ravel().tolist()
@@ -311,8 +310,8 @@ def _drawn(layers: tuple[Layer, ...], warp: Warp, points: Points) -> Iterator[li
         yield flat[2 * start : 2 * end]
 
 
-def _pressed(corners: Floats, radius: float) -> Floats:
-    """Points (mm along the probe's face, mm along the beam) in the room."""
+def _press_to_face(corners: Floats, radius: float) -> Floats:
+    """Points (mm along the probe's face, mm along the beam) in room coordinates."""
     if not radius:
         return corners
     # Beyond a right angle the face would bend back on itself.
@@ -322,7 +321,7 @@ def _pressed(corners: Floats, radius: float) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def _circle(corners: int) -> tuple[Floats, Floats, Floats]:
+def _unit_circle(corners: int) -> tuple[Floats, Floats, Floats]:
     """Angles around a circle, their cosines and sines."""
     at = np.linspace(0, 2 * np.pi, corners, endpoint=False, dtype=np.float32)
     return at, np.cos(at), np.sin(at)

@@ -1,7 +1,4 @@
-"""The phantom clinic as a folder: archive, labelled sets, ground truth; whole or not at all.
-
-Belongs here: what is made, in which order, how it appears. Not here: how one image or defect is made.
-"""
+"""Write the phantom clinic to a folder, atomically: archive, labelled sets, ground truth."""
 
 import os
 import shutil
@@ -20,23 +17,23 @@ from pipeline.phantom.studies import clinic, write_image
 from pipeline.privacy.phantom_marker import CONTENTS, MARKER, contents_digest, is_phantom
 from pipeline.progress import Log, Progress, silent
 
-VERSION = 3  # of what a seed stands for: raise it whenever any byte of the phantom changes
+VERSION = 3  # raise it with every change of any byte of the phantom
 
 
 def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, log: Log = silent) -> None:
     """Write the phantom into `folder`: archive/, downstream/, ground_truth/ and, last, phantom.json.
 
-    Without `settings`, a recipe's defaults. The same seed and settings give the same bytes, however many cores work on
-    it. A folder that already holds them in this version is left as it is; another phantom is replaced. Raises
-    `UserError` if `folder` holds anything else, a phantom to whose archive somebody has added files or from which files
-    are gone included; for a negative seed; and for an archive that is too small for its defects.
+    `settings` default to those of a recipe. The same seed and settings give the same bytes on any number of cores. A
+    folder that already has them in this version is left unchanged; another phantom is replaced. Raises `UserError` if
+    `folder` has other contents, including a phantom whose archive has gained or lost files; for a negative seed; and
+    for an archive that is too small for its defects.
     """
     if seed < 0:
-        raise UserError(f"The phantom's seed {seed} is negative: give 0 or more.")
+        raise UserError(f"The phantom's seed {seed} is negative: choose 0 or more.")
     settings = settings or Phantom()
     wanted = {"version": VERSION, "seed": seed, **settings.model_dump(mode="json")}
-    if _is_there(folder, wanted):
-        log(f"{folder} already holds the phantom of seed {seed}.")
+    if _has_wanted_phantom(folder, wanted):
+        log(f"{folder} already has the phantom of seed {seed}.")
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
@@ -49,19 +46,19 @@ def make_phantom(folder: Path, seed: int = 0, settings: Phantom | None = None, l
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _is_there(folder: Path, wanted: dict[str, object]) -> bool:
-    """Whether `folder` holds the wanted phantom; raises `UserError` if it holds what is no phantom."""
+def _has_wanted_phantom(folder: Path, wanted: dict[str, object]) -> bool:
+    """Whether `folder` has the wanted phantom. Raises `UserError` for other contents than a phantom."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     if not is_phantom(str(folder / "archive")):
-        if _is_earlier(folder / MARKER):
+        if _is_old_marker(folder / MARKER):
             return False
-        raise UserError(f"{folder} holds something that is no phantom, or not only that: name a new or empty folder.")
+        raise UserError(f"{folder} has other contents than an unchanged phantom: choose a new or empty folder.")
     return {key: value for key, value in read_json(folder / MARKER).items() if key != CONTENTS} == wanted
 
 
-def _is_earlier(marker: Path) -> bool:
-    """Whether `marker` is one of versions 1 to 3 of sonotag's phantom, which did not state the archive's contents."""
+def _is_old_marker(marker: Path) -> bool:
+    """Whether `marker` is one of an older phantom (versions 1 to 3), which did not state the archive's contents."""
     try:
         stated = read_json(marker)
     except (OSError, ValueError):

@@ -1,8 +1,4 @@
-"""How well DCM tells the labels of the phantom's held-out patients, by their tags and by the truth.
-
-Belongs here: joining what an encoder says with the ground truth, the command `python -m pipeline.phantom.compare`. Not
-here: training, scores, making the ground truth.
-"""
+"""`python -m pipeline.phantom.compare`: scores of DCM on the phantom's held-out patients, by tags and by truth."""
 
 import argparse
 import os
@@ -33,11 +29,10 @@ _HEAD = ("label", "images", "carry it", "tags right", *(f"{what}, {by}" for by i
 
 
 def compare(store: Store, recipe: Recipe, backbone: str) -> tuple[Scores, Scores, Scores]:
-    """Scores (`label_scores`) of the encoder `<backbone>_dcm` on the validation images: by their tags, by the truth.
+    """Scores (`label_scores`) on the validation images: of the encoder by tags, of it by truth, of the tags by truth.
 
-    It is that of the recipe's first seed. Last those of the tags themselves by the truth. Labels of other sources than
-    study groups and probe have no truth. Raises `UserError` where the store holds no such encoder, no phantom, or
-    images that are none of the phantom's.
+    The encoder is `<backbone>_dcm` of the recipe's first seed. Only labels from study groups and probe have a truth.
+    Raises `UserError` if the store has no such encoder, no phantom, or images that are not the phantom's.
     """
     pool = load_pool(store, recipe)
     folder = store.experiment(recipe.name).encoder(backbone, DCM.name, recipe.pretraining.seeds[0])
@@ -52,7 +47,7 @@ def compare(store: Store, recipe: Recipe, backbone: str) -> tuple[Scores, Scores
 
 
 def _truth(store: Store, recipe: Recipe, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The true labels of the pool's `rows`, and which labels have a truth, each (N, labels)."""
+    """The true labels of the pool's `rows`, and which labels have a truth, both (N, labels)."""
     names = recipe.labels.names
     instances = read_pool(store, recipe)["sop_instance"].to_pylist()
     key = archive_key(str(store.phantom / "archive"), store.private, os.environ)
@@ -60,16 +55,16 @@ def _truth(store: Store, recipe: Recipe, rows: Tensor) -> tuple[Tensor, Tensor]:
         pseudonym(key, "sop_instance", row["sop_instance_uid"]): {*row["true_groups"].split(","), row["true_probe"]}
         for row in read_rows(store.phantom / "ground_truth" / RECORDS)
     }
-    strange = [row for row in rows.tolist() if instances[row] not in truth]
-    if strange:
-        raise UserError(f"{len(strange)} validation images of {store.root} are none of the phantom's beside them.")
+    unknown = [row for row in rows.tolist() if instances[row] not in truth]
+    if unknown:
+        raise UserError(f"{len(unknown)} validation images of {store.root} are not images of its phantom.")
     labels_NL = torch.tensor([[float(name in truth[instances[row]]) for name in names] for row in rows.tolist()])
     has_truth_L = torch.tensor([name in {*recipe.labels.groups, "linear", "curvilinear"} for name in names])
     return labels_NL, has_truth_L.expand(labels_NL.shape)
 
 
 def markdown(tags: Scores, truth: Scores, agreement: Scores) -> str:
-    """The scores as a table, a row per label; a dash for what cannot be said."""
+    """The scores as a Markdown table, a row per label; a dash for undefined scores."""
     rows = [_HEAD, ("---",) * len(_HEAD)]
     for by_tags, by_truth, right in zip(tags, truth, agreement, strict=True):
         cells = [by_tags["base_rate"], right["accuracy"]]
@@ -84,16 +79,16 @@ def _number(value: float | None) -> str:
 
 @command
 def main(arguments: Sequence[str]) -> None:
-    """Print, per backbone, how well DCM tells the labels of held-out patients, by their tags and by the truth."""
+    """Print DCM's scores on the labels of held-out patients per backbone, by their tags and by the truth."""
     variable = os.environ.get
     parser = argparse.ArgumentParser(prog="python -m pipeline.phantom.compare", description=main.__doc__)
     parser.add_argument("--store", type=Path, default=variable("SONOTAG_STORE") or "store", help="default: %(default)s")
     parser.add_argument(
         "--recipe", default=variable("SONOTAG_RECIPE") or "phantom", help="a name or a YAML file; default: %(default)s"
     )
-    asked = parser.parse_args(arguments)
-    store = Store(asked.store.absolute()).up_to_date()
-    recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
+    options = parser.parse_args(arguments)
+    store = Store(options.store.absolute()).up_to_date()
+    recipe = load_recipe(options.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
     for backbone in recipe.pretraining.backbones:
         print(f"{backbone}\n\n{markdown(*compare(store, recipe, backbone))}\n")
 

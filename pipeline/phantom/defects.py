@@ -1,7 +1,4 @@
-"""Defective files among the good ones, and what an ingest must say of each.
-
-Belongs here: making each kind of defect, its expected reason. Not here: good images, the reading of files.
-"""
+"""Add defective files to the archive, each with the reason that an ingest must give."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -31,56 +28,56 @@ from pipeline.phantom.tag_noise import hits
 
 
 @dataclass(frozen=True)
-class Planted:
-    """What a defect makes of the archive: what must be rejected, and the records beside those of the good images."""
+class DefectResult:
+    """The effect of a defect: the expected rejections, and records in addition to those of the good images."""
 
     rejections: tuple[Rejection, ...]
     records: tuple[Record, ...] = ()
 
 
-Defect = Callable[[Path, ImagePlan, str], Planted]
-"""Puts a defect into the archive: its folder, a good image to start from, a name for new files."""
+Defect = Callable[[Path, ImagePlan, str], DefectResult]
+"""Adds a defect to the archive; takes its folder, a good image to start from, and a name for new files."""
 
 
 def add_defects(
     archive: Path, plans: tuple[ImagePlan, ...], rates: Defects, seed: int
 ) -> tuple[list[Record], list[Rejection]]:
-    """Add defective files to `archive`, which holds the images of `plans`, and leave some of those in zip files.
+    """Add defective files to `archive`, which has the images of `plans`, and move some of those to zip files.
 
-    Returns all that an ingest must make of the archive, sorted by path. Raises `UserError` where there is no image
-    that a defect could start from.
+    Returns all records and rejections that an ingest must find, sorted by path. Raises `UserError` if no image is
+    suitable as a source of defects.
     """
     rng = np.random.default_rng([seed, 8])
     order = [plans[int(i)] for i in rng.permutation(len(plans))]
-    planted, copied = _defective(archive, order, rates)
-    planted += _zips(archive, [plan for plan in order if plan.path not in copied], hits(rates.zipped, len(plans)))
+    results, copied = _defective(archive, order, rates)
+    results += _zip_some(archive, [plan for plan in order if plan.path not in copied], hits(rates.zipped, len(plans)))
     records = {plan.header.instance_uid: record_of(plan) for plan in plans}
-    records |= {record.sop_instance_uid: record for one in planted for record in one.records}
-    rejections = [rejection for one in planted for rejection in one.rejections]
+    records |= {record.sop_instance_uid: record for one in results for record in one.records}
+    rejections = [rejection for one in results for rejection in one.rejections]
     return sorted(records.values(), key=lambda record: record.path), sorted(rejections, key=lambda one: one.path)
 
 
-def _defective(archive: Path, order: list[ImagePlan], rates: Defects) -> tuple[list[Planted], set[str]]:
-    """The defects of all kinds but zips, and the paths of the images that have a copy: those must stay in place.
+def _defective(archive: Path, order: list[ImagePlan], rates: Defects) -> tuple[list[DefectResult], set[str]]:
+    """The defects of all kinds but zips, and the paths of the images that have a copy and must not be moved.
 
-    Each starts from another good image, as long as there are any.
+    Each starts from a different good image as long as there are any.
     """
     native = [plan for plan in order if plan.encoding is Encoding.EXPLICIT and plan.frames == 1]
     kinds = [defect for name, defect in DEFECTS.items() for _ in range(hits(getattr(rates, name), len(order)))]
     if kinds and not native:
-        raise UserError(f"The phantom's {len(order)} images are too few to make defective files of: take more.")
+        raise UserError(f"The phantom's {len(order)} images are too few for its defects: choose more.")
     chosen = [native[number % len(native)] for number in range(len(kinds))]
-    planted = [
+    results = [
         defect(archive, plan, f"IM9{number:04d}")
         for number, (defect, plan) in enumerate(zip(kinds, chosen, strict=True))
     ]
-    return planted, {plan.path for defect, plan in zip(kinds, chosen, strict=True) if defect is _duplicate}
+    return results, {plan.path for defect, plan in zip(kinds, chosen, strict=True) if defect is _duplicate}
 
 
-def _zips(archive: Path, plans: list[ImagePlan], images: int) -> Iterator[Planted]:
+def _zip_some(archive: Path, plans: list[ImagePlan], images: int) -> Iterator[DefectResult]:
     """About `images` of `plans` in zip files of two."""
     for number, first in enumerate(range(0, min(images, len(plans) - 1), 2)):
-        yield _zipped(archive, plans[first : first + 2], f"export/EXPORT{number:04d}.ZIP")
+        yield _zip_images(archive, plans[first : first + 2], f"export/EXPORT{number:04d}.ZIP")
 
 
 def _sibling(plan: ImagePlan, name: str) -> str:
@@ -88,7 +85,7 @@ def _sibling(plan: ImagePlan, name: str) -> str:
     return str(Path(plan.path).with_name(name))
 
 
-def _renamed(archive: Path, plan: ImagePlan, name: str) -> Dataset:
+def _copy_with_new_uid(archive: Path, plan: ImagePlan, name: str) -> Dataset:
     """A good image's data set under a SOP instance UID of its own."""
     dataset = dcmread(archive / plan.path)
     dataset.SOPInstanceUID = UID(fixed_uid(plan.header.instance_uid, name))
@@ -96,25 +93,25 @@ def _renamed(archive: Path, plan: ImagePlan, name: str) -> Dataset:
     return dataset
 
 
-def _truncated_header(archive: Path, plan: ImagePlan, name: str) -> Planted:
+def _truncated_header(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
     """A file cut off within its meta information."""
     path = _sibling(plan, name)
     (archive / path).write_bytes((archive / plan.path).read_bytes()[:150])
-    return Planted((Rejection(path, "file", "unreadable_header"),))
+    return DefectResult((Rejection(path, "file", "unreadable_header"),))
 
 
-def _truncated_pixels(archive: Path, plan: ImagePlan, name: str) -> Planted:
+def _truncated_pixels(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
     """An image that lacks the lower two fifths of its pixels."""
-    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+    path, dataset = _sibling(plan, name), _copy_with_new_uid(archive, plan, name)
     write(dataset, archive / path)
     whole = (archive / path).read_bytes()
     (archive / path).write_bytes(whole[: len(whole) - 2 * len(dataset.PixelData) // 5])
-    return Planted((Rejection(path, "file", "incomplete"),))
+    return DefectResult((Rejection(path, "file", "incomplete"),))
 
 
-def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> Planted:
+def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
     """An image whose JPEG stream is noise."""
-    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+    path, dataset = _sibling(plan, name), _copy_with_new_uid(archive, plan, name)
     dataset.PixelData = encapsulate([bytes(range(256)) * 8])
     dataset["PixelData"].is_undefined_length = True
     dataset.LossyImageCompression, dataset.LossyImageCompressionMethod = "01", "ISO_10918_1"
@@ -123,9 +120,9 @@ def _broken_jpeg(archive: Path, plan: ImagePlan, name: str) -> Planted:
     return _with_bad_frame(dataset, plan, path, "undecodable")
 
 
-def _wrong_meta(archive: Path, plan: ImagePlan, name: str) -> Planted:
-    """An image whose meta information says RLE, and whose pixels are native."""
-    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+def _wrong_meta(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
+    """An image with native pixels whose meta information states RLE."""
+    path, dataset = _sibling(plan, name), _copy_with_new_uid(archive, plan, name)
     write(dataset, archive / path)
     written = (archive / path).read_bytes()  # pydicom itself would not write such a file
     (archive / path).write_bytes(written.replace(ExplicitVRLittleEndian.encode(), RLELossless.encode(), 1))
@@ -133,24 +130,24 @@ def _wrong_meta(archive: Path, plan: ImagePlan, name: str) -> Planted:
     return _with_bad_frame(dataset, plan, path, "undecodable")
 
 
-def _lying_dimensions(archive: Path, plan: ImagePlan, name: str) -> Planted:
-    """An image that says to have three times the rows that it has pixels for."""
-    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+def _lying_dimensions(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
+    """An image whose header states three times its rows."""
+    path, dataset = _sibling(plan, name), _copy_with_new_uid(archive, plan, name)
     dataset.Rows *= 3
     write(dataset, archive / path)
-    return Planted((Rejection(path, "file", "incomplete"),))
+    return DefectResult((Rejection(path, "file", "incomplete"),))
 
 
-def _enormous_dimensions(archive: Path, plan: ImagePlan, name: str) -> Planted:
-    """A compressed image that says to have pixels for half a gigabyte."""
-    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+def _enormous_dimensions(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
+    """A compressed image whose header states half a gigabyte of pixels."""
+    path, dataset = _sibling(plan, name), _copy_with_new_uid(archive, plan, name)
     dataset.compress(RLELossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
     dataset.Rows = dataset.Columns = 24_000
     write(dataset, archive / path)
     return _with_bad_frame(dataset, plan, path, "unsupported_pixels")
 
 
-def _with_bad_frame(dataset: Dataset, plan: ImagePlan, path: str, reason: str) -> Planted:
+def _with_bad_frame(dataset: Dataset, plan: ImagePlan, path: str, reason: str) -> DefectResult:
     """A record whose one frame must be rejected; its header is `dataset`'s."""
     record = replace(
         record_of(plan),
@@ -161,12 +158,12 @@ def _with_bad_frame(dataset: Dataset, plan: ImagePlan, path: str, reason: str) -
         rows=dataset.Rows,
         columns=dataset.Columns,
     )
-    return Planted((Rejection(path, "frame", reason, 0),), (record,))
+    return DefectResult((Rejection(path, "frame", reason, 0),), (record,))
 
 
-def _colour_doppler(archive: Path, plan: ImagePlan, name: str) -> Planted:
+def _colour_doppler(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
     """A still of colour Doppler: flow towards the probe in red, away from it in blue, within the tissue."""
-    path, dataset = _sibling(plan, name), _renamed(archive, plan, name)
+    path, dataset = _sibling(plan, name), _copy_with_new_uid(archive, plan, name)
     rgb_HWC = np.repeat(dataset.pixel_array[..., None], 3, axis=-1)
     height, width = rgb_HWC.shape[:2]
     rows, columns = np.ogrid[:height, :width]
@@ -179,8 +176,8 @@ def _colour_doppler(archive: Path, plan: ImagePlan, name: str) -> Planted:
     return _with_bad_frame(dataset, plan, path, "not_b_mode")
 
 
-def _zipped(archive: Path, plans: list[ImagePlan], path: str) -> Planted:
-    """An export that was left zipped: two images that lie nowhere else, and a note."""
+def _zip_images(archive: Path, plans: list[ImagePlan], path: str) -> DefectResult:
+    """A zipped export: two images that exist nowhere else, and a note."""
     (archive / path).parent.mkdir(exist_ok=True)
     with ZipFile(archive / path, "w") as zipped:
         for number, plan in enumerate(plans):
@@ -188,17 +185,17 @@ def _zipped(archive: Path, plans: list[ImagePlan], path: str) -> Planted:
             (archive / plan.path).unlink()
         zipped.writestr(ZipInfo("NOTE.TXT"), "Zipped by the phantom clinic.")
     moved = [replace(record_of(plan), path=f"{path}/IM{number}") for number, plan in enumerate(plans)]
-    return Planted((Rejection(f"{path}/NOTE.TXT", "file", "not_dicom"),), tuple(moved))
+    return DefectResult((Rejection(f"{path}/NOTE.TXT", "file", "not_dicom"),), tuple(moved))
 
 
-def _note(archive: Path, plan: ImagePlan, name: str) -> Planted:
-    """A note somebody left in the folder."""
+def _note(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
+    """A text file in the folder."""
     path = _sibling(plan, f"{name}.TXT")
     (archive / path).write_text("Export of the phantom clinic. No patient in it exists.\n", encoding="ascii")
-    return Planted((Rejection(path, "file", "not_dicom"),))
+    return DefectResult((Rejection(path, "file", "not_dicom"),))
 
 
-def _computed_tomography(archive: Path, plan: ImagePlan, name: str) -> Planted:
+def _computed_tomography(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
     """A slice of computed tomography."""
     path, dataset = _sibling(plan, name), _other_object(plan, name, "CT")
     dataset.SOPClassUID = CTImageStorage
@@ -216,10 +213,10 @@ def _computed_tomography(archive: Path, plan: ImagePlan, name: str) -> Planted:
     dataset["PixelData"].VR = "OW"
     with_file_meta(dataset, ExplicitVRLittleEndian)
     write(dataset, archive / path)
-    return Planted((Rejection(path, "file", "not_ultrasound"),))
+    return DefectResult((Rejection(path, "file", "not_ultrasound"),))
 
 
-def _report(archive: Path, plan: ImagePlan, name: str) -> Planted:
+def _report(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
     """A structured report: a valid object without pixels."""
     path, dataset = _sibling(plan, name), _other_object(plan, name, "SR")
     dataset.SOPClassUID = BasicTextSRStorage
@@ -229,11 +226,11 @@ def _report(archive: Path, plan: ImagePlan, name: str) -> Planted:
     dataset.ReferencedPerformedProcedureStepSequence = dataset.PerformedProcedureCodeSequence = []
     with_file_meta(dataset, ExplicitVRLittleEndian)
     write(dataset, archive / path)
-    return Planted((Rejection(path, "file", "not_an_image"),))
+    return DefectResult((Rejection(path, "file", "not_an_image"),))
 
 
-def _directory(archive: Path, plan: ImagePlan, name: str) -> Planted:
-    """An empty DICOMDIR, as exports to a disc leave one."""
+def _directory(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
+    """An empty DICOMDIR, as of an export to a disc."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = MediaStorageDirectoryStorage, fixed_uid(plan.path, name)
     dataset.FileSetID = "PHANTOM"
@@ -245,25 +242,25 @@ def _directory(archive: Path, plan: ImagePlan, name: str) -> Planted:
     del dataset.SOPClassUID, dataset.SOPInstanceUID
     path = f"disc/{name}/DICOMDIR"
     write(dataset, archive / path)
-    return Planted((Rejection(path, "file", "not_an_image"),))
+    return DefectResult((Rejection(path, "file", "not_an_image"),))
 
 
-def _duplicate(archive: Path, plan: ImagePlan, name: str) -> Planted:
-    """A second export of an image; of the two, the one whose path sorts later is the repeat."""
+def _duplicate(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
+    """A second export of an image; the one whose path sorts later is the duplicate."""
     path = f"copy/{name}"
     (archive / path).parent.mkdir(exist_ok=True)
     (archive / path).write_bytes((archive / plan.path).read_bytes())
-    return Planted((Rejection(path, "file", "duplicate"),))
+    return DefectResult((Rejection(path, "file", "duplicate"),))
 
 
-def _conflict(archive: Path, plan: ImagePlan, name: str) -> Planted:
+def _conflict(archive: Path, plan: ImagePlan, name: str) -> DefectResult:
     """Two files with the same SOP instance UID and different pixels: neither can be trusted."""
     paths = [_sibling(plan, name), _sibling(plan, f"{name}B")]
-    dataset = _renamed(archive, plan, name)
+    dataset = _copy_with_new_uid(archive, plan, name)
     write(dataset, archive / paths[0])
     dataset.PixelData = np.flip(np.frombuffer(dataset.PixelData, np.uint8)).tobytes()
     write(dataset, archive / paths[1])
-    return Planted(tuple(Rejection(path, "file", "conflicting_duplicate") for path in paths))
+    return DefectResult(tuple(Rejection(path, "file", "conflicting_duplicate") for path in paths))
 
 
 def _other_object(plan: ImagePlan, name: str, modality: str) -> Dataset:
@@ -297,4 +294,4 @@ DEFECTS: dict[str, Defect] = {
     "duplicate": _duplicate,
     "conflict": _conflict,
 }
-"""By the names of their rates in `pipeline.phantom.settings.Defects`, but for `zipped`, which takes good images."""
+"""By the fields of their rates in `pipeline.phantom.settings.Defects`, but for `zipped`, which takes good images."""

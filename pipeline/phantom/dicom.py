@@ -1,7 +1,4 @@
-"""Pictures as DICOM: ultrasound instances in several transfer syntaxes, with the same bytes for the same input.
-
-Belongs here: headers, regions, pixel encodings, UIDs. Not here: which patients exist, how a picture is made.
-"""
+"""Make ultrasound instances in several transfer syntaxes, with the same bytes for the same input."""
 
 import io
 import uuid
@@ -32,7 +29,7 @@ FRAME_MILLISECONDS = 50
 
 
 class Encoding(StrEnum):
-    """How an instance's pixels are stored: grey in four transfer syntaxes, or in colour (Explicit VR)."""
+    """Storage of an instance's pixels: grey in four transfer syntaxes, or colour (Explicit VR)."""
 
     EXPLICIT = "explicit"
     IMPLICIT = "implicit"
@@ -51,17 +48,17 @@ _PHOTOMETRICS = {Encoding.RGB: "RGB", Encoding.PALETTE: "PALETTE COLOR"}
 
 
 def transfer_syntax(encoding: Encoding) -> UID:
-    """TransferSyntaxUID of an instance stored that way."""
+    """TransferSyntaxUID of an instance with that encoding."""
     return _SYNTAXES.get(encoding, ExplicitVRLittleEndian)
 
 
 def photometric(encoding: Encoding) -> str:
-    """PhotometricInterpretation of an instance stored that way."""
+    """PhotometricInterpretation of an instance with that encoding."""
     return _PHOTOMETRICS.get(encoding, "MONOCHROME2")
 
 
 def sop_class(frames: int) -> UID:
-    """SOPClassUID of an instance of so many frames (DICOM PS3.3 A.6, A.7)."""
+    """SOPClassUID of an instance with that number of frames (DICOM PS3.3 A.6, A.7)."""
     return UltrasoundMultiFrameImageStorage if frames > 1 else UltrasoundImageStorage
 
 
@@ -87,7 +84,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Header:
-    """What an instance's tags say; `transducer_type` and `transducer_data` may be absent."""
+    """The tags of an instance; `transducer_type` and `transducer_data` may be absent."""
 
     person: Person
     study: Study
@@ -113,14 +110,14 @@ def instance(header: Header, frames: list[View], scanner: Scanner, encoding: Enc
         dataset.FrameIncrementPointer = Tag("FrameTime")
     if header.regions:
         dataset.SequenceOfUltrasoundRegions = [_region(frames[0])]
-    # pydicom compresses to RLE what is native
+    # RLE: pydicom compresses native pixels later.
     with_file_meta(dataset, ExplicitVRLittleEndian if encoding is Encoding.RLE else transfer_syntax(encoding))
     _put_pixels(dataset, np.stack([frame.grey for frame in frames]), encoding)
     return dataset
 
 
 def with_file_meta(dataset: Dataset, syntax: UID) -> None:
-    """Give the data set its file meta information (DICOM PS3.10 7.1), the same whoever writes it."""
+    """Give the data set its file meta information (DICOM PS3.10 7.1), independent of the writing library."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
@@ -138,7 +135,7 @@ def write(dataset: Dataset, path: Path) -> None:
 
 
 def common_tags(header: Header) -> Dataset:
-    """The patient, study, series and instance tags that every kind of object carries."""
+    """The patient, study, series and instance tags of every kind of object."""
     person, study, dataset = header.person, header.study, Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.PatientName = f"PHANTOM^{person.patient}"

@@ -1,7 +1,4 @@
-"""The three labelled sets beside the archive: view quality, liver and kidney, thyroid nodules.
-
-Belongs here: their patients, splits, labels, manifests. Not here: the archive, single views of the body.
-"""
+"""The three labelled sets beside the archive: view quality, liver and kidney, thyroid nodules."""
 
 import csv
 from collections.abc import Iterator
@@ -39,12 +36,12 @@ class LabelledSet:
 
     @property
     def images_per_patient(self) -> int:
-        """How many images a patient has at most."""
+        """The largest number of images of a patient."""
         return max(-(-images // patients) for images, patients in self.splits)
 
 
 def labelled_sets(settings: Phantom) -> tuple[LabelledSet, ...]:
-    """The three sets at the size that a recipe asks for."""
+    """The three sets at the size that a recipe states."""
     return tuple(
         LabelledSet(
             name, label, tuple((part.images, part.patients) for part in (amount.train, amount.val, amount.test))
@@ -68,18 +65,18 @@ class Case:
 
     @property
     def patient_name(self) -> str:
-        """The patient as the manifest names it; no patient is in two sets or in the archive."""
+        """The patient's name in the manifest; no patient is in two sets or in the archive."""
         return f"{self.of.name[0].upper()}{self.patient:03d}"
 
     @property
     def image_path(self) -> str:
-        """Where the image lies, relative to the manifest."""
+        """The image's path, relative to the manifest."""
         ending = "dcm" if self.of.name == "liver_kidney" else "png"
         return f"{self.of.name}/images/{self.patient_name}_{self.image}.{ending}"
 
     @property
     def mask_path(self) -> str:
-        """Where the mask lies, relative to the manifest."""
+        """The mask's path, relative to the manifest."""
         return f"{self.of.name}/masks/{self.patient_name}_{self.image}.png"
 
 
@@ -89,7 +86,7 @@ def cases(sets: tuple[LabelledSet, ...]) -> list[Case]:
 
 
 def write_case(folder: Path, case: Case, seed: int) -> None:
-    """Make one labelled image and write it, with its mask where it has one, under `folder`."""
+    """Write one labelled image, and its mask if it has one, below `folder`."""
     view = _view(case, seed)
     image = folder / case.image_path
     image.parent.mkdir(parents=True, exist_ok=True)
@@ -131,11 +128,11 @@ def _view(case: Case, seed: int) -> View:
 
 
 def _cases_of(labelled: LabelledSet) -> Iterator[Case]:
-    """The set's images, patient by patient; a split's are shared out as evenly as they can be."""
+    """The set's images, patient by patient; each split's images are distributed as evenly as possible."""
     patient = 0
     for split, (images, patients) in zip(SPLITS, labelled.splits, strict=True):
-        for place in range(patients):
-            for image in range(images // patients + (place < images % patients)):
+        for index in range(patients):
+            for image in range(images // patients + (index < images % patients)):
                 yield Case(labelled, split, patient, image)
             patient += 1
 
@@ -154,14 +151,16 @@ def _grade(case: Case, seed: int) -> int:
 
 
 def _quality(grade: int, body: Generator, pose: Generator) -> View:
-    """A view of Morison's pouch as clear as its grade says; grade 0 shows neither liver nor kidney.
+    """A view of Morison's pouch as clear as its grade; grade 0 shows neither liver nor kidney.
 
-    What a view lacks to grade 4 is divided at random among four causes: the kidney lies towards the sector's edge,
-    sound fades before it, a rib shadows it, organs stand out less from what surrounds them. No single cause tells the
-    grade, and a rib may also lie where it hides nothing.
+    The difference to grade 4 is divided at random among four causes: the kidney is near the sector's edge, sound fades
+    before it, a rib shadows it, organs have less contrast. No single cause reveals the grade, and a rib may also hide
+    nothing.
     """
     if grade == 0:
-        return _logiq(_emptied(VIEWS[str(pose.choice(OTHER_VIEWS))](body, pose)), pose, fading_db=pose.uniform(2, 26))
+        return _logiq(
+            _without_organs(VIEWS[str(pose.choice(OTHER_VIEWS))](body, pose)), pose, fading_db=pose.uniform(2, 26)
+        )
     aside, faded, shadowed, blended = pose.dirichlet((1.0, 1.0, 1.0, 1.0)) * (4 - grade + pose.uniform(-0.25, 0.25))
     side = float(pose.choice((-1.0, 1.0)))
     x = side * (30 * aside + pose.uniform(0, 8))
@@ -175,7 +174,7 @@ def _quality(grade: int, body: Generator, pose: Generator) -> View:
     return _logiq(scene, pose, fading_db=3 + 18 * faded)
 
 
-def _emptied(scene: Scene) -> Scene:
+def _without_organs(scene: Scene) -> Scene:
     """The scene without liver and kidney."""
     return replace(scene, layers=tuple(layer for layer in scene.layers if layer.tissue not in LIVER_AND_KIDNEY))
 
@@ -190,23 +189,23 @@ def _liver_kidney(body: Generator, pose: Generator) -> View:
 
 def _logiq(scene: Scene, pose: Generator, fading_db: float) -> View:
     """The scene through the second scanner's curvilinear probe, the whole width of the sector in view."""
-    tuning = replace(LOGIQ_LIKE.tuned(pose), fading_db=fading_db)
+    tuning = replace(LOGIQ_LIKE.random_tuning(pose), fading_db=fading_db)
     shape = (Format.FAN, Format.WIDENING)[int(pose.integers(2))]
     return picture(scene, Setup(LOGIQ_LIKE, tuning, CURVILINEAR, float(pose.choice((130, 150))), shape), pose)
 
 
-def _thyroid(body: Generator, pose: Generator, place: Generator) -> View:
+def _thyroid(body: Generator, pose: Generator, layout: Generator) -> View:
     """A nodule in a lobe anywhere in the picture, through the third scanner's linear probe."""
-    rx = place.uniform(6.3, 10.5)
-    rz = rx * place.uniform(0.55, 0.8)
+    rx = layout.uniform(6.3, 10.5)
+    rz = rx * layout.uniform(0.55, 0.8)
     lobe = blob(
-        place, place.uniform(-17, 17), place.uniform(14.5, 26), rx + place.uniform(4, 8), rz + place.uniform(2, 4)
+        layout, layout.uniform(-17, 17), layout.uniform(14.5, 26), rx + layout.uniform(4, 8), rz + layout.uniform(2, 4)
     )
-    x = lobe.x + place.uniform(-1, 1) * (lobe.rx - rx)
-    z = lobe.z + place.uniform(-1, 1) * (lobe.rz - rz)
-    outline = blob(place, x, z, rx, rz, place.normal(0, 0.2), 0.1)
-    scene = neck(body, pose, lobe, nodule(outline, str(place.choice(NODULE_KINDS)), place))
-    return picture(scene, Setup(THIRD, THIRD.tuned(pose), LINEAR_HIGH, float(place.choice((35, 40)))), pose)
+    x = lobe.x + layout.uniform(-1, 1) * (lobe.rx - rx)
+    z = lobe.z + layout.uniform(-1, 1) * (lobe.rz - rz)
+    outline = blob(layout, x, z, rx, rz, layout.normal(0, 0.2), 0.1)
+    scene = neck(body, pose, lobe, nodule(outline, str(layout.choice(NODULE_KINDS)), layout))
+    return picture(scene, Setup(THIRD, THIRD.random_tuning(pose), LINEAR_HIGH, float(layout.choice((35, 40)))), pose)
 
 
 def _header(case: Case, seed: int) -> Header:

@@ -1,7 +1,4 @@
-"""What is known of the phantom's archive because it was made so: tables beside it, never in it.
-
-Belongs here: their rows, writing and reading them. Not here: making images, tags or defects.
-"""
+"""The ground truth of the phantom's archive: tables beside it, never in it."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -23,13 +20,12 @@ _SHAPES = {"LINEAR": "linear", "CURVED LINEAR": "curvilinear"}
 
 @dataclass(frozen=True)
 class Record:
-    """A file of the archive that must become a record: its header, what it shows, what its tags say of that.
+    """A file of the archive that must become a record: its header, its true content, and its content by tags.
 
-    `path` is relative to the archive; that of a zip's member goes through its zip as through a folder. Of a header's
-    field that is not there: nothing. `true_groups` and `tag_groups` are names with commas between them: what was
-    examined, and what Table A1 makes of the description; no tag groups, where it does not know it. Probes are linear or
-    curvilinear, sides left or right, or nothing where the tags do not say. `noise` names all that is wrong with the
-    tags, with commas (`tag_noise.Noise`).
+    `path` is relative to the archive; a zip file counts as a folder of its members. Absent header fields are empty.
+    `true_groups` and `tag_groups` are comma-separated: the examined groups, and those of the description in Table A1,
+    empty if the table lacks it. Probes are linear or curvilinear, sides left or right, empty if the tags do not state
+    them. `noise` is a comma-separated list of all errors in the tags (`tag_noise.Noise`).
     """
 
     path: str
@@ -96,7 +92,7 @@ def record_of(plan: ImagePlan) -> Record:
 
 
 def _truth_and_tags(plan: ImagePlan) -> dict[str, str]:
-    """What was examined and with what, and what the tags say, from how they were made and not by reading them."""
+    """Truth and tags of an image, from the plan and not by reading the file."""
     protocol, named = plan.examination.protocol, plan.examination.named
     shape = _SHAPES[plan.probe.kind]
     return {
@@ -118,9 +114,9 @@ def write_ground_truth(folder: Path, records: Iterable[Record], rejections: Iter
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `write_ground_truth` wrote, as texts; raises `UserError` where there is none."""
+    """The rows of a table that `write_ground_truth` wrote, as texts. Raises `UserError` if there is none."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist: only a phantom clinic knows what its images show (`make phantom`).")
+        raise UserError(f"{path} does not exist: only a phantom clinic has a ground truth (`make phantom`).")
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -1,7 +1,4 @@
-"""Organs made of several shapes: body wall, kidney, vessels, bowel, nodules; and what is put into the body.
-
-Belongs here: one function per organ, from random draws to layers. Not here: whole views, shapes, sound.
-"""
+"""Organs as layers of shapes, a function for each: body wall, kidney, vessels, bowel, nodules; needles and drains."""
 
 import math
 
@@ -16,7 +13,7 @@ _NINTHS = tuple(n / 8 for n in range(9))
 
 
 def blob(rng: Generator, x: float, z: float, rx: float, rz: float, angle: float = 0.0, dents: float = 0.12) -> Ellipse:
-    """An ellipse with dents that are drawn."""
+    """An ellipse with random dents."""
     return Ellipse(x, z, rx, rz, angle, bumps(rng, dents))
 
 
@@ -37,7 +34,7 @@ def body_wall(fat: float, muscle: float, body: Generator) -> Layers:
 
 
 def _sheets(rng: Generator, top: float, bottom: float, count: int) -> list[Layer]:
-    """Thin sheets of connective tissue that run along the skin for a while."""
+    """Thin sheets of connective tissue along the skin."""
     return [sheet(rng, top, bottom, "skin") for _ in range(count)]
 
 
@@ -57,7 +54,7 @@ def sheet(rng: Generator, top: float, bottom: float, frame: str = "body", reach:
 
 def kidney(outline: Ellipse, body: Generator) -> Layers:
     """A kidney: capsule, cortex, a ring of pyramids, the bright sinus, sometimes a cyst, within `outline`."""
-    layers = [Layer(outline.grown(0.8), T.CAPSULE), Layer(outline, T.CORTEX)]
+    layers = [Layer(outline.grow(0.8), T.CAPSULE), Layer(outline, T.CORTEX)]
     count = int(body.integers(6, 11))
     for at in np.linspace(0, 2 * np.pi, count, endpoint=False) + body.uniform(0, 1) + body.normal(0, 0.12, count):
         along, across = 0.66 * float(np.cos(at)), 0.6 * float(np.sin(at))
@@ -68,37 +65,37 @@ def kidney(outline: Ellipse, body: Generator) -> Layers:
         along, across = body.uniform(-0.45, 0.45), body.uniform(-0.22, 0.22)
         layers.append(Layer(outline.part(along, across, 0.2, 0.16, body.uniform(0, 3)), T.SINUS))
     if body.random() < 0.25:
-        place = body.uniform(-0.6, 0.6), body.uniform(-0.5, 0.5)
-        layers.append(Layer(outline.part(*place, body.uniform(0.08, 0.2), body.uniform(0.14, 0.3)), T.RENAL_CYST))
+        centre = body.uniform(-0.6, 0.6), body.uniform(-0.5, 0.5)
+        layers.append(Layer(outline.part(*centre, body.uniform(0.08, 0.2), body.uniform(0.14, 0.3)), T.RENAL_CYST))
     return tuple(layers)
 
 
 def _middle(outline: Ellipse, body: Generator, rx: float, rz: float) -> tuple[float, float, float, float]:
-    """Centre and half axes of what fills the middle of an outline."""
+    """Centre and half axes of an ellipse in the middle of an outline."""
     part = outline.part(body.normal(0, 0.05), body.normal(0, 0.05), rx * body.uniform(0.8, 1.1), rz)
     return part.x, part.z, part.rx, part.rz
 
 
 def liver_vessels(body: Generator, pose: Generator, depth: float, count: int, within: Shape | None = None) -> Layers:
-    """Vessels of a liver down to `depth` mm: branches of a tree, and `count` that the picture's plane cuts across."""
+    """Vessels of a liver down to `depth` mm: branches of a tree, and `count` cross sections."""
     layers: list[Layer] = []
     root = body.uniform(-25, 25) + pose.normal(0, 8), depth * body.uniform(0.72, 0.95)
     for at in body.uniform(-1.3, 1.3, int(body.integers(1, 4))):
         walled, width = body.random() < 0.4, body.uniform(3.5, 7)
         branches = _branch(body, root, -np.pi / 2 + float(at) + pose.normal(0, 0.15), depth * 0.5, width)
-        layers += [Layer(tube.grown(1.0), T.PORTAL_WALL, within=within) for tube in branches if walled]
+        layers += [Layer(tube.grow(1.0), T.PORTAL_WALL, within=within) for tube in branches if walled]
         layers += [Layer(tube, T.LIVER_VEIN, within=within) for tube in branches]
     for _ in range(count):
         x, z = body.uniform(-50, 50) + pose.normal(0, 8), body.uniform(0.25, 0.95) * depth + pose.normal(0, 6)
         vessel = Ellipse(x, z, body.uniform(1.2, 6), body.uniform(0.9, 2.4), body.uniform(-1.2, 1.2))
         if body.random() < 0.5:
-            layers.append(Layer(vessel.grown(body.uniform(0.5, 1.2)), T.PORTAL_WALL, within=within))
+            layers.append(Layer(vessel.grow(body.uniform(0.5, 1.2)), T.PORTAL_WALL, within=within))
         layers.append(Layer(vessel, T.LIVER_VEIN, within=within))
     return tuple(layers)
 
 
 def _branch(body: Generator, start: tuple[float, float], way: float, length: float, width: float) -> list[Tube]:
-    """A vessel from `start` in the direction `way` (radians), tapering, with a branch on its way."""
+    """A tapering vessel from `start` in the direction `way` (radians), with a branch."""
     bend, at = body.normal(0, 0.5), np.linspace(0, 1, 7)
     x = start[0] + np.cumsum(np.cos(way + bend * at)) * length / 7
     z = start[1] + np.cumsum(np.sin(way + bend * at)) * length / 7
@@ -116,22 +113,22 @@ def bowel_loops(pose: Generator, count: int, depths: tuple[float, float], gas: f
     for _ in range(count):
         x, z = pose.uniform(-75, 75), pose.uniform(*depths)
         loop = blob(pose, x, z, pose.uniform(9, 24), pose.uniform(6, 13), pose.uniform(-0.7, 0.7), 0.2)
-        layers += [Layer(loop, T.BOWEL_WALL), Layer(loop.grown(-pose.uniform(1.2, 2.4)), _content(pose))]
+        layers += [Layer(loop, T.BOWEL_WALL), Layer(loop.grow(-pose.uniform(1.2, 2.4)), _content(pose))]
         layers += [Layer(loop.part(pose.uniform(-0.3, 0.3), 0, 0.5, 0.3, pose.normal(0, 1)), T.BOWEL)]
         if pose.random() < gas:
-            place = pose.uniform(-0.2, 0.2), pose.uniform(-0.5, -0.1)
-            layers.append(Layer(loop.part(*place, pose.uniform(0.25, 0.7), pose.uniform(0.08, 0.2)), T.GAS))
+            centre = pose.uniform(-0.2, 0.2), pose.uniform(-0.5, -0.1)
+            layers.append(Layer(loop.part(*centre, pose.uniform(0.25, 0.7), pose.uniform(0.08, 0.2)), T.GAS))
     return layers
 
 
 def _content(pose: Generator) -> Tissue:
-    """What a loop of bowel holds."""
+    """The content of a bowel loop."""
     return (T.BOWEL, T.BOWEL, T.DEBRIS, T.FLUID)[int(pose.integers(4))]
 
 
 def gallbladder(outline: Ellipse) -> list[Layer]:
     """A gallbladder: bile within a bright wall."""
-    return [Layer(outline.grown(1.5), T.PORTAL_WALL), Layer(outline, T.FLUID)]
+    return [Layer(outline.grow(1.5), T.PORTAL_WALL), Layer(outline, T.FLUID)]
 
 
 def needle(pose: Generator, target: tuple[float, float]) -> Layers:
@@ -142,7 +139,7 @@ def needle(pose: Generator, target: tuple[float, float]) -> Layers:
 
 
 def drain(pose: Generator, target: tuple[float, float], size: float) -> Layers:
-    """A drain from the skin to `target` (x, z in mm), `size` mm thick, that curls up where it ends."""
+    """A drain from the skin to `target` (x, z in mm), `size` mm thick, that curls up at its end."""
     x, z = target
     side, curl = float(pose.choice((-1.0, 1.0))), 2.6 * size
     start = x + side * z * pose.uniform(0.5, 1.0)
@@ -150,7 +147,7 @@ def drain(pose: Generator, target: tuple[float, float], size: float) -> Layers:
     for at in np.linspace(0, 1.6 * np.pi, 12):
         path.append((x - side * curl * float(np.sin(at)), z + curl * (1 - float(np.cos(at))), size))
     tube = Tube(tuple((float(a), float(b), float(c)) for a, b, c in path))
-    return (Layer(tube, T.DRAIN), Layer(tube.grown(-0.28 * size), T.FLUID))
+    return (Layer(tube, T.DRAIN), Layer(tube.grow(-0.28 * size), T.FLUID))
 
 
 def rib(x: float, depth: float, width: float) -> Layer:
@@ -163,15 +160,15 @@ def nodule(outline: Ellipse, kind: str, body: Generator) -> Layers:
     if kind == "halo":
         return (Layer(outline, T.NODULE_HALO), Layer(outline.part(0, 0, 0.88, 0.84), T.NODULE_CORE))
     if kind == "cystic":
-        return (Layer(outline, T.NODULE_CYST), *_within(outline, T.NODULE, 1, 0.2, body))
+        return (Layer(outline, T.NODULE_CYST), *_spots_within(outline, T.NODULE, 1, 0.2, body))
     if kind == "mixed":
-        return (Layer(outline, T.NODULE), *_within(outline, T.NODULE_CYST, 4, 0.3, body))
-    return (Layer(outline, T.NODULE), *_within(outline, T.NODULE_CALCIUM, int(body.integers(0, 5)), 0.05, body))
+        return (Layer(outline, T.NODULE), *_spots_within(outline, T.NODULE_CYST, 4, 0.3, body))
+    return (Layer(outline, T.NODULE), *_spots_within(outline, T.NODULE_CALCIUM, int(body.integers(0, 5)), 0.05, body))
 
 
-def _within(outline: Ellipse, tissue: Tissue, count: int, share: float, body: Generator) -> Layers:
+def _spots_within(outline: Ellipse, tissue: Tissue, count: int, share: float, body: Generator) -> Layers:
     """`count` small spots of a tissue within an outline."""
-    places = body.uniform(-0.55, 0.55, (count, 2)).tolist()
+    centres = body.uniform(-0.55, 0.55, (count, 2)).tolist()
     sizes = (share * body.uniform(0.6, 1.3, (count, 2))).tolist()
-    spots = zip(places, sizes, strict=True)
+    spots = zip(centres, sizes, strict=True)
     return tuple(Layer(outline.part(x, z, *size), tissue) for (x, z), size in spots)

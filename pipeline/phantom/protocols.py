@@ -1,7 +1,4 @@
-"""What is examined: the study descriptions of Table A1, how often each is chosen, what it shows and means.
-
-Belongs here: protocols, their frequencies, views, groups and sides. Not here: studies, wrong tags.
-"""
+"""The study descriptions of Table A1, with frequency, views, groups and side of each."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +12,7 @@ from pipeline.recipe import StudyGroupsSource
 
 @dataclass(frozen=True)
 class Protocol:
-    """A study description, how often it is chosen (relative), and the views it leads to."""
+    """A study description, its relative frequency, and its views."""
 
     description: str
     weight: float
@@ -23,12 +20,12 @@ class Protocol:
 
     @property
     def side(self) -> str:
-        """left, right, or nothing where the description names no side."""
+        """left, right, or empty if the description has no side."""
         return next((word.lower() for word in ("LEFT", "RIGHT") if f"({word})" in self.description), "")
 
     @property
     def other_side(self) -> "Protocol | None":
-        """The same examination of the other side, None where there is none."""
+        """The same examination of the other side, None if there is none."""
         if not self.side:
             return None
         other = "(RIGHT)" if self.side == "left" else "(LEFT)"
@@ -36,16 +33,16 @@ class Protocol:
 
     @property
     def mapped_groups(self) -> Groups:
-        """The groups that Table A1 gives the description; none where it does not know it."""
+        """The groups of the description in Table A1; none if it is not there."""
         return _table_a1().groups_of(self.description) or ()
 
     @property
     def groups(self) -> Groups:
-        """What was examined: the groups of Table A1 but for its two slips."""
-        return _MEANT.get(self.description, self.mapped_groups)
+        """The examined groups: those of Table A1 with its two errors corrected."""
+        return _CORRECTED_GROUPS.get(self.description, self.mapped_groups)
 
 
-# An examination's pictures show its neighbours, too: what is on the way, what is looked at beforehand.
+# An examination's pictures also show neighbouring organs.
 _THYROID = (*("thyroid_nodule",) * 5, "thyroid", "thyroid", "lymph_node")
 _NODE = (*("lymph_node",) * 6, "soft_tissue_mass", "thyroid")
 _KIDNEY = (*("kidney_view",) * 5, "morison", "morison", "liver")
@@ -98,17 +95,17 @@ PROTOCOLS: tuple[Protocol, ...] = (
     Protocol("IR PARACENTESIS (THERAPEUTIC)", 0.5, _ASCITES),
     Protocol("US PSEUDOANEURYSM THROMBIN INJECTION", 0.5, ("pseudoaneurysm",)),
 )
-"""Table A1, most frequent first as far as the paper prints it; the weights are ours."""
+"""Table A1, most frequent first as printed in the paper; the weights are ours."""
 
 OTHER_ORGANS: tuple[Protocol, ...] = (Protocol("US SHOULDER", 1, ("shoulder",)),)
-"""Examinations that Table A1 does not know."""
+"""Examinations that are not in Table A1."""
 
 _BY_DESCRIPTION = {protocol.description: protocol for protocol in PROTOCOLS}
-_MEANT: dict[str, Groups] = {
+_CORRECTED_GROUPS: dict[str, Groups] = {
     "US BIOPSY KIDNEY FOCAL (LEFT)": ("kidney", "abdomen"),
     "US DRAINAGE KIDNEY/PARARENAL (LEFT)": ("kidney", "abdomen", "drainage"),
 }
-"""The two rows that Table A1 maps otherwise than those of the other side."""
+"""The two rows that Table A1 maps differently from those of the other side."""
 
 
 @cache
@@ -116,8 +113,8 @@ def _table_a1() -> StudyGroups:
     return read_study_groups(shipped_study_groups(), StudyGroupsSource().groups)
 
 
-def drawn_protocols(count: int, rng: Generator) -> list[Protocol]:
-    """`count` protocols in random order, each as often as its weight says (systematic sampling)."""
+def sample_protocols(count: int, rng: Generator) -> list[Protocol]:
+    """`count` protocols in random order, each in proportion to its weight (systematic sampling)."""
     weights = np.array([protocol.weight for protocol in PROTOCOLS])
     marks = (np.arange(count) + rng.uniform()) / count
     drawn = np.searchsorted(np.cumsum(weights) / weights.sum(), marks)

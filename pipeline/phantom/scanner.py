@@ -1,8 +1,4 @@
-"""Probes, the scan conversion of their beams, grey, and the screen around the image.
-
-Belongs here: geometry in mm and pixels, the grey map, what a scanner draws beside the tissue. Not here: sound, anatomy,
-DICOM.
-"""
+"""Probes, the scan conversion of their beams, the grey map, and the screen around the image."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -21,16 +17,16 @@ _Kind = TypeVar("_Kind", bound=np.generic)
 
 SAMPLES, BEAMS = 256, 176  # of every acquisition
 STEERED = 0.3  # radians from the middle: the outermost beam of a linear probe in a widening picture
-ENLARGED_FROM = 0.2  # share of the depth where an enlarged part of a sector begins
-LEVELS = 4096  # that echoes are sorted into before the grey map
+ENLARGED_FROM = 0.2  # upper edge of an enlarged part of a sector, as a share of the depth
+LEVELS = 4096  # of echoes before the grey map
 SPREAD_DB = (7.0, 12.0)  # standard deviation of a picture's echoes once gain is set
 MOST_SHADE_DB = 26.0  # between lit and unlit parts, per half a picture
 
 
 class Format(Enum):
-    """The shape of the tissue region on the screen, which a person chooses: any probe can be shown in any of them.
+    """The shape of the tissue region on the screen, which the operator chooses for any probe.
 
-    `BOX` has its corners lit: a linear probe's own shape, or a part of a sector, enlarged. `WIDENING` is narrow above
+    `BOX` has lit corners: a linear probe's own shape, or a part of a sector, enlarged. `WIDENING` is narrow above
     and flat below: a linear probe's beams fanned out, or a sector cut off by the screen. `FAN` has an arc below: a
     curvilinear probe's own shape, or a linear probe's virtual convex one.
     """
@@ -42,7 +38,7 @@ class Format(Enum):
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe: `face_mm` wide; `radius_mm` of its curve, 0 for a linear one; names as DICOM tags carry them."""
+    """A probe: `face_mm` wide; `radius_mm` of its curve, 0 for a linear one; names as in DICOM tags."""
 
     model: str
     kind: str
@@ -72,9 +68,8 @@ class Screen:
 class Scanner:
     """A scanner's look: its screen and the ranges its tuning is drawn from (low, high).
 
-    `brightness` and `contrast` are those of its grey map, see `_shown_grey`; `speckle` is the share of it that its
-    filter takes away, `edge_db` how much echoes that are spared differ from what is around, `crispness` how much those
-    are sharpened.
+    `brightness` and `contrast` are those of its grey map, see `_map_to_grey`. Its filter removes the share `speckle` of
+    speckle, keeps echoes that differ by `edge_db` from their surroundings, and sharpens those by `crispness`.
     """
 
     manufacturer: str
@@ -91,7 +86,7 @@ class Scanner:
     edge_db: float
     crispness: float
 
-    def tuned(self, rng: Generator) -> Tuning:
+    def random_tuning(self, rng: Generator) -> Tuning:
         """One examination's settings."""
         return Tuning(
             axial=rng.uniform(*self.axial),
@@ -154,11 +149,11 @@ THIRD = Scanner(
 
 @dataclass(frozen=True)
 class View:
-    """One picture as the scanner shows it: `grey` (screen-sized), and where the tissue lies.
+    """One picture of the scanner's screen: `grey`, and the position of the tissue.
 
-    `inside` marks the pixels that the beams reach; `box` is (top, left, height, width) of the region that holds them,
-    `pixel_mm` the side of a pixel, `origin` (row, column) the pixel at the middle of the probe's face; where the
-    picture shows a part of the sector, that may lie above the box. `scene` and `pixels` (of the box) say what it shows.
+    `inside` marks the pixels that the beams reach; `box` is (top, left, height, width) of their region, `pixel_mm` the
+    side of a pixel, `origin` (row, column) the pixel at the middle of the probe's face, which is above the box if only
+    a part of the sector is shown. `scene` and `pixels` (of the box) are what it shows.
     """
 
     grey: Bytes
@@ -181,7 +176,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class _Conversion:
-    """Scan conversion of one probe at one depth: beams' points, screen's points, and how one reads the other."""
+    """Scan conversion of one probe at one depth: beams' points, screen's points, and the interpolation between them."""
 
     beams: Beams
     pixels: Points
@@ -208,46 +203,46 @@ class _Conversion:
 
 @dataclass(frozen=True)
 class Setup:
-    """How an image is taken: which scanner, its settings, which probe, how deep (mm), in which format."""
+    """Scanner, settings, probe, depth (mm) and format of an image."""
 
     scanner: Scanner
     tuning: Tuning
     probe: Probe
     depth_mm: float
     format: Format | None = None
-    """None: drawn, alike for every probe."""
+    """None: random, with the same odds for every probe."""
 
 
 def picture(scene: Scene, setup: Setup, rng: Generator, turn: int = 0) -> View:
-    """Scan `scene` and draw the screen; `turn` slides the probe by so many beams."""
+    """Scan `scene` and draw the screen; `turn` moves the probe by that number of beams."""
     screen = setup.scanner.screen
     drawn = tuple(Format)[int(rng.integers(len(Format)))]
     way = _conversion(setup.probe, setup.depth_mm, screen.box[2], screen.box[3], setup.format or drawn)
     beams, pixels = way.beams, way.pixels
     if turn:
-        moved = _turned(beams.points, setup.probe, turn)
-        beams, pixels = Beams(moved, beams.depth, beams.sample_mm), _turned(pixels, setup.probe, turn)
+        moved = _slide_points(beams.points, setup.probe, turn)
+        beams, pixels = Beams(moved, beams.depth, beams.sample_mm), _slide_points(pixels, setup.probe, turn)
     decibels = echoes(label_map(scene, beams.points), scene, setup.tuning, rng, beams, turn=turn)
-    shown = way.read(_shaded(_filtered(decibels, setup.scanner), rng))
+    shown = way.read(_apply_uneven_gain(_reduce_speckle(decibels, setup.scanner), rng))
     height, width = way.inside.shape
     box = (screen.box[0] + way.top_left[0], screen.box[1] + way.top_left[1], height, width)
     origin = (screen.box[0] + way.origin[0], screen.box[1] + way.origin[1])
     grey = _marks(setup.scanner, setup.probe, setup.depth_mm, way.pixel_mm, origin).copy()
     region = np.zeros(way.inside.shape, np.uint8)
-    region.ravel()[way.at] = _shown_grey(shown, setup.scanner, rng)
+    region.ravel()[way.at] = _map_to_grey(shown, setup.scanner, rng)
     grey[box[0] : box[0] + height, box[1] : box[1] + width] = region
     return View(grey, _on_screen(way.inside, box, grey.shape), box, way.pixel_mm, origin, scene, pixels)
 
 
 def _on_screen(image: npt.NDArray[_Kind], box: tuple[int, int, int, int], shape: tuple[int, ...]) -> npt.NDArray[_Kind]:
-    """The image in its place on an otherwise empty screen."""
+    """The image in its box on an otherwise empty screen."""
     full = np.zeros(shape, image.dtype)
     full[box[0] : box[0] + box[2], box[1] : box[1] + box[3]] = image
     return full
 
 
-def _filtered(decibels: Floats, scanner: Scanner) -> Floats:
-    """Speckle held back against its surroundings as the scanner does: small deviations more than large ones."""
+def _reduce_speckle(decibels: Floats, scanner: Scanner) -> Floats:
+    """Speckle reduced as by the scanner: small deviations from the surroundings more than large ones."""
     away = decibels - _around(decibels)
     spared = np.maximum(away, np.float32(-0.6) * away)  # the holes in speckle are deep, and no edges
     squared = spared * spared
@@ -257,17 +252,17 @@ def _filtered(decibels: Floats, scanner: Scanner) -> Floats:
 
 
 def _around(values: Floats) -> Floats:
-    """The mean of what lies around each value: that of 16 x 16 blocks, with smooth transitions."""
+    """The local mean: that of 16 x 16 blocks, interpolated."""
     rows, columns = values.shape
     blocks = Image.fromarray(values).resize((columns // 16, rows // 16), Image.Resampling.BOX)
     return np.asarray(blocks.resize((columns, rows), Image.Resampling.BILINEAR))
 
 
-def _shaded(decibels: Floats, rng: Generator) -> Floats:
-    """Gain as a person sets it with the sliders: uneven, and the more uneven the more alike all echoes are.
+def _apply_uneven_gain(decibels: Floats, rng: Generator) -> Floats:
+    """Echoes with uneven gain, as an operator sets it; the more uneven, the more alike all echoes are.
 
-    Without that, a picture of liver alone would show its speckle from black to white, as every picture's grey levels
-    are spread over the same range (`_shown_grey`).
+    Otherwise a picture of liver alone would show its speckle from black to white, since every picture's grey levels
+    span the same range (`_map_to_grey`).
     """
     rows, beams = decibels.shape
     depth = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
@@ -276,7 +271,7 @@ def _shaded(decibels: Floats, rng: Generator) -> Floats:
     shade = -np.clip(depth - low, 0, 9) * rng.uniform(0.3, 1.0)
     shade = shade - np.clip(np.abs(beam + rng.normal(0, 0.3)) - high, 0, 9) * rng.uniform(0.0, 1.2)
     shade -= shade.mean()
-    # Every third sample of every third beam tells enough.
+    # Every third sample of every third beam is enough.
     few, few_shade = decibels[::3, ::3], shade[::3, ::3]
     spread, own, both = rng.uniform(*SPREAD_DB), few.var(), (few_shade * (few - few.mean())).mean()
     power = float((few_shade * few_shade).mean()) + 1e-6
@@ -284,11 +279,11 @@ def _shaded(decibels: Floats, rng: Generator) -> Floats:
     return np.asarray(decibels + shade * np.float32(np.clip(wanted, 0, MOST_SHADE_DB)), np.float32)
 
 
-def _shown_grey(decibels: Floats, scanner: Scanner, rng: Generator) -> Bytes:
-    """Grey levels: the scanner's automatic gain and grey map bring the picture's histogram to a curve that is drawn.
+def _map_to_grey(decibels: Floats, scanner: Scanner, rng: Generator) -> Bytes:
+    """Grey levels: automatic gain and grey map transform the picture's histogram to a random curve.
 
-    The curve is a Weibull distribution's quantiles, which the quantiles of real pictures follow; it is drawn whatever
-    the picture shows, so that grey levels by themselves tell nothing. The map is monotone: brighter stays brighter.
+    The curve has the quantiles of a Weibull distribution, like real pictures; it is independent of the picture's
+    content, so that grey levels alone reveal nothing. The map is monotone.
     """
     bright, steep = np.exp(rng.uniform(*np.log(scanner.brightness))), rng.uniform(*scanner.contrast)
     least, most = float(decibels.min()), float(decibels.max())
@@ -303,8 +298,8 @@ def _half_angle(probe: Probe) -> float:
     return probe.face_mm / (2 * probe.radius_mm)
 
 
-def _turned(points: Points, probe: Probe, turn: int) -> Points:
-    """The points after the probe has moved by `turn` beams along its face."""
+def _slide_points(points: Points, probe: Probe, turn: int) -> Points:
+    """The points after the probe was moved by `turn` beams along its face."""
     if not probe.radius_mm:
         x, z = points.x + np.float32(turn * probe.face_mm / BEAMS), points.z
     else:
@@ -317,10 +312,10 @@ def _turned(points: Points, probe: Probe, turn: int) -> Points:
 
 @dataclass(frozen=True)
 class _Fan:
-    """The paths of a probe's beams: parallel (`apex_mm` 0), or from an apex so far behind the middle of the face.
+    """The paths of a probe's beams: parallel (`apex_mm` 0), or from an apex that far behind the middle of the face.
 
-    The face is an arc about the apex (`curved`), or straight. `half` of its width: mm where beams are parallel, else
-    an angle.
+    The face is an arc about the apex (`curved`), or straight. `half` of its width is in mm for parallel beams,
+    otherwise an angle.
     """
 
     apex_mm: float
@@ -328,24 +323,24 @@ class _Fan:
     half: float
 
     def polar(self, x: Floats, z: Floats) -> tuple[Floats, Floats]:
-        """Depth along the beam (mm) and place on the face (-0.5 to 0.5) of points in mm."""
+        """Depth along the beam (mm) and lateral position on the face (-0.5 to 0.5) of points in mm."""
         if not self.apex_mm:
             return z, x / np.float32(2 * self.half)
         down = z + np.float32(self.apex_mm)
         angle = np.arctan2(x, down)
         return np.hypot(x, down) - self._start(angle), angle / np.float32(2 * self.half)
 
-    def points(self, depth: Floats, place: Floats) -> tuple[Floats, Floats]:
-        """Points in mm, x and z, at a depth along the beam (mm) and a place on the face (-0.5 to 0.5)."""
+    def points(self, depth: Floats, lateral: Floats) -> tuple[Floats, Floats]:
+        """Points in mm, x and z, at a depth along the beam (mm) and a lateral position on the face (-0.5 to 0.5)."""
         if not self.apex_mm:
-            return place * np.float32(2 * self.half), depth
-        angle = place * np.float32(2 * self.half)
+            return lateral * np.float32(2 * self.half), depth
+        angle = lateral * np.float32(2 * self.half)
         reach = depth + self._start(angle)
         return reach * np.sin(angle), reach * np.cos(angle) - np.float32(self.apex_mm)
 
-    def point(self, depth: float, place: float) -> tuple[float, float]:
+    def point(self, depth: float, lateral: float) -> tuple[float, float]:
         """`points` of one point."""
-        x, z = self.points(np.full(1, depth, np.float32), np.full(1, place, np.float32))
+        x, z = self.points(np.full(1, depth, np.float32), np.full(1, lateral, np.float32))
         return float(x[0]), float(z[0])
 
     def _start(self, angle: Floats) -> Floats:
@@ -355,7 +350,7 @@ class _Fan:
 
 
 def _fan(probe: Probe, shape: Format) -> _Fan:
-    """The beams of a probe: a linear one's fan out where the picture is to widen."""
+    """The beams of a probe; those of a linear one fan out for a widening picture."""
     if probe.radius_mm:
         return _Fan(probe.radius_mm, curved=True, half=_half_angle(probe))
     if shape is Format.BOX:
@@ -364,7 +359,7 @@ def _fan(probe: Probe, shape: Format) -> _Fan:
 
 
 def _window(fan: _Fan, depth_mm: float, shape: Format) -> tuple[float, float, float]:
-    """What the picture shows of the beams' plane: its upper and lower edge and half its width, mm."""
+    """The part of the beams' plane in the picture: its upper and lower edge and half its width, mm."""
     (_, top), (wide, low) = fan.point(0.0, 0.5), fan.point(depth_mm, 0.5)
     if shape is Format.FAN:
         return top, depth_mm, wide
@@ -379,7 +374,7 @@ def _window(fan: _Fan, depth_mm: float, shape: Format) -> tuple[float, float, fl
 
 @lru_cache(maxsize=64)
 def _conversion(probe: Probe, depth_mm: float, height: int, width: int, shape: Format) -> _Conversion:
-    """The scan conversion that fits what is seen into height x width pixels."""
+    """The scan conversion that fits the visible part into height x width pixels."""
     fan = _fan(probe, shape)
     top, bottom, half = _window(fan, depth_mm, shape)
     pixel_mm = max(2 * half / width, (bottom - top) / height)
@@ -387,8 +382,8 @@ def _conversion(probe: Probe, depth_mm: float, height: int, width: int, shape: F
     down = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(pixel_mm) + np.float32(top)
     across = (np.arange(columns, dtype=np.float32) + 0.5 - columns / 2) * np.float32(pixel_mm)
     x, z = (np.asarray(grid, np.float32) for grid in np.meshgrid(across, down))
-    depth, place = fan.polar(x, z)
-    sample, line = depth / np.float32(depth_mm) * SAMPLES - 0.5, (place + np.float32(0.5)) * BEAMS - 0.5
+    depth, lateral = fan.polar(x, z)
+    sample, line = depth / np.float32(depth_mm) * SAMPLES - 0.5, (lateral + np.float32(0.5)) * BEAMS - 0.5
     inside = (sample >= 0) & (sample < SAMPLES - 1) & (line >= 0) & (line < BEAMS - 1)
     row, column = np.floor(sample[inside]).astype(np.int32), np.floor(line[inside]).astype(np.int32)
     corner = (height - rows) // 2 if shape is Format.BOX else 0, (width - columns) // 2
@@ -409,15 +404,15 @@ def _conversion(probe: Probe, depth_mm: float, height: int, width: int, shape: F
 def _beams(probe: Probe, fan: _Fan, depth_mm: float) -> Beams:
     """Every sample of every beam, samples x beams."""
     along = (np.arange(SAMPLES, dtype=np.float32) + np.float32(0.5)) * np.float32(depth_mm / SAMPLES)
-    place = (np.arange(BEAMS, dtype=np.float32) + np.float32(0.5)) / np.float32(BEAMS) - np.float32(0.5)
-    depth, places = np.meshgrid(along, place, indexing="ij")
-    x, z = fan.points(depth, places)
+    lateral = (np.arange(BEAMS, dtype=np.float32) + np.float32(0.5)) / np.float32(BEAMS) - np.float32(0.5)
+    depth, laterals = np.meshgrid(along, lateral, indexing="ij")
+    x, z = fan.points(depth, laterals)
     return Beams(Points(x, z, probe.radius_mm, depth_mm / SAMPLES), depth, depth_mm / SAMPLES)
 
 
 @lru_cache(maxsize=256)
 def _marks(scanner: Scanner, probe: Probe, depth_mm: float, pixel_mm: float, origin: tuple[int, int]) -> Bytes:
-    """What the scanner draws around the tissue: title, settings, grey bar and a ruler of depth."""
+    """The screen around the tissue: title, settings, grey bar and a ruler of depth."""
     screen = scanner.screen
     canvas = Image.new("L", (screen.width, screen.height))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default_imagefont()

@@ -1,7 +1,4 @@
-"""The clinic's patients and their studies: who is examined, with which probe, views and tags.
-
-Belongs here: the plan of every archive image. Not here: protocols, what goes wrong with tags, defective files, pixels.
-"""
+"""Plan every image of the clinic's archive: its patient, study, probe, view and tags."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,8 +20,8 @@ OTHER_PROBE = {
     **{"liver": 0.1, "liver_lesion": 0.05, "kidney_view": 0.05, "morison": 0.05, "cholecystostomy": 0.05},
     **{"abscess": 0.1, "soft_tissue_mass": 0.1, "pseudoaneurysm": 0.1, "lymph_node": 0.03, "thyroid": 0.02},
 }
-"""How often an image of a view is taken with the probe that others of it are not: a linear one on a deep view shows the
-wall and what lies behind it, where a needle goes in; a curvilinear one reaches what is deep in a limb."""
+"""Share of a view's images that are taken with the unusual probe: a linear one on a deep view shows the wall at the
+needle's entry; a curvilinear one reaches deep into a limb."""
 ENCODINGS = (
     *(Encoding.EXPLICIT,) * 8,
     *(Encoding.IMPLICIT,) * 3,
@@ -41,10 +38,10 @@ STUDIES_AGAIN = 0.2  # second and further studies, per patient
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """One instance to be written: where, of whom, what it shows and what its tags say.
+    """One instance to be written: path, tags, and content.
 
-    `examination` is its study's; `foreign_probe` says that its tags name a probe that was not used. `key` seeds the
-    image's own random draws, `body` and `exam` those that its patient and its study share.
+    `examination` is its study's; `foreign_probe`: its tags state a probe that was not used. `key` seeds the image's own
+    random numbers, `body` and `exam` those of its patient and its study.
     """
 
     path: str
@@ -62,7 +59,7 @@ class ImagePlan:
 
     @property
     def noise(self) -> tuple[Noise, ...]:
-        """All that is wrong with the image's tags."""
+        """All errors in the image's tags."""
         tags = self.header.transducer_type, self.header.transducer_data
         found = (
             self.examination.noise,
@@ -74,7 +71,7 @@ class ImagePlan:
 
 @dataclass(frozen=True)
 class _StudyPlan:
-    """One study to be planned: its number in the clinic, its patient, how many images it has."""
+    """One study to be planned: its number in the clinic, its patient, its number of images."""
 
     number: int
     owner: int
@@ -88,13 +85,13 @@ def clinic(settings: Phantom, seed: int) -> tuple[ImagePlan, ...]:
     rng = np.random.default_rng([seed, 1])
     studies = _studies(settings.archive, settings.tag_noise, rng)
     plans = [plan for study in studies for plan in _images_of(study, seed)]
-    for place in rng.permutation(len(plans))[: hits(settings.tag_noise.foreign_probe, len(plans))]:
-        plans[place] = _with_foreign_probe(plans[place])
+    for index in rng.permutation(len(plans))[: hits(settings.tag_noise.foreign_probe, len(plans))]:
+        plans[index] = _with_foreign_probe(plans[index])
     return tuple(plans)
 
 
 def write_image(archive: Path, plan: ImagePlan) -> None:
-    """Make the picture of a plan and write it as DICOM under `archive`."""
+    """Make the picture of a plan and write it as DICOM below `archive`."""
     write(instance(plan.header, frames_of(plan), AIXPLORER_LIKE, plan.encoding), archive / plan.path)
 
 
@@ -104,7 +101,7 @@ def frames_of(plan: ImagePlan) -> list[View]:
     rng = np.random.default_rng((*plan.key, 1))
     if plan.needle:
         scene = with_needle(scene, rng, deep=plan.probe.radius_mm > 0)
-    tuning = AIXPLORER_LIKE.tuned(np.random.default_rng(plan.exam))
+    tuning = AIXPLORER_LIKE.random_tuning(np.random.default_rng(plan.exam))
     setup = Setup(AIXPLORER_LIKE, tuning, plan.probe, float(rng.choice(plan.probe.depths_mm)))
     grain = (*plan.key, 2)
     return [
@@ -113,10 +110,10 @@ def frames_of(plan: ImagePlan) -> list[View]:
 
 
 def _studies(size: Amount, noise: TagNoise, rng: Generator) -> list[_StudyPlan]:
-    """The studies of all patients: one each, and again as many as the clinic's proportion asks, of whom chance says."""
+    """The studies of all patients: one each, and the share `STUDIES_AGAIN` more of random patients."""
     again = min(round(STUDIES_AGAIN * size.patients), size.images - size.patients)
     owners = [*range(size.patients), *rng.integers(size.patients, size=again).tolist()]
-    counts = _shared_out(size.images, len(owners), rng)
+    counts = _distribute(size.images, len(owners), rng)
     unnamed = set(rng.permutation(len(owners))[: hits(noise.missing_probe, len(owners))].tolist())
     found = examinations(len(owners), noise, rng)
     return [
@@ -125,15 +122,15 @@ def _studies(size: Amount, noise: TagNoise, rng: Generator) -> list[_StudyPlan]:
     ]
 
 
-def _shared_out(images: int, studies: int, rng: Generator) -> list[int]:
-    """`images` among `studies`: one each at least, a few studies with many more than the others."""
+def _distribute(images: int, studies: int, rng: Generator) -> list[int]:
+    """Numbers of images per study: at least one each, and many more in a few studies."""
     weights = rng.lognormal(0, 0.4, studies)
     return [1 + int(more) for more in rng.multinomial(images - studies, weights / weights.sum())]
 
 
 @dataclass(frozen=True)
 class _Habits:
-    """What the images of one study share: patient, tags, the linear probe at hand, which of two tags name the probe."""
+    """Common properties of a study's images: patient, tags, linear probe, and which of two tags state the probe."""
 
     person: Person
     tags: Study

@@ -1,7 +1,4 @@
-"""Tags that are wrong, and what they should have said.
-
-Belongs here: which studies a noise hits, what their descriptions become. Not here: right descriptions, headers.
-"""
+"""Errors in study descriptions: which studies have them, and the wrong descriptions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +7,14 @@ from enum import StrEnum
 import numpy as np
 from numpy.random import Generator
 
-from pipeline.phantom.protocols import OTHER_ORGANS, PROTOCOLS, Protocol, drawn_protocols
+from pipeline.phantom.protocols import OTHER_ORGANS, PROTOCOLS, Protocol, sample_protocols
 from pipeline.phantom.settings import TagNoise
 
 
 class Noise(StrEnum):
     """An error in an image's tags (a rate of `pipeline.phantom.settings.TagNoise`), or in Table A1's groups for it.
 
-    `mapping`: the description is right, and Table A1 gives it other groups than that of the other side.
+    `mapping`: the description is right, but Table A1 maps it to other groups than that of the other side.
     """
 
     OTHER_ORGAN = "other_organ"
@@ -33,9 +30,9 @@ class Noise(StrEnum):
 
 @dataclass(frozen=True)
 class Examination:
-    """One study: what was examined, what its description says, and what is wrong with that.
+    """One study: the true protocol, the description, and its error.
 
-    `named` is the protocol that the description names; None where Table A1 does not know it, or there is none.
+    `named` is the protocol of the description; None if it is not in Table A1, or there is no description.
     """
 
     protocol: Protocol
@@ -46,8 +43,8 @@ class Examination:
 
 def examinations(count: int, rates: TagNoise, rng: Generator) -> list[Examination]:
     """`count` studies' examinations, at the protocols' frequencies, and the noise at its rates."""
-    found = [_as_it_was(protocol) for protocol in drawn_protocols(count, rng)]
-    free = [int(place) for place in rng.permutation(count)]
+    found = [_right_tags(protocol) for protocol in sample_protocols(count, rng)]
+    free = [int(index) for index in rng.permutation(count)]
     for rate, hit in (
         (rates.other_organ, _of_another_organ),
         (rates.wrong_protocol, _with_wrong_protocol),
@@ -55,30 +52,27 @@ def examinations(count: int, rates: TagNoise, rng: Generator) -> list[Examinatio
         (rates.abbreviated, _abbreviated),
         (rates.no_description, _without_description),
     ):
-        struck, free = _parted(free, hits(rate, count))
-        _strike(found, struck, hit, rng)
-    sided = [place for place in free if found[place].protocol.other_side]
-    _strike(found, sided[: hits(rates.swapped_side, len(sided))], _with_the_other_side, rng)
+        number = hits(rate, count)
+        _apply_noise(found, free[:number], hit, rng)
+        free = free[number:]
+    sided = [index for index in free if found[index].protocol.other_side]
+    _apply_noise(found, sided[: hits(rates.swapped_side, len(sided))], _with_the_other_side, rng)
     return found
 
 
 def hits(rate: float, count: int) -> int:
-    """How many of `count` a rate hits: above 0, one at least."""
+    """The number of `count` items at a rate: at least one if the rate is above 0."""
     return min(count, max(1, round(rate * count))) if rate else 0
 
 
-def _parted(places: list[int], count: int) -> tuple[list[int], list[int]]:
-    return places[:count], places[count:]
-
-
-def _strike(
-    found: list[Examination], places: list[int], hit: Callable[[Protocol, Generator], Examination], rng: Generator
+def _apply_noise(
+    found: list[Examination], indices: list[int], hit: Callable[[Protocol, Generator], Examination], rng: Generator
 ) -> None:
-    for place in places:
-        found[place] = hit(found[place].protocol, rng)
+    for index in indices:
+        found[index] = hit(found[index].protocol, rng)
 
 
-def _as_it_was(protocol: Protocol) -> Examination:
+def _right_tags(protocol: Protocol) -> Examination:
     noise = None if protocol.groups == protocol.mapped_groups else Noise.MAPPING
     return Examination(protocol, protocol.description, protocol, noise)
 
@@ -89,7 +83,7 @@ def _of_another_organ(_: Protocol, rng: Generator) -> Examination:
 
 
 def _with_wrong_protocol(protocol: Protocol, rng: Generator) -> Examination:
-    """The list on the console was one line off: a protocol of other groups, at its frequency."""
+    """A wrong choice from the console's list: a protocol of other groups, at its frequency."""
     others = [other for other in PROTOCOLS if other.mapped_groups != protocol.groups]
     weights = np.array([other.weight for other in others])
     named = others[int(rng.choice(len(others), p=weights / weights.sum()))]
@@ -97,7 +91,7 @@ def _with_wrong_protocol(protocol: Protocol, rng: Generator) -> Examination:
 
 
 def _misspelt(protocol: Protocol, rng: Generator) -> Examination:
-    """Two neighbouring letters changed places."""
+    """Two neighbouring letters swapped."""
     text = protocol.description
     pairs = [i for i in range(len(text) - 1) if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
     at = pairs[int(rng.integers(len(pairs)))]

@@ -1,7 +1,7 @@
-"""Fields that all images cut their grain from: scatterers, clouds, lobules, fibres. Drawn once, from a seed of its own.
+"""Periodic random fields for the grain of all images: scatterers, clouds, lobules, fibres.
 
-Belongs here: periodic random fields and how they are read. Not here: which tissue has which, what sound does to it.
-An image takes a window of its own; drawing a field per image would cost more than all the rest.
+They are made once, from a seed of their own, and each image takes a window: a field per image would cost more than all
+the rest.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ Transfer = Callable[[Doubles, Doubles], Doubles]
 SIDE = 512  # of the fields of texture, which repeat
 STEPS = 31  # of a field, per unit
 BANK = 1024  # side of the field of scatterers
-_STRIDE = 2 * SIDE + 16  # of a field that is laid out twice; a power of two would crowd the processor's cache
+_STRIDE = 2 * SIDE + 16  # of a field that is tiled; a power of two would crowd the processor's cache
 _SEED = 20200807
 
 
 @lru_cache(maxsize=1)
 def scatterers() -> Floats:
-    """Complex Gaussian scatterers of unit power, real and imaginary parts in turns: (BANK, 2 · BANK)."""
+    """Complex Gaussian scatterers of unit power, real and imaginary parts alternating: (BANK, 2 · BANK)."""
     parts = np.random.default_rng(_SEED).standard_normal((BANK, 2 * BANK), np.float32)
     return np.asarray(parts * np.float32(0.5**0.5), np.float32)
 
@@ -38,7 +38,7 @@ def powers() -> Floats:
 
 
 def window(field: Floats, shape: tuple[int, ...], rng: Generator, turn: int = 0, wide: int = 1) -> Floats:
-    """A window of `field`, samples × beams of `wide` numbers, at a drawn place; `turn` slides it by so many beams."""
+    """A window of `field`, samples × beams of `wide` numbers, at a random position, shifted by `turn` beams."""
     rows, beams = shape
     row, column = int(rng.integers(BANK - rows)), int(rng.integers(128, BANK - beams - 128)) + turn % 128
     return field[row : row + rows, wide * column : wide * (column + beams)]
@@ -47,35 +47,35 @@ def window(field: Floats, shape: tuple[int, ...], rng: Generator, turn: int = 0,
 @lru_cache(maxsize=1)
 def clouds() -> Steps:
     """Slow variation of echo in all directions, mean 0, deviation 1."""
-    return _repeated(_field(0, lambda down, across: (down**2 + across**2 + (1 / 90) ** 2) ** -0.8))
+    return _tile(_field(0, lambda down, across: (down**2 + across**2 + (1 / 90) ** 2) ** -0.8))
 
 
 @lru_cache(maxsize=1)
 def lobules() -> Steps:
     """A net of thin bright walls around dark lobules, wider than high; 0 to 1."""
-    return _repeated(np.maximum(_walls(1, 15, 34, 0.16), np.float32(0.7) * _walls(2, 9, 22, 0.13)))
+    return _tile(np.maximum(_walls(1, 15, 34, 0.16), np.float32(0.7) * _walls(2, 9, 22, 0.13)))
 
 
 @lru_cache(maxsize=1)
 def fibres() -> Steps:
     """Long thin bright strands of varied strength; 0 to 1, mostly near 0."""
     fine = np.exp(1.1 * _band(3, 2.0, 22)).clip(0, 9) / 9
-    return _repeated(np.maximum(fine, _walls(4, 8, 90, 0.16) * np.clip(0.5 + 0.5 * _band(5, 30, 30), 0, 1)))
+    return _tile(np.maximum(fine, _walls(4, 8, 90, 0.16) * np.clip(0.5 + 0.5 * _band(5, 30, 30), 0, 1)))
 
 
 def read(field: Steps, cells: Indices, grain: int) -> Steps:
-    """The field at `cells`, slid to a place that `grain` chooses; in steps of 1 / STEPS."""
+    """The field at `cells`, shifted by an offset that depends on `grain`; in steps of 1 / STEPS."""
     return field.ravel()[grain * 7919 % SIDE * _STRIDE + grain * 104729 % SIDE :][cells]
 
 
 def cells(down: Floats, across: Floats) -> Indices:
-    """Where points, given in cells of a field, lie in it."""
+    """Indices into a field of points given in its cells."""
     row, column = (np.floor(values).astype(np.int32) & (SIDE - 1) for values in (down, across))
     return row * np.int32(_STRIDE) + column
 
 
-def _repeated(field: Floats) -> Steps:
-    """The field twice in both directions, so that a window of SIDE x SIDE may begin anywhere; bytes are read fast."""
+def _tile(field: Floats) -> Steps:
+    """The field tiled twice in both directions as bytes, so that a window of SIDE x SIDE may begin anywhere."""
     steps = np.clip(np.round(field * STEPS), -127, 127).astype(np.int8)
     return np.ascontiguousarray(np.tile(steps, (2, 3))[:, :_STRIDE])
 
@@ -86,7 +86,7 @@ def _band(number: int, down: float, across: float) -> Floats:
 
 
 def _walls(number: int, down: float, across: float, thickness: float) -> Floats:
-    """Where a Gaussian field is near zero: closed curves."""
+    """Closed curves along the zeros of a Gaussian field."""
     return np.asarray(np.exp(-((_band(number, down, across) / thickness) ** 2)), np.float32)
 
 

@@ -1,8 +1,4 @@
-"""Views of the body that an examination shows: which scene a probe sees over the liver, the neck, the chest.
-
-Belongs here: one function per view, from a patient's and an image's random draws to a scene. Not here: single organs
-(organs.py), shapes (anatomy.py), which study shows which view.
-"""
+"""Views of the body as scenes, a function for each, from random numbers of a patient and of an image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from pipeline.phantom.anatomy import Band, Ellipse, Layer, Scene, Tissue, Tube, drawn_warp
+from pipeline.phantom.anatomy import Band, Ellipse, Layer, Scene, Tissue, Tube, random_warp
 from pipeline.phantom.organs import (
     Layers,
     blob,
@@ -28,8 +24,8 @@ from pipeline.phantom.organs import (
 
 T = Tissue
 NODULE_KINDS = ("solid", "solid", "halo", "cystic", "mixed")
-ViewOf = Callable[[Generator, Generator], Scene]
-"""A view of a patient: `body` draws what stays the same for the patient, `pose` what changes per image."""
+ViewFunction = Callable[[Generator, Generator], Scene]
+"""Makes a view; takes the random generators of the patient (`body`) and of the image (`pose`)."""
 Changes = tuple[tuple[Tissue, float], ...]
 
 
@@ -43,11 +39,11 @@ def liver(body: Generator, pose: Generator) -> Scene:
         Layer(Band(depth, depth + body.uniform(1.2, 2.6), slope, bend), T.DIAPHRAGM),
     ]
     if body.random() < 0.3:
-        layers += gallbladder(blob(body, *_place(pose, (15, 12), (50, 75)), 22, 9, pose.normal(0.6, 0.3)))
+        layers += gallbladder(blob(body, *_centre(pose, (15, 12), (50, 75)), 22, 9, pose.normal(0.6, 0.3)))
     if pose.random() < 0.25:
         side = float(pose.choice((-1, 1)))
         outline = _kidney_outline(body, pose, side * pose.uniform(50, 75), pose.uniform(85, 115))
-        layers += [Layer(outline.grown(4.0), T.PERIRENAL_FAT), *kidney(outline, body)]
+        layers += [Layer(outline.grow(4.0), T.PERIRENAL_FAT), *kidney(outline, body)]
     ribs = (rib(pose.choice((-1, 1)) * pose.uniform(16, 30), 19, 5),) if pose.random() < 0.4 else ()
     return _abdominal(layers, T.LIVER, body, pose, ((T.LIVER, body.normal(0, 2.5)),), over=ribs)
 
@@ -74,12 +70,12 @@ def kidney_view(body: Generator, pose: Generator) -> Scene:
         *[sheet(pose, 22, 110, reach=70) for _ in range(5)],
         Layer(Band(outline.z + 32, 999, pose.normal(0, 0.1)), T.BOWEL),
         *bowel_loops(pose, 3, (outline.z + 38, outline.z + 70), 0.6),
-        Layer(outline.grown(body.uniform(3, 8)), T.PERIRENAL_FAT),
+        Layer(outline.grow(body.uniform(3, 8)), T.PERIRENAL_FAT),
         *kidney(outline, body),
     ]
     if pose.random() < 0.35:
         edge = blob(body, pose.choice((-1, 1)) * pose.uniform(70, 95), 55, 50, 32, 0.3)
-        layers = [Layer(edge.grown(1.0), T.CAPSULE), Layer(edge, T.LIVER), *layers]
+        layers = [Layer(edge.grow(1.0), T.CAPSULE), Layer(edge, T.LIVER), *layers]
     ribs = (rib(pose.choice((-1, 1)) * pose.uniform(12, 30), 20, 5),) if pose.random() < 0.4 else ()
     return _abdominal(layers, T.MUSCLE, body, pose, muscle=body.uniform(8, 18), over=ribs)
 
@@ -90,10 +86,10 @@ def transplant(body: Generator, pose: Generator) -> Scene:
     layers = bowel_loops(pose, 6, (35, 120), 0.5)
     if pose.random() < 0.6:
         bladder = blob(body, pose.choice((-1, 1)) * pose.uniform(30, 60), 80, 26, 18)
-        layers += [Layer(bladder.grown(2), T.BOWEL_WALL), Layer(bladder, T.FLUID)]
-    layers += [Layer(outline.grown(2.5), T.PERIRENAL_FAT), *kidney(outline, body)]
+        layers += [Layer(bladder.grow(2), T.BOWEL_WALL), Layer(bladder, T.FLUID)]
+    layers += [Layer(outline.grow(2.5), T.PERIRENAL_FAT), *kidney(outline, body)]
     vessel = [(x, 78 + 0.3 * x + 4 * np.sin(x / 20), 6.0) for x in np.linspace(-70, 70, 9)]
-    layers += [Layer(_tube(vessel).grown(0.9), T.ARTERY_WALL), Layer(_tube(vessel), T.BLOOD)]
+    layers += [Layer(_tube(vessel).grow(0.9), T.ARTERY_WALL), Layer(_tube(vessel), T.BLOOD)]
     return _abdominal(layers, T.FAT, body, pose)
 
 
@@ -113,12 +109,12 @@ def morison_at(body: Generator, pose: Generator, *, x: float, z: float, side: fl
     layers = [
         *bowel_loops(pose, 6, (40, 130), 0.5),
         Layer(Band(z + 36, 999, pose.normal(0, 0.1)), T.MUSCLE),
-        Layer(reach.grown(1.2), T.CAPSULE),
+        Layer(reach.grow(1.2), T.CAPSULE),
         Layer(reach, T.LIVER),
         *liver_vessels(body, pose, 0.8 * z, 7, within=reach),
     ]
     fluid = _pouch_fluid(outline, reach) if body.random() < 0.2 else ()
-    layers += [*fluid, Layer(outline.grown(3.0), T.PERIRENAL_FAT), *kidney(outline, body)]
+    layers += [*fluid, Layer(outline.grow(3.0), T.PERIRENAL_FAT), *kidney(outline, body)]
     changes = ((T.LIVER, body.normal(0, 2.0)), (T.CORTEX, body.normal(0, 1.5)))
     return _abdominal(layers, T.FAT, body, pose, changes)
 
@@ -132,7 +128,7 @@ def ascites(body: Generator, pose: Generator) -> Scene:
     layers += [sheet(pose, 35, floor, reach=60) for _ in range(strands)]
     if body.random() < 0.4:
         edge = blob(body, pose.choice((-1, 1)) * pose.uniform(50, 70), 52, 44, 30, 0.3, 0.08)
-        layers += [Layer(edge.grown(1.2), T.CAPSULE), Layer(edge, T.LIVER)]
+        layers += [Layer(edge.grow(1.2), T.CAPSULE), Layer(edge, T.LIVER)]
         layers += liver_vessels(body, pose, 80, 5, within=edge)
     if pose.random() < 0.25:
         layers += drain(pose, (pose.normal(0, 15), pose.uniform(45, 75)), 3.2)
@@ -142,9 +138,9 @@ def ascites(body: Generator, pose: Generator) -> Scene:
 def collection(body: Generator, pose: Generator) -> Scene:
     """An abdominal or pelvic collection with debris between loops of bowel with gas, sometimes drained."""
     size = body.uniform(20, 36), body.uniform(12, 24)
-    pocket = blob(body, *_place(pose, (0, 12), (42, 80)), *size, pose.normal(), 0.25)
+    pocket = blob(body, *_centre(pose, (0, 12), (42, 80)), *size, pose.normal(), 0.25)
     layers = bowel_loops(pose, 9, (30, 130), 0.55)
-    layers += [Layer(pocket.grown(body.uniform(1.5, 4)), T.BOWEL_WALL), Layer(pocket, T.FLUID)]
+    layers += [Layer(pocket.grow(body.uniform(1.5, 4)), T.BOWEL_WALL), Layer(pocket, T.FLUID)]
     layers += [Layer(_spot(pocket, pose, 0.5, (0.35, 0.3)), T.DEBRIS) for _ in range(int(pose.integers(2, 7)))]
     if body.random() < 0.5:
         layers.append(Layer(Band(pocket.z + pose.uniform(-4, 8), 999), T.DEBRIS, within=pocket))
@@ -157,7 +153,7 @@ def cholecystostomy(body: Generator, pose: Generator) -> Scene:
     """A distended gallbladder with stones or sludge in front of the liver, sometimes drained."""
     scene = liver(body, pose)
     size = body.uniform(28, 42), body.uniform(12, 19)
-    bladder = blob(body, *_place(pose, (0, 9), (45, 68)), *size, pose.normal(), 0.08)
+    bladder = blob(body, *_centre(pose, (0, 9), (45, 68)), *size, pose.normal(), 0.08)
     inside = [Layer(bladder.part(pose.uniform(-0.5, 0.5), 0.7, 0.14, 0.2), T.STONE) for _ in range(2)]
     if body.random() < 0.5:
         inside = [Layer(Band(bladder.z + 3, 999), T.DEBRIS, within=bladder)]
@@ -173,10 +169,10 @@ def effusion(body: Generator, pose: Generator) -> Scene:
     lung = blob(body, -side * pose.uniform(5, 45), pose.uniform(70, 105), 36, 17, side * pose.uniform(0.3, 1.0), 0.2)
     layers = [
         Layer(Band(pose.uniform(105, 145), 999, pose.normal(0, 0.1), -0.002), T.MIRROR),
-        Layer(lung.grown(0.7), T.PLEURA if pose.random() < 0.5 else T.CAPSULE),
+        Layer(lung.grow(0.7), T.PLEURA if pose.random() < 0.5 else T.CAPSULE),
         Layer(lung, T.CONSOLIDATED_LUNG),
         *[Layer(_spot(lung, pose, 0.7, (0.16, 0.07)), T.GAS) for _ in range(int(pose.integers(1, 6)))],
-        Layer(dome.grown(body.uniform(1.2, 2.4)), T.DIAPHRAGM),
+        Layer(dome.grow(body.uniform(1.2, 2.4)), T.DIAPHRAGM),
         Layer(dome, T.LIVER),
         *liver_vessels(body, pose, 120, 6, within=dome),
     ]
@@ -241,18 +237,18 @@ def neck(body: Generator, pose: Generator, lobe: Ellipse, nodules: Layers) -> Sc
         *_layered(pose, lobe.z - lobe.rz, spine + 8, 7),
         *[Layer(muscle, T.MUSCLE) for muscle in (long, turning, straps)],
         Layer(Band(spine, spine + 2, side * 0.08, 0.006), T.BONE),
-        Layer(lobe.grown(0.45), T.FASCIA),
+        Layer(lobe.grow(0.45), T.FASCIA),
         Layer(isthmus, T.THYROID),
         Layer(lobe, T.THYROID),
         *[Layer(_spot(lobe, body, 0.7, (0.06, 0.09)), T.BLOOD) for _ in range(int(body.integers(0, 4)))],
         *nodules,
         Layer(gullet, T.MUSCLE),
         Layer(gullet.part(0, 0, 0.4, 0.3), T.HILUM),
-        Layer(trachea.grown(1.5), T.CARTILAGE),
+        Layer(trachea.grow(1.5), T.CARTILAGE),
         Layer(trachea, T.GAS),
-        Layer(artery.grown(0.6), T.ARTERY_WALL),
+        Layer(artery.grow(0.6), T.ARTERY_WALL),
         Layer(artery, T.BLOOD),
-        Layer(vein.grown(0.3), T.FASCIA),
+        Layer(vein.grow(0.3), T.FASCIA),
         Layer(vein, T.BLOOD),
     )
     return _shallow(layers, T.FAT, body, pose, fat=body.uniform(1.5, 4.0), changes=((T.THYROID, body.normal(0, 1.5)),))
@@ -267,12 +263,12 @@ def lymph_node(body: Generator, pose: Generator) -> Scene:
         long, thin = body.uniform(4.0, 9.5), body.uniform(2.4, 5)
         z = fat + 5 + thin + pose.uniform(0, 11)
         node = blob(body, pose.uniform(-14, 14), z, long, thin, pose.normal(0, 0.4), 0.12)
-        layers += [Layer(node.grown(0.3), T.FASCIA), Layer(node, T.LYMPH_NODE)]
+        layers += [Layer(node.grow(0.3), T.FASCIA), Layer(node, T.LYMPH_NODE)]
         if body.random() < 0.65:
             layers.append(Layer(node.part(0, body.uniform(-0.3, 0.3), 0.5, 0.25), T.HILUM))
     for _ in range(int(pose.integers(1, 4))):
         vessel = Ellipse(pose.uniform(-16, 16), pose.uniform(20, 34), pose.uniform(1.5, 4), pose.uniform(1.5, 3))
-        layers += [Layer(vessel.grown(0.6), T.ARTERY_WALL), Layer(vessel, T.BLOOD)]
+        layers += [Layer(vessel.grow(0.6), T.ARTERY_WALL), Layer(vessel, T.BLOOD)]
     return _shallow(layers, T.FAT, body, pose, fat=fat)
 
 
@@ -282,7 +278,7 @@ def soft_tissue_mass(body: Generator, pose: Generator) -> Scene:
     deep = fat + 5.5 + half + pose.uniform(0, 6)
     mass = blob(body, pose.normal(0, 5), deep, half * body.uniform(1.1, 1.9), half, pose.normal(0, 0.3), 0.22)
     spots = [Layer(_spot(mass, body, 0.5, (0.22, 0.2)), T.DEBRIS) for _ in range(int(body.integers(0, 4)))]
-    layers = (*_layered(pose, fat, 50, 9), *_bone_below(pose), Layer(mass.grown(0.3), T.FASCIA))
+    layers = (*_layered(pose, fat, 50, 9), *_bone_below(pose), Layer(mass.grow(0.3), T.FASCIA))
     changes = ((T.LYMPH_NODE, body.normal(2, 3)),)
     return _shallow((*layers, Layer(mass, T.LYMPH_NODE), *spots), T.MUSCLE, body, pose, fat=fat, changes=changes)
 
@@ -292,7 +288,7 @@ def abscess(body: Generator, pose: Generator) -> Scene:
     fat, half = body.uniform(3, 8), body.uniform(3, 7)
     pocket = blob(body, pose.normal(0, 5), fat + 6 + half, body.uniform(8, 15), half, pose.normal(0, 0.2), 0.25)
     layers = [Layer(Band(pose.uniform(24, 32), 999, pose.normal(0, 0.1)), T.MUSCLE), *_layered(pose, fat, 45, 8)]
-    layers += [Layer(pocket.grown(body.uniform(0.4, 1.5)), T.HILUM), Layer(pocket, T.FLUID)]
+    layers += [Layer(pocket.grow(body.uniform(0.4, 1.5)), T.HILUM), Layer(pocket, T.FLUID)]
     layers += [Layer(_spot(pocket, pose, 0.6, (0.3, 0.35)), T.DEBRIS) for _ in range(int(pose.integers(2, 8)))]
     if pose.random() < 0.35:
         layers += drain(pose, (pocket.x, pocket.z), 2.0)
@@ -308,7 +304,7 @@ def pseudoaneurysm(body: Generator, pose: Generator) -> Scene:
         *_layered(pose, fat, 50, 7),
         Layer(Band(top - 0.8, top + 7.8, slope), T.ARTERY_WALL),
         Layer(Band(top, top + 7, slope), T.BLOOD),
-        Layer(sac.grown(0.5), T.ARTERY_WALL),
+        Layer(sac.grow(0.5), T.ARTERY_WALL),
         Layer(Ellipse(sac.x, sac.z + half, 1.3, 6), T.BLOOD),
         Layer(sac, T.BLOOD),
         Layer(sac.part(-0.4, 0.4, 0.5, 0.5), T.DEBRIS),
@@ -329,7 +325,7 @@ def shoulder(body: Generator, pose: Generator) -> Scene:
 
 
 def with_needle(scene: Scene, pose: Generator, deep: bool) -> Scene:
-    """The scene with a needle on its way to the middle of a deep or a shallow field of view."""
+    """The scene with a needle towards the middle of a deep or a shallow field of view."""
     target = (pose.normal(0, 10), pose.uniform(40, 75)) if deep else (pose.normal(0, 4), pose.uniform(12, 21))
     return replace(scene, wall=(*scene.wall, *needle(pose, target)))
 
@@ -344,7 +340,7 @@ def _abdominal(
     muscle: float | None = None,
     over: Layers = (),
 ) -> Scene:
-    """A scene behind an abdominal wall, `over` which ribs may lie."""
+    """A scene behind an abdominal wall, with ribs `over` it."""
     wall = body_wall(body.uniform(4, 20), body.uniform(4, 9) if muscle is None else muscle, body)
     return _scene(layers, background, (*wall, *over), body, pose, 110, changes)
 
@@ -382,7 +378,7 @@ def _scene(
     """A scene of a patient about `size` mm large, with its own bending, texture and echoes."""
     varied = ((T.FAT, body.normal(0, 3)), (T.MUSCLE, body.normal(0, 3)), *changes)
     grain, fibres = int(body.integers(1 << 20)), body.normal(0, 0.12) + pose.normal(0, 0.1)
-    return Scene(background, tuple(layers), wall, drawn_warp(body, size), varied, float(fibres), grain)
+    return Scene(background, tuple(layers), wall, random_warp(body, size), varied, float(fibres), grain)
 
 
 def _layered(pose: Generator, top: float, bottom: float, count: int) -> Layers:
@@ -395,15 +391,15 @@ def _belly(pose: Generator, top: float) -> Layers:
     bellies = [
         blob(pose, pose.uniform(-22, 22), top + pose.uniform(3, 16), 14, 3.5, pose.normal(0, 0.15)) for _ in "12"
     ]
-    return tuple(layer for belly in bellies for layer in (Layer(belly.grown(0.4), T.FASCIA), Layer(belly, T.MUSCLE)))
+    return tuple(layer for belly in bellies for layer in (Layer(belly.grow(0.4), T.FASCIA), Layer(belly, T.MUSCLE)))
 
 
 def _pouch_fluid(outline: Ellipse, reach: Ellipse) -> Layers:
     """A rim of free fluid between kidney and liver."""
-    return (Layer(outline.grown(7.0), T.FLUID, within=reach.grown(6.0)),)
+    return (Layer(outline.grow(7.0), T.FLUID, within=reach.grow(6.0)),)
 
 
-def _place(pose: Generator, x: tuple[float, float], z: tuple[float, float]) -> tuple[float, float]:
+def _centre(pose: Generator, x: tuple[float, float], z: tuple[float, float]) -> tuple[float, float]:
     """A centre: x normal with mean and deviation, z uniform; mm."""
     return pose.normal(*x), pose.uniform(*z)
 
@@ -431,12 +427,12 @@ def _spot(outline: Ellipse, pose: Generator, reach: float, size: tuple[float, fl
 
 
 def _bone_below(pose: Generator) -> Layers:
-    """A bone's surface at depth, in every other image."""
+    """A bone's surface at depth, in half of the images."""
     top = pose.uniform(28, 36)
     return (Layer(Band(top, top + 3, 0, 0.01), T.BONE),) if pose.random() < 0.5 else ()
 
 
-VIEWS: dict[str, ViewOf] = {
+VIEWS: dict[str, ViewFunction] = {
     view.__name__: view
     for view in (
         liver,

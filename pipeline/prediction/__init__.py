@@ -1,1 +1,1 @@
-"""A fine-tuned model applied to new DICOM files."""
+"""Apply a fine-tuned model to new DICOM files."""

@@ -9,30 +9,30 @@ from pipeline.errors import UserError
 from pipeline.prediction.predict import TABLE, UNLISTED, Summary, list_inputs, predict
 
 _PREDICT = f"""\
-Apply a fine-tuned model to new DICOM files. MODEL is a folder that the job `finetune` has filled, such as
-store/experiments/demo/models/resnet50_ce_dcm_thyroid/fraction-1_seed-0; it needs nothing else of the store.
+Apply a fine-tuned model to new DICOM files. MODEL is a folder written by the job `finetune`, such as
+store/experiments/demo/models/resnet50_ce_dcm_thyroid/fraction-1_seed-0; nothing else of the store is needed.
 
-FOLDER/{TABLE} gets a row per image: its scores and class, or its mask (a DICOM SEG beside the table), or why the image
-was flagged and not scored. Every file that was given has a row. The masks name the patient, and the table the files:
-keep the folder as you keep the images.
+FOLDER/{TABLE} has a row per image: its scores and class, or its mask (a DICOM SEG beside the table), or the reason why
+it was flagged and not scored. Every input file has a row. The masks identify the patients, and the table the files:
+protect the folder like the images.
 """
 
 
 @command
 def main(arguments: list[str]) -> None:
-    """Run the command; returns the exit code, 1 with a sentence where the user has to mend something.
+    """Run the command.
 
-    An image that is flagged is an outcome: it is counted, and the code is 0. Where a folder cannot be listed it is 1.
+    Flagged images are counted and are no error. Raises `UserError` if a folder cannot be listed.
     """
-    asked = _parser().parse_args(arguments)
-    given = list_inputs(asked.inputs, asked.out)
-    summary = predict(asked.model, given.files, asked.out, asked.frames_per_cine, _print, given.unlisted)
+    options = _parser().parse_args(arguments)
+    inputs = list_inputs(options.inputs, options.out)
+    summary = predict(options.model, inputs.files, options.out, options.frames_per_cine, _print, inputs.unlisted)
     _print(summary_line(summary))
-    _print(f"In {asked.out / TABLE}.")
+    _print(f"Written to {options.out / TABLE}.")
     if summary.unlisted:
         raise UserError(
-            f"{summary.unlisted} folders cannot be listed, so that their files have no row: the table names them, with "
-            f"the reason {UNLISTED}."
+            f"{summary.unlisted} folders cannot be listed, so that their files have no row; the table has a row for "
+            f"each such folder, with the reason {UNLISTED}."
         )
 
 
@@ -43,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, help="folder of a fine-tuned model")
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="DICOM files, and folders of them")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for table and masks")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="DICOM files and folders of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder for table and masks")
     parser.add_argument(
         "--frames-per-cine", type=_count, default=1, metavar="N", help="frames of a cine, evenly spaced; default: 1"
     )
@@ -58,7 +58,7 @@ def _count(text: str) -> int:
 
 
 def summary_line(summary: Summary) -> str:
-    """A batch in a sentence."""
+    """The counts of a batch in one line."""
     flags = ", ".join(f"{count} {reason}" for reason, count in summary.flagged.items())
     return (
         f"{summary.files} files, {summary.images} images: {summary.scored} scored, "

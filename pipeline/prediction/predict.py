@@ -1,14 +1,10 @@
-"""A folder of DICOM files through a fine-tuned model, to a table and masks.
-
-Belongs here: the batch and its table, in which every file has a row. Not here: reading an image, the network, writing a
-mask.
-"""
+"""Apply a fine-tuned model to a batch of DICOM files, and write one table with a row per file, and masks."""
 
 import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,36 +29,39 @@ from pipeline.tables import column
 TABLE = "predictions.parquet"
 MASKS = "masks"
 UNREADABLE, UNLISTED = "unreadable", "unlisted_folder"
-"""Reasons beside those of the quarantine: the system does not let a file be read, or a folder be listed."""
+"""Reasons in addition to those of the quarantine: the system refuses to read a file, or to list a folder."""
 
-_NOT_LISTED = "a folder that the system does not let be listed, so that its files have no row"
-_BATCH = 16  # images; batch norm is fixed, so the size changes nothing but speed
+_NOT_LISTED = "the system refuses to list this folder, so that its files have no row"
+_BATCH = 16  # images; batch norm is fixed, so the size affects only speed
 
 _text, _count = pa.string(), pa.int64()
 
 NEW_PREDICTIONS = pa.schema(
     [
-        column("file", _text, "the file, as it was named to the command"),
-        column("frame", _count, "frame number, from 0; null where no frame could be read", nullable=True),
-        column("frames", _count, "frames that the file has; null where that could not be read", nullable=True),
-        column("status", _text, "scored, or flagged: unlike what the model has learnt from, or not readable"),
+        column("file", _text, "the file, as given to the command"),
+        column("frame", _count, "frame number, from 0; null if no frame could be read", nullable=True),
+        column("frames", _count, "number of frames of the file; null if it could not be read", nullable=True),
+        column("status", _text, "scored, or flagged: unlike the training images, or unreadable"),
         column("reason", _text, "flagged: reason code", nullable=True),
         column("detail", _text, "flagged: one line", nullable=True),
         column("cropped_by", _text, "scored: how the insonated area was found", nullable=True),
         column("scores", pa.list_(pa.field("element", pa.float32())), "ordinal: P(class > t) by t", nullable=True),
-        column("class", _text, "ordinal: name of the likeliest class", nullable=True),
+        column("class", _text, "ordinal: name of the most likely class", nullable=True),
         column("mask", _text, "segmentation: the DICOM SEG, relative to this table", nullable=True),
         column(
-            "pixels", pa.list_(pa.field("element", _count)), "segmentation: of each foreground class", nullable=True
+            "pixels",
+            pa.list_(pa.field("element", _count)),
+            "segmentation: count per foreground class",
+            nullable=True,
         ),
     ]
 )
-"""One row per frame that was looked at, and one for a file of which none could be."""
+"""One row per examined frame, and one per file without a readable frame."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a batch: `files` given, `images` looked at (rows), of them `scored`, and the others by reason."""
+    """Counts of a batch: `files`, `images` (rows), those `scored`, and the others by reason."""
 
     files: int
     images: int
@@ -71,31 +70,29 @@ class Summary:
 
     @property
     def unlisted(self) -> int:
-        """Folders that could not be listed: their files have no row."""
+        """Number of folders that could not be listed: their files have no row."""
         return self.flagged.get(UNLISTED, 0)
 
 
 @dataclass(frozen=True)
-class _Unread:
-    """A file that the system does not let be read."""
-
-    detail: str
-    frame: None = None
-    frames: None = None
-
-
-@dataclass(frozen=True)
-class _Read:
-    """An image or a flag with the file that it is of."""
+class _Frame:
+    """A frame of `file`: an image, or the row's columns if it is flagged."""
 
     file: str
-    found: NewImage | FlaggedFrame | _Unread
-    reference: dict[str, str]
+    image: NewImage | dict[str, Any]
+    reference: Mapping[str, str]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The file's columns of the frame's row."""
+        if isinstance(self.image, NewImage):
+            return {"file": self.file, "frame": self.image.frame, "frames": self.image.frames}
+        return {"file": self.file, **self.image}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The `files` that inputs name and hold, and the folders among them that the system does not let be listed."""
+    """The `files` among and below the inputs, and the folders that the system refuses to list."""
 
     files: tuple[Path, ...]
     unlisted: tuple[Path, ...]
@@ -106,18 +103,18 @@ def predict(
 ) -> Summary:
     """Apply the model in the folder `model` to `files`, and write `out`/predictions.parquet (NEW_PREDICTIONS).
 
-    Each image is read, cut to its insonated area and resized as the model's training images were. A segmentation model
-    writes a DICOM SEG per image to `out`/masks; these name the patient as their images do. Of a cine `frames_per_cine`
-    frames are looked at, evenly spaced. Every file has a row, in the order given, whatever is wrong with it, and then
-    every folder of `unlisted`; the table is written last. Raises `UserError` where there is no model or it gives no
-    numbers, and where `out` holds predictions or cannot be written.
+    Each image is read, cropped to its insonated area and resized like the model's training images. A segmentation model
+    writes a DICOM SEG per image to `out`/masks, which identifies the patient like its image. Of a cine
+    `frames_per_cine` evenly spaced frames are examined. Every file has a row, in the order given, whatever is wrong
+    with it, followed by every folder of `unlisted`; the table is written last. Raises `UserError` without a model, if
+    its output is not finite, and if `out` has predictions already or cannot be written.
     """
     predictor = Predictor(model)
     if (out / TABLE).exists() or (out / MASKS).exists():
-        raise UserError(f"{out} holds predictions already: name a new folder.")
+        raise UserError(f"{out} has predictions already: choose a new folder.")
     try:
         rows = list(_Batch(predictor, model, out).rows(_read_all(predictor, files, frames_per_cine, log)))
-        rows += [{"file": _shown(folder)} | _flag(UNLISTED, _NOT_LISTED) for folder in unlisted]
+        rows += [{"file": _printable(folder)} | _flag(UNLISTED, _NOT_LISTED) for folder in unlisted]
         write_table(out / TABLE, pa.Table.from_pylist(rows, schema=NEW_PREDICTIONS))
     except OSError as error:
         raise user_error(f"{out} cannot be written: {error.strerror or type(error).__name__}.", error) from None
@@ -127,22 +124,22 @@ def predict(
 
 
 def list_inputs(inputs: Sequence[Path], out: Path) -> Inputs:
-    """Every file that `inputs`, files and folders, name or hold, each once; a folder's sorted by path.
+    """The files among and below `inputs`, each once; those of a folder sorted by path.
 
-    Symbolic links within a folder are not followed. Raises `UserError` for an input that does not exist, where there is
-    no file at all, and where `out`, to which predictions will be written, lies in one of the folders.
+    Symbolic links within a folder are not followed. Raises `UserError` for an input that does not exist, without any
+    file, and if `out`, the folder for predictions, is within one of the folders.
     """
     found: dict[Path, None] = {}
     unlisted: dict[Path, None] = {}
     for given in inputs:
         if _is_folder(given):
             if out.resolve().is_relative_to(given.resolve()):
-                raise UserError(f"{out} lies in {given}: its masks would be taken for new images.")
+                raise UserError(f"{out} is within {given}: its masks would be taken for new images.")
             found |= dict.fromkeys(sorted(_walk(given, unlisted)))
         else:
             found[given] = None
     if not found and not unlisted:
-        raise UserError(f"{', '.join(map(str, inputs))} holds no file.")
+        raise UserError(f"{', '.join(map(str, inputs))} has no file.")
     return Inputs(tuple(found), tuple(sorted(unlisted)))
 
 
@@ -171,8 +168,8 @@ def _walk(folder: Path, unlisted: dict[Path, None]) -> Iterator[Path]:
             unlisted[parent] = None
 
 
-def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int, log: Log) -> Iterator[_Read]:
-    """Each file's frames, in the files' order."""
+def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int, log: Log) -> Iterator[_Frame]:
+    """The frames of all files, in order."""
     model = predictor.description
     reader = NewImageReader(
         model.height,
@@ -185,31 +182,31 @@ def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int,
     with Progress("prediction", len(files), "files", log) as progress:
         names = [str(path) for path in files]
         for path, read in zip(files, each_in_worker(reader, names, chunk=1, readable=names), strict=True):
-            images, reference = _found(read)
-            yield from (_Read(_shown(path), found, reference) for found in images)
+            yield from _frames(_printable(path), read)
             progress.advance()
 
 
-def _shown(path: Path) -> str:
-    """The path as the table holds it: bytes that are no UTF-8, as file names may have, as their escapes."""
+def _printable(path: Path) -> str:
+    """The path for the table: bytes of a file name that are not UTF-8 become escapes."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _found(
-    read: NewFile | UnreadableFile | Failed,
-) -> tuple[tuple[NewImage | FlaggedFrame | _Unread, ...], dict[str, str]]:
-    """What is in a file, and the reference to it."""
-    match read:
-        case NewFile():
-            return read.images, dict(read.reference)
-        case Failed():
-            return flagged_file(read.rejection).images, {}
-        case UnreadableFile():
-            return (_Unread(f"the system does not let it be read: {read.why}"),), {}
+def _frames(file: str, read: NewFile | UnreadableFile | Failed) -> Iterator[_Frame]:
+    """The frames of one file."""
+    if isinstance(read, UnreadableFile):
+        yield _Frame(file, _flag(UNREADABLE, f"the system refuses to read it: {read.why}"), {})
+        return
+    found = flagged_file(read.rejection) if isinstance(read, Failed) else read
+    for image in found.images:
+        if isinstance(image, FlaggedFrame):
+            flag = _flag(image.why.reason.value, image.why.detail)
+            yield _Frame(file, {"frame": image.frame, "frames": image.frames, **flag}, found.reference)
+        else:
+            yield _Frame(file, image, found.reference)
 
 
 class _Batch:
-    """Rows of the table, in order, from images that are predicted many at a time."""
+    """Predicts images in batches, and makes the table's rows in order."""
 
     def __init__(self, predictor: Predictor, model: Path, out: Path) -> None:
         self._predictor, self._model, self._out = predictor, model, out
@@ -219,56 +216,51 @@ class _Batch:
         self._writer = MaskWriter(description.name, version, description.classes)
         self._masks: Counter[str] = Counter()
 
-    def rows(self, all_read: Iterable[_Read]) -> Iterator[dict[str, Any]]:
-        """A row for each of `all_read`."""
-        left = iter(all_read)
-        while read := list(islice(left, _BATCH)):
-            images = [one.found for one in read if isinstance(one.found, NewImage)]
-            answers = iter(self._answers(images))
-            for one in read:
-                match one.found:
-                    case NewImage():
-                        yield _row(one) | self._scored(one, one.found, next(answers))
-                    case FlaggedFrame(why=why):
-                        yield _row(one) | _flag(why.reason.value, why.detail)
-                    case _Unread(detail):
-                        yield _row(one) | _flag(UNREADABLE, detail)
+    def rows(self, frames: Iterable[_Frame]) -> Iterator[dict[str, Any]]:
+        """A row for each of `frames`."""
+        remaining = iter(frames)
+        while batch := list(islice(remaining, _BATCH)):
+            outputs = iter(self._outputs([frame.image for frame in batch if isinstance(frame.image, NewImage)]))
+            for frame in batch:
+                image = frame.image
+                scored = self._scored(frame, image, next(outputs)) if isinstance(image, NewImage) else {}
+                yield frame.columns | scored
 
-    def _answers(self, images: list[NewImage]) -> Sequence[npt.NDArray[np.float32]] | Tensor:
-        """What the network says of each image: its scores, or its pixels' probabilities."""
+    def _outputs(self, images: list[NewImage]) -> Sequence[npt.NDArray[np.float32]] | Tensor:
+        """The network's scores of each image, or the probabilities of its pixels. Raises `UserError`."""
         pixels = [image.pixels for image in images]
         if not pixels:
             return []
         if self._predictor.description.kind == "ordinal":
             scores = self._predictor.scores(pixels)
-            self._refuse_unless(bool(np.isfinite(scores).all()))
+            self._require_finite(bool(np.isfinite(scores).all()))
             return list(scores)
         probabilities = self._predictor.probabilities(pixels)
-        self._refuse_unless(bool(probabilities.isfinite().all()))
+        self._require_finite(bool(probabilities.isfinite().all()))
         return probabilities
 
-    def _refuse_unless(self, finite: bool) -> None:
+    def _require_finite(self, finite: bool) -> None:
         if not finite:
-            raise UserError(f"The model in {self._model} gives no numbers for an image: its weights are not usable.")
+            raise UserError(f"The model in {self._model} has unusable weights: its output for an image is not finite.")
 
-    def _scored(self, read: _Read, image: NewImage, answer: npt.NDArray[np.float32] | Tensor) -> dict[str, Any]:
+    def _scored(self, frame: _Frame, image: NewImage, output: npt.NDArray[np.float32] | Tensor) -> dict[str, Any]:
         scored: dict[str, Any] = {"status": "scored", "cropped_by": image.crop.found_by}
-        if isinstance(answer, Tensor):
-            return scored | self._mask(read, image, answer)
+        if isinstance(output, Tensor):
+            return scored | self._mask(frame, image, output)
         names = self._predictor.description.classes
-        (value,) = self._predictor.classes(answer[np.newaxis]).tolist()
-        return scored | {"scores": answer.tolist(), "class": names[value]}
+        (value,) = self._predictor.classes(output[np.newaxis]).tolist()
+        return scored | {"scores": output.tolist(), "class": names[value]}
 
-    def _mask(self, read: _Read, image: NewImage, probabilities_CHW: Tensor) -> dict[str, Any]:
-        """Write the mask of the full frame, where nothing lies outside the insonated crop."""
+    def _mask(self, frame: _Frame, image: NewImage, probabilities_CHW: Tensor) -> dict[str, Any]:
+        """Write the mask of the full frame, and return its columns."""
         classes_HW = full_frame_classes(probabilities_CHW, image)
-        series = read.reference["SeriesInstanceUID"]
+        series = frame.reference["SeriesInstanceUID"]
         number, name = self._masks[series] + 1, f"{MASKS}/{self._masks.total() + 1:06d}.dcm"
         try:
-            self._writer.write(self._out / name, classes_HW, read.reference, image.frame, image.frames, number)
+            self._writer.write(self._out / name, classes_HW, frame.reference, image.frame, image.frames, number)
         except OSError:  # of the disk: no other mask can be written either
             raise
-        except Exception as error:  # whatever the libraries make of this header
+        except Exception as error:  # any error of the libraries about this header
             return _flag(Reason.UNREADABLE_HEADER.value, f"no mask can repeat its header: {type(error).__name__}")
         self._masks[series] = number
         counts = np.bincount(classes_HW.ravel(), minlength=len(self._predictor.description.classes))
@@ -276,7 +268,7 @@ class _Batch:
 
 
 def full_frame_classes(probabilities_CHW: Tensor, image: NewImage) -> npt.NDArray[np.uint8]:
-    """The likeliest class of each pixel of the image's full frame; background where nothing is insonated."""
+    """The most likely class of each pixel of the full frame; background outside the insonated area."""
     crop = image.crop
     classes_HW = np.zeros(image.shape, np.uint8)
     inside = classes_at(probabilities_CHW, crop.bottom - crop.top, crop.right - crop.left)
@@ -287,7 +279,3 @@ def full_frame_classes(probabilities_CHW: Tensor, image: NewImage) -> npt.NDArra
 
 def _flag(reason: str, detail: str) -> dict[str, Any]:
     return {"status": "flagged", "reason": reason, "detail": detail, "cropped_by": None}
-
-
-def _row(read: _Read) -> dict[str, Any]:
-    return {"file": read.file, "frame": read.found.frame, "frames": read.found.frames}

@@ -1,6 +1,6 @@
-"""A predicted mask as a DICOM segmentation (SEG) that refers to its image.
+"""Write a predicted mask as a DICOM segmentation (SEG) that refers to its image.
 
-Belongs here: writing one. Not here: predicting it, reading one (`pipeline.tasks.seg_reader`).
+Not here: reading a SEG (`pipeline.tasks.seg_reader`).
 """
 
 import hashlib
@@ -29,23 +29,24 @@ from pipeline.dicom.quiet import quiet
 from pipeline.files import atomic_replace
 from pipeline.prediction.new_images import REFERENCE_TEXTS, REFERENCE_UIDS
 
-MAKER = "sonotag"
+MANUFACTURER = "sonotag"
 SERIES_NUMBER = 900
-"""Of the masks within their images' study: beyond those that scanners give out."""
-LONGEST = 64
-"""Characters of a long string, PS3.5 section 6.2."""
+"""Of the masks in their images' study: higher than those of scanners."""
+MAX_CHARACTERS = 64
+"""Of a long string, PS3.5 section 6.2."""
 
+_DATE = re.compile("[0-9]{8}")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _SEX = re.compile("[MFO]")
 _UNUSABLE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-"""Signs that no single text holds: the separator of several values, controls, what UTF-8 cannot encode."""
+"""Characters that no single text has: the separator of values, controls, and those that UTF-8 cannot encode."""
 
 
 @dataclass(frozen=True)
 class MaskWriter:
-    """Writes masks that one model has made: `name` says which, `version` is a digest of it, `classes` are the task's.
+    """Write the masks of the model `name`, whose digest is `version`, for a task with `classes`.
 
-    Made twice, of one image by one model, a mask has the same UIDs, so that an archive that gets both holds one.
+    The same image and model give the same UIDs, so that an archive stores a repeated mask once.
     """
 
     name: str
@@ -63,15 +64,14 @@ class MaskWriter:
     ) -> None:
         """Write `classes_HW`, class numbers of the full frame `frame` (from 0) of `frames`, as a SEG to `path`.
 
-        `reference` is the image's (`new_images.read_reference`): the SEG lies in its study, with its patient.
-        What a SEG cannot carry of it is left out. `number` is InstanceNumber, from 1. There is a segment per
-        foreground class, empty ones too.
+        The SEG belongs to the study and patient of `reference` (`new_images.read_reference`), whose invalid values are
+        left out. `number` is InstanceNumber, from 1. There is a segment per foreground class, even if it is empty.
         """
         with quiet():
             made = self._segmentation(classes_HW, reference, frame, number)
             _refer(made, reference["SOPClassUID"], frame + 1 if frames > 1 else None)
             made.SpecificCharacterSet = "ISO_IR 192"
-            made.PatientOrientation = ""  # must be there, and is not known: type 2C, PS3.3 section C.7.6.1
+            made.PatientOrientation = ""  # required, and unknown: type 2C, PS3.3 section C.7.6.1
             with atomic_replace(path) as temporary:
                 made.save_as(temporary, enforce_file_format=True)
 
@@ -87,17 +87,17 @@ class MaskWriter:
             series_number=SERIES_NUMBER,
             sop_instance_uid=_uid("instance", reference["SOPInstanceUID"], self.version, str(frame)),
             instance_number=number,
-            manufacturer=MAKER,
-            manufacturer_model_name=MAKER,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MANUFACTURER,
             software_versions=self.version,
             device_serial_number=self.version,
             content_description=_text(self.name),
-            series_description=_text(f"{MAKER}: {self.name}"),
+            series_description=_text(f"{MANUFACTURER}: {self.name}"),
             omit_empty_frames=False,
         )
 
     def _segment(self, value: int) -> SegmentDescription:
-        """What a class is called; the standard's codes say no more than tissue, since tasks are a user's own."""
+        """The segment of a class; its code is only tissue, since classes are user-defined."""
         return SegmentDescription(
             segment_number=value,
             segment_label=_text(self.classes[value]),
@@ -111,16 +111,13 @@ class MaskWriter:
 
 
 def _uid(*parts: str) -> str:
-    """A UID that the same parts give again (PS3.5 section B.2)."""
+    """A UID derived from `parts` (PS3.5 section B.2)."""
     content = hashlib.sha256("\0".join(parts).encode()).digest()[:16]
     return f"2.25.{uuid.UUID(bytes=content, version=5).int}"
 
 
 def _image(reference: Mapping[str, str], shape_HW: tuple[int, ...]) -> Dataset:
-    """What highdicom must know of the image: always one frame of a kind that it knows; `_refer` mends what differs.
-
-    It takes cines and kinds of images that are retired for errors.
-    """
+    """A single-frame ultrasound image for highdicom, which rejects cines and retired classes; `_refer` corrects it."""
     image = Dataset()
     for keyword in (*REFERENCE_UIDS, *REFERENCE_TEXTS):
         setattr(image, keyword, _valid(keyword, reference.get(keyword, "")))
@@ -130,9 +127,9 @@ def _image(reference: Mapping[str, str], shape_HW: tuple[int, ...]) -> Dataset:
 
 
 def _valid(keyword: str, value: str) -> str:
-    """`value`, or nothing where no SEG can carry it: a SEG must not fail for its image's birth date.
+    """`value`, or nothing if it is invalid in a SEG, which must not fail for its image's birth date.
 
-    Longer values than PS3.5 section 6.2 allows are carried as they are: archives are full of them.
+    Values longer than PS3.5 section 6.2 allows are kept: archives are full of them.
     """
     if _UNUSABLE.search(value):
         return ""
@@ -148,24 +145,20 @@ def _valid(keyword: str, value: str) -> str:
 
 
 def _is_date(text: str) -> bool:
-    """Whether `text` is a day of the calendar as YYYYMMDD."""
+    """Whether `text` is a calendar day as YYYYMMDD."""
     try:
-        return len(text) == 8 and text.isascii() and text.isdecimal() and bool(date(*_parts(text)))
+        return bool(_DATE.fullmatch(text) and date(int(text[:4]), int(text[4:6]), int(text[6:])))
     except ValueError:
         return False
 
 
-def _parts(day: str) -> tuple[int, int, int]:
-    return int(day[:4]), int(day[4:6]), int(day[6:])
-
-
 def _text(name: str) -> str:
-    """A name from a recipe as a long string of DICOM."""
-    return " ".join(_UNUSABLE.sub(" ", name).split())[:LONGEST]
+    """A name from a recipe as a DICOM long string."""
+    return " ".join(_UNUSABLE.sub(" ", name).split())[:MAX_CHARACTERS]
 
 
 def _refer(made: Segmentation, sop_class: str, frame: int | None) -> None:
-    """Make the references say of which kind the image is and, of a cine, which frame, from 1, was looked at."""
+    """Set the image's class and, for a cine, the frame number, from 1, in all references of `made`."""
     for element in made.iterall():
         if element.keyword == "ReferencedSOPClassUID":
             element.value = sop_class

@@ -1,10 +1,11 @@
-"""Read one image or mask file of a labelled set, DICOM or PNG or JPEG, in a worker."""
+"""Read one image or mask file of a labelled set, DICOM or PNG or JPEG, in a worker, and report faults to the user."""
 
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from pipeline.archive.workers import Failed
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.crop import CropRegion, crop_region_of_frame, whole_frame_region
 from pipeline.dicom.grey import Grey
@@ -12,6 +13,7 @@ from pipeline.dicom.image_files import decode_image_file, is_dicom
 from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.png_jpeg import PngMask, decode_png_mask
 from pipeline.dicom.rejections import Rejected, Rejection, UnreadableFile, outcome_of
+from pipeline.errors import UserError
 from pipeline.tasks.seg_reader import Segments, read_segments
 
 
@@ -57,3 +59,14 @@ def read_labelled_mask(path: str) -> PngMask | Segments | Rejection | Unreadable
 
 def _read_mask(content: bytes) -> PngMask | Segments:
     return read_segments(BytesIO(content)) if is_dicom(content) else decode_png_mask(content)
+
+
+Failure = Rejection | UnreadableFile | Failed
+
+
+def read_error(failure: Failure, location: str, field: str) -> UserError:
+    """The error of a file that a worker could not read, named in the column `field` at `location`."""
+    if isinstance(failure, UnreadableFile):
+        return UserError(f"{location}: {field} cannot be opened: {failure.why}.")
+    rejection = failure.rejection if isinstance(failure, Failed) else failure
+    return UserError(f"{location}: {field} cannot be read: {rejection.detail}.")

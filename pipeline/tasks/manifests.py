@@ -1,7 +1,4 @@
-"""A task's manifest: labelled images from a CSV to one table.
-
-Belongs here: reading and checking the CSV, its images and labels, and splitting where it does not. Not here: training.
-"""
+"""Read a task's manifest, a CSV of labelled images, with its files into one table."""
 
 import hashlib
 import re
@@ -14,31 +11,32 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.archive.workers import Failed, each_in_worker
+from pipeline.archive.workers import each_in_worker
 from pipeline.cohort.similarity import SIDE, thumbnails
 from pipeline.csv_files import Row, read_csv
 from pipeline.dicom.crop import crop_frame
 from pipeline.dicom.grey import resize_grey, source_digest
-from pipeline.dicom.rejections import Rejection, UnreadableFile
+from pipeline.dicom.png_jpeg import PngMask
 from pipeline.errors import UserError
 from pipeline.privacy.identity import canonical_number
 from pipeline.progress import Log, Progress, silent
 from pipeline.recipe import Images, Task, existing_file
-from pipeline.tasks.class_masks import ClassNumbers, MaskRead, class_numbers
-from pipeline.tasks.labelled_files import LabelledImage, read_labelled_image, read_labelled_mask
+from pipeline.tasks.class_masks import ClassNumbers, class_numbers
+from pipeline.tasks.labelled_files import Failure, LabelledImage, read_error, read_labelled_image, read_labelled_mask
+from pipeline.tasks.seg_reader import Segments
 
 SPLITS = ("train", "val", "test")
 VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
-"""Of the patients, where a manifest has no split column: the rest trains."""
+"""Shares of the patients if a manifest has no split column; the rest are for training."""
 
-_CHUNK: Final = 2  # files that a worker gets at once: what it returns is whole pictures
-_NAMED: Final = 10  # lines that a message names
+_CHUNK: Final = 2  # files per job of a worker, which returns whole images
+_MAX_NAMED: Final = 10  # lines in a message
 _WHOLE: Final = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of the CSV, its cells stripped; `location` names file and line in messages."""
+    """One line of the CSV, its cells stripped; `location` is its file and line for messages."""
 
     location: str
     image: str
@@ -50,78 +48,78 @@ class _Row:
 def read_manifest(
     name: str, task: Task, images: Images, pseudonym: Callable[[str], str], log: Log = silent
 ) -> pa.Table:
-    """The labelled images of the task called `name`, in the manifest's order.
+    """The labelled images of the task `name`, in the manifest's order.
 
     Columns: image_id (number of the row, from 0), patient (`pseudonym` of the manifest's), split (train, val, test),
-    image (height x width bytes, grey), image_digest (SHA-256 of those), thumbnails (of what is kept and of
-    the tissue, to find near-duplicates by), source_digest and cropped_by (as in IMAGES),
-    modality (of DICOM images, null of others), and quality (0 to K-1) or mask (height x width bytes, class numbers,
-    nearest neighbour). A mask is a PNG of class numbers, where of two classes white means 1, or a DICOM SEG whose
-    segments are called as the classes are. A DICOM image is its first frame, cut to its insonated area, and its mask
-    with it. Without a split column patients are split 70/10/20 by a hash of their name.
-    Raises `UserError`, naming manifest, line and field and quoting no cell, for whatever is missing, unreadable or
-    contradictory: one picture (equal pixels) of two patients, in two splits or with two labels, one file twice.
+    image (height x width bytes, grey), image_digest (SHA-256 of those bytes), thumbnails (of the cropped image and of
+    its tissue, for near-duplicates), source_digest and cropped_by (as in IMAGES), modality (of DICOM images, otherwise
+    null), and quality (0 to K-1) or mask (height x width bytes, class numbers, nearest neighbour). A mask is a PNG of
+    class numbers (with two classes white means 1) or a DICOM SEG whose segments have the classes' names. Of a DICOM
+    image the first frame is taken and cropped to its insonated area, together with its mask. Without a split column
+    patients are split 70/10/20 by a hash of their name.
+    Raises `UserError` with manifest, line and field, quoting no cell, for anything missing, unreadable or
+    contradictory: the same pixels for two patients, in two splits or with two labels, or one file twice.
     """
     path = existing_file(task.manifest, f"downstream.tasks.{name}.manifest")
     label = _label_column(task)
     rows = _read_rows(path, label)
     splits = _splits(path, rows)
     files = _files(path, rows, "image")
-    pictures = each_in_worker(read_labelled_image, files, chunk=_CHUNK, readable=files)
+    read_images = each_in_worker(read_labelled_image, files, chunk=_CHUNK, readable=files)
     files = _files(path, rows, "mask") if label == "mask" else []
     masks = each_in_worker(read_labelled_mask, files, chunk=_CHUNK, readable=files)
     made: list[dict[str, Any]] = []
     labelled: list[_Labelled] = []
     with Progress(f"{name} images", len(rows), "images", log) as progress:
-        for row, split, read in zip(rows, splits, pictures, strict=True):
-            picture = _image(row, read)
-            of_image = _pixels(picture, images)
-            named = {"image_id": len(made), "patient": pseudonym(row.patient), "split": split}
-            stored = _classes(row, next(masks), picture, task) if label == "mask" else _quality(row, task)
-            value = stored if isinstance(stored, int) else _mask(stored, picture, images)
-            made.append(named | of_image | {label: value})
-            labelled.append(_labelled(path, row, split, of_image["source_digest"], stored))
+        for row, split, image in zip(rows, splits, read_images, strict=True):
+            if isinstance(image, Failure):
+                raise read_error(image, row.location, "image")
+            pixels = _pixel_columns(image, images)
+            stored = _classes(row, next(masks), image, task) if label == "mask" else _quality(row, task)
+            value = stored if isinstance(stored, int) else _resized_mask(stored, image, images)
+            names = {"image_id": len(made), "patient": pseudonym(row.patient), "split": split}
+            made.append(names | pixels | {label: value})
+            labelled.append(_labelled(path, row, split, pixels["source_digest"], stored))
             progress.advance()
     _refuse_contradictions(labelled)
     return pa.Table.from_pylist(made, schema=_schema(label, images))
 
 
 def named_patients(path: Path, task: Task) -> frozenset[str]:
-    """The patients of the manifest at `path`, in its own words; none of a manifest that cannot be read."""
+    """The patients of the manifest at `path`, spelled as there; none if it cannot be read."""
     try:
         return frozenset(row.patient for row in _read_rows(path, _label_column(task)))
     except UserError:
-        return frozenset()  # the step that reads the task says what is wrong with it
+        return frozenset()  # the step that reads the task reports the error
 
 
 def held_out_patients(name: str, task: Task) -> list[str]:
-    """The patient of each test row of the task called `name`, in its manifest's words; none if it cannot be read."""
+    """The patient of each test row of the task `name`, spelled as in its manifest; none if it cannot be read."""
     try:
         path = existing_file(task.manifest, f"downstream.tasks.{name}.manifest")
         rows = _read_rows(path, _label_column(task))
         return [row.patient for row, split in zip(rows, _splits(path, rows), strict=True) if split == "test"]
     except UserError:
-        return []  # the step that reads the task says what is wrong with it
+        return []  # the step that reads the task reports the error
 
 
 def _label_column(task: Task) -> str:
     return "quality" if task.kind == "ordinal" else "mask"
 
 
-def _pixels(picture: LabelledImage, images: Images) -> dict[str, Any]:
-    """What the table says of an image's pixels."""
+def _pixel_columns(image: LabelledImage, images: Images) -> dict[str, Any]:
+    """The columns that derive from an image's pixels."""
     kept, tissue = (
-        resize_grey(crop_frame(picture.grey, crop), images.height, images.width)
-        for crop in (picture.crop, picture.tissue)
+        resize_grey(crop_frame(image.grey, crop), images.height, images.width) for crop in (image.crop, image.tissue)
     )
     pixels = kept.tobytes()
     return {
         "image": pixels,
         "thumbnails": thumbnails(np.stack([kept, tissue])).tobytes(),
         "image_digest": hashlib.sha256(pixels).hexdigest(),
-        "source_digest": source_digest(picture.grey),
-        "cropped_by": picture.crop.found_by,
-        "modality": picture.modality,
+        "source_digest": source_digest(image.grey),
+        "cropped_by": image.crop.found_by,
+        "modality": image.modality,
     }
 
 
@@ -145,12 +143,12 @@ def _row(row: Row, label: str) -> _Row:
             raise UserError(f"{row.location}: {column} is empty.")
     split = row.cells.get("split", "")
     if "split" in row.cells and split not in SPLITS:
-        raise UserError(f"{row.location}: split is none of {', '.join(SPLITS)}.")
+        raise UserError(f"{row.location}: split is not one of {', '.join(SPLITS)}.")
     return _Row(row.location, row.cells["image"], row.cells["patient"], row.cells[label], split)
 
 
 def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:
-    """Each row's split; raises `UserError` where a patient is in two, or a split is empty."""
+    """Each row's split. Raises `UserError` if a patient is in two, or a split is empty."""
     sides = _split_by_patient(path, rows) if not rows[0].split else {}
     first: dict[str, _Row] = {}
     for row in rows:
@@ -175,18 +173,6 @@ def _split_by_patient(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     return dict(zip(patients, sides, strict=True))
 
 
-def _image(row: _Row, read: LabelledImage | Rejection | UnreadableFile | Failed) -> LabelledImage:
-    match read:
-        case LabelledImage():
-            return read
-        case UnreadableFile():
-            raise UserError(f"{row.location}: image cannot be opened: {read.why}.")
-        case Failed():
-            raise UserError(f"{row.location}: image cannot be decoded: {read.rejection.detail}.")
-        case Rejection():
-            raise UserError(f"{row.location}: image cannot be decoded: {read.detail}.")
-
-
 def _files(manifest: Path, rows: Sequence[_Row], field: Literal["image", "mask"]) -> list[str]:
     paths = [manifest.parent / (row.image if field == "image" else row.label) for row in rows]
     for row, path in zip(rows, paths, strict=True):
@@ -205,23 +191,25 @@ def _is_file(path: Path) -> bool:
 def _quality(row: _Row, task: Task) -> int:
     highest = len(task.classes) - 1
     if not _WHOLE.fullmatch(row.label) or int(row.label) > highest:
-        raise UserError(f"{row.location}: quality is no whole number from 0 to {highest}.")
+        raise UserError(f"{row.location}: quality is not a whole number from 0 to {highest}.")
     return int(row.label)
 
 
-def _classes(row: _Row, read: MaskRead, picture: LabelledImage, task: Task) -> ClassNumbers:
-    return class_numbers(row.location, read, picture, task.classes)
+def _classes(row: _Row, mask: PngMask | Segments | Failure, image: LabelledImage, task: Task) -> ClassNumbers:
+    if isinstance(mask, Failure):
+        raise read_error(mask, row.location, "mask")
+    return class_numbers(row.location, mask, image, task.classes)
 
 
-def _mask(classes: ClassNumbers, picture: LabelledImage, images: Images) -> bytes:
-    """The classes at the recipe's size, cut as the image is."""
-    kept = Image.fromarray(crop_frame(classes, picture.crop))
+def _resized_mask(classes: ClassNumbers, image: LabelledImage, images: Images) -> bytes:
+    """The classes at the recipe's size, cropped like the image."""
+    kept = Image.fromarray(crop_frame(classes, image.crop))
     return kept.resize((images.width, images.height), Image.Resampling.NEAREST).tobytes()
 
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A row with what its files hold: a digest of the image's pixels as stored, and its label as stored."""
+    """A row with digests of its image's pixels and of its label, as stored."""
 
     row: _Row
     file: Path
@@ -231,10 +219,10 @@ class _Labelled:
     label: int | str
 
     def contradicts(self, earlier: "_Labelled") -> str | None:
-        """How two rows of one picture differ; None where they agree and are two files."""
+        """The contradiction between two rows of the same pixels; None if they agree and are two files."""
         differ = [
-            said
-            for said, same in (
+            what
+            for what, same in (
                 ("of another patient", self.patient == earlier.patient),
                 ("in another split", self.split == earlier.split),
                 ("with another label", self.label == earlier.label),
@@ -250,24 +238,25 @@ def _labelled(manifest: Path, row: _Row, split: str, pixels: str, stored: int | 
 
 
 def _refuse_contradictions(labelled: Sequence[_Labelled]) -> None:
-    """Raise `UserError` where one picture (equal pixels) is in two rows that cannot both be meant."""
+    """Raise `UserError` if rows with equal pixels contradict each other."""
     first: dict[str, _Labelled] = {}
     found: list[tuple[_Labelled, _Labelled, str]] = []
     for one in labelled:
         earlier = first.setdefault(one.pixels, one)
         if earlier is not one and (why := one.contradicts(earlier)):
             found.append((earlier, one, why))
-    if found:
-        earlier, one, why = found[0]
-        others = f" ({len(found) - 1} more such rows: {_lines([row for _, row, _ in found[1:]])})" * (len(found) > 1)
-        raise UserError(
-            f"{one.row.location}: image has the same pixels as the one in {_line(earlier.row)}, {why}; keep one of the "
-            f"rows{others}."
-        )
+    if not found:
+        return
+    earlier, one, why = found[0]
+    others = f" ({len(found) - 1} more such rows: {_lines([row for _, row, _ in found[1:]])})" * (len(found) > 1)
+    raise UserError(
+        f"{one.row.location}: image has the same pixels as the one in {_line(earlier.row)}, {why}; keep one of the "
+        f"rows{others}."
+    )
 
 
 def _lines(rows: Sequence[_Labelled]) -> str:
-    return ", ".join(_line(one.row) for one in rows[:_NAMED]) + (", …" if len(rows) > _NAMED else "")
+    return ", ".join(_line(one.row) for one in rows[:_MAX_NAMED]) + (", …" if len(rows) > _MAX_NAMED else "")
 
 
 def _line(row: _Row) -> str:

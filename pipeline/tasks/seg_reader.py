@@ -71,7 +71,7 @@ def _segments(read: Dataset) -> Segments:
     if read.get("SegmentationType") != "BINARY":
         raise Rejected(Reason.UNSUPPORTED_PIXELS, "its SegmentationType (0062,0001) is not BINARY")
     if read.Rows * read.Columns * int(read.NumberOfFrames) > MAX_FRAME_BYTES:
-        raise Rejected(Reason.OVER_LIMITS, "its header asks for more pixels than the budget allows")
+        raise Rejected(Reason.OVER_LIMITS, "its header states more pixels than the limits allow")
     return Segments(tuple(_frames(read)), frozenset(_values(read, "ReferencedSOPInstanceUID")))
 
 

@@ -128,7 +128,7 @@ def test_the_insonated_area_is_found_and_what_is_written_beside_it_is_gone(shape
 )
 def test_the_phantoms_field_of_view_is_found_and_its_marks_are_gone(scanner, probe, depth):
     rng = default_rng(7)
-    view = picture(Scene(Tissue.LIVER, ()), Setup(scanner, scanner.tuned(rng), probe, float(depth)), rng)
+    view = picture(Scene(Tissue.LIVER, ()), Setup(scanner, scanner.random_tuning(rng), probe, float(depth)), rng)
     area = crop_region_of_frame(view.grey, (), None)
     mask, marks = kept(area, view.grey.shape), (view.grey > 40) & ~view.inside
     assert overlap((area.top, area.bottom, area.left, area.right), box_of(view.inside)) >= 0.93

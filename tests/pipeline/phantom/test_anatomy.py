@@ -12,8 +12,8 @@ from pipeline.phantom.anatomy import (
     Warp,
     bumps,
     class_map,
-    drawn_warp,
     label_map,
+    random_warp,
 )
 from pipeline.phantom.organs import drain
 from pipeline.phantom.views import VIEWS
@@ -111,7 +111,7 @@ def test_classes_outside_the_mapping_are_background():
 
 def test_a_patients_bending_is_a_few_percent_of_its_size():
     corners = np.random.default_rng(0).uniform(0, 100, (500, 2)).astype(np.float32)
-    moved = drawn_warp(np.random.default_rng(3), 100).moved(corners, np.ones(500, np.float32))
+    moved = random_warp(np.random.default_rng(3), 100).apply(corners, np.ones(500, np.float32))
     assert (np.abs(moved - corners).max(0) > 0.5).all()
     assert (np.abs(moved - corners).max(0) < 15).all()
 

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -90,13 +91,13 @@ def test_a_phantom_of_another_version_is_replaced(small_phantom, tmp_path, monke
 
 def test_a_folder_that_holds_something_else_is_refused_and_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds something that is no phantom"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         make_phantom(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_a_negative_seed_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"seed -1 is negative"):
+    with pytest.raises(UserError, match=r"seed -1 "):
         make_phantom(tmp_path / "clinic", seed=-1)
     assert not (tmp_path / "clinic").exists()
 
@@ -286,7 +287,7 @@ def test_without_any_rate_all_files_are_good_and_all_tags_right(tmp_path):
 
 
 def test_an_archive_too_small_for_its_defects_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"phantom's 1 images are too few"):
+    with pytest.raises(UserError, match=r"phantom.s 1 images "):
         for seed in range(20):  # of some, the one image is stored in a way that no defect starts from
             make_phantom(tmp_path / "clinic", seed, small_clinic(1, 1))
 

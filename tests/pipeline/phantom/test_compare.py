@@ -115,14 +115,14 @@ def test_a_store_without_a_phantom_is_a_sentence(store, records, monkeypatch, ca
     says(monkeypatch, [[0.0] * len(NAMES)] * (len(records) - len(records) // 2))
     shutil.rmtree(store.phantom)
     monkeypatch.setenv("SONOTAG_PSEUDONYM_KEY", "a key for tests only")
-    with pytest.raises(UserError, match=r"records\.csv does not exist: only a phantom clinic knows"):
+    with pytest.raises(UserError, match=r"records\.csv "):
         compare(store, RECIPE, "resnet50")
 
 
 def test_images_of_another_archive_are_a_sentence(store, records, monkeypatch):
     says(monkeypatch, [[0.0] * len(NAMES)] * (len(records) - len(records) // 2))
     monkeypatch.setenv("SONOTAG_PSEUDONYM_KEY", "a key for tests only")
-    with pytest.raises(UserError, match=r"validation images of .* are none of the phantom's"):
+    with pytest.raises(UserError, match=r"^\d+ validation images "):
         compare(store, RECIPE, "resnet50")
 
 
@@ -131,4 +131,4 @@ def test_the_command_says_what_is_missing_in_one_sentence(tmp_path, capsys):
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.count("\n") == 1
-    assert "does not exist yet" in told.err
+    assert str(tmp_path) in told.err

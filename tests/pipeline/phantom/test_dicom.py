@@ -19,7 +19,7 @@ HEADER = replace(clinic(small_clinic(20, 2), 0)[0].header, regions=True)
 
 @pytest.fixture(scope="module")
 def frames():
-    tuning = AIXPLORER_LIKE.tuned(np.random.default_rng(0))
+    tuning = AIXPLORER_LIKE.random_tuning(np.random.default_rng(0))
     setup = Setup(AIXPLORER_LIKE, tuning, CURVILINEAR, 130.0)
     scene = Scene(Tissue.LIVER, ())
     return [picture(scene, setup, np.random.default_rng(0), turn) for turn in (0, 2)]

@@ -21,7 +21,7 @@ from pipeline.phantom.views import VIEWS
 
 def taken(scene, probe=CURVILINEAR, depth=150.0, scanner=AIXPLORER_LIKE, seed=0, turn=0, shape=Format.FAN):
     rng = np.random.default_rng(seed)
-    return picture(scene, Setup(scanner, scanner.tuned(rng), probe, depth, shape), rng, turn)
+    return picture(scene, Setup(scanner, scanner.random_tuning(rng), probe, depth, shape), rng, turn)
 
 
 LIVER = Scene(Tissue.LIVER, ())
@@ -154,7 +154,7 @@ def test_rocking_a_curvilinear_probe_turns_the_picture_about_the_curves_centre()
 
 def test_scanners_tune_within_their_ranges():
     for seed in range(20):
-        tuning = LOGIQ_LIKE.tuned(np.random.default_rng(seed))
+        tuning = LOGIQ_LIKE.random_tuning(np.random.default_rng(seed))
         assert LOGIQ_LIKE.smooth[0] <= tuning.smooth <= LOGIQ_LIKE.smooth[1]
         assert 0 <= tuning.focus <= 1
 

@@ -228,16 +228,19 @@ def test_mistakes_are_a_sentence_and_leave_nothing_behind(
     done = tmp_path / "done"
     (done / "masks").mkdir(parents=True)
     out = tmp_path / "out"
-    for arguments, says in (
-        ([str(tmp_path), str(file), "--out", str(out)], "holds no fine-tuned model: model.json is missing"),
-        ([str(segmenting), str(tmp_path / "none"), "--out", str(out)], "none does not exist"),
-        ([str(segmenting), str(tmp_path / "empty"), "--out", str(out)], "empty holds no file"),
-        ([str(segmenting), str(tmp_path / "new"), "--out", str(tmp_path / "new" / "out")], "lies in"),
-        ([str(segmenting), str(file), "--out", str(done)], "holds predictions already"),
+    for arguments, named in (
+        ([str(tmp_path), str(file), "--out", str(out)], "model.json"),
+        ([str(segmenting), str(tmp_path / "none"), "--out", str(out)], str(tmp_path / "none")),
+        ([str(segmenting), str(tmp_path / "empty"), "--out", str(out)], str(tmp_path / "empty")),
+        (
+            [str(segmenting), str(tmp_path / "new"), "--out", str(tmp_path / "new" / "out")],
+            str(tmp_path / "new" / "out"),
+        ),
+        ([str(segmenting), str(file), "--out", str(done)], str(done)),
     ):
         assert main([*arguments]) == 1
         said = capsys.readouterr().err
-        assert says in said and said.count("\n") == 1
+        assert named in said and said.count("\n") == 1
         assert not (out / "predictions.parquet").exists()
 
 
@@ -269,7 +272,7 @@ def test_a_model_folder_that_is_not_understood_is_a_sentence(
 
 def test_weights_of_another_network_are_a_sentence(segmenting: Path, grading: Path, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_bytes((grading / "model.json").read_bytes())
-    with pytest.raises(UserError, match=r"model.safetensors is missing"):
+    with pytest.raises(UserError, match=r"model\.safetensors"):
         predict(tmp_path, [], tmp_path / "out", 1, silent)
     (tmp_path / "model.safetensors").write_bytes((segmenting / "model.safetensors").read_bytes())
     with pytest.raises(UserError, match=r"does not fit model.json"):
@@ -306,17 +309,17 @@ def test_a_folder_that_cannot_be_listed_has_a_row_and_the_command_fails_without_
     assert list_inputs([tmp_path / "new"], tmp_path / "out") == Inputs((good,), (closed,))
     assert main([str(grading), str(tmp_path / "new"), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
-    assert "MILLER" not in said.out + said.err and "1 folders cannot be listed" in said.err
+    assert "MILLER" not in said.out + said.err and said.err.startswith("1 ") and "unlisted_folder" in said.err
     rows = read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
     assert [row["status"] for row in rows] == ["scored", "flagged"]
     assert (rows[1]["reason"], rows[1]["file"]) == ("unlisted_folder", str(closed))
 
 
 def test_an_input_that_cannot_be_reached_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be opened: File name too long"):
+    with pytest.raises(UserError, match=r"x{300}.*File name too long"):
         list_inputs([tmp_path / ("x" * 300)], tmp_path / "out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be opened: Not a directory"):
+    with pytest.raises(UserError, match=r"a\.dcm.*Not a directory"):
         list_inputs([tmp_path / "file" / "a.dcm"], tmp_path / "out")
 
 

@@ -163,14 +163,14 @@ def test_mistakes_are_a_sentence_that_names_the_row(tmp_path, rows):
     seg.save_as(twice)
     (tmp_path / "wild.seg").write_bytes(bytes(128) + b"DICM" + bytes(range(256)))
     for mask, says in (
-        ("other.seg", "cannot be used: it refers to another image"),
-        ("spleen.seg", "the label of segment 2 is none of background, liver, kidney"),
-        ("overlap.seg", "segments of different classes that overlap"),
-        ("fraction.seg", "cannot be read: its SegmentationType .* is not BINARY"),
-        ("small.seg", "is 32x96 pixels, its image 64x96"),
-        ("cut.seg", "cannot be read: decoding stopped"),
-        ("twice.seg", "several frames of one segment"),
-        ("1.dcm", "it is DICOM, but no segmentation"),
+        ("other.seg", "another image"),
+        ("spleen.seg", "segment 2 .*background, liver, kidney"),
+        ("overlap.seg", "overlap"),
+        ("fraction.seg", "SegmentationType .*0062,0001.*BINARY"),
+        ("small.seg", "32x96.* 64x96"),
+        ("cut.seg", "cannot be read"),
+        ("twice.seg", "several frames"),
+        ("1.dcm", "no segmentation"),
         ("wild.seg", "cannot be read"),
     ):
         mistake(masked(tmp_path, rows, mask), f"line 4: mask.*{says}")
