@@ -1,4 +1,4 @@
-"""All selected frames of a cine decide together where it is cut; expected are the rows that the tissue was drawn in."""
+"""All selected frames of a cine determine one crop region; the expected one is the box that the tissue is drawn in."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,14 @@ def tissue(seed, top=TOP, bottom=BOTTOM, left=LEFT, right=RIGHT, size_HW=(240, 3
     return frame
 
 
-def area_of(folder, frames):
+def crop_of(folder, frames):
     path = write_dicom(folder / "cine.dcm", np.stack(frames))
     with path.open("rb") as file:
         return Cine(PixelFile.open(file), tuple(range(len(frames)))).crop_region()
 
 
-def shown(area):
-    return area.top, area.bottom, area.left, area.right
+def box(crop):
+    return crop.top, crop.bottom, crop.left, crop.right
 
 
 DARK_BELOW = {"bottom": 90}
@@ -50,20 +50,20 @@ BLACK = np.zeros((240, 320), np.uint8)
     ],
     ids=["first dark below", "last dark below", "all but one dark below", "half each", "first black", "one white"],
 )
-def test_all_frames_together_say_where_the_tissue_is(tmp_path, frames):
-    area = area_of(tmp_path, frames)
-    assert area.found_by == "detected"
-    assert np.abs(np.subtract(shown(area), (TOP, BOTTOM, LEFT, RIGHT))).max() <= BLOCK
+def test_all_frames_together_determine_the_crop_region(tmp_path, frames):
+    crop = crop_of(tmp_path, frames)
+    assert crop.found_by == "detected"
+    assert np.abs(np.subtract(box(crop), (TOP, BOTTOM, LEFT, RIGHT))).max() <= BLOCK
 
 
 def test_one_frame_full_of_tissue_keeps_all_of_every_frame(tmp_path):
     full = {"top": 0, "bottom": 240, "left": 0, "right": 320}
-    area = area_of(tmp_path, [tissue(0, **full | {"bottom": 100}), tissue(1, **full)])
-    assert (area.found_by, shown(area)) == ("whole", (0, 240, 0, 320))
+    crop = crop_of(tmp_path, [tissue(0, **full | {"bottom": 100}), tissue(1, **full)])
+    assert (crop.found_by, box(crop)) == ("whole", (0, 240, 0, 320))
 
 
 @pytest.mark.parametrize("held", [2**28, 0])
-def test_images_of_a_cine_are_cut_alike_whether_its_frames_fit_into_memory_or_not(tmp_path, monkeypatch, held):
+def test_images_of_a_cine_are_cropped_alike_whether_its_frames_fit_into_memory_or_not(tmp_path, monkeypatch, held):
     monkeypatch.setattr(cine_module, "MAX_CACHED_BYTES", held)
     frames = [tissue(0, **DARK_BELOW), tissue(1), tissue(2)]
     write_dicom(tmp_path / "cine.dcm", np.stack(frames))
@@ -76,11 +76,11 @@ def test_images_of_a_cine_are_cut_alike_whether_its_frames_fit_into_memory_or_no
     assert cine[0].pixels[:15].mean() > 20
 
 
-def test_prediction_and_crop_sheet_cut_a_cine_as_the_cache_does(tmp_path):
+def test_prediction_and_crop_sheet_crop_a_cine_as_the_cache_does(tmp_path):
     write_dicom(tmp_path / "cine.dcm", np.stack([tissue(0, **DARK_BELOW), tissue(1), tissue(2)]))
     made = FrameReader(str(tmp_path), 60, 80, True)(FrameRequest("cine.dcm", (0, 1, 2)))
     new = NewImageReader(60, 80, ("US",), True, 3, False)(str(tmp_path / "cine.dcm")).images
     assert all(isinstance(image, NewImage) for image in new)
     assert [image.pixels.tobytes() for image in new] == [image.pixels.tobytes() for image in made]
     pair = CropPreviewReader(str(tmp_path))(("f", FrameRequest("cine.dcm", (0, 1, 2)), 0))
-    assert shown(pair.crop) == shown(new[0].crop) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))
+    assert box(pair.crop) == box(new[0].crop) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))

@@ -1,4 +1,4 @@
-"""Codes of the header that the standard lists are kept; any other text in such a field is `other`."""
+"""Header codes that the standard lists are kept; any other text in such a field becomes `other`."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_a_code_is_one_of_the_standard_s(tmp_path: Path, field: str, column: str
     assert row[column] == kept
 
 
-def test_so_is_the_uid_of_a_transfer_syntax(tmp_path: Path) -> None:
+def test_an_unknown_transfer_syntax_becomes_other(tmp_path: Path) -> None:
     known, unknown = "1.2.840.10008.1.2.1", "1.2.840.99999.9.2.1"
     for name in ("1", "2"):
         path = write_dicom(tmp_path / "archive" / name, noise(32, 32), PatientID=name)

@@ -1,4 +1,4 @@
-"""Files whose end is not as it should be: what is complete is read, and nothing else."""
+"""Files with too little or too much pixel data: complete frames are read, and nothing else."""
 
 import io
 

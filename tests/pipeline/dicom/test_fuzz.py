@@ -1,7 +1,4 @@
-"""Mutated files at the workers' seam: whatever is in them, the archive's ledgers balance and good files stay.
-
-Belongs here: random mutations of valid files, through index and cache. Not here: what a given defect is called.
-"""
+"""Random mutations of valid files, through index and cache: the ledgers balance, and good files are kept."""
 
 import io
 import random
@@ -70,7 +67,7 @@ VALUES = [
 
 
 def base_files() -> list[bytes]:
-    """Valid files of the ways in which archives store pixels."""
+    """Valid files with the usual encodings of pixels."""
     rgb = np.repeat(noise(24, 32)[..., None], 3, axis=2)
     jpeg, jpeg_2000 = io.BytesIO(), io.BytesIO()
     Image.fromarray(rgb).save(jpeg, "JPEG")
@@ -100,7 +97,7 @@ def _written(one: Dataset) -> bytes:
 
 
 def flip(rng: random.Random, data: bytes) -> bytes:
-    """Other bytes in some places, most of them in the header."""
+    """Some changed bytes, most of them in the header."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
         end = len(changed) if rng.random() < 0.3 else min(len(changed), 1200)
@@ -120,7 +117,7 @@ def element_of(rng: random.Random, group: int, element: int) -> bytes:
 
 
 def replace(rng: random.Random, data: bytes) -> bytes:
-    """Another element of the same tag in the place of one that has a short value."""
+    """A short element replaced by another one of the same tag."""
     group, element = rng.choice(TAGS)
     at = data.find(group.to_bytes(2, "little") + element.to_bytes(2, "little"), 132)
     if at < 0 or not data[at + 4 : at + 6].isalpha():
@@ -131,7 +128,7 @@ def replace(rng: random.Random, data: bytes) -> bytes:
 
 
 def insert(rng: random.Random, data: bytes) -> bytes:
-    """An element more, at a place where an element starts, or anywhere."""
+    """An additional element, at the start of another one or anywhere."""
     group, element = rng.choice(TAGS) if rng.random() < 0.9 else (rng.randrange(2**16), rng.randrange(2**16))
     at = data.find(rng.choice((b"\x08\x00\x16\x00", b"\x28\x00\x10\x00", b"\x10\x00\x20\x00", b"\xe0\x7f\x10\x00")))
     at = at if at >= 0 and rng.random() < 0.9 else rng.randrange(len(data))
@@ -148,7 +145,7 @@ def nest(rng: random.Random, data: bytes) -> bytes:
 
 
 def cut(rng: random.Random, data: bytes) -> bytes:
-    """The file without its end, or with a part twice, or with a part left out."""
+    """The file without its end, with a part repeated, or with a part removed."""
     start, end = sorted((rng.randrange(len(data)), rng.randrange(len(data))))
     return rng.choice((data[:end], data[:end] + data[start:], data[:start] + data[end:]))
 
@@ -162,7 +159,7 @@ def relabel(rng: random.Random, data: bytes) -> bytes:
 
 
 def zipped(rng: random.Random, data: bytes) -> bytes:
-    """A zip of the file, and that damaged."""
+    """A zip of the file, possibly damaged."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as opened:
         opened.writestr("a/member", data)

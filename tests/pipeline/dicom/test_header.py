@@ -1,4 +1,4 @@
-"""Headers: fields one by one, what is missing, and whether the pixel data are all there."""
+"""Headers: single fields, missing fields, and complete or incomplete pixel data."""
 
 import hashlib
 import io

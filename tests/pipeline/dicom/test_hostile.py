@@ -1,4 +1,4 @@
-"""Files that bring decoders down, together in one archive: each costs itself and nothing else."""
+"""Files that crash decoders, together in one archive: each loses itself and nothing else."""
 
 import zlib
 from pathlib import Path
@@ -25,7 +25,7 @@ PICTURE = {
 
 
 def aborting_jpeg() -> bytes:
-    """A JPEG in which three bytes were changed: GDCM 3.2 ends the process over it (SIGABRT), as it did for pydicom."""
+    """A JPEG with three changed bytes that makes GDCM 3.2 abort the process (SIGABRT)."""
     path = Path(pydicom.data.__file__).parent / "test_files" / "SC_rgb_dcmtk_+eb+cy+n2.dcm"
     frame = bytearray(get_frame(pydicom.dcmread(path).PixelData, 0, number_of_frames=1))
     for offset, value in ((20, 116), (1138, 18), (1291, 210)):
@@ -50,14 +50,14 @@ def deflate_bomb(path: Path) -> None:
 
 
 def lying_rle(path: Path) -> None:
-    """Run lengths whose header promises a picture of 65,535 x 65,535 pixels."""
+    """RLE whose header states a picture of 65,535 x 65,535 pixels."""
     header = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56)
     frame = encapsulate([header + b"\x81\x00" * 40])
     write_dicom(path, PixelData=frame, Rows=65535, Columns=65535, TransferSyntaxUID=RLELossless)
 
 
 def nested(path: Path, depth: int) -> None:
-    """A sequence in a sequence in a sequence, in front of a good image's elements."""
+    """Nested sequences before a good image's elements."""
     content = write_dicom(path).read_bytes()
     at = content.index(b"\x08\x00\x60\x00CS")  # Modality
     sequence, item = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff", b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
@@ -67,7 +67,7 @@ def nested(path: Path, depth: int) -> None:
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory):
-    """What became of the files of an archive with four good images among hostile files: reasons by name, and images."""
+    """Reasons by file name, cache and index of an archive with four good images among hostile files."""
     folder = tmp_path_factory.mktemp("hostile")
     archive = folder / "archive"
     for number in range(4):
@@ -97,7 +97,7 @@ def test_a_stream_that_ends_the_decoder_s_process_costs_its_own_frame(ingested):
 
 
 @pytest.mark.parametrize("name", ["bomb", "nested"])
-def test_what_would_take_room_without_end_is_over_the_limits(ingested, name):
+def test_unbounded_memory_is_over_the_limits(ingested, name):
     assert ingested[0][name] == "over_limits"
 
 

@@ -1,4 +1,4 @@
-"""Finding elements: the quick walk gives what pydicom's parser gives, and neither can be made to run away."""
+"""The fast parser finds the same elements as pydicom's parser, and both stay within their limits."""
 
 import io
 import random
@@ -59,20 +59,20 @@ SPECIMENS = (
 """Of little endian, explicit and implicit, native and encapsulated; with private and nested sequences."""
 
 
-def said(opened):
-    """All that was found, as far as anyone can tell by reading it."""
-    fields = Fields(opened.elements, opened.encodings)
+def values_of(parsed):
+    """Everything that was found, as values."""
+    fields = Fields(parsed.elements, parsed.encodings)
     values = {keyword: fields.text(keyword) for keyword in KEYWORDS}
-    return values, fields.unreadable, opened.transfer_syntax, opened.pixels
+    return values, fields.unreadable, parsed.transfer_syntax, parsed.pixels
 
 
 def both(content):
-    """What the walk and what pydicom's parser found in `content`; None for the walk where it left it to the parser."""
+    """Results of the fast parser and of pydicom's parser for `content`; (None, None) if the fast one declines."""
     file = io.BytesIO(content)
     if not looks_like_dicom(content[:132]):
         return None, None
     quick = fast_parse(file, len(content), TAGS, content[: 2**14])
-    return (None, None) if quick is None else (said(quick), said(pydicom_parse(file, len(content), TAGS)))
+    return (None, None) if quick is None else (values_of(quick), values_of(pydicom_parse(file, len(content), TAGS)))
 
 
 def reason_of(content):
@@ -99,7 +99,7 @@ def images_below(folder):
 
 
 @pytest.mark.parametrize("where", ["wheel", "samples", "archive"])
-def test_the_walk_finds_what_the_parser_finds(where):
+def test_both_parsers_find_the_same(where):
     folders = {"samples": "dicom_samples", "archive": "real_archive"}
     folder = WHEEL if where == "wheel" else shared_data() / folders[where]
     step = 150 if where == "archive" else 1
@@ -112,7 +112,7 @@ def test_the_walk_finds_what_the_parser_finds(where):
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
-def test_the_walk_finds_what_the_parser_finds_after_bytes_were_changed(name):
+def test_both_parsers_find_the_same_after_bytes_were_changed(name):
     content = (WHEEL / name).read_bytes()[:60_000]
     chance = random.Random(name)
     compared = 0
@@ -143,7 +143,7 @@ def test_sequences_of_undefined_length_are_stepped_over(tmp_path, syntax):
     assert quick[0]["PatientID"] == "P7"
 
 
-def test_a_header_longer_than_the_first_read_is_walked_too(tmp_path):
+def test_a_header_longer_than_the_first_read_is_parsed_fast_too(tmp_path):
     long = b"x" * 60_000
     path = write_dicom(tmp_path / "x", PatientComments=long[:10_000].decode(), EncapsulatedDocument=long)
     quick, slow = both(path.read_bytes())
@@ -154,7 +154,7 @@ def test_a_header_longer_than_the_first_read_is_walked_too(tmp_path):
 def test_other_encodings_are_left_to_the_parser(tmp_path, syntax):
     content = write_dicom(tmp_path / "x", TransferSyntaxUID=syntax, PatientID="P7").read_bytes()
     assert fast_parse(io.BytesIO(content), len(content), TAGS, content) is None
-    values, _, found, pixels = said(read_elements(io.BytesIO(content), len(content), TAGS))
+    values, _, found, pixels = values_of(read_elements(io.BytesIO(content), len(content), TAGS))
     assert values["PatientID"] == "P7" and found == syntax and pixels.length == 192
 
 
@@ -175,8 +175,8 @@ def test_elements_behind_the_pixels_are_found_where_they_are_needed(encapsulated
     content = part10(element(0x00080060, b"CS", b"US") + pixels + element(0x00280010, b"US", b"\x0c\0"))
     rows = frozenset({tag_of("Rows")})
     found = read_elements(io.BytesIO(content), len(content), TAGS, rows)
-    assert said(found)[0]["Rows"] == "12" and said(found)[0]["Modality"] == "US"
-    assert said(read_elements(io.BytesIO(content), len(content), TAGS))[0]["Rows"] is None
+    assert values_of(found)[0]["Rows"] == "12" and values_of(found)[0]["Modality"] == "US"
+    assert values_of(read_elements(io.BytesIO(content), len(content), TAGS))[0]["Rows"] is None
 
 
 def test_what_is_no_dicom_is_told_by_its_first_bytes():
@@ -187,7 +187,7 @@ def test_what_is_no_dicom_is_told_by_its_first_bytes():
 def test_nothing_is_printed_or_logged_of_what_a_value_says(tmp_path, caplog, recwarn, capfd):
     path = write_dicom(tmp_path / "x")
     content = path.read_bytes().replace(b"P1", b"\xff\xfe")  # not of its character set
-    said(read_elements(io.BytesIO(content), len(content), TAGS))
+    values_of(read_elements(io.BytesIO(content), len(content), TAGS))
     read_elements(io.BytesIO(content + b"odd"), len(content), TAGS)
     with quiet():
         dcmread(io.BytesIO(content)).PatientID  # noqa: B018
@@ -247,7 +247,7 @@ def test_a_hundred_thousand_private_elements_are_no_obstacle():
     body = private(100_000) + element(0x00100020, b"LO", b"P7") + b"\xe0\x7f\x10\x00OB\0\0\0\0\0\0"
     began = time.monotonic()
     found = read_elements(io.BytesIO(body), len(body), TAGS)
-    assert time.monotonic() - began < 4 and said(found)[0]["PatientID"] == "P7"
+    assert time.monotonic() - began < 4 and values_of(found)[0]["PatientID"] == "P7"
 
 
 def test_a_file_that_cannot_be_read_from_is_an_error_of_the_system(tmp_path):

@@ -1,4 +1,4 @@
-"""Grey values, against values computed here in float64, for each photometric interpretation, depth and encoding."""
+"""Grey levels of each photometric interpretation, depth and encoding, against values computed here in float64."""
 
 import base64
 import tracemalloc

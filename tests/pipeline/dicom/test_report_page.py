@@ -1,4 +1,4 @@
-"""Report pages are left out and images are not, whatever the header says of either; pages and tissue are drawn here."""
+"""Report pages are rejected and images are not, whatever their header; pages and tissue are drawn here."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What DCM says of the phantom's held-out images, beside their tags and beside the truth."""
+"""Scores of DCM on the phantom's held-out images, by tags and by truth."""
 
 import csv
 import hashlib
@@ -111,7 +111,7 @@ def test_the_table_has_a_row_per_label_and_a_dash_for_what_cannot_be_said(store,
     assert all("–" in line for line in absent)
 
 
-def test_a_store_without_a_phantom_is_a_sentence(store, records, monkeypatch, capsys, tmp_path):
+def test_a_store_without_a_phantom_is_refused(store, records, monkeypatch, capsys, tmp_path):
     says(monkeypatch, [[0.0] * len(NAMES)] * (len(records) - len(records) // 2))
     shutil.rmtree(store.phantom)
     monkeypatch.setenv("SONOTAG_PSEUDONYM_KEY", "a key for tests only")
@@ -119,14 +119,14 @@ def test_a_store_without_a_phantom_is_a_sentence(store, records, monkeypatch, ca
         compare(store, RECIPE, "resnet50")
 
 
-def test_images_of_another_archive_are_a_sentence(store, records, monkeypatch):
+def test_images_of_another_archive_are_refused(store, records, monkeypatch):
     says(monkeypatch, [[0.0] * len(NAMES)] * (len(records) - len(records) // 2))
     monkeypatch.setenv("SONOTAG_PSEUDONYM_KEY", "a key for tests only")
     with pytest.raises(UserError, match=r"^\d+ validation images "):
         compare(store, RECIPE, "resnet50")
 
 
-def test_the_command_says_what_is_missing_in_one_sentence(tmp_path, capsys):
+def test_the_command_names_the_missing_store(tmp_path, capsys):
     assert main(["--store", str(tmp_path)]) == 1
     told = capsys.readouterr()
     assert told.out == ""

@@ -1,4 +1,4 @@
-"""What an ingest makes of the phantom's archive is what the phantom says: every row of every table."""
+"""Every row of an ingest's tables of the phantom's archive equals the ground truth."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""New images are what a model was trained on: the same pixels as the reader of manifests makes of the same file."""
+"""New images have the same pixels as a manifest's image of the same file."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Predicted masks as DICOM: what refers to what, what other programs make of them."""
+"""Predicted masks as DICOM SEG: references, UIDs, and validity for other programs."""
 
 import shutil
 import subprocess

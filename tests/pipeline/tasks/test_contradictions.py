@@ -1,4 +1,4 @@
-"""Labelled sets that contradict themselves, and pictures that can be read in two ways."""
+"""Contradictory rows of labelled sets, and ambiguous masks."""
 
 import struct
 import zlib
@@ -104,7 +104,7 @@ def test_no_message_quotes_a_cell_since_folders_may_be_named_after_patients(tmp_
         assert "DOE" not in said and f", line 2: {field} " in said
 
 
-# The right way up
+# EXIF orientation
 
 _TURNS = {  # EXIF orientation: how the picture looks, from how it is stored (EXIF 2.3, table 6)
     1: lambda a: a,
@@ -150,7 +150,7 @@ def test_exif_that_cannot_be_read_turns_nothing(tmp_path, rows, broken):
     assert table["image"][6].as_py() == noise(32, 64, 3).tobytes()
 
 
-# Masks that can be read in two ways
+# Ambiguous masks
 
 
 def masked_with(tmp_path, rows, content, *classes):
@@ -167,7 +167,7 @@ def palette(indices, *colours):
 
 
 WHITE = np.full_like(HALF, 255)
-TWO_WAYS = {
+AMBIGUOUS = {
     "white RGBA": Image.fromarray(np.dstack([WHITE] * 3 + [255 * HALF])),
     "black RGBA": Image.fromarray(np.dstack([0 * HALF] * 3 + [255 * HALF])),
     "colours and alpha differ": Image.fromarray(np.dstack([np.fliplr(255 * HALF)] * 3 + [255 * HALF])),
@@ -182,9 +182,9 @@ TWO_WAYS = {
 }
 
 
-@pytest.mark.parametrize("name", TWO_WAYS)
-def test_a_mask_that_can_be_read_in_two_ways_is_refused(tmp_path, rows, name):
-    said = refusal(masked_with(tmp_path, rows, TWO_WAYS[name]))
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_an_ambiguous_mask_is_refused(tmp_path, rows, name):
+    said = refusal(masked_with(tmp_path, rows, AMBIGUOUS[name]))
     assert ", line 2: mask " in said
 
 
@@ -193,7 +193,7 @@ def test_a_transparent_grey_is_refused(tmp_path, rows):
     assert "transparent" in refusal(masked_with(tmp_path, rows, (tmp_path / "t.png").read_bytes()))
 
 
-ONE_WAY = {
+UNAMBIGUOUS = {
     "opaque RGBA": Image.fromarray(np.dstack([HALF] * 3 + [WHITE])),
     "opaque LA": Image.fromarray(np.dstack([255 * HALF, WHITE])),
     "grey RGB": Image.fromarray(np.dstack([255 * HALF] * 3)),
@@ -209,9 +209,9 @@ ONE_WAY = {
 }
 
 
-@pytest.mark.parametrize("name", ONE_WAY)
-def test_a_mask_that_can_be_read_in_one_way_is_read_so(tmp_path, rows, name):
-    mask = np.frombuffer(read(masked_with(tmp_path, rows, ONE_WAY[name]))["mask"][0].as_py(), np.uint8)
+@pytest.mark.parametrize("name", UNAMBIGUOUS)
+def test_an_unambiguous_mask_is_read(tmp_path, rows, name):
+    mask = np.frombuffer(read(masked_with(tmp_path, rows, UNAMBIGUOUS[name]))["mask"][0].as_py(), np.uint8)
     expected = np.repeat(np.array([0, 1], np.uint8), 16)[:, None] * np.ones((1, 64), np.uint8)
     assert np.array_equal(mask.reshape(32, 64), expected)
 
@@ -266,7 +266,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path):
     assert psutil.Process().memory_info().rss - before < 20e6
 
 
-def test_a_mask_that_brings_its_reader_down_is_a_sentence(tmp_path, rows):
+def test_a_mask_that_exhausts_its_reader_is_refused(tmp_path, rows):
     texts = PngInfo()
     for number in range(100):
         texts.add_text(f"k{number}", "0" * 1_000_000, zip=True)  # a hundred megabytes from a hundred kilobytes

@@ -1,4 +1,4 @@
-"""Manifests: what comes out of good ones, and one sentence for each mistake."""
+"""Manifests: the tables of good ones, and the error of each mistake."""
 
 import csv
 from hashlib import sha256
@@ -143,7 +143,7 @@ def test_without_a_split_column_patients_are_split_and_none_is_torn(tmp_path, ro
     assert again == sides
 
 
-def test_mistakes_of_the_table_are_a_sentence(tmp_path, rows):
+def test_mistakes_in_the_table_name_line_and_column(tmp_path, rows):
     path = tmp_path / "m.csv"
     mistake(task(tmp_path / "none.csv"), r"mine\.manifest .*none\.csv does not exist")
     mistake(segmentation(write_csv(path, rows)), "line 1: no column 'mask'")
@@ -183,7 +183,7 @@ def test_spellings_of_one_patient_are_one_patient(tmp_path, rows):
     assert alone["split"].to_pylist() == table["split"].to_pylist()[:-1]
 
 
-def test_mistakes_of_the_files_are_a_sentence(tmp_path, rows):
+def test_mistakes_in_the_files_name_line_and_column(tmp_path, rows):
     path = tmp_path / "m.csv"
     Image.fromarray(np.zeros((63, 64), np.uint8)).save(tmp_path / "small.png")
     Image.fromarray(np.full((64, 64), 2, np.uint8)).save(tmp_path / "two.png")

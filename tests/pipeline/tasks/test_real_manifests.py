@@ -1,4 +1,4 @@
-"""Real manifests: those without contradictions read with the counts that come with them, the others are refused."""
+"""Real manifests: those without contradictions have their published counts, the others are refused."""
 
 import pytest
 

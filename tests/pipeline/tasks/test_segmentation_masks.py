@@ -1,4 +1,4 @@
-"""Masks as DICOM SEG in a manifest, written by highdicom as other programs do, and one sentence for each mistake."""
+"""Masks as DICOM SEG in a manifest, written by highdicom, and the error of each mistake."""
 
 import highdicom
 import numpy as np
@@ -147,7 +147,7 @@ def test_of_a_cine_s_seg_the_first_frame_counts(tmp_path, rows):
     assert np.array_equal(mask, np.where(png == 1, 1, 0))
 
 
-def test_mistakes_are_a_sentence_that_names_the_row(tmp_path, rows):
+def test_mistakes_name_line_and_column(tmp_path, rows):
     image, values = tmp_path / "0.dcm", organs()
     write_seg(tmp_path / "other.seg", tmp_path / "1.dcm", by_label(values))
     write_seg(tmp_path / "spleen.seg", image, {"liver": values == 1, "spleen": values == 2})

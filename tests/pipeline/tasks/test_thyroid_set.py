@@ -1,4 +1,4 @@
-"""The public thyroid set's own format, on files written in it: what becomes a row, and what is said of bad cases."""
+"""Conversion of the public thyroid set: rows of good cases, and reports of bad ones."""
 
 import csv
 import json
@@ -118,7 +118,7 @@ BAD_MARKS = {
 
 
 @pytest.mark.parametrize("kind", BAD_MARKS)
-def test_a_bad_outline_costs_its_picture_and_is_said_in_a_sentence(tmp_path, kind):
+def test_a_bad_outline_costs_its_picture_and_is_reported(tmp_path, kind):
     source, out = tmp_path / "tdid", tmp_path / "out"
     drawn, says = BAD_MARKS[kind]
     write_case(source, 1, [(1, svg(SQUARE)), (2, drawn), (3, svg(SQUARE))], pictures=(1, 2, 3))
@@ -162,7 +162,7 @@ BAD_XML = {
 
 
 @pytest.mark.parametrize("kind", BAD_XML)
-def test_a_case_that_cannot_be_read_is_left_out_and_said_in_a_sentence(tmp_path, kind):
+def test_a_case_that_cannot_be_read_is_skipped_and_reported(tmp_path, kind):
     source, out = tmp_path / "tdid", tmp_path / "out"
     content, says = BAD_XML[kind]
     write_case(source, 1, [], pictures=(1,))
@@ -174,7 +174,7 @@ def test_a_case_that_cannot_be_read_is_left_out_and_said_in_a_sentence(tmp_path,
     assert [row["patient"] for row in rows(out)] == ["case-2"]
 
 
-def test_the_command_says_what_it_made_and_what_it_left_out(tmp_path, capsys):
+def test_the_command_prints_counts_and_skipped_images(tmp_path, capsys):
     source, out = tmp_path / "tdid", tmp_path / "out"
     write_case(source, 1, [(1, svg(SQUARE))], pictures=(1, 2))
     write_case(source, 2, [(1, "[")])
@@ -184,7 +184,7 @@ def test_the_command_says_what_it_made_and_what_it_left_out(tmp_path, capsys):
     assert said.err.startswith("Case 2: image 1 ")
 
 
-def test_a_folder_without_a_case_and_one_without_a_good_one_are_a_sentence(tmp_path, capsys):
+def test_a_folder_without_a_case_and_one_without_a_good_one_are_refused(tmp_path, capsys):
     with pytest.raises(UserError, match=r"1\.xml"):
         convert(tmp_path, tmp_path / "out")
     write_case(tmp_path / "tdid", 1, [(1, "[")])
