@@ -1,7 +1,8 @@
 """Count the frames whose pixel data a file really has, without decoding them."""
 
 from collections.abc import Callable
-from typing import Final, Literal, cast
+from struct import unpack
+from typing import Final, cast
 
 from pydicom.uid import MPEGTransferSyntaxes
 
@@ -9,7 +10,6 @@ from pipeline.dicom.parsed_file import UNDEFINED, ParsedFile, PixelElement
 from pipeline.dicom.pydicom_parse import MAX_READS
 
 _ITEM: Final = 0xFFFEE000
-_DELIMITER: Final = 0xFFFEE0DD
 
 
 def count_native_frames(parsed: ParsedFile, stated: int, length: Callable[[int], int]) -> int:
@@ -75,6 +75,5 @@ def _item(parsed: ParsedFile, position: int) -> tuple[int, int]:
     """Tag and length of the item at `position`; zeros at the end of the file."""
     parsed.file.seek(position)
     head = parsed.file.read(8).ljust(8, b"\0")
-    order: Literal["big", "little"] = "big" if parsed.is_big_endian else "little"
-    group, element, length = head[:2], head[2:4], head[4:]
-    return int.from_bytes(group, order) << 16 | int.from_bytes(element, order), int.from_bytes(length, order)
+    group, element, length = unpack(">HHI" if parsed.is_big_endian else "<HHI", head)
+    return group << 16 | element, length

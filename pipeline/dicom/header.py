@@ -35,20 +35,17 @@ ULTRASOUND_CLASSES = frozenset(
 
 _UIDS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
 _NUMBERS = ("Rows", "Columns", "NumberOfFrames")
-_TEXTS = (
-    "PatientID",
-    "BurnedInAnnotation",
-    "IssuerOfPatientID",
-    "PhotometricInterpretation",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "TransducerType",
-    "TransducerData",
-    "StudyDescription",
-)
-_FOR_LENGTH = ("SamplesPerPixel", "BitsAllocated")
+_TEXTS = {
+    "photometric": "PhotometricInterpretation",
+    "manufacturer": "Manufacturer",
+    "model": "ManufacturerModelName",
+    "transducer_type": "TransducerType",
+    "transducer_data": "TransducerData",
+    "study_description": "StudyDescription",
+}
+_OTHERS = ("PatientID", "IssuerOfPatientID", "BurnedInAnnotation", "SamplesPerPixel", "BitsAllocated")
 _LABEL_TAGS: Final = {tag_of(field): field for field in (*TEXT_FIELDS, *NUMBER_FIELDS)}
-_TAGS: Final = frozenset({*_LABEL_TAGS, *(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS, *_FOR_LENGTH))})
+_TAGS: Final = frozenset({*_LABEL_TAGS, *(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS.values(), *_OTHERS))})
 _NEEDED: Final = frozenset(tag_of(field) for field in ("Modality", "Rows", "Columns"))
 _MOST_FRAMES = 2**31 - 1  # NumberOfFrames is an integer string of that range at most, PS3.5 section 6.2
 
@@ -119,8 +116,8 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
     if not rows or not columns:
         raise Rejected(Reason.UNREADABLE_HEADER, "Rows (0028,0010) or Columns (0028,0011) is missing or no number")
     frames = min(max(frames or 1, 1), _MOST_FRAMES)
-    photometric = fields.text("PhotometricInterpretation")
-    frames = _frames_there(parsed, fields, rows * columns, frames, photometric)
+    texts = {name: fields.text(keyword) for name, keyword in _TEXTS.items()}
+    frames = _frames_there(parsed, fields, rows * columns, frames, texts["photometric"])
     if not frames:
         raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding states")
     return Header(
@@ -131,18 +128,13 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
         issuer=fields.identifier("IssuerOfPatientID"),
         sop_class=sop_class,
         transfer_syntax=parsed.transfer_syntax,
-        photometric=photometric,
         rows=rows,
         columns=columns,
         frames=frames,
-        manufacturer=fields.text("Manufacturer"),
-        model=fields.text("ManufacturerModelName"),
-        transducer_type=fields.text("TransducerType"),
-        transducer_data=fields.text("TransducerData"),
-        study_description=fields.text("StudyDescription"),
         burned_in=fields.yes("BurnedInAnnotation"),
         for_labels=_for_labels(parsed, fields, MODALITIES.union(modalities)),
         unreadable_fields=tuple(sorted(fields.unreadable)),
+        **texts,
     )
 
 

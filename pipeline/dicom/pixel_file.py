@@ -36,25 +36,10 @@ _TAGS: Final = frozenset(
     tag_of(keyword)
     for keyword in (
         *(keyword for keyword, _ in NUMBERS.values()),
-        "Modality",
-        "SOPClassUID",
-        "SOPInstanceUID",
-        "ImageType",
-        "ConversionType",
-        "BurnedInAnnotation",
-        "NumberOfFrames",
-        "PhotometricInterpretation",
-        "BitsStored",
-        "HighBit",
-        "WindowCenter",
-        "WindowWidth",
-        "RescaleIntercept",
-        "RescaleSlope",
-        "PixelSpacing",
-        "ImagerPixelSpacing",
-        "SequenceOfUltrasoundRegions",
-        "ExtendedOffsetTable",
-        "ExtendedOffsetTableLengths",
+        *("Modality", "SOPClassUID", "SOPInstanceUID", "ImageType", "ConversionType", "BurnedInAnnotation"),
+        *("NumberOfFrames", "PhotometricInterpretation", "BitsStored", "HighBit", "WindowCenter", "WindowWidth"),
+        *("RescaleIntercept", "RescaleSlope", "PixelSpacing", "ImagerPixelSpacing", "SequenceOfUltrasoundRegions"),
+        *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
         *(
             f"{prefix}{colour}PaletteColorLookupTable{part}"
             for colour in ("Red", "Green", "Blue")

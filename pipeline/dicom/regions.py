@@ -24,15 +24,9 @@ _TRACES: Final = frozenset({5, 6, 7})  # of Doppler: mean, mode, maximum
 _CENTIMETRES: Final = 3  # C.8.5.5.1.15
 
 _NUMBERS: Final = (
-    "RegionSpatialFormat",
-    "RegionDataType",
-    "RegionFlags",
-    "RegionLocationMinX0",
-    "RegionLocationMinY0",
-    "RegionLocationMaxX1",
-    "RegionLocationMaxY1",
-    "PhysicalUnitsXDirection",
-    "PhysicalUnitsYDirection",
+    *("RegionSpatialFormat", "RegionDataType", "RegionFlags"),
+    *("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1"),
+    *("PhysicalUnitsXDirection", "PhysicalUnitsYDirection"),
 )
 
 
@@ -57,14 +51,9 @@ class UltrasoundRegion:
     delta_y: float | None
 
     @property
-    def is_two_dimensional(self) -> bool:
-        """Whether it states a two-dimensional image."""
-        return self.spatial_format == _TWO_DIMENSIONAL
-
-    @property
     def is_colour_flow(self) -> bool:
         """Whether it states a two-dimensional image of colour flow."""
-        return self.is_two_dimensional and self.data_type == COLOUR_FLOW
+        return self.spatial_format == _TWO_DIMENSIONAL and self.data_type == COLOUR_FLOW
 
     @property
     def is_m_mode_or_spectrum(self) -> bool:
@@ -83,7 +72,7 @@ class UltrasoundRegion:
         A type of 0 in two dimensions is an image of an unstated kind: flow would show by its colours. A format of 0
         with tissue is an image if both axes are lengths; an M-mode's are length and time.
         """
-        if self.is_two_dimensional:
+        if self.spatial_format == _TWO_DIMENSIONAL:
             return self.data_type == _TISSUE or (not self.data_type and self.is_in_centimetres)
         return not self.spatial_format and self.data_type == _TISSUE and self.is_in_centimetres
 

@@ -16,75 +16,72 @@ _Result = TypeVar("_Result")
 
 
 class Reason(StrEnum):
-    """A reason code."""
+    """A reason code, and its `meaning` in one line."""
 
-    NOT_DICOM = "not_dicom"
-    UNREADABLE_HEADER = "unreadable_header"
-    NOT_AN_IMAGE = "not_an_image"
-    SYMBOLIC_LINK = "symbolic_link"
-    SPECIAL_FILE = "special_file"
-    NOT_ULTRASOUND = "not_ultrasound"
-    OTHER_MODALITY = "other_modality"
-    DUPLICATE = "duplicate"
-    CONFLICTING_DUPLICATE = "conflicting_duplicate"
-    UNDECODABLE = "undecodable"
-    TRUNCATED_PIXELS = "truncated_pixels"
-    UNSUPPORTED_PIXELS = "unsupported_pixels"
-    EMPTY = "empty"
-    NOT_B_MODE = "not_b_mode"
-    NO_TISSUE = "no_tissue"
-    REPORT_PAGE = "report_page"
-    INCOMPLETE = "incomplete"
-    STILL_BEING_WRITTEN = "still_being_written"
-    CHANGED = "changed"
-    UNREADABLE = "unreadable"
-    INTERRUPTED = "interrupted"
-    UNREADABLE_CONTAINER = "unreadable_container"
-    OVER_LIMITS = "over_limits"
-    CRASHED = "crashed"
-    DUPLICATE_ACROSS_SPLIT = "duplicate_across_split"
-    FORGOTTEN = "forgotten"
+    meaning: str
 
-    @property
-    def meaning(self) -> str:
-        """The code's meaning in one line."""
-        return _MEANINGS[self]
+    def __new__(cls, code: str, meaning: str = "") -> "Reason":
+        """A member whose value is `code`."""
+        member = str.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
+
+    NOT_DICOM = "not_dicom", "the file's content is not DICOM"
+    UNREADABLE_HEADER = "unreadable_header", "the header breaks off, or lacks what every image needs"
+    NOT_AN_IMAGE = "not_an_image", "DICOM without pixel data: a DICOMDIR, a report, a plan"
+    SYMBOLIC_LINK = "symbolic_link", "a symbolic link, which is not followed: copy or mount its target in its place"
+    SPECIAL_FILE = "special_file", "a pipe, a socket or a device"
+    NOT_ULTRASOUND = "not_ultrasound", "an image of another modality; the recipe names ultrasound only"
+    OTHER_MODALITY = "other_modality", "an image of a modality that the recipe does not name"
+    DUPLICATE = "duplicate", "the same SOP instance with the same pixels is a record already"
+    CONFLICTING_DUPLICATE = (
+        "conflicting_duplicate",
+        "several files claim this SOP instance with different pixels; all are left out",
+    )
+    UNDECODABLE = "undecodable", "no decoder can read the pixels"
+    TRUNCATED_PIXELS = "truncated_pixels", "the pixel data are shorter than the header states"
+    UNSUPPORTED_PIXELS = (
+        "unsupported_pixels",
+        "the header describes pixels that are not decoded: too many, or of an unknown kind",
+    )
+    EMPTY = "empty", "the pixel data hold no bytes"
+    NOT_B_MODE = "not_b_mode", "colour Doppler, a spectrum or M-mode: no two-dimensional grey image of tissue"
+    NO_TISSUE = "no_tissue", "of one grey level, or nearly so; for new images also: no tissue found, unlike in training"
+    REPORT_PAGE = "report_page", "a report page or worksheet: text, tables or curves, and no tissue"
+    INCOMPLETE = (
+        "incomplete",
+        "shorter than its own encoding states: still arriving, or cut off; read again when it changes",
+    )
+    STILL_BEING_WRITTEN = (
+        "still_being_written",
+        "its size or time changed while it was read; read again by the next run",
+    )
+    CHANGED = "changed", "the file is not the one that was indexed; read again by the next run"
+    UNREADABLE = (
+        "unreadable",
+        "it cannot be read now: a permission, or a fault of disk or network; every run tries again",
+    )
+    INTERRUPTED = (
+        "interrupted",
+        "reading it took too long, as on a share that hangs, or was ended; the next two runs try again",
+    )
+    UNREADABLE_CONTAINER = (
+        "unreadable_container",
+        "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",
+    )
+    OVER_LIMITS = "over_limits", "reading it takes more time, memory or room than the limits allow"
+    CRASHED = "crashed", "reading it ends the reading process, or stops with an unexpected error"
+    DUPLICATE_ACROSS_SPLIT = (
+        "duplicate_across_split",
+        "the same pixels belong to a patient on the other side of the split",
+    )
+    FORGOTTEN = "forgotten", "its patient was forgotten on request"
 
     @property
     def is_settled(self) -> bool:
         """Whether reading the same file again must have the same outcome; otherwise the next run reads it again."""
         again = {Reason.STILL_BEING_WRITTEN, Reason.CHANGED, Reason.UNREADABLE, Reason.INTERRUPTED}
         return self not in again
-
-
-_MEANINGS = {
-    Reason.NOT_DICOM: "the file's content is not DICOM",
-    Reason.UNREADABLE_HEADER: "the header breaks off, or lacks what every image needs",
-    Reason.NOT_AN_IMAGE: "DICOM without pixel data: a DICOMDIR, a report, a plan",
-    Reason.SYMBOLIC_LINK: "a symbolic link, which is not followed: copy or mount its target in its place",
-    Reason.SPECIAL_FILE: "a pipe, a socket or a device",
-    Reason.NOT_ULTRASOUND: "an image of another modality; the recipe names ultrasound only",
-    Reason.OTHER_MODALITY: "an image of a modality that the recipe does not name",
-    Reason.DUPLICATE: "the same SOP instance with the same pixels is a record already",
-    Reason.CONFLICTING_DUPLICATE: "several files claim this SOP instance with different pixels; all are left out",
-    Reason.UNDECODABLE: "no decoder can read the pixels",
-    Reason.TRUNCATED_PIXELS: "the pixel data are shorter than the header states",
-    Reason.UNSUPPORTED_PIXELS: "the header describes pixels that are not decoded: too many, or of an unknown kind",
-    Reason.EMPTY: "the pixel data hold no bytes",
-    Reason.NOT_B_MODE: "colour Doppler, a spectrum or M-mode: no two-dimensional grey image of tissue",
-    Reason.NO_TISSUE: "of one grey level, or nearly so; for new images also: no tissue found, unlike in training",
-    Reason.REPORT_PAGE: "a report page or worksheet: text, tables or curves, and no tissue",
-    Reason.INCOMPLETE: "shorter than its own encoding states: still arriving, or cut off; read again when it changes",
-    Reason.STILL_BEING_WRITTEN: "its size or time changed while it was read; read again by the next run",
-    Reason.CHANGED: "the file is not the one that was indexed; read again by the next run",
-    Reason.UNREADABLE: "it cannot be read now: a permission, or a fault of disk or network; every run tries again",
-    Reason.INTERRUPTED: "reading it took too long, as on a share that hangs, or was ended; the next two runs try again",
-    Reason.UNREADABLE_CONTAINER: "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",
-    Reason.OVER_LIMITS: "reading it takes more time, memory or room than the limits allow",
-    Reason.CRASHED: "reading it ends the reading process, or stops with an unexpected error",
-    Reason.DUPLICATE_ACROSS_SPLIT: "the same pixels belong to a patient on the other side of the split",
-    Reason.FORGOTTEN: "its patient was forgotten on request",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,8 @@ from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFil
 
 REFERENCE_UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 REFERENCE_TEXTS: Final = (
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 """Fields that a mask repeats from its image, so that both belong to one patient and study (PS3.3 C.7.1 and C.7.2)."""
 
