@@ -77,7 +77,7 @@ def test_without_delimiter_a_cine_is_whole_if_all_its_frames_are(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [9, 20, 400])
-def test_what_breaks_off_within_a_frame_is_incomplete(tmp_path, cut):
+def test_a_file_that_breaks_off_within_a_frame_is_incomplete(tmp_path, cut):
     assert frames_of(compressed(tmp_path, jpeg(smooth()), end=cut)) is Reason.INCOMPLETE
 
 

@@ -168,7 +168,7 @@ def test_pixel_data_are_found_where_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("encapsulated", [False, True])
-def test_elements_behind_the_pixels_are_found_where_they_are_needed(encapsulated):
+def test_needed_elements_behind_the_pixels_are_found(encapsulated):
     start = b"\xe0\x7f\x10\x00OB\0\0"
     item = b"\xfe\xff\x00\xe0\x04\0\0\0abcd\xfe\xff\xdd\xe0\0\0\0\0"
     pixels = start + (b"\xff\xff\xff\xff" + item if encapsulated else b"\x04\0\0\0abcd")
@@ -179,12 +179,12 @@ def test_elements_behind_the_pixels_are_found_where_they_are_needed(encapsulated
     assert values_of(read_elements(io.BytesIO(content), len(content), TAGS))[0]["Rows"] is None
 
 
-def test_what_is_no_dicom_is_told_by_its_first_bytes():
+def test_other_files_are_recognised_by_their_first_bytes():
     for content in (b"", b"x" * 500, bytes(500), b"PK\x03\x04" * 50, b"\xff\xd8\xff" * 200):
         assert reason_of(content) == "not_dicom"
 
 
-def test_nothing_is_printed_or_logged_of_what_a_value_says(tmp_path, caplog, recwarn, capfd):
+def test_no_value_is_printed_or_logged(tmp_path, caplog, recwarn, capfd):
     path = write_dicom(tmp_path / "x")
     content = path.read_bytes().replace(b"P1", b"\xff\xfe")  # not of its character set
     values_of(read_elements(io.BytesIO(content), len(content), TAGS))
@@ -223,7 +223,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_header_costs_neither_time_nor_memory(kind):
+def test_a_hostile_header_is_limited_in_time_and_memory(kind):
     make, reason = HOSTILE[kind]
     content = make()
     began, before = time.monotonic(), getrusage(RUSAGE_SELF).ru_maxrss
@@ -236,7 +236,7 @@ def test_a_hostile_header_costs_neither_time_nor_memory(kind):
 
 
 @pytest.mark.parametrize("frames", range(0, 120, 7))
-def test_how_deep_the_caller_stands_does_not_change_what_nesting_is_called(frames):
+def test_the_reason_for_nesting_does_not_depend_on_the_depth_of_the_caller(frames):
     def call(depth):
         return call(depth - 1) if depth else reason_of(part10(nested(5000)))
 

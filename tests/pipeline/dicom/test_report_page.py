@@ -111,13 +111,13 @@ def test_a_region_that_a_page_states_does_not_make_it_an_image(tmp_path):
     "fields", [{}, CAPTURED, {"BurnedInAnnotation": "YES"}], ids=["scanner", "captured", "burned in"]
 )
 @pytest.mark.parametrize("level", [20, 90])
-def test_tissue_stays_whatever_the_header_says(tmp_path, fields, level):
+def test_tissue_is_no_report_page_whatever_the_header_states(tmp_path, fields, level):
     assert outcome(tmp_path, echoes(level=level), **fields) == "detected"
     assert outcome(tmp_path, echoes(level=level)[60:440, 120:520], **fields) == "whole"
 
 
 @pytest.mark.parametrize("of_page", [0, 2])
-def test_a_page_in_a_cine_costs_that_frame_and_has_no_say_in_the_crop_of_the_others(tmp_path, of_page):
+def test_a_page_in_a_cine_is_lost_alone_and_does_not_affect_the_crop_region(tmp_path, of_page):
     frames = [echoes(1), echoes(2), echoes(3)]
     page = grey_of(report_page(0))
     frames[of_page] = np.asarray(Picture.fromarray(page).resize((640, 480)))
@@ -149,7 +149,7 @@ def test_a_frame_without_anything_written_is_no_page(frame):
 
 
 @pytest.mark.parametrize("shape_HW", [(1, 1), (3, 700), (127, 127), (128, 5), (480, 641)], ids=str)
-def test_frames_of_any_size_are_told(shape_HW):
+def test_pages_of_any_size_are_detected(shape_HW):
     noise = np.random.default_rng(0).integers(0, 256, shape_HW, dtype=np.uint8)
     assert not is_report_page(noise, whole_frame_region(noise, None), True)
 

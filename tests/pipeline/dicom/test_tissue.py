@@ -110,7 +110,7 @@ def whole(shape_HW: tuple[int, int] = (HEIGHT, WIDTH)) -> CropRegion:
 
 @pytest.mark.parametrize("jpeg", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_insonated_area_is_found_and_what_is_written_beside_it_is_gone(shape, jpeg):
+def test_the_insonated_area_is_kept_and_text_beside_it_is_removed(shape, jpeg):
     inside = inside_of(shape)
     written = np.where(inside, 0, overlay())
     frame = np.maximum(speckle(inside), written)
@@ -321,7 +321,7 @@ def test_two_tissue_regions_are_kept_in_one_box_with_black_between():
         replace(B_MODE, flags=None),
     ],
 )
-def test_tissue_is_told_from_its_units_where_a_maker_leaves_format_or_type_out(region):
+def test_tissue_regions_without_format_or_type_are_recognised_by_units(region):
     assert crop_region_of_frame(grey(), (region,), None).found_by == "regions"
 
 
@@ -472,7 +472,7 @@ def test_colour_flow_on_a_tinted_map_is_recognised():
     assert has_colour_flow(np.where(flow, rgb, sepia), whole(), (HEIGHT, WIDTH))
 
 
-def test_what_is_coloured_outside_the_area_does_not_count():
+def test_colour_outside_the_crop_region_does_not_count():
     inside = inside_of("sector")
     rgb = rgb_of(speckle(inside))
     rgb[:40, :] = (20, 60, 220)

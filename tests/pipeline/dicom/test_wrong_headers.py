@@ -133,7 +133,7 @@ def test_jpegs_of_either_space_whatever_marker_and_label_say(tmp_path, kind, mar
         assert right_or_left_out(tmp_path, rgb, 2.5, **fields)
 
 
-def test_each_frame_of_a_cine_is_told(tmp_path):
+def test_sample_layout_is_detected_in_each_frame_of_a_cine(tmp_path):
     frames = np.stack([picture("grey", seed) for seed in range(3)])
     content = frames.transpose(0, 3, 1, 2).tobytes()
     path = write_dicom(tmp_path / "x", frames, PlanarConfiguration=0, PixelData=content)
@@ -141,7 +141,7 @@ def test_each_frame_of_a_cine_is_told(tmp_path):
         assert np.abs(decode_grey(path, number) - luma(rgb)).max() < 1
 
 
-def test_noise_and_even_colours_stay_what_the_header_says(tmp_path):
+def test_noise_and_even_colours_have_the_stated_layout(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     even = np.full((HEIGHT, WIDTH, 3), (10, 200, 90), np.uint8)
     for rgb in (noise, even, even * 0):
@@ -161,7 +161,7 @@ def test_samples_that_are_not_counted_are_three_of_colour(tmp_path, label):
 @pytest.mark.parametrize(
     "stated", [{"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}, {"SamplesPerPixel": None}]
 )
-def test_a_compressed_frame_says_how_many_samples_it_has(tmp_path, stated):
+def test_a_compressed_frame_determines_its_number_of_samples(tmp_path, stated):
     rgb = picture("grey")
     for syntax, content in ((JPEG2000Lossless, encode_array(rgb, photometric_interpretation=1)),):
         assert right_or_left_out(tmp_path, rgb, TransferSyntaxUID=syntax, PixelData=encapsulate([content]), **stated)

@@ -98,7 +98,7 @@ def test_speckle_is_coarser_away_from_the_focus():
     assert together(far) > together(near) + 0.2
 
 
-def test_a_stone_leaves_a_shadow_and_a_cyst_brightens_what_lies_behind():
+def test_a_stone_leaves_a_shadow_and_a_cyst_brightens_deeper_tissue():
     plain, stone, cyst = (
         scan(block(Tissue.LIVER, below))[160:250, 75:115].mean() for below in (None, Tissue.STONE, Tissue.FLUID)
     )
@@ -122,7 +122,7 @@ def test_a_boundary_across_the_beam_answers_and_one_along_it_does_not():
     assert upright[40:250, 94:99].mean() < upright[40:250, 60:80].mean() + 1
 
 
-def test_fading_takes_as_many_decibels_as_it_says():
+def test_fading_loses_the_stated_decibels():
     lost = scan(block(Tissue.LIVER)) - scan(block(Tissue.LIVER), replace(PLAIN, fading_db=20))
     assert lost[276:286, 60:130].mean() == pytest.approx(20 * 281 / 288, abs=0.5)
 

@@ -62,13 +62,13 @@ def test_a_sloping_band_is_lower_on_the_right():
     assert [nearest(mask, points, *at) for at in ((0, 11), (20, 11), (20, 15))] == [True, False, True]
 
 
-def test_a_tube_ends_where_it_ends_and_is_as_thick_as_it_says():
+def test_a_tube_has_its_stated_ends_and_thickness():
     mask, points = painted(Tube(((0, 10, 4), (20, 10, 4))))
     held = [nearest(mask, points, *at) for at in ((10, 11.5), (10, 12.6), (19, 10), (21, 10), (-1, 10))]
     assert held == [True, False, True, False, False]
 
 
-def test_a_layer_within_a_shape_is_what_lies_in_both():
+def test_a_layer_within_a_shape_is_the_intersection():
     mask, points = painted(Band(20, 99), within=Ellipse(0, 20, 8, 8))
     assert [nearest(mask, points, *at) for at in ((0, 17), (0, 24), (12, 24))] == [False, True, False]
 

@@ -112,7 +112,7 @@ def test_a_run_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_refuses_a_folder_of_something_else_in_one_sentence(tmp_path):
+def test_the_command_refuses_a_folder_with_other_contents(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     command = [sys.executable, "-m", "pipeline.phantom", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -289,13 +289,13 @@ def test_without_any_rate_all_files_are_good_and_all_tags_right(tmp_path):
         assert (row["tag_probe"], row["tag_side"]) == (row["true_probe"], row["true_side"])
 
 
-def test_an_archive_too_small_for_its_defects_is_a_sentence(tmp_path):
+def test_an_archive_too_small_for_its_defects_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"phantom.s 1 images "):
         for seed in range(20):  # of some, the one image is stored in a way that no defect starts from
             make_phantom(tmp_path / "clinic", seed, small_clinic(1, 1))
 
 
-def test_defects_are_what_they_are_called(small_phantom):
+def test_defects_match_their_names(small_phantom):
     rows = ground_truth(small_phantom)
 
     def files(reason):

@@ -101,7 +101,7 @@ def test_an_encoder_that_tells_the_truth_is_perfect_by_the_truth_and_as_right_as
     assert [row["accuracy"] for row in agreement[-2:]] == [1, 1]  # but none of a probe, where it is named
 
 
-def test_the_table_has_a_row_per_label_and_a_dash_for_what_cannot_be_said(store, records, monkeypatch):
+def test_the_table_has_a_row_per_label_and_a_dash_for_undefined_scores(store, records, monkeypatch):
     says(monkeypatch, [[0.0] * len(NAMES)] * (len(records) - len(records) // 2))
     lines = markdown(*compare(store, RECIPE, "resnet50")).splitlines()
     assert len(lines) == 2 + len(NAMES)

@@ -124,7 +124,7 @@ def test_quarantine_is_the_ground_truths_rejections_and_no_other(clinic):
     assert all(row["detail"] for table in clinic.rejected for row in table.to_pylist())
 
 
-def test_every_file_is_told_of_once(clinic):
+def test_every_file_is_listed_once(clinic):
     told = [row["path"] for row in clinic.truth["records"]]
     told += [row["path"] for row in clinic.truth["rejections"] if row["level"] == "file"]
     assert sorted(told) == sorted(clinic.ids)
@@ -153,7 +153,7 @@ def test_weak_labels_are_the_ground_truths_tags_row_by_row(clinic):
         assert rows[instance] == {"sop_instance": instance, "status": status, **expected}, truth["path"]
 
 
-def test_tag_groups_are_table_a1s_and_true_ones_differ_only_where_a_noise_says_so(clinic):
+def test_tag_groups_are_table_a1s_and_true_ones_differ_only_with_noise(clinic):
     with (files("pipeline.labels") / "study_groups.csv").open(newline="", encoding="utf-8") as file:
         table_a1 = {row["study_description"]: set(row["groups"].split(",")) for row in csv.DictReader(file)}
     blind = {"other_organ", "misspelt", "abbreviated", "no_description"}

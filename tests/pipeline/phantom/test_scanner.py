@@ -110,7 +110,7 @@ def roughness(view):
     return np.abs(np.diff(view.grey.astype(float), axis=1))[both].mean() / view.grey[view.inside].mean()
 
 
-def test_an_organs_mask_lies_where_the_organ_is_and_has_its_size():
+def test_an_organs_mask_has_the_position_and_size_of_the_organ():
     scene = Scene(Tissue.LIVER, (Layer(Ellipse(0, 70, 30, 20), Tissue.FLUID),))
     view = taken(scene)
     mask = view.mask({Tissue.FLUID: 2})
@@ -121,7 +121,7 @@ def test_an_organs_mask_lies_where_the_organ_is_and_has_its_size():
     assert (column - view.origin[1]) * view.pixel_mm == pytest.approx(0, abs=1)
 
 
-def test_what_a_mask_marks_is_what_the_image_shows():
+def test_a_mask_marks_the_structures_in_the_image():
     scene = Scene(Tissue.LIVER, (Layer(Ellipse(10, 70, 30, 20), Tissue.FLUID),))
     view = taken(scene)
     fluid = view.mask({Tissue.FLUID: 1}).astype(bool)

@@ -78,7 +78,7 @@ def test_a_misspelling_has_the_same_letters():
         assert sum(a != b for a, b in zip(one.description, one.protocol.description, strict=True)) == 2
 
 
-def test_sides_are_swapped_where_the_table_has_both():
+def test_sides_are_swapped_if_the_table_has_both():
     found = examined(400, swapped_side=1.0)
     swapped = [one for one in found if one.noise == "swapped_side"]
     assert {one.protocol.description for one in swapped} >= {

@@ -45,7 +45,7 @@ def test_an_image_is_read_as_in_training(tmp_path, regions):
         assert image.shape == (64, 96)
 
 
-def test_what_identifies_is_read_for_masks_alone(tmp_path):
+def test_identifiers_are_read_only_for_masks(tmp_path):
     file = write_dicom(tmp_path / "a.dcm", tissue(), PatientName="Doe^Jane", SequenceOfUltrasoundRegions=[region()])
     assert reader()(str(file)).reference == {}
     reference = reader(for_masks=True)(str(file)).reference
@@ -72,7 +72,7 @@ def test_a_file_that_is_not_there_is_no_flag(tmp_path):
     assert isinstance(found, UnreadableFile) and found.vanished
 
 
-def test_memory_that_does_not_suffice_costs_the_file(tmp_path, monkeypatch):
+def test_a_memory_error_flags_the_file(tmp_path, monkeypatch):
     file = write_dicom(tmp_path / "a.dcm", tissue())
 
     def greedy(*_):

@@ -140,7 +140,7 @@ def mixed(tmp_path: Path) -> dict[Path, tuple[str, str | None]]:
     }
 
 
-def test_every_file_has_a_row_and_what_is_unlike_the_training_images_is_flagged_with_its_reason(
+def test_every_file_has_a_row_and_unsuitable_images_are_flagged_with_a_reason(
     segmenting: Path, mixed: dict[Path, tuple[str, str | None]], tmp_path: Path
 ) -> None:
     files = list_inputs([tmp_path / "new"], tmp_path / "out")
@@ -171,7 +171,7 @@ def test_a_model_of_another_modality_takes_that_and_flags_ultrasound(tmp_path: P
     assert [(row["status"], row["reason"]) for row in rows] == [("scored", None), ("flagged", "other_modality")]
 
 
-def test_of_a_cine_frames_are_taken_evenly_and_one_bad_frame_costs_itself(grading: Path, tmp_path: Path) -> None:
+def test_frames_of_a_cine_are_evenly_spaced_and_a_bad_one_is_lost_alone(grading: Path, tmp_path: Path) -> None:
     cine = np.stack([tissue(seed) for seed in range(10)])
     cine[5, TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH] = 0
     file = write_dicom(tmp_path / "cine.dcm", cine, SequenceOfUltrasoundRegions=[region()])
@@ -207,7 +207,7 @@ def test_the_command_prints_the_counts(
     assert str(out / "predictions.parquet") in said
 
 
-def test_a_name_that_is_no_utf_8_does_not_cost_the_batch(grading: Path, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_does_not_stop_the_batch(grading: Path, tmp_path: Path) -> None:
     good = write_dicom(tmp_path / "new" / "good.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
     odd = Path(os.fsdecode(os.fsencode(good.parent) + b"/M\xfcller.dcm"))
     good.rename(odd)
@@ -290,7 +290,7 @@ def out_of_reach(folder: Path) -> Path:
     return at
 
 
-def test_a_file_that_cannot_be_opened_costs_its_own_row(grading: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_affects_its_own_row_only(grading: Path, tmp_path: Path) -> None:
     good = write_dicom(tmp_path / "good.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
     gone = tmp_path / "MILLER^ANNA" / "gone.dcm"
     summary, (first, second) = run(grading, [gone, good], tmp_path / "out")
@@ -336,7 +336,7 @@ FIELDS = (
 )
 
 
-def test_no_header_costs_more_than_its_own_file(
+def test_a_hostile_header_affects_its_own_file_only(
     segmenting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each field in turn holds a hostile value under a VR of its own or of another field."""
@@ -385,14 +385,14 @@ def test_an_impossible_birth_date_is_left_out_of_the_mask(segmenting: Path, tmp_
     assert {mask.StudyDate for mask in masks} == {"20261130"}
 
 
-def test_a_full_disk_is_a_sentence(segmenting: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_user_error(segmenting: Path, tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "a.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])
     (tmp_path / "out").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="out cannot be written"):
         predict(segmenting, [file], tmp_path / "out", 1, silent)
 
 
-def test_weights_that_give_no_numbers_are_a_sentence(tmp_path: Path) -> None:
+def test_weights_with_non_finite_output_are_refused(tmp_path: Path) -> None:
     for kind in ("ordinal", "segmentation"):
         model = write_model(tmp_path / kind, kind)
         state = read_tensors(model / "model.safetensors")
@@ -403,6 +403,6 @@ def test_weights_that_give_no_numbers_are_a_sentence(tmp_path: Path) -> None:
             predict(model, [file], tmp_path / "out", 1, silent)
 
 
-def test_the_table_says_of_every_column_what_it_holds() -> None:
+def test_every_column_has_a_description() -> None:
     assert all(field.metadata[b"description"] for field in NEW_PREDICTIONS)
     assert isinstance(NEW_PREDICTIONS, pa.Schema)

@@ -91,7 +91,7 @@ def test_the_same_image_and_model_give_a_mask_of_the_same_name(segmenting: Path,
     assert first.SeriesInstanceUID == again.SeriesInstanceUID == other.SeriesInstanceUID
 
 
-def test_a_mask_in_which_nothing_was_found_says_so_in_every_segment(segmenting: Path, tmp_path: Path) -> None:
+def test_an_empty_mask_has_every_segment(segmenting: Path, tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(80, 120, (64, 96), dtype=np.uint8)
     (mask,) = masks(segmenting, tmp_path, grey, **IMAGE)
     assert mask.pixel_array.shape == (2, 64, 96)

@@ -82,7 +82,7 @@ def test_one_image_with_two_masks_is_refused_though_they_differ_by_one_pixel(tmp
     assert "line 2, with another label" in refusal(segmentation(tmp_path / "m.csv"))
 
 
-def test_all_rows_to_look_at_are_named_in_one_sentence(tmp_path, rows):
+def test_all_contradictory_rows_are_named(tmp_path, rows):
     more = [row | {"patient": f"q{number}"} for number, row in enumerate(rows[:4])]
     said = refusal(task(write_csv(tmp_path / "m.csv", [*rows, *more])))
     assert ", line 8: image " in said and "3 more such rows: line 9, line 10, line 11" in said
@@ -240,7 +240,7 @@ def blended():
         (Image.fromarray(np.where(HALF == 1, np.eye(64) * 254 + 1, 0).astype(np.uint8)), (), ("0, 1, 255;", "blended")),
     ],
 )
-def test_values_between_the_classes_are_named_with_what_is_allowed_and_what_is_likely(
+def test_invalid_values_are_named_with_the_allowed_ones_and_a_probable_cause(
     tmp_path,
     rows,
     image,

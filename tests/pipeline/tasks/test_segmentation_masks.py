@@ -79,7 +79,7 @@ def test_a_seg_gives_the_same_table_as_a_png(tmp_path, rows):
     assert read(segmentation(write_csv(tmp_path / "m.csv", rows), *ORGANS)).equals(expected)
 
 
-def test_segments_are_told_by_their_labels_whatever_their_numbers_and_case(tmp_path, rows):
+def test_segments_are_identified_by_label_whatever_their_number_and_case(tmp_path, rows):
     expected = read(masked(tmp_path, rows, "0.png"))["mask"]
     shuffled = by_label(organs(), "kidney", "liver")
     write_seg(tmp_path / "0.seg", tmp_path / "0.dcm", {" Kidney": shuffled["kidney"], "LIVER": shuffled["liver"]})
@@ -92,7 +92,7 @@ def test_an_organ_that_is_not_in_the_image_needs_no_segment(tmp_path, rows):
     assert set(mask) == {0, 2}
 
 
-def test_several_segments_of_one_class_are_one_mask_even_where_they_overlap(tmp_path, rows):
+def test_several_segments_of_one_class_are_one_mask_even_if_they_overlap(tmp_path, rows):
     expected = read(masked(tmp_path, rows, "0.png"))["mask"]
     kidney = organs() == 2
     upper, lower = kidney.copy(), kidney.copy()

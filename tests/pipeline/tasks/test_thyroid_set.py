@@ -118,7 +118,7 @@ BAD_MARKS = {
 
 
 @pytest.mark.parametrize("kind", BAD_MARKS)
-def test_a_bad_outline_costs_its_picture_and_is_reported(tmp_path, kind):
+def test_a_bad_outline_skips_its_image_and_is_reported(tmp_path, kind):
     source, out = tmp_path / "tdid", tmp_path / "out"
     drawn, says = BAD_MARKS[kind]
     write_case(source, 1, [(1, svg(SQUARE)), (2, drawn), (3, svg(SQUARE))], pictures=(1, 2, 3))
@@ -130,7 +130,7 @@ def test_a_bad_outline_costs_its_picture_and_is_reported(tmp_path, kind):
     assert converted.without_outline == 0
 
 
-def test_a_missing_and_a_broken_picture_are_said(tmp_path):
+def test_a_missing_and_a_broken_image_are_reported(tmp_path):
     source = tmp_path / "tdid"
     write_case(source, 1, [(1, svg(SQUARE)), (2, svg(SQUARE)), (3, svg(SQUARE))], pictures=(3,))
     (source / "1_2.jpg").write_bytes(b"\xff\xd8 no picture")
