@@ -1,6 +1,6 @@
-"""The best encoder of each task, where others find it: MLflow's alias `champion`.
+"""The champion of each task: the best encoder, under MLflow's alias `champion`.
 
-Belongs here: the asset, one per task. Not here: the decision (`pipeline.evaluation.champion`), the registry.
+Not here: the decision (`pipeline.evaluation.champion`), the registry (`resources.registry`).
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,9 @@ from assets.failures import HOOKS
 from assets.pretraining import encoder_name, registered_name
 from assets.step import Step, step
 from pipeline import code_versions
+from pipeline.evaluation.display_names import metric_label
+from pipeline.evaluation.document import TextTable
 from pipeline.files import digest
-from pipeline.markdown import cell
 from pipeline.recipe import Recipe, encoder_of
 from resources.records import Champion
 from resources.store import StoreFolder
@@ -37,8 +38,8 @@ def _champion(recipe: Recipe, task: str) -> dg.AssetsDefinition:
         hooks=HOOKS,
         name=f"{task}_champion",
         deps=[place.asset for place in places(recipe) if place.task == task],
-        description=f"The encoder that is best for {task}, by {metric} on its validation images: it gives way only to "
-        "one that is better beyond the interval of their difference. Of several pretraining seeds it is the first's.",
+        description=f"The best encoder for {task}, by {metric} on its validation images. Another encoder replaces it "
+        "only if it is significantly better. With several pretraining seeds it is the encoder of the first.",
         code_version=f"{code_versions.EVALUATION}-{digest(relevant, recipe.evaluation.test_resamples)[:8]}",
         group_name=task,
         kinds={"mlflow"},
@@ -51,14 +52,14 @@ def _champion(recipe: Recipe, task: str) -> dg.AssetsDefinition:
         with step(context, tracking, recipe, relevant) as here:
             experiment = store.open().experiment(recipe.name)
             decision = decide_champion(recipe, experiment, task)
-            _tell(here, recipe, task, decision)  # first, so that a run killed in between tells it again
+            _register(here, recipe, task, decision)  # before saving: a run killed in between registers it again
             save_champion(recipe, experiment, task, decision)
-            yield _made(here, recipe, task, decision)
+            yield _result(here, recipe, task, decision)
 
     return champion
 
 
-def _tell(here: Step, recipe: Recipe, task: str, decision: "Decision") -> None:
+def _register(here: Step, recipe: Recipe, task: str, decision: "Decision") -> None:
     best = decision.champion
     if best is None:
         return
@@ -77,21 +78,19 @@ def _tell(here: Step, recipe: Recipe, task: str, decision: "Decision") -> None:
     )
 
 
-def _made(here: Step, recipe: Recipe, task: str, decision: "Decision") -> dg.MaterializeResult[None]:
-    from pipeline.evaluation.tables import metric_label
-
+def _result(here: Step, recipe: Recipe, task: str, decision: "Decision") -> dg.MaterializeResult[None]:
     best, metric = decision.champion, recipe.downstream.tasks[task].champion_metric
-    head = [f"| arm | {metric_label(metric)}, validation |", "| --- | --- |"]
-    rows = [f"| {cell(contender.name)} | {contender.score:.4f} |" for contender in decision.contenders]
+    scores = [(contender.name, f"{contender.score:.4f}") for contender in decision.contenders]
+    arms = TextTable(("arm", f"{metric_label(metric)}, validation"), scores, numbers_from=1)
     return here.made(
         f"{task}_champion",
         digest(best.encoder if best else "", best.arm if best else "")[:16],
         {
             "champion": best.name if best else "none",
             "why": decision.reason,
-            "has changed": decision.moved,
+            "has changed": decision.changed,
             "in MLflow": f"models:/{registered_name(recipe, task)}@champion",
-            "arms": dg.MetadataValue.md("\n".join([*head, *rows])),
+            "arms": dg.MetadataValue.md(arms.markdown()),
         },
         metrics={f"validation.{contender.name}": contender.score for contender in decision.contenders},
     )

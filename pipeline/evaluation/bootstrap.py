@@ -1,7 +1,4 @@
-"""The bootstrap behind a printed deviation (paper Table 2).
-
-Belongs here: resampling of test images. Not here: metrics, tests of significance.
-"""
+"""Bootstrap standard deviations of a metric over test images (paper Table 2)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,24 +7,21 @@ from pipeline.recipe import Evaluation
 
 
 def resample_indices(images: int, settings: Evaluation) -> NDArray[np.int64]:
-    """Images drawn with replacement: shape (resamples, size), `size` being the recipe's share of `images`.
+    """Positions of images drawn with replacement, shape (resamples, `resample_share` × `images`).
 
-    The draw depends on the number of images and the seed alone, so that the arms of a task see the same resamples.
+    The draw depends only on the number of images and the seed, so all arms of a task share their resamples.
     """
     size = max(1, round(settings.resample_share * images))
     return np.random.default_rng(settings.seed).integers(images, size=(settings.resamples, size))
 
 
 def bootstrap_means(scores: NDArray[np.float64], indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The mean of per-image `scores` over every resample, a row of `indices`; shape (resamples,)."""
+    """The mean of the per-image `scores` in each resample (a row of `indices`), shape (resamples,)."""
     means: NDArray[np.float64] = scores[indices].mean(axis=1)
     return means
 
 
 def deviation(values: NDArray[np.float64]) -> float:
-    """The standard deviation of a metric's `values` over resamples, or over seeds; 0 where there is only one.
-
-    A resample on which the metric is not defined (nan) is left out.
-    """
+    """The standard deviation of a metric over resamples or seeds, ignoring nan; 0 for fewer than two values."""
     defined = values[~np.isnan(values)]
     return float(defined.std(ddof=1)) if len(defined) > 1 else 0.0

@@ -1,6 +1,6 @@
-"""Which pretrained encoder is a task's champion, decided on validation images.
+"""The champion of a task: the best pretrained encoder, by validation images.
 
-Belongs here: who is compared, the decision, and its file. Not here: the registry in which others find the champion.
+Not here: the registry that publishes it (`resources.registry`).
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pipeline.checked_json import read_checked
 from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION
-from pipeline.evaluation.differences import drawn_differences
+from pipeline.evaluation.differences import average_by_encoder
 from pipeline.evaluation.metrics import image_scores, iou, overlaps
 from pipeline.evaluation.significance import (
     FEWEST_PATIENTS,
@@ -30,17 +30,17 @@ from pipeline.recipe import Arm, Backbone, Metric, Recipe, Task
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
-_NONE_AHEAD = "no arm has a higher score"
+_NO_HIGHER_SCORE = "no arm has a higher score"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """An arm's encoder, by the validation images of a task that it was fine-tuned on.
+    """An arm's encoder with the scores of the models fine-tuned from it on a task's validation images.
 
-    `scores_NS` are the metric of each image and seed, in [0, 1]; `images` is the digest of those images and their
-    truth, `patients` names theirs; `encoder` is the digest of the encoder (`encoder_digest`). Where the arm has an
-    encoder per pretraining seed, that is the one of the recipe's first: the arm is judged by all of them, and nobody
-    picks the seed that came out best.
+    `scores_NS` holds the metric, in [0, 1], by image and seed; `images` is the digest of the images and their truth,
+    `patients` their patients; `encoder` is the digest of the encoder (`encoder_digest`). An arm with one encoder per
+    pretraining seed is scored by all of them and represented by that of the recipe's first seed, so no seed is selected
+    by its result.
     """
 
     backbone: Backbone
@@ -52,7 +52,7 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """The arm."""
+        """Backbone and arm."""
         return f"{self.backbone}_{self.arm}"
 
     @property
@@ -60,9 +60,13 @@ class Contender:
         """The mean over images and seeds."""
         return float(self.scores_NS.mean())
 
+    def is_encoder_of(self, other: "Contender | ChampionRecord") -> bool:
+        """Whether both are the same arm with the same encoder."""
+        return (self.encoder, self.arm) == (other.encoder, other.arm)
+
 
 class ChampionRecord(BaseModel):
-    """What is remembered of a task's champion, so that a later encoder can be compared with it."""
+    """A task's champion as champions/<task>.json stores it, for comparison with later encoders."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -70,7 +74,7 @@ class ChampionRecord(BaseModel):
     arm: Arm
     encoder: str
     earlier: tuple[str, ...]
-    """Encoders that were champions before."""
+    """Digests of former champions."""
     metric: Metric
     images: str
     scores: tuple[tuple[float, ...], ...]
@@ -78,71 +82,70 @@ class ChampionRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Decision:
-    """Who is the champion of a task, and why; None where no arm can be one."""
+    """The champion of a task, None if no arm qualifies, and the reason."""
 
     champion: Contender | None
     earlier: tuple[str, ...]
-    """Digests of the encoders that were champions before this one."""
-    moved: bool
+    """Digests of former champions."""
+    changed: bool
     reason: str
     test: PairedTest | None
-    """Of the best arm against the champion that there was, where they were compared."""
+    """The best arm against the previous champion, if they were compared."""
     contenders: tuple[Contender, ...]
-    """By their score, the best first."""
+    """By descending score."""
 
 
 def decide_champion(recipe: Recipe, experiment: Experiment, task: str) -> Decision:
-    """The champion of the task called `task`: nothing is written.
+    """The champion of `task`; writes nothing.
 
-    Compared are the arms' means of the task's metric on its validation images, over all seeds, in the recipe's largest
-    fraction. A champion gives way to the best arm only if that one is `ahead`. It is compared as it is now, or, where
-    its encoder has been replaced since, by what is remembered of it on the same images.
+    Arms are compared by their mean of the task's metric on its validation images, over all seeds, at the recipe's
+    largest fraction. The best arm replaces the champion only if it is `significantly_better`. A champion whose encoder
+    has been replaced since is compared by its recorded scores, if the images are the same.
     """
+    record = _read_record(experiment, task)
     found = _contenders(recipe, experiment, task)
-    reigning = _reigning(_saved_champion(experiment, task), found, recipe.downstream.tasks[task].champion_metric)
     if not found:
         return Decision(None, (), False, "no arm has run on all seeds", None, ())
-    best = found[0]
-    if reigning is None:
-        return Decision(
-            best, _earlier_champions(experiment, task, best), True, _why_first(experiment, task), None, found
-        )
-    if (best.encoder, best.arm) == (reigning.encoder, reigning.arm):
-        return Decision(best, _earlier_champions(experiment, task, best), False, _NONE_AHEAD, None, found)
-    test = lead(recipe, best, reigning)
-    challengers = sum((c.encoder, c.arm) != (reigning.encoder, reigning.arm) for c in found)
-    moved = ahead(test, challengers)
-    champion, why = best if moved else reigning, _why(best, test, challengers, moved)
-    return Decision(champion, _earlier_champions(experiment, task, champion), moved, why, test, found)
+    best, previous = found[0], _previous_champion(record, found, recipe.downstream.tasks[task].champion_metric)
+    champion, changed, test = best, False, None
+    if previous is None:
+        changed, reason = True, _reason_without_comparison(record)
+    elif best.is_encoder_of(previous):
+        reason = _NO_HIGHER_SCORE
+    else:
+        test, challengers = lead_test(recipe, best, previous), sum(not c.is_encoder_of(previous) for c in found)
+        changed = significantly_better(test, challengers)
+        champion, reason = best if changed else previous, _reason(best, test, challengers, changed)
+    return Decision(champion, _earlier_champions(record, champion), changed, reason, test, found)
 
 
-def lead(recipe: Recipe, best: Contender, reigning: Contender) -> PairedTest:
-    """The test of the scores of `best` minus those of `reigning`, models of one encoder counting as one draw.
+def lead_test(recipe: Recipe, best: Contender, champion: Contender) -> PairedTest:
+    """The paired test of `best` against `champion`; models of one encoder count as one draw.
 
-    Several draws fewer than `FEWEST_SEEDS` count as what they are (`few_seeds_test`). With a single one nothing tells
-    how much another would differ, and the test is about these models.
+    Two to `FEWEST_SEEDS` - 1 draws take `few_seeds_test`. A single draw has no variation between encoders: the test
+    then applies to these models.
     """
     settings = recipe.evaluation
-    drawn_NS = drawn_differences(recipe, best.scores_NS - reigning.scores_NS)
-    if 1 < drawn_NS.shape[1] < FEWEST_SEEDS:
-        return few_seeds_test(drawn_NS, reigning.patients)
-    return paired_test(drawn_NS, reigning.patients, settings.test_resamples, settings.seed)
+    by_encoder_NS = average_by_encoder(recipe, best.scores_NS - champion.scores_NS)
+    if 1 < by_encoder_NS.shape[1] < FEWEST_SEEDS:
+        return few_seeds_test(by_encoder_NS, champion.patients)
+    return paired_test(by_encoder_NS, champion.patients, settings.test_resamples, settings.seed)
 
 
-def ahead(test: PairedTest, challengers: int) -> bool:
-    """Whether the best of so many arms is better than the champion beyond chance: of equal ones at most 2.5 % are.
+def significantly_better(test: PairedTest, challengers: int) -> bool:
+    """Whether the best of `challengers` arms beats the champion; true for at most 2.5 % of equal arms.
 
-    The p-value is adjusted for the number of arms of which the best was taken (Bonferroni).
+    The p-value is adjusted for selecting the best arm (Bonferroni).
     """
     return test.p is not None and test.difference > 0 and test.p * challengers <= LEVEL
 
 
 def save_champion(recipe: Recipe, experiment: Experiment, task: str, decision: Decision) -> None:
-    """Remember the decision's champion."""
+    """Write the champion of `decision`, if there is one, to champions/<task>.json."""
     champion = decision.champion
     if champion is None:
         return
-    saved = ChampionRecord(
+    record = ChampionRecord(
         backbone=champion.backbone,
         arm=champion.arm,
         encoder=champion.encoder,
@@ -151,11 +154,11 @@ def save_champion(recipe: Recipe, experiment: Experiment, task: str, decision: D
         images=champion.images,
         scores=tuple(map(tuple, champion.scores_NS.tolist())),
     )
-    write_json(experiment.champion(task), saved.model_dump(mode="json"))
+    write_json(experiment.champion(task), record.model_dump(mode="json"))
 
 
 def _contenders(recipe: Recipe, experiment: Experiment, task: str) -> tuple[Contender, ...]:
-    """The arms that ran on all seeds and on the same images, which most of them have; the best first."""
+    """Arms that ran on all seeds, restricted to the most common set of validation images, by descending score."""
     found = [
         contender
         for backbone in recipe.pretraining.backbones
@@ -164,8 +167,8 @@ def _contenders(recipe: Recipe, experiment: Experiment, task: str) -> tuple[Cont
     ]
     if not found:
         return ()
-    usual = Counter(contender.images for contender in found).most_common(1)[0][0]
-    return tuple(sorted((c for c in found if c.images == usual), key=lambda c: -c.score))
+    most_common = Counter(contender.images for contender in found).most_common(1)[0][0]
+    return tuple(sorted((c for c in found if c.images == most_common), key=lambda c: -c.score))
 
 
 def _contender(recipe: Recipe, experiment: Experiment, task: str, backbone: Backbone, arm: Arm) -> Contender | None:
@@ -175,8 +178,8 @@ def _contender(recipe: Recipe, experiment: Experiment, task: str, backbone: Back
         return None
     tables = [read_table(folder / VALIDATION) for folder in folders]
     encoders = _encoders(recipe, tables)
-    images = {_images(table) for table in tables}
-    if encoders is None or len(images) > 1:  # some seeds were fine-tuned before, others after a change
+    images = {_images_digest(table) for table in tables}
+    if encoders is None or len(images) > 1:  # the seeds were fine-tuned on different images or encoders
         return None
     scores_NS = np.stack([_scores(recipe.downstream.tasks[task], table) for table in tables], axis=1)
     patients = tuple(tables[0]["patient"].to_pylist())
@@ -184,7 +187,7 @@ def _contender(recipe: Recipe, experiment: Experiment, task: str, backbone: Back
 
 
 def _encoders(recipe: Recipe, tables: Sequence[pa.Table]) -> dict[int, str] | None:
-    """Digest of the encoder of each pretraining seed, by the tables of the fine-tuning seeds; None if they disagree."""
+    """Digest of the encoder of each pretraining seed; None if fine-tuning seeds of one of them disagree."""
     found: dict[int, str] = {}
     for seed, table in zip(recipe.downstream.seeds, tables, strict=True):
         encoder = table.schema.metadata[ENCODER_KEY].decode()
@@ -198,62 +201,59 @@ def _has_run(folder: Path) -> bool:
     return outcome is not None and outcome.status == "ran" and (folder / VALIDATION).is_file()
 
 
-def _images(table: pa.Table) -> str:
+def _images_digest(table: pa.Table) -> str:
     return digest(table.select(["image_id", "patient", "truth", "truth_pixels"]).to_pylist())
 
 
 def _scores(task: Task, table: pa.Table) -> NDArray[np.float64]:
-    """The task's metric of each image, shape (N,)."""
+    """The task's champion metric of each image, shape (N,)."""
     if task.champion_metric != "iou":
         return image_scores(table)
     scores: NDArray[np.float64] = iou(*overlaps(table)).mean(axis=1)
     return scores
 
 
-def _saved_champion(experiment: Experiment, task: str) -> ChampionRecord | None:
+def _read_record(experiment: Experiment, task: str) -> ChampionRecord | None:
     path = experiment.champion(task)
     return read_checked(TypeAdapter(ChampionRecord), path) if path.is_file() else None
 
 
-def _reigning(saved: ChampionRecord | None, found: tuple[Contender, ...], metric: Metric) -> Contender | None:
-    """The champion on the images that `found` were judged on; None where there is none that can be compared."""
-    if saved is None or not found:
+def _previous_champion(record: ChampionRecord | None, found: Sequence[Contender], metric: Metric) -> Contender | None:
+    """The recorded champion with scores on the images of `found`; None if there are none to compare."""
+    if record is None:
         return None
     for contender in found:
-        if (contender.encoder, contender.arm) == (saved.encoder, saved.arm):
+        if contender.is_encoder_of(record):
             return contender
-    scores_NS = np.array(saved.scores)
-    same = (saved.images, saved.metric, scores_NS.shape) == (found[0].images, metric, found[0].scores_NS.shape)
-    if not same:
+    scores_NS = np.array(record.scores)
+    if (record.images, record.metric, scores_NS.shape) != (found[0].images, metric, found[0].scores_NS.shape):
         return None
-    return Contender(saved.backbone, saved.arm, saved.encoder, saved.images, found[0].patients, scores_NS)
+    return Contender(record.backbone, record.arm, record.encoder, record.images, found[0].patients, scores_NS)
 
 
-def _earlier_champions(experiment: Experiment, task: str, champion: Contender) -> tuple[str, ...]:
-    """Encoders that this store has crowned before `champion`."""
-    saved = _saved_champion(experiment, task)
-    if saved is None:
+def _earlier_champions(record: ChampionRecord | None, champion: Contender) -> tuple[str, ...]:
+    """Digests of the champions before `champion`."""
+    if record is None:
         return ()
-    return tuple(dict.fromkeys(e for e in (*saved.earlier, saved.encoder) if e != champion.encoder))
+    return tuple(dict.fromkeys(e for e in (*record.earlier, record.encoder) if e != champion.encoder))
 
 
-def _why_first(experiment: Experiment, task: str) -> str:
-    if _saved_champion(experiment, task) is None:
-        return "the highest score; there was no champion yet"
+def _reason_without_comparison(record: ChampionRecord | None) -> str:
+    if record is None:
+        return "highest score; there was no champion yet"
     return (
-        "the highest score; the champion that there was cannot be compared: its encoder has been replaced, and "
-        "validation images, metric or seeds have changed"
+        "highest score; the previous champion cannot be compared: its encoder has been replaced, and the validation "
+        "images, the metric or the seeds have changed"
     )
 
 
-def _why(best: Contender, test: PairedTest, challengers: int, moved: bool) -> str:
+def _reason(best: Contender, test: PairedTest, challengers: int, changed: bool) -> str:
     if test.difference <= 0:
-        return _NONE_AHEAD
+        return _NO_HIGHER_SCORE
     if test.p is None:
-        return f"{best.name} is ahead by {test.difference:.3f}, but fewer than {FEWEST_PATIENTS} patients do not decide"
-    how = "above" if moved else "not above"
+        return f"{best.name} leads by {test.difference:.3f}, but a decision takes at least {FEWEST_PATIENTS} patients"
     adjusted = min(1.0, test.p * challengers)
     return (
-        f"{best.name} is ahead by {test.difference:.3f}, 95 % interval {test.low:.3f} to {test.high:.3f}, "
-        f"p {adjusted:.2g} as the best of {challengers}: {how} chance"
+        f"{best.name} leads by {test.difference:.3f}, 95 % interval {test.low:.3f} to {test.high:.3f}, "
+        f"p {adjusted:.2g} as the best of {challengers}: {'' if changed else 'not '}significant"
     )

@@ -1,7 +1,4 @@
-"""Which classes are taken for which.
-
-Belongs here: confusion matrices of ordinal predictions. Not here: drawing them (`figures`), metrics (`task_metrics`).
-"""
+"""Confusion matrices of ordinal predictions."""
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +10,13 @@ from pipeline.evaluation.metrics import matrix
 
 
 def confusion(predictions: pa.Table, classes: int) -> NDArray[np.int64] | None:
-    """How many of `predictions` (schema `PREDICTIONS`, of one ordinal task) of each true class got each class.
+    """The confusion matrix of `predictions` (schema `PREDICTIONS`, one ordinal task); None without predictions.
 
-    Shape (classes, classes): the true class along the first axis, the decoded one along the second. A test image counts
-    once for every seed that predicted it. None where there are no predictions.
+    Shape (classes, classes): true class along the first axis, predicted class along the second. With several seeds a
+    test image counts once per seed.
     """
     if not len(predictions):
         return None
-    truth, decoded = predictions["truth"].to_numpy(), decode(matrix(predictions["scores"]))
-    counts: NDArray[np.int64] = confusion_matrix(truth, decoded, labels=range(classes))
+    truth, predicted = predictions["truth"].to_numpy(), decode(matrix(predictions["scores"]))
+    counts: NDArray[np.int64] = confusion_matrix(truth, predicted, labels=range(classes))
     return counts

@@ -1,6 +1,6 @@
-"""The differences of arms that a recipe declares, tested as one family in each regime.
+"""The declared differences between arms, tested as one family per fraction of the training images.
 
-Belongs here: pairing predictions, and why a difference cannot be tested. Not here: the test itself.
+Not here: the test itself (`significance`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from pipeline.downstream.predictions import Cell
 from pipeline.evaluation.bootstrap import deviation
+from pipeline.evaluation.display_names import arm_label
 from pipeline.evaluation.metrics import METRICS, image_scores
 from pipeline.evaluation.results import Result, cell_of, predictions_by_cell
 from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, holm, paired_test
-from pipeline.evaluation.tables import arm_label
 from pipeline.recipe import Arm, Backbone, Recipe
 
 About = Literal["models", "encoders", "methods"]
@@ -24,13 +24,13 @@ About = Literal["models", "encoders", "methods"]
 
 @dataclass(frozen=True)
 class Difference:
-    """One row of the differences table; its fields, in order, are the table's columns.
+    """One row of the differences table; the fields, in order, are the columns of differences_table.csv.
 
-    A p-value is `about` the pretraining methods where pretraining seeds were drawn too, about the pretrained encoders
-    where fine-tuning seeds were (`FEWEST_SEEDS` of either), else about the models that were fine-tuned from them.
-    `difference` is the metric of `arm` minus that of `against`, averaged over the seeds, `low` to `high` its 95 %
-    interval, `p` its two-sided p-value and `p_holm` the one adjusted over the `family` tests of the regime; `seed_sd`
-    is the deviation of the difference from seed to seed. What cannot be told is None, and `reason` says why.
+    `about` is what a p-value applies to: the pretraining methods if pretraining seeds were resampled, the pretrained
+    encoders if fine-tuning seeds were (either takes `FEWEST_SEEDS`), otherwise the fine-tuned models. `difference` is
+    the metric of `arm` minus that of `against`, averaged over the seeds; `low` to `high` is its 95 % interval, `p` its
+    two-sided p-value, `p_holm` the p-value adjusted over the `family` tests of its fraction, and `seed_sd` the standard
+    deviation of the difference between seeds. Values that cannot be computed are None, with a `reason`.
     """
 
     recipe: str
@@ -55,23 +55,23 @@ class Difference:
 
 
 def differences(recipe: Recipe, results: Sequence[Result], predictions: pa.Table) -> list[Difference]:
-    """Every comparison of `recipe` on its backbones and every task, regime by regime.
+    """Every comparison of `recipe` for each of its backbones and each task, by fraction of the training images.
 
-    A regime's p-values are adjusted together, over all its tests, also those that could not be made: an arm that
-    diverges does not make the others more significant.
+    P-values are adjusted over all declared tests of a fraction, even those without a p-value: an arm that diverges does
+    not make the others more significant.
     """
     found = predictions_by_cell(predictions)
     by_cell = {cell_of(result): result for result in results}
     rows: list[Difference] = []
     for fraction in recipe.downstream.fractions:
-        regime = [_difference(recipe, row, by_cell, found) for row in declared(recipe, fraction)]
-        adjusted = holm([row.p for row in regime])
-        rows += [replace(row, p_holm=p) for row, p in zip(regime, adjusted, strict=True)]
+        family = [_difference(recipe, row, by_cell, found) for row in declared(recipe, fraction)]
+        adjusted = holm([row.p for row in family])
+        rows += [replace(row, p_holm=p) for row, p in zip(family, adjusted, strict=True)]
     return rows
 
 
 def declared(recipe: Recipe, fraction: float) -> list[Difference]:
-    """The comparisons of a regime, as the recipe declares them: without any number."""
+    """The declared comparisons at one fraction of the training images, without numbers."""
     tasks = recipe.downstream.tasks
     family = len(recipe.compared) * len(tasks)
     seeds = len(recipe.downstream.seeds)
@@ -84,7 +84,7 @@ def declared(recipe: Recipe, fraction: float) -> list[Difference]:
 
 
 def about_of(recipe: Recipe) -> About:
-    """What a p-value of the recipe's differences is about: what was drawn often enough to say how much it varies."""
+    """What the p-values of `recipe` apply to: the level with enough seeds (`FEWEST_SEEDS`) to measure its variation."""
     if len(recipe.pretraining.seeds) >= FEWEST_SEEDS:
         return "methods"
     alone = len(recipe.pretraining.seeds) == 1
@@ -95,19 +95,19 @@ def _difference(
     recipe: Recipe, row: Difference, results: Mapping[Cell, Result], found: Mapping[Cell, pa.Table]
 ) -> Difference:
     cells = compared_cells(recipe, row)
-    lacking = [results[cell] for cell in cells if results[cell].status != "ran"]
-    if lacking:
-        first = lacking[0]
-        return replace(row, reason=f"{arm_label(recipe, first.arm)}, seed {first.seed}: {first.status}: {first.reason}")
+    missing = next((results[cell] for cell in cells if results[cell].status != "ran"), None)
+    if missing is not None:
+        reason = f"{arm_label(recipe, missing.arm)}, seed {missing.seed}: {missing.status}: {missing.reason}"
+        return replace(row, reason=reason)
     tables = [found[cell] for cell in cells]
     differences_NS = paired_differences(tables)
     if differences_NS is None:
-        return replace(row, reason="the predictions are of different test images: run the job `finetune` again")
+        return replace(row, reason="the arms predicted different test images: run the job `finetune` again")
     return _tested(recipe, row, differences_NS, tables[0]["patient"].to_pylist())
 
 
 def compared_cells(recipe: Recipe, row: Difference) -> list[Cell]:
-    """The cells that `row` compares: those of its arm by seed, then those of the other one."""
+    """The cells that `row` compares: those of `arm` in the order of the seeds, then those of `against`."""
     return [
         Cell(recipe.name, row.backbone, arm, row.task, row.fraction, seed)
         for arm in (row.arm, row.against)
@@ -116,9 +116,9 @@ def compared_cells(recipe: Recipe, row: Difference) -> list[Cell]:
 
 
 def paired_differences(tables: Sequence[pa.Table]) -> NDArray[np.float64] | None:
-    """Scores of the first half of `tables` minus those of the second, a row per image and a column per seed.
+    """Scores of the first half of `tables` minus those of the second, one row per image and one column per seed.
 
-    `tables` are predictions in the order of `compared_cells`; None where they are not of the same images.
+    `tables` are predictions in the order of `compared_cells`. None if their images differ.
     """
     images = [table.select(["image_id", "patient"]) for table in tables]
     if not all(other.equals(images[0]) for other in images):
@@ -131,26 +131,26 @@ def paired_differences(tables: Sequence[pa.Table]) -> NDArray[np.float64] | None
 
 def _tested(recipe: Recipe, row: Difference, differences_NS: NDArray[np.float64], patients: list[str]) -> Difference:
     settings = recipe.evaluation
-    drawn_NS = drawn_differences(recipe, differences_NS)
-    test = paired_test(drawn_NS, patients, settings.test_resamples, settings.seed)
-    people = len(set(patients))
+    by_encoder_NS = average_by_encoder(recipe, differences_NS)
+    test = paired_test(by_encoder_NS, patients, settings.test_resamples, settings.seed)
+    patient_count = len(set(patients))
     return replace(
         row,
         n_test=len(patients),
-        n_test_patients=people,
+        n_test_patients=patient_count,
         difference=test.difference,
         low=test.low,
         high=test.high,
         seed_sd=deviation(differences_NS.mean(axis=0)) if row.seeds > 1 else None,
         p=test.p,
-        reason="" if test.p is not None else _too_few(people),
+        reason="" if test.p is not None else _too_few(patient_count),
     )
 
 
-def drawn_differences(recipe: Recipe, differences_NS: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The columns that the test draws: the fine-tuning seeds, those of one encoder averaged where there are several.
+def average_by_encoder(recipe: Recipe, differences_NS: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One column per independent draw: the fine-tuning seeds, averaged by encoder if there are several encoders.
 
-    Models of one encoder resemble each other: drawn one by one they would count as more pretrainings than there were.
+    Models of one encoder resemble each other; as separate draws they would count as additional pretrainings.
     """
     encoders = len(recipe.pretraining.seeds)
     if encoders == 1:
@@ -159,8 +159,5 @@ def drawn_differences(recipe: Recipe, differences_NS: NDArray[np.float64]) -> ND
 
 
 def _too_few(patients: int) -> str:
-    who = "one test patient" if patients == 1 else f"{patients} test patients"
-    return (
-        f"no p-value: {who}, and fewer than {FEWEST_PATIENTS} can all differ in one direction by chance more often "
-        "than once in twenty"
-    )
+    count = "one test patient" if patients == 1 else f"{patients} test patients"
+    return f"no p-value: {count}; the test needs at least {FEWEST_PATIENTS}"

@@ -1,7 +1,4 @@
-"""Tables for reading, and the chapters around them, in Markdown and in LaTeX; `page` makes HTML of the same.
-
-Belongs here: rows of text to either format. Not here: what the text says.
-"""
+"""The parts of a report (tables, sections, pictures, chapters) and their Markdown and LaTeX."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,28 +21,32 @@ _LATEX = str.maketrans(
 )
 
 
-class Bold(str):
-    """A cell that stands out."""
+@dataclass(frozen=True)
+class Bold:
+    """A table cell printed in bold."""
 
-    __slots__ = ()
+    text: str
+
+
+TableCell = str | Bold
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table: `head`, and rows as wide as it; columns from `numbers_from` on are aligned to the right."""
+    """A table of text: `head`, and `rows` of the same length; columns from `numbers_from` on are right-aligned."""
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[TableCell]]
     numbers_from: int
 
     def markdown(self) -> str:
-        """As a Markdown table, a line per row."""
+        """The table in Markdown, one line per row."""
         rule = ["---" if column < self.numbers_from else "---:" for column in range(len(self.head))]
-        head, *body = ([_markdown_cell(one) for one in row] for row in (self.head, *self.rows))
+        head, *body = ([_markdown_cell(cell) for cell in row] for row in (self.head, *self.rows))
         return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body)) + "\n"
 
     def latex(self, caption: str) -> str:
-        """As a LaTeX table, which needs the package booktabs."""
+        """The table in LaTeX (package booktabs)."""
         columns = "l" * self.numbers_from + "r" * (len(self.head) - self.numbers_from)
         head, *body = (f"{' & '.join(map(_latex_cell, row))} \\\\" for row in (self.head, *self.rows))
         lines = [
@@ -62,7 +63,7 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Section:
-    """A table under its heading, if it has one; below it `notes`, a paragraph each, and `points`, a list."""
+    """A table under an optional heading, followed by `notes` (paragraphs) and `points` (a list)."""
 
     heading: str
     table: TextTable
@@ -70,7 +71,7 @@ class Section:
     points: Sequence[str] = ()
 
     def markdown(self) -> str:
-        """As Markdown; the heading is of the third level."""
+        """The section in Markdown, its heading at level 3."""
         heading = f"### {self.heading}" if self.heading else ""
         points = "\n".join(f"- {point}" for point in self.points)
         parts = (heading, self.table.markdown().rstrip(), *self.notes, points)
@@ -79,7 +80,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file with the sentence below it, and what it shows for who cannot see it."""
+    """A PNG file with its caption and its text alternative for screen readers."""
 
     path: Path
     caption: str
@@ -88,7 +89,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What a report says under one heading; `anchor` names it in a link. Pictures are left out of Markdown."""
+    """A titled part of a report; `anchor` is its name in links. Markdown leaves the pictures out."""
 
     anchor: str
     title: str
@@ -97,19 +98,17 @@ class Chapter:
     pictures: Sequence[Picture] = ()
 
     def markdown(self) -> str:
-        """As Markdown; the heading is of the second level."""
+        """The chapter in Markdown, its title at level 2."""
         return f"## {self.title}\n\n{self.body()}"
 
     def body(self) -> str:
-        """As Markdown without the heading."""
+        """The chapter in Markdown without its title."""
         return "\n\n".join((*self.paragraphs, *(section.markdown().rstrip() for section in self.sections))) + "\n"
 
 
-def _markdown_cell(cell: str) -> str:
-    text = markdown.cell(cell)
-    return f"**{text}**" if isinstance(cell, Bold) else text
+def _markdown_cell(cell: TableCell) -> str:
+    return f"**{markdown.cell(cell.text)}**" if isinstance(cell, Bold) else markdown.cell(cell)
 
 
-def _latex_cell(cell: str) -> str:
-    text = cell.translate(_LATEX)
-    return f"\\textbf{{{text}}}" if isinstance(cell, Bold) else text
+def _latex_cell(cell: TableCell) -> str:
+    return f"\\textbf{{{_latex_cell(cell.text)}}}" if isinstance(cell, Bold) else cell.translate(_LATEX)

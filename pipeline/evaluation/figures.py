@@ -1,7 +1,4 @@
-"""Figures of a report, drawn without a display.
-
-Belongs here: drawing and saving. Not here: computing what is drawn.
-"""
+"""Drawing and saving the figures of a report, without a display."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,33 +18,29 @@ from numpy.typing import NDArray
 from pipeline.evaluation.bootstrap import bootstrap_means, resample_indices
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference
+from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
 from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import LEVEL
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
 from pipeline.files import atomic_replace
 from pipeline.recipe import Arm, Backbone, Comparison, Recipe
 
 DPI = 150
-"""Of the files: a figure's inch in pixels."""
-_COLOURS = (  # told apart by the colour-blind, too
+"""Resolution of the PNG files."""
+_COLOURS = (  # distinguishable with colour blindness
     *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377"),
     *("#bbbbbb", "#222222", "#44aa99", "#ddcc77", "#332288", "#999933"),
 )
 _TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
-_STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes, in turn
+_STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes
 _SMALL = 8
-"""Size in points of the labels that there are many of."""
+"""Font size, in points, of repeated labels."""
 _WRAP = 4  # panels, or labels of a legend, side by side
-_Place = tuple[Backbone, Arm]
 
 
 @dataclass(frozen=True)
 class InpaintingRow:
-    """One image of the inpainting figure: what it shows (its organ groups), and its versions.
-
-    Every version is grey uint8, shape (H, W): the original, the image with its centre hidden, one per method.
-    """
+    """One image of the inpainting figure with its label (its organ groups); every version is grey uint8 (H, W)."""
 
     label: str
     original: NDArray[np.uint8]
@@ -57,7 +50,7 @@ class InpaintingRow:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A test image under its title: grey uint8, true and predicted class of each pixel, all of shape (H, W)."""
+    """A test image with its title: grey uint8, true class and predicted class of each pixel, all of shape (H, W)."""
 
     title: str
     image: NDArray[np.uint8]
@@ -66,10 +59,7 @@ class Overlay:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, whole or not at all; the same figure gives the same bytes.
-
-    Dollar signs of names are not read as formulas.
-    """
+    """Write `figure` to `path` as PNG; the same figure gives the same bytes. Dollar signs are plain text."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     with atomic_replace(path) as temporary:
@@ -77,10 +67,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> Figure:
-    """Inpainting side by side (paper Figure 5): a row per image; original, hidden centre, one column per method.
-
-    `methods` name the columns of `InpaintingRow.inpainted`, such as "CE".
-    """
+    """The inpainting figure (paper Figure 5): a row per image; columns original, hidden centre, and `methods`."""
     titles = ["Original", "Centre hidden", *methods]
     height, width = rows[0].original.shape
     figure = Figure(figsize=(2.2 * len(titles) + 1.2, 2.2 * height / width * len(rows) + 0.5), layout="constrained")
@@ -96,10 +83,7 @@ def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> 
 
 
 def curves_figure(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Training curves: a panel per metric, a line per training; `curves[training][metric]` has a value per epoch.
-
-    Metrics of one name share a panel: name what is not comparable apart.
-    """
+    """Training curves: a panel per metric and a line per training; `curves[training][metric]` has a value per epoch."""
     metrics = list(dict.fromkeys(metric for values in curves.values() for metric in values))
     figure, panels = _panels(len(metrics), 3.6, 2.8)
     for axes, metric in zip(panels, metrics, strict=True):
@@ -118,7 +102,7 @@ def boxplots_figure(
 ) -> Figure:
     """Bootstrap values of every arm that ran at `fraction` and `seed`: a panel per task (paper Figure 6).
 
-    A dashed line is the score of the task's best constant predictor, where `constants` holds it.
+    A dashed line marks the score of the task's constant predictor, if `constants` holds one.
     """
     cells = {
         c: rows for c, rows in predictions_by_cell(predictions).items() if (c.fraction, c.seed) == (fraction, seed)
@@ -142,8 +126,8 @@ def boxplots_figure(
 def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
     """A forest plot of the differences that `recipe` declares: a panel per task, a row per comparison and fraction.
 
-    A marker is the difference, a thin line its 95 % interval, a thick one its deviation from seed to seed; the marker
-    is filled where Holm's p-value is at most `LEVEL`. What could not be measured says "not run" in its place.
+    The marker is the difference, the thin line its 95 % interval, the thick line its standard deviation between seeds.
+    The marker is filled if Holm's p-value is at most `LEVEL`. Differences that were not measured are marked "not run".
     """
     tasks = recipe.downstream.tasks
     lines = [(*compared, fraction) for compared, fraction in product(recipe.compared, recipe.downstream.fractions)]
@@ -162,7 +146,7 @@ def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
             ylim=(len(lines) - 0.4, -0.6),
         )
         reach = max(map(abs, axes.get_xlim()))
-        axes.set_xlim(-reach, reach)  # no effect is the middle
+        axes.set_xlim(-reach, reach)  # zero in the middle
         axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
         axes.tick_params(axis="x", labelsize=8)
         axes.grid(axis="x", lw=0.3)
@@ -173,7 +157,7 @@ def differences_figure(recipe: Recipe, rows: Sequence[Difference]) -> Figure:
 
 def _forest_row(axes: Axes, position: int, row: Difference, colour: str) -> None:
     if row.difference is None:
-        axes.plot(0, position, ls="")  # so that the axis knows the place
+        axes.plot(0, position, ls="")  # extends the axis to this row
         axes.annotate("not run", (0, position), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)
         return
     if row.low is not None and row.high is not None:
@@ -186,12 +170,12 @@ def _forest_row(axes: Axes, position: int, row: Difference, colour: str) -> None
 
 
 def _forest_label(recipe: Recipe, pair: Comparison, backbone: Backbone, fraction: float) -> str:
-    of_backbone = f"{BACKBONE_LABELS[backbone]} " if len(recipe.pretraining.backbones) > 1 else ""
-    return f"{of_backbone}{pair_label(recipe, pair.arm, pair.against)}, {percent(fraction)}"
+    prefix = f"{BACKBONE_LABELS[backbone]} " if len(recipe.pretraining.backbones) > 1 else ""
+    return f"{prefix}{pair_label(recipe, pair.arm, pair.against)}, {percent(fraction)}"
 
 
 def _inches(label: str) -> float:
-    """How wide a small label is."""
+    """Width of a label at size `_SMALL`."""
     return TextPath((0, 0), label, size=_SMALL).get_extents().width / 72
 
 
@@ -202,14 +186,14 @@ def _key_of_forest(figure: Figure) -> None:
         Line2D([], [], color="0.3", ls="", marker="o", ms=5, label="p (Holm) ≤ 0.05"),
         Line2D([], [], color="0.3", ls="", marker="o", ms=5, mfc="white", label="p (Holm) > 0.05, or none"),
     ]
-    columns = min(_WRAP, int(figure.get_figwidth() / 2))  # an entry is up to two inches wide
+    columns = min(_WRAP, int(figure.get_figwidth() / 2))  # an entry is at most two inches wide
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=_SMALL)
 
 
 def confusions_figure(title: str, classes: Sequence[str], matrices: Mapping[str, NDArray[np.int64] | None]) -> Figure:
-    """A panel per arm: counts, and their share of the true class, which is also the shade.
+    """Confusion matrices, a panel per arm: counts, and their share of the true class, which sets the shade.
 
-    A matrix has shape (classes, classes), the true class along the first axis; an arm without one says so.
+    A matrix has shape (classes, classes), the true class along the first axis; None marks an arm without predictions.
     """
     side = max(0.5 * len(classes) + 0.6, 2.2)
     figure, panels = _panels(len(matrices), side, side + 0.2)
@@ -218,7 +202,7 @@ def confusions_figure(title: str, classes: Sequence[str], matrices: Mapping[str,
         axes.set_title(arm, fontsize=10)
         if counts_CC is None:
             axes.set_axis_off()
-            axes.set_box_aspect(1)  # as the others are
+            axes.set_box_aspect(1)  # like the other panels
             axes.text(0.5, 0.5, "no predictions", ha="center", va="center", transform=axes.transAxes)
         else:
             _confusion(axes, classes, counts_CC)
@@ -235,14 +219,14 @@ def _confusion(axes: Axes, classes: Sequence[str], counts_CC: NDArray[np.int64])
     upright = max(map(len, classes)) <= 3
     axes.set_xticks(range(len(classes)), classes, fontsize=8, rotation=0 if upright else 90)
     axes.set_yticks(range(len(classes)), classes, fontsize=8)
-    axes.set_xlabel("decoded", fontsize=8)
+    axes.set_xlabel("predicted", fontsize=8)
     axes.set_ylabel("true", fontsize=8)
 
 
 def overlays_figure(title: str, classes: Sequence[str], rows: Mapping[str, Sequence[Overlay]]) -> Figure:
-    """A row of images per arm, each with the outlines of the true and of the predicted `classes` (without background).
+    """A row of images per arm with the outlines of the true and predicted `classes` (without background).
 
-    Colour and width tell truth from prediction, the stroke one class from another.
+    Colour and width distinguish truth and prediction, the line style classes.
     """
     height, width = next(iter(rows.values()))[0].image.shape
     columns = max(len(overlays) for overlays in rows.values())
@@ -263,7 +247,7 @@ def overlays_figure(title: str, classes: Sequence[str], rows: Mapping[str, Seque
 
 
 def _outlines(axes: Axes, mask_HW: NDArray[np.uint8], classes: int, colour: str, width_pt: float) -> None:
-    """The outline of every class that `mask_HW` holds, closed also along the edge of the image."""
+    """Draw the outline of every class in `mask_HW`, closed along the image's edges."""
     height, width = mask_HW.shape
     across, down = np.arange(-1, width + 1), np.arange(-1, height + 1)
     for value in range(1, classes + 1):
@@ -284,18 +268,18 @@ def _key_of_outlines(figure: Figure, classes: Sequence[str]) -> None:
     legend.get_frame().set(facecolor="0.2", edgecolor="none")
 
 
-def _boxes(axes: Axes, recipe: Recipe, values: Mapping[_Place, NDArray[np.float64]]) -> None:
-    """One box per backbone and arm in the recipe's order; an arm without values says "not run" in its place."""
-    places = list(product(recipe.pretraining.backbones, recipe.downstream.arms))
-    for position, place in enumerate(places):
-        if place in values:
-            _box(axes, position, values[place], _colour(recipe.downstream.arms.index(place[1])))
+def _boxes(axes: Axes, recipe: Recipe, values: Mapping[tuple[Backbone, Arm], NDArray[np.float64]]) -> None:
+    """Draw one box per backbone and arm in the recipe's order; arms without values are labelled "(not run)"."""
+    columns = list(product(recipe.pretraining.backbones, recipe.downstream.arms))
+    for position, (backbone, arm) in enumerate(columns):
+        if (backbone, arm) in values:
+            _box(axes, position, values[backbone, arm], _colour(recipe.downstream.arms.index(arm)))
     names = [
-        f"{BACKBONE_LABELS[b]} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in places
+        f"{BACKBONE_LABELS[b]} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in columns
     ]
-    labels = [name.replace(", ", ",\n") for name in names]  # of a variant: its method, then what it changes
-    axes.set_xticks(range(len(places)), labels, rotation=90, fontsize=8)
-    axes.set_xlim(-0.6, len(places) - 0.4)
+    labels = [name.replace(", ", ",\n") for name in names]  # one line per change of a variant
+    axes.set_xticks(range(len(columns)), labels, rotation=90, fontsize=8)
+    axes.set_xlim(-0.6, len(columns) - 0.4)
     axes.grid(axis="y", lw=0.3)
 
 
@@ -322,7 +306,7 @@ def _colour(number: int) -> str:
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend below all panels, each label once."""
+    """Add one legend below all panels, with each label once."""
     found = [axes.get_legend_handles_labels() for axes in panels]
     lines = {label: line for handles, labels in found for line, label in zip(handles, labels, strict=True)}
     if lines:
@@ -330,7 +314,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, each `width` × `height` inches, at most `_WRAP` side by side."""
+    """A figure with `count` panels of `width` × `height` inches, at most `_WRAP` side by side."""
     columns = min(count, _WRAP)
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows + 0.6), layout="constrained")

@@ -1,7 +1,4 @@
-"""How far the outlines of two masks lie apart.
-
-Belongs here: the 95th percentile Hausdorff distance of masks. Not here: overlap (`metrics`).
-"""
+"""The 95th percentile Hausdorff distance (HD95) of masks."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +14,9 @@ Mask = NDArray[np.bool_]
 
 
 def hausdorff_distances(predictions: pa.Table, foreground: int) -> NDArray[np.float64]:
-    """`hausdorff95` of each row of a segmentation's `predictions` and each `foreground` class, (N, foreground).
+    """HD95 of each row of a segmentation's `predictions` and each foreground class, shape (N, foreground).
 
-    Published predictions, whose masks stay where they were made, hold it already, in the column `DISTANCES`.
+    Published predictions have no masks; their column `DISTANCES` already holds the values.
     """
     if DISTANCES in predictions.column_names:
         return matrix(predictions[DISTANCES]).astype(np.float64)
@@ -29,22 +26,22 @@ def hausdorff_distances(predictions: pa.Table, foreground: int) -> NDArray[np.fl
 
 
 def hausdorff95(predicted: Mask, truth: Mask) -> float:
-    """95th percentile Hausdorff distance of two masks of one shape (H, W), in pixels.
+    """HD95, in pixels, of two masks of the same shape (H, W).
 
-    Of the distances from each pixel on one mask's edge to the nearest on the other's, the 95th percentile; the larger
-    of both directions. 0 where both masks are empty; where one is, there is no outline to be near to: the diagonal.
+    The 95th percentile of the distances from each edge pixel of one mask to the nearest edge pixel of the other; the
+    larger value of the two directions. 0 if both masks are empty, the image's diagonal if one is.
     """
     if not predicted.any() or not truth.any():
         return 0.0 if predicted.any() == truth.any() else float(np.hypot(*truth.shape))
     one, other = _edge(predicted), _edge(truth)
-    return max(_reached(one, other), _reached(other, one))
+    return max(_directed(one, other), _directed(other, one))
 
 
-def _reached(places: NDArray[np.int64], others: NDArray[np.int64]) -> float:
-    distances, _ = KDTree(others).query(places)
+def _directed(pixels: NDArray[np.int64], others: NDArray[np.int64]) -> float:
+    distances, _ = KDTree(others).query(pixels)
     return float(np.percentile(distances, 95))
 
 
 def _edge(mask: Mask) -> NDArray[np.int64]:
-    """Row and column of the pixels of `mask` that have a neighbour outside of it, or lie at the image's border."""
+    """Row and column of the pixels of `mask` at the image's border or with a neighbour outside the mask."""
     return np.argwhere(mask & ~binary_erosion(mask))

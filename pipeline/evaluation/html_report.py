@@ -1,7 +1,4 @@
-"""The report as one HTML page that stands alone: no script, nothing from a network, pictures inside.
-
-Belongs here: what the page says beside the tables, and making it. Not here: any number (`report`), drawing (`figures`).
-"""
+"""The report as one self-contained HTML page: no script, no network access, pictures embedded."""
 
 import base64
 import hashlib
@@ -19,11 +16,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline import code_versions
+from pipeline.evaluation.dataset_table import dataset_rows, dataset_table
 from pipeline.evaluation.differences import about_of
+from pipeline.evaluation.display_names import BACKBONE_LABELS, KIND_LABELS, arm_label, percent, task_label
 from pipeline.evaluation.document import Bold, Chapter, Picture, Section, TextTable
 from pipeline.evaluation.figures import DPI
-from pipeline.evaluation.portable import portable
-from pipeline.evaluation.report import ResultsReport, dataset_rows, evidence_of, results_report
+from pipeline.evaluation.report import Report, read_report
 from pipeline.evaluation.report_figures import (
     boxplots_pictures,
     confusion_pictures,
@@ -32,8 +30,7 @@ from pipeline.evaluation.report_figures import (
     inpainting_pictures,
     overlay_pictures,
 )
-from pipeline.evaluation.results_tables import misread
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, dataset_table, percent, task_label
+from pipeline.evaluation.results_tables import few_seeds_warning
 from pipeline.files import data_url, read_table, write_text
 from pipeline.recipe import Pretraining, Recipe, Task
 from pipeline.store import Experiment, Store
@@ -41,33 +38,41 @@ from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES
 
 _HERE = Path(__file__).parent
 _LIBRARIES = ("sonotag", "torch", "torchvision", "numpy", "pyarrow", "pydicom", "scikit-learn", "scipy", "matplotlib")
+_ARMS = (
+    "An arm is an encoder that was pretrained in one way and then fine-tuned for every task. Baseline: not pretrained. "
+    "ImageNet: pretrained on photographs. DCM: predicts labels from DICOM metadata. CE (context encoder): inpaints the "
+    "hidden centre of an image. CE+DCM: both. +F: the encoder is frozen during fine-tuning."
+)
+_SCOPE = (
+    "All numbers apply to this archive, these test sets and patients like theirs. This software is not a medical "
+    "device, and nothing here implies that a model may be used on patients."
+)
 _LIMITS = (
-    "Every number is about this archive, these test sets and patients like theirs. The programme is no medical device, "
-    "and none of this says that a model may be used on patients.",
-    "The deviation behind ± is that of the paper's bootstrap. With resamples smaller than the test set it is no "
-    "standard error, it is never an interval, and images of one patient count in it as if they were independent. Two "
-    "arms whose ranges overlap may differ, and two whose ranges do not may be alike: see the differences.",
-    "A p-value above 0.05 does not show that two arms are equal; the interval says how different they may be.",
-    "Only the differences that the recipe declares are tested. One that was noticed in these tables is not a finding.",
-    "An arm that did not run has no number. Its absence says nothing about it.",
+    "The value after ± is the standard deviation of the paper's bootstrap. It is not a standard error (its resamples "
+    "may be smaller than the test set) and not an interval, and it treats images of one patient as independent. Two "
+    "arms with overlapping ranges may differ, and two with separate ranges may not: see the differences between arms.",
+    "A p-value above 0.05 does not show that two arms are equal; the interval shows how much they may differ.",
+    "Only the differences that the recipe declares are tested. A difference first noticed in these tables is not a "
+    "finding.",
+    "An arm that did not run has no result. Nothing can be concluded about it.",
 )
 
 
 def write_html_report(recipe: Recipe, store: Store) -> Path:
-    """Write report.html among the recipe's reports and return its path.
+    """Write report.html among the recipe's reports; returns its path.
 
-    It holds all tables anew, from what the store holds now, and those figures that have been drawn. Paths in the recipe
-    and in the reasons of arms that did not run are cut to their last name. The same store gives the same bytes.
+    The tables are those that `write_results` computed last, the figures those that have been drawn. The same store
+    gives the same bytes. Raises `UserError` as `read_report`.
     """
     experiment = store.experiment(recipe.name)
-    report = results_report(evidence_of(recipe, experiment))
+    report = read_report(recipe, experiment)
     style = (_HERE / "html_report.css").read_text(encoding="utf-8")
     html = _template().render(
         title=f"Report of the recipe {recipe.name}",
         summary=_summary(report),
         chapters=_chapters(recipe, store, report),
-        recipe=yaml.safe_dump(portable(recipe).model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        style=Markup(style),  # our own file, whose digest is all that the page's policy lets style it
+        recipe=yaml.safe_dump(report.recipe, sort_keys=False, allow_unicode=True),
+        style=Markup(style),  # a file of this package; the page's policy allows no style with another digest
         style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
     )
     write_text(experiment.page, html)
@@ -76,60 +81,59 @@ def write_html_report(recipe: Recipe, store: Store) -> Path:
 
 def _template() -> Template:
     pages = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
-    pages.filters |= {"data_url": data_url, "width": _width, "held": _held}
+    pages.filters |= {"data_url": data_url, "css_width": _css_width, "unbroken": _unbroken}
     pages.tests["bold"] = lambda cell: isinstance(cell, Bold)
     return pages.get_template("html_report.html")
 
 
-def _held(cell: str) -> str:
-    """No line ends beside a ± or −, nor between a count and the one in parentheses behind it."""
-    return re.sub(r" (?=[±−] )|(?<= [±−]) | (?=\(\d+\)$)", "\N{NO-BREAK SPACE}", cell)
+def _unbroken(text: str) -> str:
+    """`text` without a line break beside a ± or −, before a %, within an interval, or before a count at the end."""
+    return re.sub(r" (?=[±−] )|(?<= [±−]) |(?<=\d) (?=%)|(?<=,) (?=[+−]\d)| (?=\(\d+\)$)", "\N{NO-BREAK SPACE}", text)
 
 
-def _width(path: Path) -> int:
-    """How wide the picture at `path` is drawn, in CSS pixels, of which an inch has 96."""
+def _css_width(path: Path) -> int:
+    """Width of the picture at `path` in CSS pixels (96 per inch)."""
     with Image.open(path) as picture:
         return round(picture.width * 96 / DPI)
 
 
-def _summary(report: ResultsReport) -> str:
+def _summary(report: Report) -> str:
     ran = sum(result.status == "ran" for result in report.results)
     tested = sum(row.p is not None for row in report.differences)
     return (
         f"{ran} of {len(report.results)} fine-tunings ran; {tested} of {len(report.differences)} declared differences "
-        "could be tested. Everything here was computed from the predictions and outcomes that this store holds."
+        "could be tested. All numbers are computed from the predictions and outcomes in this store."
     )
 
 
-def _chapters(recipe: Recipe, store: Store, report: ResultsReport) -> list[Chapter]:
+def _chapters(recipe: Recipe, store: Store, report: Report) -> list[Chapter]:
     experiment = store.experiment(recipe.name)
-    of_report = {chapter.anchor: chapter for chapter in report.chapters}
-    drawn = {
+    pictures = {
         "results": boxplots_pictures(recipe, experiment.reports).values(),
         "differences": differences_pictures(recipe, experiment.reports),
         "inpainting": inpainting_pictures(recipe, experiment).values(),
     }
-    detectable, results, differences, metrics, constants, inpainting, collapse, cost = (
-        replace(chapter, pictures=_existing(drawn.get(anchor, ()))) for anchor, chapter in of_report.items()
+    effects, results, differences, metrics, constants, inpainting, collapse, time = (
+        replace(chapter, pictures=_drawn(pictures.get(chapter.anchor, ()))) for chapter in report.chapters
     )
-    confusions = _existing(confusion_pictures(recipe, experiment).values())
-    overlays = _existing(overlay_pictures(recipe, experiment).values())
-    curves = _existing(curves_pictures(recipe, experiment).values())
+    confusions = _drawn(confusion_pictures(recipe, experiment).values())
+    overlays = _drawn(overlay_pictures(recipe, experiment).values())
+    curves = _drawn(curves_pictures(recipe, experiment).values())
     return [
-        Chapter("overview", "What was done", sections=[Section("The recipe in short", _recipe_table(recipe))]),
+        Chapter("overview", "Overview", [_ARMS], sections=[Section("The recipe in short", _recipe_table(recipe))]),
         _data(recipe, store, experiment),
-        detectable,
+        effects,
         results,
         differences,
-        Chapter("limits", "What one may not conclude", [_LIMITS[0], _limit_of_seeds(recipe), *_LIMITS[1:]]),
+        Chapter("limits", "Limits of interpretation", [_SCOPE, _limit_of_seeds(recipe), *_LIMITS]),
         metrics,
         constants,
-        _gallery("confusions", "Which classes are taken for which?", confusions, "No ordinal task has predictions."),
-        _gallery("overlays", "Where do the outlines lie?", overlays, "No segmentation has predictions."),
+        _gallery("confusions", "Confusion matrices", confusions, "No ordinal task has predictions."),
+        _gallery("overlays", "Segmentation outlines", overlays, "No segmentation has predictions."),
         inpainting,
         collapse,
-        cost,
-        _gallery("curves", "How did pretraining go?", curves, "No encoder has been pretrained."),
+        time,
+        _gallery("curves", "Training curves of the encoders", curves, "No encoder has been pretrained."),
         Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_table())]),
     ]
 
@@ -138,45 +142,45 @@ def _gallery(anchor: str, title: str, pictures: Sequence[Picture], otherwise: st
     return Chapter(anchor, title, [] if pictures else [otherwise], pictures=pictures)
 
 
-def _existing(pictures: Iterable[Picture]) -> list[Picture]:
+def _drawn(pictures: Iterable[Picture]) -> list[Picture]:
     return [picture for picture in pictures if picture.path.is_file()]
 
 
 def _limit_of_seeds(recipe: Recipe) -> str:
-    """What the number of pretrainings does not allow to say."""
+    """What cannot be concluded from this number of pretraining seeds."""
     seeds = len(recipe.pretraining.seeds)
     if about_of(recipe) == "methods":
-        return f"Each encoder was pretrained with {seeds} seeds, on one archive: p-values are about the methods on it."
+        return f"Each encoder was pretrained with {seeds} seeds on one archive: p-values apply to the methods on it."
     if seeds > 1:
         return (
-            f"Each encoder was pretrained with {seeds} seeds. That is too few to tell how much pretrainings differ: "
-            f"p-values are about these models. {misread(recipe)}"
+            f"Each encoder was pretrained with {seeds} seeds. This is too few to measure how much pretrainings vary: "
+            f"p-values apply to these models only. {few_seeds_warning(recipe)}"
         )
     return (
-        "There is one pretrained encoder per backbone and method, of one seed. Another pretraining is part of no "
-        "spread here, and no p-value is about the methods as such."
+        "Each backbone and method has one pretrained encoder, of one seed. No spread here includes another "
+        "pretraining, and no p-value applies to the methods as such."
     )
 
 
 def _recipe_table(recipe: Recipe) -> TextTable:
-    """What a reader must know of the recipe to read the tables; all of it stands at the end of the page."""
+    """The settings needed to read the tables; the whole recipe is at the end of the page."""
     trained, tuned = recipe.pretraining, recipe.downstream
     rows = [
         ("Images", f"{recipe.images.height} × {recipe.images.width} pixels, grey"),
-        ("Labels from tags", ", ".join(recipe.labels.names)),
+        ("Labels from DICOM tags", ", ".join(recipe.labels.names)),
         ("Backbones", ", ".join(BACKBONE_LABELS[backbone] for backbone in trained.backbones)),
         ("Pretraining", _labels(recipe, trained.encoders)),
-        ("Pretrained for", f"{_length(trained)}, {trained.precision}, {_seeds(trained.seeds)}"),
+        ("Length of pretraining", f"{_length(trained)}, {trained.precision}, {_seeds(trained.seeds)}"),
         ("Arms", _labels(recipe, tuned.arms)),
         *((f"Task {task_label(name)}", _task(task)) for name, task in tuned.tasks.items()),
-        ("Of the training images", ", ".join(percent(fraction) for fraction in tuned.fractions)),
+        ("Share of the training images", ", ".join(percent(fraction) for fraction in tuned.fractions)),
         ("Fine-tuning seeds", ", ".join(map(str, tuned.seeds))),
     ]
-    return TextTable(("What", "In this recipe"), rows, numbers_from=2)
+    return TextTable(("Setting", "In this recipe"), rows, numbers_from=2)
 
 
 def _labels(recipe: Recipe, arms: Sequence[str]) -> str:
-    """Arms or encoders in a line; a variant's label may hold a comma."""
+    """The labels of arms or encoders in one line; those of variants may contain commas."""
     labels = [arm_label(recipe, arm) for arm in arms]
     return ("; " if any("," in label for label in labels) else ", ").join(labels)
 
@@ -186,9 +190,8 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _task(task: Task) -> str:
-    kind = "ordinal classification" if task.kind == "ordinal" else "segmentation"
     least = f", at least {task.min_steps} steps" if task.min_steps else ""
-    return f"{kind} into {', '.join(task.classes)}; {_length(task)}{least}"
+    return f"{KIND_LABELS[task.kind]} into {', '.join(task.classes)}; {_length(task)}{least}"
 
 
 def _length(training: Pretraining | Task) -> str:
@@ -197,25 +200,24 @@ def _length(training: Pretraining | Task) -> str:
 
 def _data(recipe: Recipe, store: Store, experiment: Experiment) -> Chapter:
     sections = []
-    archive = _archive_rows(store, experiment)
-    if archive:
-        sections.append(Section("The archive, as it was read last", TextTable(("What", "How many"), archive, 1)))
-    pool = pretraining_pool_table(recipe.labels.names)
-    if pool.path(experiment.tables).is_file():
+    counts = _archive_counts(store, experiment)
+    if counts:
+        sections.append(Section("The archive at its last ingestion", TextTable(("What", "Count"), counts, 1)))
+    if pretraining_pool_table(recipe.labels.names).path(experiment.tables).is_file():
         rows = dataset_rows(recipe, experiment, read_pool(store, recipe))
         sections.append(Section("Data sets (paper Table 1)", dataset_table(rows)))
-    return Chapter("data", "On which data?", [] if sections else ["No archive has been read."], sections)
+    return Chapter("data", "Data", [] if sections else ["No archive has been ingested."], sections)
 
 
-def _archive_rows(store: Store, experiment: Experiment) -> list[tuple[str, str]]:
-    """Counts of the archive's tables that there are."""
-    counted = (
-        ("Records: instances whose header was read", DICOM_INDEX.path(store.tables)),
-        ("Files rejected", REJECTED_FILES.path(store.tables)),
-        ("Images, cut to the insonated area", IMAGES.path(experiment.tables)),
-        ("Frames rejected", REJECTED_FRAMES.path(experiment.tables)),
+def _archive_counts(store: Store, experiment: Experiment) -> list[tuple[str, str]]:
+    """Rows of the existing tables of the archive, and the number of patients."""
+    tables = (
+        ("Records (DICOM instances with a readable header)", DICOM_INDEX.path(store.tables)),
+        ("Rejected files", REJECTED_FILES.path(store.tables)),
+        ("Images, cropped to the insonated area", IMAGES.path(experiment.tables)),
+        ("Rejected frames", REJECTED_FRAMES.path(experiment.tables)),
     )
-    rows = [(says, str(len(read_table(path)))) for says, path in counted if path.is_file()]
+    rows = [(label, str(len(read_table(path)))) for label, path in tables if path.is_file()]
     if DICOM_INDEX.path(store.tables).is_file():
         patients = pc.count_distinct(DICOM_INDEX.read(store.tables)["patient"]).as_py()
         rows.insert(1, ("Patients of the records", str(patients)))
@@ -223,8 +225,8 @@ def _archive_rows(store: Store, experiment: Experiment) -> list[tuple[str, str]]
 
 
 _VERSIONS = (
-    "What this page was made with, and the version of each stage's code. What an encoder was trained with stands in "
-    "its model card."
+    "Software versions that made this page, and the version of each stage's code. The versions that an encoder was "
+    "trained with are in its model card."
 )
 
 

@@ -1,59 +1,32 @@
-"""How far context encoders collapsed: whether every image got the same patch.
-
-Belongs here: reading what trainings left, and its measure. Not here: its wording (`tables`), training.
-"""
+"""Mode collapse of context encoders: whether every image is inpainted with the same patch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
 from pipeline.evaluation.bootstrap import deviation
-from pipeline.pretraining.curves import selected_by
-from pipeline.pretraining.encoder_folder import read_curves
+from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label
+from pipeline.evaluation.document import TextTable
+from pipeline.evaluation.evidence import Training
 from pipeline.recipe import Backbone, Recipe
-from pipeline.store import Experiment
-from pipeline.training.outcome import Outcome, Status
 
 DIVERSITY, SATURATION = "val_diversity", "train_saturation"
 COLLAPSED_BELOW = 0.1**0.5
-"""A diversity: the inpainted patches then differ from image to image with less than a tenth of the real ones' variance.
+"""Threshold of the diversity: the variance of the patches across images is then a tenth of that of the real ones.
 
-The best predictor of a share R² of that variance has diversity √R²; below, the context tells less than a tenth.
+A predictor that explains the share R² of that variance, and adds nothing else, has the diversity √R².
 """
-
-
-@dataclass(frozen=True)
-class Training:
-    """What the training of an encoder left: what became of it, its metrics, a value per epoch, and what it took."""
-
-    backbone: Backbone
-    encoder: str
-    seed: int
-    status: Status
-    reason: str
-    curves: Mapping[str, Sequence[float]]
-    seconds: float | None = None
-
-    @property
-    def kept(self) -> int:
-        """Position of the epoch whose weights are the encoder, from 0."""
-        return int(np.argmin(self.curves[selected_by(self.curves)]))
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether its diversity is below `COLLAPSED_BELOW` in the epoch kept or in the last one."""
-        diversity = self.curves[DIVERSITY]
-        return min(diversity[self.kept], diversity[-1]) < COLLAPSED_BELOW
+_EPOCHS = 10  # columns that fit on a page
 
 
 @dataclass(frozen=True)
 class ModeCollapse:
-    """One row of the collapse table, of all seeds of an encoder; its fields, in order, are the table's columns.
+    """One context encoder over all seeds; the fields, in order, are the columns of collapse_table.csv.
 
-    Of `runs`, those with a diversity, `collapsed` are so by it; `diverged` are beside them, and have no curves.
-    Diversities and saturations are means over the runs, None without a run; `_sd` their deviations, None of one run.
+    `runs` are the trainings with a diversity, of which `collapsed` are below the threshold; `diverged` trainings have
+    no curves and are not among them. Diversities and saturations are means over the runs (None without a run), `_sd`
+    their standard deviations (None for a single run); `kept` is the selected epoch.
     """
 
     backbone: Backbone
@@ -72,41 +45,34 @@ class ModeCollapse:
 
 @dataclass(frozen=True)
 class ByEpoch:
-    """A metric of an encoder, epoch by epoch, averaged over those `runs` whose curves have it."""
+    """The mean of a metric at each epoch, over the `runs` whose curves hold it."""
 
     runs: int
     means: Sequence[float]
 
 
-def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
-    """Every training of an encoder of `recipe` that has ended in this experiment."""
-    found = []
-    settings = recipe.pretraining
-    for backbone, encoder, seed in product(settings.backbones, settings.encoders, settings.seeds):
-        folder = experiment.encoder(backbone, encoder, seed)
-        outcome = Outcome.read(folder)
-        if outcome is not None:
-            became = (outcome.status, outcome.reason, read_curves(folder), outcome.seconds)
-            found.append(Training(backbone, encoder, seed, *became))
-    return found
-
-
 def mode_collapses(recipe: Recipe, trainings: Sequence[Training]) -> list[ModeCollapse]:
-    """One row per context encoder of which a training ended, also where all diverged."""
+    """One row per context encoder with a finished training, even if all of them diverged."""
     rows = []
-    for place, ended in _by_context_encoder(recipe, trainings).items():
-        row = ModeCollapse(*place, diverged=sum(training.status == "diverged" for training in ended))
-        runs = [training for training in ended if DIVERSITY in training.curves]
-        rows.append(_measured(row, runs) if runs else row)
+    for encoder, finished in _by_context_encoder(recipe, trainings).items():
+        row = ModeCollapse(*encoder, diverged=sum(training.status == "diverged" for training in finished))
+        runs = [training for training in finished if DIVERSITY in training.curves]
+        rows.append(_with_diversity(row, runs) if runs else row)
     return rows
 
 
+def has_collapsed(training: Training) -> bool:
+    """Whether the diversity is below `COLLAPSED_BELOW` at the selected epoch or at the last one."""
+    diversity = training.curves[DIVERSITY]
+    return min(diversity[training.selected_epoch], diversity[-1]) < COLLAPSED_BELOW
+
+
 def mean_by_epoch(recipe: Recipe, trainings: Sequence[Training], metric: str) -> dict[tuple[Backbone, str], ByEpoch]:
-    """A metric of the curves of every context encoder of which a training ended; without a value where none has it."""
+    """The mean of `metric` at each epoch, for every context encoder with a finished training."""
     found = {}
-    for place, ended in _by_context_encoder(recipe, trainings).items():
-        runs = [training.curves[metric] for training in ended if metric in training.curves]
-        found[place] = ByEpoch(len(runs), [float(np.mean(epoch)) for epoch in zip(*runs, strict=False)])
+    for encoder, finished in _by_context_encoder(recipe, trainings).items():
+        runs = [training.curves[metric] for training in finished if metric in training.curves]
+        found[encoder] = ByEpoch(len(runs), [float(np.mean(epoch)) for epoch in zip(*runs, strict=False)])
     return found
 
 
@@ -118,15 +84,15 @@ def _by_context_encoder(recipe: Recipe, trainings: Sequence[Training]) -> dict[t
     return found
 
 
-def _measured(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse:
-    kept = np.array([run.curves[DIVERSITY][run.kept] for run in runs])
+def _with_diversity(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse:
+    kept = np.array([run.curves[DIVERSITY][run.selected_epoch] for run in runs])
     last = np.array([run.curves[DIVERSITY][-1] for run in runs])
     several = len(runs) > 1
     return replace(
         row,
         runs=len(runs),
-        collapsed=sum(run.collapsed for run in runs),
-        epochs_kept=", ".join(str(run.kept + 1) for run in runs),
+        collapsed=sum(map(has_collapsed, runs)),
+        epochs_kept=", ".join(str(run.selected_epoch + 1) for run in runs),
         diversity_kept=float(kept.mean()),
         diversity_kept_sd=deviation(kept) if several else None,
         diversity_last=float(last.mean()),
@@ -134,3 +100,58 @@ def _measured(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse:
         saturation_first=float(np.mean([run.curves[SATURATION][0] for run in runs])),
         saturation_last=float(np.mean([run.curves[SATURATION][-1] for run in runs])),
     )
+
+
+def mode_collapse_table(recipe: Recipe, rows: Sequence[ModeCollapse]) -> TextTable:
+    """One row per context encoder: diversity of its patches, and how many of its runs collapsed."""
+    body = [
+        (
+            BACKBONE_LABELS[row.backbone],
+            arm_label(recipe, row.encoder),
+            str(row.runs),
+            row.epochs_kept or "–",
+            _mean_and_sd(row.diversity_kept, row.diversity_kept_sd),
+            _mean_and_sd(row.diversity_last, row.diversity_last_sd),
+            _collapsed(row),
+        )
+        for row in rows
+    ]
+    diversities = ("Diversity, selected epoch", "Diversity, last epoch")
+    head = ("Backbone", "Pretraining", "Runs", "Selected epochs", *diversities, "Collapsed")
+    return TextTable(head, body, numbers_from=2)
+
+
+def epochs_table(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], ByEpoch], decimals: int = 0) -> TextTable:
+    """One row per context encoder: a metric as a percentage at up to `_EPOCHS` evenly spread epochs.
+
+    The last epoch of every shorter training is added.
+    """
+    lengths = {len(row.means) for row in by_epoch.values()} - {0}
+    spread = np.linspace(1, max(lengths), min(max(lengths), _EPOCHS))
+    shown = sorted(lengths | {round(epoch) for epoch in spread})
+    body = [
+        (
+            BACKBONE_LABELS[backbone],
+            arm_label(recipe, encoder),
+            str(row.runs),
+            *(_share(row.means[epoch - 1], decimals) if epoch <= len(row.means) else "–" for epoch in shown),
+        )
+        for (backbone, encoder), row in by_epoch.items()
+    ]
+    return TextTable(("Backbone", "Pretraining", "Runs", *(f"Epoch {epoch}" for epoch in shown)), body, numbers_from=2)
+
+
+def _collapsed(row: ModeCollapse) -> str:
+    if not row.runs:
+        return f"– ({row.diverged} diverged)" if row.diverged else "–"
+    return f"{row.collapsed} of {row.runs}" + (f" ({row.diverged} more diverged)" if row.diverged else "")
+
+
+def _share(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}%}".replace("%", " %")
+
+
+def _mean_and_sd(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"

@@ -1,7 +1,4 @@
-"""The test images that show what a segmentation can and cannot do.
-
-Belongs here: choosing them, and their outlines. Not here: drawing them (`figures`).
-"""
+"""The best, median and worst test image of a segmentation, as overlays to draw."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +14,11 @@ from pipeline.evaluation.metrics import image_scores
 
 
 def best_median_worst(predictions: pa.Table, images: TaskImages) -> list[Overlay]:
-    """The images on which one fine-tuned model reached its highest, its median and its lowest Dice, in this order.
+    """Overlays of the images with a model's highest, median and lowest Dice, in this order.
 
-    `predictions` (schema `PREDICTIONS`, at least one row) are those of one segmentation's model, `images` its task's.
-    Dice is averaged over the foreground classes; of an even number the lower median is taken, equals keep the order of
-    the manifest. Raises `UserError` where `predictions` are of other images or masks than `images`.
+    `predictions` (schema `PREDICTIONS`, at least one row) belong to one segmentation model, `images` to its task. Dice
+    is averaged over the foreground classes. For an even number of images the lower median is chosen; ties keep the
+    order of the manifest. Raises `UserError` if `predictions` do not match `images`.
     """
     scores = image_scores(predictions)
     order = np.lexsort((predictions["image_id"].to_numpy(), -scores))
@@ -33,13 +30,10 @@ def best_median_worst(predictions: pa.Table, images: TaskImages) -> list[Overlay
     ]
 
 
-def _overlay(what: str, row: Mapping[str, Any], images: TaskImages) -> Overlay:
+def _overlay(title: str, row: Mapping[str, Any], images: TaskImages) -> Overlay:
     truth_HW, image = unpack_mask(row["truth_mask"]), row["image_id"]
-    place = images.image_ids.index(image) if image in images.image_ids else None
-    if place is None or not np.array_equal(images.truth[place].numpy(), truth_HW):
-        raise UserError(
-            f"The predictions of {row['task']} are of other images than it has now: run the job `finetune`."
-        )
-    return Overlay(
-        f"{what} (image {image})", images.images_NHW[place].numpy(), truth_HW, unpack_mask(row["predicted_mask"])
-    )
+    index = images.image_ids.index(image) if image in images.image_ids else None
+    if index is None or not np.array_equal(images.truth[index].numpy(), truth_HW):
+        raise UserError(f"The images of {row['task']} have changed since its predictions: run the job `finetune`.")
+    pixels_HW, predicted_HW = images.images_NHW[index].numpy(), unpack_mask(row["predicted_mask"])
+    return Overlay(f"{title} (image {image})", pixels_HW, truth_HW, predicted_HW)

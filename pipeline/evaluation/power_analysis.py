@@ -1,16 +1,14 @@
-"""`python -m pipeline.evaluation.power_analysis`: the smallest differences that a recipe's test sets could show.
-
-It reads no prediction of a test image.
-"""
+"""`python -m pipeline.evaluation.power_analysis` prints the smallest differences that a recipe's test sets can show."""
 
 from pipeline.command import command, recipe_and_store
+from pipeline.evaluation.evidence import images_by_test_patient, validation_of
 from pipeline.evaluation.minimum_effect import minimum_effects
-from pipeline.evaluation.report import images_by_test_patient, minimum_effects_chapter, validation_of
+from pipeline.evaluation.report import minimum_effects_chapter
 
 
 @command
 def main() -> None:
-    """Print the smallest differences that SONOTAG_RECIPE's tests could find; no prediction of a test image is read."""
+    """Print the minimum detectable effects of SONOTAG_RECIPE without reading a prediction of a test image."""
     recipe, store = recipe_and_store()
     experiment = store.experiment(recipe.name)
     validation, images = validation_of(recipe, experiment), images_by_test_patient(recipe, experiment)

@@ -1,7 +1,4 @@
-"""What a report is computed from, as numbers that may be passed on: no image, no mask, no name of a patient.
-
-Belongs here: the files of such a folder, their writing and reading. Not here: what is computed from them.
-"""
+"""A published experiment: the input of its report as numbers, without images, masks or patients' names."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,12 +13,12 @@ import pyarrow.compute as pc
 from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell
 from pipeline.errors import UserError
 from pipeline.evaluation.constant import Constant
+from pipeline.evaluation.dataset_table import DatasetRow
+from pipeline.evaluation.evidence import Evidence, Training
 from pipeline.evaluation.hausdorff import DISTANCES, hausdorff_distances
-from pipeline.evaluation.mode_collapse import Training
-from pipeline.evaluation.portable import portable
-from pipeline.evaluation.report import Evidence
+from pipeline.evaluation.inpainting_error import InpaintingError
 from pipeline.evaluation.results import predictions_by_cell
-from pipeline.evaluation.tables import DatasetRow, Inpainting
+from pipeline.evaluation.shared_settings import shared_settings
 from pipeline.files import read_json, read_table, write_json, write_table
 from pipeline.pretraining.curves import named_as_today
 from pipeline.recipe import Recipe
@@ -31,7 +28,7 @@ from pipeline.training.outcome import Outcome
 EXPERIMENT = "experiment.json"
 LAYOUT = 1
 _MASKS = ("predicted_mask", "truth_mask")
-_DIGITS = 6  # of a patient's number as text, so that it sorts as the number does
+_DIGITS = 6  # of a patient's number as text, zero-padded so that text and numbers sort alike
 
 PUBLISHED = pa.schema(
     [
@@ -40,12 +37,12 @@ PUBLISHED = pa.schema(
         column(DISTANCES, pa.list_(pa.float64()), "segmentation, test images: HD95 by foreground class", nullable=True),
     ]
 )
-"""The columns of the tables `TEST` and `VALIDATION`, which are called as in a model's folder."""
+"""Schema of the published tables, whose file names are those in a model's folder (`TEST`, `VALIDATION`)."""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """An experiment in numbers: what its report is computed from, and the rows of its data sets."""
+    """The evidence of an experiment and the rows of its data sets."""
 
     evidence: Evidence
     data_sets: Sequence[DatasetRow]
@@ -54,9 +51,9 @@ class Publication:
 def write_publication(folder: Path, publication: Publication) -> None:
     """Write `experiment.json`, `predictions.parquet` (test images) and `validation.parquet` into `folder`.
 
-    Patients become numbers from 1, of each task in the order of their names, so that tests of significance draw the
-    same ones. Of paths, only the files' names are left. `experiment.json` holds the tables' digests and is written
-    last. Raises `UserError` where `folder` holds another recipe's experiment.
+    Patients become numbers from 1 within each task, in the order of their names, so that tests resample the same
+    patients. Paths become file names. `experiment.json` holds the digests of the tables and is written last. Raises
+    `UserError` if `folder` holds another recipe's experiment.
     """
     _refuse_another(folder, publication.evidence.recipe)
     evidence = publication.evidence
@@ -67,7 +64,10 @@ def write_publication(folder: Path, publication: Publication) -> None:
 
 
 def read_publication(folder: Path) -> Publication:
-    """What `write_publication` wrote; raises `UserError` where there is none, one of another version or half of one."""
+    """Read what `write_publication` wrote.
+
+    Raises `UserError` if there is nothing, if another version wrote it, or if its tables do not match its digests.
+    """
     path = folder / EXPERIMENT
     if not path.is_file():
         raise UserError(f"{path} does not exist: write it with `python -m pipeline.evaluation.publish {folder}` first.")
@@ -75,7 +75,7 @@ def read_publication(folder: Path) -> Publication:
     if facts.get("layout") != LAYOUT:
         raise UserError(f"{path} has layout {facts.get('layout')}, this version of sonotag reads layout {LAYOUT}.")
     if facts["tables"] != _table_digests(folder):
-        raise UserError(f"The tables in {folder} are not those that {path.name} was written with: publish it again.")
+        raise UserError(f"The tables in {folder} do not match the digests in {path.name}: publish the folder again.")
     evidence = Evidence(
         Recipe.model_validate(facts["recipe"]),
         {Cell(**row["cell"]): Outcome(row["status"], row["reason"], "", row["seconds"]) for row in facts["outcomes"]},
@@ -83,7 +83,7 @@ def read_publication(folder: Path) -> Publication:
         _predictions(read_table(folder / VALIDATION)),
         facts["test_images"],
         [Constant(**row) for row in facts["constants"]],
-        [Inpainting(**row) for row in facts["inpaintings"]],
+        [InpaintingError(**row) for row in facts["inpaintings"]],
         [Training(**row | {"curves": named_as_today(row["curves"])}) for row in facts["trainings"]],
     )
     return Publication(evidence, [DatasetRow(**row) for row in facts["data_sets"]])
@@ -93,7 +93,7 @@ def _facts(publication: Publication) -> dict[str, Any]:
     evidence = publication.evidence
     return {
         "layout": LAYOUT,
-        "recipe": portable(evidence.recipe).model_dump(mode="json"),
+        "recipe": shared_settings(evidence.recipe),
         "data_sets": [asdict(row) for row in publication.data_sets],
         "test_images": dict(evidence.test_images),
         "outcomes": [
@@ -112,7 +112,7 @@ def _facts(publication: Publication) -> dict[str, Any]:
 
 
 def _patient_numbers(tables: Sequence[pa.Table]) -> Mapping[str, Mapping[str, int]]:
-    """The number of every patient of each task, from 1."""
+    """The number of each patient, from 1, by task and name."""
     names: dict[str, set[str]] = {}
     for table in tables:
         for task, patient in zip(table["task"].to_pylist(), table["patient"].to_pylist(), strict=True):
@@ -143,11 +143,11 @@ def _refuse_another(folder: Path, recipe: Recipe) -> None:
     path = folder / EXPERIMENT
     held = read_json(path)["recipe"]["name"] if path.is_file() else recipe.name
     if held != recipe.name:
-        raise UserError(f"{folder} holds the recipe {held}, and this is {recipe.name}: name another folder.")
+        raise UserError(f"{folder} holds the recipe {held}, not {recipe.name}: choose another folder.")
 
 
 def _table_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the tables; of one that is not there, that of nothing."""
+    """SHA-256 of each table; that of no bytes if the table is missing."""
     paths = {name: folder / name for name in (TEST, VALIDATION)}
     return {
         name: hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest() for name, path in paths.items()
@@ -155,6 +155,6 @@ def _table_digests(folder: Path) -> dict[str, str]:
 
 
 def _predictions(rows: pa.Table) -> pa.Table:
-    """The rows as tests of significance read them: patients as text."""
+    """The rows with patients as text, as tests of significance read them."""
     names = pc.utf8_lpad(rows["patient"].cast(pa.string()), _DIGITS, "0")
     return rows.set_column(rows.schema.get_field_index("patient"), "patient", names)

@@ -1,7 +1,4 @@
-"""`python -m pipeline.evaluation.publish FOLDER` writes a recipe's experiment into FOLDER as numbers alone.
-
-Belongs here: that command. Not here: what the folder holds (`publication`), what is made of it (`replication`).
-"""
+"""`python -m pipeline.evaluation.publish FOLDER` writes a recipe's experiment as numbers into FOLDER."""
 
 import argparse
 from itertools import product
@@ -12,9 +9,10 @@ import pyarrow as pa
 from pipeline.checks import refuse_publication
 from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
+from pipeline.evaluation.dataset_table import dataset_rows
+from pipeline.evaluation.evidence import evidence_of
 from pipeline.evaluation.publication import Publication, write_publication
 from pipeline.evaluation.replication import replicate
-from pipeline.evaluation.report import dataset_rows, evidence_of
 from pipeline.privacy.training_exposure import training_set_digest
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment, Store
@@ -23,7 +21,7 @@ from pipeline.tables import image_digest, read_pool
 
 @command
 def main() -> None:
-    """Write SONOTAG_RECIPE's experiment in SONOTAG_STORE as numbers, then all tables and figures that follow."""
+    """Write SONOTAG_RECIPE's experiment in SONOTAG_STORE as numbers, then the tables and figures made from them."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.publish", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="such as docs/replication; the document is docs/replication.md")
     folder = parser.parse_args().folder
@@ -32,10 +30,10 @@ def main() -> None:
 
 
 def publish(recipe: Recipe, store: Store, folder: Path) -> None:
-    """Write what the store holds of `recipe` into `folder`.
+    """Write the experiment of `recipe` in `store` into `folder`.
 
-    Raises `UserError` where nothing has been fine-tuned, where an encoder was made from another pool than the store
-    has now, and where `folder` holds another recipe's experiment.
+    Raises `UserError` if nothing has been fine-tuned, if an encoder was pretrained on another pool than the store's
+    present one, or if `folder` holds another recipe's experiment.
     """
     refuse_publication(store, recipe)
     experiment = store.experiment(recipe.name)
@@ -53,8 +51,8 @@ def _refuse_another_pool(recipe: Recipe, experiment: Experiment, pool: pa.Table)
         stated = training_set_digest(experiment.encoder(backbone, name, seed))
         if stated and not image_digest(pool).startswith(stated):
             raise UserError(
-                f"{backbone} {name}, seed {seed}, was pretrained on another pool than the store has now, of which the "
-                "table of the data would be: run the jobs `pretrain` and `finetune` first."
+                f"{backbone} {name}, seed {seed}, was pretrained on another pool than the store's present one: run "
+                "the jobs `pretrain` and `finetune` first."
             )
 
 

@@ -1,7 +1,4 @@
-"""`python -m pipeline.evaluation.replication FOLDER` computes all tables and figures of FOLDER.md from FOLDER alone.
-
-Belongs here: that command, and filling a document's tables. Not here: what a published folder holds (`publication`).
-"""
+"""`python -m pipeline.evaluation.replication FOLDER` computes the tables and figures of FOLDER.md from FOLDER alone."""
 
 import argparse
 import re
@@ -10,11 +7,10 @@ from pathlib import Path
 
 from pipeline.command import command
 from pipeline.errors import UserError
-from pipeline.evaluation.document import Section
+from pipeline.evaluation.dataset_table import dataset_table
 from pipeline.evaluation.publication import Publication, read_publication
-from pipeline.evaluation.report import ResultsReport, results_report
+from pipeline.evaluation.report import Report, compute_report
 from pipeline.evaluation.report_figures import draw_boxplots, draw_differences
-from pipeline.evaluation.tables import dataset_table
 from pipeline.files import write_text
 from pipeline.recipe import Recipe
 
@@ -23,48 +19,48 @@ _TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 @command
 def main() -> None:
-    """Fill the tables of the document beside the folder that is named, and draw its figures into the folder."""
+    """Fill the tables of the document beside the folder, and draw its figures into the folder."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.replication", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="such as docs/replication; the document is docs/replication.md")
     replicate(parser.parse_args().folder)
 
 
 def replicate(folder: Path) -> None:
-    """Fill the tables of `folder`.md and draw the figures into `folder`, from what lies in `folder`.
+    """Fill the tables of `folder`.md and draw the figures into `folder`, from the numbers in `folder`.
 
-    Raises `UserError` where nothing has been published there, or where the document names a table that there is not.
+    Raises `UserError` if `folder` is not a publication, or if the document names an unknown table.
     """
     publication = read_publication(folder)
-    report = results_report(publication.evidence)
     evidence = publication.evidence
+    report = compute_report(evidence)
     document = folder.parent / f"{folder.name}.md"
     written = [document] if document.is_file() else []
     for path in written:
         write_text(path, filled(path.read_text(encoding="utf-8"), tables(publication, report)))
-    paths = draw_boxplots(_of_first_seed(evidence.recipe), evidence.predictions, evidence.constants, folder)
+    paths = draw_boxplots(_with_first_seed(evidence.recipe), evidence.predictions, evidence.constants, folder)
     paths += draw_differences(evidence.recipe, report.differences, folder)
     for path in (*written, *paths):
         print(path)
 
 
-def _of_first_seed(recipe: Recipe) -> Recipe:
-    """The recipe as if it had one seed: a figure per seed would show the same thrice, and the tables have them all."""
+def _with_first_seed(recipe: Recipe) -> Recipe:
+    """The recipe with its first fine-tuning seed alone: figures of the others would look alike."""
     tuned = recipe.downstream.model_copy(update={"seeds": recipe.downstream.seeds[:1]})
     return recipe.model_copy(update={"downstream": tuned})
 
 
-def tables(publication: Publication, report: ResultsReport) -> dict[str, str]:
-    """Every table in Markdown, by its name: `data` (paper Table 1), and a chapter of the report by its anchor."""
+def tables(publication: Publication, report: Report) -> dict[str, str]:
+    """Every table in Markdown by name: `data` (paper Table 1), and each chapter of the report by its anchor."""
     chapters = {chapter.anchor: chapter.body() for chapter in report.chapters}
-    return {"data": Section("", dataset_table(publication.data_sets)).markdown(), **chapters}
+    return {"data": dataset_table(publication.data_sets).markdown(), **chapters}
 
 
 def filled(document: str, found: Mapping[str, str]) -> str:
-    """`document` with the tables between `<!-- table: NAME -->` and `<!-- end -->` replaced by those of that name."""
+    """`document` with the text between each `<!-- table: NAME -->` and `<!-- end -->` replaced by the table NAME."""
     for _, name, body, _ in _TABLE.findall(document):
         if name not in found:
-            raise UserError(f"The document names a table {name!r}, which is none of {', '.join(found)}.")
-        if "<!-- table:" in body:  # all up to the next table's end would be replaced
+            raise UserError(f"The document names an unknown table {name!r}; choose one of {', '.join(found)}.")
+        if "<!-- table:" in body:  # everything up to the end of the next table would be replaced
             raise UserError(f"The document's table {name!r} has no line `<!-- end -->` before the next table.")
     return _TABLE.sub(lambda match: f"{match[1]}\n{found[match[2]].rstrip()}\n\n{match[4]}", document)
 

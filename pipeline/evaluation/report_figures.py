@@ -1,9 +1,9 @@
-"""A recipe's figures, from what its experiment folder holds.
+"""A recipe's figures: their files and captions, and what is drawn in them.
 
-Belongs here: which figures there are, what they are called, and gathering what is drawn. Not here: drawing (`figures`).
+Not here: drawing (`figures`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from pipeline.downstream.task_images import TaskImages, task_images
 from pipeline.evaluation.confusion import confusion
 from pipeline.evaluation.constant import Constant
-from pipeline.evaluation.differences import Difference, differences
+from pipeline.evaluation.differences import Difference
+from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.evaluation.document import Picture
+from pipeline.evaluation.evidence import constants_of, predictions_of
 from pipeline.evaluation.figures import (
     InpaintingRow,
     boxplots_figure,
@@ -28,9 +30,7 @@ from pipeline.evaluation.figures import (
     save_figure,
 )
 from pipeline.evaluation.overlays import best_median_worst
-from pipeline.evaluation.report import constants_of, outcomes_of, predictions_of
-from pipeline.evaluation.results import results_rows
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, percent, task_label
+from pipeline.evaluation.report import read_report
 from pipeline.files import read_table
 from pipeline.images.batches import center_patch
 from pipeline.methods import Method
@@ -38,23 +38,24 @@ from pipeline.pretraining.curves import SCORE_INPAINTED
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
 from pipeline.pretraining.inpainting import inpaint
+from pipeline.pretraining.pool import load_pool
 from pipeline.recipe import PROBES, Arm, Backbone, Recipe
-from pipeline.store import Experiment
+from pipeline.store import Experiment, Store
 from pipeline.training.loop import VALIDATION_LOSS
 from pipeline.training.outcome import Outcome
 
 INPAINTING_ROWS = 8
-_Place = tuple[str, Backbone, float]
-"""A task, a backbone, and a share of the training images."""
+_TaskModels = tuple[str, Backbone, float]
+"""Task, backbone, and fraction of the training images: the models of one confusion matrix or overlay figure."""
 
 
 def inpainting_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Picture]:
-    """The inpainting figure of each backbone (paper Figure 5), whether it has been drawn or not."""
+    """The inpainting figure of each backbone (paper Figure 5), drawn or not."""
     return {
         backbone: Picture(
             experiment.reports / f"inpainting{_suffix(recipe, backbone)}.png",
-            f"Validation images, their hidden centres, and what each context encoder of {BACKBONE_LABELS[backbone]} "
-            f"paints there{_of_first_seed(recipe)} (paper Figure 5).",
+            f"Validation images, the same with a hidden centre, and the inpainting of each context encoder with "
+            f"{BACKBONE_LABELS[backbone]}{_first_of_seeds(recipe)} (paper Figure 5).",
             "A grid of ultrasound images: a row per image; original, centre hidden, and inpainted by each method.",
         )
         for backbone in recipe.pretraining.backbones
@@ -62,11 +63,11 @@ def inpainting_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone
 
 
 def curves_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Picture]:
-    """The training curves of each backbone, whether they have been drawn or not."""
+    """The training curves of each backbone, drawn or not."""
     return {
         backbone: Picture(
             experiment.reports / f"training_curves{_suffix(recipe, backbone)}.png",
-            f"Pretraining of {BACKBONE_LABELS[backbone]}, epoch by epoch{_of_first_seed(recipe)}.",
+            f"Pretraining of {BACKBONE_LABELS[backbone]}, epoch by epoch{_first_of_seeds(recipe)}.",
             "Line charts of losses and scores by epoch, a panel per quantity and a line per pretraining method.",
         )
         for backbone in recipe.pretraining.backbones
@@ -74,88 +75,87 @@ def curves_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Pi
 
 
 def boxplots_pictures(recipe: Recipe, folder: Path) -> dict[tuple[float, int], Picture]:
-    """The boxplots of each fraction and seed (paper Figure 6) in `folder`, drawn or not; none without tasks.
+    """The boxplots of each fraction and seed (paper Figure 6) in `folder`, drawn or not; empty without tasks.
 
-    The first regime's file is boxplots.png, that of others says which they are of.
+    The first one is boxplots.png; the names of the others hold their fraction and seed.
     """
-    places = list(product(recipe.downstream.fractions, recipe.downstream.seeds)) if recipe.downstream.tasks else []
+    shown = list(product(recipe.downstream.fractions, recipe.downstream.seeds)) if recipe.downstream.tasks else []
     return {
         (fraction, seed): Picture(
             folder / f"boxplots{f'_fraction-{fraction:g}_seed-{seed}' if number else ''}.png",
             f"Bootstrap values of every arm, {percent(fraction)} of the training images, seed {seed} (paper Figure 6).",
             "Boxplots of the metric, a panel per task and a box per backbone and arm; the values are in the tables.",
         )
-        for number, (fraction, seed) in enumerate(places)
+        for number, (fraction, seed) in enumerate(shown)
     }
 
 
 def differences_pictures(recipe: Recipe, folder: Path) -> list[Picture]:
-    """The declared differences in `folder`, drawn or not; none where the recipe compares nothing."""
+    """The declared differences in `folder`, drawn or not; empty if the recipe compares nothing."""
     picture = Picture(
         folder / "differences.png",
-        "Every declared difference of two arms with its 95 % interval (thin) and its deviation from seed to seed "
-        "(thick); filled where Holm's p-value is at most 0.05.",
+        "Every declared difference between two arms with its 95 % interval (thin line) and its standard deviation "
+        "between seeds (thick line); the marker is filled if Holm's p-value is at most 0.05.",
         "A forest plot: a panel per task, a row per comparison and share of the training images; numbers in the table.",
     )
     return [picture] if recipe.comparisons and recipe.downstream.tasks else []
 
 
-def confusion_pictures(recipe: Recipe, experiment: Experiment) -> dict[_Place, Picture]:
-    """The confusion matrices of each ordinal task, backbone and fraction, whether they have been drawn or not."""
+def confusion_pictures(recipe: Recipe, experiment: Experiment) -> dict[_TaskModels, Picture]:
+    """The confusion matrices of each ordinal task, backbone and fraction, drawn or not."""
     return {
-        place: Picture(
-            experiment.reports / f"confusion_{_file_stem(recipe, place)}.png",
-            f"{_titled(place)}: true classes down, decoded classes across; counts{_all_seeds(recipe)}, and their share "
-            "of the true class.",
+        models: Picture(
+            experiment.reports / f"confusion_{_file_stem(recipe, models)}.png",
+            f"{_title(models)}: true classes in rows, predicted classes in columns; counts{_all_seeds(recipe)}, and "
+            "their share of the true class.",
             "Confusion matrices, a panel per arm.",
         )
-        for place in _places(recipe, "ordinal")
+        for models in _models_by_kind(recipe, "ordinal")
     }
 
 
-def overlay_pictures(recipe: Recipe, experiment: Experiment) -> dict[_Place, Picture]:
-    """The outlines of each segmentation, backbone and fraction, whether they have been drawn or not."""
+def overlay_pictures(recipe: Recipe, experiment: Experiment) -> dict[_TaskModels, Picture]:
+    """The overlays of each segmentation task, backbone and fraction, drawn or not."""
     return {
-        place: Picture(
-            experiment.reports / f"overlays_{_file_stem(recipe, place)}.png",
-            f"{_titled(place)}, seed {recipe.downstream.seeds[0]}: the test images with each arm's best, median and "
-            "worst Dice, true and predicted outlines. An arm without predictions is left out.",
+        models: Picture(
+            experiment.reports / f"overlays_{_file_stem(recipe, models)}.png",
+            f"{_title(models)}, seed {recipe.downstream.seeds[0]}: true and predicted outlines on the test images with "
+            "each arm's best, median and worst Dice. Arms without predictions are left out.",
             "A grid of ultrasound images with true and predicted outlines: a row per arm; best, median and worst.",
         )
-        for place in _places(recipe, "segmentation")
+        for models in _models_by_kind(recipe, "segmentation")
     }
 
 
-def write_inpainting_figure(recipe: Recipe, experiment: Experiment, pool: PretrainingSet) -> list[Path]:
-    """Draw `inpainting_pictures`; none of a backbone without a context encoder."""
-    paths = []
+def write_inpainting_figure(recipe: Recipe, store: Store) -> list[Path]:
+    """Draw `inpainting_pictures` of the backbones that have a context encoder."""
+    paths, experiment, pool = [], store.experiment(recipe.name), load_pool(store, recipe)
     for backbone, picture in inpainting_pictures(recipe, experiment).items():
         folders = {e: _first_seed(recipe, experiment, backbone, e) for e in recipe.pretraining.context_encoders}
-        trained = {arm_label(recipe, encoder): folder for encoder, folder in folders.items() if _ran(folder)}
+        trained = {arm_label(recipe, encoder): folder for encoder, folder in folders.items() if _has_run(folder)}
         rows = _inpainting_rows(pool, list(trained.values())) if trained else []
-        figure = inpainting_figure(rows, list(trained)) if trained else None
-        paths += _drawn(picture, figure)
+        paths += _save(picture, inpainting_figure(rows, list(trained)) if trained else None)
     return paths
 
 
-def write_training_curves(recipe: Recipe, experiment: Experiment) -> list[Path]:
+def write_training_curves(recipe: Recipe, store: Store) -> list[Path]:
     """Draw `curves_pictures` of the encoders that were trained."""
-    paths = []
+    paths, settings, experiment = [], recipe.pretraining, store.experiment(recipe.name)
     for backbone, picture in curves_pictures(recipe, experiment).items():
-        settings = recipe.pretraining
         trained = {e: read_curves(_first_seed(recipe, experiment, backbone, e)) for e in settings.encoders}
         curves = {
-            arm_label(recipe, encoder): _titled_curves(metrics, settings.method_of(encoder))
+            arm_label(recipe, encoder): _by_panel_title(metrics, settings.method_of(encoder))
             for encoder, metrics in trained.items()
             if metrics
         }
-        title = f"Pretraining of {BACKBONE_LABELS[backbone]}{_of_first_seed(recipe)}"
-        paths += _drawn(picture, curves_figure(title, curves) if curves else None)
+        title = f"Pretraining of {BACKBONE_LABELS[backbone]}{_first_of_seeds(recipe)}"
+        paths += _save(picture, curves_figure(title, curves) if curves else None)
     return paths
 
 
-def write_boxplots(recipe: Recipe, experiment: Experiment) -> list[Path]:
+def write_boxplots(recipe: Recipe, store: Store) -> list[Path]:
     """Draw `boxplots_pictures`."""
+    experiment = store.experiment(recipe.name)
     predictions, constants = predictions_of(recipe, experiment), constants_of(recipe, experiment)
     return draw_boxplots(recipe, predictions, constants, experiment.reports)
 
@@ -164,60 +164,70 @@ def draw_boxplots(recipe: Recipe, predictions: pa.Table, constants: Sequence[Con
     """Draw `boxplots_pictures` into `folder`."""
     paths = []
     for (fraction, seed), picture in boxplots_pictures(recipe, folder).items():
-        paths += _drawn(picture, boxplots_figure(recipe, predictions, fraction, seed, constants))
+        paths += _save(picture, boxplots_figure(recipe, predictions, fraction, seed, constants))
     return paths
 
 
-def write_differences(recipe: Recipe, experiment: Experiment) -> list[Path]:
-    """Draw `differences_pictures`."""
-    predictions = predictions_of(recipe, experiment)
-    results = results_rows(recipe, outcomes_of(recipe, experiment), predictions)
-    return draw_differences(recipe, differences(recipe, results, predictions), experiment.reports)
+def write_differences(recipe: Recipe, store: Store) -> list[Path]:
+    """Draw `differences_pictures` from the report; raises `UserError` as `read_report`."""
+    experiment = store.experiment(recipe.name)
+    return draw_differences(recipe, read_report(recipe, experiment).differences, experiment.reports)
 
 
 def draw_differences(recipe: Recipe, rows: Sequence[Difference], folder: Path) -> list[Path]:
-    """Draw `differences_pictures` of `rows` into `folder`; none where no difference could be measured."""
+    """Draw `differences_pictures` of `rows` into `folder`, if at least one difference was measured."""
     figure = differences_figure(recipe, rows) if any(row.difference is not None for row in rows) else None
-    return [path for picture in differences_pictures(recipe, folder) for path in _drawn(picture, figure)]
+    return [path for picture in differences_pictures(recipe, folder) for path in _save(picture, figure)]
 
 
-def write_confusion_matrices(recipe: Recipe, experiment: Experiment) -> list[Path]:
-    """Draw `confusion_pictures`, all seeds counted together; none where no arm has predictions."""
+def write_confusion_matrices(recipe: Recipe, store: Store) -> list[Path]:
+    """Draw `confusion_pictures`, with the counts of all seeds together, if an arm has predictions."""
+    paths, experiment = [], store.experiment(recipe.name)
     predictions = predictions_of(recipe, experiment)
-    paths = []
-    for place, picture in confusion_pictures(recipe, experiment).items():
-        of_arms = _by_arm(recipe, predictions, place)
+    for models, picture in confusion_pictures(recipe, experiment).items():
+        by_arm = _by_arm(recipe, predictions, models)
         figure = None
-        if any(map(len, of_arms.values())):
-            classes = recipe.downstream.tasks[place[0]].classes
-            matrices = {arm_label(recipe, arm): confusion(rows, len(classes)) for arm, rows in of_arms.items()}
-            figure = confusions_figure(f"{_titled(place)}{_all_seeds(recipe)}", classes, matrices)
-        paths += _drawn(picture, figure)
+        if any(map(len, by_arm.values())):
+            classes = recipe.downstream.tasks[models[0]].classes
+            matrices = {arm_label(recipe, arm): confusion(rows, len(classes)) for arm, rows in by_arm.items()}
+            figure = confusions_figure(f"{_title(models)}{_all_seeds(recipe)}", classes, matrices)
+        paths += _save(picture, figure)
     return paths
 
 
-def write_overlays(recipe: Recipe, experiment: Experiment) -> list[Path]:
-    """Draw `overlay_pictures` of the first seed; none where no arm has predictions.
+def write_overlays(recipe: Recipe, store: Store) -> list[Path]:
+    """Draw `overlay_pictures` of the first seed, if an arm has predictions.
 
-    Raises `UserError` where predictions are of other images than the task has now.
+    Raises `UserError` if the images of the task have changed since they were predicted.
     """
+    paths, experiment = [], store.experiment(recipe.name)
     predictions = predictions_of(recipe, experiment)
     first = predictions.filter(pc.field("seed") == recipe.downstream.seeds[0])
-    paths = []
-    for place, picture in overlay_pictures(recipe, experiment).items():
-        of_arms = {arm: rows for arm, rows in _by_arm(recipe, first, place).items() if len(rows)}
+    for models, picture in overlay_pictures(recipe, experiment).items():
+        by_arm = {arm: rows for arm, rows in _by_arm(recipe, first, models).items() if len(rows)}
         figure = None
-        if of_arms:
-            images = _task_images(recipe, experiment, place[0])
-            rows = {arm_label(recipe, arm): best_median_worst(rows, images) for arm, rows in of_arms.items()}
-            title = f"{_titled(place)}, seed {recipe.downstream.seeds[0]}"
-            figure = overlays_figure(title, recipe.downstream.tasks[place[0]].classes[1:], rows)
-        paths += _drawn(picture, figure)
+        if by_arm:
+            images = _task_images(recipe, experiment, models[0])
+            overlays = {arm_label(recipe, arm): best_median_worst(rows, images) for arm, rows in by_arm.items()}
+            title = f"{_title(models)}, seed {recipe.downstream.seeds[0]}"
+            figure = overlays_figure(title, recipe.downstream.tasks[models[0]].classes[1:], overlays)
+        paths += _save(picture, figure)
     return paths
 
 
-def _drawn(picture: Picture, figure: Figure | None) -> list[Path]:
-    """Save `figure`. Where there is none, take away what an earlier run drew, which a report would show."""
+FIGURES: Mapping[str, Callable[[Recipe, Store], list[Path]]] = {
+    "inpainting_figure": write_inpainting_figure,
+    "training_curves": write_training_curves,
+    "boxplots": write_boxplots,
+    "differences_figure": write_differences,
+    "confusion_matrices": write_confusion_matrices,
+    "segmentation_overlays": write_overlays,
+}
+"""Draws each figure asset, by its name; returns the PNG files."""
+
+
+def _save(picture: Picture, figure: Figure | None) -> list[Path]:
+    """Save `figure`; without one, delete the file of an earlier run, which a report would show."""
     if figure is None:
         picture.path.unlink(missing_ok=True)
         return []
@@ -225,24 +235,24 @@ def _drawn(picture: Picture, figure: Figure | None) -> list[Path]:
     return [picture.path]
 
 
-def _places(recipe: Recipe, kind: str) -> list[_Place]:
+def _models_by_kind(recipe: Recipe, kind: str) -> list[_TaskModels]:
     tasks = [name for name, task in recipe.downstream.tasks.items() if task.kind == kind]
     return list(product(tasks, recipe.pretraining.backbones, recipe.downstream.fractions))
 
 
 def _suffix(recipe: Recipe, backbone: Backbone) -> str:
-    """What tells the files of several backbones apart."""
+    """The part of a file name that distinguishes several backbones."""
     return "" if len(recipe.pretraining.backbones) == 1 else f"_{backbone}"
 
 
-def _file_stem(recipe: Recipe, place: _Place) -> str:
-    task, backbone, fraction = place
-    of_fraction = "" if len(recipe.downstream.fractions) == 1 else f"_fraction-{fraction:g}"
-    return f"{task}{_suffix(recipe, backbone)}{of_fraction}"
+def _file_stem(recipe: Recipe, models: _TaskModels) -> str:
+    task, backbone, fraction = models
+    fraction_suffix = "" if len(recipe.downstream.fractions) == 1 else f"_fraction-{fraction:g}"
+    return f"{task}{_suffix(recipe, backbone)}{fraction_suffix}"
 
 
-def _titled(place: _Place) -> str:
-    task, backbone, fraction = place
+def _title(models: _TaskModels) -> str:
+    task, backbone, fraction = models
     return f"{task_label(task)}, {BACKBONE_LABELS[backbone]}, {percent(fraction)} of the training images"
 
 
@@ -251,8 +261,8 @@ def _all_seeds(recipe: Recipe) -> str:
     return f", {seeds} seeds together" if seeds > 1 else ""
 
 
-def _of_first_seed(recipe: Recipe) -> str:
-    """Which pretraining seed is shown, where there are several."""
+def _first_of_seeds(recipe: Recipe) -> str:
+    """Which pretraining seed is shown, if there are several."""
     seeds = recipe.pretraining.seeds
     return f"; of {len(seeds)} pretraining seeds the first, {seeds[0]}" if len(seeds) > 1 else ""
 
@@ -261,11 +271,11 @@ def _first_seed(recipe: Recipe, experiment: Experiment, backbone: Backbone, enco
     return experiment.encoder(backbone, encoder, recipe.pretraining.seeds[0])
 
 
-def _by_arm(recipe: Recipe, predictions: pa.Table, place: _Place) -> dict[Arm, pa.Table]:
-    """The predictions of each arm at `place`, of all seeds; no rows where there are none."""
-    task, backbone, fraction = place
-    here = (pc.field("task") == task) & (pc.field("backbone") == backbone) & (pc.field("fraction") == fraction)
-    rows = predictions.filter(here)
+def _by_arm(recipe: Recipe, predictions: pa.Table, models: _TaskModels) -> dict[Arm, pa.Table]:
+    """The predictions of each arm's models, all seeds together; tables may be empty."""
+    task, backbone, fraction = models
+    selected = (pc.field("task") == task) & (pc.field("backbone") == backbone) & (pc.field("fraction") == fraction)
+    rows = predictions.filter(selected)
     return {arm: rows.filter(pc.field("arm") == arm) for arm in recipe.downstream.arms}
 
 
@@ -277,21 +287,21 @@ def _inpainting_rows(pool: PretrainingSet, folders: Sequence[Path]) -> list[Inpa
     chosen = _one_per_group(pool)
     (originals_NHW,) = pool.images.batches([torch.tensor(chosen)])
     hidden_NHW = originals_NHW.clone()
-    center_patch(hidden_NHW).fill_(round(Preprocessing.read(folders[0]).mean))  # what the encoder sees there
+    center_patch(hidden_NHW).fill_(round(Preprocessing.read(folders[0]).mean))  # the encoder's input there
     inpainted = [inpaint(folder, originals_NHW) for folder in folders]
     return [
         InpaintingRow(
             _groups_of(pool, image),
             originals_NHW[row].numpy(),
             hidden_NHW[row].numpy(),
-            [method[row].numpy() for method in inpainted],
+            [of_method[row].numpy() for of_method in inpainted],
         )
         for row, image in enumerate(chosen)
     ]
 
 
 def _one_per_group(pool: PretrainingSet) -> list[int]:
-    """Validation images, the first of each group that has one; of a pool without labels the first ones."""
+    """The first validation image of each group; of a pool without labels the first validation images."""
     chosen: list[int] = []
     validation = pool.val.tolist()
     for column, name in enumerate(pool.label_names):
@@ -302,18 +312,18 @@ def _one_per_group(pool: PretrainingSet) -> list[int]:
 
 
 def _groups_of(pool: PretrainingSet, image: int) -> str:
-    carried = pool.labels_NL[image].tolist()
-    names = [n for n, value in zip(pool.label_names, carried, strict=True) if value and n not in PROBES]
+    labels = pool.labels_NL[image].tolist()
+    names = [name for name, value in zip(pool.label_names, labels, strict=True) if value and name not in PROBES]
     return ", ".join(names)
 
 
-def _ran(folder: Path) -> bool:
+def _has_run(folder: Path) -> bool:
     outcome = Outcome.read(folder)
     return outcome is not None and outcome.status == "ran"
 
 
-def _titled_curves(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
-    """The curves of a trained encoder, under the titles of their panels; one of an earlier version may lack some."""
+def _by_panel_title(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
+    """The curves of an encoder by the title of their panel; encoders of earlier versions may lack some."""
     titles = dict(method.curve_titles)
     if method.inpaints and SCORE_INPAINTED not in metrics:
         titles[VALIDATION_LOSS] = "L_F, validation (D normalized by running statistics)"

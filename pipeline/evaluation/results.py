@@ -1,7 +1,4 @@
-"""The results table: one row per cell of a recipe, whether it ran or not.
-
-Belongs here: joining outcomes and predictions into rows, and rows as CSV. Not here: their layout for reading.
-"""
+"""The results table: one row per fine-tuning (`Cell`) of a recipe, whether it ran or not; rows as CSV."""
 
 import csv
 import io
@@ -24,10 +21,10 @@ Status = Literal["ran", "not run", "diverged"]
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the results table; its fields, in order, are the table's columns.
+    """One row of the results table; the fields, in order, are the columns of results_table.csv.
 
-    `mean` is the metric on the whole test set, `sd` its bootstrap deviation (paper Table 2); both lie in [0, 1], and
-    both are None, like the counts, unless `status` is `ran`.
+    `mean` is the metric on the whole test set and `sd` its bootstrap standard deviation (paper Table 2), both in
+    [0, 1]. These and the counts are None unless `status` is `ran`.
     """
 
     recipe: str
@@ -46,16 +43,16 @@ class Result:
 
 
 def results_rows(recipe: Recipe, outcomes: Mapping[Cell, Outcome], predictions: pa.Table) -> list[Result]:
-    """One row per cell of `recipe`, in its order; a number is there only where `predictions` hold its images.
+    """One row per cell of `recipe`, in its order; only a cell with rows in `predictions` has numbers.
 
-    A cell without an outcome, or whose outcome is `unavailable`, is `not run` with the reason.
+    A cell without an outcome, or with the outcome `unavailable`, has the status `not run` and a reason.
     """
     found = predictions_by_cell(predictions)
     return [_result(recipe, cell, outcomes.get(cell), found.get(cell)) for cell in cells(recipe)]
 
 
 def predictions_by_cell(predictions: pa.Table) -> dict[Cell, pa.Table]:
-    """The rows of `predictions` (schema `PREDICTIONS`), cell by cell."""
+    """The rows of `predictions` (schema `PREDICTIONS`) of each cell."""
     positions: dict[Cell, list[int]] = {}
     for position, key in enumerate(predictions.select([field.name for field in fields(Cell)]).to_pylist()):
         positions.setdefault(Cell(**key), []).append(position)
@@ -63,12 +60,12 @@ def predictions_by_cell(predictions: pa.Table) -> dict[Cell, pa.Table]:
 
 
 def cell_of(result: Result) -> Cell:
-    """The cell that a row is about."""
+    """The cell of a row."""
     return Cell(result.recipe, result.backbone, result.arm, result.task, result.fraction, result.seed)
 
 
 def write_csv(path: Path, kind: type, rows: Sequence[Any]) -> None:
-    """Write `rows`, instances of the dataclass `kind`, as CSV whose columns are its fields; None is an empty cell."""
+    """Write `rows` as CSV with the fields of the dataclass `kind` as columns; None becomes an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()
@@ -80,11 +77,11 @@ def _result(recipe: Recipe, cell: Cell, outcome: Outcome | None, predictions: pa
     metric = METRICS[recipe.downstream.tasks[cell.task].kind]
     row = Result(cell.recipe, cell.backbone, cell.arm, cell.task, metric, cell.fraction, cell.seed)
     if outcome is None:
-        return replace(row, reason="this cell has not been run in this store")
+        return replace(row, reason="no outcome in this store")
     if outcome.status != "ran":
         return replace(row, status="diverged" if outcome.status == "diverged" else "not run", reason=outcome.reason)
     if predictions is None:
-        return replace(row, reason="its predictions are not in this store")
+        return replace(row, reason="no predictions in this store")
     return _scored(row, predictions, recipe.evaluation)
 
 

@@ -1,31 +1,37 @@
-"""Results, their differences and all their metrics, as they are read.
-
-Belongs here: the wording of these tables and of what stands below them. Not here: the numbers themselves.
-"""
+"""Results, differences, minimum detectable effects and all metrics as tables to read."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, product
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.differences import About, Difference
-from pipeline.evaluation.document import Bold, Section, TextTable
+from pipeline.evaluation.display_names import (
+    BACKBONE_LABELS,
+    arm_label,
+    metric_label,
+    pair_label,
+    percent,
+    task_label,
+)
+from pipeline.evaluation.document import Bold, Section, TableCell, TextTable
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.minimum_effect import MinimumEffect
 from pipeline.evaluation.results import Result
 from pipeline.evaluation.significance import FEWEST_SEEDS, LEVEL, WRONG_ABOUT_METHODS
 from pipeline.evaluation.summaries import Summary, own_metric
-from pipeline.evaluation.tables import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
 from pipeline.recipe import Recipe
 
-_ABOUT: Mapping[About, str] = {
-    "models": "Intervals and p-values are about the models fine-tuned with these seeds, not about the encoders that "
-    f"they started from (that takes {FEWEST_SEEDS} seeds of one encoder), nor about the methods of pretraining (that "
-    f"takes {FEWEST_SEEDS} pretraining seeds).",
-    "encoders": "Intervals and p-values are about the pretrained encoders: fine-tuning seeds were resampled as well as "
-    f"patients. They are not about the methods of pretraining: that takes {FEWEST_SEEDS} pretraining seeds.",
-    "methods": "Intervals and p-values are about the methods of pretraining, on this archive: pretraining seeds were "
+_Row = TypeVar("_Row", Difference, MinimumEffect)
+_APPLIES_TO: Mapping[About, str] = {
+    "models": "Intervals and p-values apply to the models fine-tuned with these seeds. They do not apply to the "
+    f"pretrained encoders (this takes {FEWEST_SEEDS} fine-tuning seeds of one encoder) or to the pretraining methods "
+    f"({FEWEST_SEEDS} pretraining seeds).",
+    "encoders": "Intervals and p-values apply to the pretrained encoders: fine-tuning seeds were resampled as well as "
+    f"patients. They do not apply to the pretraining methods (this takes {FEWEST_SEEDS} pretraining seeds).",
+    "methods": "Intervals and p-values apply to the pretraining methods on this archive: pretraining seeds were "
     "resampled as well as patients.",
 }
 
@@ -33,17 +39,17 @@ _ABOUT: Mapping[About, str] = {
 def results_sections(
     recipe: Recipe, results: Sequence[Result], rows: Sequence[Summary], predictions: pa.Table
 ) -> list[Section]:
-    """The layout of the paper's Table 2: one section per fraction of the training images.
+    """The paper's Table 2: one section per fraction of the training images.
 
-    A cell is mean ± sd, and the deviation from seed to seed where there are several; the best of a backbone and task,
-    as printed, is in bold, of the arms all of whose seeds ran. What has no number says "not run" or "diverged", and
-    why, seed by seed, stands below.
+    A cell holds mean ± SD and, with several seeds, the SD between seeds. The best printed mean of each backbone and
+    task is bold; only arms with all seeds compete. Cells without a number hold "not run" or "diverged", and the reasons
+    follow the table.
     """
     return [
         Section(
-            _regime(recipe, fraction),
+            _fraction_and_seeds(recipe, fraction),
             _results_table(recipe, rows, fraction),
-            _trained_on(predictions, fraction),
+            _training_images(predictions, fraction),
             _reasons(recipe, [result for result in results if result.fraction == fraction]),
         )
         for fraction in recipe.downstream.fractions
@@ -51,71 +57,77 @@ def results_sections(
 
 
 def differences_sections(recipe: Recipe, rows: Sequence[Difference]) -> list[Section]:
-    """One section per fraction: each difference that the recipe declares, its interval and its p-values."""
-    sections = []
-    for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
-        regime = list(of_regime)
-        reasons = [f"{_pair(recipe, row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
-        notes = _notes(recipe, regime[0].about) if any(row.p is not None for row in regime) else []
-        sections.append(Section(_regime(recipe, fraction), _differences_table(recipe, regime), notes, reasons))
-    return sections
-
-
-def _notes(recipe: Recipe, about: About) -> list[str]:
-    """What intervals and p-values are about, and how often they mislead who reads more into them."""
-    few = about == "models" and len(recipe.pretraining.seeds) > 1
-    return [f"{_ABOUT[about]} {misread(recipe)}" if few else _ABOUT[about]]
-
-
-def misread(recipe: Recipe) -> str:
-    """How wrong it is to read the p-values of a few pretraining seeds as a claim about methods."""
-    return (
-        f"With {len(recipe.pretraining.seeds)} pretraining seeds they say nothing of the methods: where methods do not "
-        f"differ, three seeds give p ≤ {LEVEL:g} in {WRONG_ABOUT_METHODS:.0%} of simulated experiments."
-    ).replace("%", " %")
+    """One section per fraction: each declared difference with its interval and p-values."""
+    return [
+        Section(
+            _fraction_and_seeds(recipe, fraction),
+            _differences_table(recipe, family),
+            [_applies_to(recipe, family[0].about)] if any(row.p is not None for row in family) else [],
+            _row_reasons(recipe, family),
+        )
+        for fraction, family in _by_fraction(rows)
+    ]
 
 
 def minimum_effects_sections(recipe: Recipe, rows: Sequence[MinimumEffect]) -> list[Section]:
-    """One section per fraction: how large each difference must be to be found, or why that cannot be told."""
-    sections = []
-    for fraction, of_regime in groupby(rows, key=lambda row: row.fraction):
-        regime = list(of_regime)
-        reasons = [f"{_pair(recipe, row)}, {_place(row)}: {row.reason}" for row in regime if row.reason]
-        sections.append(Section(_regime(recipe, fraction), _minimum_effects_table(recipe, regime), points=reasons))
-    return sections
+    """One section per fraction: the minimum detectable effect of each declared difference."""
+    return [
+        Section(
+            _fraction_and_seeds(recipe, fraction),
+            _minimum_effects_table(recipe, of_fraction),
+            points=_row_reasons(recipe, of_fraction),
+        )
+        for fraction, of_fraction in _by_fraction(rows)
+    ]
+
+
+def _by_fraction(rows: Sequence[_Row]) -> list[tuple[float, list[_Row]]]:
+    return [(fraction, list(group)) for fraction, group in groupby(rows, key=lambda row: row.fraction)]
+
+
+def _applies_to(recipe: Recipe, about: About) -> str:
+    few = about == "models" and len(recipe.pretraining.seeds) > 1
+    return f"{_APPLIES_TO[about]} {few_seeds_warning(recipe)}" if few else _APPLIES_TO[about]
+
+
+def few_seeds_warning(recipe: Recipe) -> str:
+    """How often p-values of a few pretraining seeds mislead if they are read as a claim about methods."""
+    return (
+        f"With {len(recipe.pretraining.seeds)} pretraining seeds they say nothing about the methods: if methods do not "
+        f"differ, three seeds give p ≤ {LEVEL:g} in {WRONG_ABOUT_METHODS * 100:.0f} % of simulated experiments."
+    )
 
 
 def metrics_sections(recipe: Recipe, rows: Sequence[Summary]) -> list[Section]:
     """All other metrics of the arms that ran: one section per task and fraction."""
     sections = []
-    for task in recipe.downstream.tasks:
-        for fraction in recipe.downstream.fractions:
-            here = [row for row in rows if (row.task, row.fraction) == (task, fraction) and row.status == "ran"]
-            if here:
-                heading = f"{task_label(task)}: {_regime(recipe, fraction)}"
-                sections.append(Section(heading, _metrics_table(recipe, here)))
+    for task, fraction in product(recipe.downstream.tasks, recipe.downstream.fractions):
+        ran = [row for row in rows if (row.task, row.fraction) == (task, fraction) and row.status == "ran"]
+        if ran:
+            heading = f"{task_label(task)}: {_fraction_and_seeds(recipe, fraction)}"
+            sections.append(Section(heading, _metrics_table(recipe, ran)))
     return sections
 
 
 def results_latex(recipe: Recipe, rows: Sequence[Summary], tested: Sequence[Difference]) -> str:
-    """Results and differences as LaTeX tables, one after the other (package booktabs)."""
+    """Results and differences of each fraction as LaTeX tables (package booktabs)."""
     tables = []
     for fraction in recipe.downstream.fractions:
-        regime = _regime(recipe, fraction)
-        differences = [row for row in tested if row.fraction == fraction]
-        tables.append(_results_table(recipe, rows, fraction).latex(f"Results of {recipe.name}: {regime}."))
-        if differences:
-            tables.append(_differences_table(recipe, differences).latex(f"Differences of {recipe.name}: {regime}."))
+        caption = f"of {recipe.name}: {_fraction_and_seeds(recipe, fraction)}."
+        family = [row for row in tested if row.fraction == fraction]
+        tables.append(_results_table(recipe, rows, fraction).latex(f"Results {caption}"))
+        if family:
+            tables.append(_differences_table(recipe, family).latex(f"Differences {caption}"))
     return "\n".join(tables)
 
 
 def _results_table(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> TextTable:
     found = {(r.backbone, r.arm, r.task): r for r in own_metric(recipe, rows) if r.fraction == fraction}
     tasks = recipe.downstream.tasks
-    body = []
+    body: list[Sequence[TableCell]] = []
     for backbone in recipe.pretraining.backbones:
-        whole = [row for row in found.values() if row.backbone == backbone and _every_seed_ran(recipe, row)]
-        best = {name: _best_printed(row for row in whole if row.task == name) for name in tasks}
+        complete = [row for row in found.values() if row.backbone == backbone and _has_all_seeds(recipe, row)]
+        best = {name: _highest_printed(row for row in complete if row.task == name) for name in tasks}
         for arm in recipe.downstream.arms:
             cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
             body.append((BACKBONE_LABELS[backbone], arm_label(recipe, arm), *cells))
@@ -126,11 +138,9 @@ def _results_table(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> 
 def _differences_table(recipe: Recipe, rows: Sequence[Difference]) -> TextTable:
     body = [
         (
-            BACKBONE_LABELS[row.backbone],
-            f"{task_label(row.task)} ({metric_label(row.metric)})",
-            _pair(recipe, row),
+            *_compared(recipe, row),
             _difference(row),
-            "–" if row.seed_sd is None else f"{row.seed_sd:.3f}",
+            _optional(row.seed_sd, ".3f"),
             _p_value(row.p),
             _p_value(row.p_holm),
             _images(row.n_test, row.n_test_patients),
@@ -138,7 +148,7 @@ def _differences_table(recipe: Recipe, rows: Sequence[Difference]) -> TextTable:
         for row in rows
     ]
     head = (
-        *("Backbone", "Task", "Compared", "Difference [95 % interval]", "sd of seeds", "p"),
+        *("Backbone", "Task", "Compared", "Difference [95 % interval]", "SD between seeds", "p"),
         *(f"p, Holm ({rows[0].family} test{'s' * (rows[0].family > 1)})", "Test images (patients)"),
     )
     return TextTable(head, body, numbers_from=3)
@@ -147,23 +157,17 @@ def _differences_table(recipe: Recipe, rows: Sequence[Difference]) -> TextTable:
 def _minimum_effects_table(recipe: Recipe, rows: Sequence[MinimumEffect]) -> TextTable:
     body = [
         (
-            BACKBONE_LABELS[row.backbone],
-            f"{task_label(row.task)} ({metric_label(row.metric)})",
-            _pair(recipe, row),
-            "–" if row.smallest is None else f"{row.smallest:.3f}",
-            "–" if row.error is None else f"{row.error:.4f}",
+            *_compared(recipe, row),
+            _optional(row.smallest, ".3f"),
+            _optional(row.error, ".4f"),
             _images(row.n_val, row.n_val_patients),
             _images(row.n_test, row.n_test_patients),
         )
         for row in rows
     ]
     sets = ("Validation images (patients)", "Test images (patients)")
-    head = ("Backbone", "Task", "Compared", "Smallest difference", "Expected standard error", *sets)
+    head = ("Backbone", "Task", "Compared", "Smallest detectable difference", "Expected standard error", *sets)
     return TextTable(head, body, numbers_from=3)
-
-
-def _images(images: int | None, patients: int | None) -> str:
-    return "–" if images is None else f"{images} ({patients})"
 
 
 def _metrics_table(recipe: Recipe, rows: Sequence[Summary]) -> TextTable:
@@ -174,27 +178,41 @@ def _metrics_table(recipe: Recipe, rows: Sequence[Summary]) -> TextTable:
         (
             BACKBONE_LABELS[backbone],
             arm_label(recipe, arm),
-            *(_number(recipe, found[backbone, arm, m]) for m in metrics),
+            *(_number(recipe, found[backbone, arm, metric]) for metric in metrics),
         )
         for backbone, arm in dict.fromkeys((row.backbone, row.arm) for row in rows)
     ]
     return TextTable(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
 
 
-def _every_seed_ran(recipe: Recipe, row: Summary) -> bool:
-    """Whether none is missing: a mean without the seeds that diverged would favour the arm."""
+def _compared(recipe: Recipe, row: Difference | MinimumEffect) -> tuple[str, str, str]:
+    task = f"{task_label(row.task)} ({metric_label(row.metric)})"
+    return BACKBONE_LABELS[row.backbone], task, pair_label(recipe, row.arm, row.against)
+
+
+def _row_reasons(recipe: Recipe, rows: Iterable[Difference | MinimumEffect]) -> list[str]:
+    return [
+        f"{pair_label(recipe, row.arm, row.against)}, {BACKBONE_LABELS[row.backbone]}, {task_label(row.task)}: "
+        f"{row.reason}"
+        for row in rows
+        if row.reason
+    ]
+
+
+def _has_all_seeds(recipe: Recipe, row: Summary) -> bool:
+    """Whether every seed ran: a mean without the diverged seeds would favour the arm."""
     return row.seeds == len(recipe.downstream.seeds)
 
 
-def _best_printed(rows: Iterable[Summary]) -> str:
+def _highest_printed(rows: Iterable[Summary]) -> str:
     return max((f"{row.mean:.3f}" for row in rows if row.mean is not None), default="")
 
 
-def _cell(recipe: Recipe, row: Summary | None, best: str) -> str:
+def _cell(recipe: Recipe, row: Summary | None, best: str) -> TableCell:
     if row is None or row.mean is None:
         return row.status if row else "not run"
     number = _number(recipe, row)
-    return Bold(number) if f"{row.mean:.3f}" == best and _every_seed_ran(recipe, row) else number
+    return Bold(number) if f"{row.mean:.3f}" == best and _has_all_seeds(recipe, row) else number
 
 
 def _number(recipe: Recipe, row: Summary) -> str:
@@ -218,31 +236,29 @@ def _signed(number: float) -> str:
     return f"{number:+.3f}".replace("-", "−")
 
 
+def _optional(number: float | None, form: str) -> str:
+    return "–" if number is None else format(number, form)
+
+
 def _p_value(p: float | None) -> str:
-    if p is None:
-        return "–"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    return "<0.001" if p is not None and p < 0.001 else _optional(p, ".3f")
 
 
-def _pair(recipe: Recipe, row: Difference | MinimumEffect) -> str:
-    return pair_label(recipe, row.arm, row.against)
+def _images(images: int | None, patients: int | None) -> str:
+    return "–" if images is None else f"{images} ({patients})"
 
 
-def _place(row: Difference | MinimumEffect) -> str:
-    return f"{BACKBONE_LABELS[row.backbone]}, {task_label(row.task)}"
-
-
-def _regime(recipe: Recipe, fraction: float) -> str:
+def _fraction_and_seeds(recipe: Recipe, fraction: float) -> str:
     first, *others = recipe.downstream.seeds
     seeds = f"mean over seeds {', '.join(map(str, (first, *others)))}" if others else f"seed {first}"
     return f"{percent(fraction)} of the training images, {seeds}"
 
 
-def _trained_on(predictions: pa.Table, fraction: float) -> list[str]:
-    here = predictions.filter(pc.field("fraction") == fraction)
-    sets = here.group_by(["task", "n_train", "n_train_patients"], use_threads=False).aggregate([]).to_pylist()
-    said = (f"{task_label(s['task'])} {s['n_train']} images of {_patients(s['n_train_patients'])}" for s in sets)
-    return [f"Trained on: {'; '.join(said)}."] if sets else []
+def _training_images(predictions: pa.Table, fraction: float) -> list[str]:
+    of_fraction = predictions.filter(pc.field("fraction") == fraction)
+    sets = of_fraction.group_by(["task", "n_train", "n_train_patients"], use_threads=False).aggregate([]).to_pylist()
+    counts = [f"{task_label(s['task'])} {s['n_train']} images of {_patients(s['n_train_patients'])}" for s in sets]
+    return [f"Trained on: {'; '.join(counts)}."] if counts else []
 
 
 def _patients(count: int) -> str:
@@ -250,19 +266,20 @@ def _patients(count: int) -> str:
 
 
 def _reasons(recipe: Recipe, results: Iterable[Result]) -> list[str]:
-    """Why there is no number, one line for all tasks and seeds of an arm that share the reason."""
+    """Why there is no number: one line per arm and reason, with its tasks and seeds."""
     tasks: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     for r in results:
         if r.status != "ran":
             arm = f"{BACKBONE_LABELS[r.backbone]} {arm_label(recipe, r.arm)}"
             tasks.setdefault((arm, r.status, r.reason), {}).setdefault(task_label(r.task), []).append(r.seed)
     return [
-        f"{arm}, {', '.join(_with_seeds(recipe, name, seeds) for name, seeds in names.items())}: {status}: {why}"
-        for (arm, status, why), names in tasks.items()
+        f"{arm}, {', '.join(_with_seeds(recipe, name, seeds) for name, seeds in names.items())}: {status}: {reason}"
+        for (arm, status, reason), names in tasks.items()
     ]
 
 
 def _with_seeds(recipe: Recipe, task: str, seeds: Sequence[int]) -> str:
-    """The task, with the seeds in parentheses where they are not all of the recipe's."""
-    some = len(seeds) < len(recipe.downstream.seeds)
-    return f"{task} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})" if some else task
+    """The task; its seeds follow in parentheses unless they are all seeds of the recipe."""
+    if len(seeds) == len(recipe.downstream.seeds):
+        return task
+    return f"{task} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"

@@ -1,6 +1,6 @@
-"""Whether two arms differ by more than chance: one paired test, and p-values of a family of them.
+"""Paired tests of the difference between two arms, and Holm's adjustment; docs/evaluation.md gives the reasons.
 
-Belongs here: the statistics (docs/evaluation.md says why these). Not here: which arms are compared.
+Not here: which arms are compared (`differences`).
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 FEWEST_PATIENTS = 6
-"""With five, the chance that all differ in the same direction is 2 / 2⁵ = 0.06 where there is nothing to find."""
+"""With five, all differ in the same direction by chance with probability 2 / 2⁵ = 0.06."""
 FEWEST_SEEDS = 5
-"""So many tell how much a difference changes from seed to seed; with two to four a test finds up to thrice too much."""
+"""Seeds needed to estimate the variation between seeds; two to four give up to three times too many false positives."""
 LEVEL = 0.05
 WRONG_ABOUT_METHODS = 0.43
-"""How often p is at most `LEVEL` with three pretraining seeds of methods that do not differ (docs/evaluation.md)."""
+"""Share of p-values of at most `LEVEL` with three pretraining seeds and equal methods (docs/evaluation.md)."""
 _BLOCK = 2_000  # resamples at a time, which bounds the memory
-_LEAST_P = 1e-300  # of a difference without any error
+_LEAST_P = 1e-300  # for a difference without any error
 _ROUNDING = 1e-12  # scores lie in [0, 1]: smaller differences are rounding
 
 
@@ -26,8 +26,8 @@ _ROUNDING = 1e-12  # scores lie in [0, 1]: smaller differences are rounding
 class PairedTest:
     """A difference of two arms, in [-1, 1], with its 95 % interval and two-sided p-value in (0, 1].
 
-    `low`, `high` and `p` are None where there are too few patients. `p` is at most 0.05 exactly where 0 lies outside
-    of [`low`, `high`].
+    `low`, `high` and `p` are None if there are too few patients. `p` is at most 0.05 if and only if 0 lies outside
+    [`low`, `high`].
     """
 
     difference: float
@@ -38,20 +38,20 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class _Clusters:
-    """Differences summed by patient and seed, shape (P, S), and how many images each patient has, shape (P,)."""
+    """Differences summed by patient and seed, shape (P, S), and the number of images of each patient, shape (P,)."""
 
     sums_PS: NDArray[np.float64]
     images_P: NDArray[np.float64]
 
 
 def paired_test(differences_NS: NDArray[np.float64], patients: Sequence[str], resamples: int, seed: int) -> PairedTest:
-    """Test whether the mean of `differences_NS` is 0: scores in [0, 1] of one arm minus the other's.
+    """Test whether the mean of `differences_NS` is 0: scores, in [0, 1], of one arm minus those of the other.
 
-    A row per test image, whose patient `patients` names, and a column per training seed that both arms share. A
-    studentized bootstrap of full size (Efron and Tibshirani 1993, section 16.4; symmetric, Hall 1988) draws whole
-    patients and, where there are at least `FEWEST_SEEDS`, whole seeds, both with replacement; fewer seeds are averaged
-    and kept. p = (k + 1) / (resamples + 1), k being the resamples whose deviation from the observed mean, in standard
-    errors of their own, is at least the observed mean in standard errors.
+    One row per test image, with its patient in `patients`, and one column per training seed shared by both arms. A
+    full-size studentized bootstrap (Efron and Tibshirani 1993, section 16.4; symmetric, Hall 1988) resamples whole
+    patients and, from `FEWEST_SEEDS` seeds on, whole seeds, both with replacement; fewer seeds are averaged first.
+    p = (k + 1) / (resamples + 1); k counts the resamples whose deviation from the observed mean, in their own standard
+    errors, is at least the observed mean in its standard errors.
     """
     if differences_NS.shape[1] < FEWEST_SEEDS:
         differences_NS = differences_NS.mean(axis=1, keepdims=True)
@@ -70,10 +70,10 @@ def paired_test(differences_NS: NDArray[np.float64], patients: Sequence[str], re
 
 
 def few_seeds_test(differences_NS: NDArray[np.float64], patients: Sequence[str]) -> PairedTest:
-    """The question of `paired_test` for two seeds or more, too few to be drawn: patients and seeds both count.
+    """The hypothesis of `paired_test` for at least two seeds, too few to resample: patients and seeds both vary.
 
-    Student's test of the mean in its standard error, which has a part of patients and one of seeds, with the degrees of
-    freedom of the seeds alone, which are the fewest: with two it takes a difference of 13 standard errors.
+    Student's test of the mean. Its standard error combines patients and seeds; its degrees of freedom are those of the
+    seeds alone, the smaller number: with two seeds a difference takes 13 standard errors to be significant.
     """
     clusters = _clusters(differences_NS, patients)
     patient_count, seed_count = clusters.sums_PS.shape
@@ -87,16 +87,16 @@ def few_seeds_test(differences_NS: NDArray[np.float64], patients: Sequence[str])
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p-values (Holm 1979), in the order given: at most 0.05 where the family's error rate of 0.05 allows it.
+    """Holm's adjusted p-values (1979) in the order given; those of at most 0.05 keep the family's error rate at 0.05.
 
-    A test of the family that has no p-value (None) has none afterwards, and counts as one that found nothing.
+    A test without a p-value (None) stays None, and counts in the family.
     """
-    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    order = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for rank, (p, place) in enumerate(order):
+    for rank, (p, index) in enumerate(order):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p))
-        adjusted[place] = largest
+        adjusted[index] = largest
     return adjusted
 
 
@@ -108,7 +108,7 @@ def _clusters(differences_NS: NDArray[np.float64], patients: Sequence[str]) -> _
 
 
 def _deviations(clusters: _Clusters, difference: float, resamples: int, seed: int) -> NDArray[np.float64]:
-    """How far each resample's mean lies from the observed `difference`, in its own standard errors; (resamples,)."""
+    """Distance of each resample's mean from the observed `difference` in its own standard errors, (resamples,)."""
     random = np.random.default_rng(seed)
     patients, seeds = clusters.sums_PS.shape
     blocks = []
@@ -124,9 +124,9 @@ def _deviations(clusters: _Clusters, difference: float, resamples: int, seed: in
 def _effects(
     clusters: _Clusters, patients_RP: NDArray[np.number], seeds_RS: NDArray[np.number]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean difference over images and seeds, and its standard error, when patients and seeds count so many times.
+    """Mean difference and its standard error for each resample, given how often it draws each patient and seed.
 
-    The squared error is the sum of what patients (a ratio of sums, linearized) and what seeds contribute.
+    The squared error is the sum of the contributions of patients (a ratio of sums, linearized) and of seeds.
     """
     patients, seeds = clusters.sums_PS.shape
     images_R = patients_RP @ clusters.images_P
@@ -140,7 +140,7 @@ def _effects(
 
 
 def _in_errors(deviations: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sizes of `deviations` in `errors`: 0 where there is no deviation, infinite where there is one without error."""
+    """Absolute `deviations` divided by `errors`: 0 without a deviation, infinite for a deviation without error."""
     sizes = np.where(np.abs(deviations) > _ROUNDING, np.inf, 0.0)
     np.divide(np.abs(deviations), errors, out=sizes, where=(errors > _ROUNDING) & (sizes > 0))
     return sizes

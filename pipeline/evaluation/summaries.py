@@ -1,7 +1,4 @@
-"""What an arm reached by every metric, over its seeds.
-
-Belongs here: a number with the two spreads that it has, of test images and of seeds. Not here: differences of arms.
-"""
+"""Every metric of an arm over its seeds, with its spread over test images and its spread over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +10,17 @@ import pyarrow as pa
 from pipeline.evaluation.bootstrap import deviation, resample_indices
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result, Status, cell_of, predictions_by_cell
-from pipeline.evaluation.task_metrics import Metric, of_all, task_metrics
+from pipeline.evaluation.task_metrics import Metric, on_all_images, task_metrics
 from pipeline.recipe import Evaluation, Recipe
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One row of the metrics table; its fields, in order, are the table's columns.
+    """One row of the metrics table; the fields, in order, are the columns of metrics_table.csv.
 
-    `mean` is the metric on the whole test set, averaged over the `seeds` that ran; `sd` is the bootstrap deviation of
-    that average (test images are drawn, seeds are not); `seed_sd` is the deviation from seed to seed, None where only
-    one ran. Without a number `reason` says why: the arm did not run, or the metric is not defined.
+    `mean` is the metric on the whole test set, averaged over the `seeds` that ran; `sd` is the bootstrap standard
+    deviation of that average (test images are resampled, seeds are not); `seed_sd` is the standard deviation between
+    seeds, None if only one ran. Without a number, `reason` says whether the arm did not run or the metric is undefined.
     """
 
     recipe: str
@@ -43,37 +40,37 @@ class Summary:
 def summaries(recipe: Recipe, results: Sequence[Result], predictions: pa.Table) -> list[Summary]:
     """One row per metric of every backbone, arm, task and fraction of `results`, in their order.
 
-    An arm of which no seed ran has one row, of the task's own metric.
+    An arm without any seed that ran has a single row, for the task's own metric.
     """
     found = predictions_by_cell(predictions)
     rows: list[Summary] = []
-    for place, of_place in groupby(results, key=lambda r: (r.recipe, r.backbone, r.arm, r.task, r.fraction)):
-        seeds = list(of_place)
+    for key, group in groupby(results, key=lambda r: (r.recipe, r.backbone, r.arm, r.task, r.fraction)):
+        seeds = list(group)
         ran = [found[cell_of(result)] for result in seeds if result.status == "ran"]
-        first = Summary(*place, metric=seeds[0].metric, status=seeds[0].status, reason=seeds[0].reason)
-        rows += _measured(recipe, first, ran) if ran else [first]
+        first = Summary(*key, metric=seeds[0].metric, status=seeds[0].status, reason=seeds[0].reason)
+        rows += _all_metrics(recipe, first, ran) if ran else [first]
     return rows
 
 
 def own_metric(recipe: Recipe, rows: Sequence[Summary]) -> list[Summary]:
-    """Those of `rows` that are about their task's own metric (`METRICS`): one per backbone, arm, task and fraction."""
+    """The rows of each task's own metric (`METRICS`): one per backbone, arm, task and fraction."""
     return [row for row in rows if row.metric == METRICS[recipe.downstream.tasks[row.task].kind]]
 
 
-def _measured(recipe: Recipe, first: Summary, ran: Sequence[pa.Table]) -> list[Summary]:
+def _all_metrics(recipe: Recipe, first: Summary, ran: Sequence[pa.Table]) -> list[Summary]:
     row = replace(first, seeds=len(ran), status="ran", reason="")
     of_seeds = [task_metrics(predictions, recipe.downstream.tasks[first.task].classes) for predictions in ran]
     images = len(ran[0])
     return [
-        _spread(replace(row, metric=name), [metrics[name] for metrics in of_seeds], images, recipe.evaluation)
+        _with_spread(replace(row, metric=name), [metrics[name] for metrics in of_seeds], images, recipe.evaluation)
         for name in of_seeds[0]
     ]
 
 
-def _spread(row: Summary, of_seeds: Sequence[Metric], images: int, settings: Evaluation) -> Summary:
-    values = np.array([of_all(metric, images) for metric in of_seeds])
+def _with_spread(row: Summary, of_seeds: Sequence[Metric], images: int, settings: Evaluation) -> Summary:
+    values = np.array([on_all_images(metric, images) for metric in of_seeds])
     if np.isnan(values).any():
-        return replace(row, reason="not defined on these test images")
+        return replace(row, reason="undefined on these test images")
     indices = resample_indices(images, settings)
     resampled = np.mean([metric(indices) for metric in of_seeds], axis=0)
     return replace(

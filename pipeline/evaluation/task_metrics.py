@@ -1,6 +1,6 @@
-"""All metrics of a task: of all test images, and of any number of resamples of them at once.
+"""All metrics of a task on its test images, or on many resamples of them at once.
 
-Belongs here: what is measured of a set of images. Not here: resampling, scores of single images (`metrics`).
+Not here: resampling (`bootstrap`), scores of single images (`metrics`).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,26 +16,25 @@ from pipeline.evaluation.hausdorff import hausdorff_distances
 from pipeline.evaluation.metrics import dice, image_scores, iou, matrix, overlaps, ratio
 
 Metric = Callable[[NDArray[np.int64]], NDArray[np.float64]]
-"""A metric of R resamples: positions of their images, shape (R, n), to values, shape (R,); nan where not defined."""
+"""Maps the image positions of R resamples, shape (R, n), to values, shape (R,); nan if the metric is undefined."""
 
 
 def task_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, Metric]:
-    """All metrics, by name, of one model's `predictions` (schema `PREDICTIONS`); the first is that of `METRICS`.
+    """All metrics, by name, of one model's `predictions` (schema `PREDICTIONS`); the task's own metric is the first.
 
     Ordinal, with classes as ranks from 0: accuracy in [0, 1]; mean absolute error in classes; Cohen's kappa with
-    quadratic weights in [-1, 1], not defined where truth and prediction are one and the same class throughout; for
-    each class but the lowest, the area under the ROC curve in [0, 1] of telling it and those above from those below,
-    not defined where one side is absent. Segmentation: Dice and IoU in [0, 1] and the 95th percentile Hausdorff
-    distance in pixels, image by image, averaged over the foreground classes, then over images; and class by class
-    where there are several. `classes` are the task's.
+    quadratic weights in [-1, 1], undefined if truth and predictions are all the same class; for each class but the
+    lowest, the area under the ROC curve in [0, 1] for classes from it upwards against those below, undefined if one
+    side has no image. Segmentation: Dice and IoU in [0, 1] and HD95 in pixels, averaged per image over the foreground
+    classes and then over images; with several foreground classes also for each of them. `classes` are the task's.
     """
     if predictions["kind"][0].as_py() == "ordinal":
         return _ordinal_metrics(predictions, classes)
     return _segmentation_metrics(predictions, classes[1:])
 
 
-def of_all(metric: Metric, images: int) -> float:
-    """`metric` on all `images`; nan where it is not defined."""
+def on_all_images(metric: Metric, images: int) -> float:
+    """`metric` on all `images`; nan if it is undefined."""
     return float(metric(np.arange(images)[None])[0])
 
 
@@ -71,7 +70,7 @@ def _segmentation_metrics(predictions: pa.Table, foreground: Sequence[str]) -> d
 def _quadratic_kappa(
     truth: NDArray[np.int64], predicted: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Cohen's kappa, weights (i - j)²: 1 - observed / expected squared distance, both from sums, exact in integers."""
+    """Cohen's kappa with weights (i - j)²: 1 - observed / expected squared distance, both as exact integer sums."""
     t, p = truth[indices], predicted[indices]
     n = indices.shape[1]
     observed = n * np.square(t - p).sum(axis=1)
@@ -80,16 +79,16 @@ def _quadratic_kappa(
 
 
 def _coded(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], int]:
-    """Each image's side and its score's place among the different scores, as one number; how many places there are."""
-    values, places = np.unique(scores, return_inverse=True)
-    return positive * len(values) + places, len(values)
+    """A code per image (rank of its score, plus the number of ranks if positive), and the number of ranks."""
+    values, ranks = np.unique(scores, return_inverse=True)
+    return positive * len(values) + ranks, len(values)
 
 
-def _auc(codes: NDArray[np.int64], places: int, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The share of pairs of a positive and a negative in which the positive scores higher; equal scores count half."""
+def _auc(codes: NDArray[np.int64], ranks: int, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The share of positive-negative pairs in which the positive scores higher; ties count one half."""
     resamples = len(indices)
-    flat = codes[indices] + np.arange(resamples)[:, None] * 2 * places
-    counts = np.bincount(flat.ravel(), minlength=resamples * 2 * places).reshape(resamples, 2, places)
+    flat = codes[indices] + np.arange(resamples)[:, None] * 2 * ranks
+    counts = np.bincount(flat.ravel(), minlength=resamples * 2 * ranks).reshape(resamples, 2, ranks)
     negatives, positives = counts[:, 0], counts[:, 1]
     won_twice = (positives * (2 * negatives.cumsum(axis=1) - negatives)).sum(axis=1)
     return ratio(won_twice, 2 * positives.sum(axis=1) * negatives.sum(axis=1), otherwise=np.nan)

@@ -12,6 +12,7 @@ import pytest
 from assets.definitions import build_defs
 from pipeline.errors import UserError
 from pipeline.evaluation.html_report import write_html_report
+from pipeline.evaluation.report import write_results
 from pipeline.pretraining.pool import load_pool
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.store import Store
@@ -89,6 +90,7 @@ def edited(folder: Path, name: str, to: str) -> Path:
 
 
 def page(recipe: Recipe, store: Store) -> None:
+    write_results(recipe, store.experiment(recipe.name))
     write_html_report(recipe, store)
 
 

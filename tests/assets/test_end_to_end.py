@@ -118,7 +118,7 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
     assert reports >= {"results_table.csv", "results_table.md", "dataset_table.csv", "dataset_table.md"}
     assert reports >= {"metrics_table.csv", "differences_table.csv", "results_table.tex"}
     assert reports >= {"inpainting.png", "training_curves.png", "boxplots.png", "differences.png", "report.html"}
-    assert reports >= {"detectable_table.csv", "collapse_table.csv"}
+    assert reports >= {"detectable_table.csv", "collapse_table.csv", "report.json"}
     for fraction in ("1", "0.5"):
         assert reports >= {f"confusion_quality_fraction-{fraction}.png", f"overlays_thyroid_fraction-{fraction}.png"}
     for method in ("baseline", "dcm", "ce", "ce_dcm"):
@@ -196,7 +196,7 @@ def test_an_experiment_is_not_published_beside_the_data_of_another_pool(
         check=False,
     )
     assert run.returncode == 1 and run.stderr.count("\n") == 1
-    assert "baseline, seed 0, was pretrained on another pool than the store has now" in run.stderr
+    assert "baseline, seed 0, " in run.stderr and "`pretrain`" in run.stderr
     assert not (tmp_path / "replication").exists()
 
 
@@ -319,11 +319,11 @@ def test_the_report_command_prints_the_table_or_says_what_to_run(
     assert printed.returncode == 0
     assert "| ResNet-50 | CE+DCM |" in printed.stdout
     assert "inpainting.png" in printed.stdout
-    assert printed.stdout.endswith(f"All of it on one page: {demo_store / EXPERIMENT / 'reports' / 'report.html'}\n")
+    assert printed.stdout.endswith(f"{demo_store / EXPERIMENT / 'reports' / 'report.html'}\n")
     missing = report(tmp_path / "empty")
     assert missing.returncode == 1
     assert missing.stderr.count("\n") == 1
-    assert "does not exist yet" in missing.stderr
+    assert "results_table.md does not exist" in missing.stderr and "`report`" in missing.stderr
 
 
 def test_a_rejected_file_is_found_again_by_its_id(demo_store: Path) -> None:

@@ -1,4 +1,4 @@
-"""A recipe with two backbones, three arms and two tasks, and predictions made up for it."""
+"""A recipe with two backbones, three arms and two tasks, and artificial predictions for it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ import pytest
 
 from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, pack_mask, predictions_table
 from pipeline.evaluation.constant import Constant
-from pipeline.evaluation.mode_collapse import Training
+from pipeline.evaluation.dataset_table import DatasetRow
+from pipeline.evaluation.evidence import Evidence, Training
+from pipeline.evaluation.inpainting_error import InpaintingError
 from pipeline.evaluation.publication import Publication
-from pipeline.evaluation.report import Evidence
 from pipeline.evaluation.results import Result, predictions_by_cell, results_rows
-from pipeline.evaluation.tables import DatasetRow, Inpainting
 from pipeline.files import write_table
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
@@ -21,11 +21,11 @@ from pipeline.training.outcome import Outcome
 LEFT_AND_RIGHT = np.repeat([[1] * 10 + [0] * 5 + [2] * 5], 10, axis=0).astype(np.uint8)
 """100 pixels of class 1 on the left, 50 of class 2 on the right."""
 MASK, MIRRORED = pack_mask(LEFT_AND_RIGHT), pack_mask(np.roll(LEFT_AND_RIGHT, 10, axis=1))
-"""The other one has not a pixel of either class right."""
+"""The mirrored mask has no correct pixel of either class."""
 
 
 NAMES = ("Meier", "Ärztin", "müller", "Zoë", "p10", "p9", "p 9", "9", "10")
-"""Patients whose names sort in many ways."""
+"""Names of patients whose order depends on the sorting rule."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def publication(three_seeds: Recipe) -> Publication:
         renamed(validation, ["a", "b", "c", "d", "e", "f", "g"]),
         {"quality": [1, 1, 2, 2, 2, 2], "liver_kidney": [5, 5]},
         [Constant("quality", "accuracy", "class 2", 1 / 3)],
-        [Inpainting("resnet50", "ce", 0, 0.3, 0.9)],
+        [InpaintingError("resnet50", "ce", 0, 0.3, 0.9)],
         [
             Training("resnet50", "ce", 0, "ran", "", curves),
             Training("resnet50", "imagenet", 0, "unavailable", "no", {}),
@@ -80,13 +80,13 @@ def publication(three_seeds: Recipe) -> Publication:
 
 
 def renamed(predictions: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The same predictions, their images dealt to patients of these names."""
+    """The predictions with their images distributed over patients of these names."""
     patients = pa.array([names[image % len(names)] for image in predictions["image_id"].to_pylist()])
     return predictions.set_column(PREDICTIONS.get_field_index("patient"), PREDICTIONS.field("patient"), patients)
 
 
 def predicted(recipe: Recipe, cell: Cell, right: int) -> pa.Table:
-    """Ten test images, the first `right` of them predicted without a fault, the others wholly wrong."""
+    """Predictions of ten test images, the first `right` of them correct, the others entirely wrong."""
     rows: list[dict[str, object]] = []
     for image in range(10):
         good = image < right
@@ -115,7 +115,7 @@ def write_models(
     predictions: pa.Table,
     names: Sequence[str] = (TEST, VALIDATION),
 ) -> None:
-    """Folders of models as fine-tuning leaves them: an outcome each, and the tables `names` of those that ran."""
+    """Write model folders as fine-tuning does: an outcome each, and the tables `names` of models that ran."""
     found = predictions_by_cell(predictions)
     for cell, outcome in outcomes.items():
         folder = experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed)
@@ -125,7 +125,7 @@ def write_models(
 
 
 def of_seeds(recipe: Recipe, right: Mapping[str, Sequence[int]]) -> tuple[list[Result], pa.Table]:
-    """Results and predictions of arms that ran, so many images right by seed; the others were not run."""
+    """Results and predictions of the arms in `right`, with this number of correct images by seed."""
     places = [(cell, right[cell.arm][cell.seed]) for cell in cells(recipe) if cell.arm in right]
     predictions = pa.concat_tables([predicted(recipe, cell, good) for cell, good in places])
     outcomes = {cell: Outcome("ran", "", "f") for cell, _ in places}

@@ -1,4 +1,4 @@
-"""Confusion matrices: what is counted where."""
+"""Counts of confusion matrices."""
 
 import numpy as np
 import pyarrow as pa

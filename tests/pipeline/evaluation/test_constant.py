@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from pipeline.downstream.task_images import TaskImages
-from pipeline.evaluation.constant import best_constant
-from pipeline.recipe import Task
+from pipeline.evaluation.constant import Constant, best_constant, constant_comparison_table
+from pipeline.evaluation.results import results_rows
+from pipeline.recipe import Recipe, Task
+from tests.pipeline.evaluation.conftest import everything, lines
 
 
 def task(kind: str, classes: int) -> Task:
@@ -80,3 +82,18 @@ def test_no_other_level_would_do_better_on_the_training_masks() -> None:
 
     levels = np.unique(masks.mean(axis=0))
     assert found == pytest.approx(max(mean_dice((masks.mean(axis=0) >= level).astype(np.uint8)) for level in levels))
+
+
+def test_the_comparison_counts_the_arms_above_the_constant(recipe: Recipe) -> None:
+    outcomes, predictions = everything(recipe, {"ce": 7, "ce_dcm_frozen": 9})
+    constants = [
+        Constant("quality", "accuracy", "class 2", 0.75),
+        Constant("liver_kidney", "dice", "mean training mask", 0.95),
+    ]
+    text = constant_comparison_table(recipe, results_rows(recipe, outcomes, predictions), constants).markdown()
+    quality, liver = lines(text, "| Quality")[0], lines(text, "| Liver")[0]
+    assert quality[:5] == ["Quality", "100 %", "0", "accuracy", "0.750 (class 2)"]
+    assert quality[5].startswith("0.900 ± ")
+    assert quality[5].endswith("(VGG16-BN CE+DCM+F)")
+    assert quality[6] == "2 of 4"
+    assert liver[6] == "0 of 4"

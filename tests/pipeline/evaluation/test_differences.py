@@ -19,7 +19,7 @@ from tests.pipeline.evaluation.conftest import everything, of_seeds, predicted, 
 
 
 def patients_of(predictions: pa.Table, count: int) -> pa.Table:
-    """The same predictions, their images dealt to `count` patients."""
+    """The predictions with their images distributed over `count` patients."""
     return renamed(predictions, [f"p{number}" for number in range(count)])
 
 
@@ -46,7 +46,7 @@ def test_every_backbone_and_task_of_a_regime_is_one_family(three_seeds: Recipe) 
 
 
 def test_a_comparison_of_one_backbone_is_no_test_of_the_other(three_seeds: Recipe) -> None:
-    """The paper's: another pair of arms on each backbone. Two tasks make four tests, two of each pair."""
+    """As in the paper, each backbone has its own pair of arms. Two tasks make four tests, two of each pair."""
     settings = three_seeds.model_dump()
     settings["evaluation"]["comparisons"] = [
         {"arm": "ce_dcm_frozen", "against": "ce", "backbones": ["resnet50"]},
@@ -140,12 +140,12 @@ def test_images_are_paired_not_averaged_apart(recipe: Recipe) -> None:
     assert (row.difference, row.low, row.high, row.p, row.p_holm, row.seed_sd) == (0, 0, 0, 1, 1, None)
 
 
-def test_fewer_than_six_test_patients_have_no_p_value_and_the_row_says_why(three_seeds: Recipe) -> None:
+def test_fewer_than_six_test_patients_give_a_reason_instead_of_a_p_value(three_seeds: Recipe) -> None:
     results, predictions = of_seeds(three_seeds, {"ce": (4, 4, 4), "ce_dcm_frozen": (8, 8, 8)})
     row = of(differences(three_seeds, results, patients_of(predictions, 5)), "resnet50", "quality")
     assert row.difference == pytest.approx(0.4)
     assert (row.low, row.high, row.p, row.p_holm) == (None,) * 4
-    assert row.reason.startswith("no p-value: 5 test patients, and fewer than 6 can all differ in one direction")
+    assert row.n_test_patients == 5 and "5 test patients" in row.reason
 
 
 def test_an_arm_that_did_not_run_with_every_seed_is_not_compared_but_stays_in_the_family(three_seeds: Recipe) -> None:
@@ -174,7 +174,7 @@ def test_predictions_of_different_test_images_are_not_paired(three_seeds: Recipe
     mixed = pa.concat_tables([predictions.filter(~is_cell), moved])
     row = of(differences(three_seeds, results, mixed), "vgg16_bn", "quality")
     assert (row.difference, row.p) == (None, None)
-    assert row.reason == "the predictions are of different test images: run the job `finetune` again"
+    assert "different test images" in row.reason and "`finetune`" in row.reason
 
 
 def test_a_recipe_that_does_not_train_the_default_arms_compares_nothing(recipe: Recipe) -> None:
@@ -182,8 +182,8 @@ def test_a_recipe_that_does_not_train_the_default_arms_compares_nothing(recipe: 
     assert differences(recipe, results_rows(recipe, outcomes, predictions), predictions) == []
 
 
-def test_without_any_run_every_difference_says_why(three_seeds: Recipe) -> None:
+def test_without_any_run_every_difference_has_a_reason(three_seeds: Recipe) -> None:
     rows = differences(three_seeds, results_rows(three_seeds, {}, PREDICTIONS.empty_table()), PREDICTIONS.empty_table())
     assert len(rows) == 2 * 2 * 2
-    assert {r.reason for r in rows} == {"CE+DCM+F, seed 0: not run: this cell has not been run in this store"}
+    assert all(r.reason.startswith("CE+DCM+F, seed 0: not run: ") for r in rows)
     assert {value for r in rows for value in dataclasses.astuple(r)[10:18]} == {None}

@@ -1,4 +1,4 @@
-"""Figures: what is drawn where. How they look was looked at."""
+"""Contents of figures; their appearance was checked by eye."""
 
 import dataclasses
 from itertools import combinations
@@ -34,7 +34,7 @@ from pipeline.evaluation.report_figures import (
 from pipeline.pretraining.context_encoder import TRAIN_METRICS
 from pipeline.pretraining.encoder_folder import write_curves
 from pipeline.recipe import Recipe
-from pipeline.store import Experiment
+from pipeline.store import Store
 from tests.pipeline.evaluation.conftest import everything, write_models
 
 
@@ -78,8 +78,8 @@ def test_boxplots_have_a_panel_per_task_and_a_box_per_arm_that_ran(recipe: Recip
     assert any(list(line.get_ydata()) == [0.3, 0.3] for line in quality.lines)
 
 
-def told(recipe: Recipe, task: str, fraction: float, **numbers: object) -> Difference:
-    """A row of the declared comparison on ResNet-50, or of VGG16-BN, which did not run."""
+def difference_row(recipe: Recipe, task: str, fraction: float, **numbers: object) -> Difference:
+    """A row of the declared comparison on ResNet-50."""
     place = ("accuracy" if task == "quality" else "dice", "ce_dcm_frozen", "ce", 4, 3, "models")
     return Difference(recipe.name, "resnet50", task, fraction, *place, **numbers)  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ def forest(recipe: Recipe) -> tuple[list[Difference], Figure]:
     found = {"difference": 0.1, "low": -0.05, "high": 0.25, "seed_sd": 0.02, "p": 0.03, "p_holm": 0.2}
     sure = {"difference": -0.2, "low": -0.3, "high": -0.1, "seed_sd": None, "p": 0.01, "p_holm": 0.04}
     rows = [
-        told(recipe, task, fraction, **(found if fraction == 1 else sure if task == "quality" else {}))
+        difference_row(recipe, task, fraction, **(found if fraction == 1 else sure if task == "quality" else {}))
         for fraction in (1.0, 0.05)
         for task in ("quality", "liver_kidney")
     ]
@@ -127,7 +127,7 @@ def test_a_forest_plot_draws_intervals_seeds_and_what_holm_leaves(three_seeds: R
 
 
 def long_names(recipe: Recipe) -> Recipe:
-    """One task and one backbone, eight arms that are called by long settings, and their comparisons."""
+    """One task, one backbone, eight arms with long names, and their comparisons."""
     settings = recipe.model_dump()
     rates = {f"slow_{n}": {"discriminator_learning_rate": n * 1e-6} for n in (2, 3)}
     variants = {
@@ -144,7 +144,7 @@ def long_names(recipe: Recipe) -> Recipe:
 
 
 def written(figure: Figure) -> list[Bbox]:
-    """Where the texts of a one-panel figure lie, in pixels, but for its axes' numbers: titles, names, legend."""
+    """Boxes, in pixels, of the texts of a one-panel figure except the numbers on its axes."""
     figure.draw_without_rendering()
     (panel,) = figure.axes
     names = [*panel.get_yticklabels(), *panel.get_xticklabels()]
@@ -158,7 +158,9 @@ def test_long_names_are_readable_in_a_figure_of_one_task(recipe: Recipe, which: 
     tuned = long_names(recipe)
     if which == "forest":
         rows = [
-            dataclasses.replace(told(tuned, "quality", fraction, difference=0.1), arm=pair.arm, against=pair.against)
+            dataclasses.replace(
+                difference_row(tuned, "quality", fraction, difference=0.1), arm=pair.arm, against=pair.against
+            )
             for pair in tuned.comparisons
             for fraction in (1.0, 0.05)
         ]
@@ -189,7 +191,7 @@ def test_more_arms_than_colours_are_drawn_all_the_same(three_seeds: Recipe) -> N
 
 
 def test_a_recipe_without_tasks_has_no_boxplots(tmp_path: Path) -> None:
-    assert write_boxplots(Recipe(name="none"), Experiment(tmp_path)) == [] and not list(tmp_path.iterdir())
+    assert write_boxplots(Recipe(name="none"), Store(tmp_path)) == [] and not list(tmp_path.iterdir())
 
 
 def test_a_confusion_matrix_has_a_panel_per_arm_with_counts_and_shares_of_the_true_class() -> None:
@@ -229,12 +231,13 @@ def test_confusion_matrices_are_drawn_per_backbone_and_fraction_where_an_arm_ran
     recipe: Recipe, tmp_path: Path
 ) -> None:
     outcomes, predictions = everything(recipe, {"ce": 7})
-    experiment = Experiment(tmp_path)
+    store = Store(tmp_path)
+    experiment = store.experiment(recipe.name)
     wanted = {c: o for c, o in outcomes.items() if (c.backbone, c.task) == ("resnet50", "quality")}
     write_models(experiment, wanted, predictions)
-    experiment.reports.mkdir()
+    experiment.reports.mkdir(parents=True)
     (experiment.reports / "confusion_quality_vgg16_bn_fraction-1.png").write_bytes(b"of an earlier run")
-    drawn = write_confusion_matrices(recipe, experiment)
+    drawn = write_confusion_matrices(recipe, store)
     assert sorted(path.name for path in drawn) == [
         "confusion_quality_resnet50_fraction-0.05.png",
         "confusion_quality_resnet50_fraction-1.png",
@@ -245,23 +248,25 @@ def test_confusion_matrices_are_drawn_per_backbone_and_fraction_where_an_arm_ran
 def test_curves_are_drawn_of_encoders_that_were_trained_before_a_metric_was_written_down(
     recipe: Recipe, tmp_path: Path
 ) -> None:
-    experiment = Experiment(tmp_path)
-    experiment.reports.mkdir()
+    store = Store(tmp_path)
+    experiment = store.experiment(recipe.name)
+    experiment.reports.mkdir(parents=True)
     validation = ("val_loss", "val_mse", "val_score_real", "val_score_inpainted", "val_diversity")
     every = dict.fromkeys((*TRAIN_METRICS, *validation), 0.5)
     write_curves(experiment.encoder("resnet50", "ce_dcm", 0), [every, every])
     since = ("train_adversarial_share", "val_score_real", "val_score_inpainted")
     earlier = {name: value for name, value in every.items() if name not in since}
     write_curves(experiment.encoder("resnet50", "ce", 0), [earlier, earlier])
-    (drawn,) = write_training_curves(recipe, experiment)
+    (drawn,) = write_training_curves(recipe, store)
     assert drawn.name.startswith("training_curves") and drawn.stat().st_size > 10_000
 
 
 def test_without_predictions_no_overlay_is_drawn_and_none_is_left(recipe: Recipe, tmp_path: Path) -> None:
-    experiment = Experiment(tmp_path)
-    experiment.reports.mkdir()
+    store = Store(tmp_path)
+    experiment = store.experiment(recipe.name)
+    experiment.reports.mkdir(parents=True)
     (experiment.reports / "overlays_liver_kidney_resnet50_fraction-1.png").write_bytes(b"of an earlier run")
-    assert write_overlays(recipe, experiment) == [] and not list(experiment.reports.iterdir())
+    assert write_overlays(recipe, store) == [] and not list(experiment.reports.iterdir())
 
 
 def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:

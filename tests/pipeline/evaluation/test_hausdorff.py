@@ -25,7 +25,7 @@ def square(row: int, column: int, side: int) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore::FutureWarning:monai")
 @pytest.mark.parametrize("number", range(5))
 def test_the_distance_is_monais(number: int) -> None:
-    """Of ragged masks, which touch the image's border and have holes."""
+    """On ragged masks with holes that touch the image's border."""
     predicted, truth = blobs(), blobs()
     expected = compute_hausdorff_distance(
         torch.tensor(predicted)[None, None], torch.tensor(truth)[None, None], include_background=True, percentile=95

@@ -20,7 +20,7 @@ from pipeline.downstream.ordinal import decode, encode
 from pipeline.downstream.predictions import Cell, pack_mask, predictions_table
 from pipeline.evaluation.bootstrap import resample_indices
 from pipeline.evaluation.metrics import dice, image_scores
-from pipeline.evaluation.task_metrics import of_all, task_metrics
+from pipeline.evaluation.task_metrics import on_all_images, task_metrics
 from pipeline.recipe import Evaluation
 
 RNG = np.random.default_rng(5)
@@ -87,7 +87,7 @@ def test_a_metric_of_a_thousand_resamples_is_that_of_a_loop_over_scikit_learn(na
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_metric_of_all_images_is_scikit_learns(name: str) -> None:
-    found = of_all(task_metrics(ordinal(TRUTH, SCORES), QUALITY)[name], 61)
+    found = on_all_images(task_metrics(ordinal(TRUTH, SCORES), QUALITY)[name], 61)
     assert found == pytest.approx(REFERENCES[name](np.arange(61)), abs=1e-12)
 
 
@@ -100,7 +100,7 @@ def test_auc_is_not_defined_on_a_resample_without_one_of_the_sides() -> None:
 
 def test_equal_scores_are_worth_half() -> None:
     table = ordinal(np.array([0, 0, 1]), np.array([[0.5], [0.4], [0.5]]))
-    assert of_all(task_metrics(table, QUALITY[:2])["auc at least 1"], 3) == 0.75
+    assert on_all_images(task_metrics(table, QUALITY[:2])["auc at least 1"], 3) == 0.75
 
 
 def test_kappa_is_not_defined_where_truth_and_prediction_are_one_class() -> None:
@@ -113,8 +113,8 @@ def test_kappa_is_not_defined_where_truth_and_prediction_are_one_class() -> None
 def test_a_confident_threshold_outvotes_a_hesitant_one_in_every_class_metric() -> None:
     table = ordinal(np.array([2]), np.array([[0.45, 0.99]]))  # decodes to 2, though the first score is below one half
     metrics = task_metrics(table, QUALITY[:3])
-    assert of_all(metrics["accuracy"], 1) == 1
-    assert of_all(metrics["mean absolute error"], 1) == 0
+    assert on_all_images(metrics["accuracy"], 1) == 1
+    assert on_all_images(metrics["mean absolute error"], 1) == 0
 
 
 def test_dice_of_an_image_is_scikit_learns_f1_of_its_pixels_averaged_over_foreground_classes() -> None:
@@ -136,7 +136,7 @@ def test_segmentations_have_dice_and_iou_by_class_and_their_mean() -> None:
         liver, kidney = np.mean(values, axis=0)
         by_class |= {name: (liver + kidney) / 2, f"{name} liver": liver, f"{name} kidney": kidney}
     assert next(iter(metrics)) == "dice"
-    assert {name: of_all(metrics[name], 6) for name in by_class} == pytest.approx(by_class, abs=1e-12)
+    assert {name: on_all_images(metrics[name], 6) for name in by_class} == pytest.approx(by_class, abs=1e-12)
     assert [name for name in metrics if name not in by_class] == [
         *("hd95 (pixels)", "hd95 (pixels) liver", "hd95 (pixels) kidney"),
     ]
@@ -153,7 +153,7 @@ def test_two_empty_masks_agree_and_one_empty_mask_does_not() -> None:
     overlaps = np.array([0, 0, 0]), np.array([0, 5, 0]), np.array([0, 0, 7])
     assert dice(*overlaps).tolist() == [1, 0, 0]
     empty = np.zeros((1, 2, 2), int)
-    assert of_all(task_metrics(segmentation(empty, empty, (1,)), MASKS[:2])["iou"], 1) == 1
+    assert on_all_images(task_metrics(segmentation(empty, empty, (1,)), MASKS[:2])["iou"], 1) == 1
 
 
 def test_accuracy_is_scikit_learns_on_the_decoded_classes() -> None:

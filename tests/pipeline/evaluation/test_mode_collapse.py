@@ -1,4 +1,4 @@
-"""ModeCollapse, told from curves that were made up."""
+"""Mode collapse, computed from curves that were made up."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.evaluation.evidence import Training, trainings_of
 from pipeline.evaluation.mode_collapse import (
     COLLAPSED_BELOW,
     ByEpoch,
     ModeCollapse,
-    Training,
+    epochs_table,
     mean_by_epoch,
+    mode_collapse_table,
     mode_collapses,
-    trainings_of,
 )
-from pipeline.evaluation.tables import epochs_table, mode_collapse_table
 from pipeline.pretraining.encoder_folder import replay_metrics, write_curves
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
@@ -41,7 +41,7 @@ def training(seed: int, losses: Sequence[float], diversity: Sequence[float], enc
     return Training("resnet50", encoder, seed, "ran", "", curves)
 
 
-def test_diversity_is_that_of_the_epoch_kept_and_its_spread_that_of_the_seeds() -> None:
+def test_diversity_is_that_of_the_selected_epoch_and_its_spread_that_of_the_seeds() -> None:
     runs = [training(0, [3, 1, 2], [0.2, 0.8, 0.7]), training(1, [3, 2, 2], [0.5, 0.6, 0.9])]
     (row,) = mode_collapses(RECIPE, runs)
     assert (row.runs, row.diverged, row.collapsed, row.epochs_kept) == (2, 0, 0, "2, 2"), "the first of equals is kept"
@@ -54,14 +54,14 @@ def test_diversity_is_that_of_the_epoch_kept_and_its_spread_that_of_the_seeds() 
     ("diversity", "collapsed"),
     [([0.1, 0.5, 0.5], 0), ([0.5, 0.31, 0.5], 1), ([0.5, 0.5, 0.31], 1), ([0.32, 0.32, 0.32], 0), ([0, 0, 0], 1)],
 )
-def test_a_run_has_collapsed_by_the_epoch_kept_or_the_last_one(diversity: list[float], collapsed: int) -> None:
+def test_a_run_has_collapsed_at_the_selected_epoch_or_at_the_last_one(diversity: list[float], collapsed: int) -> None:
     (row,) = mode_collapses(RECIPE, [training(0, [3, 1, 2], diversity)])
     assert row.collapsed == collapsed
     assert (row.diversity_kept_sd, row.diversity_last_sd) == (None, None), "one run has no spread"
 
 
 def test_the_threshold_is_what_the_best_predictor_of_a_tenth_of_the_variance_reaches() -> None:
-    """Images = what the context tells + what it does not; the predictor of the least error paints the first alone."""
+    """Image = part explained by the context + rest; the predictor with the least error paints the first part alone."""
     random = np.random.default_rng(0)
     told, hidden = random.normal(0, 0.1**0.5, 200_000), random.normal(0, 0.9**0.5, 200_000)
     assert told.std() / (told + hidden).std() == pytest.approx(COLLAPSED_BELOW, rel=0.01)
@@ -80,22 +80,22 @@ def test_runs_that_diverged_are_counted_beside_the_others_and_methods_apart() ->
     assert "0 of 1 (1 more diverged)" in printed and "| CE+DCM | 1 | 1 | 0.10 | 0.10 | 1 of 1 |" in printed
 
 
-def test_a_context_encoder_of_which_every_run_diverged_has_a_row_without_numbers() -> None:
+def test_a_context_encoder_with_only_diverged_runs_has_a_row_without_numbers() -> None:
     lost = [Training("resnet50", "ce", seed, "diverged", "nan", {}) for seed in (0, 1)]
     (row,) = mode_collapses(RECIPE, [*lost, Training("resnet50", "dcm", 0, "diverged", "nan", {})])
     assert row == ModeCollapse("resnet50", "ce", runs=0, diverged=2)
     assert mode_collapse_table(RECIPE, [row]).rows == [("ResNet-50", "CE", "0", "–", "–", "–", "– (2 diverged)")]
 
 
-def test_the_epoch_kept_is_by_reconstruction_where_the_curves_are_of_today_and_by_l_f_where_they_are_older() -> None:
+def test_the_epoch_is_selected_by_reconstruction_or_by_l_f_in_earlier_versions() -> None:
     curves = {"val_loss": [3.0, 1.0, 2.0], "val_mse": [0.5, 0.4, 0.3], "val_diversity": [0.1, 0.2, 0.3]}
     older = Training("resnet50", "ce", 0, "ran", "", curves)
     today = replace(older, curves=curves | {"val_score_inpainted": [0.0, 0.0, 0.0]})
     of_labels = replace(older, encoder="dcm", curves={"val_loss": [3.0, 1.0, 2.0], "val_accuracy": [0.1, 0.2, 0.3]})
-    assert (older.kept, today.kept, of_labels.kept) == (1, 2, 1)
+    assert (older.selected_epoch, today.selected_epoch, of_labels.selected_epoch) == (1, 2, 1)
 
 
-def test_the_share_that_an_earlier_version_measured_at_the_patch_is_read_under_a_name_of_its_own(
+def test_the_share_that_an_earlier_version_measured_at_the_patch_has_another_name(
     tmp_path: Path,
 ) -> None:
     experiment = Experiment(tmp_path)
@@ -119,7 +119,7 @@ def test_saturation_is_averaged_over_the_seeds_epoch_by_epoch() -> None:
     assert "| ResNet-50 | CE | 3 | 20 % | 50 % | 90 % |" in epochs_table(RECIPE, by_epoch).markdown()
 
 
-def test_a_row_says_of_how_many_runs_it_is_also_where_no_run_wrote_the_metric_down() -> None:
+def test_a_row_counts_the_runs_that_recorded_the_metric_even_if_there_are_none() -> None:
     late = {"val_loss": [1.0], "train_adversarial_share": [0.0123]}
     ended = [
         training(0, [1, 2, 3], [0.9] * 3),
@@ -151,7 +151,7 @@ def test_beside_longer_trainings_a_shorter_one_shows_its_last_epoch_too() -> Non
     assert grid.rows[1][3:] == ("10 %", "10 %", "10 %", "20 %", *["–"] * 7)
 
 
-def test_trainings_are_read_with_their_curves_and_those_that_have_not_ended_are_left_out(tmp_path: Path) -> None:
+def test_finished_trainings_are_read_with_their_curves(tmp_path: Path) -> None:
     experiment = Experiment(tmp_path)
     Outcome("ran", "", "f", 60.0).write(experiment.encoder("resnet50", "ce", 1))
     Outcome("diverged", "nan", "f").write(experiment.encoder("resnet50", "ce_unopposed", 0))

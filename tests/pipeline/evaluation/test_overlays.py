@@ -1,4 +1,4 @@
-"""Which test images a report shows of a segmentation."""
+"""The test images shown of a segmentation."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def images() -> TaskImages:
 
 
 def predictions(right: tuple[int, ...]) -> pa.Table:
-    """Of each image so many of the 12 liver pixels are found, and nothing else: Dice 2 n / (n + 12)."""
+    """Predictions that find `right` of each image's 12 liver pixels and nothing else: Dice 2 n / (n + 12)."""
     rows = []
     for image, found, truth in zip(IDS, right, masks(), strict=True):
         predicted = np.zeros_like(truth)
@@ -75,5 +75,5 @@ def test_predictions_of_other_images_are_refused(images: TaskImages, change: str
     truth = images.truth.clone()
     truth[:, 0, 0] = 0
     other = replace(images, image_ids=(70, 30, 110, 50)) if change == "an image gone" else replace(images, truth=truth)
-    with pytest.raises(UserError, match="liver are of other images than it has now"):
+    with pytest.raises(UserError, match=r"liver .*`finetune`"):
         best_median_worst(predictions((6, 12, 3, 0)), other)

@@ -1,4 +1,4 @@
-"""The report of an experiment's folder: its files, and what the command prints."""
+"""The files of a report and the command that prints it."""
 
 import csv
 import dataclasses
@@ -11,9 +11,12 @@ import pytest
 from pipeline.downstream.predictions import TEST, Cell
 from pipeline.errors import UserError
 from pipeline.evaluation.__main__ import main
-from pipeline.evaluation.mode_collapse import Training
+from pipeline.evaluation.document import Chapter
+from pipeline.evaluation.evidence import Evidence, Training, predictions_of
+from pipeline.evaluation.html_report import write_html_report
 from pipeline.evaluation.publication import Publication
-from pipeline.evaluation.report import RESULTS_FILES, Evidence, predictions_of, results_report, write_results
+from pipeline.evaluation.report import RESULTS_FILES, compute_report, read_report, write_results
+from pipeline.evaluation.report_figures import write_differences
 from pipeline.evaluation.results import cell_of, predictions_by_cell
 from pipeline.files import read_table, write_table
 from pipeline.recipe import Recipe
@@ -23,7 +26,7 @@ from tests.pipeline.evaluation.conftest import everything, write_models
 
 @pytest.fixture
 def store(three_seeds: Recipe, tmp_path: Path) -> Store:
-    """A store whose experiment holds outcomes and predictions, with CE better in three of ten images."""
+    """A store with outcomes and predictions; the frozen arm is better on three of ten images."""
     store = Store(tmp_path / "store").open()
     experiment = store.experiment(three_seeds.name)
     outcomes, predictions = everything(three_seeds, {"ce": 6, "ce_dcm_frozen": 9})
@@ -44,7 +47,8 @@ def test_every_number_is_written_as_csv_markdown_and_latex(three_seeds: Recipe, 
     assert [float(row["difference"]) for row in rows["differences"]] == pytest.approx([0.3] * 8)
     assert {row["p"] for row in rows["differences"]} == {str(row.p) for row in report.differences}
     assert len(rows["detectable"]) == 8
-    assert {row["reason"] for row in rows["detectable"]} == {"the task has not been prepared"}
+    assert {(row["smallest"], row["error"]) for row in rows["detectable"]} == {("", "")}, "no task has images"
+    assert all(row["reason"] for row in rows["detectable"])
     assert rows["collapse"] == [], "no encoder was trained"
     assert {"mean", "sd", "seed_sd"} < set(rows["metrics"][0])
     assert {row["metric"] for row in rows["metrics"]} >= {"accuracy", "quadratic kappa", "dice", "iou liver"}
@@ -85,53 +89,84 @@ def test_a_report_without_any_run_has_no_number(three_seeds: Recipe, tmp_path: P
     report = write_results(three_seeds, Store(tmp_path).experiment("tiny"))
     assert {row.mean for row in report.results} == {row.mean for row in report.summaries} == {None}
     assert {row.difference for row in report.differences} == {None}
-    assert "No arm ran." in report.markdown
-    assert "±" not in report.markdown.split("## Is one arm")[0].split("Best of a backbone")[1]
+    chapters = {chapter.anchor: chapter for chapter in report.chapters}
+    assert chapters["metrics"].sections == [] and chapters["metrics"].paragraphs
+    cells = [cell for section in chapters["results"].sections for row in section.table.rows for cell in row[2:]]
+    assert len(cells) == 2 * 6 * 2 and set(cells) == {"not run"}, "fractions, arms of both backbones, tasks"
 
 
-def test_it_is_said_what_constants_were_fitted_on_and_where_the_best_arm_was_picked(publication: Publication) -> None:
-    chapters = {chapter.anchor: chapter.markdown() for chapter in results_report(publication.evidence).chapters}
-    assert "The constant is fitted on all training images" in chapters["constants"]
-    assert "The best arm is picked on these test images" in chapters["constants"]
+def test_the_table_of_constants_explains_their_fit_and_the_selection_of_the_best_arm(publication: Publication) -> None:
+    (section,) = next(c for c in compute_report(publication.evidence).chapters if c.anchor == "constants").sections
+    (note,) = section.notes
+    assert "training images" in note and "test images" in note
 
 
-def collapse_text(evidence: Evidence, *trainings: Training) -> str:
-    report = results_report(dataclasses.replace(evidence, trainings=trainings))
-    return next(chapter.markdown() for chapter in report.chapters if chapter.anchor == "collapse")
+def collapse_chapter(evidence: Evidence, *trainings: Training) -> Chapter:
+    report = compute_report(dataclasses.replace(evidence, trainings=trainings))
+    return next(chapter for chapter in report.chapters if chapter.anchor == "collapse")
 
 
-def test_of_the_collapse_only_what_some_run_wrote_down_has_a_table(publication: Publication) -> None:
-    (ran, _), lost = publication.evidence.trainings, Training("resnet50", "ce_dcm", 0, "diverged", "nan", {})
-    text = collapse_text(publication.evidence, ran, lost)
-    assert text.count("### ") == 1 and "### D's scores beyond the margin, mean over the runs" in text
-    assert "| ResNet-50 | CE | 1 | 10 % | 33 % |" in text and "| ResNet-50 | CE+DCM | 0 | – | – |" in text
-    heard = dataclasses.replace(ran, curves={**ran.curves, "train_adversarial_share": [0.0123, 0.5]})
-    text = collapse_text(publication.evidence, heard)
-    assert text.count("### ") == 2 and "| ResNet-50 | CE | 1 | 1.2 % | 50.0 % |" in text
-    assert "at the encoder's weights" in text and "at the inpainted patches" not in text
+def test_the_collapse_chapter_has_a_table_for_each_metric_that_a_run_recorded(publication: Publication) -> None:
+    evidence = publication.evidence
+    (ran, _), lost = evidence.trainings, Training("resnet50", "ce_dcm", 0, "diverged", "nan", {})
+    collapse, saturation = collapse_chapter(evidence, ran, lost).sections
+    assert (collapse.heading, saturation.heading != "") == ("", True)
+    assert saturation.table.rows == [("ResNet-50", "CE", "1", "10 %", "33 %"), ("ResNet-50", "CE+DCM", "0", "–", "–")]
+    at_weights = dataclasses.replace(ran, curves={**ran.curves, "train_adversarial_share": [0.0123, 0.5]})
+    _, _, weights = collapse_chapter(evidence, at_weights).sections
+    assert weights.table.rows == [("ResNet-50", "CE", "1", "1.2 %", "50.0 %")]
     at_the_patch = {"train_adversarial_share_at_the_patch": [0.2, 0.3]}
-    before = dataclasses.replace(ran, encoder="ce_dcm", curves={**ran.curves, **at_the_patch})
-    text = collapse_text(publication.evidence, heard, before)
-    assert text.count("### ") == 3 and "at the inpainted patches" in text
-    assert "| ResNet-50 | CE+DCM | 1 | 20.0 % | 30.0 % |" in text, "two tables, none with both meanings"
-    text = collapse_text(publication.evidence, lost)
-    assert "| ResNet-50 | CE+DCM | 0 | – | – | – | – (1 diverged) |" in text
-    assert "### " not in text and "No context encoder has been trained." not in text
+    earlier = dataclasses.replace(ran, encoder="ce_dcm", curves={**ran.curves, **at_the_patch})
+    _, _, weights, patch = collapse_chapter(evidence, at_weights, earlier).sections
+    assert ("ResNet-50", "CE+DCM", "0", "–", "–") in weights.table.rows, "each table has one meaning"
+    assert ("ResNet-50", "CE+DCM", "1", "20.0 %", "30.0 %") in patch.table.rows
+    alone = collapse_chapter(evidence, lost)
+    assert alone.paragraphs == []
+    assert [section.table.rows for section in alone.sections] == [
+        [("ResNet-50", "CE+DCM", "0", "–", "–", "–", "– (1 diverged)")]
+    ]
 
 
-def test_predictions_of_an_older_version_are_said_so(three_seeds: Recipe, store: Store) -> None:
+def test_the_page_and_the_figure_show_the_report_without_computing_it_again(
+    three_seeds: Recipe, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = store.experiment(three_seeds.name)
+    report = write_results(three_seeds, experiment)
+    again = read_report(three_seeds, experiment)
+    assert (again.markdown, again.recipe, again.digest) == (report.markdown, report.recipe, report.digest)
+    assert again.minimum_effects == report.minimum_effects and again.mode_collapses == report.mode_collapses
+    monkeypatch.setattr("pipeline.evaluation.differences.paired_test", None)
+    monkeypatch.setattr("pipeline.evaluation.report.differences", None)
+    (figure,) = write_differences(three_seeds, store)
+    page = write_html_report(three_seeds, store).read_text(encoding="utf-8")
+    assert figure.name == "differences.png"
+    assert f"{report.differences[0].p:.3f}" in page and "data:image/png" in page
+
+
+def test_a_report_that_is_missing_or_of_other_settings_is_refused(three_seeds: Recipe, store: Store) -> None:
+    experiment = store.experiment(three_seeds.name)
+    with pytest.raises(UserError, match=r"report\.json .*`report`"):
+        read_report(three_seeds, experiment)
+    write_results(three_seeds, experiment)
+    settings = three_seeds.model_dump()
+    settings["evaluation"]["seed"] += 1
+    with pytest.raises(UserError, match=r"report\.json .*`report`"):
+        read_report(Recipe.model_validate(settings), experiment)
+
+
+def test_predictions_of_an_older_version_are_refused(three_seeds: Recipe, store: Store) -> None:
     experiment = store.experiment(three_seeds.name)
     path = experiment.model("resnet50", "ce", "quality", 1.0, 0) / TEST
     write_table(path, read_table(path).drop_columns(["truth_mask"]))
-    with pytest.raises(UserError, match=r"predictions\.parquet has other columns .*`finetune` again"):
+    with pytest.raises(UserError, match=r"predictions\.parquet .*`finetune`"):
         write_results(three_seeds, experiment)
     path.unlink()
     with pytest.raises(UserError, match=r"predictions\.parquet .*`finetune`"):
         write_results(three_seeds, experiment)
 
 
-def test_a_model_that_is_being_made_anew_has_no_number(three_seeds: Recipe, store: Store) -> None:
-    """Its tables may lie there already, or still: without an outcome they are of no model."""
+def test_a_model_in_training_has_no_number(three_seeds: Recipe, store: Store) -> None:
+    """Without an outcome, tables in its folder belong to no model."""
     experiment = store.experiment(three_seeds.name)
     folder = experiment.model("resnet50", "ce", "quality", 1.0, 0)
     (folder / "outcome.json").unlink()

@@ -1,4 +1,4 @@
-"""The results table: a row for every cell, and a number only where there are predictions."""
+"""The results table has a row for every cell, and numbers for cells with predictions."""
 
 import csv
 from pathlib import Path
@@ -65,14 +65,14 @@ def test_numbers_of_an_earlier_run_are_not_shown_for_an_arm_that_diverged(recipe
     assert (row.status, row.reason, numbers(row)) == ("diverged", "train_loss was nan in epoch 3", (None,) * 4)
 
 
-def test_predictions_are_told_apart_by_cell(recipe: Recipe) -> None:
+def test_predictions_are_grouped_by_cell(recipe: Recipe) -> None:
     _, predictions = everything(recipe, {"ce": 7, "ce_dcm_frozen": 9})
     parts = predictions_by_cell(predictions)
     assert set(parts) == {cell for cell in cells(recipe) if cell.arm != "imagenet"}
     assert {len(part) for part in parts.values()} == {10}
 
 
-def test_rows_know_their_cells(recipe: Recipe) -> None:
+def test_every_row_has_its_cell(recipe: Recipe) -> None:
     assert [cell_of(row) for row in results_rows(recipe, {}, PREDICTIONS.empty_table())] == cells(recipe)
 
 

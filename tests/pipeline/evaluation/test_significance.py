@@ -24,7 +24,7 @@ def rejected(simulate: "Simulation", patients: list[str], runs: int, resamples: 
 
 
 class Simulation:
-    """Differences whose expectation is 0: patients, seeds and images differ by so much, of so many images each."""
+    """Draws differences with expectation 0 that vary between patients, seeds and images by the given amounts."""
 
     def __init__(self, images_of: list[int], seeds: int = 1, patient: float = 0.0, seed: float = 0.0) -> None:
         self.images_of, self.seeds, self.patient, self.seed = images_of, seeds, patient, seed
@@ -38,7 +38,7 @@ class Simulation:
 
 
 def test_the_statistic_is_students_where_every_patient_has_one_image() -> None:
-    """So p is Student's for normal differences of many patients, and the interval is Student's too."""
+    """For normal differences of many patients, p-value and interval are Student's."""
     differences = np.random.default_rng(1).normal(0.01, 0.05, 80)
     found = paired_test(differences[:, None], one_each(80), 20_000, 0)
     student = stats.ttest_1samp(differences, 0)
@@ -49,7 +49,7 @@ def test_the_statistic_is_students_where_every_patient_has_one_image() -> None:
 
 
 def test_images_of_a_patient_are_drawn_together() -> None:
-    """Each image thrice adds nothing: the same p as once, while images taken one by one seem more significant."""
+    """Repeating each image three times leaves p unchanged; a test on single images would give a smaller p."""
     once = np.random.default_rng(2).normal(0.02, 0.05, 30)
     thrice = np.repeat(once, 3)[:, None]
     single = paired_test(once[:, None], one_each(30), 2_000, 0)
@@ -97,7 +97,7 @@ def test_zero_lies_outside_of_the_interval_exactly_where_p_is_at_most_one_in_twe
 
 
 def test_an_interval_that_few_patients_leave_open_ends_where_differences_end() -> None:
-    """One patient of six differs: many resamples have no spread, and nothing can be said of a sixth of all."""
+    """One patient of six differs, so many resamples have no spread."""
     found = paired_test(np.array([[1.0], [0], [0], [0], [0], [0]]), one_each(6), 999, 0)
     assert found.p is not None and found.p > 0.05
     assert found.low is not None and found.low < 0
@@ -122,7 +122,7 @@ def test_fewer_than_six_patients_have_a_difference_and_no_p_value(patients: int,
     ids=["patients of five images", "patients of one to nine images", "patients of one image"],
 )
 def test_without_a_difference_one_test_in_twenty_finds_one(simulate: Simulation) -> None:
-    """Within what 600 experiments can tell: the 0.1 % and 99.9 % points of their number at a rate of 0.05."""
+    """Bounds: the 0.1 % and 99.9 % points of the count in 600 experiments at a rate of 0.05."""
     low, high = stats.binom.ppf([0.001, 0.999], 600, 0.05) / 600
     assert low <= rejected(simulate, simulate.patients, 600) <= high
 
@@ -139,7 +139,7 @@ def test_few_patients_do_not_find_more_than_is_claimed() -> None:
 
 @pytest.mark.parametrize("seed", [0.02, 0.05, 0.2])
 def test_seeds_that_differ_are_not_taken_for_a_difference_of_arms(seed: float) -> None:
-    """Less, as much and more from seed to seed than between patients."""
+    """Seeds vary less than, as much as, or more than patients."""
     simulate = Simulation([2] * 40, seeds=5, patient=0.05, seed=seed)
     assert rejected(simulate, simulate.patients, 400) <= stats.binom.ppf(0.999, 400, 0.05) / 400
 
@@ -151,7 +151,7 @@ def test_fewer_than_five_seeds_are_averaged_and_the_test_is_about_their_models()
 
 
 def test_a_test_about_models_finds_seeds_that_differ() -> None:
-    """So it must not be read as one about encoders."""
+    """Such a test must not be read as one about encoders."""
     simulate = Simulation([2] * 40, seeds=2, patient=0.05, seed=0.05)
     assert rejected(simulate, simulate.patients, 200) > 0.3
 

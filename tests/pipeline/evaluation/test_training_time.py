@@ -1,7 +1,7 @@
-"""What trainings took, added up."""
+"""Sums of training times."""
 
 from pipeline.downstream.predictions import Cell
-from pipeline.evaluation.mode_collapse import Training
+from pipeline.evaluation.evidence import Training
 from pipeline.evaluation.training_time import training_time_table
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome, Status
@@ -48,7 +48,7 @@ def test_seeds_of_an_encoder_and_arms_of_a_task_and_fraction_are_added_up() -> N
     ]
 
 
-def test_where_some_did_not_write_their_time_down_the_mean_says_of_how_many_it_is_and_there_is_no_sum() -> None:
+def test_with_unknown_times_the_mean_counts_the_known_ones_and_there_is_no_sum() -> None:
     known, unknown = trained("ce", 0, 600.0), trained("ce", 1, None)
     assert training_time_table(RECIPE, [known, unknown], {}).rows == [
         ("ResNet-50", "Pretraining, CE", "2", "10.0 (1 of 2)", "–")

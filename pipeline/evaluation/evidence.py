@@ -1,0 +1,128 @@
+"""Everything that a report is computed from, as read from an experiment's folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell, cells, read_predictions
+from pipeline.downstream.task_images import task_images
+from pipeline.evaluation.constant import Constant, best_constant
+from pipeline.evaluation.inpainting_error import InpaintingError, inpainting_errors
+from pipeline.files import read_table
+from pipeline.pretraining.curves import selected_by
+from pipeline.pretraining.encoder_folder import read_curves
+from pipeline.recipe import Backbone, Recipe
+from pipeline.store import Experiment
+from pipeline.training.outcome import Outcome, Status
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training of an encoder: its outcome, its metrics by epoch, and its duration."""
+
+    backbone: Backbone
+    encoder: str
+    seed: int
+    status: Status
+    reason: str
+    curves: Mapping[str, Sequence[float]]
+    seconds: float | None = None
+
+    @property
+    def selected_epoch(self) -> int:
+        """Index, from 0, of the epoch whose weights became the encoder."""
+        return int(np.argmin(self.curves[selected_by(self.curves)]))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The input of a report, read from a store (`evidence_of`) or from published numbers (`publication`).
+
+    `predictions` (test images) and `validation` have the schema `PREDICTIONS`; published ones hold distances in place
+    of masks. `test_images` lists, for each task, the number of test images of each patient.
+    """
+
+    recipe: Recipe
+    outcomes: Mapping[Cell, Outcome]
+    predictions: pa.Table
+    validation: pa.Table
+    test_images: Mapping[str, Sequence[int]]
+    constants: Sequence[Constant]
+    inpaintings: Sequence[InpaintingError]
+    trainings: Sequence[Training]
+
+
+def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
+    """Everything that this experiment holds for `recipe`."""
+    return Evidence(
+        recipe,
+        outcomes_of(recipe, experiment),
+        predictions_of(recipe, experiment),
+        validation_of(recipe, experiment),
+        images_by_test_patient(recipe, experiment),
+        constants_of(recipe, experiment),
+        inpainting_errors(recipe, experiment),
+        trainings_of(recipe, experiment),
+    )
+
+
+def outcomes_of(recipe: Recipe, experiment: Experiment) -> dict[Cell, Outcome]:
+    """The outcome of every finished fine-tuning of `recipe` in this experiment."""
+    found = {c: Outcome.read(experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed)) for c in cells(recipe)}
+    return {cell: outcome for cell, outcome in found.items() if outcome is not None}
+
+
+def predictions_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
+    """Predictions of the test images by every model that ran; raises `UserError` if another version wrote them."""
+    return _predictions_of_models(recipe, experiment, TEST)
+
+
+def validation_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
+    """Predictions of the validation images by every model that ran; raises `UserError` as `predictions_of`."""
+    return _predictions_of_models(recipe, experiment, VALIDATION)
+
+
+def _predictions_of_models(recipe: Recipe, experiment: Experiment, name: str) -> pa.Table:
+    """The tables `name` of all models with the outcome `ran`: without an outcome a table belongs to no model."""
+    ran = [cell for cell, outcome in outcomes_of(recipe, experiment).items() if outcome.status == "ran"]
+    paths = [experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed) / name for c in ran]
+    found = [read_predictions(path).replace_schema_metadata() for path in paths]
+    return pa.concat_tables([PREDICTIONS.empty_table(), *found])
+
+
+def images_by_test_patient(recipe: Recipe, experiment: Experiment) -> dict[str, list[int]]:
+    """The number of test images of each patient, ascending, for every task whose images are prepared."""
+    found = {}
+    for name in recipe.downstream.tasks:
+        path = experiment.task_images(name)
+        if path.is_file():
+            images = read_table(path, ["patient", "split"])
+            patients = images.filter(pc.equal(images["split"], "test"))["patient"]
+            found[name] = sorted(pc.value_counts(patients).field("counts").to_pylist())
+    return found
+
+
+def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:
+    """The best constant predictor of every task whose images are prepared."""
+    return [
+        best_constant(name, task, task_images(read_table(path), task, recipe.images))
+        for name, task in recipe.downstream.tasks.items()
+        if (path := experiment.task_images(name)).is_file()
+    ]
+
+
+def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
+    """Every finished training of an encoder of `recipe` in this experiment."""
+    settings = recipe.pretraining
+    found = []
+    for backbone, encoder, seed in product(settings.backbones, settings.encoders, settings.seeds):
+        folder = experiment.encoder(backbone, encoder, seed)
+        outcome = Outcome.read(folder)
+        if outcome is not None:
+            result = (outcome.status, outcome.reason, read_curves(folder), outcome.seconds)
+            found.append(Training(backbone, encoder, seed, *result))
+    return found
