@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DamagedError, UserError
-from pipeline.files import make_folder, write_text
+from pipeline.files import clear_abandoned, make_folder, write_text
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 
@@ -206,8 +206,10 @@ def _write(
 
 def _settle_the_dead(store: Store, recipe: str) -> None:
     """Settle what processes that died have left under way."""
-    folders = (store.checks, store.experiment(recipe).checks)
-    for path in sorted(path for folder in folders for path in (folder / _UNDER_WAY).glob("*.json")):
+    folders = [folder / _UNDER_WAY for folder in (store.checks, store.experiment(recipe).checks)]
+    for folder in folders:
+        clear_abandoned(folder)  # each record has a name of its own, which no later writer takes
+    for path in sorted(path for folder in folders for path in folder.glob("*.json")):
         lock = FileLock(path.with_suffix(".lock"), thread_local=False)
         try:
             with lock.acquire(timeout=0):

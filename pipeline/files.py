@@ -62,8 +62,7 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     processes are removed by the next process that writes `path`.
     """
     make_folder(path.parent)
-    _clear_abandoned(path)
-    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    temporary = temporary_beside(path)
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWN_FILE))
         yield temporary
@@ -79,9 +78,18 @@ _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 """This machine's part of temporary names: a store on a network drive has writers on other machines."""
 
 
-def _clear_abandoned(path: Path) -> None:
-    """Remove temporary files for `path` whose writer, a process of this machine, has ended."""
-    for other in path.parent.glob(f".{glob.escape(path.name)}.{_HOST}-*-*.tmp"):
+def temporary_beside(path: Path) -> Path:
+    """A new name beside `path` for a file that is being written; removes what killed writers of `path` left there."""
+    clear_abandoned(path.parent, path.name)
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
+
+
+def clear_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove temporary files in `folder`, of the file `name` or of any, whose writer has ended.
+
+    Writers are processes of this machine; what other machines write to a shared folder stays.
+    """
+    for other in folder.glob(f".{'*' if name is None else glob.escape(name)}.{_HOST}-*-*.tmp"):
         writer = other.name.rsplit("-", 2)[1]
         if writer.isdecimal() and not _is_alive(int(writer)):
             other.unlink(missing_ok=True)

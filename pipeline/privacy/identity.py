@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.files import atomic_replace, make_folder
+from pipeline.files import atomic_replace, make_folder, temporary_beside
 from pipeline.mirrored import copy_of
 from pipeline.privacy.phantom_marker import is_phantom
 
@@ -90,7 +90,7 @@ def _secret(key: bytes, source: str) -> bytes:
 def _make_key(path: Path) -> None:
     """Write a new key atomically, readable by its owner only; of two concurrent processes, the first one wins."""
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32) + "\n")

@@ -1,5 +1,7 @@
 """Two attempts at one check at once: the result is that of whoever looked at what is there last."""
 
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,7 +12,15 @@ from pipeline.checks import Check, attempt, refuse
 from pipeline.errors import UserError
 from pipeline.files import write_table
 from pipeline.store import Store
+from tests.conftest import ROOT
 
+KILLED_WHILE_WRITING = """
+import os, sys
+from pathlib import Path
+from pipeline.files import atomic_replace
+with atomic_replace(Path(sys.argv[1])):
+    os._exit(1)
+"""
 CHECK = Check(asset="dicom_index", check="no_file_lost", group="archive")
 
 
@@ -49,3 +59,11 @@ def test_files_that_the_other_run_wrote_without_a_check_are_unfinished(store: St
         write(store, 4)
     with pytest.raises(UserError, match="has not finished"):
         refuse(store, "demo", {"dicom_index"})
+
+
+def test_the_next_reader_removes_what_an_attempt_left_that_was_killed_as_it_began(store: Store) -> None:
+    folder = store.checks / ".under_way"
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(folder / "a.json")], cwd=ROOT, check=False)
+    assert len(list(folder.glob(".*.tmp"))) == 1
+    refuse(store, "demo", {"dicom_index"})
+    assert not list(folder.glob(".*.tmp"))
