@@ -35,3 +35,13 @@ def test_a_name_that_no_pair_can_have_is_a_sentence(tmp_path: Path, name: str) -
     with pytest.raises(UserError, match=r"not_the_same\.csv, line 3: pair ") as error:
         cleared_pairs(tmp_path)
     assert name not in str(error.value)
+
+
+def test_a_row_without_review_is_not_cleared_and_half_a_review_is_refused(tmp_path: Path) -> None:
+    pair, path = pair_id("one", "other"), tmp_path / "not_the_same.csv"
+    path.write_text(f"{HEAD}{pair},0.9,a,b,,\n")
+    assert cleared_pairs(tmp_path) == frozenset()
+    for review, missing in (("Dr. X,", "reviewed_on"), (",2026-05-01", "reviewer")):
+        path.write_text(f"{HEAD}{pair},0.9,a,b,{review}\n")
+        with pytest.raises(UserError, match=rf"not_the_same\.csv, line 2: {missing} "):
+            cleared_pairs(tmp_path)

@@ -1,6 +1,7 @@
 """Label changes between two mappings, record by record."""
 
 import pyarrow as pa
+import pytest
 
 from pipeline.labels.changes import changes_by_description, label_changes, last_mapping, save_mapping
 from pipeline.labels.study_groups import StudyGroups
@@ -72,3 +73,9 @@ def test_the_last_mapping_is_kept_and_a_new_store_has_none(tmp_path):
     assert last_mapping(tmp_path) is None
     save_mapping(tmp_path, BEFORE)
     assert last_mapping(tmp_path) == BEFORE
+
+
+@pytest.mark.parametrize("content", ['["US A"]', '{"US A": "liver"}', "null"])
+def test_a_stored_mapping_of_another_form_counts_as_absent(tmp_path, content):
+    (tmp_path / "study_groups.json").write_text(content)
+    assert last_mapping(tmp_path) is None

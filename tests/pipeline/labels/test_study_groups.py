@@ -76,6 +76,14 @@ def test_empty_groups_mean_reviewed_and_in_none_unlike_an_absent_row(tmp_path):
     assert groups.groups_of(None) is None
 
 
+def test_a_description_may_be_in_every_group_of_the_recipe(tmp_path):
+    text = "study_description,groups\nUS A,liver;chest\n"
+    assert read_study_groups(write(tmp_path / "x.csv", text), ("chest", "liver")).groups_of("US A") == (
+        "chest",
+        "liver",
+    )
+
+
 def test_in_a_folder_later_files_win(tmp_path):
     write(tmp_path / "g" / "2024-02.csv", "study_description,groups\nUS A,kidney\n")
     write(tmp_path / "g" / "2024-01.csv", "study_description,groups\nUS A,liver\nUS B,chest\n")
