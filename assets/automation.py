@@ -15,8 +15,10 @@ from assets.catalog import group_of
 from assets.jobs import INGEST_JOB, PRETRAIN_JOB, job_name, reads_archive
 from pipeline.checks import refuse_training
 from pipeline.errors import UserError
+from pipeline.privacy.training_exposure import patients_not_trained_on
 from pipeline.recipe import Recipe
 from pipeline.store import Store
+from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
 from resources.archive import Archive
 from resources.store import StoreFolder
 
@@ -160,9 +162,6 @@ def new_patients(recipe: Recipe, store: Store) -> int:
 
     Raises `UserError` if there is no pool yet, or none that can be trained on.
     """
-    from pipeline.privacy.training_exposure import patients_not_trained_on
-    from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
-
     if not pretraining_pool_table(recipe.labels.names).path(store.experiment(recipe.name).tables).is_file():
         raise UserError(f"There is no pretraining pool yet: run the job `{INGEST_JOB}` first.")
     pool = read_pool(store, recipe)

@@ -19,6 +19,7 @@ from assets.images import image_assets
 from assets.ingestion import index_archive, quarantine_asset
 from assets.jobs import jobs
 from assets.labels import label_assets, mapping_version
+from assets.pool import pool_assets
 from assets.prediction import prediction_assets
 from assets.pretraining import encoder_assets
 from assets.reports import report_assets
@@ -53,7 +54,8 @@ def _of_recipe(recipe: Recipe, environment: Environment) -> list[dg.AssetsDefini
     assets = [
         quarantine_asset(recipe),
         *label_assets(recipe, environment.study_groups, mapping),
-        *image_assets(recipe, mapping),
+        *image_assets(recipe),
+        *pool_assets(recipe, mapping),
         *encoder_assets(recipe, mapping),
         *downstream_assets(recipe),
         *champion_assets(recipe),

@@ -4,27 +4,33 @@ Belongs here: the factories of the group `tasks` and of those named after a task
 (`pipeline.downstream`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pyarrow as pa
 
-from assets import leaks
 from assets.catalog import DOCUMENTATION, TASKS
 from assets.failures import HOOKS
-from assets.images import count_shared, names_of, nearly, show_near_pool
+from assets.leaks import near_pool_hint, near_pool_metadata, review_metadata
 from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
+from pipeline.cohort.aliases import known_names
+from pipeline.downstream.predictions import PREDICTIONS, TEST, Cell, cells, read_predictions
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import METRICS, image_scores
+from pipeline.evaluation.results import predictions_by_cell
 from pipeline.files import digest, read_table, write_table
 from pipeline.privacy.identity import number_pseudonym
+from pipeline.privacy.training_exposure import training_patients
 from pipeline.recipe import Arm, Backbone, Recipe, encoder_of
 from pipeline.store import Store
+from pipeline.tables import pool_or_empty
 from pipeline.training.outcome import Outcome
 from resources.archive import Archive
 from resources.compute import POOL, Compute
@@ -33,10 +39,7 @@ from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pipeline.cohort.leaks import Leak
-    from pipeline.downstream.predictions import Cell
     from pipeline.downstream.task_images import TaskImages
 
 
@@ -99,6 +102,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     def task_images(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from pipeline.cohort.leak_review import task_pixels, uncleared
         from pipeline.cohort.leaks import split_leaks
         from pipeline.tasks.manifests import read_manifest
 
@@ -112,9 +116,9 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
                 for side, (images, patients) in _sizes(rows).items()
                 for what, count in (("images", images), ("patients", patients))
             }
-            found = leaks.uncleared(opened, split_leaks(name, rows))
-            pixels = leaks.task_pixels(lambda: rows, recipe)
-            sheet = leaks.shown(opened, recipe, f"{name}_splits", found, pixels, pixels)
+            found = uncleared(opened, split_leaks(name, rows))
+            pixels = task_pixels(lambda: rows, recipe.images)
+            sheet = review_metadata(opened, recipe, f"{name}_splits", found, pixels, pixels)
             yield here.made(
                 f"{name}_images",
                 table_version(rows.drop_columns(["image", "thumbnails"])),
@@ -126,17 +130,19 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     return task_images
 
 
-def _splits_apart(recipe: Recipe, name: str, found: "list[Leak]") -> dg.AssetCheckResult:
-    said = f": {leaks.told(found, recipe, f'{name}_splits')}" if found else ""
+def _splits_apart(recipe: Recipe, name: str, found: "Sequence[Leak]") -> dg.AssetCheckResult:
+    from pipeline.cohort.leak_review import review_hint
+
+    hint = f": {review_hint(found, recipe.name, f'{name}_splits')}" if found else ""
     return dg.AssetCheckResult(
         check_name="no_image_in_two_splits",
         passed=not found,
-        description=f"Task {name}: {len(found)} pairs of images in different splits are nearly the same{said}.",
+        description=f"Task {name}: {len(found)} pairs of images in different splits are nearly the same{hint}.",
         metadata={"pairs": len(found)},
     )
 
 
-def _sizes(rows: "pa.Table") -> dict[str, tuple[int, int]]:
+def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
     """Images and patients per split."""
     sides = rows.select(["split", "patient"]).to_pylist()
     return {
@@ -201,55 +207,37 @@ def _apart_check(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def _apart_result(store: Store, recipe: Recipe, place: _Place, images: "pa.Table") -> dg.AssetCheckResult:
+def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table) -> dg.AssetCheckResult:
     """A test image whose patient or (nearly equal) pixels were pretrained on would flatter every pretrained arm.
 
-    The pool's own check of that name looks at the tasks as they were when the pool was made; this one looks again, and
-    at the patients of the pool that the encoder was made from, where the pool is another by now.
+    The pool's own check of that name compared the tasks at the time of the pool; this one compares again, and with the
+    patients of the pool that the encoder was made from, which may differ from today's.
     """
-    from pipeline.privacy.training_exposure import training_patients
+    from pipeline.tasks.pool_overlap import pool_overlap
 
-    pool = _pool(store, recipe)
+    pool = pool_or_empty(store, recipe)
     experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)
     folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
     seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))
-    seen = names_of(store, {*pool["patient"].to_pylist(), *seen})
-    near = leaks.uncleared(store, leaks.near_pool(store, recipe, place.task, images, pool))
-    shared = count_shared(pool, images, near, seen)
-    of_test = f"{shared} of {images['split'].to_pylist().count('test')} test images"
+    names = known_names(store, {*pool["patient"].to_pylist(), *seen})
+    overlap = pool_overlap(pool, recipe, store, place.task, images, names)
+    of_test = f"{overlap.count} of {images['split'].to_pylist().count('test')} test images"
+    hint = near_pool_hint(overlap.near, recipe, place.task)
     return dg.AssetCheckResult(
         check_name="no_test_image_in_pool",
-        passed=shared == 0,
+        passed=not overlap.count,
         description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
-        f"as {encoder_name(place.backbone, encoder)} was made from it.{nearly(near, recipe, f'{place.task}_pool')}",
-        metadata={"shared": shared, "images in the pool": pool.num_rows}
-        | show_near_pool(store, recipe, place.task, near, pool),
+        f"as {encoder_name(place.backbone, encoder)} was made from it.{hint}",
+        metadata={"shared": overlap.count, "images in the pool": pool.num_rows}
+        | near_pool_metadata(store, recipe, place.task, overlap.near, pool),
     )
 
 
-def _pool(store: Store, recipe: Recipe) -> "pa.Table":
-    """The pretraining pool; empty if none was made in this store.
-
-    Raises `UserError` if it was made, and lacks training or validation images.
-    """
-    from pipeline.tables import pretraining_pool_table, read_pool, refuse_incomplete
-
-    table = pretraining_pool_table(recipe.labels.names)
-    if not table.path(store.experiment(recipe.name).tables).exists():
-        return table.schema.empty_table()
-    pool = read_pool(store, recipe)
-    refuse_incomplete(pool)
-    return pool
-
-
 def _train_cells(
-    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: "pa.Table"
-) -> "tuple[dict[Cell, Outcome], pa.Table]":
+    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: pa.Table
+) -> tuple[dict[Cell, Outcome], pa.Table]:
     """Fine-tune every fraction and seed, one MLflow child run each; outcomes, and the predictions of those that ran."""
-    import pyarrow as pa
-
     from pipeline.downstream.finetune import finetune
-    from pipeline.downstream.predictions import PREDICTIONS, TEST, cells, read_predictions
     from pipeline.downstream.task_images import task_images
 
     task = recipe.downstream.tasks[place.task]
@@ -291,12 +279,9 @@ def _input(store: Store, recipe: Recipe, task: str, data: "TaskImages") -> Input
 
 
 def _made(
-    here: Step, place: _Place, outcomes: "dict[Cell, Outcome]", predictions: "pa.Table", apart: dg.AssetCheckResult
+    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table, apart: dg.AssetCheckResult
 ) -> dg.MaterializeResult[None]:
     """Report the worst outcome: an arm that did not run everywhere is warned of."""
-    from pipeline.evaluation.metrics import METRICS, image_scores
-    from pipeline.evaluation.results import predictions_by_cell
-
     worst = worst_of(outcomes.values())
     scores = {
         f"{METRICS[kind]}.fraction-{cell.fraction:g}.seed-{cell.seed}": float(image_scores(rows).mean())

@@ -9,121 +9,115 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pyarrow as pa
 
 from assets.catalog import REVIEW
 from assets.failures import HOOKS
-from assets.step import FIRST, step
+from assets.step import FIRST, Step, step
 from assets.tables import PREVIEW_ROWS, counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
+from pipeline.dicom.rejections import Reason
 from pipeline.locks import archive_lock, tables_lock
+from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.progress import Log
 from pipeline.recipe import Recipe
 from pipeline.store import Store
+from pipeline.tables import DELETED_FILES, DICOM_INDEX, QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pipeline.archive.listing import Traces
+    from pipeline.archive.scan import Index
 
 GROUP = "archive"
 
 
 def index_archive(recipe: Recipe) -> dg.AssetsDefinition:
     """`dicom_index` with `rejected_files` and `deleted_files`, which all recipes share."""
-    modalities = ", ".join(recipe.archive.modalities)
-    version = f"{code_versions.INDEX}-{modalities}"
-
-    @dg.multi_asset(
-        hooks=HOOKS,
-        specs=[
-            dg.AssetSpec(
-                "dicom_index",
-                description=f"One row per record: an SOP instance of {modalities} whose header was read, pseudonymous.",
-                code_version=version,
-                group_name=GROUP,
-                kinds={"dicom", "parquet"},
-            ),
-            dg.AssetSpec(
-                "rejected_files",
-                description="One row per archive file that became no record, with its reason.",
-                code_version=version,
-                group_name=GROUP,
-                kinds={"parquet"},
-            ),
-            dg.AssetSpec(
-                "deleted_files",
-                description="One row per archive file that an earlier run read and that is gone; its images are too.",
-                code_version=version,
-                group_name=GROUP,
-                kinds={"parquet"},
-            ),
-        ],
-        check_specs=[
-            dg.AssetCheckSpec(
-                "no_file_lost", asset="dicom_index", blocking=True, description="files = records + rejected files"
-            )
-        ],
-        op_tags=FIRST,
-        name="index_archive",
+    check = dg.AssetCheckSpec(
+        "no_file_lost", asset="dicom_index", blocking=True, description="files = records + rejected files"
     )
+
+    @dg.multi_asset(hooks=HOOKS, specs=_index_specs(recipe), check_specs=[check], op_tags=FIRST, name="index_archive")
     def dicom_index(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.archive.scan import index_archive
-        from pipeline.privacy.identity import PUBLIC_DEMO_KEY
-        from pipeline.tables import DELETED_FILES, DICOM_INDEX, REJECTED_FILES
-
         with step(context, tracking, recipe) as here:
-            place = store.open()
-            with archive_lock(place, here.log):
-                key = archive.key(place.private)
-                index = index_archive(
-                    archive.folder,
-                    place.private,
-                    key,
-                    recipe.archive,
-                    here.log,
-                    partial(_erase_traces, place, here.log),
-                )
-                DICOM_INDEX.write(place.tables, index.records)
-                REJECTED_FILES.write(place.tables, index.rejected)
-                DELETED_FILES.write(place.tables, index.deleted)
+            opened = store.open()
+            key = archive.key(opened.private)
+            index = _write_index(here, opened, archive.folder, key, recipe)
             if index.unreadable:
                 here.log(
                     f"{index.unreadable} files or folders could not be read now; they are in rejected_files, and the "
                     "next run tries again."
                 )
-            counts = {"files": index.files, "records": index.records.num_rows, "rejected": index.rejected.num_rows}
-            yield here.made(
-                "dicom_index",
-                table_version(index.records),
-                {
-                    **table_metadata(DICOM_INDEX, index.records),
-                    **counts,
-                    "files read": index.read,
-                    "files to read again": index.unreadable,
-                    "pseudonym key": "PUBLIC: the phantom clinic's" if key == PUBLIC_DEMO_KEY else "secret",
-                    "patients": len(index.records["patient"].unique()),
-                },
-                metrics=counts,
-                checks=[
-                    dg.AssetCheckResult(
-                        check_name="no_file_lost",
-                        passed=counts["files"] == counts["records"] + counts["rejected"],
-                        description="{files} files: {records} records, {rejected} rejected".format(**counts),
-                        metadata=counts,
-                    )
-                ],
-            )
-            yield here.made(
-                "rejected_files", table_version(index.rejected), table_metadata(REJECTED_FILES, index.rejected)
-            )
-            yield here.made("deleted_files", table_version(index.deleted), table_metadata(DELETED_FILES, index.deleted))
+            yield _dicom_index(here, index, key)
+            for name, table, rows in (
+                ("rejected_files", REJECTED_FILES, index.rejected),
+                ("deleted_files", DELETED_FILES, index.deleted),
+            ):
+                yield here.made(name, table_version(rows), table_metadata(table, rows))
 
     return dicom_index
+
+
+def _index_specs(recipe: Recipe) -> list[dg.AssetSpec]:
+    modalities = ", ".join(recipe.archive.modalities)
+    descriptions = {
+        "dicom_index": f"One row per record: an SOP instance of {modalities} whose header was read, pseudonymous.",
+        "rejected_files": "One row per archive file that became no record, with its reason.",
+        "deleted_files": "One row per archive file that an earlier run read and that is gone; its images are too.",
+    }
+    return [
+        dg.AssetSpec(
+            name,
+            description=description,
+            code_version=f"{code_versions.INDEX}-{modalities}",
+            group_name=GROUP,
+            kinds={"parquet", *(["dicom"] if name == "dicom_index" else [])},
+        )
+        for name, description in descriptions.items()
+    ]
+
+
+def _write_index(here: Step, store: Store, archive: str, key: bytes, recipe: Recipe) -> "Index":
+    """Read what is new in the archive, and write the tables of its files."""
+    from pipeline.archive.scan import index_archive
+
+    with archive_lock(store, here.log):
+        erase = partial(_erase_traces, store, here.log)
+        index = index_archive(archive, store.private, key, recipe.archive, here.log, erase)
+        DICOM_INDEX.write(store.tables, index.records)
+        REJECTED_FILES.write(store.tables, index.rejected)
+        DELETED_FILES.write(store.tables, index.deleted)
+    return index
+
+
+def _dicom_index(here: Step, index: "Index", key: bytes) -> dg.MaterializeResult[None]:
+    counts = {"files": index.files, "records": index.records.num_rows, "rejected": index.rejected.num_rows}
+    return here.made(
+        "dicom_index",
+        table_version(index.records),
+        {
+            **table_metadata(DICOM_INDEX, index.records),
+            **counts,
+            "files read": index.read,
+            "files to read again": index.unreadable,
+            "pseudonym key": "PUBLIC: the phantom clinic's" if key == PUBLIC_DEMO_KEY else "secret",
+            "patients": len(index.records["patient"].unique()),
+        },
+        metrics=counts,
+        checks=[
+            dg.AssetCheckResult(
+                check_name="no_file_lost",
+                passed=counts["files"] == counts["records"] + counts["rejected"],
+                description="{files} files: {records} records, {rejected} rejected".format(**counts),
+                metadata=counts,
+            )
+        ],
+    )
 
 
 def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
@@ -141,10 +135,6 @@ def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
     def quarantine(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        import pyarrow as pa
-
-        from pipeline.dicom.rejections import Reason
-        from pipeline.tables import QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
 
         with step(context, tracking, recipe) as here:
             place = store.open()
@@ -176,9 +166,7 @@ def _erase_traces(place: Store, log: Log, traces: "Traces") -> None:
         erase_traces(place, traces)
 
 
-def _told(rows: "pa.Table") -> "pa.Table":
+def _told(rows: pa.Table) -> pa.Table:
     """`rows` of the quarantine as narrow as Dagster's page is: each id, and its reason and detail as one text."""
-    import pyarrow as pa
-
     why = [f"{row['reason']}: {row['detail']}" if row["detail"] else row["reason"] for row in rows.to_pylist()]
     return pa.table({"id": rows["id"], "why": why})

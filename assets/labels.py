@@ -7,27 +7,32 @@ Belongs here: the assets of the group `labels`, the worklist, the patients' spli
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
+import pyarrow as pa
 
 from assets.catalog import COHORT, REVIEW
 from assets.failures import HOOKS
 from assets.pictures import thumbnail_url
-from assets.step import FIRST, step
+from assets.step import FIRST, Step, step
 from assets.tables import counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
+from pipeline.cohort.splits import save_sides, sides_of
 from pipeline.errors import UserError
 from pipeline.files import digest, write_text
+from pipeline.images.cache import cache_folder, load_pixels
+from pipeline.labels.changes import changes_by_description, current_changes, save_mapping
+from pipeline.labels.sources import status_meanings
 from pipeline.labels.study_groups import StudyGroups, printed_descriptions, study_groups_for
+from pipeline.labels.weak_labels import TOO_RARE, is_label_space, unmapped_descriptions, weak_labels
 from pipeline.locks import tables_lock
+from pipeline.privacy.descriptions import with_rare_descriptions
+from pipeline.privacy.training_exposure import encoders_trained_on_validation
 from pipeline.recipe import Recipe
 from pipeline.store import Store
+from pipeline.tables import DICOM_INDEX, IMAGES, LABEL_CHANGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
 from resources.store import StoreFolder
 from resources.tracking import Tracking
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 GROUP = "labels"
 WORKLIST = "unmapped_descriptions.csv"
@@ -147,86 +152,34 @@ def _in_words(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
-    relevant = recipe.labels.model_dump(exclude={"missing", "largest_unmapped_share"})
-    code = f"{code_versions.LABELS}-{digest(relevant)[:8]}"
-    meaning = ("study_groups", f"{code}-{version.meaning}")
-    rows = {
-        "weak_labels": ("One row per record: its labels as 0/1, null where the tags do not say.", *meaning),
-        "labelled_records": (
-            "Which records the tags label, and why nobody trains on the others: the column `status` of weak_labels. "
-            "Groups that change their meaning leave it as it is.",
-            "reviewed_descriptions",
-            f"{code}-{version.membership}",
-        ),
-        "label_changes": (
-            "What the newest version of the study groups changed: one row per record whose labels are others now.",
-            *meaning,
-        ),
-    }
-
-    @dg.multi_asset(
-        hooks=HOOKS,
-        specs=[
-            dg.AssetSpec(
-                name,
-                deps=["dicom_index", source],
-                description=says,
-                code_version=code_version,
-                group_name=GROUP,
-                kinds={"parquet"},
-            )
-            for name, (says, source, code_version) in rows.items()
-        ],
-        check_specs=[
-            dg.AssetCheckSpec(
-                "label_space_unchanged",
-                asset="weak_labels",
-                blocking=True,
-                description="The label columns are the recipe's, in its order, and hold 0, 1 or nothing.",
-            )
-        ],
-        name="label_records",
+    check = dg.AssetCheckSpec(
+        "label_space_unchanged",
+        asset="weak_labels",
+        blocking=True,
+        description="The label columns are the recipe's, in its order, and hold 0, 1 or nothing.",
     )
+
+    @dg.multi_asset(hooks=HOOKS, specs=_label_specs(recipe, version), check_specs=[check], name="label_records")
     def label_records(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.labels.changes import changes_by_description, save_mapping
-        from pipeline.labels.sources import status_meanings
-        from pipeline.labels.weak_labels import weak_labels
-        from pipeline.privacy.descriptions import with_rare_descriptions
-        from pipeline.tables import DICOM_INDEX, LABEL_CHANGES, weak_labels_table
-
-        table = weak_labels_table(recipe.labels.names)
         with step(context, tracking, recipe) as here:
-            place = store.open()
-            with tables_lock(place, here.log):
-                groups = study_groups_for(mapping, recipe.labels)
-                published = DICOM_INDEX.read(place.tables)
-                index, _ = with_rare_descriptions(place.private, published)
-                labels = weak_labels(index, groups, recipe.labels)
-                changes = _changes(place, recipe, index, published, groups)
-                tables = place.experiment(recipe.name).tables
-                table.write(tables, labels, recipe)
-                LABEL_CHANGES.write(tables, changes)
-                if groups is not None:
-                    save_mapping(place.private_of(recipe.name), groups)
+            labels, changes = _write_labels(here, store.open(), recipe, mapping)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
-            why = counts_table("status", status, status_meanings(recipe.labels))
+            by_status = {"records by status": counts_table("status", status, status_meanings(recipe.labels))}
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
             yield here.made(
                 "weak_labels",
                 table_version(labels),
                 {
-                    "records by status": why,
+                    **by_status,
                     "records per label": counts_table("label", positives, {}),
-                    **table_metadata(table, labels),
+                    **table_metadata(weak_labels_table(recipe.labels.names), labels),
                 },
                 metrics={f"records.{key}": count for key, count in (status | positives).items()},
-                checks=[_label_space(recipe, labels.column_names[2:], labels.select(recipe.labels.names).to_pylist())],
+                checks=[_label_space(recipe, labels)],
             )
-            yield here.made(
-                "labelled_records", table_version(labels.select(["sop_instance", "status"])), {"records by status": why}
-            )
+            yield here.made("labelled_records", table_version(labels.select(["sop_instance", "status"])), by_status)
             yield here.made(
                 "label_changes",
                 table_version(changes),
@@ -240,26 +193,51 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
     return label_records
 
 
-def _changes(
-    place: Store, recipe: Recipe, index: "pa.Table", published: "pa.Table", groups: StudyGroups | None
-) -> "pa.Table":
-    """What the newest version of the mapping changed; while it stays the same, what was found then."""
-    from pipeline.labels.changes import label_changes, last_mapping
-    from pipeline.tables import LABEL_CHANGES
+def _label_specs(recipe: Recipe, version: MappingVersion) -> list[dg.AssetSpec]:
+    relevant = recipe.labels.model_dump(exclude={"missing", "largest_unmapped_share"})
+    code = f"{code_versions.LABELS}-{digest(relevant)[:8]}"
+    descriptions = {
+        "weak_labels": "One row per record: its labels as 0/1, null where the tags do not say.",
+        "labelled_records": "Which records the tags label, and why nobody trains on the others: the column `status` of "
+        "weak_labels. Groups that change their meaning leave it as it is.",
+        "label_changes": "What the newest version of the study groups changed: one row per record whose labels are "
+        "others now.",
+    }
+    by_membership = {"labelled_records"}
+    return [
+        dg.AssetSpec(
+            name,
+            deps=["dicom_index", "reviewed_descriptions" if name in by_membership else "study_groups"],
+            description=description,
+            code_version=f"{code}-{version.membership if name in by_membership else version.meaning}",
+            group_name=GROUP,
+            kinds={"parquet"},
+        )
+        for name, description in descriptions.items()
+    ]
 
-    before, tables = last_mapping(place.private_of(recipe.name)), place.experiment(recipe.name).tables
-    if before is None or groups is None:
-        return LABEL_CHANGES.schema.empty_table()
-    if before.digest == groups.digest and LABEL_CHANGES.path(tables).is_file():
-        return LABEL_CHANGES.read(tables)
-    return label_changes(index, published["study_description"], before, groups, recipe.labels)
+
+def _write_labels(here: Step, store: Store, recipe: Recipe, mapping: Path) -> tuple[pa.Table, pa.Table]:
+    """Write the weak labels, and what the newest mapping changed; returns both tables."""
+    tables = store.experiment(recipe.name).tables
+    with tables_lock(store, here.log):
+        groups = study_groups_for(mapping, recipe.labels)
+        published = DICOM_INDEX.read(store.tables)
+        index, _ = with_rare_descriptions(store.private, published)
+        labels = weak_labels(index, groups, recipe.labels)
+        changes = current_changes(store, recipe, index, published, groups)
+        weak_labels_table(recipe.labels.names).write(tables, labels, recipe)
+        LABEL_CHANGES.write(tables, changes)
+        if groups is not None:
+            save_mapping(store.private_of(recipe.name), groups)
+    return labels, changes
 
 
-def _label_space(recipe: Recipe, columns: list[str], rows: list[dict[str, int | None]]) -> dg.AssetCheckResult:
-    strange = {value for row in rows for value in row.values()} - {0, 1, None}
+def _label_space(recipe: Recipe, labels: pa.Table) -> dg.AssetCheckResult:
+    columns = labels.column_names[2:]
     return dg.AssetCheckResult(
         check_name="label_space_unchanged",
-        passed=tuple(columns) == recipe.labels.names and not strange,
+        passed=is_label_space(labels, recipe.labels),
         description=f"{len(columns)} label columns; the recipe has {len(recipe.labels.names)}",
         metadata={"columns": ", ".join(columns), "recipe": ", ".join(recipe.labels.names)},
     )
@@ -293,8 +271,6 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
     def unmapped(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.tables import DICOM_INDEX, UNMAPPED_DESCRIPTIONS
-
         with step(context, tracking, recipe) as here:
             place = store.open()
             with tables_lock(place, here.log):
@@ -342,14 +318,12 @@ def _carried(unused: Sequence[str]) -> dg.AssetCheckResult:
     )
 
 
-def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table") -> tuple["pa.Table", list[str]]:
+def _worklist(place: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> tuple[pa.Table, list[str]]:
     """The worklist as it may be published, and the mapping's rows that no record carries.
 
     The whole worklist is written to the private folder, as a CSV to fill in.
     """
-    from pipeline.labels.weak_labels import unmapped_descriptions
     from pipeline.labels.worklist import publishable, unused_mappings, with_suggestions, worklist_csv
-    from pipeline.privacy.descriptions import with_rare_descriptions
 
     groups = study_groups_for(mapping, recipe.labels)
     reviewed = groups or StudyGroups({})
@@ -360,13 +334,9 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: "pa.Table"
     return with_suggestions(unmapped_descriptions(index, groups, rare), shown), unused_mappings(reviewed, index)
 
 
-def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.Table") -> str:
+def _illustrated(place: Store, recipe: Recipe, rows: pa.Table, published: pa.Table) -> str:
     """The worklist as a Markdown table with pictures."""
-    import pyarrow as pa
-
-    from pipeline.labels.weak_labels import TOO_RARE
     from pipeline.labels.worklist import example_images
-    from pipeline.tables import IMAGES
 
     shown = rows.slice(0, ILLUSTRATED)
     names = shown["study_description"].to_pylist()
@@ -379,12 +349,8 @@ def _illustrated(place: Store, recipe: Recipe, rows: "pa.Table", published: "pa.
     return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())), of_pictures="examples")
 
 
-def _pictures(place: Store, recipe: Recipe, examples: "Mapping[str, pa.Table]") -> dict[str, list[str]]:
+def _pictures(place: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) -> dict[str, list[str]]:
     """The examples of each description as URLs that hold small pictures."""
-    import pyarrow as pa
-
-    from pipeline.images.cache import cache_folder, load_pixels
-
     if not examples:
         return {}
     folder = cache_folder(place.images, recipe.images, recipe.archive)
@@ -413,31 +379,13 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     def patient_splits(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.cohort.leaks import cleared_pairs, similar_patients
-        from pipeline.cohort.patient_links import linked_patients, tied_patients
-        from pipeline.cohort.splits import (
-            known_sides,
-            moved_to_validation,
-            read_draws,
-            save_sides,
-            sides_of,
-            split_patients,
-        )
-        from pipeline.privacy.training_exposure import encoders_trained_on_validation
-        from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, PATIENT_SPLITS, read_of_every_recipe
+        from pipeline.cohort.store_split import split_store
 
         with step(context, tracking, recipe) as here:
             place = store.open()
             with tables_lock(place, here.log):
-                index = DICOM_INDEX.read(place.tables)
-                patients = set(index["patient"].to_pylist())
-                previous = known_sides(place)
-                links, ties = linked_patients(read_of_every_recipe(IMAGES, place)), tied_patients(index)
-                links += similar_patients(read_of_every_recipe(NEAR_DUPLICATES, place), cleared_pairs(place.private))
-                splits = split_patients(
-                    read_draws(place.private, patients), previous, recipe.cohort.validation_share, links, ties
-                )
-                moved = moved_to_validation(previous, splits)
+                split = split_store(place, recipe.cohort.validation_share)
+                splits, moved = split.splits, split.moved
                 in_val = [patient for patient, side in sides_of(splits).items() if side == "val"]
                 across = encoders_trained_on_validation(place, in_val, moved)
                 save_sides(place, splits)
@@ -449,8 +397,8 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
                 {
                     **table_metadata(PATIENT_SPLITS, splits),
                     **counts,
-                    "groups of linked patients": len(links),
-                    "groups of patients with a common study": len(ties),
+                    "groups of linked patients": len(split.links),
+                    "groups of patients with a common study": len(split.ties),
                     "moved to val, since a study was on both sides": len(moved),
                 },
                 metrics={f"patients.{side}": count for side, count in counts.items()},

@@ -7,11 +7,12 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.files import data_url, png_url
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
 THUMBNAIL_HEIGHT = 48
@@ -31,7 +32,7 @@ def picture_url(path: Path) -> str:
         return _url(picture.resize((PAGE_WIDTH, round(picture.height * PAGE_WIDTH / picture.width))))
 
 
-def thumbnail_url(grey_HW: "NDArray[np.uint8]") -> str:
+def thumbnail_url(grey_HW: NDArray[np.uint8]) -> str:
     """A grey image, made small, as a URL that holds it."""
     from PIL import Image
 

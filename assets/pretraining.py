@@ -18,9 +18,11 @@ from pipeline.files import digest, read_json
 from pipeline.markdown import inline
 from pipeline.methods import METHODS, SHOWN_LABELS, EncoderSettings
 from pipeline.methods.dcm import SCORES
+from pipeline.pretraining.top_folders import top_folders
 from pipeline.recipe import Recipe
 from pipeline.settings import Backbone, format_setting
 from pipeline.store import Store
+from pipeline.tables import pretraining_pool_table, read_pool
 from pipeline.training.outcome import Outcome
 from resources.compute import POOL, Compute
 from resources.records import Input
@@ -158,8 +160,6 @@ def _described(recipe: Recipe, encoder: str) -> str:
 
 def _sources(store: Store, recipe: Recipe) -> "Sources":
     """Where each image of the pool comes from; looked up when it is asked."""
-    from pipeline.pretraining.top_folders import top_folders
-    from pipeline.tables import read_pool
 
     def sources() -> list[bytes]:
         rows = read_pool(store, recipe)
@@ -209,7 +209,6 @@ def registered_name(recipe: Recipe, asset: str) -> str:
 def _inputs(method: str, pool: "PretrainingSet", recipe: Recipe) -> list[Input]:
     """The data that the method is shown: images, and of the methods that see labels those."""
     from pipeline.pretraining.encoder_folder import count_labels
-    from pipeline.tables import pretraining_pool_table
 
     location = f"tables/{pretraining_pool_table(recipe.labels.names).name}.parquet"
     size = {"images.train": len(pool.train), "images.val": len(pool.val)}

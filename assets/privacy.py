@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from pipeline.labels.study_groups import printed_descriptions
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 
@@ -56,7 +57,6 @@ def no_identifier_exposed(archive: str, store: Store, recipe: Recipe) -> dg.Asse
 def _recipe_texts(recipe: Recipe) -> "RecipeTexts":
     """Patients of the recipe's tasks, and names that are published because a person chose them."""
     from pipeline.archive.identifier_scan import RecipeTexts
-    from pipeline.labels.study_groups import printed_descriptions
     from pipeline.tasks.manifests import named_patients
 
     tasks = recipe.downstream.tasks

@@ -19,6 +19,7 @@ from pipeline import code_versions
 from pipeline.evaluation.learning_checks import INPAINTING_CHECK, learning_checks, task_check
 from pipeline.files import digest
 from pipeline.recipe import Recipe
+from pipeline.tables import read_pool
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -155,7 +156,6 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.dataset_table import write_dataset_table
-        from pipeline.tables import read_pool
 
         with step(context, tracking, recipe) as here:
             opened = store.open()

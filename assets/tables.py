@@ -6,22 +6,19 @@ tables.
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from pipeline.files import digest
 from pipeline.markdown import cell
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from pipeline.tables import Table
+from pipeline.tables import Table
 
 PREVIEW_ROWS = 8
 
 
-def column_schema(schema: "pa.Schema") -> dg.TableSchema:
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
     """Dagster's column schema of an Arrow schema, with each column's description."""
     return dg.TableSchema(
         columns=[
@@ -36,13 +33,13 @@ def column_schema(schema: "pa.Schema") -> dg.TableSchema:
     )
 
 
-def table_metadata(spec: "Table", rows: "pa.Table") -> dict[str, Any]:
+def table_metadata(spec: Table, rows: pa.Table) -> dict[str, Any]:
     """Row count, column schema and the first rows of `rows`, a table of the kind `spec`."""
     first = dg.MetadataValue.md(markdown_table(rows.slice(0, PREVIEW_ROWS)))
     return {**size_and_columns(spec, rows), "first rows": first}
 
 
-def size_and_columns(spec: "Table", rows: "pa.Table") -> dict[str, Any]:
+def size_and_columns(spec: Table, rows: pa.Table) -> dict[str, Any]:
     """Row count and column schema of `rows`, for an asset that shows its rows in a better way."""
     return {"dagster/row_count": rows.num_rows, "dagster/column_schema": column_schema(spec.schema)}
 
@@ -55,7 +52,7 @@ def counts_table(what: str, counts: Mapping[str, int], meanings: Mapping[str, st
     return dg.MetadataValue.md("\n".join(lines) if counts else "(none)")
 
 
-def markdown_table(rows: "pa.Table", of_pictures: str = "") -> str:
+def markdown_table(rows: pa.Table, of_pictures: str = "") -> str:
     """`rows` as a Markdown table, "(empty)" if there are none; the column `of_pictures` is Markdown of our own."""
     if not rows.num_rows:
         return "(empty)"
@@ -66,7 +63,7 @@ def markdown_table(rows: "pa.Table", of_pictures: str = "") -> str:
     return "\n".join(lines)
 
 
-def table_version(rows: "pa.Table") -> str:
+def table_version(rows: pa.Table) -> str:
     """Digest of a table's content: the same rows in the same order, the same version."""
     content = hashlib.sha256(repr(rows.column_names).encode())
     for start in range(0, rows.num_rows, 65_536):  # a million rows as Python objects would take gigabytes

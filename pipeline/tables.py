@@ -268,6 +268,19 @@ def read_pool(store: Store, recipe: Recipe) -> pa.Table:
     return pretraining_pool_table(recipe.labels.names).read(store.experiment(recipe.name).tables, recipe)
 
 
+def pool_or_empty(store: Store, recipe: Recipe) -> pa.Table:
+    """The pretraining pool; empty if none was made in this store.
+
+    Raises `UserError` if it was made, and lacks training or validation images.
+    """
+    table = pretraining_pool_table(recipe.labels.names)
+    if not table.path(store.experiment(recipe.name).tables).exists():
+        return table.schema.empty_table()
+    pool = read_pool(store, recipe)
+    refuse_incomplete(pool)
+    return pool
+
+
 def read_of_every_recipe(table: Table, store: Store) -> pa.Table:
     """The rows of `table` of every recipe of the store, one recipe after the other; a damaged file has none."""
     paths = sorted(store.root.glob(f"experiments/*/tables/{table.name}.parquet"))

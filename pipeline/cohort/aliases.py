@@ -8,6 +8,8 @@ import pyarrow.compute as pc
 
 from pipeline.cohort.patient_links import tied_patients
 from pipeline.files import read_table
+from pipeline.store import Store
+from pipeline.tables import DICOM_INDEX
 
 
 def patient_aliases(private: Path, index: pa.Table, patients: Collection[str]) -> dict[str, frozenset[str]]:
@@ -20,6 +22,27 @@ def patient_aliases(private: Path, index: pa.Table, patients: Collection[str]) -
     numbers = _numbers(private)
     found = {patient: groups.get(patient, frozenset([patient])) for patient in patients}
     return {patient: group.union(numbers[one] for one in group if one in numbers) for patient, group in found.items()}
+
+
+def known_names(store: Store, patients: Collection[str]) -> frozenset[str]:
+    """All pseudonyms of `patients` in the archive, as far as it was read, and `patients` themselves."""
+    if not DICOM_INDEX.path(store.tables).exists():
+        return frozenset(patients)
+    return frozenset().union(*patient_aliases(store.private, DICOM_INDEX.read(store.tables), patients).values())
+
+
+def sides_by_name(pool: pa.Table, store: Store) -> dict[str, str]:
+    """The side of each patient of the pool, and of its other names; of a name of two patients, train if one is."""
+    own = dict(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
+    names = patient_aliases(store.private, DICOM_INDEX.read(store.tables), own)
+    others = {
+        name: side
+        for wanted in ("val", "train")
+        for patient, side in own.items()
+        if side == wanted
+        for name in names[patient]
+    }
+    return others | own
 
 
 def _numbers(private: Path) -> dict[str, str]:

@@ -80,6 +80,21 @@ def studies_on_both_sides(pool: pa.Table, index: pa.Table) -> list[str]:
     return sorted(torn)
 
 
+FEWEST_PATIENTS = 5
+"""Training patients with, and without, a label; from fewer a network learns the patients, not the label."""
+
+
+def rare_labels(balance: pa.Table) -> list[str]:
+    """Labels of `label_balance` with too few patients: FEWEST_PATIENTS in train and one in val, with and without."""
+    return [
+        row["label"]
+        for row in balance.to_pylist()
+        if min(row["train with"], row["train without"]) < FEWEST_PATIENTS
+        or not row["val with"]
+        or not row["val without"]
+    ]
+
+
 def label_balance(pool: pa.Table, labels: tuple[str, ...]) -> pa.Table:
     """Numbers of patients on each side who have an image with a label, and of those who have one without it.
 

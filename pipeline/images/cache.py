@@ -10,11 +10,13 @@ from functools import partial
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryFile
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import code_versions
@@ -26,6 +28,8 @@ from pipeline.tables import IMAGES
 SHARDS = 64
 ROW_GROUP = 256
 """Images per row group, and in memory at a time while a shard is written."""
+SAMPLED_SHARDS, SAMPLED_IMAGES = 4, 1000
+"""How many shards `check_sample` reads, and how many of their images at most."""
 MEMORY_SHARE = 0.5
 """Images that exceed this share of the machine's memory, or of a GPU's free memory, are not held in it."""
 
@@ -183,6 +187,25 @@ def load_pixels(folder: Path, pool: pa.Table, memory_share: float = MEMORY_SHARE
         filled = readers.map(partial(_fill, folder, pool, images), shards.dictionary.to_pylist(), rows_of_shard)
         deque(filled, maxlen=0)  # raises the exceptions of readers
     return images.reshape(-1, height, width)
+
+
+@dataclass(frozen=True)
+class DamageReport:
+    """What a sample of a cache showed: images and shards that were read, and the names of damaged images."""
+
+    images: int
+    shards: int
+    damaged: list[str]
+
+
+def check_sample(folder: Path, images: pa.Table, seed: str) -> DamageReport:
+    """Compare a sample of the cached `images` with their digests; other seeds draw other shards."""
+    draws, shards = Random(seed), sorted(set(images["shard"].to_pylist()))
+    sample = draws.sample(shards, min(SAMPLED_SHARDS, len(shards)))
+    rows = images.filter(pc.is_in(images["shard"], value_set=pa.array(sample, pa.string())))
+    chosen = sorted(draws.sample(range(rows.num_rows), min(SAMPLED_IMAGES, rows.num_rows)))
+    rows = rows.take(pa.array(chosen, pa.int64()))
+    return DamageReport(rows.num_rows, len(sample), damaged_images(folder, rows))
 
 
 def damaged_images(folder: Path, rows: pa.Table) -> list[str]:

@@ -11,7 +11,8 @@ from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import TOO_RARE, weak_labels
 from pipeline.mirrored import read_if_intact
-from pipeline.recipe import Labels
+from pipeline.recipe import Labels, Recipe
+from pipeline.store import Store
 from pipeline.tables import LABEL_CHANGES
 
 _LAST = "study_groups.json"
@@ -27,6 +28,18 @@ def label_changes(
     sides = [_label_texts(weak_labels(index, groups, settings), settings) for groups in (before, after)]
     table = pa.table([index["sop_instance"], shown, *sides], names=LABEL_CHANGES.schema.names)
     return table.filter(pc.not_equal(*sides)).cast(LABEL_CHANGES.schema)
+
+
+def current_changes(
+    store: Store, recipe: Recipe, index: pa.Table, published: pa.Table, groups: StudyGroups | None
+) -> pa.Table:
+    """What the newest version of the mapping changed (LABEL_CHANGES); if it is the last one, what was found then."""
+    before, tables = last_mapping(store.private_of(recipe.name)), store.experiment(recipe.name).tables
+    if before is None or groups is None:
+        return LABEL_CHANGES.schema.empty_table()
+    if before.digest == groups.digest and LABEL_CHANGES.path(tables).is_file():
+        return LABEL_CHANGES.read(tables)
+    return label_changes(index, published["study_description"], before, groups, recipe.labels)
 
 
 def changes_by_description(changes: pa.Table) -> pa.Table:

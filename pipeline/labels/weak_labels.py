@@ -14,6 +14,14 @@ TOO_RARE = "(too rare to publish)"
 """Replaces study descriptions that too few patients share."""
 
 
+def is_label_space(labels: pa.Table, settings: Labels) -> bool:
+    """Whether the label columns are the recipe's, in its order, and hold only 0, 1 and null."""
+    names = labels.column_names[2:]
+    return tuple(names) == settings.names and all(
+        set(pc.unique(labels[name]).to_pylist()) <= {0, 1, None} for name in names
+    )
+
+
 def weak_labels(index: pa.Table, groups: StudyGroups | None, settings: Labels) -> pa.Table:
     """Each record's labels and status (schema `weak_labels_table(settings.names)`), in the order of `index`.
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from assets.definitions import build_defs
-from assets.images import count_shared
 from pipeline.cohort.leaks import Leak
+from pipeline.tasks.pool_overlap import count_shared
 from resources.environment import read_environment
 
 POOL = pa.table({"patient": ["a", "b"], "source_digest": ["1", "2"]})

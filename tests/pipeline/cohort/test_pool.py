@@ -8,6 +8,7 @@ from pipeline.cohort.pool import (
     patients_on_both_sides,
     pool_shortage,
     pretraining_pool,
+    rare_labels,
     studies_on_both_sides,
 )
 from pipeline.errors import UserError
@@ -172,3 +173,10 @@ def test_balance_counts_patients_with_and_without_a_label_on_either_side():
         {"label": "liver", "train with": 2, "train without": 1, "val with": 0, "val without": 1},
         {"label": "chest", "train with": 0, "train without": 1, "val with": 1, "val without": 0},
     ]
+
+
+def test_labels_of_few_patients_are_rare():
+    row = {"train with": 5, "train without": 5, "val with": 1, "val without": 1}
+    rows = [{"label": "enough", **row}]
+    rows += [{"label": name, **row, name: row[name] - 1} for name in row]
+    assert rare_labels(pa.Table.from_pylist(rows)) == ["train with", "train without", "val with", "val without"]

@@ -16,6 +16,7 @@ from pipeline.images.cache import (
     CachedImage,
     CroppedImage,
     cached_images,
+    check_sample,
     damaged_images,
     host_memory,
     load_pixels,
@@ -180,6 +181,16 @@ def test_pixels_that_are_not_those_of_their_digest_are_named(cache):
     pq.write_table(rotten, path, row_group_size=256, compression="lz4")
     names = [f"{table['sop_instance'][row]}:{table['frame'][row]}" for row in (7, 300)]
     assert sorted(damaged_images(folder, rows)) == sorted(names)
+    report = check_sample(folder, rows, "a seed")  # of all: 601 images in two shards
+    assert (report.images, report.shards, sorted(report.damaged)) == (601, 2, sorted(names))
+
+
+def test_a_sample_is_of_few_shards_and_images(cache, monkeypatch):
+    folder, _ = cache
+    monkeypatch.setattr("pipeline.images.cache.SAMPLED_SHARDS", 1)
+    monkeypatch.setattr("pipeline.images.cache.SAMPLED_IMAGES", 10)
+    found = {check_sample(folder, cached_images(folder), str(seed)).images for seed in range(20)}
+    assert found == {1, 10}  # the shard of one image, or ten of the other shard
 
 
 def test_a_shard_of_other_images_is_a_sentence(cache):

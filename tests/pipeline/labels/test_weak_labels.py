@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from pipeline.labels.study_groups import StudyGroups, read_study_groups, shipped_study_groups
-from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
+from pipeline.labels.weak_labels import is_label_space, unmapped_descriptions, weak_labels
 from pipeline.recipe import Labels
 from pipeline.tables import UNMAPPED_DESCRIPTIONS, weak_labels_table
 
@@ -57,6 +57,14 @@ def test_every_combination_of_known_and_unknown_has_its_status_and_nulls():
 def test_label_columns_are_the_groups_and_then_the_probes():
     groups = read_study_groups(shipped_study_groups(), SETTINGS.groups)
     assert weak_labels(records(), groups, SETTINGS).column_names[2:] == [*SETTINGS.groups, "linear", "curvilinear"]
+
+
+def test_another_order_or_another_value_is_another_label_space():
+    labels = weak_labels(records(("US BIOPSY LIVER FOCAL", None, "a")), StudyGroups({}), SETTINGS)
+    assert is_label_space(labels, SETTINGS)
+    names = ["sop_instance", "status", *SETTINGS.names]
+    assert not is_label_space(labels.select([*names[:2], *reversed(names[2:])]), SETTINGS)
+    assert not is_label_space(labels.set_column(2, names[2], [pa.array([2], pa.int8())]), SETTINGS)
 
 
 def test_unmapped_descriptions_are_counted_by_images_and_patients():
