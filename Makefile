@@ -74,8 +74,9 @@ lint: $(DEV)
 types: $(DEV)
 	$(BIN)/mypy
 
-# Two processes, since one leaves a core idle. tests/conftest.py says which tests share one.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# Two processes, since one leaves a core idle; tests of one file share fixtures, so a file stays in one process. In their
+# order, so that the files that run whole jobs, which come first, are not the last ones to end.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: lint types  ## run lint, types, unit tests and one run from end to end; under 6 minutes on 2 cores
 	$(PYTEST) -m "not integration and not ui and not slow"

@@ -103,7 +103,7 @@ def _load(variables: Mapping[str, str]) -> dg.Definitions:
     """The definitions; a recipe that cannot be read is one sentence and exit code 2, not a traceback.
 
     The server that loads them for Dagster's pages raises an error of Dagster's own instead: their dialog then begins
-    with the sentence. Of an exit it would say that a server is gone, and any other error it would wrap.
+    with the sentence. On an exit, Dagster would report a lost server; it would wrap any other error.
     """
     restrict_umask()
     try:

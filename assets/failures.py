@@ -12,12 +12,12 @@ from assets.step import INFRASTRUCTURE, USER_MISTAKE
 
 STEP, KIND, FILE, TODO = (f"sonotag/failed_{what}" for what in ("step", "because", "file", "todo"))
 _FILE_ID = re.compile(r"\bf_[0-9a-f]{16}\b")
-_AGAIN = "then launch the job again: it goes on where it stopped."
+_AGAIN = "then launch the job again: it resumes where it stopped."
 
 
 @dg.failure_hook(name="leave_summary")
 def _leave_summary(context: dg.HookContext) -> None:
-    """Tag the run with what failed first; what fails in its wake is not told."""
+    """Tag the run with what failed first; later failures are not reported."""
     run = context.instance.get_run_by_id(context.run_id)
     error = context.op_exception
     if run is None or STEP in run.tags or error is None:
@@ -43,11 +43,11 @@ def _kind(error: BaseException) -> tuple[str, str]:
     metadata = error.metadata if isinstance(error, dg.Failure) else {}
     name = type(error).__name__
     if USER_MISTAKE in metadata:
-        return "mistake", f"Mend what the run's first red line says, {_AGAIN}"
+        return "mistake", f"Fix the problem in the run's first red line, {_AGAIN}"
     if INFRASTRUCTURE in metadata:
-        return f"disk or network: {metadata[INFRASTRUCTURE].value}", f"See that disk and network work, {_AGAIN}"
+        return f"disk or network: {metadata[INFRASTRUCTURE].value}", f"Check that disk and network work, {_AGAIN}"
     if isinstance(error, dg.DagsterExecutionInterruptedError | KeyboardInterrupt):
-        return "stopped", "Somebody stopped it. Launch the job again: it goes on where it stopped."
+        return "stopped", "The run was stopped. Launch the job again: it resumes where it stopped."
     if name == "DagsterAssetCheckFailedError":
         failed = " ".join(str(error).split(":", 1)[-1].split())
         return f"check failed: {failed}", "Look at that check's metadata under its asset; what depends on it waits."

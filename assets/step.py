@@ -105,8 +105,8 @@ def step(
     What may pass by itself, such as a server that does not answer or a full disk, is tried again after each of `WAITS`.
 
     If a user's mistake has already failed another step of the run, this one does not start: hours of training are not
-    spent on a run that cannot succeed. Neither does it if a blocking check of what it follows from is not passed, in
-    whichever run that was.
+    spent on a run that cannot succeed. Nor does it start if a blocking check upstream has not passed, in this run or an
+    earlier one.
     """
     _stop_after_a_mistake(context, recipe)
     versions = context.assets_def.code_versions_by_key

@@ -1,8 +1,7 @@
-"""Blocking checks across jobs: each one's last result, and the refusal of whatever follows from one that is not passed.
+"""Results of blocking checks, kept in the store, so that a later job does not build on a check that has not passed.
 
-Belongs here: the records in the store, what each looked at, refusing. Not here: the checks themselves (`assets`).
-
-Dagster stops what follows a failed check in the same run alone, and its own records go with DAGSTER_HOME.
+The checks themselves are in `assets`. Dagster stops only the steps of the same run after a failed check, and its own
+records are lost with DAGSTER_HOME.
 """
 
 import hashlib
@@ -103,10 +102,10 @@ def job_of(group: str) -> str:
 
 @contextmanager
 def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence[Check]) -> Iterator[Attempt]:
-    """Within the block `assets` are made, and `checks`, all that block what follows from them, are made anew.
+    """Context in which `assets` are made and all of their blocking `checks` run again.
 
-    A check that has no result by then is unfinished if its asset's files were written or its process died. If the block
-    fails before that, the earlier result stays.
+    A check without a result at the end is unfinished if its asset's files were written or its process died; otherwise
+    its earlier result stays.
     """
     _settle_the_dead(store, recipe)
     _forget_former_checks(store, recipe, assets, checks)
@@ -256,7 +255,7 @@ def _read(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except ValidationError:
-        raise UserError(f"{path} is damaged: remove it, and run the job `ingest` again.") from None
+        raise UserError(f"{path} is damaged: remove it, and run the job that makes {_asset_of(path)} again.") from None
 
 
 def _asset_of(path: Path) -> str:

@@ -49,7 +49,7 @@ class Store:
         return self.private / "experiments" / recipe
 
     def new_predictions(self, recipe: str, model: str) -> Path:
-        """What a model has said of new images: private, since its files name patients and their files' places."""
+        """A model's predictions on new images; private, because they name patients and file paths."""
         return self.private / "predictions" / recipe / model
 
     @property
@@ -104,8 +104,8 @@ class Store:
                 write_mirrored_json(path, {_VERSION: SCHEMA_VERSION})
             elif layout[_VERSION] not in (_WITHOUT_SEEDS, _SHARED_TABLES, SCHEMA_VERSION):
                 raise UserError(
-                    f"SONOTAG_STORE {self.root} has layout {layout[_VERSION]}, this version of sonotag writes layout "
-                    f"{SCHEMA_VERSION}: point SONOTAG_STORE at a new folder."
+                    f"SONOTAG_STORE {self.root} has layout {layout[_VERSION]}, but this version of sonotag writes "
+                    f"layout {SCHEMA_VERSION}: point SONOTAG_STORE at a new folder."
                 )
             elif layout != {_VERSION: SCHEMA_VERSION}:
                 self._migrate()
@@ -114,7 +114,7 @@ class Store:
         return self
 
     def _migrate(self) -> None:
-        """Bring layout 2 or 3 to this one, so that whoever kills the process finds the earlier one or this one whole.
+        """Migrate layout 2 or 3 to this one; a killed process leaves the old or the new layout, complete.
 
         What layout 3 has elsewhere is copied first. The version follows, then what was copied is removed.
         """

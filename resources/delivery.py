@@ -69,7 +69,7 @@ def deliver_pending(root: Path, client: "MlflowClient", experiment_of: Callable[
         except Withheld as reason:
             if str(reason) not in logged:
                 logged.add(str(reason))
-                log(f"{reason} Of an earlier run: {pending.start.name}.")
+                log(f"{reason} This concerns an earlier run of {pending.start.name}.")
             continue
         except Unreachable:
             if not _responds(client):

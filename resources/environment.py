@@ -32,7 +32,11 @@ class Environment:
 
 
 def read_environment(variables: Mapping[str, str]) -> Environment:
-    """Read the variables; raises `UserError` for an unreadable recipe or an archive URL without a reader."""
+    """Read the variables.
+
+    Raises `UserError` if a recipe cannot be read, if two have one name or different `archive` sections, or if no reader
+    is installed for the archive's URL.
+    """
     store = Store(Path(variables.get("SONOTAG_STORE") or "store").absolute())
     known = {**variables, "SONOTAG_STORE": str(store.root)}
     return Environment(

@@ -70,15 +70,6 @@ def run_job(job: str, store: Path, *arguments: str, **changes: str) -> "subproce
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the mark in its own hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` one process runs all tests of a file, and one all tests that use the demo's store."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        uses_demo = "demo_store" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("demo_store" if uses_demo else file))
-
-
 def table_path(store: Path, name: str) -> Path:
     """The one table called `name` in `store`: shared, or that of its only recipe."""
     (path,) = [*store.glob(f"tables/{name}.parquet"), *store.glob(f"experiments/*/tables/{name}.parquet")]

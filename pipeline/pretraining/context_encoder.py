@@ -43,10 +43,10 @@ TRAIN_METRICS = (
 )
 
 SHARE_EVERY = 100
-"""In one of so many steps, an epoch's first among them, `train_adversarial_share` is measured; it takes longer."""
+"""Steps between two measurements of `train_adversarial_share`, from an epoch's first on; these steps take longer."""
 
 STUCK_EPOCHS = 3
-"""So many epochs in a row without any gradient for D end a training as diverged."""
+"""Consecutive epochs without any gradient for D after which a training counts as diverged."""
 
 
 class ContextEncoder(nn.Module):

@@ -141,7 +141,7 @@ def _epochs(folder: Path) -> list[Metrics]:
 
 @dataclass(frozen=True)
 class LabelCount:
-    """A label among the training images: how many carry it, of how many it is known."""
+    """A label: the number of training images with it, and the number for which it is known."""
 
     name: str
     carried: int
@@ -158,7 +158,7 @@ def count_labels(pool: PretrainingSet) -> tuple[LabelCount, ...]:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the card of an encoder says; an encoder that came to nothing has no card."""
+    """Content of an encoder's model card; failed encoders have no card."""
 
     method: str
     preprocessing: Preprocessing

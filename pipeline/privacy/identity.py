@@ -143,6 +143,6 @@ def patient_draw(patient: str) -> float:
     """A number in [0, 1) that orders the patients of a split; `patient` is the raw, unkeyed identity.
 
     It does not depend on the pseudonym key, so a new key moves no patient across the split. It is SHA-256 with a
-    constant salt, so that a patient's number can be guessed from it: keep it in the private folder.
+    constant salt, so a patient's number could be guessed from it: keep it in the private folder.
     """
     return int.from_bytes(hashlib.sha256(_DRAW_SALT + patient.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64

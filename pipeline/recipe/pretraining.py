@@ -57,7 +57,7 @@ class Variant(_Changes):  # type: ignore[misc]
         if self.labels not in {"own", *method.controls}:
             unused.append("labels")
         if unused:
-            raise ValueError(f"{unused[0]} means nothing to {self.method}")
+            raise ValueError(f"{unused[0]} is not a setting of {self.method}")
         if not self.settings and self.labels == "own":
             raise ValueError(f"it changes nothing of {self.method}")
         return self
@@ -104,10 +104,11 @@ class Pretraining(_Training):  # type: ignore[misc]
     def _variants_are_new(self) -> "Pretraining":
         for name, variant in self.variants.items():
             if encoder_of(name) in METHODS:
-                raise ValueError(f"variants: {name} is the name of an arm that there is anyway")
+                raise ValueError(f"variants: {name} is already the name of an arm")
             if is_frozen(name):
                 raise ValueError(f"variants: {name} ends in {FROZEN}, which is for arms whose encoder is frozen")
             same = [field for field, value in variant.settings.items() if getattr(self, field) == value]
             if same:
-                raise ValueError(f"variants.{name}: {same[0]} is {format_setting(getattr(self, same[0]))} anyway")
+                value = format_setting(getattr(self, same[0]))
+                raise ValueError(f"variants.{name}: {same[0]} is already {value} in the recipe: remove it")
         return self

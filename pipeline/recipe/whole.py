@@ -60,7 +60,9 @@ class Recipe(Settings):
     def _every_encoder_is_fine_tuned_as_often(self) -> "Recipe":
         tuned, trained = len(self.downstream.seeds), len(self.pretraining.seeds)
         if self.downstream.tasks and tuned % trained:
-            raise ValueError(f"downstream.seeds are {tuned}, which is no multiple of the {trained} pretraining.seeds")
+            raise ValueError(
+                f"downstream.seeds has {tuned} seeds, not a multiple of the {trained} in pretraining.seeds"
+            )
         return self
 
     def pretraining_seed(self, seed: int) -> int:
