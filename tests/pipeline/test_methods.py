@@ -54,7 +54,7 @@ print([name for name in ("torch", "pipeline.pretraining.rotation") if name in sy
 LOOK = """
 from pathlib import Path
 from pipeline.errors import UserError
-from pipeline.evaluation.tables import arm_label
+from pipeline.evaluation.display_names import arm_label
 from pipeline.recipe import load_recipe
 
 recipe = load_recipe("turned.yaml")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.phantom.acoustics import SOUNDS, Beams, Tuning, echoes
+from pipeline.phantom.acoustics import ACOUSTICS, Beams, Tuning, echoes
 from pipeline.phantom.anatomy import Points, Scene, Tissue
 
 PLAIN = Tuning(
@@ -55,7 +55,7 @@ def within_liver(decibels):
 
 
 def test_every_tissue_has_a_sound():
-    assert set(SOUNDS) == set(Tissue)
+    assert set(ACOUSTICS) == set(Tissue)
 
 
 def test_homogeneous_liver_has_the_spread_of_log_compressed_rayleigh_speckle():
@@ -115,7 +115,7 @@ def test_a_cysts_flank_bends_sound_away():
 def test_a_boundary_across_the_beam_answers_and_one_along_it_does_not():
     across, along = block(Tissue.LIVER), block(Tissue.LIVER)
     across[144:], along[:, 96:] = Tissue.DIAPHRAGM, Tissue.DIAPHRAGM
-    change = ((Tissue.DIAPHRAGM, SOUNDS[Tissue.LIVER].echo_db - SOUNDS[Tissue.DIAPHRAGM].echo_db),)
+    change = ((Tissue.DIAPHRAGM, ACOUSTICS[Tissue.LIVER].echo_db - ACOUSTICS[Tissue.DIAPHRAGM].echo_db),)
     scene = Scene(Tissue.LIVER, (), echo_db=change)
     flat, upright = scan(across, scene=scene), scan(along, scene=scene)
     assert flat[142:147].mean() > flat[100:130].mean() + 6
