@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 
 from pipeline.errors import UserError
 from pipeline.images.batches import center_patch, fit_normalization
-from pipeline.pretraining import pretrain as module
+from pipeline.pretraining import job
 from pipeline.pretraining.context_encoder import TRAIN_METRICS
 from pipeline.pretraining.dataset import full_validation_batches, training_batches
 from pipeline.pretraining.pretrain import pretrain
@@ -118,7 +118,7 @@ def test_both_processes_end_with_the_same_networks_batch_norms_statistics_includ
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_a_batch_that_cannot_be_shared_out_is_said_so(tmp_path, pool, settings, monkeypatch):
-    monkeypatch.setattr(module, "group", lambda: Group(0, 3))
+    monkeypatch.setattr(job, "group", lambda: Group(0, 3))
     with pytest.raises(UserError, match=r"batch_size 4 cannot be shared out among 3 processes"):
         pretrain("resnet50", "ce", pool, settings, tmp_path, silent, lambda *_: None)
     assert not list(tmp_path.iterdir())
@@ -128,7 +128,7 @@ def test_a_batch_that_cannot_be_shared_out_is_said_so(tmp_path, pool, settings, 
 def test_batch_norm_over_all_processes_needs_gpus(tmp_path, pool, settings, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    monkeypatch.setattr(module, "group", lambda: Group(0, 2))
+    monkeypatch.setattr(job, "group", lambda: Group(0, 2))
     synchronized = settings.model_copy(update={"sync_batch_norm": True})
     with pytest.raises(UserError, match="sync_batch_norm needs GPUs"):
         pretrain("resnet50", "ce", pool, synchronized, tmp_path, silent, lambda *_: None)
