@@ -5,6 +5,7 @@ Belongs here: the command, and loading the pool. Not here: training.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from hashlib import sha256
