@@ -78,7 +78,7 @@ types: $(DEV)
 # order, so that the files that run whole jobs, which come first, are not the last ones to end.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: lint types  ## run lint, types, unit tests and one run from end to end; under 6 minutes on 2 cores
+test: lint types  ## run lint, types, unit tests and one run from end to end; some 7 minutes on 2 cores
 	$(PYTEST) -m "not integration and not ui and not slow"
 
 test-integration: $(DEV)  ## run what CI adds to `make test`: whole jobs, servers, killed processes, web pages

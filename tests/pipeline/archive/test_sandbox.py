@@ -143,6 +143,7 @@ def test_a_worker_does_not_reach_into_the_process_that_holds_the_key():
     assert outcome(read_memory_of, os.getpid()) == REFUSED
 
 
+@pytest.mark.integration
 def test_a_worker_starts_without_keys_and_passwords():
     """In a process of its own, since the fork server of this one has started long ago."""
     code = (

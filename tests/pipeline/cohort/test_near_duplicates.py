@@ -64,6 +64,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("fan", [True, False])
+@pytest.mark.integration
 def test_variants_of_a_frame_are_found_among_unrelated_ones(name, fan):
     frames = [scene(seed, fan) for seed in range(40)]
     others = thumbs(*frames)

@@ -87,6 +87,7 @@ def ingested(tmp_path_factory):
     return reasons, cache, index
 
 
+@pytest.mark.integration
 def test_every_good_image_is_there_and_no_hostile_one(ingested):
     reasons, cache, index = ingested
     assert cache.images.num_rows == 4 and index.files == 10 == 4 + len(reasons)

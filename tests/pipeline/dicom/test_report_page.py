@@ -55,6 +55,7 @@ def outcome(folder, pixels, b_mode_only=True, **fields):
     return found.cropped_by if isinstance(found, CroppedImage) else found.reason
 
 
+@pytest.mark.integration
 def test_of_ninety_pages_of_ten_templates_nearly_all_are_caught_by_their_pixels_alone():
     caught = {}
     for seed in PAGES:

@@ -78,6 +78,7 @@ def training(run: Run, kind: str, arm: Arm, encoder_folder: Path, seed: int = 0)
     return again
 
 
+@pytest.mark.integration
 def test_a_cell_that_ran_leaves_its_files_and_tells_of_every_epoch(quality: Run) -> None:
     assert quality.outcome.status == "ran"
     assert Outcome.read(quality.folder) == quality.outcome
@@ -401,6 +402,7 @@ def test_a_model_says_from_which_encoder_it_started(quality: Run, encoder_folder
 @pytest.mark.skipif(not supports_bfloat16(torch.device("cpu")), reason="this CPU has no arithmetic for bfloat16")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("kind", ["ordinal", "segmentation"])
+@pytest.mark.integration
 def test_precision_is_of_the_steps_alone_and_their_losses_are_float32(kind: str, encoder_folder: Path) -> None:
     seen: dict[str, torch.dtype] = {}
     losses, tuned = {}, {}
@@ -496,6 +498,7 @@ def test_a_loss_that_is_not_finite_is_an_outcome(run: Runner, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("rate", "status"), [(1e-3, "ran"), (1e30, "diverged")])
+@pytest.mark.integration
 def test_its_seconds_are_those_of_the_stretches_before_too_however_it_ended(
     rate: float, status: str, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

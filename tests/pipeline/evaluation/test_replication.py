@@ -35,6 +35,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return main()
 
 
+@pytest.mark.integration
 def test_the_command_fills_tables_and_draws_figures_from_the_folder_alone(
     publication: Publication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_table_without_an_end_does_not_swallow_what_follows() -> None:
         filled(text, {"data": "T", "collapse": "C"})
 
 
+@pytest.mark.integration
 def test_the_document_of_a_folder_with_a_dot_in_its_name(
     publication: Publication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

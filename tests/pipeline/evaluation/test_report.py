@@ -54,6 +54,7 @@ def test_every_number_is_written_as_csv_markdown_and_latex(three_seeds: Recipe, 
     assert {row["metric"] for row in rows["metrics"]} >= {"accuracy", "quadratic kappa", "dice", "iou liver"}
 
 
+@pytest.mark.integration
 def test_two_reports_of_the_same_predictions_are_the_same_bytes(three_seeds: Recipe, store: Store) -> None:
     experiment = store.experiment(three_seeds.name)
     contents = []

@@ -51,6 +51,7 @@ def test_features_are_those_of_torchvision_on_grey_repeated_three_times(backbone
 
 
 @pytest.mark.parametrize(("name", "head"), HEADS, ids=["resnet50", "vgg16_bn"])
+@pytest.mark.integration
 def test_plain_torchvision_loads_the_file_and_misses_only_its_head(tmp_path: Path, name, head):
     save_encoder(build_encoder(name), tmp_path / "encoder.safetensors")
     peer = torchvision.models.get_model(name)

@@ -59,6 +59,7 @@ def good_files(folder):
     return [path for path in files if str(path.relative_to(archive)) not in rejected]
 
 
+@pytest.mark.integration
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_cores(small_phantom, tmp_path, monkeypatch):
     monkeypatch.setattr(clinic_module.os, "cpu_count", lambda: 1)
     make_phantom(tmp_path / "again", 0, SMALL)

@@ -327,6 +327,7 @@ def test_validation_is_l_f_over_all_images_with_d_normalized_by_each_kind_of_pat
     assert metrics["val_loss"] == pytest.approx(0.999 * mse - 0.001 * scores[1], rel=1e-5)
 
 
+@pytest.mark.integration
 def test_the_same_patches_are_scored_in_validation_as_in_training(pool, settings):
     """The validation images are the training batch, and F's statistics are that batch's: nothing is left to differ.
 

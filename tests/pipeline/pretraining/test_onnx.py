@@ -54,6 +54,7 @@ def tiny(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet50", 2048), ("vgg16_bn", 512)])
+@pytest.mark.integration
 def test_grey_levels_go_in_and_the_encoders_features_come_out(tmp_path, backbone, channels):
     encoder = lived_in(build_encoder(backbone)).eval()
     write_folder(tmp_path, encoder, backbone)

@@ -50,6 +50,7 @@ def test_hours_are_steps_and_validation_between_bounds(method, pool, settings, t
 
 
 @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
+@pytest.mark.integration
 def test_bytes_on_disk_are_those_of_the_files(method, pool, settings, tmp_path):
     forecast = forecast_of(planned(method, settings, tmp_path / "encoder"), pool)
     trainer, _ = training_of("resnet50", method, pool, settings_of(method, settings), silent)
@@ -108,6 +109,7 @@ def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):
     assert forecast_of(planned("dcm", settings, tmp_path), pool).steps == 9 - 3 - 2
 
 
+@pytest.mark.integration
 def test_the_training_afterwards_is_the_same(pool, settings, tmp_path):
     torch.manual_seed(5)
     pretrain("resnet50", "ce_dcm", pool, settings_of("ce_dcm", settings), tmp_path / "without", silent, quietly)

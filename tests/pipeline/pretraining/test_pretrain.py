@@ -102,6 +102,7 @@ class TestTrained:
         assert report["validation_mse"] == best[1]["val_mse"]
         assert f"epoch kept: {best[0]}, the lowest val_mse of 3" in (tmp_path / "model_card.md").read_text()
 
+    @pytest.mark.integration
     def test_a_loud_discriminator_does_not_choose_the_epoch(self, tmp_path, pool, settings):
         """At λadv 100 L_F is D's score of that epoch's D alone: epochs of different Ds cannot be ranked by it."""
         heard = []
@@ -172,6 +173,7 @@ class TestTrained:
         assert (how["height"], how["width"], how["mean"], how["sd"]) == (32, 32, fitted.mean, fitted.sd)
         assert {"channels", "crop", "backbone"} <= how.keys()
 
+    @pytest.mark.integration
     def test_the_card_names_image_digest_and_the_labels_the_method_saw(self, tmp_path, pool, settings):
         for method in ("ce", "dcm"):
             run(method, pool, settings, tmp_path / method)

@@ -21,6 +21,7 @@ def labelled(name, classes, kind="segmentation"):
 
 
 @pytest.mark.parametrize("name", SETS)
+@pytest.mark.integration
 def test_a_real_manifest_reads_with_its_counts(name):
     classes, *counts = SETS[name]
     table = labelled(name, classes)
@@ -32,6 +33,7 @@ def test_a_real_manifest_reads_with_its_counts(name):
     ("name", "line", "other"),  # found by comparing decoded pixels with NumPy, all with all
     [("thyroid_crop", 423, 104), ("breast", 230, 168)],
 )
+@pytest.mark.integration
 def test_a_real_manifest_with_one_picture_under_two_patients_is_refused(name, line, other):
     kind, classes = ("ordinal", ("normal", "benign", "malignant")) if name == "breast" else ("segmentation", ("0", "1"))
     with pytest.raises(UserError, match=f"line {line}: image .* line {other}, of another patient"):
