@@ -107,7 +107,7 @@ for run in instance.get_runs(dg.RunsFilter(job_name="pretrain")):
 
 def test_two_runs_at_once_share_the_databases_and_train_in_turn(environment: dict[str, str], tmp_path: Path) -> None:
     one, other = recipe(tmp_path, "one"), recipe(tmp_path, "other")
-    ingest = start("ingest", environment, one)
+    ingest = start("ingest", environment, f"{one},{other}")
     said_before = ingest.communicate()[0]
     assert ingest.returncode == 0, said_before[-3000:]
     runs = [start("pretrain", environment, one), start("pretrain", environment, other)]
@@ -128,7 +128,7 @@ def test_mlflow_has_both_recipes_on_the_same_server(environment: dict[str, str])
 
     client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
     found = {e.name: len(client.search_runs([e.experiment_id])) for e in client.search_experiments()}
-    assert found["one"] > 3 and found["other"] == 3
+    assert min(found["one"], found["other"]) > 3  # three of `pretrain`, and those of `ingest`
 
 
 def test_the_daemon_takes_two_runs_from_the_queue(environment: dict[str, str], tmp_path: Path) -> None:
