@@ -60,7 +60,7 @@ def group_of(recipe: Recipe, group: str, alone: bool) -> str:
 def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe, alone: bool) -> list[dg.AssetsDefinition]:
     """`assets` with their recipe in their keys, and with owner, documentation and known column lineage.
 
-    If the recipe is not `alone`, groups and steps carry it, too, so that those of several recipes are told apart.
+    If the recipe is not `alone`, it prefixes groups and steps, which distinguishes those of several recipes.
     Raises `UserError` if two assets would have one name.
     """
     lineage = _lineage(recipe)

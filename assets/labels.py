@@ -198,8 +198,8 @@ def _label_specs(recipe: Recipe, version: MappingVersion) -> list[dg.AssetSpec]:
     code = f"{code_versions.LABELS}-{digest(relevant)[:8]}"
     descriptions = {
         "weak_labels": "One row per record: its labels as 0/1, null where the tags do not say.",
-        "labelled_records": "Which records the tags label, and why nobody trains on the others: the column `status` of "
-        "weak_labels. Groups that change their meaning leave it as it is.",
+        "labelled_records": "Which records the tags label, and why the others are excluded from training: the column "
+        "`status` of weak_labels. Groups that change their meaning leave it as it is.",
         "label_changes": "What the newest version of the study groups changed: one row per record whose labels are "
         "others now.",
     }

@@ -32,7 +32,7 @@ def uncleared(store: Store, leaks: Collection[Leak]) -> list[Leak]:
 
 
 def review_hint(leaks: Sequence[Leak], recipe: str, name: str) -> str:
-    """Which pairs they are, where their picture is, and what to do; `name` is that of `write_review`."""
+    """Description of the pairs: their review file, their picture, what to do; `name` is that of `write_review`."""
     named = ", ".join(leak.pair for leak in leaks[:NAMED]) + (", …" if len(leaks) > NAMED else "")
     return (
         f"pairs {named}: look at private/experiments/{recipe}/{WORKLISTS}/{name}.png in the store; give images of "

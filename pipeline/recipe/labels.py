@@ -125,7 +125,7 @@ class Labels(Settings):
     missing: Literal["exclude", "mask"] = "exclude"
     """An image of which a source leaves its labels open: excluded from all methods alike, or kept with a mask."""
     largest_unmapped_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Of the records; if more carry a study description that nobody has reviewed, a check warns."""
+    """Share of the records; a check warns if more have a study description that is not reviewed."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -127,8 +127,12 @@ def test_mlflow_has_both_recipes_on_the_same_server(environment: dict[str, str])
     from mlflow import MlflowClient
 
     client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
-    found = {e.name: len(client.search_runs([e.experiment_id])) for e in client.search_experiments()}
-    assert min(found["one"], found["other"]) > 3  # three of `pretrain`, and those of `ingest`
+    experiments = {found.name: found.experiment_id for found in client.search_experiments()}
+    for name in ("one", "other"):
+        made = [run.data.tags["assets"] for run in client.search_runs([experiments[name]])]
+        of_pretrain = sorted(assets for assets in made if assets == "preflight" or assets.endswith("_encoder"))
+        assert of_pretrain == ["preflight", "resnet50_baseline_encoder", "resnet50_dcm_encoder"]
+        assert any("pretraining_pool" in assets for assets in made)
 
 
 def test_the_daemon_takes_two_runs_from_the_queue(environment: dict[str, str], tmp_path: Path) -> None:
