@@ -18,11 +18,11 @@ from pipeline.files import digest, read_json
 from pipeline.markdown import inline
 from pipeline.methods import METHODS, SHOWN_LABELS, EncoderSettings
 from pipeline.methods.dcm import SCORES
-from pipeline.pretraining.top_folders import top_folders
+from pipeline.pretraining.top_folders import sources_of
 from pipeline.recipe import Recipe
 from pipeline.settings import Backbone, format_setting
 from pipeline.store import Store
-from pipeline.tables import pretraining_pool_table, read_pool
+from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
 from resources.compute import POOL, Compute
 from resources.records import Input
@@ -65,25 +65,17 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.protections import protection_lines, protections
-        from pipeline.downstream.preflight import preflight as of_models
-        from pipeline.pretraining.plan import planned_encoders
-        from pipeline.pretraining.pool import load_pool
-        from pipeline.pretraining.preflight import preflight as of_encoders
-        from pipeline.training.timing import add_ranges, format_range
+        from pipeline.downstream.preflight import preflight as forecasts_of
+        from pipeline.training.preflight import format_range, total_hours
 
         with step(context, tracking, recipe) as here:
             place = store.open()
             protected = [*protection_lines(protections())]
             for line in protected:
                 here.log(f"Preflight: {line}.")
-            encoders = planned_encoders(recipe, place.experiment(recipe.name))
             with compute.training(here.log):
-                pool = load_pool(place, recipe)
-                to_train = of_encoders(encoders, pool, _sources(place, recipe), here.log)
-                to_tune = of_models(recipe, place, here.log)
-            hours = add_ranges([*(forecast.hours for forecast in to_train), *(forecast.hours for forecast in to_tune)])
-            here.log(f"Preflight: about {format_range(hours)} for encoders and models, one after the other.")
-            lines = [*map(str, to_train), *map(str, to_tune)]
+                found = forecasts_of(recipe, place, here.log)
+            hours, lines = total_hours(found), [str(forecast) for forecast in found]
             yield here.made(
                 "preflight",
                 digest(lines)[:16],
@@ -133,7 +125,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
             with compute.training(here.log):
                 pool = load_pool(place, recipe)
                 outcomes = [
-                    _trained(here, tracking, recipe, plan, pool, _sources(place, recipe), len(plans) == 1)
+                    _trained(here, tracking, recipe, plan, pool, sources_of(place, recipe), len(plans) == 1)
                     for plan in plans
                 ]
             yield _made(here, asset, plans, outcomes, place, registered_name(recipe, asset))
@@ -156,16 +148,6 @@ def _described(recipe: Recipe, encoder: str) -> str:
     labels, changed = settings.labels_of(encoder), settings.variants[encoder].settings
     changes = [f"shown in place of the weak labels: {SHOWN_LABELS[labels].description}"] * (labels != "own")
     return "; ".join([said, *changes, *(f"{name} {format_setting(value)}" for name, value in changed.items())])
-
-
-def _sources(store: Store, recipe: Recipe) -> "Sources":
-    """Where each image of the pool comes from; looked up when it is asked."""
-
-    def sources() -> list[bytes]:
-        rows = read_pool(store, recipe)
-        return top_folders(store.private, rows["sop_instance"].to_pylist())
-
-    return sources
 
 
 def _trained(

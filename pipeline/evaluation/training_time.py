@@ -1,6 +1,6 @@
 """The time that trainings took, summed by encoder and by task.
 
-Not here: measuring it (`pipeline.training.outcome`), forecasts (`pipeline.pretraining.preflight`).
+Not here: measuring it (`pipeline.training.outcome`), forecasts (`pipeline.training.preflight`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -14,12 +13,11 @@ from pipeline.methods import METHODS, TrainingSettings
 from pipeline.pretraining.plan import PlannedEncoder, planned_encoder
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
-from pipeline.pretraining.top_folders import top_folders
+from pipeline.pretraining.top_folders import sources_of
 from pipeline.progress import Log, silent
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.settings import Backbone
 from pipeline.store import Store
-from pipeline.tables import read_pool
 from pipeline.training.distributed import process_group
 from pipeline.training.loop import Metrics, OnEpoch
 
@@ -73,8 +71,7 @@ def _pretrain(asked: argparse.Namespace, log: Log) -> None:
     encoders = _asked_for(asked, recipe, store)
     pool = load_pool(store, recipe)
     refuse_training(store, recipe)
-    rows = read_pool(store, recipe)
-    sources = partial(top_folders, store.private, rows["sop_instance"].to_pylist())
+    sources = sources_of(store, recipe)
     log(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
     if asked.preflight:
         preflight(encoders, pool, sources, log)

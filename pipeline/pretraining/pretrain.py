@@ -18,7 +18,7 @@ from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_labels, write_curves
 from pipeline.pretraining.job import Job, MethodRun, own_share
 from pipeline.pretraining.onnx_export import export_onnx
-from pipeline.progress import Log
+from pipeline.progress import Log, silent
 from pipeline.settings import Backbone
 from pipeline.training.checkpoint import remove_checkpoints
 from pipeline.training.device import configure_backends, training_device
@@ -106,18 +106,15 @@ def fingerprint_of(
     return digest(*common, *labels, settings.decisive(backbone))
 
 
-def training_of(
-    backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings, log: Log
-) -> tuple[Trainer[Batch], Plan] | None:
-    """The training that `pretrain` would do, before its first step; None if the method trains nothing.
+def trainer_of(backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings) -> Trainer[Batch]:
+    """The training that `pretrain` would do, before its first step, for timing steps.
 
-    For timing steps: nothing is written, and images are normalized by a guess. Raises as `pretrain`.
+    Writes nothing and normalizes images by a guess. Raises as `pretrain`.
     """
-    if not METHODS[method].trains:
-        return None
-    name = f"{backbone} {method}"
-    job = Job(name, backbone, METHODS[method], pool, settings, Path(), "", log, lambda epoch, metrics: None)
-    return _start(job, Normalization(mean=128.0, sd=64.0)).training
+    job = Job("", backbone, METHODS[method], pool, settings, Path(), "", silent, lambda epoch, metrics: None)
+    training = _start(job, Normalization(mean=128.0, sd=64.0)).training
+    assert training is not None, f"{method} has settings of training and trains nothing"
+    return training[0]
 
 
 def _start(job: Job[EncoderSettings], normalization: Normalization) -> MethodRun:

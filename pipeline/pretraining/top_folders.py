@@ -1,18 +1,26 @@
-"""From which source an image comes: the archive's first folder in which its file lies.
+"""The sources of images: the first folder of the archive that an image's file lies in; private, as folders can have
+people's names.
 
-Belongs here: reading that from the private list of files. Not here: what it is used for; it is never shown, since
-folders can be called after people.
+Not here: sources as labels (`controls`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.files import read_table
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+from pipeline.tables import read_pool
 
 _ROOT = b""
+
+
+def sources_of(store: Store, recipe: Recipe) -> Callable[[], list[bytes]]:
+    """A function that reads the source of each image of the recipe's pool, in the pool's order."""
+    return lambda: top_folders(store.private, read_pool(store, recipe)["sop_instance"].to_pylist())
 
 
 def top_folders(private: Path, sop_instances: Sequence[str]) -> list[bytes]:

@@ -1,17 +1,18 @@
-"""The forecast of the duration of fine-tuning."""
+"""Preflight of fine-tuning: models and hours left; and of a whole recipe."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.downstream import preflight as preflight_module
 from pipeline.downstream.predictions import cells
-from pipeline.downstream.preflight import preflight
+from pipeline.downstream.preflight import unfinished_models
 from pipeline.files import write_table
-from pipeline.progress import silent
+from pipeline.progress import Log, silent
 from pipeline.recipe import Recipe
 from pipeline.store import Store
+from pipeline.training import preflight as training_preflight
 from pipeline.training.outcome import Outcome
+from pipeline.training.preflight import Forecast, forecasts
 from tests.pipeline.downstream.conftest import SPLITS, table, task
 
 
@@ -30,6 +31,10 @@ def recipe(epochs: int = 3) -> Recipe:
     )
 
 
+def preflight(recipe: Recipe, store: Store, log: Log) -> list[Forecast]:
+    return forecasts(unfinished_models(recipe, store), log)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store with the images of one task of two: 12 for training, 4 for validation."""
@@ -41,7 +46,7 @@ def store(tmp_path: Path) -> Store:
 def test_models_of_all_arms_and_fractions_count_and_a_task_without_images_does_not(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight_module, "time_steps", lambda training: [1.0, 2.0])
+    monkeypatch.setattr(training_preflight, "time_steps", lambda training: [1.0, 2.0])
     said: list[str] = []
     (forecast,) = preflight(recipe(), store, said.append)
     assert (forecast.name, forecast.models) == ("resnet50 ordinal", 4)
@@ -54,7 +59,7 @@ def test_models_of_all_arms_and_fractions_count_and_a_task_without_images_does_n
 def test_models_of_few_images_take_the_steps_that_the_task_asks_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight_module, "time_steps", lambda training: [1.0])
+    monkeypatch.setattr(training_preflight, "time_steps", lambda training: [1.0])
     settings = recipe().model_dump()
     settings["downstream"]["tasks"]["ordinal"]["min_steps"] = 7
     del settings["evaluation"]["comparisons"]
@@ -65,7 +70,7 @@ def test_models_of_few_images_take_the_steps_that_the_task_asks_for(
 
 
 def test_models_that_are_there_do_not_count(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight_module, "time_steps", lambda training: [1.0])
+    monkeypatch.setattr(training_preflight, "time_steps", lambda training: [1.0])
     done, *others = [cell for cell in cells(recipe()) if cell.task == "ordinal"]
     for cell in [done]:
         Outcome("ran", "", "x").write(store.experiment("small").model("resnet50", cell.arm, "ordinal", 1.0, 0))

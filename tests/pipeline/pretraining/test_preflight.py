@@ -1,4 +1,4 @@
-"""What pretraining is going to take, told from a few steps, before it starts."""
+"""Preflight of pretraining: steps left, hours, bytes on disk, refusals."""
 
 import json
 from types import SimpleNamespace
@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.pretraining import preflight as preflight_module
+from pipeline.pretraining import preflight as pretraining_preflight
 from pipeline.pretraining.plan import PlannedEncoder
-from pipeline.pretraining.preflight import forecast_of, preflight
-from pipeline.pretraining.pretrain import fingerprint_of, pretrain, training_of
+from pipeline.pretraining.preflight import preflight, unfinished_encoders
+from pipeline.pretraining.pretrain import fingerprint_of, pretrain, trainer_of
 from pipeline.progress import silent
+from pipeline.training import preflight as training_preflight
 from pipeline.training.checkpoint import write_checkpoint
 from pipeline.training.loop import CHECKPOINT_LAYOUT
 from pipeline.training.outcome import Outcome
+from pipeline.training.preflight import forecasts
 from tests.pipeline.pretraining.conftest import settings_of
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("tiny_backbone")
 @pytest.fixture
 def steps_take(monkeypatch):
     """Makes every step take one second and one of them two."""
-    monkeypatch.setattr(preflight_module, "time_steps", lambda trainer: [1.0, 2.0, 1.0])
+    monkeypatch.setattr(training_preflight, "time_steps", lambda trainer: [1.0, 2.0, 1.0])
 
 
 def planned(method, settings, folder):
@@ -34,6 +36,11 @@ def planned(method, settings, folder):
 
 def no_sources():
     raise AssertionError("nothing here is shown sources")
+
+
+def forecast_of(encoder, pool):
+    """The forecast of one encoder, None if nothing of it is left to train."""
+    return next(iter(forecasts(unfinished_encoders([encoder], pool, no_sources), silent)), None)
 
 
 def quietly(epoch, metrics):
@@ -53,7 +60,7 @@ def test_hours_are_steps_and_validation_between_bounds(method, pool, settings, t
 @pytest.mark.integration
 def test_bytes_on_disk_are_those_of_the_files(method, pool, settings, tmp_path):
     forecast = forecast_of(planned(method, settings, tmp_path / "encoder"), pool)
-    trainer, _ = training_of("resnet50", method, pool, settings_of(method, settings), silent)
+    trainer = trainer_of("resnet50", method, pool, settings_of(method, settings))
     for batch in trainer.batches(1, 0):
         trainer.step(batch)
     best = {
@@ -80,7 +87,7 @@ def header(path):
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
-def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp_path):
+def test_finished_and_untrained_encoders_are_not_forecast(pool, settings, tmp_path):
     said = []
 
     def of(settings):
@@ -95,14 +102,14 @@ def test_what_is_trained_or_needs_no_training_is_not_counted(pool, settings, tmp
     assert "for the encoders" in said[-1]
 
 
-def test_an_encoder_of_an_earlier_version_is_no_work(pool, settings, tmp_path):
+def test_a_finished_encoder_of_an_earlier_version_is_not_forecast(pool, settings, tmp_path):
     Outcome("ran", "", fingerprint_of("resnet50", "ce", pool, settings_of("ce", settings), "2")).write(tmp_path)
     assert forecast_of(planned("ce", settings, tmp_path), pool) is None
 
 
-def test_a_training_that_was_stopped_has_less_left(pool, settings, tmp_path):
+def test_a_checkpoint_reduces_the_steps_left(pool, settings, tmp_path):
     fingerprint = fingerprint_of("resnet50", "dcm", pool, settings_of("dcm", settings))
-    trainer, _ = training_of("resnet50", "dcm", pool, settings_of("dcm", settings), silent)
+    trainer = trainer_of("resnet50", "dcm", pool, settings_of("dcm", settings))
     done = {"curves": [{"val_loss": 1.0}], "best_epoch": 1, "steps": 2}
     state = {"fingerprint": fingerprint, "layout": CHECKPOINT_LAYOUT, **done}
     write_checkpoint(tmp_path / "checkpoint.safetensors", trainer.trained, state)
@@ -122,13 +129,13 @@ def test_the_training_afterwards_is_the_same(pool, settings, tmp_path):
     assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
 
 
-def test_a_disk_that_cannot_hold_it_is_refused_in_a_sentence(pool, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(preflight_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+def test_a_disk_that_cannot_hold_the_encoders_is_refused(pool, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining_preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
     with pytest.raises(UserError, match=r"^Pretraining needs \d+ MB of disk, and 0 MB are free"):
         preflight([planned("dcm", settings, tmp_path / "a" / "b")], pool, no_sources, silent)
 
 
-def test_too_small_a_pool_is_said_as_training_says_it(pool, settings, tmp_path):
+def test_a_pool_smaller_than_a_batch_is_refused_as_by_training(pool, settings, tmp_path):
     large = settings.model_copy(update={"batch_size": 64})
     with pytest.raises(UserError, match="batch_size is 64"):
         preflight([planned("dcm", large, tmp_path)], pool, no_sources, silent)
