@@ -16,7 +16,8 @@ from pipeline import code_versions
 from pipeline.evaluation.display_names import metric_label
 from pipeline.evaluation.document import TextTable
 from pipeline.files import digest
-from pipeline.recipe import Recipe, encoder_of
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import encoder_of
 from resources.records import Champion
 from resources.store import StoreFolder
 from resources.tracking import Tracking

@@ -28,7 +28,9 @@ from pipeline.evaluation.results import predictions_by_cell
 from pipeline.files import digest, read_table, write_table
 from pipeline.privacy.identity import number_pseudonym
 from pipeline.privacy.training_exposure import training_patients
-from pipeline.recipe import Arm, Backbone, Recipe, encoder_of
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm, encoder_of
+from pipeline.settings import Backbone
 from pipeline.store import Store
 from pipeline.tables import pool_or_empty
 from pipeline.training.outcome import Outcome

@@ -12,7 +12,7 @@ from benchmarks.measure import Figure, Row, compare
 from pipeline.archive.scan import index_archive
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.progress import Log
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 
 FILES = 200_000
 MILLION = 1_000_000

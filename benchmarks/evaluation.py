@@ -14,7 +14,7 @@ from pipeline.downstream.ordinal import decode
 from pipeline.downstream.predictions import Cell, predictions_table
 from pipeline.evaluation.bootstrap import resample_indices
 from pipeline.evaluation.task_metrics import task_metrics
-from pipeline.recipe import Evaluation
+from pipeline.recipe.evaluation import Evaluation
 
 IMAGES = 335  # of the paper's quality task, whose bootstrap draws half of them 1,000 times
 CLASSES = ("0", "1", "2", "3", "4")

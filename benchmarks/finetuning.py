@@ -19,7 +19,9 @@ from pipeline.downstream.predictions import Cell
 from pipeline.downstream.task_images import TaskImages
 from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
-from pipeline.recipe import Arm, Backbone, Precision, Task
+from pipeline.recipe.arms import Arm
+from pipeline.recipe.downstream import Task
+from pipeline.settings import Backbone, Precision
 from pipeline.training.device import supports_bfloat16
 
 CLASSES = {"ordinal": ("0", "1", "2", "3", "4"), "segmentation": ("background", "nodule")}

@@ -17,7 +17,8 @@ from pipeline.archive.cache_builder import Cache, build_cache
 from pipeline.archive.scan import Index, index_archive
 from pipeline.images.cache import load_pixels
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 
 SIZE = Images(height=256, width=384)
 HEADERS, OF_EACH, CINES, LENGTH = 6000, 24, 32, 20

@@ -28,7 +28,8 @@ from pipeline.images.loader import image_loader
 from pipeline.methods import TrainingSettings
 from pipeline.pretraining.dataset import PretrainingSet, training_batches
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 
 WORKERS = 2
 READ, READ_IMAGES = Images(height=256, width=384), 2048

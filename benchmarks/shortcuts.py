@@ -21,7 +21,7 @@ from pipeline.phantom.downstream import cases, graded_view, labelled_sets
 from pipeline.phantom.scanner import CURVILINEAR, View
 from pipeline.phantom.settings import Amount, Phantom
 from pipeline.phantom.studies import clinic, frames_of
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 
 Grey = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ from pipeline.archive.location import normalized
 from pipeline.archive.missing_images import known_images, refuse_loss
 from pipeline.errors import UserError
 from pipeline.privacy.identity import key_check
-from pipeline.recipe import Automation
+from pipeline.recipe.automation import Automation
 
 ATTEMPTS = 5
 """After so many failures on one state of the archive a person has to act."""

@@ -46,7 +46,8 @@ from pipeline.images.cache import (
 )
 from pipeline.mirrored import read_if_intact
 from pipeline.progress import Log, Progress, silent
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
 
 _STATE = pa.schema(

@@ -42,7 +42,7 @@ from pipeline.privacy.erasure_list import FORGOTTEN, ErasureList
 from pipeline.privacy.identity import file_id, key_check
 from pipeline.privacy.phantom_marker import NO_PHANTOM, PHANTOM, has_marker, is_phantom
 from pipeline.progress import Log, Progress, silent
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, LABEL_FIELDS, REJECTED_FILES
 
 _PATIENTS = pa.schema(

@@ -15,7 +15,7 @@ from pipeline.cohort.leaks import CLEARED, WORKLISTS, Leak, cleared_pairs, workl
 from pipeline.cohort.pair_sheet import LARGE, MOST, SMALL, pair_sheet
 from pipeline.files import write_text
 from pipeline.images.cache import load_pixels
-from pipeline.recipe import Images
+from pipeline.recipe.images import Images
 from pipeline.store import Store
 
 NAMED: Final = 5

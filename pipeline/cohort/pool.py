@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pipeline.errors import UserError
 from pipeline.label_fields import POOLED
 from pipeline.labels.sources import UNMAPPED
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 from pipeline.tables import missing_sides, pretraining_pool_table
 
 

@@ -33,7 +33,9 @@ from pipeline.pretraining.encoder_folder import (
     write_curves,
 )
 from pipeline.progress import Log, silent
-from pipeline.recipe import Precision, Task, is_frozen
+from pipeline.recipe.arms import is_frozen
+from pipeline.recipe.downstream import Task
+from pipeline.settings import Precision
 from pipeline.training.checkpoint import Trained, remove_checkpoints
 from pipeline.training.device import adam, autocast, configure_backends, maybe_compile, to_device, training_device
 from pipeline.training.loop import VALIDATION_LOSS, Diverged, Metrics, OnEpoch, Plan, fit_with_progress, seconds_done

@@ -18,7 +18,9 @@ from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
 from pipeline.networks.unet import UNet, UNetVersion
 from pipeline.pretraining.encoder_folder import Preprocessing
-from pipeline.recipe import Arm, Backbone, Share, Side, Task
+from pipeline.recipe.arms import Arm
+from pipeline.recipe.downstream import Task
+from pipeline.settings import Backbone, Share, Side
 from pipeline.training.tensors import read_tensors, require_finite
 
 MODEL = "model.safetensors"

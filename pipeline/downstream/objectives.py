@@ -14,7 +14,7 @@ from pipeline.images.batches import AugmentationParameters
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import Encoder
 from pipeline.networks.unet import UNet
-from pipeline.recipe import Task
+from pipeline.recipe.downstream import Task
 
 
 class Objective(ABC):

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.files import read_table
-from pipeline.recipe import Arm, Backbone, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
+from pipeline.settings import Backbone
 from pipeline.tables import column
 
 _text, _count = pa.string(), pa.int64()

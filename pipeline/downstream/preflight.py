@@ -17,7 +17,8 @@ from pipeline.pretraining.plan import planned_encoders
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.top_folders import sources_of
 from pipeline.progress import Log
-from pipeline.recipe import Recipe, Task
+from pipeline.recipe import Recipe
+from pipeline.recipe.downstream import Task
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
 from pipeline.training.preflight import Forecast, Unfinished, forecasts, format_range, total_hours

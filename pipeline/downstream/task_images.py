@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.files import digest
-from pipeline.recipe import Images, Task
+from pipeline.recipe.downstream import Task
+from pipeline.recipe.images import Images
 from pipeline.training.seeds import generator
 
 

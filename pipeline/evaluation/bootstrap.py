@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.recipe import Evaluation
+from pipeline.recipe.evaluation import Evaluation
 
 
 def resample_indices(images: int, settings: Evaluation) -> NDArray[np.int64]:

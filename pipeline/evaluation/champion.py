@@ -26,7 +26,10 @@ from pipeline.evaluation.significance import (
     paired_test,
 )
 from pipeline.files import digest, read_table, write_json
-from pipeline.recipe import Arm, Backbone, Metric, Recipe, Task
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
+from pipeline.recipe.downstream import Metric, Task
+from pipeline.settings import Backbone
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 

@@ -11,7 +11,8 @@ from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, metric
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.metrics import METRICS, dice
 from pipeline.evaluation.results import Result
-from pipeline.recipe import Recipe, Task
+from pipeline.recipe import Recipe
+from pipeline.recipe.downstream import Task
 
 _LEVELS = np.append(np.arange(101) / 100, np.inf)  # shares of the training masks; the last leaves an empty mask
 

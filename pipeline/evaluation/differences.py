@@ -17,7 +17,9 @@ from pipeline.evaluation.display_names import arm_label
 from pipeline.evaluation.metrics import METRICS, image_scores
 from pipeline.evaluation.results import Result, cell_of, predictions_by_cell
 from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, holm, paired_test
-from pipeline.recipe import Arm, Backbone, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
+from pipeline.settings import Backbone
 
 About = Literal["models", "encoders", "methods"]
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from pipeline.methods import METHODS, SHOWN_LABELS
-from pipeline.recipe import Arm, Recipe, encoder_of, is_frozen
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm, encoder_of, is_frozen
 from pipeline.settings import format_setting
 
 BACKBONE_LABELS: Mapping[str, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}

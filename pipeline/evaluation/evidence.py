@@ -15,7 +15,8 @@ from pipeline.evaluation.inpainting_error import InpaintingError, inpainting_err
 from pipeline.files import read_table
 from pipeline.pretraining.curves import selected_by
 from pipeline.pretraining.encoder_folder import read_curves
-from pipeline.recipe import Backbone, Recipe
+from pipeline.recipe import Recipe
+from pipeline.settings import Backbone
 from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome, Status
 

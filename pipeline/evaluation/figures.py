@@ -23,7 +23,10 @@ from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import LEVEL
 from pipeline.files import atomic_replace
-from pipeline.recipe import Arm, Backbone, Comparison, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
+from pipeline.recipe.evaluation import Comparison
+from pipeline.settings import Backbone
 
 DPI = 150
 """Resolution of the PNG files."""

@@ -32,7 +32,9 @@ from pipeline.evaluation.report_figures import (
 )
 from pipeline.evaluation.results_tables import few_seeds_warning
 from pipeline.files import data_url, read_table, write_text
-from pipeline.recipe import Pretraining, Recipe, Task
+from pipeline.recipe import Recipe
+from pipeline.recipe.downstream import Task
+from pipeline.recipe.pretraining import Pretraining
 from pipeline.store import Experiment, Store
 from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES, pretraining_pool_table, read_pool
 

@@ -8,7 +8,8 @@ from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label
 from pipeline.evaluation.document import TextTable
 from pipeline.files import read_json
 from pipeline.methods.ce import INPAINTING
-from pipeline.recipe import Backbone, Recipe
+from pipeline.recipe import Recipe
+from pipeline.settings import Backbone
 from pipeline.store import Experiment
 
 

@@ -16,7 +16,9 @@ from pipeline.evaluation.differences import average_by_encoder, compared_cells, 
 from pipeline.evaluation.display_names import arm_label
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import FEWEST_PATIENTS, FEWEST_SEEDS, LEVEL
-from pipeline.recipe import Arm, Backbone, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
+from pipeline.settings import Backbone
 
 _ROUNDING = 1e-12  # scores lie in [0, 1]: a smaller spread is rounding
 _LEAST_FREEDOM = 3.0  # below, Student's distribution is a poor model of a bootstrap over patients

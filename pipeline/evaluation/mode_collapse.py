@@ -9,7 +9,8 @@ from pipeline.evaluation.bootstrap import deviation
 from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.evidence import Training
-from pipeline.recipe import Backbone, Recipe
+from pipeline.recipe import Recipe
+from pipeline.settings import Backbone
 
 DIVERSITY, SATURATION = "val_diversity", "train_saturation"
 COLLAPSED_BELOW = 0.1**0.5

@@ -41,7 +41,8 @@ from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.training_time import training_time_table
 from pipeline.files import digest, write_json, write_text
 from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SHARE_AT_THE_PATCH
-from pipeline.recipe import Evaluation, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.evaluation import Evaluation
 from pipeline.store import Experiment
 
 REPORT = "report.json"

@@ -39,7 +39,10 @@ from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
 from pipeline.pretraining.inpainting import inpaint
 from pipeline.pretraining.pool import load_pool
-from pipeline.recipe import PROBES, Arm, Backbone, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
+from pipeline.recipe.labels import PROBES
+from pipeline.settings import Backbone
 from pipeline.store import Experiment, Store
 from pipeline.training.loop import VALIDATION_LOSS
 from pipeline.training.outcome import Outcome

@@ -13,7 +13,10 @@ from pipeline.downstream.predictions import Cell, cells
 from pipeline.evaluation.bootstrap import bootstrap_means, deviation, resample_indices
 from pipeline.evaluation.metrics import METRICS, image_scores
 from pipeline.files import write_text
-from pipeline.recipe import Arm, Backbone, Evaluation, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
+from pipeline.recipe.evaluation import Evaluation
+from pipeline.settings import Backbone
 from pipeline.training.outcome import Outcome
 
 Status = Literal["ran", "not run", "diverged"]

@@ -11,7 +11,8 @@ from pipeline.evaluation.bootstrap import deviation, resample_indices
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.results import Result, Status, cell_of, predictions_by_cell
 from pipeline.evaluation.task_metrics import Metric, on_all_images, task_metrics
-from pipeline.recipe import Evaluation, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pipeline.downstream.predictions import Cell, cells
 from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.evidence import Training
-from pipeline.recipe import Recipe, encoder_of
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import encoder_of
 from pipeline.training.outcome import Outcome
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.images.loader import ImageLoader
-from pipeline.recipe import Augmentation
+from pipeline.settings import Augmentation
 
 GreyLevel = Annotated[float, Field(ge=0, le=255)]
 """A mean of grey levels."""

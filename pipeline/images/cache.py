@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from pipeline import code_versions
 from pipeline.errors import UserError
 from pipeline.files import atomic_replace, damaged_if_unreadable, digest, read_json, read_table
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from pipeline.tables import IMAGES
 
 SHARDS = 64

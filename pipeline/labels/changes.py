@@ -11,7 +11,8 @@ from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import TOO_RARE, weak_labels
 from pipeline.mirrored import read_if_intact
-from pipeline.recipe import Labels, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.labels import Labels
 from pipeline.store import Store
 from pipeline.tables import LABEL_CHANGES
 

@@ -3,7 +3,7 @@
 import re
 
 from pipeline.labels.study_groups import normalized
-from pipeline.recipe import Probe, ProbeSource
+from pipeline.recipe.labels import Probe, ProbeSource
 
 # Words for probes that are neither linear nor curvilinear, whatever the rest of the text: phased arrays, sector and
 # vector scans, probes inside the body, mechanical and 3D probes.

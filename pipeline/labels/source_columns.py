@@ -1,7 +1,7 @@
 """The index columns of each label source, named apart from `sources` so that Dagster's catalog loads quickly."""
 
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
-from pipeline.recipe import BinsSource, ProbeSource, Source, StudyGroupsSource, ValuesSource
+from pipeline.recipe.labels import BinsSource, ProbeSource, Source, StudyGroupsSource, ValuesSource
 
 
 def columns_of(source: Source) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.labels.probe import probe_of
 from pipeline.labels.source_columns import columns_of
 from pipeline.labels.study_groups import StudyGroups, normalized
-from pipeline.recipe import BinsSource, Labels, ProbeSource, Source, StudyGroupsSource, ValuesSource
+from pipeline.recipe.labels import BinsSource, Labels, ProbeSource, Source, StudyGroupsSource, ValuesSource
 
 LABELLED = "labelled"
 UNMAPPED = "unmapped_description"

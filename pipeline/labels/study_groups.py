@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.csv_files import Row, csv_files_in, fix_mojibake, read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
-from pipeline.recipe import Labels, folded
+from pipeline.recipe.labels import Labels, folded
 from pipeline.whitespace import collapse_whitespace
 
 REQUIRED = ("study_description", "groups")

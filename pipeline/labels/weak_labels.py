@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from pipeline.labels.sources import LABELLED, labels_from
 from pipeline.labels.study_groups import StudyGroups, normalized
-from pipeline.recipe import Labels, StudyGroupsSource
+from pipeline.recipe.labels import Labels, StudyGroupsSource
 from pipeline.tables import UNMAPPED_DESCRIPTIONS, weak_labels_table
 
 TOO_RARE = "(too rare to publish)"

@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.recipe import Backbone
+from pipeline.settings import Backbone
 from pipeline.training.tensors import read_tensors, require_finite, write_tensors
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from pipeline.labels.study_groups import Groups, StudyGroups, read_study_groups, shipped_study_groups
-from pipeline.recipe import StudyGroupsSource
+from pipeline.recipe.labels import StudyGroupsSource
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline.files import read_json, read_table, write_table
 from pipeline.methods import METHODS
 from pipeline.mirrored import read_if_intact
-from pipeline.recipe import FROZEN, encoder_of
+from pipeline.recipe.arms import FROZEN, encoder_of
 from pipeline.settings import Backbone
 from pipeline.store import Store
 

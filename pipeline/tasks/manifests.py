@@ -20,7 +20,9 @@ from pipeline.dicom.png_jpeg import PngMask
 from pipeline.errors import UserError
 from pipeline.privacy.identity import canonical_number
 from pipeline.progress import Log, Progress, silent
-from pipeline.recipe import Images, Task, existing_file
+from pipeline.recipe.downstream import Task
+from pipeline.recipe.images import Images
+from pipeline.recipe.reading import existing_file
 from pipeline.tasks.class_masks import ClassNumbers, class_numbers
 from pipeline.tasks.labelled_files import Failure, LabelledImage, read_error, read_labelled_image, read_labelled_mask
 from pipeline.tasks.seg_reader import Segments

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.progress import Log
-from pipeline.recipe import Precision
+from pipeline.settings import Precision
 from pipeline.training.cpu_tuning import adam_class, keep_freed_memory
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -10,7 +10,7 @@ import pytest
 
 from assets.labels import _in_words
 from pipeline.labels.study_groups import printed_descriptions, read_study_groups, shipped_study_groups
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 from tests.conftest import run_job, table_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run

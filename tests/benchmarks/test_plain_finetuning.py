@@ -4,7 +4,8 @@ import torch
 from benchmarks.finetuning import Case, our_training
 from benchmarks.plain_finetuning import BATCH, SHIFT, Augmented, PlainClassifier, PlainFineTuning, PlainUNet, moved
 from pipeline.images.batches import AugmentationParameters
-from pipeline.recipe import Augmentation, load_recipe
+from pipeline.recipe import load_recipe
+from pipeline.settings import Augmentation
 
 CPU = torch.device("cpu")
 CASES = [Case(kind, backbone, 32, 64, 3) for kind in BATCH for backbone in ("resnet50", "vgg16_bn")]

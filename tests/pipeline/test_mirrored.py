@@ -22,7 +22,8 @@ from pipeline.labels.changes import last_mapping, save_mapping
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.privacy.erasure_list import ErasureList
 from pipeline.privacy.identity import load_key, pseudonym
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, IMAGES, PATIENT_SPLITS, REJECTED_FILES, REJECTED_FRAMES
 from tests.pipeline.archive.synthetic import noise, write_dicom

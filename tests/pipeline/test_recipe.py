@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.recipe import Recipe, encoder_of, existing_file, is_frozen, load_recipe, shipped_recipes
+from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.recipe.arms import encoder_of, is_frozen
+from pipeline.recipe.reading import existing_file
 
 
 def write(tmp_path: Path, text: str) -> str:

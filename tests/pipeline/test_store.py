@@ -13,7 +13,8 @@ from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.errors import UserError
 from pipeline.files import atomic_replace
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from pipeline.store import SCHEMA_VERSION, Store
 from pipeline.tables import DICOM_INDEX
 from pipeline.training.tensors import write_tensors

@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.erase import erase_traces
 from pipeline.archive.scan import index_archive
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES
 from tests.pipeline.archive.synthetic import KEY

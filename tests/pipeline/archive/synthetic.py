@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from pipeline.archive.scan import Index, index_archive
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 
 KEY = b"a key for tests only"
 

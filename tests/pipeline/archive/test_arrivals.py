@@ -12,7 +12,7 @@ from pipeline.archive import header_reader, scan
 from pipeline.archive.arrivals import ATTEMPTS, Arrivals, Decision, ScanHistory, Waiting, arrivals, backoff, decide
 from pipeline.archive.workers import Failed
 from pipeline.errors import UserError
-from pipeline.recipe import Automation
+from pipeline.recipe.automation import Automation
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 from tests.pipeline.archive.zipped import zip_of
 

@@ -18,7 +18,8 @@ from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UserError
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.privacy.identity import load_key
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from pipeline.tables import IMAGES, REJECTED_FRAMES
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 

@@ -19,7 +19,8 @@ from pipeline.archive.listing import locate
 from pipeline.archive.workers import TRIES
 from pipeline.errors import UnreachableError
 from pipeline.privacy.identity import file_id
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 from tests.pipeline.archive.zipped import zip_of
 

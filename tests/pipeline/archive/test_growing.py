@@ -16,7 +16,8 @@ from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import known_files
 from pipeline.archive.source import ArchiveFile
 from pipeline.errors import UserError
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 
 SIZE = Images(height=32, width=64)

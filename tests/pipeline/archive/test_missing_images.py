@@ -13,7 +13,7 @@ from pipeline.archive.erase import erase_patient
 from pipeline.cohort.splits import known_sides, read_draws, save_sides, sides_of, split_patients
 from pipeline.errors import UserError
 from pipeline.privacy.identity import pseudonym, with_issuer
-from pipeline.recipe import Automation
+from pipeline.recipe.automation import Automation
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, PATIENT_SPLITS, REJECTED_FILES
 from tests.pipeline.archive.synthetic import KEY, index_folder, write_dicom

@@ -15,7 +15,8 @@ from pipeline.archive.listing import known_files
 from pipeline.archive.scan import index_archive
 from pipeline.archive.source import walk
 from pipeline.images.cache import load_pixels
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from tests.pipeline.archive.synthetic import KEY, noise, write_dicom
 from tests.s3 import empty_s3
 

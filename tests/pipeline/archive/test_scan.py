@@ -19,7 +19,7 @@ from pipeline.archive.workers import Failed
 from pipeline.dicom.rejections import Reason, Rejection, UnreadableFile
 from pipeline.errors import UserError
 from pipeline.privacy.identity import pseudonym
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 

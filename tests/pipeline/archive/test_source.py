@@ -17,7 +17,7 @@ from pipeline.archive.source import ArchiveFile, open_file, stat, walk
 from pipeline.archive.zips import SEPARATOR
 from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 from tests.pipeline.archive.synthetic import KEY, write_dicom
 from tests.pipeline.archive.zipped import with_flag, zip_of
 

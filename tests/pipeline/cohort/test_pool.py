@@ -14,7 +14,7 @@ from pipeline.cohort.pool import (
 from pipeline.errors import UserError
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 from pipeline.tables import (
     IMAGES,
     PATIENT_SPLITS,

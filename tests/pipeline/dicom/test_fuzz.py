@@ -26,7 +26,8 @@ from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.scan import index_archive
 from pipeline.dicom.grey import resize_grey
 from pipeline.images.cache import load_pixels
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from tests.pipeline.archive.synthetic import KEY, dataset, noise, write_dicom
 
 Mutation = Callable[[random.Random, bytes], bytes]

@@ -11,7 +11,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, RLELos
 
 from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import locate
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 
 PICTURE = {

@@ -23,7 +23,9 @@ from pipeline.dicom.rejections import Rejected
 from pipeline.images.cache import load_pixels
 from pipeline.labels.study_groups import read_study_groups
 from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
-from pipeline.recipe import Archive, Images, Labels
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
+from pipeline.recipe.labels import Labels
 from tests.pipeline.archive.real import shared_data
 from tests.pipeline.archive.synthetic import KEY, index_folder
 

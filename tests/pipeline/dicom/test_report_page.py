@@ -17,7 +17,8 @@ from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.dicom.report_page import is_report_page
 from pipeline.images.cache import CroppedImage
 from pipeline.prediction.new_images import FlaggedFrame, NewImageReader
-from pipeline.recipe import Archive, Images
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
 from tests.pipeline.archive.pages import POLARITIES, TEMPLATES, as_stored, report_page
 from tests.pipeline.archive.real import shared_data
 from tests.pipeline.archive.synthetic import KEY, index_folder, write_dicom

@@ -9,7 +9,8 @@ import pytest
 from pipeline.downstream.task_images import TaskImages, task_images
 from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining.encoder_folder import Preprocessing
-from pipeline.recipe import Images, Task
+from pipeline.recipe.downstream import Task
+from pipeline.recipe.images import Images
 from pipeline.training.outcome import Outcome
 from pipeline.training.seeds import seeded
 

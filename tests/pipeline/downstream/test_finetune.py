@@ -23,7 +23,9 @@ from pipeline.networks.encoders import build_encoder
 from pipeline.networks.unet import UNet
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.progress import silent
-from pipeline.recipe import Arm, Backbone, Champion, Task
+from pipeline.recipe.arms import Arm
+from pipeline.recipe.downstream import Champion, Task
+from pipeline.settings import Backbone
 from pipeline.training import loop
 from pipeline.training.device import COMPILE_FROM_STEPS, supports_bfloat16
 from pipeline.training.outcome import Outcome

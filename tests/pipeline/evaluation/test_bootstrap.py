@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.bootstrap import bootstrap_means, deviation, resample_indices
-from pipeline.recipe import Evaluation
+from pipeline.recipe.evaluation import Evaluation
 
 SCORES = np.random.default_rng(2).random(37)
 

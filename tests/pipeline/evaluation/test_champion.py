@@ -20,7 +20,8 @@ from pipeline.evaluation.champion import (
 )
 from pipeline.evaluation.significance import paired_test
 from pipeline.files import read_json, write_json, write_table
-from pipeline.recipe import Arm, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.arms import Arm
 from pipeline.store import Experiment, Store
 from pipeline.training.outcome import Outcome
 from tests.pipeline.evaluation.conftest import predicted

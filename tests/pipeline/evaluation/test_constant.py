@@ -7,7 +7,8 @@ import torch
 from pipeline.downstream.task_images import TaskImages
 from pipeline.evaluation.constant import Constant, best_constant, constant_comparison_table
 from pipeline.evaluation.results import results_rows
-from pipeline.recipe import Recipe, Task
+from pipeline.recipe import Recipe
+from pipeline.recipe.downstream import Task
 from tests.pipeline.evaluation.conftest import everything, lines
 
 

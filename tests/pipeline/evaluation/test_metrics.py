@@ -21,7 +21,7 @@ from pipeline.downstream.predictions import Cell, pack_mask, predictions_table
 from pipeline.evaluation.bootstrap import resample_indices
 from pipeline.evaluation.metrics import dice, image_scores
 from pipeline.evaluation.task_metrics import on_all_images, task_metrics
-from pipeline.recipe import Evaluation
+from pipeline.recipe.evaluation import Evaluation
 
 RNG = np.random.default_rng(5)
 CELL = Cell("r", "resnet50", "ce", "t", 1.0, 0)

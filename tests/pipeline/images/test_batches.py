@@ -16,7 +16,7 @@ from pipeline.images.batches import (
     mean_center_patch,
 )
 from pipeline.images.loader import ResidentLoader, StreamingLoader
-from pipeline.recipe import Augmentation
+from pipeline.settings import Augmentation
 from pipeline.training.seeds import generator
 
 

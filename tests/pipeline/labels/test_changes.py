@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.labels.changes import changes_by_description, label_changes, last_mapping, save_mapping
 from pipeline.labels.study_groups import StudyGroups
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 from pipeline.tables import LABEL_CHANGES
 
 BEFORE = StudyGroups({"US A": ("liver",), "US B": ("kidney", "abdomen"), "US C": (), "US D": ("chest",)})

@@ -15,7 +15,8 @@ from pipeline.errors import UserError
 from pipeline.images.cache import load_pixels
 from pipeline.labels.study_groups import study_groups_for
 from pipeline.labels.weak_labels import unmapped_descriptions, weak_labels
-from pipeline.recipe import Archive, Recipe
+from pipeline.recipe import Recipe
+from pipeline.recipe.archive import Archive
 from tests.pipeline.archive.ct_mr import FILES, LABELS, RECIPE, write_archive
 from tests.pipeline.archive.synthetic import KEY
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.labels.probe import probe_of
-from pipeline.recipe import ProbeSource
+from pipeline.recipe.labels import ProbeSource
 
 
 @pytest.mark.parametrize(

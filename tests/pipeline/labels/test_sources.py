@@ -7,7 +7,7 @@ import pytest
 from pipeline.labels.sources import labels_from, status_meanings
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
-from pipeline.recipe import BinsSource, Labels, ProbeSource, StudyGroupsSource, ValuesSource
+from pipeline.recipe.labels import BinsSource, Labels, ProbeSource, StudyGroupsSource, ValuesSource
 
 SEQUENCE = ValuesSource(
     field="ScanningSequence", labels={"spin echo": ("SE",), "gradient echo": ("GR",), "any echo": ("se", " gr ")}

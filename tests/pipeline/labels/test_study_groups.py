@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.labels.study_groups import printed_descriptions, read_study_groups, shipped_study_groups
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 
 GROUPS = Labels().groups
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from pipeline.labels.study_groups import StudyGroups, read_study_groups, shipped_study_groups
 from pipeline.labels.weak_labels import is_label_space, unmapped_descriptions, weak_labels
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 from pipeline.tables import UNMAPPED_DESCRIPTIONS, weak_labels_table
 
 SETTINGS = Labels()

@@ -17,7 +17,7 @@ from pipeline.labels.worklist import (
     with_suggestions,
     worklist_csv,
 )
-from pipeline.recipe import Labels
+from pipeline.recipe.labels import Labels
 from pipeline.tables import UNMAPPED_DESCRIPTIONS
 
 REVIEWED = StudyGroups(

@@ -15,7 +15,7 @@ from pipeline.networks.encoders import (
     load_encoder,
     save_encoder,
 )
-from pipeline.recipe import Backbone
+from pipeline.settings import Backbone
 
 HEADS: list[tuple[Backbone, str]] = [("resnet50", "fc."), ("vgg16_bn", "classifier.")]
 

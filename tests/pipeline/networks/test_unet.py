@@ -5,7 +5,7 @@ import torch
 
 from pipeline.networks.encoders import build_encoder
 from pipeline.networks.unet import UNet
-from pipeline.recipe import Backbone
+from pipeline.settings import Backbone
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "vgg16_bn"])

@@ -17,7 +17,9 @@ from pipeline.labels.study_groups import read_study_groups, shipped_study_groups
 from pipeline.labels.weak_labels import weak_labels
 from pipeline.phantom.clinic import make_phantom
 from pipeline.phantom.settings import Defects, TagNoise
-from pipeline.recipe import Archive, Images, Labels
+from pipeline.recipe.archive import Archive
+from pipeline.recipe.images import Images
+from pipeline.recipe.labels import Labels
 from tests.clinics import small_clinic
 from tests.pipeline.archive.synthetic import KEY
 from tests.pipeline.phantom.conftest import SMALL

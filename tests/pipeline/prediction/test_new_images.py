@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.dicom.rejections import Reason, Rejected, UnreadableFile
 from pipeline.prediction.new_images import FlaggedFrame, NewImage, NewImageReader, read_reference
-from pipeline.recipe import Images, Task
+from pipeline.recipe.downstream import Task
+from pipeline.recipe.images import Images
 from pipeline.tasks.manifests import read_manifest
 from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.prediction.conftest import region, tissue

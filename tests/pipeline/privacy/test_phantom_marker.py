@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.phantom.clinic import make_phantom
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY, archive_key, load_key
 from pipeline.privacy.phantom_marker import NO_PHANTOM, PHANTOM, is_phantom
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.phantom.conftest import SMALL, small_phantom
 

@@ -9,7 +9,7 @@ from pipeline.archive.identifier_scan import SAMPLE
 from pipeline.dicom.header import Header
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 from pipeline.privacy.identifier_search import SHORTEST
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 from tests.pipeline.archive.real import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "privacy.md").read_text(encoding="utf-8")

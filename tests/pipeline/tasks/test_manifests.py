@@ -9,7 +9,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from pipeline.errors import UserError
-from pipeline.recipe import Images, Task
+from pipeline.recipe.downstream import Task
+from pipeline.recipe.images import Images
 from pipeline.tasks.manifests import read_manifest
 from tests.pipeline.archive.synthetic import noise, write_dicom
 

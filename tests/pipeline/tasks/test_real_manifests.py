@@ -3,7 +3,8 @@
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.recipe import Images, Task
+from pipeline.recipe.downstream import Task
+from pipeline.recipe.images import Images
 from pipeline.tasks.manifests import read_manifest
 from tests.pipeline.archive.real import shared_data
 
