@@ -35,29 +35,12 @@ LISTED = pa.schema(
 
 # Texts that many rows share, as dictionaries: 4 bytes per row in memory instead of 10 to 40.
 _SHARED = {
-    "series",
-    "study",
-    "patient_from",
-    "sop_class",
-    "transfer_syntax",
-    "photometric",
-    "manufacturer",
-    "model",
-    "transducer_type",
-    "transducer_data",
-    "study_description",
-    "unreadable_fields",
-    "for_labels",
+    *("series", "study", "patient_from", "sop_class", "transfer_syntax", "photometric", "manufacturer", "model"),
+    *("transducer_type", "transducer_data", "study_description", "unreadable_fields", "for_labels"),
 }
-
-
-def _record_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, pa.dictionary(pa.int32(), pa.string()) if field.name in _SHARED else field.type)
-
-
 _FOR_LABELS = pa.field("for_labels", pa.string())  # LABEL_FIELDS as JSON: a column for each would take 70 bytes per row
 RECORD_FIELDS = [
-    _record_field(field)
+    pa.field(field.name, pa.dictionary(pa.int32(), pa.string()) if field.name in _SHARED else field.type)
     for field in (*DICOM_INDEX.schema, _FOR_LABELS)
     if field.name not in {"file_id", *LABEL_FIELDS.names}
 ]
@@ -231,15 +214,9 @@ def read_known(private: Path, origin: Origin, columns: Sequence[str] = KNOWN.nam
 
 def _rows_of(origin: dict[bytes, bytes], schema: pa.Schema, path: Path) -> pa.Table | None:
     """The rows of a list; None if it has another origin."""
-    if _metadata(path) != origin:
-        return None
     with damaged_if_unreadable(path):
-        return read_table(path, schema.names).cast(schema)
-
-
-def _metadata(path: Path) -> dict[bytes, bytes]:
-    with damaged_if_unreadable(path):
-        return pq.read_schema(path).metadata or {}
+        metadata = pq.read_schema(path).metadata or {}
+        return read_table(path, schema.names).cast(schema) if metadata == origin else None
 
 
 def write_known(private: Path, origin: Origin, rows: pa.Table) -> None:
@@ -328,15 +305,11 @@ def locate(private: Path, identifier: str, archive: str | None = None, key: byte
             if position >= 0:
                 return _full_path(os.fsdecode(known.schema.metadata[b"archive"]), known["path"][position].as_py())
     if archive and key:
-        for listed in _walk_if_present(archive):
-            if file_id(key, listed.path) == wanted:
-                return _full_path(archive, os.fsencode(listed.path))
+        with suppress(UserError):  # it is missing or empty
+            for listed in walk(archive):
+                if file_id(key, listed.path) == wanted:
+                    return _full_path(archive, os.fsencode(listed.path))
     raise UserError(f"No file {identifier} was in the archive when it was last indexed.")
-
-
-def _walk_if_present(archive: str) -> Iterator[ArchiveFile]:
-    with suppress(UserError):
-        yield from walk(archive)
 
 
 def _full_path(archive: str, path: bytes) -> str:

@@ -17,6 +17,7 @@ SMALLEST_SIDE: Final = 0.05
 """A tissue region with a shorter side, as a share of the frame's, is taken for an error of the writer."""
 
 _Box = tuple[int, int, int, int]  # top, bottom, left, right; half-open
+_FoundBy = Literal["regions", "detected", "whole"]
 _Spacing = tuple[float, float]  # row, column; millimetres
 
 
@@ -33,7 +34,7 @@ class CropRegion:
     left: int
     right: int
     inside: npt.NDArray[np.bool_] | None
-    found_by: Literal["regions", "detected", "whole"]
+    found_by: _FoundBy
     row_spacing_mm: float | None
     column_spacing_mm: float | None
 
@@ -78,9 +79,12 @@ def find_crop_region(
     spacing = _stated_spacing(boxes) or _usable(spacing_mm)
     # A region of the whole screen, as some vendors write it, does not locate the tissue.
     if boxes and not any(_size(box) / first_HW.size > NEARLY_ALL for box in boxes.values()):
-        return _around(list(boxes.values()), spacing)
+        stated_HW = np.zeros(first_HW.shape, np.bool_)
+        for top, bottom, left, right in boxes.values():
+            stated_HW[top:bottom, left:right] = True
+        return _bounding(stated_HW, "regions", spacing)
     inside_HW = detect_tissue(chain((first_HW,), frames))
-    return whole_frame_region(first_HW, spacing) if inside_HW is None else _bounding(inside_HW, spacing)
+    return whole_frame_region(first_HW, spacing) if inside_HW is None else _bounding(inside_HW, "detected", spacing)
 
 
 def _check_b_mode(regions: tuple[UltrasoundRegion, ...], tissue: list[UltrasoundRegion]) -> None:
@@ -126,21 +130,10 @@ def _usable(spacing_mm: _Spacing | None) -> _Spacing | None:
     return spacing_mm if spacing_mm and all(0 < side < np.inf for side in spacing_mm) else None
 
 
-def _around(boxes: list[_Box], spacing: _Spacing | None) -> CropRegion:
-    """The box around `boxes`, black between them."""
-    tops, bottoms, lefts, rights = zip(*boxes, strict=True)
-    top, bottom, left, right = min(tops), max(bottoms), min(lefts), max(rights)
-    inside = np.zeros((bottom - top, right - left), np.bool_)
-    for box in boxes:
-        inside[box[0] - top : box[1] - top, box[2] - left : box[3] - left] = True
-    mask = None if inside.all() else inside
-    return CropRegion(top, bottom, left, right, mask, "regions", *(spacing or (None, None)))
-
-
-def _bounding(inside_HW: npt.NDArray[np.bool_], spacing: _Spacing | None) -> CropRegion:
+def _bounding(inside_HW: npt.NDArray[np.bool_], found_by: _FoundBy, spacing: _Spacing | None) -> CropRegion:
     """The box around a mask of the whole frame."""
     rows, columns = np.flatnonzero(inside_HW.any(1)), np.flatnonzero(inside_HW.any(0))
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     inside = inside_HW[top:bottom, left:right]
     mask = None if inside.all() else inside
-    return CropRegion(top, bottom, left, right, mask, "detected", *(spacing or (None, None)))
+    return CropRegion(top, bottom, left, right, mask, found_by, *(spacing or (None, None)))

@@ -8,6 +8,8 @@ from typing import BinaryIO, Final, cast
 
 from pydicom.encaps import generate_fragments, generate_frames, get_frame, parse_basic_offsets, parse_fragments
 
+from pipeline.dicom.fields import tag_of
+from pipeline.dicom.parsed_file import ParsedFile, element_value
 from pipeline.dicom.pydicom_parse import MAX_READS
 from pipeline.dicom.rejections import Reason, Rejected
 
@@ -36,22 +38,25 @@ class PixelWindow:
 
 @dataclass(frozen=True)
 class EncapsulatedFrames:
-    """The encoded frames, `count` of them, in the pixel data from `start` to `end` of `file`."""
+    """The encoded frames, `count` of them, in the pixel data of a file, which end at the position `end`."""
 
-    file: BinaryIO
-    start: int
+    parsed: ParsedFile
     end: int
     count: int
-    extended_offsets: tuple[bytes, bytes] | None
+
+    @property
+    def length(self) -> int:
+        """Bytes of the pixel data."""
+        return self.end - self.parsed.pixel_element.start
 
     def window(self) -> BinaryIO:
         """The pixel data as a file, at its beginning."""
-        self.file.seek(self.start)
-        return cast(BinaryIO, PixelWindow(self.file, self.end))
+        self.parsed.file.seek(self.parsed.pixel_element.start)
+        return cast(BinaryIO, PixelWindow(self.parsed.file, self.end))
 
     def in_order(self) -> Iterator[bytes]:
         """Each frame, found by counting from the first."""
-        return generate_frames(self.window(), number_of_frames=self.count, extended_offsets=self.extended_offsets)
+        return generate_frames(self.window(), number_of_frames=self.count, extended_offsets=self._extended_offsets)
 
     def by_counting(self, number: int) -> bytes | None:
         """Frame `number`, found by counting from the first; None if there is none."""
@@ -61,16 +66,29 @@ class EncapsulatedFrames:
         """Frame `number`, found with the offset tables if there are any."""
         window = self.window()
         if self._fragments is None:
-            extended = self.extended_offsets
+            extended = self._extended_offsets
             return get_frame(self.window(), number, number_of_frames=self.count, extended_offsets=extended)
         window.seek(self._fragments[number])
         return next(generate_fragments(window))
 
     @cached_property
+    def _extended_offsets(self) -> tuple[bytes, bytes] | None:
+        """The Extended Offset Table (7FE0,0001) and its lengths (7FE0,0002), None without usable ones."""
+        elements, encodings = self.parsed.elements, self.parsed.encodings
+        tags = (tag_of("ExtendedOffsetTable"), tag_of("ExtendedOffsetTableLengths"))
+        if not all(tag in elements for tag in tags):
+            return None
+        try:
+            offsets, lengths = (bytes(element_value(elements[tag], encodings) or b"") for tag in tags)
+        except Exception:  # for instance of another VR
+            return None
+        return (offsets, lengths) if offsets and len(offsets) == len(lengths) else None
+
+    @cached_property
     def _fragments(self) -> list[int] | None:
         """The position of each frame's only fragment in a file without offset tables; None of other files."""
         window = self.window()
-        if self.extended_offsets or parse_basic_offsets(window):
+        if self._extended_offsets or parse_basic_offsets(window):
             return None
         count, offsets = parse_fragments(window)
         return offsets if count == self.count else None

@@ -7,13 +7,12 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
 from typing import BinaryIO, Final
 
 from pydicom.uid import UID
 
 from pipeline.dicom.fields import Fields, tag_of
-from pipeline.dicom.frame_count import count_encapsulated_frames, count_native_frames
+from pipeline.dicom.frame_count import count_encapsulated_frames, count_native_frames, native_length
 from pipeline.dicom.parse import read_elements
 from pipeline.dicom.parsed_file import UNDEFINED, ParsedFile
 from pipeline.dicom.quiet import quiet
@@ -22,16 +21,8 @@ from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 
 ULTRASOUND = "US"
 """Modality (0008,0060) of ultrasound."""
-ULTRASOUND_CLASSES = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.{part}"
-    for part in (
-        "3",  # US Multi-frame (retired)
-        "3.1",  # US Multi-frame
-        "6",  # US (retired)
-        "6.1",  # US
-        "6.2",  # Enhanced US Volume
-    )
-)
+ULTRASOUND_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.{part}" for part in ("3", "3.1", "6", "6.1", "6.2"))
+"""SOP classes: ultrasound multi-frame (retired, current), ultrasound (retired, current), enhanced volume."""
 
 _UIDS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
 _NUMBERS = ("Rows", "Columns", "NumberOfFrames")
@@ -115,9 +106,9 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
     rows, columns, frames = (fields.number(name) for name in _NUMBERS)
     if not rows or not columns:
         raise Rejected(Reason.UNREADABLE_HEADER, "Rows (0028,0010) or Columns (0028,0011) is missing or no number")
-    frames = min(max(frames or 1, 1), _MOST_FRAMES)
     texts = {name: fields.text(keyword) for name, keyword in _TEXTS.items()}
-    frames = _frames_there(parsed, fields, rows * columns, frames, texts["photometric"])
+    stated = min(max(frames or 1, 1), _MOST_FRAMES)
+    frames = _frames_there(parsed, fields, rows * columns, stated, texts["photometric"])
     if not frames:
         raise Rejected(Reason.INCOMPLETE, "the pixel data are shorter than the header or their own encoding states")
     return Header(
@@ -182,36 +173,22 @@ def _without_pixels(parsed: ParsedFile, modality_or_class: str | None) -> Reject
 
 def _frames_there(parsed: ParsedFile, fields: Fields, size: int, frames: int, photometric: str | None) -> int:
     """The number of `frames` that are there, by the file's length and its own encoding; 0 if it breaks off."""
-    pixels = parsed.pixels
-    if pixels is None:
-        return frames
     samples, bits = fields.number("SamplesPerPixel"), fields.number("BitsAllocated")
-    if _encapsulated(parsed.transfer_syntax):
+    if _is_encapsulated(parsed.transfer_syntax):
         return count_encapsulated_frames(parsed, frames)
-    if pixels.length != UNDEFINED and (samples is None or bits is None):
+    if parsed.pixel_element.length != UNDEFINED and (samples is None or bits is None):
         return frames
     values = size * (samples or 1)
     return count_native_frames(parsed, frames, lambda count: native_length(values, bits or 8, photometric, count))
 
 
 @lru_cache(256)
-def _encapsulated(syntax: str) -> bool:
+def _is_encapsulated(syntax: str) -> bool:
     with quiet():
         try:
             return UID(syntax).is_encapsulated
         except ValueError:  # no transfer syntax: the encoding is unknown
             return True
-
-
-def native_length(values: int, bits: int, photometric: str | None, frames: int) -> int:
-    """Bytes of `frames` native frames of `values` samples of `bits` bits each, without padding.
-
-    Frames of one bit have no gap between them; YBR_FULL_422 stores two thirds (PS3.3 section C.7.6.3.1.2).
-    """
-    if bits == 1:
-        return ceil(values * frames / 8)
-    length = values * (bits // 8)
-    return (length // 3 * 2 if photometric == "YBR_FULL_422" else length) * frames
 
 
 def _content_digest(file: BinaryIO) -> str:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final, cast
 from pydicom.filereader import read_dataset
 
 from pipeline.dicom.fast_parse import FIRST_READ, fast_parse
-from pipeline.dicom.parsed_file import UNDEFINED, ParsedFile, PixelElement
+from pipeline.dicom.parsed_file import UNDEFINED, ParsedFile
 from pipeline.dicom.pydicom_parse import BoundedReader, pydicom_parse
 from pipeline.dicom.quiet import quiet
 from pipeline.dicom.rejections import Reason, Rejected
@@ -44,7 +44,7 @@ def looks_like_dicom(head: bytes) -> bool:
 
 def _with_elements_behind(parsed: ParsedFile, tags: frozenset[int]) -> ParsedFile:
     """`parsed` and those of `tags` that follow its pixel data."""
-    pixels = cast(PixelElement, parsed.pixels)
+    pixels = parsed.pixel_element
     end = pixels.start + pixels.length
     if pixels.length == UNDEFINED:
         delimiter = parsed.find_sequence_delimiter()

@@ -9,6 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from pipeline.dicom.rejections import Reason, Rejected
+
 PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float Pixel Data, Double Float Pixel Data and Pixel Data."""
 UNDEFINED: Final = 0xFFFFFFFF
@@ -46,6 +48,13 @@ class ParsedFile:
     media_class: str | None = None
 
     @property
+    def pixel_element(self) -> PixelElement:
+        """`pixels`; raises `Rejected` (not_an_image) if there are none."""
+        if self.pixels is None:
+            raise Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
+        return self.pixels
+
+    @property
     def is_implicit(self) -> bool:
         """Whether the elements have no VR."""
         return self.transfer_syntax == ImplicitVRLittleEndian
@@ -67,7 +76,7 @@ class ParsedFile:
 
         It is the last delimiter in the file's last 64 bytes, otherwise the first one.
         """
-        start = cast(PixelElement, self.pixels).start
+        start = self.pixel_element.start
         delimiter = b"\xff\xfe\xe0\xdd" if self.is_big_endian else b"\xfe\xff\xdd\xe0"
         tail = max(start, self.size - 64)
         self.file.seek(tail)

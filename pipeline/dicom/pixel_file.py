@@ -15,8 +15,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from pipeline.dicom.baseline_jpeg import decode_baseline_jpeg
 from pipeline.dicom.bit_depth import BitDepth
 from pipeline.dicom.codestream import END_OF_IMAGE, FILLER, Codestream
-from pipeline.dicom.decoders import decoder_for_depth, decoder_of
-from pipeline.dicom.decoding_options import NUMBERS, decoding_options, extended_offsets, stored_length
+from pipeline.dicom.decoders import NUMBERS, decoder_for_depth, decoder_of, decoding_options, stored_length
 from pipeline.dicom.encapsulated import MAX_FRAME_BYTES, EncapsulatedFrames, as_only_frame
 from pipeline.dicom.fields import Fields, tag_of
 from pipeline.dicom.frame_count import count_encapsulated_frames, count_native_frames
@@ -88,13 +87,12 @@ class PixelFile:
         and `OSError` if it cannot be read.
         """
         parsed = read_elements(file, file.seek(0, 2), _TAGS, _NEEDED)
-        if not parsed.pixels:
-            raise Rejected(Reason.NOT_AN_IMAGE, "no pixel data element")
+        pixels = parsed.pixel_element
         fields, decoder = Fields(parsed.elements, parsed.encodings), decoder_of(parsed.transfer_syntax)
         if decoder is None:
             raise Rejected(Reason.UNDECODABLE, "no decoder for its transfer syntax")
-        end = _end(parsed, parsed.pixels, decoder.is_native)
-        options = decoding_options(parsed.pixels, end, fields, decoder)
+        end = _end(parsed, pixels, decoder.is_native)
+        options = decoding_options(pixels, end, fields, decoder)
         if options["number_of_frames"] > 1:
             options["number_of_frames"] = _count_frames(parsed, options, decoder.is_native)
         frames = options["number_of_frames"]
@@ -109,7 +107,7 @@ class PixelFile:
             spacing_mm=_spacing(fields),
             may_be_report_page=may_be_report_page(fields),
             _parsed=parsed,
-            _encoded=EncapsulatedFrames(parsed.file, parsed.pixels.start, end, frames, extended_offsets(parsed)),
+            _encoded=EncapsulatedFrames(parsed, end, frames),
             _decoder=decoder,
             _options=options,
             _high_bit=fields.number("HighBit") or options["bits_stored"] - 1,
@@ -143,7 +141,7 @@ class PixelFile:
         if number >= self.frames:
             raise Rejected(Reason.UNDECODABLE, "no such frame")
         length = stored_length(self._options, number + 1)
-        missing = length - (self._encoded.end - self._encoded.start)
+        missing = length - self._encoded.length
         if missing > length % 2:
             raise Rejected(Reason.TRUNCATED_PIXELS, "fewer bytes of pixel data than the header states")
         window = self._encoded.window()

@@ -34,54 +34,29 @@ class Reason(StrEnum):
     NOT_ULTRASOUND = "not_ultrasound", "an image of another modality; the recipe names ultrasound only"
     OTHER_MODALITY = "other_modality", "an image of a modality that the recipe does not name"
     DUPLICATE = "duplicate", "the same SOP instance with the same pixels is a record already"
-    CONFLICTING_DUPLICATE = (
-        "conflicting_duplicate",
-        "several files claim this SOP instance with different pixels; all are left out",
-    )
+    CONFLICTING_DUPLICATE = "conflicting_duplicate", "one of several files of this SOP instance whose pixels differ"
     UNDECODABLE = "undecodable", "no decoder can read the pixels"
     TRUNCATED_PIXELS = "truncated_pixels", "the pixel data are shorter than the header states"
-    UNSUPPORTED_PIXELS = (
-        "unsupported_pixels",
-        "the header describes pixels that are not decoded: too many, or of an unknown kind",
-    )
+    UNSUPPORTED_PIXELS = "unsupported_pixels", "pixels that are not decoded: too many, or of an unknown kind"
     EMPTY = "empty", "the pixel data hold no bytes"
     NOT_B_MODE = "not_b_mode", "colour Doppler, a spectrum or M-mode: no two-dimensional grey image of tissue"
     NO_TISSUE = "no_tissue", "of one grey level, or nearly so; for new images also: no tissue found, unlike in training"
     REPORT_PAGE = "report_page", "a report page or worksheet: text, tables or curves, and no tissue"
-    INCOMPLETE = (
-        "incomplete",
-        "shorter than its own encoding states: still arriving, or cut off; read again when it changes",
-    )
-    STILL_BEING_WRITTEN = (
-        "still_being_written",
-        "its size or time changed while it was read; read again by the next run",
-    )
+    INCOMPLETE = "incomplete", "shorter than its encoding states: arriving or cut off; read again when it changes"
+    STILL_BEING_WRITTEN = "still_being_written", "it changed while it was read; read again by the next run"
     CHANGED = "changed", "the file is not the one that was indexed; read again by the next run"
-    UNREADABLE = (
-        "unreadable",
-        "it cannot be read now: a permission, or a fault of disk or network; every run tries again",
-    )
-    INTERRUPTED = (
-        "interrupted",
-        "reading it took too long, as on a share that hangs, or was ended; the next two runs try again",
-    )
-    UNREADABLE_CONTAINER = (
-        "unreadable_container",
-        "a zip file that cannot be read, or a member of one that is encrypted or a zip itself",
-    )
+    UNREADABLE = "unreadable", "a permission, or a fault of disk or network; every run tries again"
+    INTERRUPTED = "interrupted", "reading took too long, as on a hung share, or was ended; two more runs try again"
+    UNREADABLE_CONTAINER = "unreadable_container", "a zip that cannot be read, or an encrypted or zipped member of one"
     OVER_LIMITS = "over_limits", "reading it takes more time, memory or room than the limits allow"
     CRASHED = "crashed", "reading it ends the reading process, or stops with an unexpected error"
-    DUPLICATE_ACROSS_SPLIT = (
-        "duplicate_across_split",
-        "the same pixels belong to a patient on the other side of the split",
-    )
+    DUPLICATE_ACROSS_SPLIT = "duplicate_across_split", "a patient on the other side of the split has the same pixels"
     FORGOTTEN = "forgotten", "its patient was forgotten on request"
 
     @property
     def is_settled(self) -> bool:
         """Whether reading the same file again must have the same outcome; otherwise the next run reads it again."""
-        again = {Reason.STILL_BEING_WRITTEN, Reason.CHANGED, Reason.UNREADABLE, Reason.INTERRUPTED}
-        return self not in again
+        return self not in {Reason.STILL_BEING_WRITTEN, Reason.CHANGED, Reason.UNREADABLE, Reason.INTERRUPTED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,11 +139,11 @@ def _greyest(few: _Sample) -> float:
 
 def _tint(few: _Sample) -> float:
     """The mean distance of lit pixels from grey, in the greyer layout; 0 without lit pixels."""
-    tints = [0.0]
+    tints = []
     for luma_chroma in (False, True):
         lit = ~_dark(few, luma_chroma)
         tints.append(float(np.minimum(_distance(few, luma_chroma)[lit], COLOURED).mean()) if lit.any() else 0.0)
-    return min(tints[1:])
+    return min(tints)
 
 
 def _roughness(samples_HWC: Samples) -> float:
