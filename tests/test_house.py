@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,20 @@ ROOMS_OF = {
 }
 
 
+@cache
+def import_statements(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """The file's import statements, at the top or inside a function."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def imported_by(path: Path) -> set[str]:
     """Full names of the modules that the file imports anywhere in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             names.add(node.module)
     return names
 
@@ -82,7 +90,7 @@ def pipeline_imports() -> dict[str, set[str]]:
     found = {}
     for module, path in paths.items():
         names = imported_by(path)
-        nodes = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom))
+        nodes = (node for node in import_statements(path) if isinstance(node, ast.ImportFrom))
         names |= {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
         names |= {f"{name}.__init__" for name in names}
         found[module] = {name for name in names if name in paths} - {module}

@@ -37,6 +37,7 @@ def test_the_walk_s_recipe_is_read_and_its_names_are_in_dagster(tmp_path: Path) 
     assert len(pictures) > 5 and all((ROOT / picture).is_file() for picture in pictures)
 
 
+@pytest.mark.integration
 def test_the_encoder_is_used_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
     assert len(blocks) == 2

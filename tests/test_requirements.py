@@ -74,6 +74,7 @@ def test_make_installs_from_hashes_alone_and_builds_nothing(target: str, list_of
         assert "--require-hashes --only-binary :all:" in line or "--no-deps --no-build-isolation --editable ." in line
 
 
+@pytest.mark.integration
 def test_the_bill_of_materials_names_every_pin(tmp_path: Path) -> None:
     written = tmp_path / "sbom.json"
     command = ["cyclonedx_py", "requirements", "--pyproject", str(ROOT / "pyproject.toml"), "-o", str(written)]

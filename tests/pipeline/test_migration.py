@@ -212,6 +212,7 @@ def dies_at(step: int) -> Callable[[str, Path], None]:
     return counted
 
 
+@pytest.mark.integration
 def test_a_migration_that_is_killed_anywhere_leaves_the_earlier_layout_whole_or_is_finished_by_the_next(
     earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

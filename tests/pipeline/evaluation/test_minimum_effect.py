@@ -39,6 +39,7 @@ def test_the_test_finds_a_difference_of_that_size_four_times_in_five() -> None:
     assert found_share(validation, test, share=0.5) < 0.4
 
 
+@pytest.mark.integration
 def test_it_does_so_where_seeds_are_drawn_too() -> None:
     validation = Simulation([2] * 40, seeds=6, patient=0.03, seed=0.02)
     test = Simulation([3] * 40, seeds=6, patient=0.03, seed=0.02)

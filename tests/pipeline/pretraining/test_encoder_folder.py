@@ -92,6 +92,7 @@ def test_plain_torchvision_loads_the_weights_and_misses_only_the_head(folder):
     assert {name.split(".")[0] for name in missing} == {"fc" if backbone == "resnet50" else "classifier"}
 
 
+@pytest.mark.integration
 def test_timm_loads_the_resnet_and_misses_only_the_head(made):
     state = load_file(made("resnet50") / "encoder.safetensors")
     network, peer = timm.create_model("resnet50"), torchvision.models.resnet50()
@@ -106,6 +107,7 @@ def test_timm_loads_the_resnet_and_misses_only_the_head(made):
         torch.testing.assert_close(pooled, peer.eval()(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.integration
 def test_the_cards_own_example_runs_in_its_folder(folder, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```$", (folder / "model_card.md").read_text(encoding="utf-8"), re.M | re.S)
     assert len(blocks) == 2

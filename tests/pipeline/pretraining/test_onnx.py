@@ -69,6 +69,7 @@ def test_grey_levels_go_in_and_the_encoders_features_come_out(tmp_path, backbone
         np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.integration
 def test_an_image_of_another_size_is_refused(tiny):
     export_onnx(tiny, silent)
     with pytest.raises(Exception, match="Got: 64 Expected: 32"):
