@@ -79,7 +79,7 @@ types: $(DEV)
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: lint  ## run lint, types, unit tests and one run from end to end; some 6 minutes on 2 cores
-	@$(MAKE) --no-print-directory --jobs 2 types test-unit  # mypy keeps one core busy, the tests' start the other
+	@$(MAKE) --no-print-directory --jobs 2 types test-unit  # mypy runs on one core
 
 test-unit: $(DEV)
 	$(PYTEST) -m "not integration and not ui and not slow"
