@@ -13,7 +13,7 @@ from assets.step import COLUMN_LINEAGE, GROUP_TAG
 from pipeline.checks import SHARED
 from pipeline.errors import UserError
 from pipeline.label_fields import POOLED
-from pipeline.labels.source_columns import columns_of
+from pipeline.labels.sources import columns_of
 from pipeline.recipe import Recipe
 
 ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"

@@ -1,6 +1,6 @@
 """The champion of each task: the best encoder, under MLflow's alias `champion`.
 
-Not here: the decision (`pipeline.evaluation.champion`), the registry (`resources.registry`).
+Not here: the decision (`pipeline.evaluation.champion`), the registry (`resources.mlflow_registry`).
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from pipeline.evaluation.document import TextTable
 from pipeline.files import digest
 from pipeline.recipe import Recipe
 from pipeline.recipe.arms import encoder_of
-from resources.records import Champion
+from resources.mlflow_records import Champion
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 

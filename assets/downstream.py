@@ -20,7 +20,7 @@ from assets.pretraining import encoder_name, outcome_check, outcome_result, wors
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
-from pipeline.cohort.aliases import known_names
+from pipeline.cohort.patient_aliases import known_names
 from pipeline.downstream.predictions import PREDICTIONS, TEST, Cell, cells, read_predictions
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, image_scores
@@ -36,7 +36,7 @@ from pipeline.tables import pool_or_empty
 from pipeline.training.outcome import Outcome
 from resources.archive import Archive
 from resources.compute import POOL, Compute
-from resources.records import Input
+from resources.mlflow_records import Input
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 

@@ -18,7 +18,7 @@ from assets.pictures import picture_url
 from assets.step import Step, step
 from assets.tables import counts_table, table_metadata, table_version
 from pipeline import code_versions
-from pipeline.cohort.split_links import reject_linking_images
+from pipeline.cohort.images_across_split import reject_linking_images
 from pipeline.images.cache import SAMPLED_IMAGES, check_sample
 from pipeline.locks import archive_lock
 from pipeline.recipe import Recipe

@@ -24,8 +24,7 @@ def review_metadata(
     store: Store, recipe: Recipe, name: str, leaks: "Sequence[Leak]", pixels: "Pixels", others: "Pixels"
 ) -> dict[str, Any]:
     """Write the files called `name` for a reviewer of the pairs (`write_review`); returns them as metadata."""
-    from pipeline.cohort.leak_review import write_review
-    from pipeline.cohort.leaks import WORKLISTS
+    from pipeline.cohort.leak_review import WORKLISTS, write_review
 
     table, small = write_review(store.private_of(recipe.name) / WORKLISTS, name, leaks, pixels, others)
     if not leaks:

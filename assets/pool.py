@@ -20,7 +20,7 @@ from assets.pictures import picture_url
 from assets.step import Step, step
 from assets.tables import markdown_table, table_metadata
 from pipeline import code_versions
-from pipeline.cohort.aliases import sides_by_name
+from pipeline.cohort.patient_aliases import sides_by_name
 from pipeline.cohort.pool import (
     FEWEST_PATIENTS,
     label_balance,

@@ -25,7 +25,7 @@ from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome
 from resources.compute import POOL, Compute
-from resources.records import Input
+from resources.mlflow_records import Input
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.measure import Figure
-from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
-from pipeline.cohort.similarity import SIDE, Thumbs, thumbnails
+from pipeline.cohort.near_duplicate_score import SIDE, Thumbs, thumbnails
+from pipeline.cohort.near_duplicate_search import duplicates_between, duplicates_within
 from pipeline.dicom.crop import crop_frame
 from pipeline.dicom.grey import resize_grey
 from pipeline.phantom.settings import Amount, Phantom

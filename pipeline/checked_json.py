@@ -6,9 +6,12 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import UserError, user_error
+from pipeline.settings import first_problem
 
 MAX_BYTES = 2**26
 """Maximum size of a file, 64 MiB."""
+MAX_MESSAGE = 400
+"""Maximum length of a quoted problem in characters: the file names its fields."""
 
 Checked = TypeVar("Checked")
 
@@ -25,6 +28,4 @@ def read_checked(kind: TypeAdapter[Checked], path: Path) -> Checked:
     try:
         return kind.validate_json(content, strict=True)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])[:200]
-        raise UserError(f"{path}: {field}{': ' if field else ''}{problem['msg'][:200]}.") from None
+        raise UserError(f"{path}: {first_problem(error)[:MAX_MESSAGE]}.") from None

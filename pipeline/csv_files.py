@@ -1,4 +1,4 @@
-"""Reading of CSV files that people write with spreadsheets: encodings, separators, blank rows, column names."""
+"""CSV files that people edit with spreadsheets: encodings, separators, blank rows, column names."""
 
 import csv
 import io
@@ -63,6 +63,15 @@ def csv_files_in(name: str, folder: Path) -> list[Path]:
     except OSError as error:
         raise user_error(f"{name} {folder} cannot be listed: {error.strerror}.", error) from None
     return [path for path in found if not path.name.startswith((".", "~$")) and not path.is_dir()]
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV with the header `columns` and `rows`, separated by commas; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def fix_mojibake(text: str) -> str:

@@ -9,14 +9,13 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline.errors import DamagedError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 _OWN_FOLDER, _OWN_FILE = 0o700, 0o600
 _OTHERS = 0o077
@@ -124,21 +123,17 @@ def read_json(path: Path) -> Any:
         raise DamagedError(path) from None
 
 
-def write_table(path: Path, table: "pa.Table") -> None:
+def write_table(path: Path, table: pa.Table) -> None:
     """Write `table` to `path` as Parquet (zstd), whole or not at all; the same rows give the same bytes."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - the definitions are loaded without it
-
     with atomic_replace(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The Parquet table at `path`, memory-mapped, with all columns or those named.
 
     Raises `DamagedError` if it is not a Parquet file or lacks a column.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
-
     with damaged_if_unreadable(path):
         return pq.read_table(path, columns=columns and list(columns), memory_map=path.stat().st_size > 0)
 
@@ -146,8 +141,6 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
 @contextmanager
 def damaged_if_unreadable(path: Path) -> Iterator[None]:
     """Raise `DamagedError` for Arrow's errors on a broken Parquet file at `path`; system errors pass through."""
-    import pyarrow as pa  # noqa: PLC0415 - as above
-
     try:
         yield
     except pa.ArrowException:

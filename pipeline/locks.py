@@ -18,14 +18,12 @@ def hold_lock(path: Path, log: Log, waiting: str) -> Iterator[None]:
     make_folder(path.parent)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         log(waiting)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def archive_lock(store: Store, log: Log) -> AbstractContextManager[None]:
@@ -47,14 +45,11 @@ def tables_lock(store: Store, log: Log) -> AbstractContextManager[None]:
 def block_training(lock_file: Path) -> Iterator[None]:
     """Keep trainings from starting; raises `UserError` if one is running."""
     make_folder(lock_file.parent)
-    lock = FileLock(lock_file)
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(lock_file).acquire(timeout=0)
     except Timeout:
         raise UserError(
             "A training is running, and its images must not change: stop it or wait until it ends, then run this again."
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()

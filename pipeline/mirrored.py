@@ -6,13 +6,12 @@ The copy lies beside the file: that of `forgotten.json` is `forgotten.copy.json`
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import pyarrow as pa
 
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import atomic_replace, write_json, write_table
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 T = TypeVar("T")
 
@@ -59,7 +58,7 @@ def write_mirrored_json(path: Path, value: Any) -> None:
         write_json(each, value)
 
 
-def write_mirrored_table(path: Path, table: "pa.Table") -> None:
+def write_mirrored_table(path: Path, table: pa.Table) -> None:
     """Write `table` to `path` as Parquet, and to its copy."""
     for each in (path, copy_of(path)):
         write_table(each, table)

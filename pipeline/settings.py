@@ -28,22 +28,16 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Part of a folder's name, together with others of its kind; file systems limit the whole to 255 bytes."""
 
 
-def _without_repeats(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed is named more than once")
-    return seeds
-
-
-def each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:
-    """`named`, unchanged; raises ValueError if a value repeats."""
+def _each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:
     repeated = [one for one, times in Counter(named or ()).items() if times > 1]
     if repeated:
         raise ValueError(f"{repeated[0]} is named more than once")
     return named
 
 
-EachOnce = AfterValidator(each_once)
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_without_repeats)]
+EachOnce = AfterValidator(_each_once)
+"""A validator of tuples: no value repeats."""
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), EachOnce]
 
 
 class Settings(BaseModel):

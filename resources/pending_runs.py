@@ -1,6 +1,6 @@
 """Pending runs: a folder per run with the records that MLflow has missed, which a later run delivers.
 
-Not here: sending the records (`resources.delivery`).
+Not here: sending the records (`resources.mlflow_delivery`).
 
 A run holds the lock of its folder; the operating system frees it when the process dies. A folder with a free lock
 therefore belongs to a finished run, and a finished run without an end record was killed.
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.files import make_folder, write_text
-from resources.records import RECORDS, End, Record
+from resources.mlflow_records import RECORDS, End, Record
 
 MAX_RUNS = 1000
 MAX_BYTES = 8 * 2**30

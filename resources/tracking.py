@@ -1,6 +1,6 @@
 """MLflow: one run per materialization; a failure of MLflow never fails the work.
 
-Not here: delivering records (`resources.delivery`), choosing what is recorded (`assets`).
+Not here: delivering records (`resources.mlflow_delivery`), choosing what is recorded (`assets`).
 """
 
 import logging
@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from pipeline.archive.location import without_credentials
 from pipeline.files import make_folder
 from pipeline.progress import Log
-from resources.delivery import (
+from resources.mlflow_delivery import (
     Unreachable,
     Withheld,
     access_denied,
@@ -30,9 +30,9 @@ from resources.delivery import (
     experiment_id,
     is_refusal,
 )
+from resources.mlflow_records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
+from resources.mlflow_registry import write_encoder_model
 from resources.pending_runs import PendingRun, Start, create_pending_run
-from resources.records import Artifacts, Champion, EncoderModel, End, Input, Metrics, Params, Record, Tags, Value
-from resources.registry import write_encoder_model
 from resources.system_metrics import SECONDS, sampled_load
 
 if TYPE_CHECKING:

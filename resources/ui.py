@@ -1,6 +1,6 @@
 """`python -m resources.ui` serves Dagster's pages on this machine and runs the daemon.
 
-Not here: which requests are rejected (`resources.guard`).
+Not here: which requests are rejected (`resources.request_guard`).
 
 It replaces `dagster dev`, whose web server accepts requests from any site.
 """
@@ -30,9 +30,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from pipeline.command import command
-from resources.guard import Guard
 from resources.instance import refuse_home
 from resources.port import LOOPBACK, refuse_taken
+from resources.request_guard import RequestGuard
 
 STATEMENT_TIMEOUT, POOL_RECYCLE, POOL_OVERFLOW = 15_000, 3_600, 20
 """Settings of the web server's database connections, as in `dagster-webserver`: milliseconds, seconds, connections."""
@@ -43,7 +43,7 @@ STOP_SECONDS = 60
 
 
 class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]
-    """Dagster's web server behind `Guard`."""
+    """Dagster's web server behind `RequestGuard`."""
 
     def __init__(self, context: WorkspaceProcessContext, hosts: Sequence[str]) -> None:
         self._allowed_hosts = hosts
@@ -51,7 +51,7 @@ class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]
 
     def build_middleware(self) -> list[Middleware]:
         """The guard, then Dagster's own middleware."""
-        return [Middleware(Guard, hosts=self._allowed_hosts), *super().build_middleware()]
+        return [Middleware(RequestGuard, hosts=self._allowed_hosts), *super().build_middleware()]
 
 
 @command

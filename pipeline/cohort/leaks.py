@@ -1,15 +1,11 @@
 """Leaks by near-duplicates: across a task's splits, between its test images and the pool, between patients.
 
-Also the pairs that a reviewer has cleared, and the reviewer's worklist. `near_duplicates` finds pairs.
+Not here: finding pairs (`near_duplicate_search`), their review (`leak_review`).
 """
 
-import csv
-import io
-import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -17,27 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
+from pipeline.cohort.near_duplicate_score import SIDE, Thumbs, thumbnails
+from pipeline.cohort.near_duplicate_search import duplicates_between, duplicates_within
 from pipeline.cohort.patient_links import PatientSets
-from pipeline.cohort.similarity import SIDE, Thumbs, thumbnails
-from pipeline.csv_files import read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.images.cache import load_pixels
 from pipeline.tables import NEAR_DUPLICATES
 
-WORKLISTS: Final = "near_duplicates"
-"""The private folder with a table and a contact sheet of each check's pairs."""
-CLEARED: Final = "not_the_same.csv"
-"""The private table in which a reviewer clears pairs whose images are not of one picture or patient."""
-COLUMNS: Final = ("pair", "likeness", "first", "second", "reviewer", "reviewed_on")
 MAX_SIMILAR_PATIENTS: Final = 10
 """An image with near-duplicates of more patients than this links none: it is a test pattern or a probe in air."""
 
 _LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
-_PAIR: Final = re.compile("[a-p]{12}")
 _BLOCK = 4096  # images in memory at a time
-_HINT = "run the job `finetune` to make the images of the task again"
 
 
 @dataclass(frozen=True)
@@ -58,31 +46,6 @@ def pair_id(one: str, other: str) -> str:
     It consists of letters, since spreadsheets read and round digits, with or without an e, as a number.
     """
     return digest(*sorted((one, other)))[:12].translate(_LETTERS)
-
-
-def cleared_pairs(private: Path) -> frozenset[str]:
-    """The pairs that a reviewer has cleared; empty without a table.
-
-    Rows without a reviewer are not reviewed. Raises `UserError`, naming line and field, for incomplete rows.
-    """
-    path = private / CLEARED
-    if not path.is_file():
-        return frozenset()
-    cleared = set()
-    for row in read_csv("Table", path, ("pair", "reviewer", "reviewed_on"), ("likeness", "first", "second")):
-        if not row.cells["reviewer"] and not row.cells["reviewed_on"]:
-            continue
-        for column in ("pair", "reviewer", "reviewed_on"):
-            if not row.cells[column]:
-                raise UserError(f"{row.location}: {column} is empty.")
-        try:
-            date.fromisoformat(row.cells["reviewed_on"])
-        except ValueError:
-            raise UserError(f"{row.location}: reviewed_on is not a date such as 2026-05-31.") from None
-        if not _PAIR.fullmatch(row.cells["pair"]):
-            raise UserError(f"{row.location}: pair is not an id of 12 letters from a to p.")
-        cleared.add(row.cells["pair"])
-    return frozenset(cleared)
 
 
 def archive_pairs(images: pa.Table, folder: Path) -> pa.Table:
@@ -182,22 +145,13 @@ def archive_leaks(similar: pa.Table, images: pa.Table) -> list[Leak]:
     return sorted(leaks, key=lambda leak: (-leak.similarity, leak.pair))
 
 
-def worklist(leaks: Sequence[Leak]) -> str:
-    """The pairs as a CSV in which a reviewer clears a pair by name and date."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((leak.pair, f"{leak.similarity:.3f}", leak.first, leak.second, "", "") for leak in leaks)
-    return text.getvalue()
-
-
 _Rows = npt.NDArray[np.int64]
 
 
 def _task_thumbnails(task: pa.Table) -> tuple[Thumbs, _Rows]:
     """Both thumbnails of every image of a task's table, and the row of each."""
     if "thumbnails" not in task.column_names:
-        raise UserError(f"A task's table is of an earlier version: {_HINT}.")
+        raise UserError("A task's table is of an earlier version: run the job `finetune` to make its images again.")
     content = b"".join(task["thumbnails"].to_pylist())
     return np.frombuffer(content, np.uint8).reshape(-1, SIDE, SIDE), np.repeat(np.arange(task.num_rows), 2)
 

@@ -38,14 +38,14 @@ def canonical_patients(ties: PatientSets) -> dict[str, str]:
 
 def _sharing(table: pa.Table, column: str) -> PatientSets:
     """The sets of patients that share a value of `column` other than null, sorted."""
-    shared = _shared(table, column)
+    shared = shared_rows(table, column)
     patients: dict[str, set[str]] = defaultdict(set)
     for value, patient in zip(shared[column].to_pylist(), shared["patient"].to_pylist(), strict=True):
         patients[value].add(patient)
     return sorted({frozenset(group) for group in patients.values()}, key=sorted)
 
 
-def _shared(table: pa.Table, column: str) -> pa.Table:
+def shared_rows(table: pa.Table, column: str) -> pa.Table:
     """The rows whose value in `column` occurs with at least two patients."""
     counts = table.select([column, "patient"]).group_by(column)
     counts = counts.aggregate([("patient", "count_distinct")])
@@ -84,50 +84,6 @@ def resolve_conflicts(sides: Mapping[str, str], ties: PatientSets, links: Patien
         return dict(sides)
     moving = {patient for group in merge_overlapping([*ties, *links]) if group & torn for patient in group}
     return {**sides, **dict.fromkeys(moving, "val")}
-
-
-def across_split(
-    images: pa.Table, sides: Mapping[str, str], earlier: pa.Table, ties: PatientSets | None = None
-) -> pa.Table:
-    """The images of `images` (IMAGES) to exclude, since a patient of the other side has the same pixels.
-
-    `sides` and `earlier` (IMAGES) are the sides and images of the previous run: of equal images on both sides the
-    earlier ones stay; if there are none, those in train. Tied patients (`ties`) count as one.
-    """
-    one = canonical_patients(ties or [])
-    remaining = _select(earlier, set(_keys(images)))
-    before = resolve_conflicts(sides, ties or [], linked_patients(remaining))
-    links = with_canonical_patients(linked_patients(images), one)
-    spread = propagate_sides(links, {one.get(patient, patient): side for patient, side in before.items()})
-    shared = _shared(images, "source_digest")
-    known = set(_keys(earlier.filter(pc.is_in(earlier["source_digest"], value_set=shared["source_digest"]))))
-    equal: dict[str, list[tuple[_Key, str | None]]] = defaultdict(list)
-    columns = (shared[name].to_pylist() for name in ("source_digest", "patient"))
-    for digest, patient, key in zip(*columns, _keys(shared), strict=True):
-        equal[digest].append((key, spread.get(one.get(patient, patient))))
-    excluded: set[_Key] = set()
-    for copies in equal.values():
-        stays = next((side for key, side in copies if key in known), "train")
-        if len({side for _, side in copies}) > 1:
-            excluded |= {key for key, side in copies if side != stays}
-    return _select(shared, excluded)
-
-
-_Key = tuple[str, int]
-"""SOP instance and frame of an image."""
-
-
-def _keys(images: pa.Table) -> list[_Key]:
-    return list(zip(images["sop_instance"].to_pylist(), images["frame"].to_pylist(), strict=True))
-
-
-def _select(images: pa.Table, keys: set[_Key]) -> pa.Table:
-    return images.filter(pa.array([key in keys for key in _keys(images)], pa.bool_()))
-
-
-def exclude_images(images: pa.Table, others: pa.Table) -> pa.Table:
-    """`images` without the images of `others` (both IMAGES)."""
-    return _select(images, set(_keys(images)) - set(_keys(others)))
 
 
 def merge_overlapping(groups: PatientSets) -> PatientSets:

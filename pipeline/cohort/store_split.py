@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.cohort.leaks import cleared_pairs, similar_patients
+from pipeline.cohort.leak_review import cleared_pairs
+from pipeline.cohort.leaks import similar_patients
 from pipeline.cohort.patient_links import PatientSets, linked_patients, tied_patients
 from pipeline.cohort.splits import known_sides, moved_to_validation, read_draws, split_patients
 from pipeline.store import Store

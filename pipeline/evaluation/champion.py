@@ -1,6 +1,6 @@
 """The champion of a task: the best pretrained encoder, by validation images.
 
-Not here: the registry that publishes it (`resources.registry`).
+Not here: the registry that publishes it (`resources.mlflow_registry`).
 """
 
 from collections import Counter

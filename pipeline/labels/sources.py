@@ -1,6 +1,6 @@
 """The labels that one source of a recipe derives from a record's header fields.
 
-`source_columns` lists the columns of a source; `weak_labels` joins all sources.
+Not here: joining the sources (`weak_labels`).
 """
 
 from bisect import bisect_right
@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 from pipeline.labels.probe import probe_of
-from pipeline.labels.source_columns import columns_of
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe.labels import BinsSource, Labels, ProbeSource, Source, StudyGroupsSource, ValuesSource
 
@@ -21,6 +21,19 @@ UNKNOWN_PROBE = "unknown_probe"
 
 _Row = dict[str, str | int | None]
 """`status`, None if the labels are known, and each label: 1, 0, or None if unknown."""
+
+
+def columns_of(source: Source) -> tuple[str, ...]:
+    """The columns of the index that `source` reads."""
+    match source:
+        case StudyGroupsSource():
+            return ("study_description",)
+        case ProbeSource():
+            return ("transducer_type", "transducer_data")
+        case ValuesSource():
+            return (TEXT_FIELDS[source.field].column,)
+        case BinsSource():
+            return (NUMBER_FIELDS[source.field].column,)
 
 
 def status_meanings(settings: Labels) -> dict[str, str]:

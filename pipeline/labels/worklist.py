@@ -3,8 +3,6 @@
 `weak_labels` counts unmapped descriptions; `study_groups` reads the CSV back.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rapidfuzz import fuzz, process
 
+from pipeline.csv_files import csv_text
 from pipeline.labels.study_groups import (
     NOT_REVIEWED,
     OPTIONAL,
@@ -96,15 +95,12 @@ def worklist_csv(rows: pa.Table) -> str:
     and the suggestion; the mark means that the row is not reviewed and counts as absent. Records without a description
     and the row TOO_RARE cannot be mapped and are left out.
     """
-    text = io.StringIO()
-    text.write("\ufeff")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*REQUIRED, *OPTIONAL])
-    for row in rows.to_pylist():
-        if row["study_description"] not in ("", TOO_RARE):
-            suggested = f"{NOT_REVIEWED} {row['suggested_groups'] or ''}".strip()
-            writer.writerow([for_spreadsheet(row["study_description"]), suggested, "", ""])
-    return text.getvalue()
+    cells = (
+        (for_spreadsheet(row["study_description"]), f"{NOT_REVIEWED} {row['suggested_groups'] or ''}".strip(), "", "")
+        for row in rows.to_pylist()
+        if row["study_description"] not in ("", TOO_RARE)
+    )
+    return "\ufeff" + csv_text((*REQUIRED, *OPTIONAL), cells)
 
 
 def example_images(
@@ -115,13 +111,10 @@ def example_images(
     `index` needs sop_instance and study_description. Descriptions without an image are absent.
     """
     description_of = dict(zip(index["sop_instance"].to_pylist(), index["study_description"].to_pylist(), strict=True))
-    wanted = set(descriptions)
-    chosen: dict[str, dict[str, int]] = {}
-    for row, (instance, patient) in enumerate(
-        zip(images["sop_instance"].to_pylist(), images["patient"].to_pylist(), strict=True)
-    ):
-        description = normalized(description_of.get(instance) or "")
-        of_patients = chosen.setdefault(description, {}) if description in wanted else None
-        if of_patients is not None and len(of_patients) < count:
+    chosen: dict[str, dict[str, int]] = {description: {} for description in descriptions}
+    columns = (images[name].to_pylist() for name in ("sop_instance", "patient"))
+    for row, (instance, patient) in enumerate(zip(*columns, strict=True)):
+        of_patients = chosen.get(normalized(description_of.get(instance) or ""), {})
+        if len(of_patients) < count:
             of_patients.setdefault(patient, row)
-    return {description: images.take(list(rows.values())) for description, rows in chosen.items()}
+    return {description: images.take(list(rows.values())) for description, rows in chosen.items() if rows}

@@ -130,17 +130,17 @@ def list_inputs(inputs: Sequence[Path], out: Path) -> Inputs:
     file, and if `out`, the folder for predictions, is within one of the folders.
     """
     found: dict[Path, None] = {}
-    unlisted: dict[Path, None] = {}
+    unlisted: list[Path] = []
     for given in inputs:
         if _is_folder(given):
             if out.resolve().is_relative_to(given.resolve()):
                 raise UserError(f"{out} is within {given}: its masks would be taken for new images.")
-            found |= dict.fromkeys(sorted(_walk(given, unlisted)))
+            found |= dict.fromkeys(_files_below(given, unlisted))
         else:
             found[given] = None
     if not found and not unlisted:
         raise UserError(f"{', '.join(map(str, inputs))} has no file.")
-    return Inputs(tuple(found), tuple(sorted(unlisted)))
+    return Inputs(tuple(found), tuple(sorted(set(unlisted))))
 
 
 def _is_folder(given: Path) -> bool:
@@ -152,20 +152,11 @@ def _is_folder(given: Path) -> bool:
         raise user_error(f"{given} cannot be opened: {error.strerror}.", error) from None
 
 
-def _walk(folder: Path, unlisted: dict[Path, None]) -> Iterator[Path]:
-    """The files below `folder`; folders that cannot be listed are added to `unlisted`."""
-    folders = [folder]
-    while folders:
-        parent = folders.pop()
-        try:
-            with os.scandir(parent) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(Path(entry.path))
-                    elif entry.is_file(follow_symlinks=False):
-                        yield Path(entry.path)
-        except OSError:
-            unlisted[parent] = None
+def _files_below(folder: Path, unlisted: list[Path]) -> list[Path]:
+    """The files below `folder`, sorted; folders that cannot be listed are added to `unlisted`."""
+    walk = os.walk(folder, onerror=lambda error: unlisted.append(Path(error.filename)))
+    paths = (Path(parent, name) for parent, _, names in walk for name in names)
+    return sorted(path for path in paths if path.is_file() and not path.is_symlink())
 
 
 def _read_all(predictor: Predictor, files: Sequence[Path], frames_per_cine: int, log: Log) -> Iterator[_Frame]:

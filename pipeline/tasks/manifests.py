@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.archive.workers import each_in_worker
-from pipeline.cohort.similarity import SIDE, thumbnails
+from pipeline.cohort.near_duplicate_score import SIDE, thumbnails
 from pipeline.csv_files import Row, read_csv
 from pipeline.dicom.crop import crop_frame
 from pipeline.dicom.grey import resize_grey, source_digest

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from pipeline.cohort.aliases import known_names
 from pipeline.cohort.leak_review import uncleared
 from pipeline.cohort.leaks import Leak, pool_leaks
-from pipeline.cohort.similarity import MIN_SIMILARITY
+from pipeline.cohort.near_duplicate_score import MIN_SIMILARITY
+from pipeline.cohort.patient_aliases import known_names
 from pipeline.files import digest, read_json, read_table, write_json
 from pipeline.images.cache import cache_folder
 from pipeline.privacy.identity import number_pseudonym

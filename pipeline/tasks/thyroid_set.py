@@ -6,8 +6,6 @@ The set is TDID, also called DDTI (Pedraza et al. 2015). A case is one patient: 
 """
 
 import argparse
-import csv
-import io
 import json
 import os
 import re
@@ -15,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
@@ -26,6 +23,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, Field, TypeAdapter
 
 from pipeline.command import command
+from pipeline.csv_files import csv_text
 from pipeline.dicom.image_files import decode_image_file
 from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
@@ -95,7 +93,7 @@ def convert(source: Path, out: Path) -> Converted:
     if not rows:
         first = f"the first problem: {problems[0]}" if problems else "no image is outlined."
         raise UserError(f"{source} has no readable outlined image; {first}")
-    write_text(out / MANIFEST, _as_csv(rows))
+    write_text(out / MANIFEST, csv_text(list(rows[0]), (list(row.values()) for row in rows)))
     return Converted(len(rows), len({row["patient"] for row in rows}), unmarked, tuple(problems))
 
 
@@ -205,14 +203,6 @@ def _filled(outlines: Sequence[_Points], shape_HW: tuple[int, int]) -> npt.NDArr
     if not mask.any():
         raise _Skipped("no region is within it")
     return mask
-
-
-def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 @command

@@ -15,7 +15,7 @@ from pipeline.recipe import load_recipe
 from tests.assets.test_apart_from_the_pool import ASSET, RECIPE, check_of, job_of, materialize, said
 from tests.conftest import table_path
 from tests.pipeline.archive.synthetic import write_dicom
-from tests.pipeline.cohort.test_near_duplicates import cropped, jpeg, scene
+from tests.pipeline.cohort.test_near_duplicate_search import cropped, jpeg, scene
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from resources import pending_runs
 from resources import tracking as module
-from resources.records import RECORDS, Input
+from resources.mlflow_records import RECORDS, Input
 from resources.tracking import Tracking
 from tests.conftest import ROOT
 from tests.resources.conftest import MakeTracking, Server, free_port

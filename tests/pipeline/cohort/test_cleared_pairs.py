@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cohort.leaks import cleared_pairs, pair_id
+from pipeline.cohort.leak_review import cleared_pairs
+from pipeline.cohort.leaks import pair_id
 from pipeline.errors import UserError
 
 HEAD = "pair,likeness,first,second,reviewer,reviewed_on\n"

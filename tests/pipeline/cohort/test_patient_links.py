@@ -3,10 +3,9 @@
 import pyarrow as pa
 import pytest
 
+from pipeline.cohort.images_across_split import across_split, exclude_images
 from pipeline.cohort.patient_links import (
-    across_split,
     canonical_patients,
-    exclude_images,
     linked_patients,
     merge_overlapping,
     propagate_sides,

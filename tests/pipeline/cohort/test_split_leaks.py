@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.cohort.leaks import split_leaks
-from pipeline.cohort.similarity import thumbnails
-from tests.pipeline.cohort.test_near_duplicates import scene
+from pipeline.cohort.near_duplicate_score import thumbnails
+from tests.pipeline.cohort.test_near_duplicate_search import scene
 
 WHOLES = 0, 0
 """Scenes: the same surroundings."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ALIAS = "champion"
+MODEL_FOLDER = "encoder"
+"""Artifact folder of a run's encoder as an MLflow model."""
 DIGEST = "encoder_digest"
 """Tag of a model version: the digest of its encoder (`pipeline.pretraining.encoder_folder.encoder_digest`)."""
 
@@ -55,22 +57,16 @@ def write_encoder_model(encoder: Path, folder: Path) -> None:
 
 
 def register(
-    client: "MlflowClient",
-    run_id: str,
-    name: str,
-    digest: str,
-    folder: Path,
-    artifacts: str,
-    tags: Mapping[str, str],
+    client: "MlflowClient", run_id: str, name: str, digest: str, folder: Path, tags: Mapping[str, str]
 ) -> None:
-    """Log `folder` as the run's artifacts `artifacts`, and register it as a version of the model `name`.
+    """Log `folder` as the run's artifacts MODEL_FOLDER, and register it as a version of the model `name`.
 
     Does nothing if a version with that `digest` exists.
     """
     if find_version(client, name, digest) is not None:
         return
-    client.log_artifacts(run_id, str(folder), artifacts)
-    source = f"{client.get_run(run_id).info.artifact_uri}/{artifacts}"
+    client.log_artifacts(run_id, str(folder), MODEL_FOLDER)
+    source = f"{client.get_run(run_id).info.artifact_uri}/{MODEL_FOLDER}"
     _add_version(client, name, source, run_id, {DIGEST: digest, **tags})
 
 

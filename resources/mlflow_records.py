@@ -1,6 +1,6 @@
 """Records of a run: plain data that is sent to MLflow now, or kept as a line of JSON and sent later.
 
-Not here: when they are sent, and what happens on failure (`resources.delivery`).
+Not here: when they are sent, and what happens on failure (`resources.mlflow_delivery`).
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter
 
 from pipeline.files import make_folder
-from resources.registry import register, set_champion
+from resources.mlflow_registry import register, set_champion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,8 +21,6 @@ MAX_PARAM_LENGTH = 6000
 MAX_DIGEST_LENGTH = 36
 PARAMS_PER_CALL = 100
 METRICS_PER_CALL = 1000
-MODEL_FOLDER = "encoder"
-"""Artifact folder of a run's encoder as an MLflow model."""
 
 _CONFIG = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
@@ -162,7 +160,7 @@ class EncoderModel(_Record):
 
     def send(self, client: "MlflowClient", run_id: str) -> None:
         """Log and register the model, unless that encoder is already registered."""
-        register(client, run_id, self.name, self.digest, self.folder, MODEL_FOLDER, self.tags)
+        register(client, run_id, self.name, self.digest, self.folder, self.tags)
 
 
 class Champion(_Record):

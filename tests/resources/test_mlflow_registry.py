@@ -13,7 +13,7 @@ from pipeline.pretraining.encoder_folder import Preprocessing, encoder_digest
 from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import silent
 from pipeline.training.seeds import seeded
-from resources.records import Champion
+from resources.mlflow_records import Champion
 from resources.tracking import Tracking
 from tests.resources.conftest import MakeTracking, Server, free_port
 

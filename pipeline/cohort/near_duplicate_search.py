@@ -1,7 +1,7 @@
 """Search for pairs of near-duplicate images.
 
 Comparing all pairs takes quadratic time, so the search narrows down in stages: coarse vectors, of images in the same
-cells only if there are many; then fine vectors; then the score of `similarity`.
+cells only if there are many; then fine vectors; then the score of `near_duplicate_score`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cohort.similarity import (
+from pipeline.cohort.near_duplicate_score import (
     COARSE_NUMBERS,
     FINE_NUMBERS,
     MIN_SIMILARITY,

@@ -21,7 +21,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _POLICY_VIOLATION = 1008
 
 
-class Guard:
+class RequestGuard:
     """Passes on requests to a loopback name or one of `hosts` that no other site's page has sent."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipeline.cohort import near_duplicates
-from pipeline.cohort.near_duplicates import duplicates_between, duplicates_within
-from pipeline.cohort.similarity import MIN_SIMILARITY, SIDE, similarity, thumbnails, with_structure
+from pipeline.cohort import near_duplicate_search
+from pipeline.cohort.near_duplicate_score import MIN_SIMILARITY, SIDE, similarity, thumbnails, with_structure
+from pipeline.cohort.near_duplicate_search import duplicates_between, duplicates_within
 from pipeline.dicom.grey import resize_grey
 
 ROWS, COLUMNS = 64, 96
@@ -131,7 +131,7 @@ def test_cells_find_what_comparing_all_with_all_finds(monkeypatch):
     owners = [str(number) for number in range(len(images))]
     everything = duplicates_within(images, owners)
     assert len(everything.first) >= 49
-    monkeypatch.setattr(near_duplicates, "EXACT", 50)
+    monkeypatch.setattr(near_duplicate_search, "EXACT", 50)
     found = duplicates_within(images, owners)
     assert (found.first < found.second).all()
     pairs, expected = (set(zip(p.first.tolist(), p.second.tolist(), strict=True)) for p in (found, everything))
@@ -142,7 +142,7 @@ def test_a_crowd_of_one_picture_is_found_without_all_its_pairs():
     images = np.repeat(thumbs(scene(3)), 60, axis=0)
     found = duplicates_within(images, [str(number) for number in range(60)])
     assert set(found.first.tolist()) | set(found.second.tolist()) == set(range(60))
-    assert len(found.first) <= 60 * near_duplicates.SCORED
+    assert len(found.first) <= 60 * near_duplicate_search.SCORED
 
 
 def test_every_image_of_the_others_that_is_like_one_is_found_however_many_there_are():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.cohort.aliases import patient_aliases
+from pipeline.cohort.patient_aliases import patient_aliases
 from pipeline.files import read_table, write_table
 from pipeline.privacy.identity import number_pseudonym, pseudonym
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom

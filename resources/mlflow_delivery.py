@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.progress import Log
+from resources.mlflow_records import Record, merge_metrics
+from resources.mlflow_registry import RegistryConflict
 from resources.pending_runs import PendingRun, finished_runs
-from resources.records import Record, merge_metrics
-from resources.registry import RegistryConflict
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
