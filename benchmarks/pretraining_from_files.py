@@ -149,7 +149,7 @@ def _our_parts(case: Case, folder: Path, rows: pa.Table) -> Parts:
 
 
 def _plain_parts(case: Case, paths: Sequence[Path]) -> Parts:
-    """An epoch, and its parts each by itself, as in one process, of which there are `WORKERS` beside the training."""
+    """An epoch, and its parts each by itself, as in one of the `WORKERS` processes beside the training."""
     device, labels = measuring_device(), random_labels(len(paths))
     plain, loader = PlainTraining(case.backbone, LABELS, device), dicom_loader(paths[: case.images], labels, case)
     dicoms = PlainDicoms(paths[: case.images], labels, case.height, case.width)

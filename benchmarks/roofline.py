@@ -145,7 +145,7 @@ def measured_peaks(device: torch.device) -> Peaks:
 def _bytes(values: Any) -> int:
     """Bytes in memory of the floating-point tensors in nested `values`.
 
-    A max pooling's indices (int64) are left out: they are how PyTorch does it, not what the layer needs.
+    A max pooling's indices (int64) are left out: PyTorch's implementation writes them; the layer does not need them.
     """
     tensors = [value for value in tree_leaves(values) if isinstance(value, Tensor) and value.is_floating_point()]
     return sum(min(tensor.nbytes, tensor.untyped_storage().nbytes()) for tensor in tensors)

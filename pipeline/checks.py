@@ -24,7 +24,7 @@ from pipeline.store import Store
 BEFORE_TRAINING = ("archive", "labels", "images", "review", "cohort", "tasks")
 """Groups of assets from which every encoder follows."""
 POOL = "pretraining_pool"
-"""The asset without whose checks nothing is trained, also where no run has recorded them."""
+"""The asset without whose checks nothing is trained, also if no run has recorded them."""
 SHARED = frozenset({"dicom_index", "rejected_files", "deleted_files"})
 """Assets of all recipes of a store; the others belong to one recipe."""
 _UNDER_WAY = ".under_way"
@@ -70,7 +70,7 @@ class Record(Check):
     result: Literal["passed", "failed", "unfinished"]
     description: str
     looked_at: dict[str, str]
-    """The asset's files: path in the store to SHA-256; empty where it has none of its own."""
+    """The asset's files: path in the store to SHA-256; empty if it has none of its own."""
     at: str
     attempt: str
     """Which `Attempt` wrote it."""
@@ -289,7 +289,7 @@ def _current(store: Store, recipe: str, asset: str) -> dict[str, str]:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Inode and time of the last change; zeros where there is no such file. A file that is replaced has others."""
+    """Inode and time of the last change; zeros if there is no such file. A file that is replaced has others."""
     try:
         found = path.stat()
     except FileNotFoundError:

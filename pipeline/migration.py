@@ -1,7 +1,8 @@
-"""From a store of layout 3, whose tables and check results lay in one place for all recipes, to layout 4.
+"""Migrate a store of layout 3, in which all recipes shared one set of tables and check results, to layout 4.
 
-A table's metadata (`sonotag.made_by`) names the recipe that wrote it; one without is that of the table that the same
-step wrote. What no recipe can be named for is left behind: `ingest` makes it again, from the image cache.
+A table's metadata (`sonotag.made_by`) names the recipe that wrote it; a table without belongs to the recipe of the
+table that the same step wrote. Tables without a known recipe are not copied: `ingest` makes them again from the image
+cache.
 """
 
 import hashlib
@@ -19,16 +20,16 @@ from pipeline.errors import DamagedError, UserError
 from pipeline.files import atomic_replace, read_json, read_table, write_json
 
 _Result = dict[str, Any]
-"""A check's result, as its file has it."""
+"""A check's result, the content of its file."""
 _MADE_BY, _NAME = b"sonotag.made_by", re.compile("[a-z][a-z0-9_]*")
 _BY_STEP = {
     "images": ("images", "rejected_frames", "near_duplicates"),
     "weak_labels": ("weak_labels", "label_changes"),
     "pretraining_pool": ("pretraining_pool",),
 }
-"""The tables that one step wrote together, by the one that names its recipe."""
+"""The tables that one step wrote, by the one of them whose metadata names the recipe."""
 _OF_ALL = ("quarantine", "unmapped_descriptions")
-"""Tables that follow from several of those: they belong to a recipe that wrote all of them."""
+"""Tables that derive from all of those: they belong to a recipe only if it wrote all of those."""
 _SHARED = "dicom_index"
 """The one shared table with a blocking check."""
 _WORKLIST, _MAPPING, _PAIRS = "unmapped_descriptions.csv", "study_groups.json", "near_duplicates"
@@ -36,7 +37,7 @@ _WORKLIST, _MAPPING, _PAIRS = "unmapped_descriptions.csv", "study_groups.json", 
 
 @contextmanager
 def nothing_at_work(locks: Path) -> Iterator[None]:
-    """Keep others from training, reading the archive and writing tables; raises `UserError` if one is at work."""
+    """Hold the locks of training, archive and tables; raises `UserError` if another process holds one of them."""
     with ExitStack() as held:
         for name in ("training", "archive", "tables"):
             try:
@@ -50,7 +51,7 @@ def nothing_at_work(locks: Path) -> Iterator[None]:
 
 
 def copy_to_recipes(root: Path) -> None:
-    """Copy the tables, check results and worklists of the store at `root` to where layout 4 has them."""
+    """Copy the tables, check results and worklists of the store at `root` to their paths in layout 4."""
     owners = _owners(root / "tables")
     for table, recipe in owners.items():
         _copy(root / "tables" / f"{table}.parquet", root / "experiments" / recipe / "tables" / f"{table}.parquet")
@@ -62,7 +63,7 @@ def copy_to_recipes(root: Path) -> None:
     for folder in sorted(path for path in (root / "checks").glob("*") if path.is_dir()):
         checks = root / "experiments" / folder.name / "checks"
         for name, record in _results(folder):
-            if record is None:  # damaged: whoever reads it says so
+            if record is None:  # damaged: its reader reports it
                 _copy(folder / name, checks / name)
             elif name.startswith(f"{_SHARED}."):
                 shared.append((name, record))
@@ -73,7 +74,7 @@ def copy_to_recipes(root: Path) -> None:
 
 
 def clear(root: Path) -> None:
-    """Remove what layout 3 had elsewhere, also if another process was killed before it had."""
+    """Remove the files of layout 3 that were copied, also those that a killed process did not remove."""
     for table in (*(name for names in _BY_STEP.values() for name in names), *_OF_ALL):
         (root / "tables" / f"{table}.parquet").unlink(missing_ok=True)
     for name in (_WORKLIST, _MAPPING):
@@ -110,7 +111,7 @@ def _copy(path: Path, to: Path) -> None:
 def _results(folder: Path) -> Iterator[tuple[str, _Result | None]]:
     """File name and content of each result of a check in `folder`, None if damaged.
 
-    A check that a process has left under way is unfinished.
+    A check that was under way when its process died is unfinished.
     """
     found = {path.name: _read(path) for path in sorted(folder.glob("*.json"))}
     for path in folder.glob("under_way/*.json"):
@@ -139,9 +140,9 @@ def _moved(record: _Result, recipe: str) -> _Result:
 
 
 def _that_count(root: Path, results: Iterable[tuple[str, _Result]]) -> Iterable[tuple[str, _Result]]:
-    """Of each check of the shared table the result, among those of several recipes, that counts for the table of now.
+    """One result for each check of the shared table, out of those of all recipes, with its file name.
 
-    That is one that did not pass on it, else one that did, else the latest.
+    It is one that did not pass on the present table, else one that passed on it, else the latest.
     """
     path = root / "tables" / f"{_SHARED}.parquet"
     now = {f"tables/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}

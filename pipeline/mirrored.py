@@ -1,6 +1,6 @@
 """Files that survive damage: reproducible ones are made again, the others are mirrored.
 
-The copy lies beside the file: that of `forgotten.json` is `forgotten.copy.json`.
+The copy is beside the file: that of `forgotten.json` is `forgotten.copy.json`.
 """
 
 import logging

@@ -40,9 +40,9 @@ def read_yaml(name: str, path: Path) -> Any:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}: " if mark else ""
+        line = f"line {mark.line + 1}: " if mark else ""
         problem = " ".join(str(error.problem or error.context).split())[:200]
-        raise UserError(f"{name} {path} is not readable YAML: {where}{problem}.") from None
+        raise UserError(f"{name} {path} is not readable YAML: {line}{problem}.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{name} {path} is not readable YAML: {' '.join(str(error).split())[:200]}.") from None
 

@@ -1,6 +1,6 @@
-"""Where things lie in the store, and which layout it has.
+"""Paths in the store, and the version of its layout.
 
-Belongs here: paths, the layout's version. Not here: what is written there, the step from layout 3 (`migration`).
+Not here: migrating a store of layout 3 (`migration`).
 """
 
 import re
@@ -18,14 +18,14 @@ SCHEMA_VERSION = 4
 _SHARED_TABLES = 3
 """The layout whose tables all recipes shared."""
 _WITHOUT_SEEDS = 2
-"""The layout before that, in which an encoder's folder did not say its seed: there was one only."""
+"""The layout before that, in which an encoder's folder did not name its seed: there was only one."""
 _VERSION, _LEFTOVERS = "schema_version", "leftovers_of"
 """Of store.json: the layout, and from which one files are still to be removed."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folder that holds everything the project makes."""
+    """The folder of all results."""
 
     root: Path
 
@@ -36,16 +36,16 @@ class Store:
 
     @property
     def private(self) -> Path:
-        """What must not be shared: the pseudonym key, and where each archive file lies."""
+        """What must not be shared: the pseudonym key, and the path of each archive file."""
         return self.root / "private"
 
     @property
     def sides(self) -> Path:
-        """The side of the split of every patient that ever had one, also of those who are absent now."""
+        """The split side of every patient ever seen, also of absent patients."""
         return self.private / "sides.parquet"
 
     def private_of(self, recipe: str) -> Path:
-        """What must not be shared of the recipe's: its worklists, and the mapping that it was labelled with."""
+        """The private folder of a recipe: its worklists, and the mapping of its last run."""
         return self.private / "experiments" / recipe
 
     def new_predictions(self, recipe: str, model: str) -> Path:
@@ -59,7 +59,7 @@ class Store:
 
     @property
     def phantom(self) -> Path:
-        """The phantom clinic, where one has been made."""
+        """The simulated clinic."""
         return self.root / "phantom"
 
     @property
@@ -74,15 +74,15 @@ class Store:
 
     @property
     def mlflow(self) -> Path:
-        """MLflow's database and artifacts, where no other tracking server is named."""
+        """MLflow's database and artifacts, unless MLFLOW_TRACKING_URI names another server."""
         return self.root / "mlflow"
 
     def experiment(self, recipe: str) -> "Experiment":
-        """Where the recipe of that name puts what it makes."""
+        """The folder of the recipe of that name."""
         return Experiment(self.root / "experiments" / recipe)
 
     def up_to_date(self) -> "Store":
-        """As `open`, if there is a store; makes none. Returns itself."""
+        """As `open` if the store exists; creates none. Returns itself."""
         return self.open() if self._version.is_file() else self
 
     @property
@@ -90,7 +90,7 @@ class Store:
         return self.root / "store.json"
 
     def open(self) -> "Store":
-        """Make the store, for the user alone; bring one of layout 2 or 3 to this one. Returns itself.
+        """Create the store, accessible to the user alone, or migrate one of layout 2 or 3. Returns itself.
 
         Raises `UserError` if it has another layout, if it cannot be written, or if a process of an earlier version of
         sonotag is at work in it.
@@ -116,7 +116,7 @@ class Store:
     def _migrate(self) -> None:
         """Migrate layout 2 or 3 to this one; a killed process leaves the old or the new layout, complete.
 
-        What layout 3 has elsewhere is copied first. The version follows, then what was copied is removed.
+        Files whose path changes are copied first. The version follows, then the copied files are removed.
         """
         make_folder(self.locks)
         with FileLock(self.locks / "layout.lock"):
@@ -130,7 +130,7 @@ class Store:
             write_mirrored_json(self._version, {_VERSION: SCHEMA_VERSION})
 
     def _name_seeds(self) -> None:
-        """Give each encoder's folder without a seed its seed, 0, by a rename; one that is killed leaves the rest."""
+        """Rename each encoder's folder without a seed to seed 0; a killed process leaves the rest to the next."""
         for folder in self.root.glob("experiments/*/encoders/*"):
             if not re.search(r"_seed-\d+$", folder.name):
                 folder.rename(folder.with_name(f"{folder.name}_seed-0"))
@@ -172,7 +172,7 @@ class Experiment:
         return self.root / "models" / f"{backbone}_{arm}_{task}" / f"fraction-{fraction:g}_seed-{seed}"
 
     def champion(self, task: str) -> Path:
-        """What is remembered of the best encoder of a task."""
+        """The best encoder of a task, and its scores."""
         return self.root / "champions" / f"{task}.json"
 
     @property

@@ -1,7 +1,7 @@
-"""The archive tables: names, columns, what one row is, so that writer, reader and Dagster's column schema agree.
+"""The archive tables: names, columns, and what one row is; shared by writers, readers and Dagster's column schemas.
 
 `Store.tables` holds DICOM_INDEX, REJECTED_FILES, DELETED_FILES and PATIENT_SPLITS, which all recipes share. The others
-depend on a recipe and lie in its `Experiment.tables`.
+depend on a recipe and are in its `Experiment.tables`.
 """
 
 import json
@@ -21,12 +21,12 @@ from pipeline.store import Store
 _MADE_BY = b"sonotag.made_by"
 """Key of a file's schema metadata: the recipe that wrote it, and a digest of each section that decided its rows."""
 _NOT_IN_ROWS = {"labels": {"largest_unmapped_share"}, "archive": {"description_patients"}}
-"""Fields of a section that decide what is reported or published, and no row."""
+"""Fields of a section that decide what is reported or published, but change no row."""
 
 
-def column(name: str, kind: pa.DataType, says: str, nullable: bool = False) -> pa.Field:
-    """A column with a sentence that says what it holds."""
-    return pa.field(name, kind, nullable=nullable, metadata={"description": says})
+def column(name: str, kind: pa.DataType, description: str, nullable: bool = False) -> pa.Field:
+    """A column with a description of its content."""
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Table:
     """Sections of the recipe that decide its rows, whose settings are compared when it is read."""
 
     def path(self, tables: Path) -> Path:
-        """Where the table lies in the folder `tables`."""
+        """The path of the table in the folder `tables`."""
         return tables / f"{self.name}.parquet"
 
     def write(self, tables: Path, rows: pa.Table, recipe: Recipe | None = None) -> None:
@@ -106,18 +106,22 @@ DICOM_INDEX = Table(
     "one record: an SOP instance of a modality that the recipe names, whose header was read",
     pa.schema(
         [
-            column("file_id", _text, "how this file is named everywhere; `pipeline.archive locate` finds it"),
+            column(
+                "file_id",
+                _text,
+                "id of the file everywhere outside the private folder; `pipeline.archive locate` finds it",
+            ),
             column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID (0008,0018)"),
             column("series", _text, "keyed pseudonym of SeriesInstanceUID (0020,000E)", nullable=True),
             column("study", _text, "keyed pseudonym of StudyInstanceUID (0020,000D)", nullable=True),
             column("patient", _text, "keyed pseudonym of the patient, the unit of every split"),
-            column("patient_from", _text, "what the patient was told apart by: patient_id, study, series or nothing"),
+            column("patient_from", _text, "what identified the patient: patient_id, study, series or nothing"),
             column("sop_class", _text, "SOPClassUID (0008,0016)", nullable=True),
             column("transfer_syntax", _text, "TransferSyntaxUID (0002,0010)", nullable=True),
             column("photometric", _text, "PhotometricInterpretation (0028,0004)", nullable=True),
             column("rows", _count, "Rows (0028,0010), pixels"),
             column("columns", _count, "Columns (0028,0011), pixels"),
-            column("frames", _count, "NumberOfFrames (0028,0008), 1 where absent"),
+            column("frames", _count, "NumberOfFrames (0028,0008), 1 if absent"),
             column("manufacturer", _text, "Manufacturer (0008,0070)", nullable=True),
             column("model", _text, "ManufacturerModelName (0008,1090)", nullable=True),
             column("transducer_type", _text, "TransducerType (0018,6031)", nullable=True),
@@ -125,10 +129,14 @@ DICOM_INDEX = Table(
             column(
                 "study_description",
                 _text,
-                "StudyDescription (0008,1030); null where absent, or where too few patients share it to publish it",
+                "StudyDescription (0008,1030); null if absent, or if too few patients share it to publish it",
                 nullable=True,
             ),
-            column("burned_in", pa.bool_(), "BurnedInAnnotation (0028,0301) is YES: text is said to be in the pixels"),
+            column(
+                "burned_in",
+                pa.bool_(),
+                "BurnedInAnnotation (0028,0301) is YES: the header states that the pixels contain text",
+            ),
             *LABEL_FIELDS,
             column("unreadable_fields", _text, "fields that could not be read, comma-separated; mostly empty"),
         ]
@@ -141,16 +149,16 @@ _REJECTION = [
     column("reason", _text, "reason code"),
     column("detail", _text, "one line, without identifiers"),
 ]
-REJECTED_FILES = Table("rejected_files", "one archive file that became no record", pa.schema(_REJECTION))
-REJECTED_FRAMES = Table("rejected_frames", "one selected frame that became no image", pa.schema(_REJECTION))
+REJECTED_FILES = Table("rejected_files", "one archive file without a record", pa.schema(_REJECTION))
+REJECTED_FRAMES = Table("rejected_frames", "one selected frame without an image", pa.schema(_REJECTION))
 QUARANTINE = Table("quarantine", "one rejection, of a file or of a frame", pa.schema(_REJECTION))
 
 UNMAPPED_DESCRIPTIONS = Table(
     "unmapped_descriptions",
-    "one study description that the study groups do not know",
+    "one study description that the study groups lack",
     pa.schema(
         [
-            column("study_description", _text, "StudyDescription (0008,1030); empty where the files have none"),
+            column("study_description", _text, "StudyDescription (0008,1030); empty if the files have none"),
             column("images", _count, "records that carry it"),
             column("patients", _count, "patients that carry it"),
             column("suggested_groups", _text, "groups of the reviewed description most like it", nullable=True),
@@ -166,7 +174,7 @@ LABEL_CHANGES = Table(
     pa.schema(
         [
             column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
-            column("study_description", _text, "its description; null where absent or too rare", nullable=True),
+            column("study_description", _text, "its description; null if absent or too rare", nullable=True),
             column("before", _text, "its labels by the version before, and in brackets why some are open"),
             column("after", _text, "its labels by the newest version"),
         ]
@@ -181,7 +189,7 @@ PATIENT_SPLITS = Table(
 
 
 def weak_labels_table(label_names: tuple[str, ...]) -> Table:
-    """`weak_labels` with one 0/1 column per label, in the label space's order; null where it is not known."""
+    """`weak_labels` with one 0/1 column per label, in the label space's order; null if unknown."""
     return Table(
         "weak_labels",
         "one record and its weak labels",
@@ -189,7 +197,10 @@ def weak_labels_table(label_names: tuple[str, ...]) -> Table:
             [
                 column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
                 column("status", _text, "labelled, or which label source leaves it open: in_no_group, unknown_probe …"),
-                *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
+                *[
+                    column(name, pa.int8(), f"1 if the header fields give the label {name}", nullable=True)
+                    for name in label_names
+                ],
             ]
         ),
         sections=("labels",),
@@ -208,7 +219,7 @@ IMAGES = Table(
             column("position", _count, "row within that shard"),
             column("image_digest", _text, "SHA-256 of the grey pixels at the recipe's size"),
             column("source_digest", _text, "SHA-256 of the frame's grey pixels as decoded, before cropping"),
-            column("cropped_by", _text, "how the insonated area was found: regions or detected; whole: nothing is cut"),
+            column("cropped_by", _text, "how the insonated area was found: regions or detected; whole: not cropped"),
             column("row_spacing_mm", pa.float64(), "millimetres between rows of the cached image", nullable=True),
             column("column_spacing_mm", pa.float64(), "millimetres between its columns", nullable=True),
         ]
@@ -218,10 +229,10 @@ IMAGES = Table(
 
 DELETED_FILES = Table(
     "deleted_files",
-    "one archive file that an earlier run read and that is not there any more",
+    "one archive file that an earlier run read and that no longer exists",
     pa.schema(
         [
-            column("file_id", _text, "how this file was named"),
+            column("file_id", _text, "id of the file"),
             column("sop_instance", _text, "keyed pseudonym of its SOPInstanceUID, of a record", nullable=True),
         ]
     ),
@@ -229,7 +240,7 @@ DELETED_FILES = Table(
 
 NEAR_DUPLICATES = Table(
     "near_duplicates",
-    "two images of different patients that are nearly the same",
+    "two nearly identical images of different patients",
     pa.schema(
         [
             column("pair", _text, "name of the pair, by which a reviewer clears it"),
@@ -256,7 +267,10 @@ def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
             [
                 *[IMAGES.schema.field(name) for name in POOLED],
                 column("split", _text, "train or val"),
-                *[column(name, pa.int8(), f"1 where the tags say {name}", nullable=True) for name in label_names],
+                *[
+                    column(name, pa.int8(), f"1 if the header fields give the label {name}", nullable=True)
+                    for name in label_names
+                ],
             ]
         ),
         sections=("labels", "images", "archive", "cohort"),
@@ -300,7 +314,7 @@ def refuse_incomplete(pool: pa.Table) -> None:
         raise UserError(
             f"The pretraining pool has no {' and no '.join(sides)} image: fill in unmapped_descriptions.csv in the "
             "private folder of the store, put it into the folder that SONOTAG_STUDY_GROUPS names, and run the job "
-            "`ingest` again; its check pool_can_train says what else may be missing."
+            "`ingest` again; its check pool_can_train names what else may be missing."
         )
 
 

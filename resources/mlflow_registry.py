@@ -83,7 +83,7 @@ def set_champion(
         raise RegistryConflict(f"{encoder} has no version of this encoder: materialize that encoder again")
     if _champion_digest(client, name) not in {None, digest, *earlier}:
         raise RegistryConflict(
-            f"the alias {ALIAS} of {name} is on an encoder that this store did not set; it is left as it is: delete "
+            f"the alias {ALIAS} of {name} is on an encoder that this store did not set, so it is unchanged: delete "
             "the alias if this store should set it"
         )
     chosen = find_version(client, name, digest) or _add_version(

@@ -57,17 +57,17 @@ class GuardedWebserver(DagsterWebserver):  # type: ignore[type-arg]
 @command
 def main(arguments: list[str]) -> None:
     """Serve until Ctrl-C; exit code 1 and a sentence if the port is in use."""
-    asked = _parser().parse_args(arguments)
-    refuse_taken(asked.port)
+    options = _parser().parse_args(arguments)
+    refuse_taken(options.port)
     refuse_home(os.environ.get("DAGSTER_HOME", ""))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a service manager stops the daemon, too
-    os.environ["DAGSTER_IS_DEV_CLI"] = "" if asked.without_daemon else "1"
-    with DagsterInstance.get() as instance, _code_servers(instance, asked.workspace) as workspace:
-        if asked.without_daemon:
-            _serve(instance, workspace, asked.port, asked.allowed_host)
+    os.environ["DAGSTER_IS_DEV_CLI"] = "" if options.without_daemon else "1"
+    with DagsterInstance.get() as instance, _code_servers(instance, options.workspace) as workspace:
+        if options.without_daemon:
+            _serve(instance, workspace, options.port, options.allowed_host)
             return
         with _daemon(instance, workspace):
-            _serve(instance, workspace, asked.port, asked.allowed_host)
+            _serve(instance, workspace, options.port, options.allowed_host)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ def labelled(images_per_patient: int, patients: tuple[int, int, int]) -> Labelle
 
 
 def small_clinic(images: int, patients: int, **settings: object) -> Phantom:
-    """An archive of that size, and labelled sets of an image a split where `settings` say nothing else."""
+    """An archive of that size, and labelled sets of one image per split, unless `settings` differ."""
     tiny = LabelledAmount(train=ONE, val=ONE, test=ONE)
     made = Phantom(archive=Amount(images=images, patients=patients), quality=tiny, liver_kidney=tiny, thyroid=tiny)
     return made.model_copy(update=settings)

@@ -1,4 +1,4 @@
-"""The house keeps its lines: what each floor and room may import, and what loading the definitions costs."""
+"""Layers: what each package may import, and which libraries loading the definitions imports."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ ROOMS = (
     *("dicom", "images", "labels", "cohort", "privacy", "archive", "tasks", "training", "networks", "pretraining"),
     *("downstream", "prediction", "evaluation", "phantom"),
 )
-"""Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ lies below all of them."""
+"""Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ is below all of them."""
 BASE_PACKAGES = {"methods", "recipe"}
 ROOMS_OF = {
     "pydicom": {"dicom", "phantom", "prediction", "privacy", "tasks", "archive"},
@@ -60,24 +60,24 @@ def sources(*folders: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("path", sources("pipeline"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_work_knows_no_orchestrator_and_no_tracking(path: Path) -> None:
+def test_pipeline_imports_no_orchestrator_and_no_tracking(path: Path) -> None:
     assert not top_level(imported_by(path)) & {"dagster", "mlflow", "assets", "resources"}
 
 
-def test_resources_do_not_look_up_to_assets() -> None:
+def test_resources_do_not_import_assets() -> None:
     for path in sources("resources"):
         assert "assets" not in top_level(imported_by(path)), path
 
 
 @pytest.mark.parametrize("room", TRAINING_FLOOR)
-def test_the_training_floor_needs_few_libraries(room: str) -> None:
+def test_training_packages_import_few_libraries(room: str) -> None:
     for path in sources(f"pipeline/{room}"):
         strangers = top_level(imported_by(path)) - TRAINING_IMPORTS - set(sys.stdlib_module_names)
         assert not strangers, f"{path} imports {strangers}"
 
 
 @pytest.mark.parametrize("room", TRAINING_FLOOR)
-def test_the_training_floor_stays_away_from_other_rooms(room: str) -> None:
+def test_training_packages_import_no_other_packages(room: str) -> None:
     names = ("archive", "cohort", "dicom", "evaluation", "labels", "phantom", "prediction", "privacy", "tasks")
     others = {f"pipeline.{name}" for name in names}
     for path in sources(f"pipeline/{room}"):
@@ -103,12 +103,12 @@ def room_of(module: str) -> int:
     return ROOMS.index(first) if first in ROOMS else -1
 
 
-def test_every_package_of_the_work_has_its_place_in_the_order() -> None:
+def test_every_package_of_pipeline_has_a_layer() -> None:
     packages = {path.name for path in (ROOT / "pipeline").iterdir() if (path / "__init__.py").is_file()}
     assert packages - BASE_PACKAGES == set(ROOMS)
 
 
-def test_no_room_imports_a_higher_one() -> None:
+def test_no_package_imports_a_higher_one() -> None:
     imports = pipeline_imports()
     upwards = [(module, name) for module in imports for name in imports[module] if room_of(name) > room_of(module)]
     assert not upwards
@@ -122,13 +122,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("library", ROOMS_OF)
-def test_a_library_stays_in_its_rooms(library: str) -> None:
+def test_a_library_is_imported_only_by_its_packages(library: str) -> None:
     for path in sources("pipeline"):
         if library in top_level(imported_by(path)):
             assert path.relative_to(ROOT / "pipeline").parts[0] in ROOMS_OF[library], path
 
 
-def test_every_module_says_what_belongs_in_it() -> None:
+def test_every_module_has_a_docstring() -> None:
     for path in sources("assets", "resources", "pipeline", "recipes", "benchmarks"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 

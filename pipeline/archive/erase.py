@@ -40,7 +40,7 @@ _BY_FILE = ("id", "file_id")
 class Erasure:
     """How many `files` and cached `images` were erased, and which networks (folders) the patient was exposed to.
 
-    `other_patients_files` are ids of files that stay: they lie in a study of this patient but name another number.
+    `other_patients_files` are ids of files that stay: they belong to a study of this patient but name another number.
     """
 
     files: int

@@ -137,7 +137,7 @@ def _known_uid(uid: str | None, kind: str) -> str | None:
 
 
 def patient_identity(header: Header) -> tuple[str, str]:
-    """The field that identifies the patient, and the raw identity of which the pseudonym is made.
+    """The field that identifies the patient, and the raw identity from which the pseudonym is made.
 
     PatientID (0010,0020) with its issuer (0010,0021) if stated, else the study, else the series, else nothing: images
     without any of them count as one patient, so that no split can separate them.

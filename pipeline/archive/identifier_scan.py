@@ -59,7 +59,7 @@ _NONE = RecipeTexts()
 
 
 def shareable_paths(store: Store, folders: Iterable[Path]) -> list[Path]:
-    """All of the store except its private folder and the phantom, and those of `folders` that lie outside of it."""
+    """All of the store except its private folder and the phantom, and those of `folders` that are outside of it."""
     own = [path for path in sorted(store.root.iterdir()) if path not in {store.private, store.phantom}]
     root = store.root.resolve()
     return [*own, *(path for path in folders if path.is_dir() and not path.resolve().is_relative_to(root))]
@@ -68,8 +68,8 @@ def shareable_paths(store: Store, folders: Iterable[Path]) -> list[Path]:
 def scan_for_identifiers(archive: str, private: Path, paths: Iterable[Path], recipe: RecipeTexts = _NONE) -> ScanResult:
     """Search the files of `paths`, files or folders, for identifiers of a sample of the files of `archive`.
 
-    Also searches for descriptions too rare to be published, the recipe's patients, and files given to `predict`.
-    Values of at least 6 characters match anywhere, whatever the case and the escapes of JSON or a URL; numbers, plain
+    Also searches for descriptions too rare to be published, the recipe's patients, and files given to `predict`. Values
+    of at least 6 characters match anywhere, regardless of case and of the escapes of JSON or a URL; numbers, plain
     words and full names only if no letter and no digit touches them. Short numbers, dates of birth, patients' family
     names alone, and plain words for anything but a patient match in cells of tables only: elsewhere they are process
     numbers, accounts and hosts. Raises `UserError` if no scan has run yet, and `OSError` if a file of `paths` cannot be

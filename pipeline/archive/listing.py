@@ -135,7 +135,7 @@ def _is_folder(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _below_unlisted(known: pa.ChunkedArray, listed: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A flag per `known` path: whether it lies in one of the folders in `listed`, which could not be listed."""
+    """A flag per `known` path: whether it is in one of the folders in `listed`, which could not be listed."""
     below = pa.chunked_array([pa.array([False] * len(known), pa.bool_())])
     for folder in listed.filter(_is_folder(listed)).to_pylist():
         below = pc.or_(below, pc.and_(pc.starts_with(known, folder), pc.not_equal(known, folder)))

@@ -39,7 +39,9 @@ def _check_scheme(url: str) -> None:
         needed = known_implementations.get(scheme, {}).get("err", "its fsspec package is missing")
         raise UserError(f"SONOTAG_ARCHIVE {without_credentials(url)} cannot be opened: {needed}.") from None
     except ValueError:
-        raise UserError(f"SONOTAG_ARCHIVE {without_credentials(url)} has a scheme that fsspec does not know.") from None
+        raise UserError(
+            f"SONOTAG_ARCHIVE {without_credentials(url)} has a scheme that fsspec does not support."
+        ) from None
 
 
 def is_remote(archive: str) -> bool:

@@ -1,4 +1,4 @@
-"""Lists and reads archives at any URL that fsspec knows, such as s3://bucket/prefix."""
+"""Lists and reads archives at any URL that fsspec supports, such as s3://bucket/prefix."""
 
 import errno
 import io
@@ -66,8 +66,8 @@ def stat(url: str, path: str) -> tuple[int, str] | None:
 def open_object(url: str, path: str, block: int) -> io.BufferedReader:
     """An object as a seekable file, fetched on demand in ranges of at least `block` bytes.
 
-    Reading raises `OSError` with an errno, whatever the storage's library raises: an error of the network must not look
-    like a defect of the file.
+    Reading raises `OSError` with an errno for every error of the storage's library: an error of the network must not
+    look like a defect of the file.
     """
     return io.BufferedReader(_Object(*system_of(url, path), block))
 

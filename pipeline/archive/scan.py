@@ -88,7 +88,7 @@ def index_archive(
 
     Writes `scan.parquet`, `patients.parquet` and `descriptions.parquet` to `private`. Before that, it passes traces of
     erased patients to `erase`. The caller holds the archive lock. Raises `UserError` if the archive is missing, empty
-    or without an image of the modalities in `settings`, if the private folder lies inside it, if half of the latest
+    or without an image of the modalities in `settings`, if it contains the private folder, if half of the latest
     files fail with transient errors, and if patients were erased under another key.
     """
     archive = normalized(archive)
@@ -168,7 +168,7 @@ def _warn_of_links(rejected: pa.Table, log: Log) -> None:
 
 def _refuse_store_inside(archive: str, private: Path) -> None:
     if not is_remote(archive) and private.resolve().is_relative_to(Path(archive).resolve()):
-        raise UserError(f"SONOTAG_STORE lies inside SONOTAG_ARCHIVE {archive}: the archive is never written to.")
+        raise UserError(f"SONOTAG_STORE is inside SONOTAG_ARCHIVE {archive}: the archive is never written to.")
 
 
 def _together(parts: list[pa.Table]) -> pa.Table:

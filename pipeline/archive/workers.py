@@ -173,7 +173,7 @@ def _alone(pool: ProcessPool, item: Any, seconds: float) -> Any:
     except TimeoutError:
         return _TOO_SLOW
     except MemoryError:
-        return Failed(Rejection(Reason.OVER_LIMITS, "reading asks for more memory than a worker may hold"))
+        return Failed(Rejection(Reason.OVER_LIMITS, "reading needs more memory than a worker may use"))
     except Exception as error:
         return _stopped(error)
 

@@ -87,7 +87,7 @@ def resolve_conflicts(sides: Mapping[str, str], ties: PatientSets, links: Patien
 
 
 def merge_overlapping(groups: PatientSets) -> PatientSets:
-    """The connected sets of patients: `groups` merged where they overlap."""
+    """The connected sets of patients: overlapping `groups` merged."""
     parents: dict[str, str] = {}
 
     def root(patient: str) -> str:

@@ -38,17 +38,17 @@ class Frame:
 
 
 def resize_grey(image: Grey, height: int, width: int) -> Grey:
-    """`image` at `height` x `width` pixels, whatever its aspect (paper section 4.2.2), antialiased."""
+    """`image` at `height` x `width` pixels, regardless of its aspect (paper section 4.2.2), antialiased."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def source_digest(grey: Grey) -> str:
-    """SHA-256 of a frame's size and grey levels: equal for equal pictures, whatever their encoding."""
+    """SHA-256 of a frame's size and grey levels: equal for equal pictures, regardless of encoding."""
     return frames_digest([grey])
 
 
 def frames_digest(frames: Iterable[Grey]) -> str:
-    """SHA-256 of the frames' sizes and grey levels: equal for equal pictures, whatever their encoding."""
+    """SHA-256 of the frames' sizes and grey levels: equal for equal pictures, regardless of encoding."""
     digest = hashlib.sha256()
     for grey in frames:
         digest.update(repr(grey.shape).encode() + grey.tobytes())

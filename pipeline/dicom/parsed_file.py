@@ -96,7 +96,7 @@ class ParsedFile:
 
 
 def element_value(element: Element, encodings: tuple[str, ...]) -> Any:
-    """The value of `element`, converted by pydicom; raises whatever pydicom raises."""
+    """The value of `element`, converted by pydicom; raises any of pydicom's errors."""
     if isinstance(element, DataElement):
         return element.value
     return convert_raw_data_element(element, encoding=list(encodings)).value

@@ -25,9 +25,9 @@ _EPOCHS = 10  # columns that fit on a page
 class ModeCollapse:
     """One context encoder over all seeds; the fields, in order, are the columns of collapse_table.csv.
 
-    `runs` are the trainings with a diversity, of which `collapsed` are below the threshold; `diverged` trainings have
-    no curves and are not among them. Diversities and saturations are means over the runs (None without a run), `_sd`
-    their standard deviations (None for a single run); `kept` is the selected epoch.
+    `runs` are the trainings with a diversity, and `collapsed` counts those below the threshold; `diverged` trainings
+    have no curves and are not among them. Diversities and saturations are means over the runs (None without a run),
+    `_sd` their standard deviations (None for a single run); `kept` is the selected epoch.
     """
 
     backbone: Backbone

@@ -247,7 +247,7 @@ _CONSTANT = (
     "were trained on a share of them. The best arm is selected on these test images, so its score is optimistic."
 )
 _TIME = (
-    "Time on the machine that ran the training, beside whatever else ran there. A training that diverged counts up to "
+    "Time on the machine that ran the training, including other work. A training that diverged counts up to "
     "that point; one that was interrupted and resumed counts with all its parts (in earlier versions with the last one "
     'alone). "(1 of 3)": only one of three recorded its time.'
 )
@@ -270,5 +270,5 @@ def _results_text(settings: Evaluation) -> str:
 def _differences_text(settings: Evaluation) -> str:
     return (
         f"Paired test, two-sided; whole patients are resampled {settings.test_resamples:,} times. Holm's p-values are "
-        "adjusted over all tests of a table. What is tested and what is not: docs/evaluation.md."
+        "adjusted over all tests of a table. docs/evaluation.md lists what is tested."
     )

@@ -93,7 +93,7 @@ def _applies_to(recipe: Recipe, about: About) -> str:
 def few_seeds_warning(recipe: Recipe) -> str:
     """How often p-values of a few pretraining seeds mislead if they are read as a claim about methods."""
     return (
-        f"With {len(recipe.pretraining.seeds)} pretraining seeds they say nothing about the methods: if methods do not "
+        f"With {len(recipe.pretraining.seeds)} pretraining seeds they do not apply to the methods: if methods do not "
         f"differ, three seeds give p ≤ {LEVEL:g} in {WRONG_ABOUT_METHODS * 100:.0f} % of simulated experiments."
     )
 

@@ -21,7 +21,8 @@ class Summary:
 
     `mean` is the metric on the whole test set, averaged over the `seeds` that ran; `sd` is the bootstrap standard
     deviation of that average (test images are resampled, seeds are not); `seed_sd` is the standard deviation between
-    seeds, None if only one ran. Without a number, `reason` says whether the arm did not run or the metric is undefined.
+    seeds, None if only one ran. Without a number, `reason` states whether the arm did not run or the metric is
+    undefined.
     """
 
     recipe: str

@@ -5,8 +5,8 @@ import re
 from pipeline.labels.study_groups import normalized
 from pipeline.recipe.labels import Probe, ProbeSource
 
-# Words for probes that are neither linear nor curvilinear, whatever the rest of the text: phased arrays, sector and
-# vector scans, probes inside the body, mechanical and 3D probes.
+# Words for probes that are neither linear nor curvilinear, regardless of the rest of the text: phased arrays, sector
+# and vector scans, probes inside the body, mechanical and 3D probes.
 _NEITHER_WORDS = {
     *("PHASED", "SECTOR", "VECTOR", "ANNULAR", "MECHANICAL", "BIPLANE"),
     *("ENDOCAVITY", "ENDOCAVITARY", "INTRACAVITY", "INTRACAVITARY", "ENDOVAGINAL", "TRANSVAGINAL"),

@@ -27,8 +27,8 @@ def weak_labels(index: pa.Table, groups: StudyGroups | None, settings: Labels) -
 
     `index` needs sop_instance and the columns of the sources; `groups` may be None if none of them is the radiologist's
     table. The status of an incomplete record is that of its first incomplete source, in the order of the recipe except
-    that the radiologist's table comes first: a description in no group is left out, whatever else is unknown. Known
-    labels are filled in all the same; unknown ones are null, never 0.
+    that the radiologist's table comes first: a description in no group is left out, even if something else is unknown,
+    too. Known labels are filled in all the same; unknown ones are null, never 0.
     """
     by_source = [(source, labels_from(source, index, groups)) for source in settings.sources]
     ordered = sorted(by_source, key=lambda pair: not isinstance(pair[0], StudyGroupsSource))

@@ -11,7 +11,7 @@ CE_DCM = register(
         name="ce_dcm",
         label="CE+DCM",
         description="context encoder whose discriminator sees the weak labels",
-        card="Trained to inpaint the hidden centre of ultrasound images, against a discriminator that knows the weak "
+        card="Trained to inpaint the hidden centre of ultrasound images, against a discriminator that sees the weak "
         "labels of the DICOM tags.",
         labelled=True,
         controls=("shuffled", "source"),

@@ -22,7 +22,7 @@ SHOWN_LABELS: Mapping[ShownLabels, Wording] = {
         "weak labels, shuffled across patients",
         "labels shuffled",
         " A control: its labels were not those of its images. They were dealt out anew across patients, so that they "
-        "say nothing of an image.",
+        "carry no information about an image.",
     ),
     "source": Wording(
         "sources of the images",

@@ -13,7 +13,7 @@ from pipeline.training.tensors import read_tensors, require_finite, write_tensor
 
 
 class WeightsUnavailable(Exception):  # noqa: N818 - an outcome, not a fault
-    """There are no ImageNet weights; the message says how to supply them."""
+    """There are no ImageNet weights; the message explains how to supply them."""
 
 
 class Encoder(nn.Module):
@@ -106,9 +106,9 @@ def load_encoder(backbone: Backbone, path: Path) -> Encoder:
 def imagenet_encoder(backbone: Backbone, weights_file: Path | None) -> Encoder:
     """The encoder with torchvision's IMAGENET1K_V1 weights from a local safetensors file.
 
-    Raises `WeightsUnavailable`, which says how to supply the file, if there is none, and `UserError` as `load_encoder`.
-    Reports print the former's message, so it names the file without its folder. Nothing is downloaded: torchvision's
-    files are pickles, which this project never opens.
+    Raises `WeightsUnavailable`, which explains how to supply the file, if there is none, and `UserError` as
+    `load_encoder`. Reports print the former's message, so it names the file without its folder. Nothing is downloaded:
+    torchvision's files are pickles, which this project never opens.
     """
     if weights_file is not None and weights_file.is_file():
         return load_encoder(backbone, weights_file)

@@ -44,9 +44,9 @@ def main(arguments: list[str]) -> None:
 
     An encoder that diverged, or has no ImageNet weights to start from, is an outcome: it is printed, and the code is 0.
     """
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     with process_group() as process:
-        _pretrain(asked, _print if process.is_main else silent)
+        _pretrain(options, _print if process.is_main else silent)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,19 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", choices=get_args(Backbone), help="default: all of the recipe's")
     parser.add_argument("--method", metavar="NAME", help="a method, or a variant of the recipe; default: all of it")
     parser.add_argument("--seed", type=int, help="one of pretraining.seeds; default: all of them")
-    parser.add_argument("--preflight", action="store_true", help="say what it is going to take, and train nothing")
+    parser.add_argument("--preflight", action="store_true", help="estimate time, memory and disk, and train nothing")
     return parser
 
 
-def _pretrain(asked: argparse.Namespace, log: Log) -> None:
-    store = Store(asked.store.absolute()).up_to_date()
-    recipe = load_recipe(asked.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
-    encoders = _asked_for(asked, recipe, store)
+def _pretrain(options: argparse.Namespace, log: Log) -> None:
+    store = Store(options.store.absolute()).up_to_date()
+    recipe = load_recipe(options.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
+    encoders = _asked_for(options, recipe, store)
     pool = load_pool(store, recipe)
     refuse_training(store, recipe)
     sources = sources_of(store, recipe)
     log(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
-    if asked.preflight:
+    if options.preflight:
         preflight(encoders, pool, sources, log)
         return
     for encoder in encoders:
@@ -81,19 +81,19 @@ def _pretrain(asked: argparse.Namespace, log: Log) -> None:
         log(f"{encoder.name}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {encoder.folder}")
 
 
-def _asked_for(asked: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
+def _asked_for(options: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
     """The recipe's encoders, or those that were named; any method can be, whether the recipe trains it or not."""
     settings = recipe.pretraining
     known = (*METHODS, *settings.variants)
-    if asked.method and asked.method not in known:
-        raise UserError(f"--method {asked.method} is none of {', '.join(known)}.")
-    if asked.seed is not None and asked.seed not in settings.seeds:
-        raise UserError(f"--seed {asked.seed} is none of pretraining.seeds: {', '.join(map(str, settings.seeds))}.")
+    if options.method and options.method not in known:
+        raise UserError(f"--method {options.method} is none of {', '.join(known)}.")
+    if options.seed is not None and options.seed not in settings.seeds:
+        raise UserError(f"--seed {options.seed} is none of pretraining.seeds: {', '.join(map(str, settings.seeds))}.")
     return [
         planned_encoder(recipe, store.experiment(recipe.name), backbone, encoder, seed)
-        for backbone in ([asked.backbone] if asked.backbone else settings.backbones)
-        for encoder in ([asked.method] if asked.method else settings.encoders)
-        for seed in (settings.seeds if asked.seed is None else [asked.seed])
+        for backbone in ([options.backbone] if options.backbone else settings.backbones)
+        for encoder in ([options.method] if options.method else settings.encoders)
+        for seed in (settings.seeds if options.seed is None else [options.seed])
     ]
 
 

@@ -28,7 +28,7 @@ def with_shuffled_labels(pool: PretrainingSet, seed: int) -> PretrainingSet:
 
     Images stand in two lines, those of a patient side by side, the patients in two random orders of `seed`; an image of
     the first line gets the labels of the one at its place in the second. So each label is carried by as many images as
-    before, mostly by a patient's neighbours together, and says nothing of the image that carries it.
+    before, mostly by a patient's neighbours together, and carries no information about its image.
     """
     giver_N = torch.arange(pool.images.count)
     for side, index_M in (("train", pool.train), ("val", pool.val)):

@@ -24,7 +24,7 @@ class PretrainingSet:
     patient. `train` and `val`: int64 indices into N, on the CPU. The digests are those of `pipeline.cohort.pool`: of
     images and split, and of labels. A process's shard (`shard`) names fewer indices, of the same N images; `rank` is
     whose it is, and an epoch takes `epoch_images` of its training images: as many as every other process has. `shown`
-    says whose the labels are (`pipeline.pretraining.controls`).
+    names the origin of the labels (`pipeline.pretraining.controls`).
     """
 
     images: ImageLoader
@@ -55,7 +55,7 @@ class PretrainingSet:
         return self.images.height, self.images.width
 
     def to(self, device: torch.device) -> "PretrainingSet":
-        """The same set, fed to `device`: its labels lie there, its images where `pipeline.images.loader` decides."""
+        """The same set, fed to `device`: its labels are copied there, its images as by `pipeline.images.loader`."""
         images, labels_NL, known_NL = self.images.to(device), self.labels_NL.to(device), self.known_NL.to(device)
         return replace(self, images=images, labels_NL=labels_NL, known_NL=known_NL)
 

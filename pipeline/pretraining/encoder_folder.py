@@ -55,7 +55,7 @@ _ONNX = (
 class Preprocessing:
     """How an image becomes the encoder's input: grey, resized to `height` x `width`, then (grey − mean) / sd.
 
-    `mean` and `sd` are grey levels, 0 to 255. The texts are for whoever has only the folder.
+    `mean` and `sd` are grey levels, 0 to 255. The texts are for readers who have only the folder.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -204,7 +204,9 @@ class ModelCard:
         if not self.labels:
             return ""
         rows = [[label.name, str(label.carried), str(label.known)] for label in self.labels]
-        return "## Labels\n\n" + _table(["label", "training images that carry it", "of which it is known"], rows)
+        return "## Labels\n\n" + _table(
+            ["label", "training images that carry it", "training images for which it is known"], rows
+        )
 
     def _training(self) -> str:
         facts = [("outcome", "ran"), ("backbone", self.preprocessing.backbone), *self.settings.items()]
@@ -275,7 +277,7 @@ session = onnxruntime.InferenceSession("{ONNX}")
 """
 
 _NO_ONNX = f"""
-There is no `{ONNX}`: onnxscript was not installed where this encoder was made.
+There is no `{ONNX}`: onnxscript was not installed when this encoder was made.
 """
 
 

@@ -15,7 +15,7 @@ def discriminator_loss(real_N: Tensor, inpainted_N: Tensor) -> Tensor:
 
 
 def saturated_share(real_N: Tensor, inpainted_N: Tensor) -> Tensor:
-    """The share of scores beyond the margin of equation 2 (real at least 1, inpainted at most −1): 1 where L_D is 0."""
+    """The share of scores beyond the margin of equation 2 (real at least 1, inpainted at most −1): 1 if L_D is 0."""
     return ((real_N >= 1).float().mean() + (inpainted_N <= -1).float().mean()) / 2
 
 

@@ -46,7 +46,7 @@ class MetadataHead(nn.Module):
 class MetadataTraining:
     """Training of an encoder to predict the known labels of a pool; networks and pool are on one device.
 
-    `encode` is how a step calls the encoder where that is not the encoder itself: compiled.
+    `encode` is the compiled encoder, if a step calls that instead of the encoder itself.
     """
 
     result_networks: tuple[str, ...] = ("encoder", "head")

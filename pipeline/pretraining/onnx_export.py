@@ -1,4 +1,4 @@
-"""An encoder as an ONNX graph, for programs that know no PyTorch.
+"""An encoder as an ONNX graph, for programs without PyTorch.
 
 Belongs here: that graph, from grey levels to features, and its file. Not here: the other files of an encoder's folder.
 """
@@ -73,7 +73,7 @@ def _graph(encoder: type[Encoder], height: int, width: int) -> torch.onnx.ONNXPr
 
 
 def _with_weights(graph: torch.onnx.ONNXProgram, weights: dict[str, Tensor]) -> torch.onnx.ONNXProgram:
-    """A copy of `graph` with `weights`, batch norm folded into the convolutions, and nothing about who made it where.
+    """A copy of `graph` with `weights`, batch norm folded into the convolutions, and no trace of its author or machine.
 
     The exporter notes the lines of source code that each node comes from: the paths of this machine.
     """

@@ -25,7 +25,7 @@ def preflight(encoders: Sequence[PlannedEncoder], pool: PretrainingSet, sources:
     """
     found = forecasts(unfinished_encoders(encoders, pool, sources), log)
     if not found:
-        log("Preflight: nothing is left to train.")
+        log("Preflight: there is nothing to train.")
         return found
     log(f"Preflight: about {format_range(total_hours(found))} for the encoders, one after the other.")
     _refuse_a_full_disk(found, encoders[0].folder)

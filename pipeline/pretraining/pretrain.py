@@ -27,7 +27,7 @@ from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fi
 from pipeline.training.outcome import Outcome
 
 _EARLIER = ("2",)
-"""Versions of the code whose finished encoders are not trained again (docs/method.md says what differed)."""
+"""Versions of the code whose finished encoders are not trained again (docs/method.md lists the differences)."""
 
 
 def pretrain(

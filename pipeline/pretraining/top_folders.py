@@ -1,5 +1,5 @@
-"""The sources of images: the first folder of the archive that an image's file lies in; private, as folders can have
-people's names.
+"""The sources of images: the first-level folder of the archive that contains an image's file; private, as folders can
+have people's names.
 
 Not here: sources as labels (`controls`).
 """
@@ -26,7 +26,7 @@ def sources_of(store: Store, recipe: Recipe) -> Callable[[], list[bytes]]:
 def top_folders(private: Path, sop_instances: Sequence[str]) -> list[bytes]:
     """The first folder below the archive's root, of the file of each instance (a pseudonym), in their order.
 
-    Empty for a file that lies in the root itself; a member of a zip counts as the zip. Raises `UserError` if
+    Empty for a file in the root itself; a member of a zip counts as the zip. Raises `UserError` if
     the list is missing, or lacks an instance.
     """
     path = private / "scan.parquet"
@@ -40,7 +40,7 @@ def top_folders(private: Path, sop_instances: Sequence[str]) -> list[bytes]:
     folder = dict(reversed(claims))  # of files with one instance the first by path is the record (`scan`)
     strange = sum(instance not in folder for instance in sop_instances)
     if strange:
-        raise UserError(f"{path} does not know {strange} images of the pretraining pool: run the job `ingest` again.")
+        raise UserError(f"{path} lacks {strange} images of the pretraining pool: run the job `ingest` again.")
     return [folder[instance] for instance in sop_instances]
 
 

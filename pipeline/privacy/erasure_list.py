@@ -84,7 +84,7 @@ class ErasureList:
                 return of_patient
 
     def other_patients_files(self, rows: pa.Table) -> list[str]:
-        """Sorted ids of the present files among `rows` that lie in an erased patient's study but name another one."""
+        """Sorted ids of the present files among `rows` in an erased patient's study that name another one."""
         other = pc.and_(self._in_studies(rows), pc.invert(_is_in(rows["patient"], self.patients)))
         found = rows["file_id"].filter(pc.and_(other, pc.invert(rows["deleted"])))
         return sorted(set(found.to_pylist()))

@@ -22,7 +22,7 @@ _NAMED = {"PatientName", "PatientID", "OtherPatientIDs", "OtherPatientNames"}  #
 _WORDS = re.compile(r"[^\W_]+")
 _BETWEEN_NAMES = (" ", ", ", ",", "_", ".", "-", "^")
 
-# Placeholders of identifiers that were removed or never entered, and words of every store: they identify nobody.
+# Placeholders of identifiers that were removed or never entered, and words of every store: they identify no patient.
 _PLACEHOLDER_WORDS = """
 anonymous anonymized anonymised anonymize anonym unknown unnamed undefined removed withheld redacted deidentified de
 identified no none null not info given specified applicable default demo test sample example phantom volunteer patient
@@ -180,8 +180,8 @@ def path_patterns(paths: Iterable[str], archive: str, public: str, separator: st
     """Whole paths, the folders on them, and the entries at the top of the folder `archive` or of a zip.
 
     `separator` stands between a zip's path and its member's. An entry at the top is searched behind the name of
-    `archive`; alone only if it has a digit, since `train` identifies nobody. Neither does a name in `public`, such as
-    that of a scanner.
+    `archive`; alone only if it has a digit, since `train` identifies no patient. Neither does a name in `public`, such
+    as that of a scanner.
     """
     names = {comparable(part.rstrip("/")) for path in paths for part in path.split(separator)}
     folders = {name[:end] for name in names for end, character in enumerate(name) if character == "/"}

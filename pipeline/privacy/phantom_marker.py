@@ -1,7 +1,8 @@
 """Whether an archive is the phantom clinic, whose patients are made up.
 
 The phantom gets a public pseudonym key and publishes every study description, so that two clones agree. Real patients
-must never get either, whatever lies beside their archive: the marker counts only if it fits every byte of the archive.
+must never get either, even if a marker is beside their archive: the marker counts only if it fits every byte of the
+archive.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ PHANTOM: Final = (
     "published. Neither is ever done for real patients."
 )
 NO_PHANTOM: Final = (
-    f"{MARKER} lies beside the archive but does not fit its files: the archive is treated as one of real patients. "
+    f"{MARKER} is beside the archive but does not fit its files: the archive is treated as one of real patients. "
     "`python -m pipeline.phantom` makes a new phantom in an empty folder."
 )
 
@@ -38,7 +39,7 @@ def is_phantom(archive: str) -> bool:
 
 
 def has_marker(archive: str) -> bool:
-    """Whether a marker lies beside `archive`, fitting or not."""
+    """Whether a marker is beside `archive`, valid or not."""
     return "://" not in archive and (Path(archive).parent / MARKER).exists()
 
 

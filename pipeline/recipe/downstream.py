@@ -79,7 +79,7 @@ class Task(Settings):
     @classmethod
     def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len({folded(name) for name in classes}) < len(classes):
-            raise ValueError("a class is named more than once, whatever the case")
+            raise ValueError("a class is named more than once, regardless of case")
         return classes
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class Downstream(Settings):
     arms: Annotated[tuple[Arm, ...], Field(min_length=1), EachOnce] = PAPER_ARMS
     tasks: Mapping[Name, Task] = {}
     fractions: Annotated[tuple[Share, ...], Field(min_length=1), EachOnce] = (1.0,)
-    """Shares of the training images; smaller ones lie inside larger ones."""
+    """Shares of the training images; smaller ones are subsets of larger ones."""
     seeds: Seeds = (0,)
     precision: Precision = "float32"
     """Precision of training steps, as `pretraining.precision`; validation and test are always in float32."""

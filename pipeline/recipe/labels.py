@@ -60,7 +60,7 @@ class ValuesSource(Settings):
     field: str
     """Keyword of the field: one of `pipeline.label_fields.TEXT_FIELDS`."""
     labels: Annotated[Mapping[LabelName, Annotated[tuple[Value, ...], Field(min_length=1)]], Field(min_length=1)]
-    """Each label with the values that mean it, whatever their case and spaces; one value may mean several labels."""
+    """Each label with the values that mean it, regardless of case and spaces; one value may mean several labels."""
 
     @field_validator("field")
     @classmethod
@@ -107,7 +107,7 @@ Source = StudyGroupsSource | ProbeSource | ValuesSource | BinsSource
 
 
 def folded(name: str) -> str:
-    """A label's name as names are compared: whatever its case and spaces."""
+    """A label's name in the form in which names are compared: without case and extra spaces."""
     return " ".join(name.casefold().split())
 
 
@@ -123,7 +123,7 @@ class Labels(Settings):
     sources: tuple[Annotated[Source, Field(discriminator="kind")], ...] = (StudyGroupsSource(), ProbeSource())
     """In the order of the label space."""
     missing: Literal["exclude", "mask"] = "exclude"
-    """An image of which a source leaves its labels open: excluded from all methods alike, or kept with a mask."""
+    """What becomes of an image whose labels a source leaves open: all methods exclude it or mask unknown labels."""
     largest_unmapped_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the records; a check warns if more have a study description that is not reviewed."""
 
@@ -143,7 +143,7 @@ class Labels(Settings):
             raise ValueError("sources is empty")
         repeated = [name for name, count in Counter(map(folded, self.names)).items() if count > 1]
         if repeated:
-            raise ValueError(f"sources name {', '.join(repeated)} more than once, whatever the case")
+            raise ValueError(f"sources name {', '.join(repeated)} more than once, regardless of case")
         taken = [name for name in self.names if folded(name) in BESIDE_LABELS]
         if taken:
             raise ValueError(f"a label cannot be called {taken[0]}: the tables have such a column")

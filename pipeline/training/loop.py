@@ -27,7 +27,7 @@ Advance = Callable[[int], None]
 B = TypeVar("B")
 
 VALIDATION_LOSS = "val_loss"
-"""The training's loss on validation images; most trainings select the epoch where it is lowest."""
+"""The training's loss on validation images; most trainings select the epoch with the lowest."""
 
 CHECKPOINT_LAYOUT = 3
 """Raised when the content of a checkpoint changes, such as its metrics: older ones are not resumed."""
@@ -37,7 +37,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome, not a fault
-    """Training has diverged; the message says what happened and in which epoch."""
+    """Training has diverged; the message has the cause and the epoch."""
 
 
 class Trainer(Protocol[B]):
@@ -50,7 +50,7 @@ class Trainer(Protocol[B]):
     metrics: tuple[str, ...]
     """Names of the values that a step returns."""
     selected_by: str
-    """The metric of `validate` that selects the best epoch, the one where it is lowest."""
+    """The metric of `validate` that selects the best epoch, the one with the lowest value."""
 
     def batches(self, epoch: int, first_step: int) -> Iterator[B]:
         """The batches of epoch number `epoch`, from 1, from `first_step` on; puts the networks into training mode."""

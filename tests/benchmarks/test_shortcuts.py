@@ -2,7 +2,7 @@ import numpy as np
 
 from benchmarks.shortcuts import archive, balanced_accuracy, corners, histogram, quality, read
 
-# With 60 patients a reader that knows nothing stays within 0.13 of chance nineteen times in twenty.
+# With 60 patients a reader without information stays within 0.13 of chance nineteen times in twenty.
 NEAR_CHANCE = 0.13
 
 
@@ -20,7 +20,7 @@ def test_corners_are_upper_left_upper_right_lower_left_lower_right():
     assert corners(grey) == [0, 80, 40, 0]
 
 
-def test_a_reader_finds_what_is_there_and_nothing_where_nothing_is():
+def test_a_reader_finds_a_planted_mark_and_nothing_without_one():
     rng = np.random.default_rng(0)
     labels, patients = (np.arange(200) // 5 % 2).tolist(), (np.arange(200) // 5).tolist()
     told = [[float(rng.normal(2 * label)), 0.0] for label in labels]

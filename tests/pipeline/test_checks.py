@@ -1,4 +1,4 @@
-"""Two attempts at one check at once: the result is that of whoever looked at what is there last."""
+"""Two attempts at one check at once: the result is that of the attempt that read the present files last."""
 
 import subprocess
 import sys

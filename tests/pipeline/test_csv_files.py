@@ -98,7 +98,7 @@ def test_rows_are_called_by_file_and_first_line(tmp_path):
         pytest.param(b"name,groups\nMILLER," + b"a" * 200_000, "line 2: cannot be read as CSV", id="endless cell"),
     ],
 )
-def test_what_cannot_be_told_is_a_sentence_that_quotes_no_cell(tmp_path, content, says):
+def test_an_unreadable_table_raises_a_user_error_that_quotes_no_cell(tmp_path, content, says):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(UserError, match=says) as error:
         read(tmp_path / "x.csv")

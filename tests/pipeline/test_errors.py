@@ -36,7 +36,7 @@ def test_a_file_that_is_not_there_or_not_a_file_will_not_come_by_itself(tmp_path
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG])
-def test_what_a_person_has_to_mend(number: int) -> None:
+def test_errors_that_a_person_must_correct_are_not_transient(number: int) -> None:
     assert not is_transient(OSError(number, os.strerror(number)))
 
 
@@ -55,7 +55,7 @@ def test_a_sentence_keeps_whether_its_cause_may_pass() -> None:
 
 def test_a_bucket_whose_server_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]  # closed again: nobody listens there
+        port = server.getsockname()[1]  # closed again: no process listens there
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; digests tell content apart."""
+"""Files appear whole or not at all; different content has different digests."""
 
 import hashlib
 import subprocess

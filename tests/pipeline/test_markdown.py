@@ -53,7 +53,7 @@ def random_texts() -> list[str]:
 
 
 def content(tokens: list[Token]) -> str:
-    """The text of one inline token; fails where there is anything but text and code."""
+    """The text of one inline token; fails if there is anything but text and code."""
     (one,) = [token for token in tokens if token.type == "inline"]
     assert one.children is not None
     assert {child.type for child in one.children} <= {"text", "code_inline", "text_special"}, one.children
@@ -109,7 +109,7 @@ def test_what_renderers_link_by_themselves_is_code(text: str) -> None:
     assert [child.type for child in RENDERER.parseInline(inline(text))[0].children or []] == ["code_inline"]
 
 
-def test_a_link_ends_where_it_should() -> None:
+def test_a_link_keeps_its_whole_text_and_address() -> None:
     (paragraph,) = RENDERER.parseInline(link("a](x) ![b", "http://127.0.0.1:5000/#/runs/1?a=b) ![x](y"))
     children = paragraph.children or []
     assert [child.type for child in children] == ["link_open", *["text"] * (len(children) - 2), "link_close"]

@@ -175,9 +175,7 @@ def halved(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [unnamed, halved, Path.unlink])
-def test_a_table_whose_recipe_cannot_be_told_is_left_to_be_made_again(
-    earlier: Path, spoil: Callable[[Path], None]
-) -> None:
+def test_a_table_without_a_known_recipe_is_not_copied(earlier: Path, spoil: Callable[[Path], None]) -> None:
     spoil(earlier / "tables" / "images.parquet")
     store = Store(earlier).open()
     lost = {"images", "rejected_frames", "near_duplicates", "quarantine", "unmapped_descriptions"}

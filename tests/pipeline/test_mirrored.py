@@ -119,7 +119,7 @@ def made_again(store: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_whatever_can_be_made_again_is_made_again_and_nothing_else_changes(folder, damage, caplog):
+def test_reproducible_files_are_made_again_and_nothing_else_changes(folder, damage, caplog):
     before = state(folder)
     _, pixels = ingest(folder)
     files = made_again(folder / "store")
@@ -148,7 +148,7 @@ def test_what_is_kept_twice_is_restored(folder, name, damage, caplog):
 
 @pytest.mark.parametrize(("name", "copy"), list(zip(KEPT, COPIES, strict=True)))
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_where_both_are_damaged_nothing_is_done_and_nothing_lost(folder, name, copy, damage):
+def test_if_both_are_damaged_nothing_is_done_and_nothing_lost(folder, name, copy, damage):
     damage(folder / "store" / name)
     damage(folder / "store" / copy)
     damaged = [(folder / "store" / each).read_bytes() for each in (name, copy)]

@@ -1,4 +1,4 @@
-"""Recipes: what ships says what the paper says, and a mistake is one sentence that names file and field."""
+"""Recipes: the shipped ones have the paper's settings, and a mistake is one sentence that names file and field."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_the_paper_compares_as_in_its_section_5_2_and_the_frozen_arms_with_each_
     assert paper.evaluation.test_resamples >= 20_000
 
 
-def test_by_default_metadata_is_compared_with_none_where_both_are_trained() -> None:
+def test_by_default_metadata_is_compared_with_none_if_both_are_trained() -> None:
     demo = load_recipe("demo", {})
     assert [(c.arm, c.against, backbone) for c, backbone in demo.compared] == [("ce_dcm", "ce", "resnet50")]
     lacking = demo.downstream.model_copy(update={"arms": ("baseline", "ce")})

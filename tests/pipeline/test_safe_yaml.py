@@ -1,4 +1,4 @@
-"""YAML within bounds: what is read, and one sentence for every text that is not."""
+"""YAML within bounds is read; any other text is refused in one sentence."""
 
 from pathlib import Path
 

@@ -102,14 +102,14 @@ def others_may(folder: Path) -> list[str]:
 
 @pytest.fixture
 def open_umask():
-    """What is written may be read and written by everybody, but for what the code does about it."""
+    """The umask gives everybody access to new files, unless the code restricts it."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
 @pytest.mark.usefixtures("open_umask")
-def test_what_a_store_holds_is_the_user_s_alone_whatever_the_umask(tmp_path):
+def test_a_store_s_files_are_accessible_to_the_user_alone_under_any_umask(tmp_path):
     write_dicom(tmp_path / "archive" / "x.dcm", noise(32, 64))
     store, settings = Store(tmp_path / "below" / "store").open(), Archive(description_patients=1)
     index = index_archive(str(tmp_path / "archive"), store.private, KEY, settings)

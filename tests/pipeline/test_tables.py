@@ -1,4 +1,4 @@
-"""Reading an archive table: what is missing is a sentence."""
+"""Reading an archive table: an error names what is missing."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pipeline.files import write_table
 from pipeline.tables import weak_labels_table
 
 
-def test_a_table_that_another_recipe_wrote_is_told_apart_by_its_columns(tmp_path: Path) -> None:
+def test_a_table_of_another_recipe_is_recognized_by_its_columns(tmp_path: Path) -> None:
     table = weak_labels_table(("chest", "thin slice"))
     with pytest.raises(UserError, match="does not exist yet"):
         table.read(tmp_path)

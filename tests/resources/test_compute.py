@@ -31,7 +31,7 @@ def test_the_place_is_free_again_after_kill_9(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_a_second_step_waits_and_says_so(tmp_path: Path) -> None:
+def test_a_second_step_waits_and_logs_a_line(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     lock_file, held = str(tmp_path / "training.lock"), context.Event()
     holder = context.Process(target=hold, args=(lock_file, held))

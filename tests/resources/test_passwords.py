@@ -44,7 +44,7 @@ def test_an_address_is_printed_without_what_may_be_a_credential(address: str, pr
     assert without_credentials(address) == printed
 
 
-def test_a_server_is_told_everything_and_the_password_nobody(
+def test_a_server_receives_all_records_and_the_password_appears_nowhere(
     server: Server, make_tracking: MakeTracking, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracking = make_tracking(with_password(server.uri)).model_copy(update={"experiment": "secret"})
@@ -70,7 +70,7 @@ def test_a_server_that_is_down_is_named_without_its_password(make_tracking: Make
 
 
 def test_a_job_keeps_no_password_anywhere(server: Server, tmp_path: Path) -> None:
-    """Run config, events, snapshots of the job, what steps printed: all of it lies in the store."""
+    """Run config, events, snapshots of the job, what steps printed: all of it is in the store."""
     store = tmp_path / "store"
     archive = f"memory://clinic:{OTHER}@nowhere/scans"
     done = run_job("ingest", store, SONOTAG_ARCHIVE=archive, MLFLOW_TRACKING_URI=with_password(server.uri))

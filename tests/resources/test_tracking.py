@@ -112,7 +112,7 @@ def test_an_input_that_an_earlier_version_kept_is_still_read() -> None:
     assert RECORDS.validate_json(kept) == POOL
 
 
-def test_artifacts_of_a_local_database_lie_in_its_folder(local: Tracking, tmp_path: Path) -> None:
+def test_artifacts_of_a_local_database_are_in_its_folder(local: Tracking, tmp_path: Path) -> None:
     with local.run("encoder", {}, print):
         pass
     (stored,) = read_runs(local)

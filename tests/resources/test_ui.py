@@ -109,7 +109,7 @@ def is_marked(pages: Pages, seconds: float) -> bool:
     return False
 
 
-def test_the_pages_own_requests_and_programs_are_answered(pages: Pages) -> None:
+def test_requests_of_the_pages_and_of_programs_are_accepted(pages: Pages) -> None:
     origin = f"http://{pages.host}"
     assert pages.graphql(READ)[0] == 200
     assert pages.graphql(READ, Origin=origin, Sec_Fetch_Site="same-origin")[0] == 200
@@ -129,7 +129,7 @@ def test_a_link_from_another_page_opens(pages: Pages) -> None:
         assert pages.ask("GET", "/runs", framed)[0] == 403
 
 
-def test_a_reverse_proxys_name_is_answered_where_it_was_named(pages: Pages) -> None:
+def test_a_reverse_proxys_name_is_accepted_if_it_was_allowed(pages: Pages) -> None:
     proxied = {"Host": "sonotag.example.org", "Origin": "https://sonotag.example.org"}
     assert pages.graphql(READ, **proxied)[0] == 200
     assert pages.graphql(READ, Host="other.example.org", Origin="https://other.example.org")[0] == 403
@@ -189,7 +189,7 @@ def test_live_logs_have_their_web_socket(pages: Pages) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/graphql", "/graphql/", "/%67raphql", "//graphql"])
-def test_graphql_by_get_is_answered_to_nobody(pages: Pages, method: str, path: str) -> None:
+def test_graphql_by_get_is_rejected_for_every_sender(pages: Pages, method: str, path: str) -> None:
     """A picture in a description stands on the server's own page: its request is of the same origin."""
     own = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors"}
     for headers in ({}, own):

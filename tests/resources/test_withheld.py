@@ -119,7 +119,7 @@ def refusing() -> Iterator[str]:
     ("status", "words"),
     [(401, "permissions"), (403, "permissions"), (404, "refuses"), (503, "reached")],
 )
-def test_a_server_that_refuses_is_told_apart_from_one_that_is_away(
+def test_a_server_that_refuses_is_distinguished_from_one_that_is_unreachable(
     make_tracking: MakeTracking, refusing: str, monkeypatch: pytest.MonkeyPatch, status: int, words: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -162,7 +162,7 @@ def test_attempts_that_a_server_fails_are_hours_apart(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["what? a store", "100%25", "a#b", "a%41", "it's Ä", "x=1&y;z"])
-def test_a_database_lies_where_its_path_says(make_tracking: MakeTracking, tmp_path: Path, name: str) -> None:
+def test_a_database_is_created_at_its_path(make_tracking: MakeTracking, tmp_path: Path, name: str) -> None:
     database = tmp_path / name / "mlflow.db"
     tracking = make_tracking(sqlite_address(database)).model_copy(
         update={"artifacts": str(tmp_path / name / "artifacts")}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(900)]
 
 MARK = "zqmark"
-"""In every address that a header names: nothing may ask for it."""
+"""In every address that a header names: no request may go to it."""
 RECIPE = """
 name: hostile
 images: {height: 32, width: 64}
@@ -151,8 +151,8 @@ SITE = """<!doctype html><title>elsewhere</title>
 <form id=form method=post action="UI/graphql" target=frame enctype=text/plain><input name=BODY></form>
 <iframe name=frame></iframe>
 <script>
-window.heard = [];
-const note = what => window.heard.push(what);
+window.seen = [];
+const note = what => window.seen.push(what);
 const body = JSON.stringify({query: LAUNCH});
 for (const type of ["text/plain", "application/json", "application/x-www-form-urlencoded"])
   fetch("UI/graphql", {method: "POST", mode: type == "application/json" ? "cors" : "no-cors", body,
@@ -192,7 +192,7 @@ def test_a_page_of_another_origin_launches_nothing(page: "Page", ui: str, site: 
     page.wait_for_timeout(4000)
     answers = [status for url, status in statuses if url.startswith(ui)]
     assert answers and set(answers) == {403}
-    heard = page.evaluate("window.heard")
+    heard = page.evaluate("window.seen")
     assert "socket refused" in heard and "socket open" not in heard
     assert "fetch cors" not in heard
     time.sleep(2)

@@ -31,7 +31,7 @@ def noise(height: int = 12, width: int = 16, seed: int = 0) -> npt.NDArray[np.ui
 def dataset(pixels: npt.NDArray[Any], **fields: Any) -> Dataset:
     """An ultrasound image; `pixels` is height x width[ x 3], uint8 or uint16; a field given as None is left out.
 
-    Each patient has a study of one series, where the fields name no other.
+    Each patient has a study of one series, unless the fields name others.
     """
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = fields.pop("TransferSyntaxUID", ExplicitVRLittleEndian)

@@ -203,7 +203,7 @@ def test_files_without_permission_are_quarantined_and_read_later(clinic, unreada
     os.utime(hidden, (1, 1))
     unreadable(hidden)
     unreadable(below.parent)
-    # The folder is a row of its own; what lies in it is still known, and not taken for deleted.
+    # The folder is a row of its own; the files in it are still known, and not taken for deleted.
     assert as_user(clinic).stdout.split() == ["2", "4", "2", "0"]
     rows = pq.read_table(clinic / "private" / "scan.parquet").to_pylist()
     refused = {row["path"]: row["file_id"] for row in rows if row["reason"] == "unreadable"}

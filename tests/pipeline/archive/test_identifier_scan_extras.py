@@ -97,7 +97,7 @@ def test_files_that_a_model_was_applied_to_are_found(search: Found, store: Store
     assert search() == {(file, "PatientID")}
     _log(store, "MUELLER ANNA/IM1 cannot be opened")
     assert search() == {(file, "path")}
-    _log(store, f"run config: folder {tmp_path / 'new'}")  # it is remembered by Dagster, docs/privacy.md says so
+    _log(store, f"run config: folder {tmp_path / 'new'}")  # Dagster stores it, as docs/privacy.md explains
     assert search() == set()
 
 

@@ -1,4 +1,4 @@
-"""One archive, wherever it lies: a folder, a file:// URL, an S3 bucket and a DICOMDIR medium give the same tables."""
+"""One archive in several locations: a folder, a file:// URL, an S3 bucket, a DICOMDIR medium. The tables are equal."""
 
 import os
 import subprocess

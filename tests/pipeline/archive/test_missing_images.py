@@ -152,7 +152,7 @@ def test_a_folder_that_was_renamed_or_zipped_is_no_loss(tmp_path):
     assert index(tmp_path).records.num_rows == 16
 
 
-def test_the_sensor_does_not_ask_for_a_run_while_a_site_is_away(tmp_path):
+def test_the_sensor_requests_no_run_while_a_site_is_away(tmp_path):
     archive, private = sites(tmp_path, {"a": 5, "b": 5}), tmp_path / "store" / "private"
     index(tmp_path)
     unmount(tmp_path, "a")

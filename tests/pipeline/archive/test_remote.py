@@ -59,7 +59,7 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
 
 @pytest.fixture
 def asked(s3: S3FileSystem, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What is asked of the server from now on: how often each thing, and how many bytes come back."""
+    """The requests to the server from now on: their counts by kind, and the bytes that it returns."""
     record = SimpleNamespace(calls=Counter(), bytes=0)
     real_call, real_cat = S3FileSystem._call_s3, s3.cat_file
 
@@ -152,7 +152,7 @@ def test_members_of_a_zip_are_read_from_what_was_fetched(s3, asked):
     for name, content in entries:
         with open_file(ARCHIVE, f"export{SEPARATOR}{name}") as file:
             assert file.read() == content
-    # Whether the zip is still the one that is open is asked for each member.
+    # Each member requires a check that the zip is still the open one.
     assert asked.calls["get_object"] <= 4 and asked.calls["head_object"] <= len(entries) + 1
 
 
@@ -207,7 +207,7 @@ def test_an_unknown_scheme_raises_a_user_error():
         normalized("nonsense://clinic/x")
 
 
-def test_a_scheme_whose_package_is_missing_says_which(monkeypatch):
+def test_a_scheme_without_its_package_raises_an_error_that_names_the_package(monkeypatch):
     needs = {"class": "no_such_package.FileSystem", "err": "Install no-such-package to read it"}
     monkeypatch.setitem(known_implementations, "clinicfs", needs)
     with pytest.raises(UserError, match=r"clinicfs://x cannot be opened: Install no-such-package to read it\.$"):

@@ -56,7 +56,7 @@ def pixels(made, seed: int) -> int:
 
 
 def keep_size_and_time(old: Path, new: Path) -> None:
-    """Put `new` in the place of `old`, as `cp -p` after a change of clocks would: nothing that `stat` tells differs."""
+    """Put `new` in the place of `old`, as `cp -p` after a change of clocks would: `stat` returns the same for both."""
     state = old.stat()
     assert state.st_size == new.stat().st_size
     shutil.copy(new, old)

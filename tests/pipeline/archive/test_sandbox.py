@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def landlock_version() -> int:
-    """Landlock's ABI, asked of the kernel here, not of the code under test."""
+    """Landlock's ABI from the kernel, not from the code under test."""
     return ctypes.CDLL(None).syscall(444, None, 0, 1) if sys.platform == "linux" else -1
 
 

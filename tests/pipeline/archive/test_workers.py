@@ -85,7 +85,7 @@ def test_too_much_processor_time_is_over_the_limits(monkeypatch):
     assert failures(each_in_worker(compute_at_7, range(20), seconds=10)) == {7: "over_limits"}
 
 
-def test_an_unexpected_error_costs_its_own_item():
+def test_an_unexpected_error_loses_only_its_own_item():
     results = list(each_in_worker(fail_at_even_numbers, range(len(ERRORS) * 2)))
     assert failures(results) == dict.fromkeys(range(0, len(ERRORS) * 2, 2), "crashed")
     assert [r for r in results if not isinstance(r, Failed)] == list(range(1, len(ERRORS) * 2, 2))
@@ -93,5 +93,5 @@ def test_an_unexpected_error_costs_its_own_item():
     assert named == [f"reading stopped with {error.__name__}" for error in ERRORS]  # and not what the error quotes
 
 
-def test_a_result_that_cannot_be_sent_costs_its_own_item():
+def test_a_result_that_cannot_be_sent_loses_only_its_own_item():
     assert failures(each_in_worker(unsendable_at_3, range(40))) == {3: "crashed"}

@@ -131,7 +131,7 @@ def test_a_directory_is_bounded_before_it_is_parsed(bound, monkeypatch):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_bomb_that_lies_about_its_size_does_not_expand_beyond_it(whole):
+def test_a_bomb_with_a_false_size_does_not_expand_beyond_it(whole):
     data = with_stated_size(zip_of([("x", bytes(200_000_000))]), 1000)
     tracemalloc.start()
     assert reason_of(data, "x", whole) == Reason.UNREADABLE_CONTAINER  # the checksum is not that of 1000 bytes

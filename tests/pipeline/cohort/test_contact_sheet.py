@@ -79,7 +79,7 @@ def test_an_unknown_label_counts_as_not_carried(pooled, tmp_path):
     assert levels_of(tmp_path / "sheet.png")[1] == [24] * 8
 
 
-def test_a_shard_that_is_gone_is_said(pooled, tmp_path):
+def test_a_missing_shard_raises_a_user_error(pooled, tmp_path):
     pool, folder = pooled
     for shard in folder.glob("part-*"):
         shard.unlink()

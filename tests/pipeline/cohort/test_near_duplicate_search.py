@@ -75,7 +75,7 @@ def test_variants_of_a_frame_are_found_among_unrelated_ones(name, fan):
     assert (found.score >= MIN_SIMILARITY).all()
 
 
-def test_the_score_is_that_of_scipy_and_numpy_for_images_that_lie_alike():
+def test_the_score_of_aligned_images_is_that_of_scipy_and_numpy():
     first, second = thumbs(scene(0), brighter(scene(0), 0.9, 1.2)).astype(float)
 
     def sharp(image):  # the definition in words: less a copy blurred by three pixels

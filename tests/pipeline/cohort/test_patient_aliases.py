@@ -1,4 +1,4 @@
-"""Patients of a labelled set are found in the archive whatever the issuer, and by other names of a study."""
+"""Patients of a labelled set are found in the archive regardless of issuer, and by other names in a study."""
 
 import pytest
 

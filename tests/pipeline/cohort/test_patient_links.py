@@ -117,7 +117,7 @@ def index(*rows: tuple[str, str | None, str | None]) -> pa.Table:
     )
 
 
-def test_patients_that_share_a_study_or_a_series_are_tied_and_nothing_ties_nobody():
+def test_patients_that_share_a_study_or_a_series_are_tied_and_null_values_tie_no_patients():
     table = index(
         ("a", "s1", "r1"), ("b", "s1", "r2"), ("c", None, "r2"), ("d", None, None), ("e", None, None), ("f", "s2", "r3")
     )  # fmt: skip
@@ -145,7 +145,7 @@ def test_tied_patients_are_one_person_and_counted_once():
     )
 
 
-def test_a_tie_that_joins_both_sides_takes_all_who_are_linked_to_val_and_nobody_else():
+def test_a_tie_across_sides_moves_all_linked_patients_to_val_and_no_others():
     previous = {"a": "train", "b": "val", "c": "train", "d": "train", "e": "val", "f": "train"}
     sides = sides_of_split("abcdef", previous, ["ac"], ["ab"])
     assert sides == previous | {"a": "val", "c": "val"}
@@ -155,7 +155,7 @@ def test_a_tie_that_joins_both_sides_takes_all_who_are_linked_to_val_and_nobody_
     assert moved_to_validation(None, after) == []
 
 
-def test_a_new_name_of_a_known_patient_takes_that_patients_side_whatever_picture_it_shares():
+def test_a_new_name_of_a_known_patient_gets_that_patients_side_regardless_of_shared_pictures():
     previous = {"t": "train", "v": "val"}
     before = images(("t", "x"), ("v", "y"))
     grown = images(("t", "x"), ("v", "y"), ("n", "x"))

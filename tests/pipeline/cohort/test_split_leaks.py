@@ -23,7 +23,7 @@ def task(wholes: tuple[int, int], tissues: tuple[int, int]) -> pa.Table:
 @pytest.mark.parametrize(
     ("wholes", "tissues", "found"),
     [
-        (WHOLES, (1, 2), 0),  # what is around the tissue is alike, the tissue is not
+        (WHOLES, (1, 2), 0),  # the surroundings of the tissue are alike, the tissue is not
         (WHOLES, (1, 1), 1),
         (WHOLES, WHOLES, 1),  # nothing is cut
         ((3, 1), (2, 1), 0),

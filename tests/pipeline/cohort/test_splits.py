@@ -71,7 +71,7 @@ def test_no_patients_is_an_empty_split():
     assert split_patients(draws([]), None, 0.2).num_rows == 0
 
 
-def test_draws_are_read_for_the_patients_asked_for(tmp_path):
+def test_draws_are_read_for_the_requested_patients(tmp_path):
     table = draws(["a", "b", "c"])
     write_table(tmp_path / "patients.parquet", table)
     wanted = set(table["patient"].to_pylist()[:2])

@@ -240,7 +240,9 @@ def test_a_file_is_a_record_as_long_as_pydicom_decodes_it_and_incomplete_when_it
     ends = set()
     for missing in (1, 2, 3, 7, 8, 9, 12, 37, 60):
         cut = content[:-missing]
-        without_delimiter = kind == "run lengths" and missing <= 8  # pydicom asks for it, though all frames are there
+        without_delimiter = (
+            kind == "run lengths" and missing <= 8
+        )  # pydicom requires it, although all frames are present
         if decodes(cut) or without_delimiter:
             assert isinstance(outcome(cut), Header), missing
         else:
@@ -254,14 +256,14 @@ def test_bytes_behind_encapsulated_pixels_do_not_make_them_incomplete():
     assert isinstance(outcome(packed() + padding), Header)
 
 
-def test_a_fragment_that_lies_about_its_length_does_not_make_a_file_incomplete():
+def test_a_fragment_with_a_wrong_length_does_not_make_a_file_incomplete():
     content = packed()
     item = content.index(b"\xfe\xff\x00\xe0", content.index(b"\xfe\xff\x00\xe0") + 4)
     lying = content[: item + 4] + b"\xf0\xff\xff\x00" + content[item + 8 :]
     assert isinstance(outcome(lying), Header)
 
 
-def test_pixel_data_in_a_syntax_nobody_knows_are_not_called_incomplete():
+def test_pixel_data_in_an_unknown_syntax_are_not_called_incomplete():
     content = made(PixelData=b"12").replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0")
     assert header_of(content).transfer_syntax == "1.2.840.10008.9.9.9"
 

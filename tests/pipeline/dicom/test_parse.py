@@ -158,7 +158,7 @@ def test_other_encodings_are_left_to_the_parser(tmp_path, syntax):
     assert values["PatientID"] == "P7" and found == syntax and pixels.length == 192
 
 
-def test_pixel_data_are_found_where_they_are(tmp_path):
+def test_pixel_data_are_found_at_their_position(tmp_path):
     content = write_dicom(tmp_path / "x").read_bytes()
     pixels = read_elements(io.BytesIO(content), len(content), TAGS).pixels
     assert content[pixels.start : pixels.start + pixels.length] == noise().tobytes()
@@ -259,7 +259,7 @@ def test_a_file_that_cannot_be_read_from_is_an_error_of_the_system(tmp_path):
         read_elements(Failing(b"x" * 500), 500, TAGS)
 
 
-def test_a_big_value_that_nobody_asked_for_is_not_read():
+def test_a_large_value_that_was_not_requested_is_not_read():
     made = dataset(noise())
     made.EncapsulatedDocument = bytes(30 * 2**20)
     buffer = io.BytesIO()

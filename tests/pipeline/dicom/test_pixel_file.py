@@ -92,7 +92,7 @@ def test_the_ys_of_ybr_full_422_are_the_grey(tmp_path):
 
 @pytest.mark.parametrize(("bits", "largest"), [(8, 255), (16, 255), (16, 65535)])
 def test_a_palette_is_looked_up_and_its_colours_become_luma(tmp_path, bits, largest):
-    """(16, 255): entries stated as 16 bits of which 8 are filled, as many makers do."""
+    """(16, 255): entries stated as 16 bits with only 8 filled, as by many makers."""
     table = np.random.default_rng(2).integers(0, largest + 1, (256, 3)).astype(f"<u{bits // 8}")
     table[0] = largest
     fields = {
@@ -566,7 +566,7 @@ def test_spacing_is_that_of_rows_and_columns(tmp_path, fields, expected):
     assert opened(write_dicom(tmp_path / "x", **fields)).spacing_mm == expected
 
 
-def test_real_regions_lie_within_their_frames():
+def test_real_regions_are_within_their_frames():
     path = shared_data() / "dicom_samples" / "ultrasound" / "dcm4che__YBR_422.dcm"
     file = opened(path)
     height, width = file.frame(0).grey.shape
@@ -644,7 +644,7 @@ def test_a_native_cine_that_breaks_off_gives_the_frames_that_are_there(tmp_path)
 # Lies
 
 
-def test_a_stream_that_asks_for_more_than_the_budget_is_not_decoded(tmp_path):
+def test_a_stream_that_needs_more_than_the_budget_is_not_decoded(tmp_path):
     huge = bytearray(HTJ2K)
     huge[8:16] = (65535).to_bytes(4, "big") * 2
     fields = {"TransferSyntaxUID": HTJ2KLossless, "PixelData": encapsulate([bytes(huge)])}
@@ -656,7 +656,7 @@ def test_a_stream_that_asks_for_more_than_the_budget_is_not_decoded(tmp_path):
 
 
 @pytest.mark.parametrize("header", [b"\xff" * 64, (15).to_bytes(4, "little") + b"\xff\xff\xff\x7f" * 15, bytes(64)])
-def test_a_run_length_header_that_lies_is_rejected(tmp_path, header):
+def test_a_false_run_length_header_is_rejected(tmp_path, header):
     fields = {"TransferSyntaxUID": RLELossless, "PixelData": encapsulate([header + bytes(100)])}
     assert reason_of(write_dicom(tmp_path / "x", **fields)) == "undecodable"
 

@@ -1,6 +1,6 @@
 """Real files, good and bad: each has the right reason, and every ultrasound image decodes.
 
-What is right is found here by pydicom alone, in a loop of its own; where pydicom cannot tell, it is listed.
+The expected values come from pydicom alone, in a separate loop; if pydicom cannot decide, they are listed.
 """
 
 import warnings
@@ -66,10 +66,10 @@ PYDICOM_CANNOT_TELL = {
     "dcm4che__no_preamble_dicm_in_data": "unreadable_header",
     "fo-dicom__GH177_D_CLUNIE_CT1_IVRLE_BigEndian_undefined_length.dcm": "unreadable_header",
     "orthanc-tests__2026-05-06-Deeply-Nested-Sequence.dcm": "over_limits",
-    # pydicom drops the whole data set because its pixel data break off; the header says magnetic resonance.
+    # pydicom drops the whole data set because its pixel data break off; the header states magnetic resonance.
     "pydicom-data__emri_small_jpeg_2k_lossless_too_short.dcm": "not_ultrasound",
 }
-CONFLICTING = {  # four versions of one file under one SOPInstanceUID, of which two have other pixels
+CONFLICTING = {  # four versions of one file under one SOPInstanceUID; two of them have other pixels
     "pydicom-data__OBXXXX1A.dcm",
     "pydicom-data__OBXXXX1A_expb.dcm",
     "pydicom-data__OBXXXX1A_rle_2frame.dcm",

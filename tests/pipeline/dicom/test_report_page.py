@@ -1,4 +1,4 @@
-"""Report pages are rejected and images are not, whatever their header; pages and tissue are drawn here."""
+"""Report pages are rejected and images are not, regardless of their header; pages and tissue are drawn here."""
 
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def test_a_region_that_a_page_states_does_not_make_it_an_image(tmp_path):
     "fields", [{}, CAPTURED, {"BurnedInAnnotation": "YES"}], ids=["scanner", "captured", "burned in"]
 )
 @pytest.mark.parametrize("level", [20, 90])
-def test_tissue_is_no_report_page_whatever_the_header_states(tmp_path, fields, level):
+def test_tissue_is_no_report_page_regardless_of_the_header(tmp_path, fields, level):
     assert outcome(tmp_path, echoes(level=level), **fields) == "detected"
     assert outcome(tmp_path, echoes(level=level)[60:440, 120:520], **fields) == "whole"
 

@@ -51,7 +51,7 @@ def inside_of(shape: str) -> npt.NDArray[np.bool_]:
 
 
 def speckle(inside: npt.NDArray[np.bool_], seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Compressed Rayleigh speckle, darker with depth, where beams go; black elsewhere."""
+    """Compressed Rayleigh speckle, darker with depth, within the beams; black elsewhere."""
     coarse = default_rng(seed).rayleigh(1, (HEIGHT // 2, WIDTH // 2))
     grain = np.asarray(Image.fromarray(coarse.astype(np.float32)).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
     grey = 90 + 45 * np.log(grain + 0.05) - np.arange(HEIGHT)[:, None] / 20
@@ -382,7 +382,7 @@ def test_spacing_is_the_regions_else_the_files_else_unknown(regions, spacing, ex
     ],
     ids=["flow", "flow on tissue", "pulsed wave", "continuous wave", "m-mode", "doppler trace"],
 )
-def test_frames_whose_regions_say_something_else_than_b_mode_are_rejected(regions):
+def test_frames_whose_regions_state_another_mode_than_b_mode_are_rejected(regions):
     with pytest.raises(Rejected) as rejected:
         crop_region_of_frame(grey(), regions, None)
     assert rejected.value.rejection.reason is Reason.NOT_B_MODE
@@ -404,7 +404,7 @@ def test_tissue_beside_something_else_is_cut_out_and_kept(other):
     assert (area.top, area.bottom, area.left, area.right) == (60, 420, 100, 500)
 
 
-def test_an_ecg_or_a_grey_bar_alone_does_not_say_that_there_is_no_tissue():
+def test_an_ecg_or_a_grey_bar_alone_does_not_mean_that_there_is_no_tissue():
     ecg, bar = (
         replace(B_MODE, spatial_format=4, data_type=10),
         replace(B_MODE, spatial_format=0, data_type=13, units_x=0),

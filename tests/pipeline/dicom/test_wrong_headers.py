@@ -59,7 +59,7 @@ def ybr(rgb):
 
 
 def right_or_left_out(folder, rgb, near=1.0, **fields):
-    """Whether the file comes out as `rgb`'s luma; False where it is rejected. It fails where it comes out wrong."""
+    """Whether the file is decoded to `rgb`'s luma; False if it is rejected. Fails if it is decoded wrongly."""
     path = write_dicom(folder / "x.dcm", rgb, **fields)
     try:
         grey = decode_grey(path, 0)
@@ -123,7 +123,7 @@ def jpeg(samples, subsampling, markers):
 @pytest.mark.parametrize("kind", ["grey", "flow", "sepia"])
 @pytest.mark.parametrize("markers", ["none", "jfif", "adobe 0", "adobe 1"])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_jpegs_of_either_space_whatever_marker_and_label_say(tmp_path, kind, markers, subsampling):
+def test_jpegs_of_either_colour_space_are_decoded_regardless_of_marker_and_label(tmp_path, kind, markers, subsampling):
     rgb = picture(kind)
     for label, as_ybr in product(("RGB", "YBR_FULL_422", "YBR_FULL"), (True, False)):
         if not as_ybr and subsampling:
@@ -256,7 +256,7 @@ def test_signed_levels_without_negative_ones_start_at_0(tmp_path):
 
 
 @pytest.mark.parametrize(("bits", "stated", "allocated"), [(8, 16, 16), (12, 16, 16), (12, 8, 16), (12, 12, 16)])
-def test_the_depth_of_a_compressed_frame_is_its_own(tmp_path, bits, stated, allocated):
+def test_the_depth_of_a_compressed_frame_is_read_from_its_stream(tmp_path, bits, stated, allocated):
     pixels = np.tile(ramp(bits), (4, 4))
     stream = encode_array(pixels, bits_stored=bits)
     fields = {"BitsStored": stated, "HighBit": stated - 1, "BitsAllocated": allocated}

@@ -81,7 +81,7 @@ def training(run: Run, kind: str, arm: Arm, encoder_folder: Path, seed: int = 0)
 
 
 @pytest.mark.integration
-def test_a_cell_that_ran_leaves_its_files_and_tells_of_every_epoch(quality: Run) -> None:
+def test_a_cell_that_ran_has_its_files_and_reports_every_epoch(quality: Run) -> None:
     assert quality.outcome.status == "ran"
     assert Outcome.read(quality.folder) == quality.outcome
     assert sorted(path.name for path in quality.folder.iterdir()) == [
@@ -177,7 +177,7 @@ def test_a_model_folder_alone_gives_the_predictions_of_its_test_images_again(
             assert counts == run.predictions["predicted_pixels"].to_pylist()
 
 
-def test_a_model_says_what_its_training_images_were_like(quality: Run) -> None:
+def test_a_model_describes_its_training_images(quality: Run) -> None:
     said = Predictor(quality.folder).description
     assert (said.task, said.arm, said.kind, said.classes) == (
         "ordinal",
@@ -189,7 +189,7 @@ def test_a_model_says_what_its_training_images_were_like(quality: Run) -> None:
     assert (said.cropped_by, said.modalities) == (("detected",), ("US",))
 
 
-def test_what_a_model_says_of_its_images_is_of_those_it_was_trained_on() -> None:
+def test_a_model_s_description_of_images_covers_only_those_it_was_trained_on() -> None:
     images = data("ordinal")
     mixed = replace(
         images, cropped_by=("regions",) * 12 + ("whole",) * 8, modalities=("US", None, "CT") + (None,) * 9 + ("MR",) * 8
@@ -364,15 +364,15 @@ def test_batches_are_those_that_one_after_the_other_would_be_moved(
     together = batches()
     monkeypatch.setattr(module, "_PREPARED", 1)
     apart = batches()
-    assert len(together) == len(apart) == 4  # two batches are left of three, each images and targets
+    assert len(together) == len(apart) == 4  # two of three batches remain, each images and targets
     assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
 @pytest.mark.integration
-def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
+def test_a_model_of_few_images_trains_for_the_steps_that_the_task_requires(
     run: Runner, encoder_folder: Path, tmp_path: Path
 ) -> None:
-    """Twelve images in batches of four, two epochs: three steps each; seven are asked for, two passes an epoch."""
+    """Twelve images in batches of four, two epochs: three steps each; seven are required, so two passes an epoch."""
     which, plain = cell("ce", "ordinal"), task("ordinal", epochs=2)
     asked = plain.model_copy(update={"min_steps": 7})
     more = run(which, asked, tmp_path)
@@ -390,14 +390,14 @@ def test_a_model_of_few_images_trains_for_the_steps_that_the_task_asks_for(
 
 @pytest.mark.integration
 def test_steps_that_are_there_anyway_change_nothing_of_a_model(run: Runner, tmp_path: Path) -> None:
-    """Of two tasks that both go through the images once an epoch, only what the recipe says differs."""
+    """Two tasks with one pass over the images per epoch differ only in their settings."""
     plain = task("ordinal", epochs=2)
     few, none = (plain.model_copy(update={"min_steps": least}) for least in (5, 6))
     runs = [run(cell("ce", "ordinal"), how, tmp_path / str(how.min_steps)) for how in (plain, few, none)]
     assert runs[0].predictions.equals(runs[1].predictions) and runs[0].predictions.equals(runs[2].predictions)
 
 
-def test_a_model_says_from_which_encoder_it_started(quality: Run, encoder_folder: Path) -> None:
+def test_a_model_names_the_encoder_from_which_it_started(quality: Run, encoder_folder: Path) -> None:
     assert read_description(quality.folder).encoder == encoder_folder.name
 
 
@@ -437,7 +437,7 @@ def test_steps_recorded_as_graphs_give_the_losses_of_plain_steps(kind: str, enco
     assert torch.allclose(losses(COMPILE_FROM_STEPS), losses(1), rtol=1e-2)
 
 
-def test_nothing_is_done_where_the_same_cell_ran_before(quality: Run, run: Runner) -> None:
+def test_nothing_is_done_if_the_same_cell_ran_before(quality: Run, run: Runner) -> None:
     written = (quality.folder / "outcome.json").stat().st_mtime_ns
     again = run(cell("ce", "ordinal"), task("ordinal", epochs=2), quality.folder)
     assert again.outcome == quality.outcome
@@ -512,14 +512,14 @@ def test_its_seconds_are_those_of_the_stretches_before_too_however_it_ended(
     assert 1e6 < outcome.seconds < 1e6 + 300
 
 
-def test_an_encoder_that_was_never_pretrained_is_said_so(tmp_path: Path) -> None:
+def test_an_encoder_that_was_never_pretrained_raises_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pretrain"):
         finetune(
             cell("ce", "ordinal"), task("ordinal"), data("ordinal"), tmp_path, tmp_path / "c", silent, lambda *_: None
         )
 
 
-def test_a_batch_larger_than_the_training_split_is_said_so(run: Runner, tmp_path: Path) -> None:
+def test_a_batch_larger_than_the_training_split_raises_a_user_error(run: Runner, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ordinal.*batch_size 13.*12"):
         run(cell("ce", "ordinal"), task("ordinal").model_copy(update={"batch_size": 13}), tmp_path)
     assert not (tmp_path / "outcome.json").exists()

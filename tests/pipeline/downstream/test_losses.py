@@ -34,7 +34,7 @@ def test_two_classes_are_a_sigmoid() -> None:
     assert torch.allclose(class_probabilities(logits)[:, 1:], torch.sigmoid(logits))
 
 
-def test_an_empty_mask_costs_nothing_where_nothing_is_predicted_and_nearly_one_where_much_is() -> None:
+def test_an_empty_mask_costs_nothing_if_nothing_is_predicted_and_nearly_one_if_much_is() -> None:
     empty = torch.zeros(1, 16, 16, dtype=torch.uint8)
     assert soft_dice_loss(torch.full((1, 1, 16, 16), -30.0), empty).item() == pytest.approx(0, abs=1e-6)
     assert soft_dice_loss(torch.full((1, 1, 16, 16), 30.0), empty).item() == pytest.approx(1 - 1 / 257, abs=1e-6)
@@ -42,7 +42,7 @@ def test_an_empty_mask_costs_nothing_where_nothing_is_predicted_and_nearly_one_w
 
 @pytest.mark.parametrize("level", [-60.0, 0.0, 60.0])
 @pytest.mark.parametrize("value", [0, 1, 2])
-def test_soft_dice_has_finite_gradients_even_where_logits_saturate_or_masks_are_empty(level: float, value: int) -> None:
+def test_soft_dice_has_finite_gradients_even_if_logits_saturate_or_masks_are_empty(level: float, value: int) -> None:
     logits = torch.full((2, 2, 8, 8), level, requires_grad=True)
     soft_dice_loss(logits, torch.full((2, 8, 8), value, dtype=torch.uint8)).backward()
     assert logits.grad is not None
@@ -54,7 +54,7 @@ def test_positives_weigh_as_many_negatives_as_there_are_for_each() -> None:
     assert positive_weights(codes).tolist() == pytest.approx([1 / 3, 3 / 1])
 
 
-def test_weights_stay_within_bounds_where_a_class_is_absent_or_rare() -> None:
+def test_weights_stay_within_bounds_if_a_class_is_absent_or_rare() -> None:
     codes = torch.zeros(100, 3)
     codes[:, 0] = 1
     codes[:1, 1] = 1
@@ -71,7 +71,7 @@ def test_weighted_cross_entropy_is_the_mean_over_images_and_thresholds() -> None
     assert weighted_bce(*as_tensors).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_weighted_cross_entropy_has_finite_gradients_where_logits_saturate() -> None:
+def test_weighted_cross_entropy_has_finite_gradients_if_logits_saturate() -> None:
     logits = torch.tensor([[500.0, -500.0]], requires_grad=True)
     weighted_bce(logits, torch.tensor([[0.0, 1.0]]), torch.tensor([20.0, 20.0])).backward()
     assert logits.grad is not None
@@ -87,7 +87,7 @@ def test_soft_dice_of_two_small_images_computed_by_hand() -> None:
 
 
 def test_soft_dice_of_one_class_computed_by_hand() -> None:
-    """Even odds at two of four pixels, of which one is true: overlap 1/2, squares 1/4 + 1/4."""
+    """Even odds at two of four pixels, one of them true: overlap 1/2, squares 1/4 + 1/4."""
     logits = torch.tensor([[[[0.0, 0.0], [-50.0, -50.0]]]])
     truth = torch.tensor([[[1, 0], [0, 0]]], dtype=torch.uint8)
     assert soft_dice_loss(logits, truth).item() == pytest.approx(1 - (2 * 0.5 + 1) / (0.5 + 1 + 1), abs=1e-6)

@@ -56,7 +56,7 @@ def test_models_of_all_arms_and_fractions_count_and_a_task_without_images_does_n
     assert said == [f"Preflight, {forecast}"]
 
 
-def test_models_of_few_images_take_the_steps_that_the_task_asks_for(
+def test_models_of_few_images_train_for_the_steps_that_the_task_requires(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_preflight, "time_steps", lambda training: [1.0])

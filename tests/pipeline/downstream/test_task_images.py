@@ -41,7 +41,7 @@ def test_the_digest_notices_another_mask_and_another_split() -> None:
     assert data("segmentation").digest in digests
 
 
-def test_a_smaller_fraction_lies_inside_a_larger_one(many: TaskImages) -> None:
+def test_a_smaller_fraction_is_a_subset_of_a_larger_one(many: TaskImages) -> None:
     five, ten, all_images = subset(many, 0.05), subset(many, 0.1), subset(many, 1.0)
     assert (len(five), len(ten), len(all_images)) == (10, 20, 200)
     assert set(five) < set(ten) < set(all_images) == set(range(200))

@@ -18,7 +18,7 @@ def ordinal(truth: list[int], scores: list[list[float]], seed: int = 0) -> pa.Ta
 
 
 def test_rows_are_true_classes_and_columns_decoded_ones() -> None:
-    """Decoded by hand: the number of scores above 0.5, all of which fall."""
+    """Decoded by hand: the number of scores above 0.5; all scores decrease."""
     table = ordinal([0, 0, 2, 2, 2], [[0.1, 0.1], [0.9, 0.2], [0.9, 0.8], [0.9, 0.2], [0.3, 0.1]])
     counts = confusion(table, 3)
     assert counts is not None

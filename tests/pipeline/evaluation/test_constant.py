@@ -48,7 +48,7 @@ def test_of_equally_common_classes_the_lowest_is_taken() -> None:
     assert best_constant("q", task("ordinal", 3), data(torch.tensor([2, 1, 1]), [0, 1], [2])).score == 1
 
 
-def test_the_mask_is_cut_where_training_dice_is_best() -> None:
+def test_the_mask_s_threshold_has_the_best_training_dice() -> None:
     # Shares of the three training masks by pixel: 1, 2/3, 1/3, 0. Cut at 1/3, training Dice is (1/2 + 4/5 + 1) / 3 =
     # 0.77; at 2/3 (2/3 + 1 + 4/5) / 3 = 0.82; at 1 (1 + 2/3 + 1/2) / 3 = 0.72. So the mask is the first two pixels.
     masks = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
@@ -58,7 +58,7 @@ def test_the_mask_is_cut_where_training_dice_is_best() -> None:
     assert constant.score == pytest.approx((2 * 1 / (2 + 2) + 0) / 2)
 
 
-def test_an_empty_mask_is_best_where_most_training_masks_are_empty() -> None:
+def test_an_empty_mask_is_best_if_most_training_masks_are_empty() -> None:
     truth = torch.zeros(6, 1, 4, dtype=torch.uint8)
     truth[0, 0, 0] = 1
     assert best_constant("t", task("segmentation", 2), data(truth, [0, 1, 2], [3, 4, 5])).score == 1

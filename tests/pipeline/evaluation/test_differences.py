@@ -76,7 +76,7 @@ def test_the_difference_is_arm_minus_against_tested_by_patient(three_seeds: Reci
     assert row.n_test_patients == 8
 
 
-def test_a_p_value_is_about_the_encoders_where_seeds_are_drawn_too(three_seeds: Recipe) -> None:
+def test_a_p_value_applies_to_the_encoders_if_seeds_are_drawn_too(three_seeds: Recipe) -> None:
     settings = three_seeds.model_dump()
     settings["downstream"] |= {"seeds": [0, 1, 2, 3, 4], "fractions": [1.0]}
     five_seeds = Recipe.model_validate(settings)

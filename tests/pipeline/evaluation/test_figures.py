@@ -204,7 +204,7 @@ def test_a_confusion_matrix_has_a_panel_per_arm_with_counts_and_shares_of_the_tr
     assert [text.get_text() for text in absent.texts] == ["no predictions"]
 
 
-def test_outlines_lie_between_the_pixels_of_a_class_and_others(tmp_path: Path) -> None:
+def test_outlines_run_between_the_pixels_of_a_class_and_others(tmp_path: Path) -> None:
     """A square at the upper left corner: its outline is closed along the edges of the image."""
     truth = np.zeros((8, 12), np.uint8)
     truth[:4, :4] = 1
@@ -227,9 +227,7 @@ def test_names_with_dollar_signs_are_no_formulas(tmp_path: Path) -> None:
     assert (tmp_path / "x.png").is_file()
 
 
-def test_confusion_matrices_are_drawn_per_backbone_and_fraction_where_an_arm_ran(
-    recipe: Recipe, tmp_path: Path
-) -> None:
+def test_confusion_matrices_are_drawn_per_backbone_and_fraction_if_an_arm_ran(recipe: Recipe, tmp_path: Path) -> None:
     outcomes, predictions = everything(recipe, {"ce": 7})
     store = Store(tmp_path)
     experiment = store.experiment(recipe.name)

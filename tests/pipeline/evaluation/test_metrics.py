@@ -103,7 +103,7 @@ def test_equal_scores_are_worth_half() -> None:
     assert on_all_images(task_metrics(table, QUALITY[:2])["auc at least 1"], 3) == 0.75
 
 
-def test_kappa_is_not_defined_where_truth_and_prediction_are_one_class() -> None:
+def test_kappa_is_undefined_if_truth_and_prediction_are_one_class() -> None:
     table = ordinal(np.array([1, 1, 0]), np.array([[0.9], [0.9], [0.9]]))
     values = task_metrics(table, QUALITY[:2])["quadratic kappa"](np.array([[0, 1], [0, 2]]))
     assert np.isnan(values[0])

@@ -40,7 +40,7 @@ def test_the_test_finds_a_difference_of_that_size_four_times_in_five() -> None:
 
 
 @pytest.mark.integration
-def test_it_does_so_where_seeds_are_drawn_too() -> None:
+def test_it_does_so_if_seeds_are_drawn_too() -> None:
     validation = Simulation([2] * 40, seeds=6, patient=0.03, seed=0.02)
     test = Simulation([3] * 40, seeds=6, patient=0.03, seed=0.02)
     assert found_share(validation, test) == pytest.approx(POWER, abs=0.09)
@@ -75,7 +75,7 @@ def test_a_patient_with_most_of_the_images_leaves_few_degrees_of_freedom() -> No
     assert 4 < minimum_effect_in_errors(freedom) < 6
 
 
-def test_more_images_of_a_patient_help_only_where_images_differ() -> None:
+def test_more_images_of_a_patient_help_only_if_images_differ() -> None:
     random = np.random.default_rng(5)
     names = [f"p{i // 5}" for i in range(200)]
     by_patient = np.repeat(random.normal(0, 1, 40), 5)[:, None]

@@ -17,7 +17,7 @@ IDS = (7, 3, 11, 5)
 
 
 def masks() -> np.ndarray:
-    """Four images of 4 x 6 pixels, in each of which the upper half is liver."""
+    """Four images of 4 x 6 pixels, each with liver in its upper half."""
     truth_NHW = np.zeros((4, 4, 6), np.uint8)
     truth_NHW[:, :2] = 1
     return truth_NHW

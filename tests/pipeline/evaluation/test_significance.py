@@ -37,7 +37,7 @@ class Simulation:
         return of_patients[:, None] + of_seeds + random.normal(0, 0.05, (images, seeds))
 
 
-def test_the_statistic_is_students_where_every_patient_has_one_image() -> None:
+def test_the_statistic_is_students_if_every_patient_has_one_image() -> None:
     """For normal differences of many patients, p-value and interval are Student's."""
     differences = np.random.default_rng(1).normal(0.01, 0.05, 80)
     found = paired_test(differences[:, None], one_each(80), 20_000, 0)
@@ -90,13 +90,13 @@ def test_swapping_the_arms_changes_the_sign_alone() -> None:
 
 
 @pytest.mark.parametrize("shift", np.linspace(-0.03, 0.03, 13))
-def test_zero_lies_outside_of_the_interval_exactly_where_p_is_at_most_one_in_twenty(shift: float) -> None:
+def test_zero_is_outside_the_interval_if_and_only_if_p_is_at_most_one_in_twenty(shift: float) -> None:
     found = paired_test(np.random.default_rng(5).normal(shift, 0.05, (25, 1)), one_each(25), 999, 0)
     assert found.p is not None and found.low is not None and found.high is not None
     assert (found.p <= 0.05) == (not found.low <= 0 <= found.high)
 
 
-def test_an_interval_that_few_patients_leave_open_ends_where_differences_end() -> None:
+def test_an_interval_left_open_by_few_patients_ends_at_the_largest_possible_difference() -> None:
     """One patient of six differs, so many resamples have no spread."""
     found = paired_test(np.array([[1.0], [0], [0], [0], [0], [0]]), one_each(6), 999, 0)
     assert found.p is not None and found.p > 0.05

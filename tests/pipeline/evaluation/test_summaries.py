@@ -59,7 +59,7 @@ def test_an_undefined_metric_has_a_reason_instead_of_a_number(recipe: Recipe) ->
     assert row.reason != ""
 
 
-def test_an_arm_of_which_no_seed_ran_has_one_row_with_the_reason(three_seeds: Recipe) -> None:
+def test_an_arm_without_a_run_of_any_seed_has_one_row_with_the_reason(three_seeds: Recipe) -> None:
     outcomes, predictions = everything(three_seeds, {"ce": 7})
     rows = summaries(three_seeds, results_rows(three_seeds, outcomes, predictions), predictions)
     row = named(rows, "imagenet", "quality", "accuracy")

@@ -73,7 +73,7 @@ def test_a_flip_comes_before_the_shift_and_never_turns_depth_around():
     np.testing.assert_array_equal(moved, expected)
 
 
-def test_every_image_gets_its_own_move_and_a_mask_the_move_of_its_image():
+def test_every_image_is_augmented_by_itself_and_a_mask_like_its_image():
     every = images(64)
     drawn = draw_augmentation(64, 32, 64, Augmentation(shift=0.25), generator(1))
     moved = drawn.apply(every)

@@ -61,7 +61,7 @@ def test_a_shard_holds_rows_in_groups_of_256_with_lz4(cache):
     row = file.read().slice(299, 1).to_pylist()[0]
     assert row["pixels"] == pixels[INSTANCES[1], 99].tobytes()
     assert row["image_digest"] == hashlib.sha256(row["pixels"]).hexdigest()
-    placed = {"patient", "shard", "position"}  # told by where a row lies, and by the index
+    placed = {"patient", "shard", "position"}  # known from a row's position, and from the index
     assert file.schema_arrow.names == [name for name in IMAGES.schema.names if name not in placed] + ["pixels"]
 
 
@@ -113,7 +113,7 @@ def test_no_images_are_an_empty_array(cache, memory_share):
     assert load_pixels(cache[0], cached_images(cache[0]).slice(0, 0), memory_share).shape == (0, 4, 6)
 
 
-def test_an_image_may_be_asked_for_twice(cache):
+def test_an_image_can_be_requested_twice(cache):
     folder, pixels = cache
     pool = cached_images(folder).take([599, 3, 599, 600, 3])
     expected = [pixels[i, f] for i, f in zip(pool["sop_instance"].to_pylist(), pool["frame"].to_pylist(), strict=True)]

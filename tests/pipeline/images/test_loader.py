@@ -33,7 +33,7 @@ def streaming_threads():
 
 @on_each_device
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_streamed_batches_are_the_images_asked_for_in_order_whatever_the_number_of_workers(images, workers, device):
+def test_streamed_batches_are_the_requested_images_in_order_for_any_number_of_workers(images, workers, device):
     batches = list(StreamingLoader(images, torch.device(device), workers).batches(index_batches()))
     assert [batch.device.type for batch in batches] == [torch.device(device).type] * 10
     for batch, index in zip(batches, index_batches(), strict=True):  # after the last: none has been written over
@@ -41,13 +41,13 @@ def test_streamed_batches_are_the_images_asked_for_in_order_whatever_the_number_
 
 
 @on_each_device
-def test_resident_batches_are_the_images_asked_for_in_order(images, device):
+def test_resident_batches_are_the_requested_images_in_order(images, device):
     resident = ResidentLoader(images.to(device))
     for batch, index in zip(resident.batches(index_batches()), index_batches(), strict=True):
         np.testing.assert_array_equal(batch.cpu().numpy(), images.numpy()[index.numpy()])
 
 
-def test_a_batch_is_its_receivers_own(images):
+def test_a_batch_shares_no_memory_with_the_images(images):
     before = images.clone()
     for fed in (ResidentLoader(images), StreamingLoader(images, CPU)):
         for batch in fed.batches([torch.arange(200)]):

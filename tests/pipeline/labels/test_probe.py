@@ -54,7 +54,7 @@ def test_the_probe_is_read_and_never_guessed(transducer_type, transducer_data, p
     assert probe_of(transducer_type, transducer_data, ProbeSource()) == probe
 
 
-def test_a_recipe_can_name_a_probe_of_its_own():
+def test_a_recipe_can_define_another_probe():
     settings = ProbeSource(models={"X5-1": "linear", "v10-4bp": "curvilinear"})
     assert probe_of(None, "X5-1", settings) == "linear"
     assert probe_of(None, "V10-4BP\\\\", settings) == "curvilinear"

@@ -60,7 +60,7 @@ def index(*rows):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_labels_stand_in_the_recipe_s_order_and_the_radiologist_s_table_has_the_first_word(reverse):
+def test_labels_are_in_the_recipe_s_order_and_the_radiologist_s_table_decides_the_status_first(reverse):
     sources = (SEQUENCE, ProbeSource(), StudyGroupsSource(groups=("liver",)))
     settings = Labels(sources=sources[::-1] if reverse else sources)
     records = index(
@@ -86,7 +86,7 @@ def test_a_recipe_without_the_radiologist_s_table_needs_none():
 
 
 @pytest.mark.parametrize("missing", ["exclude", "mask"])
-def test_every_status_has_a_meaning_that_says_whether_it_trains(missing):
+def test_every_status_has_a_meaning_that_states_whether_it_trains(missing):
     sources = (SEQUENCE, THICKNESS, ProbeSource(), StudyGroupsSource(groups=("liver",)))
     settings = Labels(sources=sources, missing=missing)
     meanings = status_meanings(settings)

@@ -51,7 +51,7 @@ def test_rows_of_table_a1_read_as_printed(description, groups):
     assert set(read_study_groups(shipped_study_groups(), GROUPS).groups_of(description)) == groups
 
 
-def test_the_printed_descriptions_are_those_of_table_a1_whatever_groups_a_recipe_has():
+def test_the_printed_descriptions_are_those_of_table_a1_for_any_groups_of_a_recipe():
     assert printed_descriptions() == set(read_study_groups(shipped_study_groups(), GROUPS).mapping)
 
 
@@ -70,7 +70,7 @@ def test_a_spreadsheet_s_file_is_read(tmp_path):
     assert groups.groups_of(" us   liver") == ("liver", "abdomen")
 
 
-def test_empty_groups_mean_reviewed_and_in_none_unlike_an_absent_row(tmp_path):
+def test_empty_groups_mean_reviewed_and_in_no_group_unlike_an_absent_row(tmp_path):
     groups = read_study_groups(write(tmp_path / "x.csv", "study_description,groups\nUS FETAL HEAD,\n"), GROUPS)
     assert groups.groups_of("US FETAL HEAD") == () and groups.groups_of("US OTHER") is None
     assert groups.groups_of(None) is None
@@ -91,7 +91,7 @@ def test_in_a_folder_later_files_win(tmp_path):
     assert read_study_groups(tmp_path / "g", GROUPS).mapping == {"US A": ("kidney",), "US B": ("chest",)}
 
 
-def test_the_row_reviewed_last_wins_whatever_its_file_is_called(tmp_path):
+def test_the_row_reviewed_last_wins_regardless_of_its_file_s_name(tmp_path):
     header = "study_description,groups,reviewed_on\n"
     write(tmp_path / "g" / "a.csv", header + "US A,liver,2026-03-01\nUS B,liver,2026-01-01\nUS C,liver,2026-01-01\n")
     write(tmp_path / "g" / "b.csv", header + "US A,kidney,2026-02-28\nUS B,kidney,2026-01-01\nUS C,kidney,\n")
@@ -178,7 +178,7 @@ def test_a_table_that_is_not_there_or_not_text_is_a_sentence(tmp_path):
             read_study_groups(tmp_path / name, GROUPS)
 
 
-def test_groups_match_whatever_their_case_in_the_recipe_s_spelling(tmp_path):
+def test_groups_match_in_any_case_and_are_returned_in_the_recipe_s_spelling(tmp_path):
     text = 'study_description,groups\nUS A,Liver\nUS B,"SOFT  tissue; kidney"\n'
     groups = read_study_groups(write(tmp_path / "x.csv", text), ("Liver", "Kidney", "Soft Tissue"))
     assert groups.mapping == {"US A": ("Liver",), "US B": ("Kidney", "Soft Tissue")}

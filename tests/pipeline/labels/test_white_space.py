@@ -1,4 +1,4 @@
-"""A mapping's description equals a header's, whatever white space either has between its words."""
+"""A mapping's description equals a header's, regardless of the white space between their words."""
 
 import csv
 

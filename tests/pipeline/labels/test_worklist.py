@@ -59,7 +59,7 @@ def test_a_description_is_suggested_what_the_most_similar_reviewed_one_means(des
         assert MIN_SIMILARITY <= found.similarity <= 100
 
 
-def test_nothing_is_suggested_where_nothing_has_been_reviewed():
+def test_nothing_is_suggested_if_nothing_has_been_reviewed():
     assert suggestion("US THYROID", StudyGroups({})) is None
 
 
@@ -129,7 +129,7 @@ def test_what_is_filled_in_is_mapped_and_the_rest_stays_on_the_list(tmp_path):
 
 
 @pytest.mark.parametrize("description", ["=HYPERLINK(1)", "+1 LIVER", "-LIVER", "@LIVER"])
-def test_a_spreadsheet_takes_no_description_for_a_formula_and_it_is_read_back_as_it_was(description, tmp_path):
+def test_a_spreadsheet_mistakes_no_description_for_a_formula_and_it_is_read_back_unchanged(description, tmp_path):
     text = worklist(description)
     (row,) = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
     assert row["study_description"] == f"'{description}"
@@ -158,7 +158,7 @@ def test_examples_are_of_different_patients_and_of_the_description():
     [("utf-8-sig", "utf-8-sig"), ("utf-8-sig", "cp1252"), ("utf-8-sig", "utf-16"), ("cp1252", "utf-8-sig")],
 )
 def test_an_accent_survives_a_spreadsheet(tmp_path, shown_as, saved_as):
-    """A spreadsheet reads the bytes as `shown_as`, where cp1252 ignores the mark, and saves them as `saved_as`."""
+    """A spreadsheet reads the bytes as `shown_as` (cp1252 ignores the mark) and saves them as `saved_as`."""
     (tmp_path / "worklist.csv").write_text(worklist("Échographie hépatique"), encoding="utf-8")
     seen = (tmp_path / "worklist.csv").read_bytes().decode(shown_as)
     (tmp_path / "worklist.csv").write_text(seen.replace(",?,,", ",liver,AB,2026-11-30"), encoding=saved_as)

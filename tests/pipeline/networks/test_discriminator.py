@@ -48,7 +48,7 @@ def test_the_projection_starts_with_the_classifiers_spectral_norm(labels):
         assert 0.4 < largest[1] < 0.8, "the classifier is as torch makes it: 1 / sqrt(3) expected"
 
 
-def test_labels_and_patch_have_about_the_same_say_in_the_first_gradient():
+def test_labels_and_patch_contribute_about_equally_to_the_first_gradient():
     """The score's gradient at d(x) is C + W y, here with three of ten labels. Initialized by PyTorch, |W y| is 12 |C|.
 
     With all labels set, |W y| is at most sqrt(10) times |C|.

@@ -78,7 +78,7 @@ def test_imagenet_weights_come_from_a_local_file_with_its_head_left_out(tmp_path
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_without_a_file_imagenet_says_how_to_supply_one(tmp_path: Path, named):
+def test_without_a_file_imagenet_explains_how_to_supply_one(tmp_path: Path, named):
     missing = tmp_path / "nowhere.safetensors" if named else None
     with pytest.raises(WeightsUnavailable, match=r"pretraining\.imagenet_weights\.vgg16_bn.*save_file") as raised:
         imagenet_encoder("vgg16_bn", missing)

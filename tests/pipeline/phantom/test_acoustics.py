@@ -59,7 +59,8 @@ def test_every_tissue_has_a_sound():
 
 
 def test_homogeneous_liver_has_the_spread_of_log_compressed_rayleigh_speckle():
-    # The standard deviation of 20 log10 of a Rayleigh amplitude is 5.57 dB, whatever its mean, its skewness -1.14.
+    # The standard deviation of 20 log10 of a Rayleigh amplitude is 5.57 dB, regardless of its mean; its skewness is
+    # -1.14.
     speckle = within_liver(scan(block(Tissue.LIVER)))
     assert speckle.std() == pytest.approx(5.57, rel=0.1)
     assert (speckle**3).mean() / speckle.std() ** 3 == pytest.approx(-1.14, abs=0.25)

@@ -25,7 +25,7 @@ def grid(width, depth, step=0.5, radius=0.0):
 
 
 def painted(shape, width=60, depth=60, step=0.25, **layer):
-    """Where a shape lies, and the points it was painted for."""
+    """The region of a shape, and the points for which it was painted."""
     points = grid(width, depth, step)
     return label_map(Scene(Tissue.LIVER, (Layer(shape, Tissue.FLUID, **layer),)), points) == Tissue.FLUID, points
 
@@ -52,7 +52,7 @@ def test_bumps_change_an_outline_but_hardly_its_size():
     assert dented.sum() == pytest.approx(smooth.sum(), rel=0.2)
 
 
-def test_a_part_of_an_ellipse_lies_in_the_ellipses_own_axes():
+def test_a_part_of_an_ellipse_is_placed_along_the_ellipses_axes():
     part = Ellipse(5, 5, 10, 4, np.pi / 2).part(1.0, 0.0, 0.1, 0.1)
     assert np.allclose((part.x, part.z), (5, 15))
 

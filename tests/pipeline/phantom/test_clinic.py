@@ -181,7 +181,7 @@ def test_a_view_is_now_and_then_taken_with_the_other_probe():
 
 def test_good_files_are_ultrasound_with_pixels_and_fictional_patients(small_phantom):
     files = good_files(small_phantom)
-    assert len(files) == SMALL.archive.images - 2  # two lie in a zip
+    assert len(files) == SMALL.archive.images - 2  # two are in a zip
     for path in files:
         dataset = dcmread(path)
         assert dataset.Modality == "US"
@@ -256,7 +256,7 @@ def test_the_ground_truth_names_every_defect_with_a_known_reason(small_phantom):
     assert "ground_truth" not in " ".join(bytes_of(small_phantom / "archive"))
 
 
-def test_as_many_files_are_defective_as_the_rates_say(tmp_path):
+def test_as_many_files_are_defective_as_the_rates_state(tmp_path):
     rates = Defects().model_copy(update={"truncated_header": 0.5, "report": 0.0, "duplicate": 1.0, "zipped": 0.2})
     make_phantom(tmp_path / "clinic", 0, small_clinic(20, 3, defects=rates))
     rows = ground_truth(tmp_path / "clinic")
@@ -322,7 +322,7 @@ def test_defects_match_their_names(small_phantom):
     assert all("SOPInstanceUID" not in dcmread(path) for path in files("unreadable_header"))
 
 
-def test_the_zip_holds_two_good_images_that_lie_nowhere_else(small_phantom):
+def test_the_zip_holds_two_good_images_that_are_nowhere_else(small_phantom):
     (path,) = (small_phantom / "archive").rglob("*.ZIP")
     with ZipFile(path) as zipped:
         images = [dcmread(BytesIO(zipped.read(name))) for name in zipped.namelist() if name != "NOTE.TXT"]

@@ -82,7 +82,7 @@ def says(monkeypatch, logits):
     monkeypatch.setattr(compare_module, "metadata_logits", lambda folder, pool: torch.tensor(logits))
 
 
-def test_an_encoder_that_tells_the_truth_is_perfect_by_the_truth_and_as_right_as_the_tags_by_these(
+def test_an_encoder_that_predicts_the_truth_scores_one_by_the_truth_and_as_the_tags_do_by_the_tags(
     store, records, monkeypatch
 ):
     held_out = records[len(records) // 2 :]
@@ -98,7 +98,7 @@ def test_an_encoder_that_tells_the_truth_is_perfect_by_the_truth_and_as_right_as
         assert by_tags[place]["images"] == len(pairs) < len(held_out)
         assert by_tags[place]["accuracy"] == agreement[place]["accuracy"] == pytest.approx(right)
     assert min(row["accuracy"] for row in agreement) < 1  # some tags of this clinic are wrong
-    assert [row["accuracy"] for row in agreement[-2:]] == [1, 1]  # but none of a probe, where it is named
+    assert [row["accuracy"] for row in agreement[-2:]] == [1, 1]  # but none of a probe, if one is named
 
 
 def test_the_table_has_a_row_per_label_and_a_dash_for_undefined_scores(store, records, monkeypatch):

@@ -103,7 +103,7 @@ def test_demo_qualities_are_five_and_none_is_a_majority(tmp_path):
         assert max(grades.values()) < 0.3 * sum(grades.values())
 
 
-def test_nodules_are_large_enough_to_see_and_lie_in_many_places(tmp_path):
+def test_nodules_are_large_enough_to_see_and_in_many_places(tmp_path):
     thyroid = [case for case in cases(DEMO) if case.of.name == "thyroid"][::8]
     shares, columns = [], []
     for case in thyroid:
@@ -154,7 +154,7 @@ def test_clearer_grades_show_more_of_the_kidney(graded):
     assert area[(grades == 1) | (grades == 2)].mean() < 0.9 * area[grades >= 3].mean()
 
 
-def test_no_single_cause_tells_the_grade(graded):
+def test_no_single_cause_determines_the_grade(graded):
     ribs = {grade: set() for grade in range(5)}
     for grade, view in graded:
         ribs[grade].add(sum(layer.tissue is Tissue.BONE for layer in view.scene.wall))

@@ -36,7 +36,7 @@ def lit_corners(view):
 
 
 @pytest.mark.parametrize(("probe", "depth"), PROBES)
-def test_the_corners_of_the_picture_tell_its_format_and_not_the_probe(probe, depth):
+def test_the_corners_of_the_picture_show_its_format_and_not_the_probe(probe, depth):
     assert lit_corners(taken(LIVER, probe, depth, shape=Format.BOX)) == [True] * 4
     assert lit_corners(taken(LIVER, probe, depth, shape=Format.WIDENING)) == [False, False, True, True]
     assert lit_corners(taken(LIVER, probe, depth, shape=Format.FAN)) == [False] * 4
@@ -84,7 +84,7 @@ def grey_levels(view):
     return np.quantile(view.grey[view.inside], np.linspace(0.05, 0.95, 10))
 
 
-def test_grey_levels_follow_the_drawn_curve_whatever_is_shown():
+def test_grey_levels_follow_the_drawn_curve_for_any_content():
     # The same draws, other contents: a view of fluid and one of liver differ in structure, not in their histogram.
     fluid, liver = (VIEWS[name](np.random.default_rng(1), np.random.default_rng(2)) for name in ("ascites", "liver"))
     views = [taken(scene, seed=5) for scene in (fluid, liver)]
@@ -128,7 +128,7 @@ def test_a_mask_marks_the_structures_in_the_image():
     assert view.grey[fluid].mean() < 0.5 * view.grey[view.inside & ~fluid].mean()
 
 
-def test_a_mask_ends_where_the_beams_end():
+def test_a_mask_ends_at_the_end_of_the_beams():
     view = taken(LIVER)
     assert np.array_equal(view.mask({Tissue.LIVER: 1}).astype(bool), view.inside)
 

@@ -27,7 +27,7 @@ def test_a_window_slides_over_the_same_scatterers():
     assert np.array_equal(still[:, 6:], moved[:, :-6])
 
 
-def test_windows_of_every_draw_lie_in_the_field():
+def test_windows_of_every_draw_are_within_the_field():
     for seed in range(200):
         assert window(powers(), (288, 192), np.random.default_rng(seed), turn=12).shape == (288, 192)
     assert powers().shape == (BANK, BANK)
@@ -49,7 +49,7 @@ def test_a_patients_grain_chooses_another_place():
     assert not np.array_equal(one, other)
 
 
-def test_every_place_of_a_field_can_be_read_whatever_the_grain():
+def test_every_point_of_a_field_can_be_read_for_any_grain():
     corner = cells(np.float32([SIDE - 1, -1]), np.float32([SIDE - 1, -1]))
     for grain in (0, 1, 12345, (1 << 20) + 2):
         assert read(fibres(), corner, grain).shape == (2,)

@@ -19,7 +19,7 @@ from pipeline.training.tensors import write_tensors
 
 HEIGHT, WIDTH = 32, 64
 MEAN, SD = 100.0, 50.0
-BRIGHT = 150  # grey levels from which the segmentation model says bright; below 50 it says dark
+BRIGHT = 150  # grey levels from which the segmentation model predicts bright; below 50 it predicts dark
 TOP, LEFT = 16, 8  # of the region of the files below, which has the model's size
 
 
@@ -47,9 +47,9 @@ def description(kind: str, **changes: object) -> ModelDescription:
 
 
 def thresholding() -> UNet:
-    """A U-Net that says bright where a z-score is above 1, dark where it is below -1, and background between.
+    """A U-Net that predicts bright for z-scores above 1, dark for those below -1, and background between.
 
-    Of version 1, as `description` without `unet` says: its last up-block joins the image.
+    Of version 1, since `description` has no `unet`: its last up-block joins the image.
     """
     network = UNet(build_encoder("resnet50"), 3, version=1)
     mix = network.up_blocks[-1].mix
@@ -101,7 +101,7 @@ def tissue(seed: int = 0) -> np.ndarray:
 
 
 def classes(frame: np.ndarray) -> np.ndarray:
-    """What the segmentation model must say of each pixel of `frame`."""
+    """The class that the segmentation model must predict for each pixel of `frame`."""
     answer = np.zeros(frame.shape, np.uint8)
     inside = frame[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH].astype(int)
     answer[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH] = (inside > BRIGHT) * 1 + (inside < 50) * 2

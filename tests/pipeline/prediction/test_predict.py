@@ -156,14 +156,14 @@ def test_every_file_has_a_row_and_unsuitable_images_are_flagged_with_a_reason(
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 1
 
 
-def test_a_model_that_learnt_from_whole_frames_takes_them(tmp_path: Path) -> None:
+def test_a_model_trained_on_whole_frames_accepts_them(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", "ordinal", cropped_by=("whole",))
     file = write_dicom(tmp_path / "small.dcm", noise(32, 64))
     _, (row,) = run(model, [file], tmp_path / "out")
     assert (row["status"], row["cropped_by"]) == ("scored", "whole")
 
 
-def test_a_model_of_another_modality_takes_that_and_flags_ultrasound(tmp_path: Path) -> None:
+def test_a_model_of_another_modality_accepts_it_and_flags_ultrasound(tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", "ordinal", cropped_by=("whole",), modalities=("CT",))
     slice_ = write_dicom(tmp_path / "ct.dcm", noise(40, 40), Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
     scan = write_dicom(tmp_path / "us.dcm", tissue(), SequenceOfUltrasoundRegions=[region()])

@@ -50,7 +50,7 @@ def sources(mask: Dataset) -> list[Dataset]:
     ]
 
 
-def test_a_mask_lies_with_its_image_s_patient_and_study_and_refers_to_it(segmenting: Path, tmp_path: Path) -> None:
+def test_a_mask_belongs_to_its_image_s_patient_and_study_and_refers_to_it(segmenting: Path, tmp_path: Path) -> None:
     (mask,) = masks(segmenting, tmp_path, tissue(), **IMAGE)
     for name in REPEATED:
         assert mask[name].value == IMAGE[name], name

@@ -1,6 +1,6 @@
 """Run as a process of its own: a small pretraining that checkpoints after every step, to be killed at any time.
 
-Belongs here: what is killed by test_killed_pretraining.py. Not here: what is expected of it.
+The process that test_killed_pretraining.py kills. Not here: the assertions.
 """
 
 import sys

@@ -124,7 +124,7 @@ def test_the_pool_is_the_tables_rows_with_their_pixels_from_the_cache(store, rec
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_a_recipes_encoders_are_trained_into_the_store_and_told_about(store, recipe, capsys):
+def test_a_recipes_encoders_are_trained_into_the_store_and_logged(store, recipe, capsys):
     assert main(command(store, recipe)) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -150,7 +150,7 @@ def test_one_encoder_can_be_named_and_is_not_trained_twice(store, recipe, capsys
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_a_preflight_says_what_it_takes_and_trains_nothing(store, recipe, capsys):
+def test_a_preflight_estimates_the_cost_and_trains_nothing(store, recipe, capsys):
     assert main(command(store, recipe, "--preflight")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[1:]] == ["Preflight, resnet50 ce_dcm", "Preflight"]
@@ -257,7 +257,7 @@ def test_settings_that_decide_no_row_leave_the_pool_as_it_is(store, tmp_path, ch
     assert load_pool(Store(store), load_recipe(str(other))).images.count == COUNT
 
 
-def test_a_recipe_of_another_name_has_no_pool_yet_whatever_another_ones_is_made_with(store, tmp_path):
+def test_a_recipe_of_another_name_has_no_pool_yet_even_if_another_recipe_has_one(store, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(RECIPE.replace("name: small", "name: another"), encoding="utf-8")
     with pytest.raises(UserError, match=r"experiments/another/tables/pretraining_pool\.parquet does not exist"):
@@ -272,7 +272,7 @@ def test_a_pool_that_does_not_name_its_settings_is_made_again(store, recipe):
 
 
 @pytest.mark.slow
-def test_under_torchrun_several_processes_make_one_encoder_and_the_first_one_speaks(store, recipe):
+def test_under_torchrun_several_processes_make_one_encoder_and_the_first_one_prints(store, recipe):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     asked = ["-m", "pipeline.pretraining", *command(store, recipe, "--method", "ce_dcm")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -284,7 +284,7 @@ def test_under_torchrun_several_processes_make_one_encoder_and_the_first_one_spe
 
 
 def test_it_needs_neither_dicom_nor_an_orchestrator(store, recipe):
-    """A real ResNet-50, in a process in which whatever belongs to the other floors and rooms cannot be imported."""
+    """A real ResNet-50, in a process that cannot import any other layer or package."""
     absent = ("dagster", "mlflow", "pydicom", "scipy", "sklearn", "matplotlib", "onnxscript", "onnx")
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({absent})); import torch; torch.set_num_threads(1);"

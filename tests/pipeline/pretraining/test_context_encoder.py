@@ -102,7 +102,7 @@ def test_the_steps_losses_are_equations_2_and_3_in_float64(pool, settings, label
         before = deepcopy(one.discriminator)
         real_scores, fake_scores = before(patch, batch.labels_NL), before(fake, batch.labels_NL)
     metrics = dict(zip(TRAIN_METRICS, one.step(batch).tolist(), strict=True))
-    with torch.no_grad():  # F's step follows D's: it asks the D that has just learned
+    with torch.no_grad():  # F's step follows D's: it uses the D that was just updated
         scores_after = deepcopy(one.discriminator)(fake, batch.labels_NL)
     real, inpainted = array(real_scores), array(fake_scores)
     loss_d = -np.mean(np.minimum(0, -1 + real)) - np.mean(np.minimum(0, -1 - inpainted))
@@ -174,7 +174,7 @@ def test_measuring_the_share_leaves_the_step_as_it_is(pool, settings, monkeypatc
     assert unchanged(measured.discriminator, state(other.discriminator))
 
 
-def test_no_metric_overflows_where_the_reconstruction_has_no_weight(pool, settings, batch):
+def test_no_metric_overflows_if_the_reconstruction_has_no_weight(pool, settings, batch):
     one = training(pool, settings.model_copy(update={"lambda_adv": 1.0, "lambda_rec": 0.0}))
     assert one.step(batch).abs().max() < 1e9
 
@@ -185,7 +185,7 @@ def test_an_adversary_without_weight_has_no_share_in_the_gradient(pool, settings
 
 
 class _Wrapped(torch.nn.Module):
-    """As a compiled network: it asks the wrapped one for what it does not have, its length too."""
+    """As a compiled network: it delegates to the wrapped one, also for its length."""
 
     def __init__(self, network):
         super().__init__()
@@ -233,9 +233,7 @@ def test_the_context_encoders_step_leaves_the_discriminator_untouched_statistics
     assert not unchanged(one.context_encoder, before_f)
 
 
-def test_the_context_encoder_learns_through_the_discriminator_alone_where_the_reconstruction_has_no_weight(
-    pool, settings
-):
+def test_the_context_encoder_learns_through_the_discriminator_alone_if_the_reconstruction_has_no_weight(pool, settings):
     adversarial_only = settings.model_copy(update={"lambda_adv": 1.0, "lambda_rec": 0.0, "learning_rate": 1e-4})
     one = training(pool, adversarial_only)
     batch = next(iter(training_batches(pool, one.normalization, settings, 1)))
@@ -271,7 +269,7 @@ def test_labels_not_known_add_nothing_to_a_score(one, batch, pool):
     unknown = torch.tensor([1])
     assert not pool.known_NL[1].any()
     spoilt = deepcopy(pool)
-    spoilt.labels_NL[1] = 7.0  # whatever stands where nothing is known
+    spoilt.labels_NL[1] = 7.0  # any value in place of an unknown label
     settings = ContextEncoderSettings(batch_size=1)
     only = [deepcopy(p) for p in (pool, spoilt)]
     batches = [next(iter(training_batches(_trained_on(p, unknown), one.normalization, settings, 1))) for p in only]
@@ -329,7 +327,7 @@ def test_validation_is_l_f_over_all_images_with_d_normalized_by_each_kind_of_pat
 
 @pytest.mark.integration
 def test_the_same_patches_are_scored_in_validation_as_in_training(pool, settings):
-    """The validation images are the training batch, and F's statistics are that batch's: nothing is left to differ.
+    """The validation images are the training batch, and F's statistics are that batch's: nothing can differ.
 
     With the running statistics of real and inpainted patches mixed, D's score of the inpainted was another one.
     """
@@ -424,7 +422,7 @@ def test_a_discriminator_without_any_gradient_for_three_epochs_is_divergence(
         one.check_divergence(curves)
 
 
-def test_validation_counts_every_image_once_whatever_the_batch_size(pool, settings):
+def test_validation_counts_every_image_once_for_any_batch_size(pool, settings):
     """D's scores are by the batch; what F paints is not."""
     uneven = [training(pool, settings.model_copy(update={"batch_size": size})).validate() for size in (3, 4, 12)]
     for name in ("val_mse", "val_diversity"):
@@ -457,7 +455,7 @@ def test_trained_on_one_batch_it_reproduces_the_hidden_centre(backbone, rate):
 
 
 def test_the_discriminator_learns_which_labels_belong_to_a_patch(one):
-    """Real and false patches are the same ones, so only the labels tell them apart."""
+    """Real and false patches are the same ones, so only the labels differ."""
     bright = torch.tensor([1.0, 1, 1, 1, -1, -1, -1, -1])
     patch = bright[:, None, None, None] + 0.1 * torch.randn(8, 1, 16, 16, generator=generator(0, "texture"))
     labels = torch.stack([bright > 0, bright < 0, bright > 2], dim=1).float()

@@ -1,4 +1,4 @@
-"""Labels of controls: shuffled ones say nothing of their image, sources say where it is from and nothing else."""
+"""Labels of controls: shuffled ones are independent of their image, sources depend only on its folder."""
 
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tests.pipeline.pretraining.conftest import make_pool
 
 
 def not_asked():
-    raise AssertionError("sources are asked only where they are shown")
+    raise AssertionError("sources are read only if they are shown")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def clinic() -> PretrainingSet:
 
 
 def rows(pool, side):
-    """Labels of a side's images, None where not known."""
+    """Labels of a side's images, None if unknown."""
     return [
         tuple(
             value if known else None
@@ -54,7 +54,7 @@ def test_a_patient_of_equal_size_keeps_one_label_vector_that_is_somebody_elses(c
     assert (~shuffled.known_NL).all(dim=1).sum() == 4
 
 
-def test_shuffled_labels_tell_nothing_of_the_image():
+def test_shuffled_labels_are_independent_of_the_image():
     """Over many seeds the first label agrees with its own image's as often as two images drawn at random do."""
     pool = make_pool(40, 30)
     own = pool.labels_NL[pool.train, 0]
@@ -89,7 +89,7 @@ def test_sources_are_one_label_each_known_of_every_image_and_not_named():
         with_sources_as_labels(pool, [b"a"] * 4)
 
 
-def test_what_is_shown_is_said_and_sources_are_asked_only_where_needed(clinic):
+def test_the_labels_shown_are_named_and_sources_are_read_only_if_needed(clinic):
     assert with_label_variant("own", clinic, 0, not_asked) is clinic
     assert with_label_variant("shuffled", clinic, 0, not_asked).shown == "shuffled"
     assert with_label_variant("source", clinic, 0, lambda: [b"a"] * 240).shown == "source"

@@ -117,7 +117,7 @@ def test_both_processes_end_with_the_same_networks_batch_norms_statistics_includ
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_a_batch_that_cannot_be_shared_out_is_said_so(tmp_path, pool, settings, monkeypatch):
+def test_a_batch_that_the_processes_cannot_share_raises_a_user_error(tmp_path, pool, settings, monkeypatch):
     monkeypatch.setattr(job, "group", lambda: Group(0, 3))
     with pytest.raises(UserError, match=r"batch_size 4 cannot be shared out among 3 processes"):
         pretrain("resnet50", "ce", pool, settings, tmp_path, silent, lambda *_: None)

@@ -1,4 +1,4 @@
-"""The pretraining set: its batches, where an epoch begins, shards of whole patients.
+"""The pretraining set: its batches, the start of an epoch, shards of whole patients.
 
 Belongs here: what methods train on, checked in NumPy. Not here: what they learn from it.
 """
@@ -38,7 +38,7 @@ def epoch(pool, number=1, **options):
 
 
 class Asked:
-    """Images that write down which were asked for."""
+    """Images that record which rows were requested."""
 
     def __init__(self, images):
         self.images, self.indices = images, []
@@ -52,7 +52,7 @@ class Asked:
         return self.images.batches(index_batches)
 
 
-def test_an_image_comes_moved_as_drawn_z_scored_and_with_its_own_labels():
+def test_an_image_is_augmented_as_drawn_z_scored_and_has_its_own_labels():
     pool = make_pool(count=20, train=16)
     watched = replace(pool, images=Asked(pool.images))
     batches = epoch(watched)

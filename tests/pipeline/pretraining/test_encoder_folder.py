@@ -126,7 +126,7 @@ def test_the_cards_own_example_runs_in_its_folder(folder, monkeypatch):
         np.testing.assert_allclose(names["features"].detach(), pooled, rtol=1e-4, atol=1e-4 * pooled.max())
 
 
-def test_preprocessing_tells_all_that_is_done_to_an_image(folder):
+def test_preprocessing_describes_all_steps_applied_to_an_image(folder):
     how, fitted = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8")), make_pool(4, 2, 32, 64)
     normalization = fit_normalization(fitted.images, fitted.train)
     assert (how["height"], how["width"]) == (32, 64)
@@ -138,14 +138,14 @@ def test_preprocessing_tells_all_that_is_done_to_an_image(folder):
     assert "makes the z-score itself" in how["onnx"]
 
 
-def test_nothing_in_the_folder_names_the_place_where_it_was_made(folder):
+def test_nothing_in_the_folder_names_the_path_at_which_it_was_made(folder):
     for path in folder.glob("*"):
         content = path.read_bytes()
         for place in (str(folder.parent), str(ROOT), str(Path(torch.__file__).parent)):
             assert place.encode() not in content, (path.name, place)
 
 
-def test_a_card_tells_where_the_encoder_comes_from(card):
+def test_a_card_states_the_origin_of_the_encoder(card):
     text = card()
     for line in (
         "# resnet50, pretrained by ce_dcm",
@@ -167,7 +167,7 @@ def test_a_card_tells_where_the_encoder_comes_from(card):
     assert "Not\nintended: any diagnostic use" in text
 
 
-def test_a_card_of_an_encoder_that_saw_no_labels_and_was_not_trained_says_so(card):
+def test_the_card_of_an_untrained_encoder_without_labels_states_both(card):
     text = card(method="baseline", labels=(), history=History(), settings={"seed": 5})
     assert "- label space: none" in text
     assert "- seed: 5" in text
@@ -180,14 +180,14 @@ def test_a_card_of_an_encoder_that_saw_no_labels_and_was_not_trained_says_so(car
 @pytest.mark.parametrize(
     ("shown", "says"), [("shuffled", "dealt out anew across patients"), ("source", "which folder")]
 )
-def test_a_card_of_a_control_says_which_labels_it_was_shown(card, shown, says):
+def test_the_card_of_a_control_names_the_labels_it_was_shown(card, shown, says):
     control = card(shown=shown)
     assert "A control: " in control and says in control
     assert "A control" not in card()
     assert "A control" not in card(shown=shown, method="ce", labels=()), "it was shown none"
 
 
-def test_a_card_shows_the_onnx_file_where_there_is_one_and_says_why_where_there_is_none(card):
+def test_a_card_shows_the_onnx_file_or_the_reason_for_its_absence(card):
     without, beside = card(onnx=False), card()
     assert "onnxscript was not installed" in without
     assert "onnxruntime" not in without
@@ -195,7 +195,7 @@ def test_a_card_shows_the_onnx_file_where_there_is_one_and_says_why_where_there_
     assert "onnxscript" not in beside
 
 
-def test_labels_are_counted_over_training_images_where_they_are_known():
+def test_labels_are_counted_over_training_images_with_known_labels():
     pool = make_pool(count=6, train=4)
     labels = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1]]).float()
     known = torch.ones(6, 3, dtype=torch.bool)

@@ -5,7 +5,7 @@ test_losses.py, test_context_encoder.py and test_discriminator.py. After a chang
 
     python -m tests.pipeline.pretraining.test_golden
 
-They are computed in float64. In float32 the last digits, in which CPUs differ and of which Adam's first steps make
+They are computed in float64. In float32 the last digits, in which CPUs differ and from which Adam's first steps make
 whole steps in either direction, grow to tenths of a score within five steps; in float64 to 2e-7 (measured: one thread
 and two; SSE, AVX2 and AVX-512), and `TOLERANCE` is fifty times that.
 """

@@ -30,7 +30,7 @@ def test_scores_are_scikit_learns_over_the_known_labels_ties_and_all():
         assert row["auc"] == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
 
 
-def test_what_cannot_be_said_is_none():
+def test_undefined_scores_are_none():
     rows = scored([[1.0, 1.0, -1.0]] * 2, [[0.0, 1.0, 0.0]] * 2, [[False, True, True]] * 2)
     assert rows["a"] == {
         "label": "a",

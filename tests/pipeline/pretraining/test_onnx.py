@@ -1,4 +1,4 @@
-"""The encoder as ONNX: the same features in another runtime, from grey levels, whatever the batch.
+"""The encoder as ONNX: the same features in another runtime, from grey levels, for any batch size.
 
 Belongs here: `encoder.onnx`. Not here: the other files of an encoder's folder.
 """
@@ -88,14 +88,14 @@ def test_the_same_encoder_gives_the_same_bytes_and_another_one_others(tiny, monk
     assert written[0] == written[2] != written[1]
 
 
-def test_it_says_nothing_about_the_machine_it_was_made_on(tiny):
+def test_it_contains_nothing_about_the_machine_that_wrote_it(tiny):
     export_onnx(tiny, silent)
     content = (tiny / "encoder.onnx").read_bytes()
     for place in (onnx_export.__file__, str(Path(torch.__file__).parent), str(tiny), "site-packages", "stack_trace"):
         assert place.encode() not in content, place
 
 
-def test_without_onnxscript_there_is_no_file_and_it_is_said(tiny, monkeypatch):
+def test_without_onnxscript_there_is_no_file_and_a_log_line(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     said: list[str] = []
     export_onnx(tiny, said.append)

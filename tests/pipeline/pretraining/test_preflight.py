@@ -39,7 +39,7 @@ def no_sources():
 
 
 def forecast_of(encoder, pool):
-    """The forecast of one encoder, None if nothing of it is left to train."""
+    """The forecast of one encoder, None if it is trained completely."""
     return next(iter(forecasts(unfinished_encoders([encoder], pool, no_sources), silent)), None)
 
 

@@ -77,7 +77,9 @@ class TestTrained:
         assert names(tmp_path / "encoder") == COMMON | files
         assert Outcome.read(tmp_path / "encoder") == outcome
 
-    def test_every_epoch_is_told_and_written_and_the_lowest_reconstruction_error_kept(self, tmp_path, pool, settings):
+    def test_every_epoch_is_reported_and_written_and_the_lowest_reconstruction_error_kept(
+        self, tmp_path, pool, settings
+    ):
         heard = []
         run("ce_dcm", pool, settings, tmp_path, on_epoch=lambda epoch, metrics: heard.append((epoch, metrics)))
         rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
@@ -118,7 +120,7 @@ class TestTrained:
 
     @pytest.mark.parametrize(("status", "stays"), [("ran", True), ("diverged", False)])
     def test_an_encoder_that_an_earlier_version_has_finished_stays(self, tmp_path, pool, settings, status, stays):
-        """And is said to be an earlier version's; what that could not train is tried again."""
+        """It is reported as an earlier version's; what that version could not train is tried again."""
         said, folder = [], tmp_path / "resnet50_ce_seed-0"
         Outcome(status, "", fingerprint_of("resnet50", "ce", pool, settings_of("ce", settings), "2"), 5.0).write(folder)
         (folder / "encoder.safetensors").write_bytes(b"theirs")
@@ -143,7 +145,7 @@ class TestTrained:
         report = json.loads((tmp_path / "inpainting.json").read_text())
         assert measured == pytest.approx(report["validation_mse"], rel=0.02)  # painted in whole grey levels, clamped
 
-    def test_the_head_on_disk_tells_labels_as_the_report_says(self, tmp_path, pool, settings):
+    def test_the_head_on_disk_predicts_labels_as_well_as_the_report_states(self, tmp_path, pool, settings):
         run("dcm", pool, settings, tmp_path)
         logits = metadata_logits(tmp_path, pool)
         report = json.loads((tmp_path / "metadata.json").read_text())
@@ -153,12 +155,12 @@ class TestTrained:
         card = (tmp_path / "model_card.md").read_text()
         assert f"validation, liver: accuracy {report[0]['accuracy']:.3f}, balanced accuracy" in card
 
-    def test_only_the_method_dcm_tells_labels(self, tmp_path, pool, settings):
+    def test_only_the_method_dcm_predicts_labels(self, tmp_path, pool, settings):
         run("ce", pool, settings, tmp_path)
         with pytest.raises(UserError, match=r"head\.safetensors"):
             metadata_logits(tmp_path, pool)
 
-    def test_labels_are_told_at_the_size_and_in_the_label_space_of_training(self, tmp_path, pool, settings):
+    def test_labels_are_predicted_at_the_size_and_in_the_label_space_of_training(self, tmp_path, pool, settings):
         run("dcm", pool, settings, tmp_path)
         with pytest.raises(ValueError, match="images of"):
             metadata_logits(tmp_path, make_pool(height=64))
@@ -166,7 +168,7 @@ class TestTrained:
         with pytest.raises(ValueError, match="2 labels, not 3"):
             metadata_logits(tmp_path, two)
 
-    def test_preprocessing_says_how_to_make_an_input(self, tmp_path, pool, settings):
+    def test_preprocessing_describes_how_to_make_an_input(self, tmp_path, pool, settings):
         run("baseline", pool, settings, tmp_path)
         how, fitted = json.loads((tmp_path / "preprocessing.json").read_text()), None
         fitted = fit_normalization(pool.images, pool.train)
@@ -186,7 +188,7 @@ class TestTrained:
     @pytest.mark.integration
     def test_the_same_seed_gives_the_same_weights_and_another_seed_others(self, tmp_path, pool, settings, method):
         run(method, pool, settings, tmp_path / "a")
-        torch.rand(7)  # whatever happened before must not matter
+        torch.rand(7)  # earlier use of the generator must not matter
         run(method, pool, settings, tmp_path / "b")
         run(method, pool, settings.model_copy(update={"seed": 1}), tmp_path / "c")
         assert same_weights(tmp_path / "a", tmp_path / "b")
@@ -337,7 +339,7 @@ class TestFingerprint:
 class TestImageNet:
     """With torchvision's own ResNet-50."""
 
-    def test_without_weights_it_is_unavailable_and_says_how_to_supply_them(self, tmp_path, pool, settings):
+    def test_without_weights_it_is_unavailable_and_explains_how_to_supply_them(self, tmp_path, pool, settings):
         outcome = run("imagenet", pool, settings, tmp_path)
         assert outcome.status == "unavailable"
         assert "pretraining.imagenet_weights.resnet50" in outcome.reason

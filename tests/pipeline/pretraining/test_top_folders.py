@@ -45,7 +45,7 @@ def test_what_is_deleted_or_rejected_is_no_image_and_of_repeats_the_first_counts
     assert top_folders(private, ["one"]) == [b"C"]
 
 
-def test_an_image_that_the_list_does_not_know_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_an_image_missing_from_the_list_raises_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"scan\.parquet does not exist: only a store that has read the archive"):
         top_folders(tmp_path, ["one"])
     private = known(tmp_path, (b"A/1.dcm", "one", None, None, False))

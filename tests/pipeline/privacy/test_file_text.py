@@ -113,7 +113,7 @@ def test_the_cells_of_a_csv_are_cells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shift", [-20, -5, 0, 5])
-def test_what_lies_across_two_pieces_is_whole_in_one(tmp_path: Path, shift: int) -> None:
+def test_a_match_across_two_pieces_is_whole_in_one_of_them(tmp_path: Path, shift: int) -> None:
     long = WORD * (OVERLAP // len(WORD) // 2)
     (tmp_path / "log").write_bytes(b"." * (PIECE + shift - len(long) // 2) + long.encode() + b"." * 100)
     assert any(long in piece.text for piece in text_pieces(tmp_path / "log"))

@@ -53,7 +53,7 @@ def test_the_public_key_is_long_enough():
     assert len(PUBLIC_DEMO_KEY) >= 16
 
 
-def test_draws_lie_evenly_between_0_and_1():
+def test_draws_are_uniform_between_0_and_1():
     draws = [patient_draw(f"P{number}") for number in range(2000)]
     assert min(draws) >= 0 and max(draws) < 1
     tenths = [sum(tenth / 10 <= draw < (tenth + 1) / 10 for draw in draws) for tenth in range(10)]

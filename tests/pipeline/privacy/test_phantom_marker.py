@@ -1,4 +1,4 @@
-"""Only the phantom gets the public key, whatever is beside a real archive."""
+"""Only the phantom gets the public key, regardless of the files beside a real archive."""
 
 import json
 import os
@@ -102,9 +102,7 @@ def test_rare_descriptions_are_published_for_the_phantom_only_and_it_is_logged(p
 
 
 @pytest.mark.parametrize("change", [_another_patient, _added, _removed])
-def test_making_a_phantom_anew_deletes_no_file_that_is_not_its_own(
-    phantom: Path, change: Callable[[Path], None]
-) -> None:
+def test_making_a_phantom_anew_deletes_only_its_own_files(phantom: Path, change: Callable[[Path], None]) -> None:
     change(phantom / "archive")
     before = sorted(path.name for path in phantom.rglob("*"))
     with pytest.raises(UserError, match=str(phantom)):

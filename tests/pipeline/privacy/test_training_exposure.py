@@ -64,7 +64,7 @@ def test_encoders_that_trained_on_todays_validation_patients_are_listed(store: S
     record_training_set(store.private, "c" * 64, ["anna", "ben"], {"anna": "train", "ben": "val"})
     trained, unknown = (store.experiment("demo").encoder("resnet50", name, 0) for name in ("ce", "dcm"))
     encoder(trained, "c" * 64)
-    encoder(unknown, WITHOUT)  # its record does not tell sides
+    encoder(unknown, WITHOUT)  # its record has no sides
     names = [folder.relative_to(store.root).as_posix() for folder in (trained, unknown)]
     assert encoders_trained_on_validation(store, ["ben"], []) == []
     assert encoders_trained_on_validation(store, ["anna", "ben"], []) == names[:1]

@@ -174,7 +174,7 @@ AMBIGUOUS = {
     "half transparent": Image.fromarray(np.dstack([255 * HALF] * 3 + [WHITE // 2])),
     "LA": Image.fromarray(np.dstack([WHITE, 255 * HALF])),
     "16 bits and alpha": png([struct.pack(">128H", *[1, 65535] * 64)] * 64, 16, 4),
-    "16 bits of colour": png([struct.pack(">192H", *[1] * 192)] * 64, 16, 2),  # Pillow would say 0
+    "16 bits of colour": png([struct.pack(">192H", *[1] * 192)] * 64, 16, 2),  # Pillow would return 0
     "palette of swapped greys": palette(1 - HALF, (255, 255, 255), (0, 0, 0)),
     "palette without its greys": palette(HALF, (0, 0, 0), (2, 2, 2)),
     "palette with black last": palette(1 - HALF, (255, 0, 0), (0, 0, 0)),

@@ -115,7 +115,7 @@ def test_of_two_classes_255_means_1_and_palette_masks_are_read_by_index(tmp_path
     assert read(segmentation(tmp_path / "m.csv"))["mask"].equals(expected)
 
 
-def test_images_may_be_dicom_and_lie_in_other_folders(tmp_path, rows):
+def test_images_can_be_dicom_and_in_other_folders(tmp_path, rows):
     write_dicom(tmp_path / "elsewhere" / "image", noise(64, 64, 0))
     (tmp_path / "manifests").mkdir()
     moved = [row | {"image": f"../{row['image']}"} for row in rows]

@@ -79,7 +79,7 @@ def test_a_seg_gives_the_same_table_as_a_png(tmp_path, rows):
     assert read(segmentation(write_csv(tmp_path / "m.csv", rows), *ORGANS)).equals(expected)
 
 
-def test_segments_are_identified_by_label_whatever_their_number_and_case(tmp_path, rows):
+def test_segments_are_identified_by_label_regardless_of_number_and_case(tmp_path, rows):
     expected = read(masked(tmp_path, rows, "0.png"))["mask"]
     shuffled = by_label(organs(), "kidney", "liver")
     write_seg(tmp_path / "0.seg", tmp_path / "0.dcm", {" Kidney": shuffled["kidney"], "LIVER": shuffled["liver"]})

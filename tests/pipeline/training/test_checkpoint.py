@@ -62,7 +62,7 @@ def test_state_and_extra_tensors_come_back(tmp_path: Path):
     assert torch.equal(extra["best/weight"], torch.arange(3.0))
 
 
-def test_random_numbers_go_on_where_they_were(tmp_path: Path):
+def test_random_numbers_continue_from_their_saved_state(tmp_path: Path):
     path = tmp_path / "checkpoint.safetensors"
     with seeded(0, "test"):
         torch.rand(3)
@@ -75,7 +75,7 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path):
         assert torch.equal(torch.rand(5), expected)
 
 
-def test_the_one_before_is_kept_and_serves_where_the_newest_is_damaged(tmp_path: Path):
+def test_the_previous_checkpoint_is_kept_and_used_if_the_newest_is_damaged(tmp_path: Path):
     path = tmp_path / "checkpoint.safetensors"
     for epoch in (1, 2, 3):
         write_checkpoint(path, fresh(), {"epoch": epoch})

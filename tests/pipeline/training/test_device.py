@@ -29,7 +29,7 @@ def test_float32_is_never_reduced():
 
 
 @pytest.mark.skipif(not supports_bfloat16(CPU), reason="this CPU has no arithmetic for bfloat16")
-def test_bfloat16_is_taken_where_the_processor_has_it_and_weights_stay_float32():
+def test_bfloat16_is_used_if_the_processor_has_it_and_weights_stay_float32():
     network = nn.Linear(8, 8)
     with autocast("bfloat16", CPU):
         y = network(torch.ones(1, 8))
@@ -38,7 +38,7 @@ def test_bfloat16_is_taken_where_the_processor_has_it_and_weights_stay_float32()
     assert network.weight.dtype == network.weight.grad.dtype == torch.float32
 
 
-def test_bfloat16_is_left_where_the_processor_lacks_it(monkeypatch):
+def test_bfloat16_is_not_used_if_the_processor_lacks_it(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert product("bfloat16").dtype == torch.float32
 
@@ -57,7 +57,7 @@ def test_nothing_is_compiled_on_a_processor():
 
 
 def weights_after_steps(optimizer_of, gradients_lie, steps=4):
-    """Of a convolution 3×3 and 1×1, an up-convolution and a bias, all channels last where they have channels."""
+    """Of a convolution 3×3 and 1×1, an up-convolution and a bias, all channels last if they have channels."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(6, 5, 3), nn.Conv2d(5, 4, 1), nn.ConvTranspose2d(4, 3, 2))
     parameters = list(to_device(network, CPU).parameters())
@@ -71,7 +71,7 @@ def weights_after_steps(optimizer_of, gradients_lie, steps=4):
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_the_optimizer_is_adam_however_weights_and_gradients_lie(layout):
+def test_the_optimizer_is_adam_for_any_memory_layout_of_weights_and_gradients(layout):
     ours, _ = weights_after_steps(lambda p: adam(p, 0.1, (0.8, 0.99)), lambda g: g.contiguous(memory_format=layout))
     plain, _ = weights_after_steps(lambda p: torch.optim.Adam(p, 0.1, (0.8, 0.99), foreach=False), torch.clone)
     for mine, theirs in zip(ours, plain, strict=True):

@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_is_divergence_and_names_metric_and_epoch(tmp_
 
 
 @pytest.mark.parametrize("stop_in", [(epoch, step) for epoch in (1, 3, 4) for step in range(STEPS)])
-def test_a_run_stopped_in_any_step_goes_on_there_and_tells_of_the_epochs_before(tmp_path: Path, stop_in):
+def test_a_run_stopped_in_any_step_resumes_there_and_reports_the_epochs_before(tmp_path: Path, stop_in):
     losses = [1.0, 3.0, 2.0, 4.0]
     whole, whole_heard = Toy(losses), []
     run(whole, tmp_path / "whole", heard=whole_heard)
@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_costs_one_checkpoint_not_the_training(tmp_path: Pa
     assert [metrics["train_loss"] for _, metrics in heard] == [1.0, 0.5]
 
 
-def test_checkpoints_are_written_no_more_often_than_asked(tmp_path: Path):
+def test_checkpoints_are_written_no_more_often_than_configured(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         run(Toy([1.0, 2.0], stop_in=(2, 2)), tmp_path, seconds=3600.0)
     assert not list(tmp_path.iterdir())
@@ -158,7 +158,7 @@ def test_a_step_that_is_not_finite_ends_the_run_before_it_is_written_down(tmp_pa
     assert steps_done(tmp_path / "c.safetensors", "f") == (1, 1)
 
 
-def test_a_trainer_may_judge_that_nothing_is_learnt_any_more(tmp_path: Path):
+def test_a_trainer_can_report_that_training_has_diverged(tmp_path: Path):
     with pytest.raises(Diverged, match="stuck"):
         run(Toy([1.0, 2.0, 3.0], stuck_from=2), tmp_path)
 
