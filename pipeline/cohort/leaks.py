@@ -4,10 +4,10 @@ Not here: finding pairs (`near_duplicate_search`), their review (`leak_review`).
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -67,20 +67,24 @@ def archive_pairs(images: pa.Table, folder: Path) -> pa.Table:
 
 def similar_patients(similar: pa.Table, cleared: Collection[str]) -> PatientSets:
     """The pairs of patients that near-duplicates (NEAR_DUPLICATES) link, sorted, without `cleared` pairs."""
-    rows = [row for row in similar.to_pylist() if row["pair"] not in cleared]
-    patients: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for row in rows:
-        patients[row["sop_instance"], row["frame"]].add(row["other_patient"])
-        patients[row["other_sop_instance"], row["other_frame"]].add(row["patient"])
+    pairs = [pair for pair in similar.to_pylist() if pair["pair"] not in cleared]
+    patients: dict[_Image, set[str]] = defaultdict(set)
+    for pair in pairs:
+        one, other = _images(pair)
+        patients[one].add(pair["other_patient"])
+        patients[other].add(pair["patient"])
     uninformative = {image for image, others in patients.items() if len(others) > MAX_SIMILAR_PATIENTS}
-    tied = {
-        frozenset((row["patient"], row["other_patient"]))
-        for row in rows
-        if uninformative.isdisjoint(
-            [(row["sop_instance"], row["frame"]), (row["other_sop_instance"], row["other_frame"])]
-        )
-    }
-    return sorted(tied, key=sorted)
+    informative = (pair for pair in pairs if uninformative.isdisjoint(_images(pair)))
+    return sorted({frozenset((pair["patient"], pair["other_patient"])) for pair in informative}, key=sorted)
+
+
+_Image = tuple[str, int]
+"""SOP instance and frame of an image."""
+
+
+def _images(pair: Mapping[str, Any]) -> tuple[_Image, _Image]:
+    """The two images of a row of NEAR_DUPLICATES."""
+    return (pair["sop_instance"], pair["frame"]), (pair["other_sop_instance"], pair["other_frame"])
 
 
 def cached_thumbnails(images: pa.Table, folder: Path) -> Thumbs:
@@ -126,20 +130,11 @@ def pool_leaks(name: str, task: pa.Table, pool: pa.Table, folder: Path) -> list[
 
 def archive_leaks(similar: pa.Table, images: pa.Table) -> list[Leak]:
     """The pairs of `similar` (NEAR_DUPLICATES) with the rows of their images in `images` (IMAGES)."""
-    rows = {
-        key: row
-        for row, key in enumerate(zip(*(images[n].to_pylist() for n in ("sop_instance", "frame")), strict=True))
-    }
-    named = "an image of the archive"
+    keys = zip(images["sop_instance"].to_pylist(), images["frame"].to_pylist(), strict=True)
+    rows = {key: row for row, key in enumerate(keys)}
+    captions = ("an image of the archive",) * 2
     leaks = [
-        Leak(
-            pair["pair"],
-            pair["likeness"],
-            named,
-            named,
-            rows[pair["sop_instance"], pair["frame"]],
-            rows[pair["other_sop_instance"], pair["other_frame"]],
-        )
+        Leak(pair["pair"], pair["likeness"], *captions, *(rows[image] for image in _images(pair)))
         for pair in similar.to_pylist()
     ]
     return sorted(leaks, key=lambda leak: (-leak.similarity, leak.pair))

@@ -64,20 +64,19 @@ def _advice(counts: list[tuple[str, int]]) -> str:
 
 def patients_on_both_sides(pool: pa.Table) -> list[str]:
     """Pseudonyms of patients with images in train and in val, sorted; a valid pool has none."""
-    pairs = set(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
-    sides = Counter(patient for patient, _ in pairs)
-    return sorted(patient for patient, count in sides.items() if count > 1)
+    return sorted(_on_both_sides(pool["patient"], pool["split"]))
 
 
 def studies_on_both_sides(pool: pa.Table, index: pa.Table) -> list[str]:
     """Pseudonyms of studies and series of `index` (DICOM_INDEX) with images in train and in val, sorted."""
     rows = index.take(pc.index_in(pool["sop_instance"], value_set=index["sop_instance"]))
-    torn: list[str] = []
-    for name in ("study", "series"):
-        sides = pa.table({name: rows[name], "split": pool["split"]}).group_by(name)
-        counts = sides.aggregate([("split", "count_distinct")])
-        torn += counts[name].filter(pc.greater(counts["split_count_distinct"], 1)).drop_null().to_pylist()
-    return sorted(torn)
+    return sorted(value for name in ("study", "series") for value in _on_both_sides(rows[name], pool["split"]))
+
+
+def _on_both_sides(values: pa.ChunkedArray, sides: pa.ChunkedArray) -> list[str]:
+    """The distinct values other than null that occur with both sides."""
+    counts = pa.table({"value": values, "side": sides}).group_by("value").aggregate([("side", "count_distinct")])
+    return list(counts["value"].filter(pc.greater(counts["side_count_distinct"], 1)).drop_null().to_pylist())
 
 
 FEWEST_PATIENTS = 5
@@ -100,14 +99,13 @@ def label_balance(pool: pa.Table, labels: tuple[str, ...]) -> pa.Table:
 
     Columns label, train with, train without, val with, val without. Unknown labels (null) count for neither.
     """
-    people = list(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
+    columns = {
+        f"{side} {word}": (side, value) for side in ("train", "val") for word, value in (("with", 1), ("without", 0))
+    }
     rows = []
     for label in labels:
-        values = pool[label].to_pylist()
-        found: dict[tuple[str, int], set[str]] = {(side, value): set() for side in ("train", "val") for value in (1, 0)}
-        for (patient, side), value in zip(people, values, strict=True):
-            if value is not None:
-                found[side, value].add(patient)
-        counts = {f"{side} {'with' if value else 'without'}": len(who) for (side, value), who in found.items()}
-        rows.append({"label": label, **counts})
+        found = pool.group_by(["split", label]).aggregate([("patient", "count_distinct")])
+        keys = zip(found["split"].to_pylist(), found[label].to_pylist(), strict=True)
+        counts = dict(zip(keys, found["patient_count_distinct"].to_pylist(), strict=True))
+        rows.append({"label": label, **{name: counts.get(key, 0) for name, key in columns.items()}})
     return pa.Table.from_pylist(rows)

@@ -40,15 +40,15 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param("[" * 200_000, "line 1: more than 32 lists and mappings", id="deep list"),
+        pytest.param("[" * 200_000, "line 1: .* 32 ", id="deep list"),
         pytest.param("a: " + "{b: " * 5000, "line 1: more than 32", id="deep mapping"),
         pytest.param("\n".join(" " * n + "a:" for n in range(500)), "line 33: more than 32", id="deep block"),
-        pytest.param("a: " + "9" * 5000, "line 1: a value of more than 4,096 characters", id="endless integer"),
-        pytest.param("a: " + "9" * 19, "line 1: a whole number .* more than 18 digits", id="large integer"),
-        pytest.param("a: " + "x" * 5000, "line 1: a value of more than 4,096 characters", id="endless text"),
+        pytest.param("a: " + "9" * 5000, "line 1: .* 4,096 ", id="endless integer"),
+        pytest.param("a: " + "9" * 19, "line 1: .* 18 ", id="large integer"),
+        pytest.param("a: " + "x" * 5000, "line 1: .* 4,096 ", id="endless text"),
         pytest.param("- a\n" * 110_000, "line 100000: more than 100,000 values", id="long list"),
         pytest.param("#" * 2_000_000, "is larger than 1 MiB", id="large file"),
-        pytest.param(LAUGHS, "more than 100,000 values, aliases included", id="billion laughs"),
+        pytest.param(LAUGHS, "line [0-9]+: .* 100,000 ", id="billion laughs"),
         pytest.param("a: &a [*a]", "line 1: a value that refers to itself", id="recursive"),
         pytest.param("a: &a {b: {<<: *a}}", "line 1: a value that refers to itself", id="recursive merge"),
         pytest.param("a: *b", "line 1: ", id="undefined alias"),
@@ -114,7 +114,7 @@ def test_a_text_that_is_not_read_is_a_sentence(tmp_path: Path, text: str | bytes
         ("images: {height: 32000000, width: 64}", r"images\.height: "),
         ("evaluation: {seed: -1}", r"evaluation\.seed: "),
         ("evaluation: {resamples: 1000000000}", r"evaluation\.resamples: "),
-        ("labels: {sources: [{kind: study_groups, groups: [Liver, liver]}]}", "more than once, whatever the case"),
+        ("labels: {sources: [{kind: study_groups, groups: [Liver, liver]}]}", r"labels: .*\bliver\b"),
         ("labels: {sources: [{kind: values, field: Modality, labels: {Frame: [US]}}]}", "cannot be called Frame"),
     ],
 )
@@ -138,5 +138,5 @@ def test_a_name_that_no_file_can_have_is_no_recipe(name: str) -> None:
 
 def test_classes_differ_in_more_than_case(tmp_path: Path) -> None:
     task = "{kind: ordinal, classes: [Good, good], manifest: a.csv, epochs: 1, batch_size: 1, learning_rate: {}}"
-    with pytest.raises(UserError, match=r"downstream\.tasks\.t\.classes: a class is named more than once"):
+    with pytest.raises(UserError, match=r"downstream\.tasks\.t\.classes: "):
         load_recipe(str(write(tmp_path, f"name: a\ndownstream: {{tasks: {{t: {task}}}}}")), {})

@@ -203,7 +203,7 @@ def test_any_file_system_of_fsspec_will_do():
 
 
 def test_an_unknown_scheme_raises_a_user_error():
-    with pytest.raises(UserError, match=r"nonsense://clinic/x has a scheme that fsspec does not know\.$"):
+    with pytest.raises(UserError, match="nonsense://clinic/x"):
         normalized("nonsense://clinic/x")
 
 

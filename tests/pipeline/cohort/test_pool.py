@@ -107,7 +107,7 @@ def test_with_nothing_mapped_the_pool_is_empty_and_the_worklist_is_named():
     assert pool.num_rows == 0
     assert pool.schema.equals(pretraining_pool_table(EXCLUDE.names).schema)
     assert all(part in said for part in ("6 unmapped_description", "unmapped_descriptions.csv"))
-    with pytest.raises(UserError, match="no training and no validation image"):
+    with pytest.raises(UserError, match=r"no training .*no validation "):
         refuse_incomplete(pool)
 
 
@@ -118,7 +118,7 @@ def test_a_pool_of_no_image_at_all_is_described():
 
 
 def test_an_image_without_a_row_elsewhere_is_a_sentence():
-    with pytest.raises(UserError, match="have no row by patient"):
+    with pytest.raises(UserError, match=r"\d images .* patient "):
         pretraining_pool(images(), labels(), splits().slice(1), EXCLUDE)
 
 

@@ -85,7 +85,7 @@ def test_recipes_of_other_modalities_on_one_store_read_anew_and_leave_each_other
     assert set(other.rejected["reason"].to_pylist()) == {"not_ultrasound"} and other.rejected.num_rows == 10
     assert other_cache.folder != cache.folder and other_cache.images.num_rows == 1
     assert {path.name: path.read_bytes() for path in cache.folder.iterdir()} == before
-    with pytest.raises(UserError, match=r"is missing: run the job `ingest` again"):
+    with pytest.raises(UserError, match=r"is missing: "):
         load_pixels(other_cache.folder, cache.images)
     again, same = ingested(folder)
     assert again.records.equals(ours.records) and again.rejected.equals(ours.rejected)
@@ -96,7 +96,7 @@ def test_recipes_of_other_modalities_on_one_store_read_anew_and_leave_each_other
 
 def test_an_archive_without_the_recipe_s_modalities_is_a_sentence(folder, tmp_path):
     recipe = Archive(modalities=("PT", "NM"))
-    with pytest.raises(UserError, match="holds 11 files but no DICOM PT or NM image: 11 other_modality"):
+    with pytest.raises(UserError, match=r" 11 .* PT or NM .* 11 other_modality"):
         index_archive(str(folder / "archive"), tmp_path / "private", KEY, recipe)
 
 

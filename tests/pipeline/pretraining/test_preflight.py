@@ -95,7 +95,7 @@ def test_finished_and_untrained_encoders_are_not_forecast(pool, settings, tmp_pa
 
     pretrain("resnet50", "dcm", pool, settings_of("dcm", settings), tmp_path / "dcm", silent, quietly)
     assert preflight(of(settings), pool, no_sources, said.append) == []
-    assert said == ["Preflight: nothing is left to train."]
+    assert said == ["Preflight: there is nothing to train."]
     longer = settings.model_copy(update={"epochs": 5})
     (forecast,) = preflight(of(longer), pool, no_sources, said.append)
     assert forecast.name == "resnet50 dcm"
