@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import UserError, user_error
+from pipeline.errors import UserError
+from pipeline.files import read_bounded
 from pipeline.settings import first_problem
 
 MAX_BYTES = 2**26
@@ -18,13 +19,7 @@ Checked = TypeVar("Checked")
 
 def read_checked(kind: TypeAdapter[Checked], path: Path) -> Checked:
     """The JSON file at `path` as `kind`, without type conversion; raises `UserError` that names the invalid field."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise user_error(f"{path} cannot be opened: {error.strerror}.", error) from None
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES // 2**20} MiB.")
+    content = read_bounded(str(path), path, MAX_BYTES)
     try:
         return kind.validate_json(content, strict=True)
     except ValidationError as error:

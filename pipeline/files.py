@@ -15,7 +15,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import DamagedError
+from pipeline.errors import DamagedError, UserError, user_error
 
 _OWN_FOLDER, _OWN_FILE = 0o700, 0o600
 _OTHERS = 0o077
@@ -102,6 +102,18 @@ def _is_alive(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
+
+
+def read_bounded(name: str, path: Path, most: int) -> bytes:
+    """The content of a user's file; raises `UserError` with `name` if it is unreadable or longer than `most` bytes."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise user_error(f"{name} cannot be opened: {error.strerror}.", error) from None
+    if len(content) > most:
+        raise UserError(f"{name} is larger than {most // 2**20} MiB.")
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,8 @@
-"""Escaping of text from files and users in Markdown, for Dagster's pages, MLflow's notes and reports."""
+"""Markdown for Dagster's pages, MLflow's notes and reports: escaping of text from files and users, links, tables."""
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 _SIGNS = re.compile(
@@ -39,6 +40,13 @@ def cell(text: object) -> str:
 def link(name: str, address: str) -> str:
     """A link with the text `name`; characters that would end `address`, which must be our own, are encoded."""
     return f"[{inline(name)}]({quote(address, safe=_IN_ADDRESSES)})"
+
+
+def pipe_table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int | None = None) -> str:
+    """A pipe table, a line per row; cells are Markdown, columns from the position `numbers_from` on right-aligned."""
+    left = len(head) if numbers_from is None else numbers_from
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
-from pipeline.errors import UserError, user_error
+from pipeline.errors import UserError
+from pipeline.files import read_bounded
 
 MAX_BYTES = 2**20
 """Maximum size of a file in bytes."""
@@ -34,10 +35,13 @@ def read_yaml(name: str, path: Path) -> Any:
     Keys are unique strings, whole numbers decimal; aliases and merge keys are followed. Raises `UserError`, naming file
     and line, for everything else and for a file beyond the bounds.
     """
-    text = _text(name, path)
+    content = read_bounded(f"{name} {path}", path, MAX_BYTES)
     try:
+        text = content.decode("utf-8-sig")
         _check_bounds(text)
         return yaml.load(text, _Loader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} {path} is not readable YAML: byte {error.start} is not UTF-8.") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
@@ -45,17 +49,6 @@ def read_yaml(name: str, path: Path) -> Any:
         raise UserError(f"{name} {path} is not readable YAML: {line}{problem}.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{name} {path} is not readable YAML: {' '.join(str(error).split())[:200]}.") from None
-
-
-def _text(name: str, path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{name} {path} is larger than {MAX_BYTES // 2**20} MiB.")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} {path} is not readable YAML: byte {error.start} is not UTF-8.") from None
-    except OSError as error:
-        raise user_error(f"{name} {path} cannot be opened: {error.strerror}.", error) from None
 
 
 def _check_bounds(text: str) -> None:

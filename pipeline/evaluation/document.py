@@ -41,9 +41,8 @@ class TextTable:
 
     def markdown(self) -> str:
         """The table in Markdown, one line per row."""
-        rule = ["---" if column < self.numbers_from else "---:" for column in range(len(self.head))]
         head, *body = ([_markdown_cell(cell) for cell in row] for row in (self.head, *self.rows))
-        return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body)) + "\n"
+        return markdown.pipe_table(head, body, self.numbers_from)
 
     def latex(self, caption: str) -> str:
         """The table in LaTeX (package booktabs)."""

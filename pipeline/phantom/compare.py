@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.command import command
 from pipeline.errors import UserError
+from pipeline.markdown import pipe_table
 from pipeline.methods.dcm import DCM
 from pipeline.phantom.ground_truth import RECORDS, read_rows
 from pipeline.pretraining.label_scores import label_scores
@@ -65,12 +66,12 @@ def _truth(store: Store, recipe: Recipe, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def markdown(tags: Scores, truth: Scores, agreement: Scores) -> str:
     """The scores as a Markdown table, a row per label; a dash for undefined scores."""
-    rows = [_HEAD, ("---",) * len(_HEAD)]
+    rows: list[tuple[str, ...]] = []
     for by_tags, by_truth, right in zip(tags, truth, agreement, strict=True):
         cells = [by_tags["base_rate"], right["accuracy"]]
         cells += [scores[kind] for scores in (by_tags, by_truth) for kind in ("accuracy", "balanced_accuracy", "auc")]
         rows.append((by_tags["label"], str(by_tags["images"]), *map(_number, cells)))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return pipe_table(_HEAD, rows).rstrip("\n")
 
 
 def _number(value: float | None) -> str:

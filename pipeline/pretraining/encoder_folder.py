@@ -19,7 +19,7 @@ from pipeline.code_versions import PRETRAINING
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import digest, write_json, write_text
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
-from pipeline.markdown import cell, inline
+from pipeline.markdown import cell, inline, pipe_table
 from pipeline.methods import METHODS, SHOWN_LABELS, ShownLabels
 from pipeline.pretraining.curves import named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
@@ -297,8 +297,4 @@ def _section(title: str, facts: Sequence[tuple[str, Any]]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     first, *others = ([cell(one) for one in row] for row in (head, *rows))
-    return "\n".join(_row(cells) for cells in [first, ["---"] * len(head), *others]) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return pipe_table(first, others)
