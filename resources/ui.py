@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -62,12 +62,12 @@ def main(arguments: list[str]) -> None:
     refuse_home(os.environ.get("DAGSTER_HOME", ""))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a service manager stops the daemon, too
     os.environ["DAGSTER_IS_DEV_CLI"] = "" if options.without_daemon else "1"
-    with DagsterInstance.get() as instance, _code_servers(instance, options.workspace) as workspace:
-        if options.without_daemon:
-            _serve(instance, workspace, options.port, options.allowed_host)
-            return
-        with _daemon(instance, workspace):
-            _serve(instance, workspace, options.port, options.allowed_host)
+    with (
+        DagsterInstance.get() as instance,
+        _code_servers(instance, options.workspace) as workspace,
+        nullcontext() if options.without_daemon else _daemon(instance, workspace),
+    ):
+        _serve(instance, workspace, options.port, options.allowed_host)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,5 @@
 """Study groups: the radiologist's table from study descriptions to groups, a CSV or a folder of CSVs."""
 
-import csv
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -79,8 +78,8 @@ def shipped_study_groups() -> Path:
 
 def printed_descriptions() -> frozenset[str]:
     """The descriptions of Table A1, which are public."""
-    with shipped_study_groups().open(encoding="utf-8", newline="") as file:
-        return frozenset(normalized(row["study_description"]) for row in csv.DictReader(file))
+    rows = read_csv("Table A1", shipped_study_groups(), REQUIRED)
+    return frozenset(normalized(row.cells["study_description"]) for row in rows)
 
 
 def study_groups_for(path: Path, settings: Labels) -> StudyGroups | None:

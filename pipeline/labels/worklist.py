@@ -54,17 +54,12 @@ def suggestion(description: str, reviewed: StudyGroups) -> Suggestion | None:
 
 def with_suggestions(unmapped: pa.Table, reviewed: StudyGroups) -> pa.Table:
     """`unmapped` (the counts of `weak_labels.unmapped_descriptions`) with suggestions: schema UNMAPPED_DESCRIPTIONS."""
-    rows = []
-    for row in unmapped.to_pylist():
+    rows = unmapped.to_pylist()
+    for row in rows:
         found = None if row["study_description"] == TOO_RARE else suggestion(row["study_description"], reviewed)
-        rows.append(
-            row
-            | {
-                "suggested_groups": None if found is None else ",".join(found.groups),
-                "like": None if found is None else found.like,
-                "similarity": None if found is None else round(found.similarity),
-            }
-        )
+        if found is not None:
+            row["suggested_groups"], row["like"] = ",".join(found.groups), found.like
+            row["similarity"] = round(found.similarity)
     return pa.Table.from_pylist(rows, schema=UNMAPPED_DESCRIPTIONS.schema)
 
 

@@ -16,7 +16,7 @@ def test_parts_run_in_one_process_of_their_own():
         assert process != os.getpid()
 
 
-def test_a_failure_there_is_one_here(capfd):
+def test_a_failure_in_the_subprocess_is_raised_in_the_caller(capfd):
     with IsolatedProcess(parts, 7) as isolated, pytest.raises(RuntimeError, match="failed"):
         isolated("fail")
     assert "ZeroDivisionError" in capfd.readouterr().err

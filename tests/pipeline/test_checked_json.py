@@ -31,7 +31,7 @@ READERS: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_was_written_is_read(name: str, tmp_path: Path) -> None:
+def test_a_written_file_is_read_back(name: str, tmp_path: Path) -> None:
     content, read = READERS[name]
     (tmp_path / name).write_text(json.dumps(content))
     found: Any = read(tmp_path)
@@ -61,7 +61,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("name", "field", "value"), CHANGES)
-def test_an_absurd_value_is_a_sentence_with_its_field(name: str, field: str, value: str, tmp_path: Path) -> None:
+def test_an_implausible_value_raises_an_error_that_names_the_field(
+    name: str, field: str, value: str, tmp_path: Path
+) -> None:
     content, read = READERS[name]
     text = json.dumps(content | {field: "HERE"}).replace('"HERE"', value)
     assert value in text
@@ -73,7 +75,7 @@ def test_an_absurd_value_is_a_sentence_with_its_field(name: str, field: str, val
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("text", ["", "[" * 200_000, '{"a":' * 200_000, "null", "[]", "{}", '{"x": 1}', "\0", "\ud800"])
-def test_a_text_of_another_kind_is_a_sentence(name: str, text: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_raises_a_user_error(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(UserError, match=name) as error:
         READERS[name][1](tmp_path)
@@ -108,7 +110,7 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("content", WEIGHTS.values(), ids=WEIGHTS)
-def test_weights_that_cannot_be_read_are_a_sentence(content: bytes, tmp_path: Path) -> None:
+def test_unreadable_weights_raise_a_user_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"model\.safetensors") as error:
@@ -119,14 +121,14 @@ def test_weights_that_cannot_be_read_are_a_sentence(content: bytes, tmp_path: Pa
             read_metadata(path)
 
 
-def test_weights_that_are_not_there_are_a_sentence(tmp_path: Path) -> None:
+def test_missing_weights_raise_a_user_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(UserError, match="cannot be opened"):
             read_tensors(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_weights_that_are_no_numbers_are_a_sentence(value: float, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_raise_a_user_error(value: float, tmp_path: Path) -> None:
     model = write_model(tmp_path / "model", "ordinal")
     with seeded(0, "test"):
         encoder = build_encoder("resnet50").backbone.state_dict()

@@ -38,7 +38,7 @@ def start(store: Store, stack: ExitStack) -> object:
 
 
 @pytest.mark.parametrize("rows", [3, 4])
-def test_of_two_runs_at_once_neither_undoes_the_others_result(store: Store, rows: int) -> None:
+def test_two_simultaneous_runs_do_not_overwrite_each_others_results(store: Store, rows: int) -> None:
     with ExitStack() as first, ExitStack() as second:
         one, two = start(store, first), start(store, second)
         write(store, 3)

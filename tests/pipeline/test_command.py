@@ -23,18 +23,20 @@ def _main(mistake: Exception | None, *, said: str = "") -> None:
     print(said)
 
 
-def test_what_went_well_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
+def test_success_exits_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
     assert _main(None, said="done") == 0
     assert capsys.readouterr() == ("done\n", "")
 
 
 @pytest.mark.parametrize("mistake", [UserError("No such folder."), UnreachableError("No such folder.")])
-def test_a_users_mistake_is_one_and_its_sentence_alone(mistake: UserError, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_user_error_exits_with_one_and_prints_only_its_message(
+    mistake: UserError, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert _main(mistake) == 1
     assert capsys.readouterr() == ("", "No such folder.\n")
 
 
-def test_a_store_of_an_older_layout_is_brought_up_to_date_and_none_is_made(
+def test_a_store_of_an_older_layout_is_migrated_and_no_store_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SONOTAG_STORE", str(tmp_path / "store"))
@@ -56,11 +58,11 @@ def test_a_bug_keeps_its_stack() -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_command_ends_alike(path: Path) -> None:
+def test_every_command_has_the_same_exit_codes(path: Path) -> None:
     assert "@command\ndef main(" in path.read_text(encoding="utf-8")
 
 
-def test_a_mistake_ends_a_real_process(tmp_path: Path) -> None:
+def test_a_user_error_ends_a_real_process_with_exit_code_1(tmp_path: Path) -> None:
     asked = [
         sys.executable,
         "-m",

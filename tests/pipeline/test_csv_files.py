@@ -54,18 +54,18 @@ def test_what_a_spreadsheet_saves_reads_alike(tmp_path, content):
     assert cells(tmp_path / "x.csv", content) == CELLS
 
 
-def test_utf_8_with_its_mark_that_was_read_as_windows_1252_is_put_right(tmp_path):
+def test_utf_8_with_a_byte_order_mark_once_read_as_windows_1252_is_repaired(tmp_path):
     garbled = (b"\xef\xbb\xbf" + (HEAD + BODY).encode("utf-8")).decode("cp1252")
     assert cells(tmp_path / "x.csv", garbled.encode("utf-8-sig")) == CELLS
 
 
 @pytest.mark.parametrize(("text", "right"), [("Ã‰cho", "Écho"), ("Ã\xa0 jeun", "à jeun"), ("Ã\x81", "Á")])
-def test_a_garbled_text_is_put_right_and_others_stay(text, right):
+def test_a_garbled_text_is_repaired_and_others_are_unchanged(text, right):
     assert fix_mojibake(text) == right
     assert [fix_mojibake(good) for good in (right, "US X", "Ärzte", "日本")] == [right, "US X", "Ärzte", "日本"]
 
 
-def test_rows_are_called_by_file_and_first_line(tmp_path):
+def test_rows_are_named_by_file_and_first_line(tmp_path):
     rows = 'name,groups\n"two\nlines",a\n\nUS X,b\n'
     (tmp_path / "x.csv").write_text(rows)
     assert [row.location for row in read(tmp_path / "x.csv")] == [
@@ -105,14 +105,14 @@ def test_an_unreadable_table_raises_a_user_error_that_quotes_no_cell(tmp_path, c
     assert "x.csv" in str(error.value) and "\n" not in str(error.value) and "MILLER" not in str(error.value)
 
 
-def test_a_folder_s_tables_are_those_that_a_person_put_there(tmp_path):
+def test_hidden_and_temporary_files_of_a_folder_are_not_tables(tmp_path):
     for name in ("b.csv", "A.CSV", "._b.csv", ".hidden.csv", "~$b.csv", ".~lock.b.csv#", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.csv").mkdir()
     assert [path.name for path in csv_files_in("Tables", tmp_path)] == ["A.CSV", "b.csv"]
 
 
-def test_a_table_that_cannot_be_opened_is_a_sentence(tmp_path):
+def test_a_table_that_cannot_be_opened_raises_a_user_error(tmp_path):
     (tmp_path / "dangling.csv").symlink_to(tmp_path / "gone.csv")
     for path in (tmp_path, *csv_files_in("Tables", tmp_path)):
         with pytest.raises(UserError, match=path.name):

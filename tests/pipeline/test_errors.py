@@ -12,13 +12,13 @@ from pipeline.dicom.rejections import UnreadableFile
 from pipeline.errors import UnreachableError, UserError, is_transient, user_error
 
 
-def test_a_full_disk_may_get_room() -> None:
+def test_a_full_disk_is_transient() -> None:
     with pytest.raises(OSError) as raised, open("/dev/full", "wb", buffering=0) as full:
         full.write(b"x")
     assert is_transient(raised.value)
 
 
-def test_a_place_that_is_busy_may_get_free(tmp_path: Path) -> None:
+def test_a_busy_resource_is_transient(tmp_path: Path) -> None:
     import fcntl
 
     with open(tmp_path / "lock", "w") as one, open(tmp_path / "lock", "w") as other:
@@ -28,7 +28,7 @@ def test_a_place_that_is_busy_may_get_free(tmp_path: Path) -> None:
     assert is_transient(raised.value)
 
 
-def test_a_file_that_is_not_there_or_not_a_file_will_not_come_by_itself(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_transient(tmp_path: Path) -> None:
     for wrong in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(OSError) as raised:
             wrong.read_bytes()
@@ -41,12 +41,12 @@ def test_errors_that_a_person_must_correct_are_not_transient(number: int) -> Non
 
 
 @pytest.mark.parametrize("error", [ValueError(), OSError("no number"), MemoryError(), UserError("a mistake")])
-def test_bad_data_and_bugs_stay(error: Exception) -> None:
+def test_bad_data_and_bugs_are_not_transient(error: Exception) -> None:
     assert not is_transient(error)
     assert type(user_error("a sentence", error)) is UserError
 
 
-def test_a_sentence_keeps_whether_its_cause_may_pass() -> None:
+def test_a_user_error_is_transient_if_its_cause_is() -> None:
     assert isinstance(user_error("a sentence", ConnectionResetError()), UnreachableError)
     assert is_transient(UnreachableError("a sentence"))
     assert UnreadableFile.from_error(OSError(errno.EIO, "Input/output error")).is_transient

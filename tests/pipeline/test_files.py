@@ -34,7 +34,7 @@ with atomic_replace(Path(sys.argv[1])) as temporary:
 """
 
 
-def test_what_a_killed_writer_left_is_cleared_away_and_a_living_one_s_is_not(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_writers_are_removed_and_those_of_living_ones_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, check=False)
     assert [left.suffix for left in tmp_path.iterdir()] == [".tmp"]

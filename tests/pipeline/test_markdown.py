@@ -83,7 +83,7 @@ def test_a_cell_shows_the_text_and_nothing_else(text: str) -> None:
     assert words(content([inlines[2]])) == words(text)
 
 
-def test_so_do_three_thousand_random_ones() -> None:
+def test_three_thousand_random_texts_are_shown_literally() -> None:
     for text in random_texts():
         if not words(text):
             continue
@@ -95,17 +95,17 @@ def test_so_do_three_thousand_random_ones() -> None:
 
 
 @pytest.mark.parametrize("text", SHOWN)
-def test_what_is_harmless_stays_readable_as_it_is(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert inline(text) == cell(text) == text
 
 
 @pytest.mark.parametrize("character", UNSEEN, ids=UNSEEN.values())
-def test_what_is_not_shown_is_made_visible(character: str) -> None:
+def test_invisible_characters_are_made_visible(character: str) -> None:
     assert cell(f"a{character}b") == inline(f"a{character}b") == "a\ufffdb"
 
 
 @pytest.mark.parametrize("text", ["http://evil.example", "WWW.evil.example", "x@evil.example", "a|b ://"])
-def test_what_renderers_link_by_themselves_is_code(text: str) -> None:
+def test_text_that_renderers_would_link_becomes_code(text: str) -> None:
     assert [child.type for child in RENDERER.parseInline(inline(text))[0].children or []] == ["code_inline"]
 
 
@@ -116,5 +116,5 @@ def test_a_link_keeps_its_whole_text_and_address() -> None:
     assert "".join(child.content for child in children) == "a](x) ![b"
 
 
-def test_nothing_is_nothing() -> None:
+def test_none_is_an_empty_cell() -> None:
     assert cell(None) == ""

@@ -97,7 +97,7 @@ def test_a_method_is_added_by_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_its_trainer_can_be_imported(method: Method) -> None:
+def test_every_trainer_can_be_imported(method: Method) -> None:
     from pipeline.pretraining.job import MethodRun
 
     assert issubclass(method.load_trainer(), MethodRun)
@@ -108,7 +108,7 @@ def test_the_papers_methods_are_registered() -> None:
     assert all(control in SHOWN_LABELS for method in METHODS.values() for control in method.controls)
 
 
-def test_a_setting_of_a_method_enters_each_room_once() -> None:
+def test_a_setting_of_a_method_is_passed_through_each_package_once() -> None:
     sources = [path for room in ("assets", "pipeline", "resources") for path in sorted((ROOT / room).rglob("*.py"))]
     named = [str(path.relative_to(ROOT)) for path in sources if "lambda_adv" in path.read_text(encoding="utf-8")]
     assert named == ["pipeline/methods/ce.py", "pipeline/pretraining/context_encoder.py"]

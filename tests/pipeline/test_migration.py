@@ -183,7 +183,7 @@ def test_a_table_without_a_known_recipe_is_not_copied(earlier: Path, spoil: Call
     assert names(store.tables) == SHARED
 
 
-def test_tables_of_two_recipes_go_to_either_and_what_follows_from_both_to_none(earlier: Path) -> None:
+def test_tables_of_two_recipes_go_to_their_recipe_and_tables_derived_from_both_are_not_copied(earlier: Path) -> None:
     path = earlier / "tables" / "weak_labels.parquet"
     rows = pq.read_table(path)
     made_by = json.loads(rows.schema.metadata[b"sonotag.made_by"]) | {"recipe": "strict"}
@@ -264,7 +264,7 @@ def test_a_store_in_which_the_earlier_version_is_at_work_is_refused_and_left_alo
     assert names(Store(earlier).tables) == SHARED
 
 
-def test_several_processes_at_once_migrate_it_once_and_none_trips_over_another(earlier: Path) -> None:
+def test_several_processes_migrate_a_store_once_and_without_errors(earlier: Path) -> None:
     """Each then takes the archive's lock, as a step of a job does, while others may still wait for the first."""
     code = (
         "import sys, time; from pathlib import Path; from filelock import FileLock; from pipeline.store import Store\n"
@@ -287,7 +287,7 @@ def test_a_store_of_today_is_not_touched_again(earlier: Path) -> None:
     assert files(earlier) == before
 
 
-def test_a_command_migrates_what_there_is_and_makes_no_store(earlier: Path, tmp_path: Path) -> None:
+def test_a_command_migrates_an_existing_store_and_creates_none(earlier: Path, tmp_path: Path) -> None:
     assert names(Store(earlier).up_to_date().tables) == SHARED
     Store(tmp_path / "nowhere").up_to_date()
     assert not (tmp_path / "nowhere").exists()

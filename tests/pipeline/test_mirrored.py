@@ -135,7 +135,7 @@ def test_reproducible_files_are_made_again_and_nothing_else_changes(folder, dama
 
 @pytest.mark.parametrize("name", KEPT + COPIES)
 @pytest.mark.parametrize("damage", [*DAMAGES, os.unlink])
-def test_what_is_kept_twice_is_restored(folder, name, damage, caplog):
+def test_mirrored_files_are_restored_from_their_copies(folder, name, damage, caplog):
     before = state(folder)
     damage(folder / "store" / name)
     with caplog.at_level(logging.WARNING):
@@ -176,7 +176,7 @@ def test_a_store_without_copies_gets_them_and_a_damaged_split_of_it_is_refused(f
 
 
 @pytest.mark.parametrize("damage", [halved, emptied, os.unlink])
-def test_a_key_that_is_cut_short_is_restored(folder, damage, caplog):
+def test_a_truncated_key_is_restored(folder, damage, caplog):
     private = folder / "store" / "private"
     key = load_key(private, {})
     for name in ("pseudonym.key", "pseudonym.copy.key"):
@@ -211,7 +211,7 @@ def test_a_patient_is_forgotten_in_a_damaged_store_too_and_leaves_no_trace(folde
 
 
 @pytest.mark.parametrize("damage", [halved, emptied, overwritten])
-def test_a_damaged_table_or_text_is_a_sentence(tmp_path, damage):
+def test_a_damaged_table_or_text_raises_an_error_that_names_it(tmp_path, damage):
     pq.write_table(pa.table({"a": list(range(1000))}), tmp_path / "a.parquet")
     (tmp_path / "a.json").write_text(json.dumps({"a": "b" * 100}))
     for name, read in (("a.parquet", read_table), ("a.json", read_json)):

@@ -236,7 +236,7 @@ def variant(fields: str, name: str = "v") -> str:
         ),
     ],
 )
-def test_a_mistake_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
+def test_a_mistake_in_a_recipe_raises_a_one_sentence_error(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UserError, match=says) as caught:
         load_recipe(write(tmp_path, text), {})
     assert "\n" not in str(caught.value)

@@ -27,7 +27,7 @@ def write(folder: Path, text: str | bytes) -> Path:
         ("", None),
     ],
 )
-def test_values_are_what_is_written(tmp_path: Path, text: str, value: object) -> None:
+def test_values_are_read_as_written(tmp_path: Path, text: str, value: object) -> None:
     read = read_yaml("Recipe", write(tmp_path, text))
     assert read == value and repr(read) == repr(value)
 
@@ -87,7 +87,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         pytest.param("a:\t- 1\n\t- 2", "is not readable YAML", id="tab"),
     ],
 )
-def test_a_text_that_is_not_read_is_a_sentence(tmp_path: Path, text: str | bytes, says: str) -> None:
+def test_an_unreadable_text_raises_a_one_sentence_error(tmp_path: Path, text: str | bytes, says: str) -> None:
     with pytest.raises(UserError, match=says) as error:
         read_yaml("Recipe", write(tmp_path, text))
     assert "mine.yaml" in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500

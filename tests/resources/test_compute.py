@@ -16,7 +16,7 @@ def hold(lock_file: str, held: Event) -> None:
         time.sleep(60)
 
 
-def test_the_place_is_free_again_after_kill_9(tmp_path: Path) -> None:
+def test_the_training_lock_is_free_after_kill_9(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     lock_file, held = str(tmp_path / "locks" / "training.lock"), context.Event()
     holder = context.Process(target=hold, args=(lock_file, held))

@@ -22,7 +22,7 @@ def test_defaults_are_the_phantom_the_demo_and_table_a1(tmp_path: Path, monkeypa
     )
 
 
-def test_every_variable_is_taken(tmp_path: Path) -> None:
+def test_every_variable_overrides_its_default(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("name: mine\n")
     environment = read_environment(

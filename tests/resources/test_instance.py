@@ -42,7 +42,7 @@ def test_processes_that_start_at_once_make_one_instance(tmp_path: Path) -> None:
         assert version == 1, name
 
 
-def test_who_finds_the_configuration_finds_the_databases_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_databases_exist_before_the_configuration_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
         broken.setattr(dg.DagsterInstance, "from_config", lambda *_: 1 / 0)
         make_instance(ROOT / "dagster.yaml", str(tmp_path))
@@ -52,7 +52,7 @@ def test_who_finds_the_configuration_finds_the_databases_too(tmp_path: Path, mon
     assert all((tmp_path / name).stat().st_mtime_ns < made for name in DATABASES)
 
 
-def test_an_instance_that_is_there_keeps_its_runs(tmp_path: Path) -> None:
+def test_an_existing_instance_keeps_its_runs(tmp_path: Path) -> None:
     make_instance(ROOT / "dagster.yaml", str(tmp_path))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         kept = instance.create_run_for_job(empty).run_id
@@ -85,7 +85,7 @@ def test_a_folder_that_dagster_would_misread_is_refused_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_so_it_is_where_the_definitions_are_loaded(tmp_path: Path) -> None:
+def test_loading_the_definitions_refuses_such_a_folder_too(tmp_path: Path) -> None:
     environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "what?"), "SONOTAG_STORE": str(tmp_path / "store")}
     load = [sys.executable, "-c", "import assets.definitions"]
     done = subprocess.run(load, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -103,5 +103,5 @@ def test_every_other_folder_holds_its_databases(tmp_path: Path, name: str) -> No
     assert list(tmp_path.iterdir()) == [home]
 
 
-def test_a_server_s_database_is_not_concerned(tmp_path: Path) -> None:
+def test_any_folder_is_accepted_with_a_server_s_database(tmp_path: Path) -> None:
     refuse_home(str(tmp_path / "what?"), ROOT / "dagster.postgres.yaml")

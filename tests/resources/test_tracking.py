@@ -134,7 +134,7 @@ def test_a_child_run_names_its_parent(local: Tracking) -> None:
     assert {run.info.status for run in by_id.values()} == {"FINISHED"}
 
 
-def test_the_machine_is_watched_while_a_run_lasts(local: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_s_load_is_recorded_during_a_run(local: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first CPU load from psutil is always 0, and must not be logged."""
     loads = iter([0.0, *[40.0] * 10_000])
     monkeypatch.setattr("psutil.cpu_percent", lambda: next(loads))
@@ -218,7 +218,7 @@ def test_what_a_server_missed_is_sent_by_a_later_run(
     assert len(said) == 1 and " 1 earlier run " in said[0]
 
 
-def test_a_server_that_dies_on_the_way_gets_the_rest_of_the_same_run(
+def test_a_server_that_dies_during_a_run_later_receives_the_rest_of_it(
     server: Server, make_tracking: MakeTracking
 ) -> None:
     said: list[str] = []
@@ -239,7 +239,7 @@ def test_a_server_that_dies_on_the_way_gets_the_rest_of_the_same_run(
     assert later.info.run_name == "later"
 
 
-def test_a_tracking_that_dies_on_the_way_does_not_stop_the_work(local: Tracking, tmp_path: Path) -> None:
+def test_a_failure_of_mlflow_during_a_run_does_not_stop_the_work(local: Tracking, tmp_path: Path) -> None:
     said: list[str] = []
     with local.run("encoder", {}, said.append) as run:
         (tmp_path / "mlflow" / "mlflow.db").write_bytes(b"this is no database any more" * 1000)
@@ -307,7 +307,9 @@ def test_a_run_killed_while_the_server_was_down_is_sent_as_killed(server: Server
     assert (first.info.run_name, first.info.status, first.data.metrics["loss"]) == ("killed", "KILLED", 1.0)
 
 
-def test_only_so_much_is_kept(make_tracking: MakeTracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_runs_are_limited_in_number_and_size(
+    make_tracking: MakeTracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The newest runs; a run with a file that is too large keeps its other records."""
     monkeypatch.setattr(pending_runs, "MAX_RUNS", 3)
     monkeypatch.setattr(pending_runs, "MAX_BYTES", 5000)
@@ -332,7 +334,7 @@ def _touch(tracking: dict[str, str]) -> None:
         assert run.url
 
 
-def test_two_processes_may_touch_a_fresh_database_at_once(local: Tracking) -> None:
+def test_two_processes_can_create_a_database_at_once(local: Tracking) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_touch, args=(settings(local),)) for _ in range(2)]
     for process in processes:

@@ -61,7 +61,7 @@ def test_runs_of_a_deleted_experiment_wait_until_it_is_restored(tracking: Tracki
 
 
 @pytest.mark.parametrize("what", ["experiment", "run"])
-def test_a_run_that_is_deleted_under_way_keeps_what_follows(tracking: Tracking, what: str) -> None:
+def test_a_run_deleted_while_it_is_recorded_keeps_its_later_records(tracking: Tracking, what: str) -> None:
     said: list[str] = []
     with tracking.run("encoder", {}, said.append) as run:
         run.metrics({"loss": 2.0}, 1)
@@ -79,7 +79,7 @@ def test_a_run_that_is_deleted_under_way_keeps_what_follows(tracking: Tracking, 
     assert waiting(tracking) == []
 
 
-def test_one_that_is_removed_for_good_is_made_anew(make_tracking: MakeTracking, tmp_path: Path) -> None:
+def test_a_permanently_deleted_run_is_created_again(make_tracking: MakeTracking, tmp_path: Path) -> None:
     tracking = make_tracking(sqlite_address(tmp_path / "mlflow" / "mlflow.db"))
     a_run(tracking, "before")
     client, number = experiment(tracking)
@@ -135,7 +135,7 @@ def test_a_server_that_refuses_is_distinguished_from_one_that_is_unreachable(
     assert {start.attempts for start in starts} == {0}
 
 
-def test_a_server_that_is_away_costs_no_attempt(make_tracking: MakeTracking) -> None:
+def test_an_unreachable_server_costs_no_attempt(make_tracking: MakeTracking) -> None:
     tracking = make_tracking(f"http://127.0.0.1:{free_port()}")
     for number in range(7):
         assert tracking.uri in a_run(tracking, f"run {number}")[0]

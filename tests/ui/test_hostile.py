@@ -124,7 +124,7 @@ def look(page: "Page") -> int:
     return int(page.evaluate("mark => document.body.innerText.split(mark).length - 1", MARK))
 
 
-def test_headers_are_text_on_every_page(page: "Page", ui: str) -> None:
+def test_header_values_are_displayed_as_text_on_every_page(page: "Page", ui: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     shown = 0

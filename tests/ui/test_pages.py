@@ -133,7 +133,7 @@ def test_a_picture_of_the_cache_opens_from_its_page(page: "Page", dagster_ui: st
     keep(page, "image_cache")
 
 
-def test_the_quarantine_says_what_was_left_out_and_why(page: "Page", dagster_ui: str) -> None:
+def test_the_quarantine_page_lists_what_was_left_out_and_why(page: "Page", dagster_ui: str) -> None:
     page.goto(f"{dagster_ui}/assets/tiny/quarantine?view=overview")
     reasons = page.locator("tr", has=page.get_by_text("reasons", exact=True))
     reasons.get_by_text("the file's content is not DICOM").wait_for(timeout=60_000)
@@ -148,7 +148,7 @@ def test_an_asset_s_table_fits_its_page(page: "Page", dagster_ui: str) -> None:
     assert table.evaluate("table => table.scrollWidth <= table.parentElement.clientWidth + 1")
 
 
-def test_the_worklist_says_what_to_do_and_whose_it_is(page: "Page", dagster_ui: str) -> None:
+def test_the_worklist_page_explains_the_next_step_and_names_its_owner(page: "Page", dagster_ui: str) -> None:
     page.goto(f"{dagster_ui}/assets/tiny/unmapped_descriptions?view=overview")
     page.get_by_text("take the question mark away").wait_for(timeout=60_000)
     page.get_by_text("radiology", exact=True).first.wait_for()
@@ -158,7 +158,7 @@ def test_the_worklist_says_what_to_do_and_whose_it_is(page: "Page", dagster_ui: 
     keep(page, "worklist")
 
 
-def test_a_check_that_did_not_pass_says_why(page: "Page", dagster_ui: str) -> None:
+def test_a_failed_check_shows_its_reason(page: "Page", dagster_ui: str) -> None:
     page.goto(f"{dagster_ui}/assets/tiny/study_groups?view=checks")
     page.get_by_text("Failed").first.wait_for(timeout=60_000)
     page.get_by_text("US BIOPSY KIDNEY FOCAL (LEFT)").first.wait_for()
@@ -208,7 +208,7 @@ def test_mlflow_lists_the_encoders_runs(page: "Page", demo_store: Path, mlflow_u
     keep(page, "mlflow_runs")
 
 
-def test_pretraining_is_launched_and_its_encoder_stands_in_mlflows_registry(
+def test_pretraining_is_launched_and_its_encoder_is_in_mlflows_registry(
     page: "Page", dagster_ui: str, mlflow_ui: str, demo_store: Path
 ) -> None:
     encoder = demo_store / "experiments" / "tiny" / "encoders" / "resnet50_ce_seed-0"

@@ -19,7 +19,7 @@ def is_a_number(text: str) -> bool:
     return True
 
 
-def test_no_name_of_a_pair_is_a_number_to_a_spreadsheet() -> None:
+def test_no_pair_id_looks_like_a_number_to_a_spreadsheet() -> None:
     names = {pair_id(str(number), "other") for number in range(5000)}
     assert len(names) == 5000
     assert not [name for name in names if is_a_number(name)]
@@ -27,7 +27,7 @@ def test_no_name_of_a_pair_is_a_number_to_a_spreadsheet() -> None:
 
 
 @pytest.mark.parametrize("name", ["1.23457E+11", "abcdefghijk", "abcdefghijklm", "quality image 3", "12e456789012"])
-def test_a_name_that_no_pair_can_have_is_a_sentence(tmp_path: Path, name: str) -> None:
+def test_an_impossible_pair_id_raises_an_error_that_names_file_and_line(tmp_path: Path, name: str) -> None:
     sound = pair_id("one", "other")
     path = tmp_path / "not_the_same.csv"
     path.write_text(f"{HEAD}{sound},0.9,a,b,Dr. X,2026-05-01\n")

@@ -65,14 +65,14 @@ def test_the_same_pool_gives_the_same_bytes(pooled, tmp_path):
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_a_pool_without_such_images_gives_a_sheet_of_names(pooled, tmp_path):
+def test_a_pool_without_labelled_images_gives_a_sheet_with_label_names_only(pooled, tmp_path):
     pool, folder = pooled
     contact_sheet(pool.slice(0, 0), folder, ROWS, COLUMNS, tmp_path / "sheet.png")
     assert levels_of(tmp_path / "sheet.png") == [[24] * 8] * 2
     assert np.asarray(Image.open(tmp_path / "sheet.png")).max() == 255
 
 
-def test_an_unknown_label_counts_as_not_carried(pooled, tmp_path):
+def test_an_image_with_an_unknown_label_is_not_on_the_sheet(pooled, tmp_path):
     pool, folder = pooled
     unknown = pool.set_column(pool.column_names.index("thyroid"), "thyroid", pa.nulls(pool.num_rows, pa.int8()))
     contact_sheet(unknown, folder, ROWS, COLUMNS, tmp_path / "sheet.png")
@@ -87,7 +87,7 @@ def test_a_missing_shard_raises_a_user_error(pooled, tmp_path):
         contact_sheet(pool, folder, ROWS, COLUMNS, tmp_path / "sheet.png")
 
 
-def test_labels_of_one_source_stand_in_one_column(pooled, tmp_path):
+def test_labels_of_one_source_are_in_one_column(pooled, tmp_path):
     pool, folder = pooled
     contact_sheet(pool, folder, ROWS, (), tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))

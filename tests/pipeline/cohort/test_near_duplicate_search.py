@@ -85,13 +85,13 @@ def test_the_score_of_aligned_images_is_that_of_scipy_and_numpy():
     assert similarity(first.astype(np.uint8), second.astype(np.uint8)) == pytest.approx(expected, abs=0.01)
 
 
-def test_the_score_is_the_same_whichever_comes_first_and_1_of_a_copy():
+def test_the_score_is_symmetric_and_1_for_a_copy():
     one, other = thumbs(scene(1), scene(2))
     assert similarity(one, other) == pytest.approx(similarity(other, one))
     assert similarity(one, one) == pytest.approx(1, abs=1e-4)
 
 
-def test_images_of_one_owner_are_no_pair():
+def test_images_of_one_owner_are_not_paired():
     images = thumbs(scene(1), jpeg(scene(1), 60), scene(2))
     assert len(duplicates_within(images, ["a", "a", "b"]).first) == 0
     found = duplicates_within(images, ["a", "b", "b"])
@@ -104,7 +104,7 @@ def letters():
     return frame
 
 
-def test_blank_frames_and_letters_on_black_are_in_no_pair():
+def test_blank_frames_and_letters_on_black_are_not_paired():
     blank = [
         np.zeros((240, 320), np.uint8),
         np.full((240, 320), 90, np.uint8),
@@ -124,7 +124,7 @@ def test_few_images_have_no_pairs(count):
 
 
 @pytest.mark.integration
-def test_cells_find_what_comparing_all_with_all_finds(monkeypatch):
+def test_the_search_by_cells_finds_the_same_pairs_as_the_full_comparison(monkeypatch):
     frames = [scene(seed) for seed in range(150)]
     variants = [VARIANTS["all together"](frame) for frame in frames[:50]]
     images = thumbs(*frames, *variants)
@@ -138,14 +138,14 @@ def test_cells_find_what_comparing_all_with_all_finds(monkeypatch):
     assert pairs <= expected and len(pairs) >= 0.97 * len(expected)
 
 
-def test_a_crowd_of_one_picture_is_found_without_all_its_pairs():
+def test_many_copies_of_one_picture_are_found_without_comparing_all_their_pairs():
     images = np.repeat(thumbs(scene(3)), 60, axis=0)
     found = duplicates_within(images, [str(number) for number in range(60)])
     assert set(found.first.tolist()) | set(found.second.tolist()) == set(range(60))
     assert len(found.first) <= 60 * near_duplicate_search.SCORED
 
 
-def test_every_image_of_the_others_that_is_like_one_is_found_however_many_there_are():
+def test_all_of_many_near_duplicates_of_one_image_are_found():
     """Else pairs that a reviewer has cleared would hide the rest."""
     variants = [brighter(scene(3), 0.7 + 0.02 * number, 1.0) for number in range(12)]
     found = duplicates_between(thumbs(scene(3), scene(4)), thumbs(scene(5), *variants))

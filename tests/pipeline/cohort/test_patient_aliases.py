@@ -32,14 +32,14 @@ def test_a_number_is_found_with_and_without_issuer_in_any_case(tmp_path, spelled
     assert number_pseudonym(KEY, spelled) not in names(tmp_path, records, "PAT8")
 
 
-def test_numbers_that_differ_otherwise_are_other_patients(tmp_path):
+def test_numbers_that_differ_in_more_than_case_and_spaces_are_other_patients(tmp_path):
     records = archive_of(tmp_path, {"PatientID": "0007", "IssuerOfPatientID": "HOSP"})
     known = names(tmp_path, records, "HOSP\\0007")
     assert number_pseudonym(KEY, "0007") in known
     assert not known & {number_pseudonym(KEY, other) for other in ("7", "007", "00 07", "HOSP")}
 
 
-def test_a_file_without_a_number_is_known_by_its_studys(tmp_path):
+def test_a_file_without_a_number_is_identified_by_the_number_of_its_study(tmp_path):
     files = ({"PatientID": None} | STUDY, {"PatientID": "PAT7", "IssuerOfPatientID": "HOSP"} | STUDY)
     records = archive_of(tmp_path, *files)
     assert number_pseudonym(KEY, "PAT7") in names(tmp_path, records, "study\\1.7")

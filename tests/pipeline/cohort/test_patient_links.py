@@ -82,7 +82,7 @@ def test_an_image_that_would_link_both_sides_is_rejected_and_the_one_that_was_th
     assert pairs(exclude_images(grown, across_split(grown, SIDES, before))) == [("t", "x"), ("v", "y")]
 
 
-def test_of_two_that_arrive_together_the_one_in_train_stays():
+def test_of_two_equal_new_images_the_one_in_train_stays():
     assert pairs(across_split(images(("v", "x"), ("t", "x")), SIDES, IMAGES.schema.empty_table())) == [("v", "x")]
 
 
@@ -98,7 +98,7 @@ def test_without_two_sides_nothing_is_rejected(sides):
     assert across_split(table, sides, IMAGES.schema.empty_table()).num_rows == 0
 
 
-def test_the_decision_stands_when_asked_again():
+def test_the_decision_is_the_same_when_repeated():
     before = images(("t", "x"), ("v", "y"))
     grown = images(("t", "x"), ("v", "y"), ("n", "x"), ("n", "y"))
     kept = exclude_images(grown, across_split(grown, SIDES, before))
@@ -166,13 +166,13 @@ def test_a_new_name_of_a_known_patient_gets_that_patients_side_regardless_of_sha
     assert sides_of_split("tvn", previous, links, ["nv"]) == {"t": "train", "v": "val", "n": "val"}
 
 
-def test_who_follows_a_tied_patient_to_val_keeps_its_pictures():
+def test_patients_that_follow_a_tied_patient_to_val_keep_their_images():
     previous = {"t": "train", "v": "val", "u": "train"}
     before = images(("t", "x"), ("u", "x"), ("v", "y"))
     assert across_split(before, previous, before, [frozenset("tv")]).num_rows == 0
     assert sides_of_split("tvu", previous, ["tu"], ["tv"]) == dict.fromkeys("tvu", "val")
 
 
-def test_linked_patients_who_are_more_than_are_wanted_still_leave_someone_in_val():
+def test_a_linked_group_larger_than_the_share_still_leaves_a_patient_in_val():
     sides = sides_of_split("abcdefghij", {}, ["abcde", "fghij"], [])
     assert sorted(sides.values()) == ["train"] * 5 + ["val"] * 5

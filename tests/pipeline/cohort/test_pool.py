@@ -76,7 +76,7 @@ def test_only_labelled_images_are_taken_and_every_frame_of_them():
     assert pool.schema.equals(pretraining_pool_table(EXCLUDE.names).schema)
 
 
-def test_with_a_mask_unknown_labels_are_null_and_what_is_in_no_group_stays_out():
+def test_with_missing_mask_unknown_labels_are_null_and_records_in_no_group_are_excluded():
     pool = pretraining_pool(images(), labels(), splits(), MASK)
     assert named(pool) == [("aa", 1), ("aa", 5), ("bb", 0), ("cc", 0), ("ee", 0)]
     assert pool["liver"].to_pylist() == [1, 1, 0, None, 1]
@@ -102,7 +102,7 @@ def test_a_pool_without_a_side_is_returned_described_and_refused():
         refuse_incomplete(pool)
 
 
-def test_with_nothing_mapped_the_pool_is_empty_and_the_worklist_is_named():
+def test_without_mapped_descriptions_the_pool_is_empty_and_the_worklist_is_named():
     pool, said = shortage(splits(), StudyGroups({}))
     assert pool.num_rows == 0
     assert pool.schema.equals(pretraining_pool_table(EXCLUDE.names).schema)
@@ -117,7 +117,7 @@ def test_a_pool_of_no_image_at_all_is_described():
     assert "of 0 images" in said and "quarantine" in said
 
 
-def test_an_image_without_a_row_elsewhere_is_a_sentence():
+def test_an_image_without_a_row_in_another_table_raises_a_user_error():
     with pytest.raises(UserError, match=r"\d images .* patient "):
         pretraining_pool(images(), labels(), splits().slice(1), EXCLUDE)
 

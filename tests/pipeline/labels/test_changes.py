@@ -24,7 +24,7 @@ def index(*rows):
     )
 
 
-def test_every_record_whose_labels_change_is_named_with_both_and_no_other():
+def test_exactly_the_records_whose_labels_change_are_listed_with_both_labels():
     records = index(
         ("US A", "LINEAR"),
         ("US B", "LINEAR"),
@@ -62,7 +62,7 @@ def test_changes_are_counted_by_description_the_most_frequent_first():
     ]
 
 
-def test_rare_descriptions_are_counted_as_one_that_is_called_so():
+def test_rare_descriptions_are_counted_together_under_one_name():
     hidden = pa.chunked_array([pa.array([None, None], pa.string())])
     changes = label_changes(index(("US B", "LINEAR"), ("US B", "LINEAR")), hidden, BEFORE, AFTER, Labels())
     (row,) = changes_by_description(changes).to_pylist()

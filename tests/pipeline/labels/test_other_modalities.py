@@ -94,7 +94,7 @@ def test_recipes_of_other_modalities_on_one_store_read_anew_and_leave_each_other
     assert ingested(folder, SLICES.model_copy(update={"archive": swapped}))[0].read == 0
 
 
-def test_an_archive_without_the_recipe_s_modalities_is_a_sentence(folder, tmp_path):
+def test_an_archive_without_the_recipe_s_modalities_raises_a_user_error(folder, tmp_path):
     recipe = Archive(modalities=("PT", "NM"))
     with pytest.raises(UserError, match=r" 11 .* PT or NM .* 11 other_modality"):
         index_archive(str(folder / "archive"), tmp_path / "private", KEY, recipe)

@@ -50,7 +50,7 @@ from pipeline.recipe.labels import ProbeSource
         (None, None, None),
     ],
 )
-def test_the_probe_is_read_and_never_guessed(transducer_type, transducer_data, probe):
+def test_the_probe_comes_from_the_header_and_is_never_guessed(transducer_type, transducer_data, probe):
     assert probe_of(transducer_type, transducer_data, ProbeSource()) == probe
 
 

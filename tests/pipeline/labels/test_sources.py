@@ -35,7 +35,7 @@ def rows(source, column, values, kind):
         (None, ("unknown_scanning_sequence", None, None, None)),
     ],
 )
-def test_a_listed_value_has_its_labels_and_an_unlisted_one_leaves_them_open(text, expected):
+def test_a_listed_value_gives_its_labels_and_an_unlisted_one_gives_unknown_labels(text, expected):
     assert rows(SEQUENCE, "scanning_sequence", [text], pa.string()) == [expected]
 
 
@@ -46,7 +46,7 @@ def test_ranges_are_closed_below_and_open_above():
 
 
 @pytest.mark.parametrize("number", [None, 0.0, -2.5])
-def test_a_number_that_is_absent_or_not_positive_is_not_known(number):
+def test_a_number_that_is_absent_or_not_positive_gives_unknown_labels(number):
     unknown = ("unknown_slice_thickness", None, None, None, None)
     assert rows(THICKNESS, "slice_thickness", [number], pa.float64()) == [unknown]
 

@@ -148,18 +148,18 @@ def test_the_digest_is_that_of_the_mapping_alone(tmp_path):
         ),
     ],
 )
-def test_a_mistake_is_a_sentence_with_file_and_line(tmp_path, text, says):
+def test_a_mistake_raises_an_error_that_names_file_and_line(tmp_path, text, says):
     with pytest.raises(UserError, match=says) as error:
         read_study_groups(write(tmp_path / "mine.csv", text), GROUPS)
     assert "mine.csv" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_day_may_be_written_as_a_german_spreadsheet_saves_it(tmp_path):
+def test_a_date_can_have_the_format_of_a_german_spreadsheet(tmp_path):
     text = "study_description,groups,reviewed_on\nUS A,liver,01.12.2026\nUS A,nodule,2026-11-30\n"
     assert read_study_groups(write(tmp_path / "x.csv", text), GROUPS).groups_of("US A") == ("liver",)
 
 
-def test_accents_apart_from_their_letters_are_the_same_letters(tmp_path):
+def test_combining_accents_equal_precomposed_letters(tmp_path):
     apart, together = "U\u0301LTRASOM FI\u0301GADO", "\u00daltrasom f\u00edgado"
     table = read_study_groups(write(tmp_path / "x.csv", f"study_description,groups\n{apart},liver\n"), GROUPS)
     assert table.groups_of(together) == table.groups_of(apart) == ("liver",)
@@ -170,7 +170,7 @@ def test_a_row_repeated_with_the_same_groups_is_no_mistake(tmp_path):
     assert len(read_study_groups(write(tmp_path / "x.csv", text), GROUPS).mapping) == 1
 
 
-def test_a_table_that_is_not_there_or_not_text_is_a_sentence(tmp_path):
+def test_a_table_that_is_missing_or_not_text_raises_a_user_error(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "binary.csv").write_bytes(b"study_description,groups\n\xff\xfe\x00,liver\n")
     for name, says in (("none.csv", "not exist"), ("folder", "without"), ("binary.csv", "UTF-8")):
@@ -190,7 +190,7 @@ def test_hidden_files_beside_a_table_are_not_read(tmp_path):
     assert read_study_groups(tmp_path / "g", GROUPS).mapping == {"US A": ("liver",)}
 
 
-def test_a_description_that_was_garbled_is_put_right(tmp_path):
+def test_a_garbled_description_is_repaired(tmp_path):
     text = "study_description,groups\nÃ‰chographie hÃ©patique,liver\nUS Ã\xa0 JEUN,liver\n"
     read = read_study_groups(write(tmp_path / "x.csv", text), GROUPS)
     assert set(read.mapping) == {"ÉCHOGRAPHIE HÉPATIQUE", "US À JEUN"}
@@ -207,7 +207,7 @@ def test_a_description_that_was_garbled_is_put_right(tmp_path):
         "study_description,groups\nUS A,liver,US MRS MILLER\n",
     ],
 )
-def test_no_sentence_quotes_a_description(tmp_path, text):
+def test_no_error_quotes_a_description(tmp_path, text):
     with pytest.raises(UserError) as error:
         read_study_groups(write(tmp_path / "x.csv", text), GROUPS)
     assert "MILLER" not in str(error.value)

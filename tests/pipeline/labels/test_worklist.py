@@ -50,7 +50,7 @@ def records(*descriptions):
         ("XR WRIST", None),
     ],
 )
-def test_a_description_is_suggested_what_the_most_similar_reviewed_one_means(description, like):
+def test_a_suggestion_is_the_groups_of_the_most_similar_reviewed_description(description, like):
     found = suggestion(description, REVIEWED)
     if like is None:
         assert found is None
@@ -81,7 +81,7 @@ def test_the_table_shows_suggestions_and_leaves_the_row_of_rare_ones_alone():
     }
 
 
-def test_a_rare_description_of_the_mapping_is_never_what_another_one_is_like():
+def test_a_rare_description_of_the_mapping_is_never_shown_as_the_similar_one():
     reviewed = StudyGroups({**REVIEWED.mapping, "US THYROID MRS MILLER": ("thyroid",)})
     index = records("US FETAL HEAD", None)
     shown = publishable(reviewed, index)
@@ -117,7 +117,7 @@ def test_an_untouched_worklist_maps_nothing(tmp_path):
     assert read_study_groups(tmp_path / "new.csv", Labels().groups).mapping == {}
 
 
-def test_what_is_filled_in_is_mapped_and_the_rest_stays_on_the_list(tmp_path):
+def test_filled_in_rows_are_mapped_and_the_others_stay_on_the_worklist(tmp_path):
     text = worklist("US THYROYD BIOPSY", "US FETAL SPINE", "XR WRIST")
     answers = {"US THYROYD BIOPSY": "thyroid,nodule", "US FETAL SPINE": ""}
     (tmp_path / "1.csv").write_text("study_description,groups\nUS OLD,liver\n", encoding="utf-8")

@@ -55,7 +55,7 @@ def test_identifiers_are_read_only_for_masks(tmp_path):
 
 
 @pytest.mark.parametrize("uid", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
-def test_without_one_of_its_uids_nothing_can_refer_to_an_image(tmp_path, uid):
+def test_without_one_of_its_uids_no_mask_can_refer_to_an_image(tmp_path, uid):
     file = write_dicom(tmp_path / "a.dcm", tissue())
     content = file.read_bytes()
     tag = {"StudyInstanceUID": b"\x20\0\x0d\0", "SeriesInstanceUID": b"\x20\0\x0e\0"}
@@ -68,7 +68,7 @@ def test_without_one_of_its_uids_nothing_can_refer_to_an_image(tmp_path, uid):
     assert rejected.value.rejection.reason is Reason.UNREADABLE_HEADER
 
 
-def test_a_file_that_is_not_there_is_no_flag(tmp_path):
+def test_a_missing_file_is_reported_as_vanished_and_not_flagged(tmp_path):
     found = reader()(str(tmp_path / "none.dcm"))
     assert isinstance(found, UnreadableFile) and found.vanished
 

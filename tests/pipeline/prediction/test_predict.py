@@ -38,7 +38,7 @@ def run(model: Path, files: Sequence[Path], out: Path, frames_per_cine: int = 1)
     return summary, table.to_pylist()
 
 
-def test_an_ordinal_model_scores_the_image_as_it_was_taught_to_see_it(grading: Path, tmp_path: Path) -> None:
+def test_an_ordinal_model_scores_an_image_prepared_as_in_training(grading: Path, tmp_path: Path) -> None:
     frames = [np.kron(tissue(seed), np.ones((2, 2), np.uint8)) for seed in (1, 2)]
     items = []
     for _ in frames:
@@ -93,7 +93,7 @@ def test_a_mask_covers_the_full_frame_and_is_empty_outside_the_insonated_area(se
         assert row["scores"] is row["class"] is None
 
 
-def test_an_area_that_is_larger_than_the_model_gets_a_smooth_mask_and_nothing_beyond_its_outline() -> None:
+def test_an_area_larger_than_the_model_s_input_gets_a_smooth_mask_within_its_outline() -> None:
     inside = np.ones((64, 128), np.bool_)
     inside[:, :40] = False
     image = NewImage(
@@ -171,7 +171,7 @@ def test_a_model_of_another_modality_accepts_it_and_flags_ultrasound(tmp_path: P
     assert [(row["status"], row["reason"]) for row in rows] == [("scored", None), ("flagged", "other_modality")]
 
 
-def test_frames_of_a_cine_are_evenly_spaced_and_a_bad_one_is_lost_alone(grading: Path, tmp_path: Path) -> None:
+def test_frames_of_a_cine_are_evenly_spaced_and_a_bad_frame_loses_no_other(grading: Path, tmp_path: Path) -> None:
     cine = np.stack([tissue(seed) for seed in range(10)])
     cine[5, TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH] = 0
     file = write_dicom(tmp_path / "cine.dcm", cine, SequenceOfUltrasoundRegions=[region()])
@@ -215,7 +215,7 @@ def test_a_file_name_that_is_not_utf_8_does_not_stop_the_batch(grading: Path, tm
     assert (row["status"], Path(row["file"]).name) == ("scored", "M\\udcfcller.dcm")
 
 
-def test_a_file_that_is_given_twice_is_taken_once(tmp_path: Path) -> None:
+def test_a_file_given_twice_is_predicted_once(tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "new" / "a.dcm")
     (tmp_path / "new" / "link.dcm").symlink_to(file)
     assert list_inputs([file, tmp_path / "new", file], tmp_path / "out").files == (file,)

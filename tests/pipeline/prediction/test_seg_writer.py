@@ -99,9 +99,7 @@ def test_an_empty_mask_has_every_segment(segmenting: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
-def test_an_image_of_a_retired_kind_with_fields_that_no_standard_allows_gets_its_mask(
-    segmenting: Path, tmp_path: Path
-) -> None:
+def test_an_image_of_a_retired_class_with_invalid_fields_gets_a_mask(segmenting: Path, tmp_path: Path) -> None:
     odd = {"PatientBirthDate": "1.1.70", "StudyDate": "2020-03-04", "StudyTime": "noon", "PatientSex": "male"}
     retired = "1.2.840.10008.5.1.4.1.1.6"
     (mask,) = masks(segmenting, tmp_path, tissue(), **(IMAGE | odd | {"SOPClassUID": retired}))
@@ -109,7 +107,7 @@ def test_an_image_of_a_retired_kind_with_fields_that_no_standard_allows_gets_its
     assert {source.ReferencedSOPClassUID for source in sources(mask)} == {retired}
 
 
-def test_an_image_that_nothing_could_refer_to_is_flagged(segmenting: Path, tmp_path: Path) -> None:
+def test_an_image_to_which_no_mask_could_refer_is_flagged(segmenting: Path, tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "a.dcm", tissue(), SequenceOfUltrasoundRegions=[region()], StudyInstanceUID=None)
     predict(segmenting, [file], tmp_path / "out", 1, silent)
     (row,) = read_table(tmp_path / "out" / "predictions.parquet").to_pylist()

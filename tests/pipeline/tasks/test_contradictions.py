@@ -49,7 +49,7 @@ def png(pixels, depth, colour):
         ({"quality": "2"}, "with another label"),
     ],
 )
-def test_one_picture_in_two_rows_that_differ_is_refused(tmp_path, rows, same, change, says):
+def test_equal_pixels_in_two_contradictory_rows_are_refused(tmp_path, rows, same, change, says):
     pixels = noise(64, 64, 0)
     Image.fromarray(pixels).save(tmp_path / "copy.png", compress_level=1)
     Image.fromarray(np.dstack([pixels] * 3)).save(tmp_path / "colour.png")
@@ -128,7 +128,7 @@ def stored_for(look, orientation):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_images_and_masks_are_read_as_they_are_shown(tmp_path, rows, orientation, ending):
+def test_images_and_masks_are_rotated_as_their_exif_states(tmp_path, rows, orientation, ending):
     exif = Image.Exif()
     exif[0x0112] = orientation
     look = np.kron(noise(4, 8, 3), np.ones((8, 8), np.uint8))  # 32 x 64, flat blocks that JPEG keeps
@@ -143,7 +143,7 @@ def test_images_and_masks_are_read_as_they_are_shown(tmp_path, rows, orientation
 
 
 @pytest.mark.parametrize("broken", [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0rubbish", b""])
-def test_exif_that_cannot_be_read_turns_nothing(tmp_path, rows, broken):
+def test_unreadable_exif_rotates_nothing(tmp_path, rows, broken):
     Image.fromarray(noise(32, 64, 3)).save(tmp_path / "e.png", exif=broken)
     row = {"image": "e.png", "quality": "1", "patient": "p9", "split": "train"}
     table = read(task(write_csv(tmp_path / "m.csv", [*rows, row])))

@@ -81,7 +81,7 @@ def test_masks_are_brought_to_size_without_new_values(tmp_path, rows):
     assert np.array_equal(mask, expected)
 
 
-def test_a_dicom_image_is_cut_to_its_region_and_its_mask_with_it(tmp_path, rows):
+def test_a_dicom_image_and_its_mask_are_cropped_to_its_region(tmp_path, rows):
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 8, 16
@@ -130,7 +130,7 @@ def test_a_spreadsheet_s_manifest_is_read(tmp_path, rows):
     assert read(task(write_csv(tmp_path / "m.csv", rows, "utf-8-sig"))).num_rows == 6
 
 
-def test_without_a_split_column_patients_are_split_and_none_is_torn(tmp_path, rows):
+def test_without_a_split_column_each_patient_gets_one_split(tmp_path, rows):
     for number in range(100):
         Image.fromarray(noise(16, 16, number)).save(tmp_path / f"many_{number}.png")
     many = [{"image": f"many_{n}.png", "quality": "0", "patient": f"p{n % 50}"} for n in range(100)]

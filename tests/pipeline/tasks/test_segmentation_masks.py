@@ -101,7 +101,7 @@ def test_several_segments_of_one_class_are_one_mask_even_if_they_overlap(tmp_pat
     assert read(masked(tmp_path, rows, "0.seg"))["mask"].equals(expected)
 
 
-def test_a_seg_is_cut_with_its_image(tmp_path, rows):
+def test_a_seg_is_cropped_with_its_image(tmp_path, rows):
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 8, 16
@@ -130,7 +130,7 @@ def frames_of(path, change):
     seg.save_as(path)
 
 
-def test_of_a_cine_s_seg_the_first_frame_counts(tmp_path, rows):
+def test_of_a_seg_of_a_cine_only_the_first_frame_counts(tmp_path, rows):
     values = organs()
     pair = {"liver": values == 1, "kidney": np.roll(values == 1, 20, axis=1)}
     path = write_seg(tmp_path / "0.seg", tmp_path / "0.dcm", pair)

@@ -90,7 +90,7 @@ def test_an_outline_that_leaves_the_picture_is_cut_off_at_its_edge(tmp_path):
     assert made[:10, :10].all() and made.sum() == 100
 
 
-def test_the_manifest_is_read_as_any_other_and_no_case_is_torn(tmp_path):
+def test_the_manifest_is_read_as_any_other_and_each_case_gets_one_split(tmp_path):
     source, out = tmp_path / "tdid", tmp_path / "out"
     for case in range(1, 7):
         write_case(source, case, [(1, svg(SQUARE)), (2, svg(TRIANGLE))], pictures=(1, 2))
@@ -194,7 +194,7 @@ def test_a_folder_without_a_case_and_one_without_a_good_one_are_refused(tmp_path
     assert not (tmp_path / "out" / MANIFEST).exists()
 
 
-def test_a_case_in_which_nothing_is_outlined_is_no_problem_but_alone_it_is_no_set(tmp_path):
+def test_a_case_without_outlines_is_accepted_but_a_set_of_only_such_cases_is_refused(tmp_path):
     write_case(tmp_path / "tdid", 1, [(1, ""), (2, "[]")], pictures=(1, 2))
     with pytest.raises(UserError, match="no image is outlined"):
         convert(tmp_path / "tdid", tmp_path / "out")
