@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 if TYPE_CHECKING:
@@ -74,6 +76,15 @@ def table_path(store: Path, name: str) -> Path:
     """The one table called `name` in `store`: shared, or that of its only recipe."""
     (path,) = [*store.glob(f"tables/{name}.parquet"), *store.glob(f"experiments/*/tables/{name}.parquet")]
     return path
+
+
+def plain_bytes(path: Path) -> bytes:
+    """The bytes of a file in which a text can be found: a Parquet file is compressed, so it is written plainly."""
+    if path.suffix != ".parquet":
+        return path.read_bytes()
+    plain = pa.BufferOutputStream()
+    pq.write_table(pq.ParquetFile(path).read(), plain, compression="none", use_dictionary=False)
+    return plain.getvalue().to_pybytes()
 
 
 def keys_of(definitions: "dg.Definitions", *names: str) -> "list[dg.AssetKey]":

@@ -17,7 +17,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from pipeline.archive.listing import locate
-from tests.conftest import ROOT, job_environment, run_job, table_path
+from tests.conftest import ROOT, job_environment, plain_bytes, run_job, table_path
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
 EXPERIMENT = "experiments/tiny"
@@ -264,8 +264,10 @@ def test_no_patient_name_or_path_is_on_the_console_or_in_a_table(demo_store: Pat
     seen = [demo_store / "demo.log", *demo_store.glob("tables/*"), *demo_store.glob(f"{EXPERIMENT}/**/*.parquet")]
     seen += [*demo_store.glob(f"{EXPERIMENT}/reports/*"), demo_store / "mlflow" / "mlflow.db"]
     seen += list((demo_store / "dagster").rglob("*.db"))
+    index = table_path(demo_store, "dicom_index")
+    assert table(demo_store, "dicom_index")[0]["patient"].encode() in plain_bytes(index), "a cell's text is found"
     for path in seen:
-        content = path.read_bytes()
+        content = plain_bytes(path)
         assert not [secret for secret in secrets if secret in content], path
 
 
