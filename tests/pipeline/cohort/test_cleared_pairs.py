@@ -1,12 +1,15 @@
-"""Ids of pairs of near-duplicates survive a spreadsheet, and a reviewer's entries are validated."""
+"""Pairs of near-duplicates: their ids survive a spreadsheet, and those that a reviewer clears count for nothing."""
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from pipeline.cohort.leak_review import cleared_pairs
-from pipeline.cohort.leaks import pair_id
+from pipeline.cohort.leak_review import cleared_pairs, uncleared
+from pipeline.cohort.leaks import MAX_SIMILAR_PATIENTS, Leak, pair_id, similar_patients
 from pipeline.errors import UserError
+from pipeline.store import Store
+from pipeline.tables import NEAR_DUPLICATES
 
 HEAD = "pair,likeness,first,second,reviewer,reviewed_on\n"
 
@@ -46,3 +49,50 @@ def test_a_row_without_review_is_not_cleared_and_half_a_review_is_refused(tmp_pa
         path.write_text(f"{HEAD}{pair},0.9,a,b,{review}\n")
         with pytest.raises(UserError, match=rf"not_the_same\.csv, line 2: {missing} "):
             cleared_pairs(tmp_path)
+
+
+def similar(*pairs: tuple[str, str]) -> pa.Table:
+    """Near-duplicates (NEAR_DUPLICATES), each of two images, named by their patients and numbers, such as `a1`."""
+    rows = [
+        {
+            "pair": one + other,
+            "sop_instance": one,
+            "frame": 0,
+            "patient": one[0],
+            "other_sop_instance": other,
+            "other_frame": 0,
+            "other_patient": other[0],
+            "likeness": 0.9,
+        }
+        for one, other in pairs
+    ]
+    return pa.Table.from_pylist(rows, schema=NEAR_DUPLICATES.schema)
+
+
+def test_a_cleared_pair_links_no_patients_and_the_others_do() -> None:
+    table = similar(("c1", "a1"), ("a2", "b1"), ("b2", "a3"))
+    assert similar_patients(table, ()) == [frozenset("ab"), frozenset("ac")]
+    assert similar_patients(table, {"c1a1"}) == [frozenset("ab")]
+    assert similar_patients(table, {"a2b1"}) == [frozenset("ab"), frozenset("ac")], "another pair links a and b"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_image_that_more_than_ten_patients_share_links_none_of_them(first: bool) -> None:
+    others = "bcdefghijkl"
+    assert len(others) == MAX_SIMILAR_PATIENTS + 1
+
+    def linked(patients: str) -> list[frozenset[str]]:
+        pairs = [("a1", f"{patient}1") for patient in patients]
+        return similar_patients(similar(*(pair if first else pair[::-1] for pair in pairs), ("m1", "n1")), ())
+
+    assert linked(others[:-1]) == [*(frozenset(("a", other)) for other in others[:-1]), frozenset("mn")]
+    assert linked(others) == [frozenset("mn")]
+
+
+def test_leaks_that_a_reviewer_has_cleared_are_no_longer_reported(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    cleared, left = (Leak(pair_id(name, "other"), 0.9, name, "other", 0, 1) for name in ("one", "two"))
+    assert uncleared(store, [cleared, left]) == [cleared, left]
+    store.private.mkdir(parents=True)
+    (store.private / "not_the_same.csv").write_text(f"{HEAD}{cleared.pair},0.9,one,other,Dr. X,2026-05-01\n")
+    assert uncleared(store, [cleared, left]) == [left]

@@ -10,6 +10,7 @@ from pipeline.cohort.patient_links import (
     merge_overlapping,
     propagate_sides,
     tied_patients,
+    with_canonical_patients,
 )
 from pipeline.cohort.splits import moved_to_validation, split_patients
 from pipeline.tables import IMAGES
@@ -45,6 +46,11 @@ def test_patients_that_share_a_picture_are_linked_and_repeats_of_one_patient_are
     table = images(("a", "x"), ("b", "x"), ("b", "y"), ("c", "y"), ("d", "z"), ("d", "z"))
     assert linked_patients(table) == [frozenset("ab"), frozenset("bc")]
     assert merge_overlapping(linked_patients(table)) == [frozenset("abc")]
+
+
+def test_a_group_that_names_one_person_alone_links_no_one():
+    groups = [frozenset("ab"), frozenset("bc"), frozenset("ad")]
+    assert with_canonical_patients(groups, {"a": "a", "b": "a"}) == [frozenset("ac"), frozenset("ad")]
 
 
 def test_sides_spread_along_links_and_the_nearer_one_wins():

@@ -80,6 +80,17 @@ def test_an_insignificant_lead_changes_nothing(recipe: Recipe, experiment: Exper
     assert f"{expected.p:.2g}" in decision.reason
 
 
+def test_an_equal_score_is_no_lead(recipe: Recipe, experiment: Experiment) -> None:
+    fill(recipe, experiment, {"ce_dcm_frozen": (6,)})
+    decide(recipe, experiment)
+    alone = decide(recipe, experiment)
+    fill(recipe, experiment, {"ce": (6,)})
+    decision = decide(recipe, experiment)
+    assert decision.test is not None and decision.test.difference == 0
+    assert (name_of(decision), decision.changed) == ("resnet50_ce_dcm_frozen", False)
+    assert decision.reason == alone.reason, "no arm has a higher score"
+
+
 def test_a_significant_lead_replaces_the_champion(recipe: Recipe, experiment: Experiment) -> None:
     fill(recipe, experiment, {"ce": (0,)})
     decide(recipe, experiment)

@@ -19,7 +19,7 @@ from sklearn.metrics import (
 from pipeline.downstream.ordinal import decode, encode
 from pipeline.downstream.predictions import Cell, pack_mask, predictions_table
 from pipeline.evaluation.bootstrap import resample_indices
-from pipeline.evaluation.metrics import dice, image_scores
+from pipeline.evaluation.metrics import dice, image_scores, iou
 from pipeline.evaluation.task_metrics import on_all_images, task_metrics
 from pipeline.recipe.evaluation import Evaluation
 
@@ -150,8 +150,8 @@ def test_a_single_foreground_class_is_not_listed_twice() -> None:
 
 
 def test_two_empty_masks_agree_and_one_empty_mask_does_not() -> None:
-    overlaps = np.array([0, 0, 0]), np.array([0, 5, 0]), np.array([0, 0, 7])
-    assert dice(*overlaps).tolist() == [1, 0, 0]
+    overlaps = np.array([0, 0, 0, 0]), np.array([0, 5, 0, 1]), np.array([0, 0, 7, 0])
+    assert dice(*overlaps).tolist() == iou(*overlaps).tolist() == [1, 0, 0, 0]
     empty = np.zeros((1, 2, 2), int)
     assert on_all_images(task_metrics(segmentation(empty, empty, (1,)), MASKS[:2])["iou"], 1) == 1
 

@@ -129,10 +129,9 @@ def test_a_row_counts_the_runs_that_recorded_the_metric_even_if_there_are_none()
     ]
     by_epoch = mean_by_epoch(RECIPE, ended, "train_adversarial_share")
     assert by_epoch == {("resnet50", "ce"): ByEpoch(0, []), ("resnet50", "ce_unopposed"): ByEpoch(1, [0.0123])}
-    assert epochs_table(RECIPE, by_epoch, decimals=1).rows == [
-        ("ResNet-50", "CE", "0", "–"),
-        ("ResNet-50", "CE, lambda_adv 0", "1", "1.2 %"),
-    ]
+    grid = epochs_table(RECIPE, by_epoch, decimals=1)
+    assert grid.rows == [("ResNet-50", "CE", "0", "–"), ("ResNet-50", "CE, lambda_adv 0", "1", "1.2 %")]
+    assert grid.markdown().splitlines()[1] == "| --- | --- | ---: | ---: |", "numbers are right-aligned, names are not"
 
 
 def test_of_many_epochs_ten_are_printed_the_first_and_the_last_among_them() -> None:

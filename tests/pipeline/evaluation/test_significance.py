@@ -71,8 +71,9 @@ def test_p_counts_the_observation_itself_and_is_never_zero() -> None:
     assert paired_test(certain, one_each(50), 999, 0).p == 1 / 1000
 
 
-def test_no_difference_at_all_has_p_one_and_an_interval_around_zero() -> None:
-    found = paired_test(np.zeros((20, 1)), one_each(20), 999, 0)
+@pytest.mark.parametrize("resamples", [999, 2_999])
+def test_no_difference_at_all_has_p_one_and_an_interval_around_zero(resamples: int) -> None:
+    found = paired_test(np.zeros((20, 1)), one_each(20), resamples, 0)
     assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
 
 

@@ -68,6 +68,11 @@ def test_the_similarity_is_that_of_the_words_in_common():
     assert suggestion("US THYROID", REVIEWED).similarity == 100
 
 
+def test_of_equally_similar_descriptions_the_first_by_name_is_suggested():
+    reviewed = StudyGroups({"US THYROID RIGHT": ("nodule",), "US THYROID LEFT": ("thyroid",)})
+    assert suggestion("US THYROID", reviewed).like == "US THYROID LEFT"
+
+
 def test_the_table_shows_suggestions_and_leaves_the_row_of_rare_ones_alone():
     rare = pa.chunked_array([[False, False, True]])
     counts = unmapped_descriptions(records("US THYROYD BIOPSY", "XR WRIST", "US THYROID BIOPSY MRS X"), REVIEWED, rare)

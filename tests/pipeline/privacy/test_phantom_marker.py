@@ -13,7 +13,7 @@ from pipeline.archive.scan import index_archive
 from pipeline.errors import UserError
 from pipeline.phantom.clinic import make_phantom
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY, archive_key, load_key
-from pipeline.privacy.phantom_marker import NO_PHANTOM, PHANTOM, is_phantom
+from pipeline.privacy.phantom_marker import NO_PHANTOM, PHANTOM, contents_digest, is_phantom
 from pipeline.recipe.archive import Archive
 from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.phantom.conftest import SMALL, small_phantom
@@ -99,6 +99,16 @@ def test_rare_descriptions_are_published_for_the_phantom_only_and_it_is_logged(p
     shown, said = _published(phantom / "archive", tmp_path / "others" / "private")
     assert shown <= {None}  # no description is shared by five patients
     assert said[0] == NO_PHANTOM
+
+
+def test_a_description_of_a_single_patient_of_the_phantom_is_published(tmp_path: Path) -> None:
+    described = {"US LIVER": "1.2.1", "US THYROID": "1.2.2"}
+    for number, (description, study) in enumerate(described.items()):
+        ids = {"PatientID": f"P{number}", "StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1"}
+        write_dicom(tmp_path / "archive" / str(number), StudyDescription=description, **ids)
+    (tmp_path / "phantom.json").write_text(json.dumps({"contents": contents_digest(tmp_path / "archive")}))
+    shown, said = _published(tmp_path / "archive", tmp_path / "private")
+    assert shown == {*described} and said[0] == PHANTOM
 
 
 @pytest.mark.parametrize("change", [_another_patient, _added, _removed])
