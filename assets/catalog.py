@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 
 from assets.step import COLUMN_LINEAGE, GROUP_TAG
-from pipeline.checks import SHARED
 from pipeline.errors import UserError
 from pipeline.label_fields import POOLED
 from pipeline.labels.sources import columns_of
 from pipeline.recipe import Recipe
+from pipeline.tables import QUARANTINE, SHARED
 
 ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"
 
@@ -40,8 +40,20 @@ DOCUMENTATION = {
 OF_TASKS = "docs/tasks.md"
 """Documentation of the groups that are named after tasks."""
 
-REJECTION = ("level", "id", "reason", "detail")
-"""The columns of a table of rejections, named here since the tables' own schemas need PyArrow to be read."""
+_OF_MODELS = "<backbone>_<arm>_<task>"
+LOOK_BACKS = {
+    "dicom_index": "the files that the last scan read, which are not read again unless they changed",
+    "image_cache": "the last split and every recipe's images, so that a new image that would link both sides of the "
+    "split is left out",
+    "label_changes": "the mapping of the last run, with which the present one is compared",
+    "patient_splits": "the last split, and the images and near-duplicates of every recipe, since patients keep their "
+    "side and linked ones share it; the patients on which each encoder was trained, for the check",
+    "pretraining_pool": "the tasks' images if they are prepared, for the check",
+    "preflight": "the tasks' images if they are prepared, and what is trained already",
+    _OF_MODELS: "the pool as it is now, and the patients on which the encoder was trained, for the check",
+    "<task>_champion": "the last champion, which stays unless another is significantly better",
+}
+"""What an asset reads of what earlier runs left, which no edge of the graph shows: `earlier` names such a parameter."""
 
 Columns = Mapping[str, list[tuple[str, str]]]
 """For each column, the tables and columns that it comes from."""
@@ -66,14 +78,14 @@ def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe, alone: b
     lineage = _lineage(recipe)
 
     def described(spec: dg.AssetSpec) -> dg.AssetSpec:
-        name = spec.key.path[-1]
+        name, group = spec.key.path[-1], spec.group_name or ""
         owner = RADIOLOGY if name in OF_RADIOLOGISTS else ENGINEERING
-        page = DOCUMENTATION.get(name) or DOCUMENTATION.get(spec.group_name or "", OF_TASKS)
+        page = DOCUMENTATION.get(name) or DOCUMENTATION.get(group, OF_TASKS)
         metadata: dict[str, Any] = {"documentation": page}
         if name in lineage:
             metadata[COLUMN_LINEAGE] = _as_dagster(lineage[name], recipe)
-        group = spec.group_name or ""
         return spec.replace_attributes(
+            description=" ".join([spec.description or "", *_look_back(name, group)]),
             owners=[owner],
             metadata={**spec.metadata, **metadata},
             group_name=group_of(recipe, group, alone),
@@ -88,6 +100,13 @@ def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe, alone: b
     keys = {dg.AssetKey(name): key_of(recipe, name) for name in names}
     named = [asset.with_attributes(asset_key_replacements=keys) for asset in named]
     return named if alone else [_with_step(asset, f"{recipe.name}__{asset.op.name}") for asset in named]
+
+
+def _look_back(asset: str, group: str) -> list[str]:
+    """The sentence of the description that names what the asset reads of earlier runs; none if it reads nothing."""
+    kind = "" if group in DOCUMENTATION else "<task>_champion" if asset == f"{group}_champion" else _OF_MODELS
+    found = LOOK_BACKS.get(asset) or LOOK_BACKS.get(kind)
+    return [f"Looks back at {found}."] if found else []
 
 
 def _with_step(asset: dg.AssetsDefinition, name: str) -> dg.AssetsDefinition:
@@ -106,7 +125,7 @@ def _as_dagster(columns: Columns, recipe: Recipe) -> dg.TableColumnLineage:
 
 
 def _lineage(recipe: Recipe) -> dict[str, Columns]:
-    rejections = {name: [("rejected_files", name), ("rejected_frames", name)] for name in REJECTION}
+    rejections = {name: [("rejected_files", name), ("rejected_frames", name)] for name in QUARANTINE.schema.names}
     from_tags = {
         label: [("dicom_index", column) for column in columns_of(source)]
         for source in recipe.labels.sources

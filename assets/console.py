@@ -11,6 +11,7 @@ import dagster as dg
 from dagster import DagsterEvent, DagsterEventType
 
 QUIET = {
+    DagsterEventType.LOADED_INPUT,
     DagsterEventType.STEP_OUTPUT,
     DagsterEventType.RESOURCE_INIT_STARTED,
     DagsterEventType.RESOURCE_INIT_SUCCESS,

@@ -23,6 +23,7 @@ from assets.pool import pool_assets
 from assets.prediction import prediction_assets
 from assets.pretraining import encoder_assets
 from assets.reports import report_assets
+from assets.step import guarded
 from pipeline.archive.location import without_credentials
 from pipeline.errors import UserError
 from pipeline.files import restrict_umask
@@ -32,6 +33,7 @@ from resources.compute import Compute
 from resources.environment import Environment, read_environment
 from resources.instance import refuse_home
 from resources.store import StoreFolder
+from resources.tables import TableInputs
 from resources.tracking import Tracking
 
 
@@ -83,8 +85,11 @@ def _resources(environment: Environment) -> dict[str, dg.ResourceDefinition]:
         lock_file=str(store.locks / "mlflow.lock"),
         pending=str(store.mlflow / "unsent"),
     )
+    folder = StoreFolder(root=str(store.root))
+    tables = TableInputs(folder, environment.recipes, guarded)
     return {
-        "store": _closed(StoreFolder(root=str(store.root)), str(store.root)),
+        "store": _closed(folder, str(store.root)),
+        "io_manager": dg.IOManagerDefinition(lambda _: tables, config_schema={}, description="tables of the store"),
         "archive": _closed(Archive(folder=environment.archive), without_credentials(environment.archive)),
         "compute": _closed(Compute(lock_file=str(store.locks / "training.lock")), "one training at a time"),
         "tracking": _closed(tracking, without_credentials(environment.tracking_uri)),

@@ -7,7 +7,6 @@ Belongs here: the factories of the group `tasks` and of those named after a task
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -25,7 +24,7 @@ from pipeline.downstream.predictions import PREDICTIONS, TEST, Cell, cells, read
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import METRICS, image_scores
 from pipeline.evaluation.results import predictions_by_cell
-from pipeline.files import digest, read_table, write_table
+from pipeline.files import digest, write_table
 from pipeline.privacy.identity import number_pseudonym
 from pipeline.privacy.training_exposure import training_patients
 from pipeline.recipe import Recipe
@@ -166,7 +165,8 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
         hooks=HOOKS,
         pool=POOL,
         name=place.asset,
-        deps=[encoder_name(place.backbone, encoder_of(place.arm)), f"{place.task}_images"],
+        ins={"task_images": dg.AssetIn(f"{place.task}_images")},
+        deps=[encoder_name(place.backbone, encoder_of(place.arm))],
         description=f"Predictions of {place.backbone}, arm {place.arm}, for the test images of {place.task}: "
         "one row per image, fraction and seed.",
         code_version=f"{code_versions.FINETUNING}-{digest(relevant)[:8]}",
@@ -175,28 +175,24 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
         check_specs=[outcome_check(place.asset), _apart_check(place.asset)],
     )
     def finetuned(
-        context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        store: StoreFolder,
+        compute: Compute,
+        tracking: Tracking,
+        task_images: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         params = {"backbone": place.backbone, "arm": place.arm, "task": place.task, **relevant}
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
-            images = read_table(_prepared(opened, recipe, place.task))
-            apart = here.checked(_apart_result(opened, recipe, place, images), place.asset)
+            apart = here.checked(_apart_result(opened, recipe, place, task_images), place.asset)
             if not apart.passed:  # before anything is trained, and whatever else the run materializes
                 yield apart
                 raise UserError(str(apart.description))
             with compute.training(here.log):
-                outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, images)
+                outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, task_images)
             yield _made(here, place, outcomes, predictions, apart)
 
     return finetuned
-
-
-def _prepared(store: Store, recipe: Recipe, task: str) -> Path:
-    path = store.experiment(recipe.name).task_images(task)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist yet: materialize {task}_images first (job `finetune` does).")
-    return path
 
 
 def _apart_check(asset: str) -> dg.AssetCheckSpec:
@@ -217,11 +213,11 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table)
     """
     from pipeline.tasks.pool_overlap import pool_overlap
 
-    pool = pool_or_empty(store, recipe)
+    pool = pool_or_empty(recipe, earlier=store)
     experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)
     folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
     seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))
-    names = known_names(store, {*pool["patient"].to_pylist(), *seen})
+    names = known_names({*pool["patient"].to_pylist(), *seen}, earlier=store)
     overlap = pool_overlap(pool, recipe, store, place.task, images, names)
     of_test = f"{overlap.count} of {images['split'].to_pylist().count('test')} test images"
     hint = near_pool_hint(overlap.near, recipe, place.task)

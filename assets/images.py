@@ -23,7 +23,7 @@ from pipeline.images.cache import SAMPLED_IMAGES, check_sample
 from pipeline.locks import archive_lock
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, REJECTED_FRAMES
+from pipeline.tables import IMAGES, NEAR_DUPLICATES, REJECTED_FRAMES
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -82,13 +82,18 @@ def image_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
 
     @dg.multi_asset(hooks=HOOKS, specs=_specs(recipe), check_specs=_CHECKS, name="cache_images")
     def cache_images(
-        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        store: StoreFolder,
+        archive: Archive,
+        tracking: Tracking,
+        dicom_index: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None]]:
         params = {"size": _size(recipe), **recipe.archive.model_dump()}
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
-            found = _cache(here, opened, archive, recipe)
-            yield _image_cache(here, found, context.run_id)
+            with here.holding(archive_lock(opened, here.log), dicom_index) as (index,):
+                found = _cache(here, opened, archive, index, recipe)
+            yield _image_cache(here, found, context.run.run_id)
             rejected = found.rejected
             yield here.made("rejected_frames", table_version(rejected), table_metadata(REJECTED_FRAMES, rejected))
             yield _near_duplicates(here, found, opened, recipe)
@@ -121,24 +126,23 @@ def _specs(recipe: Recipe) -> list[dg.AssetSpec]:
     ]
 
 
-def _cache(here: Step, store: Store, archive: Archive, recipe: Recipe) -> _Cached:
+def _cache(here: Step, store: Store, archive: Archive, index: pa.Table, recipe: Recipe) -> _Cached:
     """Bring the cache up to date with the index, and write the tables of its images."""
     from pipeline.archive.cache_builder import build_cache, crop_previews
     from pipeline.archive.crop_sheet import crop_sheet
     from pipeline.cohort.leaks import archive_pairs
 
     folder, private, settings = archive.folder, store.private, recipe.archive
-    with archive_lock(store, here.log):
-        index, key = DICOM_INDEX.read(store.tables), archive.key(private)
-        cache = build_cache(index, folder, private, key, store.images, recipe.images, settings, here.log)
-        images, rejected = reject_linking_images(cache.images, cache.rejected, store)
-        similar = archive_pairs(images, cache.folder)
-        sheet = cache.folder / "crop_sheet.png"
-        crop_sheet(crop_previews(images, index, folder, private, settings.frames_per_cine, SAMPLES), sheet)
-        tables = store.experiment(recipe.name).tables
-        IMAGES.write(tables, images, recipe)
-        REJECTED_FRAMES.write(tables, rejected)
-        NEAR_DUPLICATES.write(tables, similar)
+    key = archive.key(private)
+    cache = build_cache(index, folder, private, key, store.images, recipe.images, settings, here.log)
+    images, rejected = reject_linking_images(cache.images, cache.rejected, index, earlier=store)
+    similar = archive_pairs(images, cache.folder)
+    sheet = cache.folder / "crop_sheet.png"
+    crop_sheet(crop_previews(images, index, folder, private, settings.frames_per_cine, SAMPLES), sheet)
+    tables = store.experiment(recipe.name).tables
+    IMAGES.write(tables, images, recipe)
+    REJECTED_FRAMES.write(tables, rejected)
+    NEAR_DUPLICATES.write(tables, similar)
     return _Cached(cache, index, images, rejected, similar, sheet)
 
 

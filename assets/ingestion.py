@@ -22,7 +22,7 @@ from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.progress import Log
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import DELETED_FILES, DICOM_INDEX, QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
+from pipeline.tables import DELETED_FILES, DICOM_INDEX, QUARANTINE, REJECTED_FILES
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -125,7 +125,6 @@ def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
 
     @dg.asset(
         hooks=HOOKS,
-        deps=["rejected_files", "rejected_frames"],
         description="What was left out, and why: one row per archive file that became no record, and per frame that "
         "became no image. Images that wait for their description to be mapped are not here: see unmapped_descriptions.",
         code_version=code_versions.INDEX,
@@ -133,15 +132,17 @@ def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
         kinds={"parquet"},
     )
     def quarantine(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        store: StoreFolder,
+        tracking: Tracking,
+        rejected_files: pa.Table,
+        rejected_frames: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None]]:
-
         with step(context, tracking, recipe) as here:
-            place = store.open()
-            with tables_lock(place, here.log):
-                tables = place.experiment(recipe.name).tables
-                rows = pa.concat_tables([REJECTED_FILES.read(place.tables), REJECTED_FRAMES.read(tables)])
-                QUARANTINE.write(tables, rows)
+            opened = store.open()
+            with here.holding(tables_lock(opened, here.log), rejected_files, rejected_frames) as rejections:
+                rows = pa.concat_tables(rejections)
+                QUARANTINE.write(opened.experiment(recipe.name).tables, rows)
             reasons = {reason["values"]: reason["counts"] for reason in rows["reason"].value_counts().to_pylist()}
             yield here.made(
                 "quarantine",
@@ -149,7 +150,7 @@ def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
                 {
                     "reasons": counts_table("reason", reasons, {reason.value: reason.meaning for reason in Reason}),
                     "which file is it": dg.MetadataValue.md("`python -m pipeline.archive locate ID` prints its path"),
-                    "first rows": dg.MetadataValue.md(markdown_table(_told(rows.slice(0, PREVIEW_ROWS)))),
+                    "first rows": dg.MetadataValue.md(markdown_table(_narrow(rows.slice(0, PREVIEW_ROWS)))),
                     **size_and_columns(QUARANTINE, rows),
                 },
                 metrics={f"rejected.{reason}": count for reason, count in reasons.items()},
@@ -158,15 +159,15 @@ def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
     return quarantine
 
 
-def _erase_traces(place: Store, log: Log, traces: "Traces") -> None:
-    """Take out of the tables what the archive's newest files tell of forgotten patients."""
+def _erase_traces(store: Store, log: Log, traces: "Traces") -> None:
+    """Remove from the tables the rows of erased patients that the archive's newest files identify."""
     from pipeline.archive.erase import erase_traces
 
-    with tables_lock(place, log):
-        erase_traces(place, traces)
+    with tables_lock(store, log):
+        erase_traces(store, traces)
 
 
-def _told(rows: pa.Table) -> pa.Table:
+def _narrow(rows: pa.Table) -> pa.Table:
     """`rows` of the quarantine as narrow as Dagster's page is: each id, and its reason and detail as one text."""
     why = [f"{row['reason']}: {row['detail']}" if row["detail"] else row["reason"] for row in rows.to_pylist()]
     return pa.table({"id": rows["id"], "why": why})

@@ -14,7 +14,7 @@ import pyarrow as pa
 from assets.catalog import COHORT, REVIEW
 from assets.failures import HOOKS
 from assets.pictures import thumbnail_url
-from assets.step import FIRST, Step, step
+from assets.step import FIRST, step
 from assets.tables import counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.cohort.splits import save_sides, sides_of
@@ -30,7 +30,7 @@ from pipeline.privacy.descriptions import with_rare_descriptions
 from pipeline.privacy.training_exposure import encoders_trained_on_validation
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import DICOM_INDEX, IMAGES, LABEL_CHANGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
+from pipeline.tables import LABEL_CHANGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
@@ -161,10 +161,12 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
 
     @dg.multi_asset(hooks=HOOKS, specs=_label_specs(recipe, version), check_specs=[check], name="label_records")
     def label_records(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table
     ) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
-            labels, changes = _write_labels(here, store.open(), recipe, mapping)
+            opened = store.open()
+            with here.holding(tables_lock(opened, here.log), dicom_index) as (index,):
+                labels, changes = _write_labels(opened, index, recipe, mapping)
             status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
             by_status = {"records by status": counts_table("status", status, status_meanings(recipe.labels))}
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
@@ -217,19 +219,16 @@ def _label_specs(recipe: Recipe, version: MappingVersion) -> list[dg.AssetSpec]:
     ]
 
 
-def _write_labels(here: Step, store: Store, recipe: Recipe, mapping: Path) -> tuple[pa.Table, pa.Table]:
+def _write_labels(store: Store, published: pa.Table, recipe: Recipe, mapping: Path) -> tuple[pa.Table, pa.Table]:
     """Write the weak labels, and what the newest mapping changed; returns both tables."""
-    tables = store.experiment(recipe.name).tables
-    with tables_lock(store, here.log):
-        groups = study_groups_for(mapping, recipe.labels)
-        published = DICOM_INDEX.read(store.tables)
-        index, _ = with_rare_descriptions(store.private, published)
-        labels = weak_labels(index, groups, recipe.labels)
-        changes = current_changes(store, recipe, index, published, groups)
-        weak_labels_table(recipe.labels.names).write(tables, labels, recipe)
-        LABEL_CHANGES.write(tables, changes)
-        if groups is not None:
-            save_mapping(store.private_of(recipe.name), groups)
+    tables, groups = store.experiment(recipe.name).tables, study_groups_for(mapping, recipe.labels)
+    index, _ = with_rare_descriptions(store.private, published)
+    labels = weak_labels(index, groups, recipe.labels)
+    changes = current_changes(index, published, groups, recipe, earlier=store)
+    weak_labels_table(recipe.labels.names).write(tables, labels, recipe)
+    LABEL_CHANGES.write(tables, changes)
+    if groups is not None:
+        save_mapping(store.private_of(recipe.name), groups)
     return labels, changes
 
 
@@ -249,7 +248,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
     @dg.asset(
         hooks=HOOKS,
         name="unmapped_descriptions",
-        deps=["dicom_index", "study_groups", "image_cache"],
+        deps=["study_groups"],
         description="The radiologist's worklist: one row per study description that nobody has mapped yet, with "
         "counts, pictures, and the groups of the reviewed description most like it: a suggestion, not a review.",
         code_version=code_versions.LABELS,
@@ -269,21 +268,24 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         ],
     )
     def unmapped(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        store: StoreFolder,
+        tracking: Tracking,
+        dicom_index: pa.Table,
+        image_cache: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
-            place = store.open()
-            with tables_lock(place, here.log):
-                published = DICOM_INDEX.read(place.tables)
-                rows, unused = _worklist(place, recipe, mapping, published)
-                UNMAPPED_DESCRIPTIONS.write(place.experiment(recipe.name).tables, rows)
+            opened = store.open()
+            with here.holding(tables_lock(opened, here.log), dicom_index, image_cache) as (published, images):
+                rows, unused = _worklist(opened, recipe, mapping, published)
+                UNMAPPED_DESCRIPTIONS.write(opened.experiment(recipe.name).tables, rows)
                 share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
             yield here.made(
                 "unmapped_descriptions",
                 table_version(rows),
                 {
                     **size_and_columns(UNMAPPED_DESCRIPTIONS, rows),
-                    "for the radiologist": dg.MetadataValue.md(_illustrated(place, recipe, rows, published)),
+                    "for the radiologist": dg.MetadataValue.md(_illustrated(opened, recipe, rows, published, images)),
                     "to fill in": dg.MetadataValue.md(TO_FILL_IN.format(recipe=recipe.name)),
                     "groups to choose from": ", ".join(recipe.labels.groups),
                 },
@@ -318,7 +320,7 @@ def _carried(unused: Sequence[str]) -> dg.AssetCheckResult:
     )
 
 
-def _worklist(place: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> tuple[pa.Table, list[str]]:
+def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> tuple[pa.Table, list[str]]:
     """The worklist as it may be published, and the mapping's rows that no record carries.
 
     The whole worklist is written to the private folder, as a CSV to fill in.
@@ -327,33 +329,31 @@ def _worklist(place: Store, recipe: Recipe, mapping: Path, published: pa.Table) 
 
     groups = study_groups_for(mapping, recipe.labels)
     reviewed = groups or StudyGroups({})
-    index, rare = with_rare_descriptions(place.private, published)
+    index, rare = with_rare_descriptions(store.private, published)
     private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
-    write_text(place.private_of(recipe.name) / WORKLIST, worklist_csv(private))
+    write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(private))
     shown = publishable(reviewed, published)
     return with_suggestions(unmapped_descriptions(index, groups, rare), shown), unused_mappings(reviewed, index)
 
 
-def _illustrated(place: Store, recipe: Recipe, rows: pa.Table, published: pa.Table) -> str:
+def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, published: pa.Table, images: pa.Table) -> str:
     """The worklist as a Markdown table with pictures."""
     from pipeline.labels.worklist import example_images
 
     shown = rows.slice(0, ILLUSTRATED)
     names = shown["study_description"].to_pylist()
     wanted = [name for name in names if name not in ("", TOO_RARE)]
-    images = IMAGES.read(place.experiment(recipe.name).tables, recipe)
-    pictures = _pictures(place, recipe, example_images(published, images, wanted, EXAMPLES))
+    pictures = _pictures(store, recipe, example_images(published, images, wanted, EXAMPLES))
     cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
-    told = pa.array([name or "(no description)" for name in names], pa.string())
-    shown = shown.set_column(0, "study_description", told)
+    shown = shown.set_column(0, "study_description", pa.array([name or "(no description)" for name in names]))
     return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())), of_pictures="examples")
 
 
-def _pictures(place: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) -> dict[str, list[str]]:
+def _pictures(store: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) -> dict[str, list[str]]:
     """The examples of each description as URLs that hold small pictures."""
     if not examples:
         return {}
-    folder = cache_folder(place.images, recipe.images, recipe.archive)
+    folder = cache_folder(store.images, recipe.images, recipe.archive)
     pixels = iter(load_pixels(folder, pa.concat_tables(examples.values())))
     return {name: [thumbnail_url(next(pixels)) for _ in range(rows.num_rows)] for name, rows in examples.items()}
 
@@ -361,7 +361,7 @@ def _pictures(place: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) ->
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
         hooks=HOOKS,
-        deps=["dicom_index", "image_cache", "near_duplicates"],  # the images tell which patients are linked
+        deps=["image_cache", "near_duplicates"],  # those of every recipe are read: LOOK_BACKS
         description="One row per patient: train or val. The split is one for all recipes of the store. A patient keeps "
         "its side when the archive grows, and patients that share a study or an image, equal or nearly equal, are on "
         "one side.",
@@ -377,18 +377,18 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
         ],
     )
     def patient_splits(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.cohort.store_split import split_store
 
         with step(context, tracking, recipe) as here:
-            place = store.open()
-            with tables_lock(place, here.log):
-                split = split_store(place, recipe.cohort.validation_share)
+            opened = store.open()
+            with here.holding(tables_lock(opened, here.log), dicom_index) as (index,):
+                split = split_store(index, recipe.cohort.validation_share, earlier=opened)
                 splits, moved = split.splits, split.moved
                 in_val = [patient for patient, side in sides_of(splits).items() if side == "val"]
-                across = encoders_trained_on_validation(place, in_val, moved)
-                save_sides(place, splits)
+                across = encoders_trained_on_validation(opened, in_val, moved)
+                save_sides(opened, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}
             yield here.made(

@@ -35,15 +35,7 @@ from pipeline.locks import tables_lock
 from pipeline.privacy.training_exposure import record_training_set
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import (
-    DICOM_INDEX,
-    IMAGES,
-    PATIENT_SPLITS,
-    image_digest,
-    label_digest,
-    pretraining_pool_table,
-    weak_labels_table,
-)
+from pipeline.tables import image_digest, label_digest, pretraining_pool_table
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -96,12 +88,20 @@ def pool_assets(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetsDefini
 
     @dg.multi_asset(hooks=HOOKS, specs=_specs(recipe, mapping), check_specs=_CHECKS, name="pool_images")
     def pool(
-        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        store: StoreFolder,
+        archive: Archive,
+        tracking: Tracking,
+        dicom_index: pa.Table,
+        image_cache: pa.Table,
+        weak_labels: pa.Table,
+        patient_splits: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None]]:
+        inputs = dicom_index, image_cache, weak_labels, patient_splits
         with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
             opened = store.open()
-            with tables_lock(opened, here.log):
-                found = _write_pool(opened, archive.key(opened.private), recipe)
+            with here.holding(tables_lock(opened, here.log), *inputs) as current:
+                found = _write_pool(opened, archive.key(opened.private), recipe, *current)
             yield _pretraining_pool(here, found, opened, archive, recipe)
             yield _pool_labels(here, found.rows, recipe)
 
@@ -115,7 +115,7 @@ def _specs(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetSpec]:
     return [
         dg.AssetSpec(
             "pretraining_pool",
-            deps=["image_cache", "labelled_records", "patient_splits", "quarantine", *tasks],
+            deps=["dicom_index", "image_cache", "labelled_records", "patient_splits", "quarantine", *tasks],
             description="One row per image that every pretraining method trains or validates on, with its split. "
             "Why others are not in it: quarantine, labelled_records.",
             code_version=f"{version}-{mapping.membership}",
@@ -134,23 +134,31 @@ def _specs(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetSpec]:
     ]
 
 
-def _write_pool(store: Store, key: bytes, recipe: Recipe) -> _Pool:
+def _write_pool(
+    store: Store,
+    key: bytes,
+    recipe: Recipe,
+    index: pa.Table,
+    images: pa.Table,
+    labels: pa.Table,
+    splits: pa.Table,
+) -> _Pool:
     """Write the pool's table, its patients and its contact sheet; compare it with the tasks."""
     from pipeline.cohort.contact_sheet import contact_sheet
     from pipeline.tasks.pool_overlap import pool_overlaps
 
     tables, names = store.experiment(recipe.name).tables, recipe.labels.names
-    images = IMAGES.read(tables, recipe)
-    labels = weak_labels_table(names).read(tables, recipe)
-    rows = pretraining_pool(images, labels, PATIENT_SPLITS.read(store.tables), recipe.labels)
+    rows = pretraining_pool(images, labels, splits, recipe.labels)
     pretraining_pool_table(names).write(tables, rows, recipe)
-    sides = sides_by_name(rows, store)
+    sides = sides_by_name(rows, index, store.private)
     record_training_set(store.private, image_digest(rows), sides, sides)
     first, *others = (source.names for source in recipe.labels.sources)
     sheet, cache = tables / "contact_sheet.png", cache_folder(store.images, recipe.images, recipe.archive)
     contact_sheet(rows, cache, first, others[0] if others else (), sheet)
-    torn = studies_on_both_sides(rows, DICOM_INDEX.read(store.tables))
-    return _Pool(rows, pool_shortage(rows, images, labels), torn, pool_overlaps(rows, recipe, store, key), sheet)
+    torn = studies_on_both_sides(rows, index)
+    return _Pool(
+        rows, pool_shortage(rows, images, labels), torn, pool_overlaps(rows, recipe, key, earlier=store), sheet
+    )
 
 
 def _pretraining_pool(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import pyarrow as pa
 
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
@@ -53,7 +54,6 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
     @dg.asset(
         hooks=HOOKS,
         pool=POOL,
-        deps=["pretraining_pool"],
         description="What the recipe is going to take: hours, memory and disk, from a few steps of each encoder and of "
         "each task's models, that are still to be trained. Fails where the disk cannot hold the encoders.",
         code_version=code_versions.PRETRAINING,
@@ -62,19 +62,23 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
         op_tags=FIRST,
     )
     def preflight(
-        context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        store: StoreFolder,
+        compute: Compute,
+        tracking: Tracking,
+        pretraining_pool: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.archive.protections import protection_lines, protections
         from pipeline.downstream.preflight import preflight as forecasts_of
         from pipeline.training.preflight import format_range, total_hours
 
         with step(context, tracking, recipe) as here:
-            place = store.open()
+            opened = store.open()
             protected = [*protection_lines(protections())]
             for line in protected:
                 here.log(f"Preflight: {line}.")
-            with compute.training(here.log):
-                found = forecasts_of(recipe, place, here.log)
+            with here.holding(compute.training(here.log), pretraining_pool) as (rows,):
+                found = forecasts_of(rows, recipe, opened, here.log)
             hours, lines = total_hours(found), [str(forecast) for forecast in found]
             yield here.made(
                 "preflight",
@@ -104,7 +108,7 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
         hooks=HOOKS,
         pool=POOL,
         name=asset,
-        deps=["pretraining_pool", *(["pool_labels"] if learns_labels else [])],
+        deps=["pool_labels"] if learns_labels else [],
         description=f"{backbone} encoder: {_described(recipe, encoder)}.",
         code_version=f"{code_versions.PRETRAINING}-{chosen}-{mapping.meaning if learns_labels else mapping.membership}",
         group_name=GROUP,
@@ -112,23 +116,24 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
         check_specs=[outcome_check(asset)],
     )
     def encoder_asset(
-        context: dg.AssetExecutionContext, store: StoreFolder, compute: Compute, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        store: StoreFolder,
+        compute: Compute,
+        tracking: Tracking,
+        pretraining_pool: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.pretraining.plan import planned_encoder
-        from pipeline.pretraining.pool import load_pool
+        from pipeline.pretraining.pool import pool_with_pixels
 
         params = {"backbone": backbone, "encoder": encoder, "method": settings.method_of(encoder).name}
         with step(context, tracking, recipe, params) as here:
-            place = store.open()
-            experiment = place.experiment(recipe.name)
+            opened = store.open()
+            experiment = opened.experiment(recipe.name)
             plans = [planned_encoder(recipe, experiment, backbone, encoder, seed) for seed in settings.seeds]
-            with compute.training(here.log):
-                pool = load_pool(place, recipe)
-                outcomes = [
-                    _trained(here, tracking, recipe, plan, pool, sources_of(place, recipe), len(plans) == 1)
-                    for plan in plans
-                ]
-            yield _made(here, asset, plans, outcomes, place, registered_name(recipe, asset))
+            with here.holding(compute.training(here.log), pretraining_pool) as (rows,):
+                pool, sources = pool_with_pixels(rows, opened, recipe), sources_of(rows, opened.private)
+                outcomes = [_trained(here, tracking, recipe, plan, pool, sources, len(plans) == 1) for plan in plans]
+            yield _made(here, asset, plans, outcomes, opened, registered_name(recipe, asset))
 
     return encoder_asset
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from assets import privacy
 from assets.downstream import places
@@ -19,7 +20,6 @@ from pipeline import code_versions
 from pipeline.evaluation.learning_checks import INPAINTING_CHECK, learning_checks, task_check
 from pipeline.files import digest
 from pipeline.recipe import Recipe
-from pipeline.tables import read_pool
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
@@ -149,18 +149,17 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
         recipe,
         "dataset_table",
         "One row per data set: images and patients, per split (the paper's Table 1).",
-        ["pretraining_pool", *(f"{task}_images" for task in recipe.downstream.tasks)],
+        [f"{task}_images" for task in recipe.downstream.tasks],
         kinds={"csv", "markdown"},
     )
     def dataset_table(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking, pretraining_pool: pa.Table
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.dataset_table import write_dataset_table
 
         with step(context, tracking, recipe) as here:
-            opened = store.open()
-            experiment = opened.experiment(recipe.name)
-            markdown = write_dataset_table(recipe, experiment, read_pool(opened, recipe))
+            experiment = store.open().experiment(recipe.name)
+            markdown = write_dataset_table(recipe, experiment, pretraining_pool)
             yield here.made(
                 "dataset_table",
                 digest(markdown)[:16],

@@ -3,18 +3,23 @@
 Belongs here: the shape of a step. Not here: any asset.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import dagster as dg
+import pyarrow as pa
 
 from pipeline.checks import Attempt, Check, attempt, refuse
 from pipeline.errors import UserError, is_transient
 from pipeline.markdown import link
 from pipeline.recipe import Recipe
+from resources.tables import current_table
 from resources.tracking import TrackedRun, Tracking
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import StepExecutionContext
 
 DAGSTER_UI = "http://127.0.0.1:3000"
 USER_MISTAKE = "user mistake"
@@ -35,12 +40,13 @@ class Step:
     def __init__(
         self,
         context: dg.AssetExecutionContext,
+        recipe: Recipe,
         run: TrackedRun,
         tags: Mapping[str, str],
         recorded: Mapping[tuple[str, str], Check],
         attempt: Attempt | None,
     ) -> None:
-        self._context, self.run = context, run
+        self._context, self._recipe, self.run = context, recipe, run
         self._recorded, self._attempt = recorded, attempt
         self._keys = {key.path[-1]: key for key in context.assets_def.keys}
         self.tags = tags
@@ -51,9 +57,16 @@ class Step:
         self._context.log.info(line)
 
     @contextmanager
+    def holding(self, lock: AbstractContextManager[None], *inputs: pa.Table) -> Iterator[list[pa.Table]]:
+        """Hold `lock`; yields `inputs` as they are in the store then, which may be later than when they were loaded."""
+        with lock:
+            store = self._context.resources.store.open()
+            yield [current_table(rows, store, self._recipe) for rows in inputs]
+
+    @contextmanager
     def part(self, tracking: Tracking, name: str) -> Iterator[TrackedRun]:
         """An MLflow run of its own, below the step's, for one of several trainings."""
-        with tracking.of(self.tags["recipe"]).run(name, self.tags, self.log, parent=self.run) as run:
+        with tracking.of(self._recipe.name).run(name, self.tags, self.log, parent=self.run) as run:
             yield run
 
     def checked(self, result: dg.AssetCheckResult, asset: str) -> dg.AssetCheckResult:
@@ -100,32 +113,46 @@ def named_link(name: str, address: str) -> dg.MarkdownMetadataValue:
 def step(
     context: dg.AssetExecutionContext, tracking: Tracking, recipe: Recipe, params: Mapping[str, Any] | None = None
 ) -> Iterator[Step]:
-    """Run an asset's body inside an MLflow run; a `UserError` fails the step with its sentence and no retry.
-
-    What may pass by itself, such as a server that does not answer or a full disk, is tried again after each of `WAITS`.
+    """Run an asset's body inside an MLflow run; errors as in `guarded`.
 
     If a user's mistake has already failed another step of the run, this one does not start: hours of training are not
     spent on a run that cannot succeed. Nor does it start if a blocking check upstream has not passed, in this run or an
     earlier one.
     """
-    _stop_after_a_mistake(context, recipe)
-    versions = context.assets_def.code_versions_by_key
+    execution = context.get_step_execution_context()
+    _stop_after_a_mistake(execution, recipe.name)
+    versions, run_id = context.assets_def.code_versions_by_key, context.run.run_id
     tags = {
         "recipe": recipe.name,
         "assets": ", ".join(sorted(key.path[-1] for key in versions)),
         "code_version": ", ".join(sorted({str(version) for version in versions.values()})),
-        "dagster.run_id": context.run_id,
-        "dagster.job": context.job_name,
-        "mlflow.note.content": f"[Dagster run]({DAGSTER_UI}/runs/{context.run_id})",
+        "dagster.run_id": run_id,
+        "dagster.job": context.run.job_name,
+        "mlflow.note.content": f"[Dagster run]({DAGSTER_UI}/runs/{run_id})",
     }
     recorded, name = _blocking_checks(context), context.op_def.name.removeprefix(f"{recipe.name}__")
     with (
-        _failing(context),
-        _recording(context, recipe, recorded) as recording,
+        _failing(execution),
+        _recording(execution, recipe.name, recorded) as recording,
         tracking.of(recipe.name).run(name, tags, context.log.warning) as run,
     ):
         run.params(params or {})
-        yield Step(context, run, tags, recorded, recording)
+        yield Step(context, recipe, run, tags, recorded, recording)
+
+
+@contextmanager
+def guarded(context: dg.InputContext) -> Iterator[None]:
+    """Load an input of a step; refuses as `step`, and reports errors alike.
+
+    A `UserError` fails the step with its sentence and no retry. Faults of disk or network, such as a server that does
+    not answer or a full disk, are tried again after each of `WAITS`.
+    """
+    execution = context.step_context
+    recipe = next(iter(_keys(execution))).path[0]
+    _stop_after_a_mistake(execution, recipe)
+    with _failing(execution):
+        _refuse_unchecked(execution, recipe)
+        yield
 
 
 def _blocking_checks(context: dg.AssetExecutionContext) -> dict[tuple[str, str], Check]:
@@ -136,53 +163,60 @@ def _blocking_checks(context: dg.AssetExecutionContext) -> dict[tuple[str, str],
     return {(key.path[-1], name): Check(asset=key.path[-1], check=name, group=groups[key]) for key, name in keys}
 
 
-@contextmanager
 def _recording(
-    context: dg.AssetExecutionContext, recipe: Recipe, recorded: Mapping[tuple[str, str], Check]
-) -> Iterator[Attempt | None]:
-    """Refuse what a check stops, then record the step's own; without a store (a step that reads a file) neither."""
-    if "store" not in context.op_def.required_resource_keys:
-        yield None
-        return
-    store = context.resources.store.open()
-    made = context.assets_def.keys
-    graph = context.op_execution_context.job_def.asset_layer.asset_graph
-    before = {above.path[-1] for key in made for above in graph.get_ancestor_asset_keys(key)}
-    names = {key.path[-1] for key in made}
-    refuse(store, recipe.name, before - names)
-    with attempt(store, recipe.name, names, list(recorded.values())) as here:
-        yield here
+    execution: "StepExecutionContext", recipe: str, recorded: Mapping[tuple[str, str], Check]
+) -> AbstractContextManager[Attempt | None]:
+    """Record the step's checks, unless one upstream stops it; without a store (a step that reads a file) neither."""
+    if "store" not in execution.op_def.required_resource_keys:
+        return nullcontext()
+    made = _refuse_unchecked(execution, recipe)
+    return attempt(execution.resources.store.open(), recipe, made, list(recorded.values()))
+
+
+def _refuse_unchecked(execution: "StepExecutionContext", recipe: str) -> set[str]:
+    """Raise if a blocking check upstream of the step has not passed; returns the assets that the step makes."""
+    graph, keys = execution.job_def.asset_layer.asset_graph, _keys(execution)
+    made = {key.path[-1] for key in keys}
+    above = {above.path[-1] for key in keys for above in graph.get_ancestor_asset_keys(key)}
+    refuse(execution.resources.store.open(), recipe, above - made)
+    return made
+
+
+def _keys(execution: "StepExecutionContext") -> Collection[dg.AssetKey]:
+    """Of the assets that the step makes; none of a check's step."""
+    definition = execution.job_def.asset_layer.get_assets_def_for_node(execution.node_handle)
+    return definition.keys if definition else ()
 
 
 @contextmanager
-def _failing(context: dg.AssetExecutionContext) -> Iterator[None]:
+def _failing(execution: "StepExecutionContext") -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if is_transient(error):
-            _try_again(context, error)
+            _try_again(execution, error)
         if isinstance(error, UserError):
             raise dg.Failure(str(error), metadata={USER_MISTAKE: True}, allow_retries=False) from None
         raise
 
 
-def _try_again(context: dg.AssetExecutionContext, error: Exception) -> NoReturn:
+def _try_again(execution: "StepExecutionContext", error: Exception) -> NoReturn:
     """Ask for another try, or fail for good after the last one. A system error's own text would quote a path."""
     reason = getattr(error, "strerror", None) or type(error).__name__
     sentence = str(error) if isinstance(error, UserError) else f"Disk or network has failed: {reason}."
-    tries = context.retry_number
+    tries = execution.previous_attempt_count
     if tries >= len(WAITS):
         why = f"{sentence} Tried {tries + 1} times."
         raise dg.Failure(why, metadata={INFRASTRUCTURE: reason}, allow_retries=False) from error
-    context.log.warning(f"{sentence} Trying again in {WAITS[tries]:g} s.")
+    execution.log.warning(f"{sentence} Trying again in {WAITS[tries]:g} s.")
     raise dg.RetryRequested(max_retries=len(WAITS), seconds_to_wait=WAITS[tries]) from error
 
 
-def _stop_after_a_mistake(context: dg.AssetExecutionContext, recipe: Recipe) -> None:
+def _stop_after_a_mistake(execution: "StepExecutionContext", recipe: str) -> None:
     """Raise if a user's mistake has failed a step of this recipe's, or a shared one, in this run."""
-    failures = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    of_recipe = f"{recipe.name}__"
-    several = context.op_def.name.startswith(of_recipe)
+    failures = execution.instance.all_logs(execution.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    of_recipe = f"{recipe}__"
+    several = execution.op_def.name.startswith(of_recipe)
     for entry in failures:
         if several and "__" in str(entry.step_key) and not str(entry.step_key).startswith(of_recipe):
             continue  # another recipe's

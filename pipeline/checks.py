@@ -17,16 +17,15 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DamagedError, UserError
-from pipeline.files import clear_abandoned, make_folder, write_text
+from pipeline.files import clear_abandoned, file_state, make_folder, write_text
 from pipeline.recipe import Recipe
 from pipeline.store import Store
+from pipeline.tables import SHARED
 
 BEFORE_TRAINING = ("archive", "labels", "images", "review", "cohort", "tasks")
 """Groups of assets from which every encoder follows."""
 POOL = "pretraining_pool"
 """The asset without whose checks nothing is trained, also if no run has recorded them."""
-SHARED = frozenset({"dicom_index", "rejected_files", "deleted_files"})
-"""Assets of all recipes of a store; the others belong to one recipe."""
 _UNDER_WAY = ".under_way"
 _JOBS = {
     **dict.fromkeys(("archive", "labels", "images", "review", "cohort"), "ingest"),
@@ -115,7 +114,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence
         return
     path = _folder(store, recipe, checks[0].asset) / _UNDER_WAY / f"{name}.json"
     files = sorted({file for check in checks for file in _files(store, recipe, check.asset)})
-    states = {file: list(_state(store.root / file)) for file in files}
+    states = {file: list(file_state(store.root / file)) for file in files}
     make_folder(path.parent)
     with FileLock(path.with_suffix(".lock"), thread_local=False):
         write_text(path, _UnderWay(checks=tuple(checks), states=states).model_dump_json())
@@ -226,7 +225,7 @@ def _settle(store: Store, recipe: str, path: Path, died: bool) -> None:
         raise DamagedError(path) from None
     for check in under_way.checks:
         files = _files(store, recipe, check.asset)
-        written = any(under_way.states.get(file) != list(_state(store.root / file)) for file in files)
+        written = any(under_way.states.get(file) != list(file_state(store.root / file)) for file in files)
         last = _read(_place(store, recipe, check))
         if last is not None and (last.attempt == path.stem or _is_of_now(store, recipe, last, path)):
             continue
@@ -238,7 +237,7 @@ def _settle(store: Store, recipe: str, path: Path, died: bool) -> None:
 
 def _is_of_now(store: Store, recipe: str, last: Record, under_way: Path) -> bool:
     """Whether another attempt has checked what is there now, after the one `under_way` started: two runs at once."""
-    since = _state(_place(store, recipe, last))[1] > _state(under_way)[1]
+    since = file_state(_place(store, recipe, last))[1] > file_state(under_way)[1]
     return since and bool(last.looked_at) and last.looked_at == _current(store, recipe, last.asset)
 
 
@@ -285,16 +284,7 @@ def _files(store: Store, recipe: str, asset: str) -> list[str]:
 def _current(store: Store, recipe: str, asset: str) -> dict[str, str]:
     """The asset's files that exist, with their digests."""
     paths = {file: store.root / file for file in _files(store, recipe, asset)}
-    return {file: _digest(path, *_state(path)) for file, path in paths.items() if path.is_file()}
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Inode and time of the last change; zeros if there is no such file. A file that is replaced has others."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return found.st_ino, found.st_mtime_ns
+    return {file: _digest(path, *file_state(path)) for file, path in paths.items() if path.is_file()}
 
 
 @lru_cache(maxsize=256)

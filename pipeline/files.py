@@ -116,6 +116,15 @@ def read_bounded(name: str, path: Path, most: int) -> bytes:
     return content
 
 
+def file_state(path: Path) -> tuple[int, int]:
+    """Inode and time of the last change, zeros if there is no such file. A file that is replaced has others."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with atomic_replace(path) as temporary:

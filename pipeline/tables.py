@@ -277,27 +277,68 @@ def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
     )
 
 
+SHARED = frozenset({"dicom_index", "rejected_files", "deleted_files"})
+"""Assets of all recipes of a store; the others belong to one recipe."""
+_FIXED = {
+    table.name: table
+    for table in (
+        *(DICOM_INDEX, REJECTED_FILES, DELETED_FILES, REJECTED_FRAMES, NEAR_DUPLICATES, QUARANTINE, PATIENT_SPLITS),
+        *(UNMAPPED_DESCRIPTIONS, LABEL_CHANGES),
+    )
+} | {"image_cache": IMAGES}
+"""Tables by asset whose columns do not depend on the recipe."""
+
+
+def path_of(asset: str, store: Store, recipe: Recipe) -> Path:
+    """The file of the table of `asset`, whether it exists or not."""
+    table = _table_of(asset, recipe)
+    experiment = store.experiment(recipe.name)
+    if table is None:
+        return experiment.task_images(asset.removesuffix("_images"))
+    return table.path(store.tables if asset in SHARED or table is PATIENT_SPLITS else experiment.tables)
+
+
+def read_table_of(asset: str, store: Store, recipe: Recipe) -> pa.Table:
+    """The table of `asset`: one of the archive's tables, or a task's images.
+
+    Raises `UserError` as `Table.read`; `DamagedError` for a damaged file.
+    """
+    path, table = path_of(asset, store, recipe), _table_of(asset, recipe)
+    if table is not None:
+        return table.read(path.parent, recipe if table.sections else None)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist yet: materialize {asset} first (job `finetune` does).")
+    return read_table(path)
+
+
+def _table_of(asset: str, recipe: Recipe) -> Table | None:
+    """The kind of table that `asset` writes; None for a task's images. Raises `KeyError` if it writes none."""
+    if asset in {f"{task}_images" for task in recipe.downstream.tasks}:
+        return None
+    by_labels = {"weak_labels": weak_labels_table, "pretraining_pool": pretraining_pool_table}
+    return by_labels[asset](recipe.labels.names) if asset in by_labels else _FIXED[asset]
+
+
 def read_pool(store: Store, recipe: Recipe) -> pa.Table:
     """The pretraining pool of `recipe`; raises `UserError` if there is none, or if other settings made it."""
-    return pretraining_pool_table(recipe.labels.names).read(store.experiment(recipe.name).tables, recipe)
+    return read_table_of("pretraining_pool", store, recipe)
 
 
-def pool_or_empty(store: Store, recipe: Recipe) -> pa.Table:
-    """The pretraining pool; empty if none was made in this store.
+def pool_or_empty(recipe: Recipe, earlier: Store) -> pa.Table:
+    """The pretraining pool that an `earlier` run made; empty if none was made in this store.
 
     Raises `UserError` if it was made, and lacks training or validation images.
     """
-    table = pretraining_pool_table(recipe.labels.names)
-    if not table.path(store.experiment(recipe.name).tables).exists():
-        return table.schema.empty_table()
-    pool = read_pool(store, recipe)
+    if not path_of("pretraining_pool", earlier, recipe).exists():
+        return pretraining_pool_table(recipe.labels.names).schema.empty_table()
+    pool = read_pool(earlier, recipe)
     refuse_incomplete(pool)
     return pool
 
 
-def read_of_every_recipe(table: Table, store: Store) -> pa.Table:
-    """The rows of `table` of every recipe of the store, one recipe after the other; a damaged file has none."""
-    paths = sorted(store.root.glob(f"experiments/*/tables/{table.name}.parquet"))
+def read_of_every_recipe(table: Table, earlier: Store) -> pa.Table:
+    """The rows of `table` of every recipe, as `earlier` runs left them, by recipe; a damaged file has none."""
+    paths = sorted(earlier.root.glob(f"experiments/*/tables/{table.name}.parquet"))
     found = [read_if_intact(path, partial(read_table, columns=table.schema.names)) for path in paths]
     return pa.concat_tables([table.schema.empty_table(), *(rows.cast(table.schema) for rows in found if rows)])
 

@@ -24,17 +24,17 @@ def patient_aliases(private: Path, index: pa.Table, patients: Collection[str]) -
     return {patient: group.union(numbers[one] for one in group if one in numbers) for patient, group in found.items()}
 
 
-def known_names(store: Store, patients: Collection[str]) -> frozenset[str]:
-    """All pseudonyms of `patients` in the archive, as far as it was read, and `patients` themselves."""
-    if not DICOM_INDEX.path(store.tables).exists():
+def known_names(patients: Collection[str], earlier: Store) -> frozenset[str]:
+    """All pseudonyms of `patients` in the archive, as far as `earlier` runs read it, and `patients` themselves."""
+    if not DICOM_INDEX.path(earlier.tables).exists():
         return frozenset(patients)
-    return frozenset().union(*patient_aliases(store.private, DICOM_INDEX.read(store.tables), patients).values())
+    return frozenset().union(*patient_aliases(earlier.private, DICOM_INDEX.read(earlier.tables), patients).values())
 
 
-def sides_by_name(pool: pa.Table, store: Store) -> dict[str, str]:
+def sides_by_name(pool: pa.Table, index: pa.Table, private: Path) -> dict[str, str]:
     """The side of each patient of the pool, and of its other names; of a name of two patients, train if one is."""
     own = dict(zip(pool["patient"].to_pylist(), pool["split"].to_pylist(), strict=True))
-    names = patient_aliases(store.private, DICOM_INDEX.read(store.tables), own)
+    names = patient_aliases(private, index, own)
     others = {
         name: side
         for wanted in ("val", "train")

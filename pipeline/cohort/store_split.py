@@ -12,7 +12,7 @@ from pipeline.cohort.leaks import similar_patients
 from pipeline.cohort.patient_links import PatientSets, linked_patients, tied_patients
 from pipeline.cohort.splits import known_sides, moved_to_validation, read_draws, split_patients
 from pipeline.store import Store
-from pipeline.tables import DICOM_INDEX, IMAGES, NEAR_DUPLICATES, read_of_every_recipe
+from pipeline.tables import IMAGES, NEAR_DUPLICATES, read_of_every_recipe
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,14 @@ class StoreSplit:
     moved: list[str]
 
 
-def split_store(store: Store, validation_share: float) -> StoreSplit:
-    """Split the patients of the index; those of the last split keep their side if they can."""
-    index, previous = DICOM_INDEX.read(store.tables), known_sides(store)
-    links, ties = linked_patients(read_of_every_recipe(IMAGES, store)), tied_patients(index)
-    links += similar_patients(read_of_every_recipe(NEAR_DUPLICATES, store), cleared_pairs(store.private))
-    draws = read_draws(store.private, set(index["patient"].to_pylist()))
+def split_store(index: pa.Table, validation_share: float, earlier: Store) -> StoreSplit:
+    """Split the patients of `index` (DICOM_INDEX); those of the last split keep their side if they can.
+
+    The last split, and the images and near-duplicates of every recipe, are those of `earlier` runs.
+    """
+    previous, ties = known_sides(earlier), tied_patients(index)
+    links = linked_patients(read_of_every_recipe(IMAGES, earlier))
+    links += similar_patients(read_of_every_recipe(NEAR_DUPLICATES, earlier), cleared_pairs(earlier.private))
+    draws = read_draws(earlier.private, set(index["patient"].to_pylist()))
     splits = split_patients(draws, previous, validation_share, links, ties)
     return StoreSplit(splits, links, ties, moved_to_validation(previous, splits))

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
+
 from pipeline.downstream.finetune import FineTuning
 from pipeline.downstream.predictions import Cell, cells
 from pipeline.downstream.task_images import TaskImages, task_images, training_subset
@@ -14,7 +16,7 @@ from pipeline.networks.encoders import build_encoder, save_encoder
 from pipeline.pretraining import preflight as pretraining
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
 from pipeline.pretraining.plan import planned_encoders
-from pipeline.pretraining.pool import load_pool
+from pipeline.pretraining.pool import pool_with_pixels
 from pipeline.pretraining.top_folders import sources_of
 from pipeline.progress import Log
 from pipeline.recipe import Recipe
@@ -24,13 +26,15 @@ from pipeline.training.outcome import Outcome
 from pipeline.training.preflight import Forecast, Unfinished, forecasts, format_range, total_hours
 
 
-def preflight(recipe: Recipe, store: Store, log: Log) -> list[Forecast]:
+def preflight(pool: pa.Table, recipe: Recipe, store: Store, log: Log) -> list[Forecast]:
     """Forecasts of all encoders and models of `recipe` that are still to be trained, each logged as it is made.
 
-    Raises `UserError` as `load_pool`, and if the pool is too small or the disk cannot hold the encoders.
+    `pool` is the table of the pretraining pool. Raises `UserError` as `pool_with_pixels`, and if the pool is too small
+    or the disk cannot hold the encoders.
     """
     encoders = planned_encoders(recipe, store.experiment(recipe.name))
-    found = pretraining.preflight(encoders, load_pool(store, recipe), sources_of(store, recipe), log)
+    shown, sources = pool_with_pixels(pool, store, recipe), sources_of(pool, store.private)
+    found = pretraining.preflight(encoders, shown, sources, log)
     found += forecasts(unfinished_models(recipe, store), log)
     log(f"Preflight: about {format_range(total_hours(found))} for encoders and models, one after the other.")
     return found

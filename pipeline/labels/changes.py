@@ -32,10 +32,13 @@ def label_changes(
 
 
 def current_changes(
-    store: Store, recipe: Recipe, index: pa.Table, published: pa.Table, groups: StudyGroups | None
+    index: pa.Table, published: pa.Table, groups: StudyGroups | None, recipe: Recipe, earlier: Store
 ) -> pa.Table:
-    """What the newest version of the mapping changed (LABEL_CHANGES); if it is the last one, what was found then."""
-    before, tables = last_mapping(store.private_of(recipe.name)), store.experiment(recipe.name).tables
+    """What the newest version of the mapping changed (LABEL_CHANGES), compared with that of the `earlier` run.
+
+    If they are the same, what the earlier run found.
+    """
+    before, tables = last_mapping(earlier.private_of(recipe.name)), earlier.experiment(recipe.name).tables
     if before is None or groups is None:
         return LABEL_CHANGES.schema.empty_table()
     if before.digest == groups.digest and LABEL_CHANGES.path(tables).is_file():

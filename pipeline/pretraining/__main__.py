@@ -18,6 +18,7 @@ from pipeline.progress import Log, silent
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.settings import Backbone
 from pipeline.store import Store
+from pipeline.tables import read_pool
 from pipeline.training.distributed import process_group
 from pipeline.training.loop import Metrics, OnEpoch
 
@@ -71,7 +72,7 @@ def _pretrain(options: argparse.Namespace, log: Log) -> None:
     encoders = _asked_for(options, recipe, store)
     pool = load_pool(store, recipe)
     refuse_training(store, recipe)
-    sources = sources_of(store, recipe)
+    sources = sources_of(read_pool(store, recipe), store.private)
     log(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
     if options.preflight:
         preflight(encoders, pool, sources, log)

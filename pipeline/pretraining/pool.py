@@ -22,7 +22,11 @@ def load_pool(store: Store, recipe: Recipe) -> PretrainingSet:
 
     Raises `UserError` if either is missing or another recipe's, or if no training or no validation image is in it.
     """
-    rows = read_pool(store, recipe)
+    return pool_with_pixels(read_pool(store, recipe), store, recipe)
+
+
+def pool_with_pixels(rows: pa.Table, store: Store, recipe: Recipe) -> PretrainingSet:
+    """As `load_pool`, of the table `rows`."""
     refuse_incomplete(rows)
     pixels = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), rows)
     return pretraining_set(rows, pixels, recipe.labels.names, image_digest(rows), label_digest(rows))

@@ -7,20 +7,18 @@ Not here: sources as labels (`controls`).
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.files import read_table
-from pipeline.recipe import Recipe
-from pipeline.store import Store
-from pipeline.tables import read_pool
 
 _ROOT = b""
 
 
-def sources_of(store: Store, recipe: Recipe) -> Callable[[], list[bytes]]:
-    """A function that reads the source of each image of the recipe's pool, in the pool's order."""
-    return lambda: top_folders(store.private, read_pool(store, recipe)["sop_instance"].to_pylist())
+def sources_of(pool: pa.Table, private: Path) -> Callable[[], list[bytes]]:
+    """A function that reads the source of each image of the table `pool`, in its order."""
+    return lambda: top_folders(private, pool["sop_instance"].to_pylist())
 
 
 def top_folders(private: Path, sop_instances: Sequence[str]) -> list[bytes]:

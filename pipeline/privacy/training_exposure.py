@@ -37,17 +37,17 @@ def record_training_set(
     write_table(_record_path(private, digest), table)
 
 
-def encoders_trained_on_validation(store: Store, validation: Collection[str], moved: Collection[str]) -> list[str]:
-    """Sorted folders, relative to the store, of encoders that trained on patients of today's `validation`.
+def encoders_trained_on_validation(earlier: Store, validation: Collection[str], moved: Collection[str]) -> list[str]:
+    """Sorted folders, relative to the store, of encoders of `earlier` runs that trained on patients of `validation`.
 
     Older records have no sides: then the patients that have just `moved` to validation count.
     """
-    folders = (store.root / "experiments").glob("*/encoders/*")
+    folders = (earlier.root / "experiments").glob("*/encoders/*")
     found = [folder for folder in folders if any(folder.glob(_WEIGHTS))]
     return sorted(
-        folder.relative_to(store.root).as_posix()
+        folder.relative_to(earlier.root).as_posix()
         for folder in found
-        if _trained_on_validation(store.private, folder, validation, moved)
+        if _trained_on_validation(earlier.private, folder, validation, moved)
     )
 
 

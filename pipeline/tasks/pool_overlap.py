@@ -29,18 +29,18 @@ class Overlap:
     near: list[Leak] = field(default_factory=list)
 
 
-def pool_overlaps(pool: pa.Table, recipe: Recipe, store: Store, key: bytes) -> dict[str, Overlap]:
+def pool_overlaps(pool: pa.Table, recipe: Recipe, key: bytes, earlier: Store) -> dict[str, Overlap]:
     """The overlap of each task of the recipe with the pool.
 
-    Of a task whose images are not in the store yet, only the patients are compared; fine-tuning checks again. Patients
-    are compared by all their names in the archive, since a labelled set states no issuer.
+    Of a task whose images `earlier` runs have not prepared, only the patients are compared; fine-tuning checks again.
+    Patients are compared by all their names in the archive, since a labelled set states no issuer.
     """
-    names = known_names(store, pool["patient"].to_pylist())
+    names = known_names(pool["patient"].to_pylist(), earlier)
     found = {}
     for task, settings in recipe.downstream.tasks.items():
-        path = store.experiment(recipe.name).task_images(task)
+        path = earlier.experiment(recipe.name).task_images(task)
         if path.exists():
-            found[task] = pool_overlap(pool, recipe, store, task, read_table(path), names)
+            found[task] = pool_overlap(pool, recipe, earlier, task, read_table(path), names)
         else:
             patients = held_out_patients(task, settings)
             found[task] = Overlap(sum(number_pseudonym(key, patient) in names for patient in patients))

@@ -1,5 +1,6 @@
 """What Dagster's catalog says of every asset."""
 
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from assets.catalog import ENGINEERING, RADIOLOGY
+from assets.catalog import ENGINEERING, LOOK_BACKS, RADIOLOGY
 from assets.definitions import build_defs
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe, load_recipe
@@ -113,3 +114,17 @@ def test_a_task_cannot_be_called_as_a_group_of_other_assets(name: str, tmp_path:
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     with pytest.raises(UserError, match=f"^Recipe demo: no task can be called {name}, "):
         specs(tmp_path, str(path))
+
+
+def test_every_look_back_is_in_the_asset_s_description_and_in_the_documentation(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = dict(
+        re.findall(
+            r"^\| `([^`]+)` \| (.+) \|$", page.split("| asset | looks back at |")[1].split("\n## ")[0], re.MULTILINE
+        )
+    )
+    assert rows == LOOK_BACKS
+    described = {name: spec.description or "" for name, spec in specs(tmp_path, "demo").items()}
+    found = {text.split("Looks back at ")[1].removesuffix(".") for text in described.values() if "Looks back" in text}
+    assert found == set(LOOK_BACKS.values())
+    assert LOOK_BACKS["image_cache"] in described["image_cache"]
