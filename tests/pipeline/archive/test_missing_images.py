@@ -10,6 +10,7 @@ import pytest
 from pipeline.archive.__main__ import main
 from pipeline.archive.arrivals import ScanHistory, arrivals, decide
 from pipeline.archive.erase import erase_patient
+from pipeline.archive.missing_images import Loss
 from pipeline.cohort.splits import known_sides, read_draws, save_sides, sides_of, split_patients
 from pipeline.errors import UserError
 from pipeline.privacy.identity import pseudonym, with_issuer
@@ -61,6 +62,22 @@ def mount(folder: Path, site: str) -> None:
 def confirm(folder: Path, monkeypatch) -> int:
     monkeypatch.setenv("SONOTAG_STORE", str(folder / "store"))
     return main(["gone"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "large"),
+    [
+        (Loss(7, 20, 0, 20, 0), True),  # more than a third of the images, although no patient is gone
+        (Loss(7, 21, 0, 20, 0), False),
+        (Loss(5, 100, 4, 11, 0), True),  # more than a third of the patients
+        (Loss(5, 100, 4, 12, 0), False),
+        (Loss(5, 100, 2, 3, 0), False),  # of too few
+        (Loss(5, 100, 0, 9, 1), True),  # a folder of several patients
+        (Loss(4, 5, 4, 5, 1), False),  # too few images
+    ],
+)
+def test_a_loss_is_large_from_five_images_on_by_images_patients_or_folders(loss, large):
+    assert loss.is_large == large
 
 
 @pytest.mark.parametrize(

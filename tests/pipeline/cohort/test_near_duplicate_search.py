@@ -91,6 +91,13 @@ def test_the_score_is_symmetric_and_1_for_a_copy():
     assert similarity(one, one) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_crop_is_found_in_its_whole_whichever_comes_first(turned):
+    whole, crop = thumbs(scene(6), cropped(scene(6), 0.05, 0.05, 0.05, 0.05))
+    pair = (crop, whole) if turned else (whole, crop)
+    assert similarity(*pair) >= MIN_SIMILARITY
+
+
 def test_images_of_one_owner_are_not_paired():
     images = thumbs(scene(1), jpeg(scene(1), 60), scene(2))
     assert len(duplicates_within(images, ["a", "a", "b"]).first) == 0

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.cohort.images_across_split import across_split, exclude_images
+from pipeline.cohort.images_across_split import across_split, exclude_images, reject_linking_images
 from pipeline.cohort.patient_links import (
     canonical_patients,
     linked_patients,
@@ -12,8 +12,9 @@ from pipeline.cohort.patient_links import (
     tied_patients,
     with_canonical_patients,
 )
-from pipeline.cohort.splits import moved_to_validation, split_patients
-from pipeline.tables import IMAGES
+from pipeline.cohort.splits import moved_to_validation, save_sides, split_patients
+from pipeline.store import Store
+from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, REJECTED_FRAMES
 
 
 def images(*rows: tuple[str, str]) -> pa.Table:
@@ -86,6 +87,28 @@ def test_an_image_that_would_link_both_sides_is_rejected_and_the_one_that_was_th
     grown = images(("t", "x"), ("v", "y"), ("v", "x"), ("t", "y"))
     assert pairs(across_split(grown, SIDES, before)) == [("v", "x"), ("t", "y")]
     assert pairs(exclude_images(grown, across_split(grown, SIDES, before))) == [("t", "x"), ("v", "y")]
+
+
+def test_a_new_image_of_the_other_side_leaves_the_images_and_joins_the_rejected_frames(tmp_path):
+    store = Store(tmp_path)
+    before, grown = images(("t", "x"), ("v", "y")), images(("t", "x"), ("v", "y"), ("v", "x"), ("v", "z"))
+    blank = {field.name: {"string": "-", "bool": False}.get(str(field.type), 1) for field in DICOM_INDEX.schema}
+    records = [
+        blank | {"file_id": f"f_{number}", "study": f"s{number}", "series": f"r{number}"} | row
+        for number, row in enumerate(grown.select(["sop_instance", "patient"]).to_pylist())
+    ]
+    DICOM_INDEX.write(store.tables, pa.Table.from_pylist(records, schema=DICOM_INDEX.schema))
+    IMAGES.write(store.experiment("demo").tables, before)
+    save_sides(store, pa.table({"patient": ["t", "v"], "split": ["train", "val"]}, schema=PATIENT_SPLITS.schema))
+    row = ("frame", "f_7:0", "blank", "no tissue")
+    rejected = pa.Table.from_pylist([dict(zip(REJECTED_FRAMES.schema.names, row, strict=True))]).cast(
+        REJECTED_FRAMES.schema
+    )
+    kept, more = reject_linking_images(grown, rejected, store)
+    assert pairs(kept) == [("t", "x"), ("v", "y"), ("v", "z")]
+    reasons = dict(zip(more["id"].to_pylist(), more["reason"].to_pylist(), strict=True))
+    assert list(reasons.items()) == [("f_2:0", "duplicate_across_split"), ("f_7:0", "blank")]
+    assert reject_linking_images(kept, rejected, store) == (kept, rejected)
 
 
 def test_of_two_equal_new_images_the_one_in_train_stays():

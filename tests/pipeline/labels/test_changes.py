@@ -3,9 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.labels.changes import changes_by_description, label_changes, last_mapping, save_mapping
+from pipeline.labels.changes import changes_by_description, current_changes, label_changes, last_mapping, save_mapping
 from pipeline.labels.study_groups import StudyGroups
+from pipeline.recipe import Recipe
 from pipeline.recipe.labels import Labels
+from pipeline.store import Store
 from pipeline.tables import LABEL_CHANGES
 
 BEFORE = StudyGroups({"US A": ("liver",), "US B": ("kidney", "abdomen"), "US C": (), "US D": ("chest",)})
@@ -75,7 +77,23 @@ def test_the_last_mapping_is_kept_and_a_new_store_has_none(tmp_path):
     assert last_mapping(tmp_path) == BEFORE
 
 
-@pytest.mark.parametrize("content", ['["US A"]', '{"US A": "liver"}', "null"])
+@pytest.mark.parametrize("content", ['["US A"]', '{"US A": "liver"}', '{"US A": ["liver"], "US B": "kidney"}', "null"])
 def test_a_stored_mapping_of_another_form_counts_as_absent(tmp_path, content):
     (tmp_path / "study_groups.json").write_text(content)
     assert last_mapping(tmp_path) is None
+
+
+def test_changes_are_those_since_the_last_mapping_and_stay_until_the_next_one(tmp_path):
+    store, recipe, records = Store(tmp_path), Recipe(name="tiny"), index(("US A", "LINEAR"), ("US B", "LINEAR"))
+
+    def changed(groups):
+        return current_changes(store, recipe, records, records, groups)["sop_instance"].to_pylist()
+
+    assert changed(AFTER) == [], "there was no mapping before"
+    save_mapping(store.private_of("tiny"), BEFORE)
+    assert changed(None) == [], "no label comes from study descriptions"
+    assert (changed(AFTER), changed(BEFORE)) == (["i1"], [])
+    found = current_changes(store, recipe, records, records, AFTER)
+    LABEL_CHANGES.write(store.experiment("tiny").tables, found)
+    save_mapping(store.private_of("tiny"), AFTER)
+    assert changed(AFTER) == ["i1"]

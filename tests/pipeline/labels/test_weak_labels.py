@@ -63,6 +63,8 @@ def test_another_order_or_another_value_is_another_label_space():
     labels = weak_labels(records(("US BIOPSY LIVER FOCAL", None, "a")), StudyGroups({}), SETTINGS)
     assert is_label_space(labels, SETTINGS)
     names = ["sop_instance", "status", *SETTINGS.names]
+    every_value = pa.concat_tables([labels] * 3).set_column(2, names[2], [pa.array([0, 1, None], pa.int8())])
+    assert is_label_space(every_value, SETTINGS)
     assert not is_label_space(labels.select([*names[:2], *reversed(names[2:])]), SETTINGS)
     assert not is_label_space(labels.set_column(2, names[2], [pa.array([2], pa.int8())]), SETTINGS)
 
