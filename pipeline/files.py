@@ -42,15 +42,11 @@ def make_private(folder: Path) -> None:
     if not folder.stat().st_mode & _OTHERS:
         return
     for parent, folders, names in os.walk(folder):
-        for name in (*folders, *names):
+        for path in (Path(parent, name) for name in (*folders, *names)):
             with suppress(PermissionError, FileNotFoundError):
-                _restrict_to_owner(Path(parent, name))
+                if not path.is_symlink():
+                    path.chmod(path.stat().st_mode & 0o700)
     folder.chmod(folder.stat().st_mode & 0o700)  # last, so that the next process finishes the work of a killed one
-
-
-def _restrict_to_owner(path: Path) -> None:
-    if not path.is_symlink():
-        path.chmod(path.stat().st_mode & 0o700)
 
 
 @contextmanager

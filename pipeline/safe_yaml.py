@@ -118,16 +118,13 @@ def _check_keys(node: Any, checked: set[int]) -> None:
 
 
 def _mapping(loader: Any, node: Any) -> dict[str, Any]:
-    if not isinstance(node, yaml.MappingNode):
-        raise _error(node, "not a mapping, despite its tag")
-    loader.flatten_mapping(node)
-    return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
+    return dict(loader.construct_mapping(node, deep=True))
 
 
 def _list(loader: Any, node: Any) -> tuple[Any, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise _error(node, "not a list, despite its tag")
-    return tuple(loader.construct_object(value, deep=True) for value in node.value)
+    return tuple(loader.construct_sequence(node, deep=True))
 
 
 def _whole(loader: Any, node: Any) -> int:

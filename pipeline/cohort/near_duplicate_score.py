@@ -48,7 +48,8 @@ def with_structure(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
 
 
 def _structured(thumbs: Thumbs) -> npt.NDArray[np.bool_]:
-    energy = np.square(_without_brightness(thumbs.astype(np.float32), _BLUR)).reshape(len(thumbs), SIDE * SIDE)
+    images = thumbs.astype(np.float32)
+    energy = np.square(images - _blurred(images, _BLUR)).reshape(len(thumbs), SIDE * SIDE)
     total = energy.sum(1)
     most = np.sort(energy, axis=1)[:, ::-1][:, :_MIN_SPREAD].sum(1)
     found: npt.NDArray[np.bool_] = (total >= _MIN_CONTRAST**2 * SIDE * SIDE) & (most < 0.9 * total)
@@ -101,10 +102,6 @@ def _band(images_NHW: npt.NDArray[np.float32], sharp: float, soft: float, side: 
     band = _blurred(images_NHW, sharp) - _blurred(images_NHW, soft)
     step = SIDE // side
     return _unit(band.reshape(-1, side, step, side, step).mean((2, 4)).reshape(len(band), -1))
-
-
-def _without_brightness(images_NHW: npt.NDArray[np.float32], blur: float) -> npt.NDArray[np.float32]:
-    return images_NHW - _blurred(images_NHW, blur)
 
 
 def _blurred(images_NHW: npt.NDArray[np.float32], blur: float) -> npt.NDArray[np.float32]:

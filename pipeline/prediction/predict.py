@@ -34,7 +34,7 @@ UNREADABLE, UNLISTED = "unreadable", "unlisted_folder"
 _NOT_LISTED = "the system refuses to list this folder, so that its files have no row"
 _BATCH = 16  # images; batch norm is fixed, so the size affects only speed
 
-_text, _count = pa.string(), pa.int64()
+_text, _count, _counts = pa.string(), pa.int64(), pa.list_(pa.field("element", pa.int64()))
 
 NEW_PREDICTIONS = pa.schema(
     [
@@ -48,12 +48,7 @@ NEW_PREDICTIONS = pa.schema(
         column("scores", pa.list_(pa.field("element", pa.float32())), "ordinal: P(class > t) by t", nullable=True),
         column("class", _text, "ordinal: name of the most likely class", nullable=True),
         column("mask", _text, "segmentation: the DICOM SEG, relative to this table", nullable=True),
-        column(
-            "pixels",
-            pa.list_(pa.field("element", _count)),
-            "segmentation: count per foreground class",
-            nullable=True,
-        ),
+        column("pixels", _counts, "segmentation: count per foreground class", nullable=True),
     ]
 )
 """One row per examined frame, and one per file without a readable frame."""
