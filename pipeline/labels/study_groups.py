@@ -93,11 +93,10 @@ def study_groups_for(path: Path, settings: Labels) -> StudyGroups | None:
 def read_study_groups(path: Path, groups: Groups) -> StudyGroups:
     """Read a CSV of `study_description,groups[,reviewer,reviewed_on]`, or a folder of them by name.
 
-    Of several rows of one description the last reviewed counts (`reviewed_on`, YYYY-MM-DD; rows without a date are the
-    oldest), of those of one day the one in the last file. A row whose groups begin with `?` is not reviewed yet and
-    counts as absent. Group names match in any case and are returned as spelt in `groups`. Raises `UserError`, naming
-    file and line but quoting no description, as `read_csv` does and for a group that is not among `groups`, an empty
-    description, a date of another form, and contradictory rows of one file and day.
+    Of several rows of one description the last reviewed counts (docs/mapping.md). Group names match in any case and are
+    returned as spelt in `groups`. Raises `UserError`, naming file and line but quoting no description, as `read_csv`
+    does and for a group that is not among `groups`, an empty description, a date of another form, and contradictory
+    rows of one file and day.
     """
     latest: dict[str, _Row] = {}
     for file in _csv_files(path):

@@ -98,9 +98,8 @@ def predict(
 ) -> Summary:
     """Apply the model in the folder `model` to `files`, and write `out`/predictions.parquet (NEW_PREDICTIONS).
 
-    Each image is read, cropped to its insonated area and resized like the model's training images. A segmentation model
-    writes a DICOM SEG per image to `out`/masks, which identifies the patient like its image. Of a cine
-    `frames_per_cine` evenly spaced frames are examined. Every file has a row, in the order given, even if it is
+    A segmentation model writes a DICOM SEG per image to `out`/masks, which identifies the patient like its image. Of a
+    cine `frames_per_cine` evenly spaced frames are examined. Every file has a row, in the order given, even if it is
     unreadable, followed by every folder of `unlisted`; the table is written last. Raises `UserError` without a model,
     if its output is not finite, and if `out` has predictions already or cannot be written.
     """

@@ -55,10 +55,8 @@ def read_manifest(
     Columns: image_id (number of the row, from 0), patient (`pseudonym` of the manifest's), split (train, val, test),
     image (height x width bytes, grey), image_digest (SHA-256 of those bytes), thumbnails (of the cropped image and of
     its tissue, for near-duplicates), source_digest and cropped_by (as in IMAGES), modality (of DICOM images, otherwise
-    null), and quality (0 to K-1) or mask (height x width bytes, class numbers, nearest neighbour). A mask is a PNG of
-    class numbers (with two classes white means 1) or a DICOM SEG whose segments have the classes' names. Of a DICOM
-    image the first frame is taken and cropped to its insonated area, together with its mask. Without a split column
-    patients are split 70/10/20 by a hash of their name.
+    null), and quality (0 to K-1) or mask (height x width bytes, class numbers, nearest neighbour). docs/tasks.md states
+    the rules for images, masks and splits.
     Raises `UserError` with manifest, line and field, quoting no cell, for anything missing, unreadable or
     contradictory: the same pixels for two patients, in two splits or with two labels, or one file twice.
     """
