@@ -127,10 +127,7 @@ DICOM_INDEX = Table(
             column("transducer_type", _text, "TransducerType (0018,6031)", nullable=True),
             column("transducer_data", _text, "TransducerData (0018,5010), values joined by a backslash", nullable=True),
             column(
-                "study_description",
-                _text,
-                "StudyDescription (0008,1030); null if absent, or if too few patients share it to publish it",
-                nullable=True,
+                "study_description", _text, "StudyDescription (0008,1030); null if absent or too rare", nullable=True
             ),
             column(
                 "burned_in",
@@ -188,6 +185,10 @@ PATIENT_SPLITS = Table(
 )
 
 
+def _label_columns(names: tuple[str, ...]) -> list[pa.Field]:
+    return [column(name, pa.int8(), f"1 if the header gives the label {name}, else 0", nullable=True) for name in names]
+
+
 def weak_labels_table(label_names: tuple[str, ...]) -> Table:
     """`weak_labels` with one 0/1 column per label, in the label space's order; null if unknown."""
     return Table(
@@ -197,10 +198,7 @@ def weak_labels_table(label_names: tuple[str, ...]) -> Table:
             [
                 column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
                 column("status", _text, "labelled, or which label source leaves it open: in_no_group, unknown_probe …"),
-                *[
-                    column(name, pa.int8(), f"1 if the header fields give the label {name}", nullable=True)
-                    for name in label_names
-                ],
+                *_label_columns(label_names),
             ]
         ),
         sections=("labels",),
@@ -250,9 +248,7 @@ NEAR_DUPLICATES = Table(
             column("other_sop_instance", _text, "keyed pseudonym of the second image's instance"),
             column("other_frame", _count, "its frame number, from 0"),
             column("other_patient", _text, "its patient"),
-            column(
-                "likeness", pa.float64(), "correlation of the images without their brightness, the best of all crops"
-            ),
+            column("likeness", _number, "maximum correlation over all crops, after subtracting coarse brightness"),
         ]
     ),
 )
@@ -267,10 +263,7 @@ def pretraining_pool_table(label_names: tuple[str, ...]) -> Table:
             [
                 *[IMAGES.schema.field(name) for name in POOLED],
                 column("split", _text, "train or val"),
-                *[
-                    column(name, pa.int8(), f"1 if the header fields give the label {name}", nullable=True)
-                    for name in label_names
-                ],
+                *_label_columns(label_names),
             ]
         ),
         sections=("labels", "images", "archive", "cohort"),
