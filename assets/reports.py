@@ -177,10 +177,10 @@ def _figure(recipe: Recipe, name: str, description: str, deps: Sequence[str]) ->
     def figure(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.evaluation.report_figures import FIGURES
+        from pipeline.evaluation.report_figures import draw
 
         with step(context, tracking, recipe) as here:
-            paths = FIGURES[name](recipe, store.open())
+            paths = draw(name, recipe, store.open())
             pictures = "\n\n".join(f"![{path.stem}]({picture_url(path)})" for path in paths)
             yield here.made(
                 name,

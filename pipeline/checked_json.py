@@ -1,7 +1,8 @@
 """Validated reading of JSON files that people copy and edit, such as those of a model's folder."""
 
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,10 +18,16 @@ MAX_MESSAGE = 400
 Checked = TypeVar("Checked")
 
 
-def read_checked(kind: TypeAdapter[Checked], path: Path) -> Checked:
+def read_checked(kind: type[Checked], path: Path) -> Checked:
     """The JSON file at `path` as `kind`, without type conversion; raises `UserError` that names the invalid field."""
     content = read_bounded(str(path), path, MAX_BYTES)
     try:
-        return kind.validate_json(content, strict=True)
+        checked: Checked = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # mypy: a class is no Hashable
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)[:MAX_MESSAGE]}.") from None
+    return checked
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from pipeline.checked_json import read_checked
@@ -108,7 +108,7 @@ def read_description(folder: Path) -> ModelDescription:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{folder} holds no fine-tuned model: {DESCRIPTION} is missing (the job `finetune` writes it).")
-    return read_checked(TypeAdapter(ModelDescription), path)
+    return read_checked(ModelDescription, path)
 
 
 def load_network(folder: Path, description: ModelDescription) -> nn.Module:

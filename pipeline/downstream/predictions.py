@@ -15,6 +15,7 @@ from pipeline.files import read_table
 from pipeline.recipe import Recipe
 from pipeline.recipe.arms import Arm
 from pipeline.settings import Backbone
+from pipeline.store import Experiment
 from pipeline.tables import column
 
 _text, _count = pa.string(), pa.int64()
@@ -59,6 +60,10 @@ class Cell:
     task: str
     fraction: float
     seed: int
+
+    def folder(self, experiment: Experiment) -> Path:
+        """The folder of the fine-tuned model."""
+        return experiment.model(self.backbone, self.arm, self.task, self.fraction, self.seed)
 
 
 def cells(recipe: Recipe) -> list[Cell]:

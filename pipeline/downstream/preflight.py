@@ -54,8 +54,7 @@ def unfinished_models(recipe: Recipe, store: Store) -> Iterator[Unfinished]:
             left = [
                 cell
                 for cell in cells(recipe)
-                if (cell.task, cell.backbone) == (name, backbone)
-                and Outcome.read(experiment.model(backbone, cell.arm, name, cell.fraction, cell.seed)) is None
+                if (cell.task, cell.backbone) == (name, backbone) and Outcome.read(cell.folder(experiment)) is None
             ]
             if left and len(data.train) >= task.batch_size:
                 yield _unfinished(recipe, left, task, data)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.checked_json import read_checked
 from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION
@@ -218,7 +218,7 @@ def _scores(task: Task, table: pa.Table) -> NDArray[np.float64]:
 
 def _read_record(experiment: Experiment, task: str) -> ChampionRecord | None:
     path = experiment.champion(task)
-    return read_checked(TypeAdapter(ChampionRecord), path) if path.is_file() else None
+    return read_checked(ChampionRecord, path) if path.is_file() else None
 
 
 def _previous_champion(record: ChampionRecord | None, found: Sequence[Contender], metric: Metric) -> Contender | None:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline.evaluation.display_names import KIND_LABELS, task_label
 from pipeline.evaluation.document import TextTable
-from pipeline.evaluation.results import write_csv
+from pipeline.evaluation.results import write_rows
 from pipeline.files import read_table, write_text
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment
@@ -33,7 +33,7 @@ class DatasetRow:
 def write_dataset_table(recipe: Recipe, experiment: Experiment, pool: pa.Table) -> str:
     """Write dataset_table.csv and dataset_table.md; returns the table as Markdown."""
     rows = dataset_rows(recipe, experiment, pool)
-    write_csv(experiment.reports / "dataset_table.csv", DatasetRow, rows)
+    write_rows(experiment.reports / "dataset_table.csv", DatasetRow, rows)
     markdown = dataset_table(rows).markdown()
     write_text(experiment.reports / "dataset_table.md", f"# Data sets of the recipe {recipe.name}\n\n{markdown}\n")
     return markdown
@@ -62,15 +62,15 @@ def dataset_row(dataset: str, task: str, images: pa.Table) -> DatasetRow:
 
 def dataset_table(rows: Sequence[DatasetRow]) -> TextTable:
     """The data sets in the layout of the paper's Table 1, patients in parentheses."""
-    body = [
-        (
-            row.dataset,
-            row.task,
-            f"{row.images} ({row.patients})",
-            f"{row.train} ({row.train_patients})",
-            f"{row.val} ({row.val_patients})",
-            f"{row.test} ({row.test_patients})",
-        )
-        for row in rows
-    ]
-    return TextTable(("Data set", "Task", "images (patients)", "train", "val", "test"), body, numbers_from=2)
+    return TextTable.of(
+        rows,
+        {
+            "Data set": lambda row: row.dataset,
+            "Task": lambda row: row.task,
+            "images (patients)": lambda row: f"{row.images} ({row.patients})",
+            "train": lambda row: f"{row.train} ({row.train_patients})",
+            "val": lambda row: f"{row.val} ({row.val_patients})",
+            "test": lambda row: f"{row.test} ({row.test_patients})",
+        },
+        numbers_from=2,
+    )

@@ -1,8 +1,9 @@
 """The parts of a report (tables, sections, pictures, chapters) and their Markdown and LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline import markdown
 
@@ -29,6 +30,7 @@ class Bold:
 
 
 TableCell = str | Bold
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class TextTable:
     head: Sequence[str]
     rows: Sequence[Sequence[TableCell]]
     numbers_from: int
+
+    @staticmethod
+    def of(rows: Iterable[Row], columns: Mapping[str, Callable[[Row], TableCell]], numbers_from: int) -> "TextTable":
+        """A line per row; each of `columns` has its title and the function that prints its cell of a row."""
+        body = [tuple(cell(row) for cell in columns.values()) for row in rows]
+        return TextTable(tuple(columns), body, numbers_from)
 
     def markdown(self) -> str:
         """The table in Markdown, one line per row."""

@@ -63,7 +63,7 @@ def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
         recipe,
         outcomes_of(recipe, experiment),
         predictions_of(recipe, experiment),
-        validation_of(recipe, experiment),
+        predictions_of(recipe, experiment, VALIDATION),
         images_by_test_patient(recipe, experiment),
         constants_of(recipe, experiment),
         inpainting_errors(recipe, experiment),
@@ -73,25 +73,17 @@ def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
 
 def outcomes_of(recipe: Recipe, experiment: Experiment) -> dict[Cell, Outcome]:
     """The outcome of every finished fine-tuning of `recipe` in this experiment."""
-    found = {c: Outcome.read(experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed)) for c in cells(recipe)}
+    found = {cell: Outcome.read(cell.folder(experiment)) for cell in cells(recipe)}
     return {cell: outcome for cell, outcome in found.items() if outcome is not None}
 
 
-def predictions_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
-    """Predictions of the test images by every model that ran; raises `UserError` if another version wrote them."""
-    return _predictions_of_models(recipe, experiment, TEST)
+def predictions_of(recipe: Recipe, experiment: Experiment, images: str = TEST) -> pa.Table:
+    """Predictions of the test images, or of `VALIDATION` ones, by all models with the outcome `ran`.
 
-
-def validation_of(recipe: Recipe, experiment: Experiment) -> pa.Table:
-    """Predictions of the validation images by every model that ran; raises `UserError` as `predictions_of`."""
-    return _predictions_of_models(recipe, experiment, VALIDATION)
-
-
-def _predictions_of_models(recipe: Recipe, experiment: Experiment, name: str) -> pa.Table:
-    """The tables `name` of all models with the outcome `ran`: without an outcome a table belongs to no model."""
+    Without an outcome a table belongs to no model. Raises `UserError` if another version wrote one.
+    """
     ran = [cell for cell, outcome in outcomes_of(recipe, experiment).items() if outcome.status == "ran"]
-    paths = [experiment.model(c.backbone, c.arm, c.task, c.fraction, c.seed) / name for c in ran]
-    found = [read_predictions(path).replace_schema_metadata() for path in paths]
+    found = [read_predictions(cell.folder(experiment) / images).replace_schema_metadata() for cell in ran]
     return pa.concat_tables([PREDICTIONS.empty_table(), *found])
 
 

@@ -45,17 +45,15 @@ def inpainting_errors(recipe: Recipe, experiment: Experiment) -> list[Inpainting
 
 def inpainting_table(recipe: Recipe, errors: Sequence[InpaintingError]) -> TextTable:
     """One row per context encoder and seed: its error, that of the mean patch, and which is lower."""
-    body = [
-        (
-            BACKBONE_LABELS[row.backbone],
-            arm_label(recipe, row.encoder),
-            str(row.seed),
-            f"{row.validation_mse:.3f}",
-            f"{row.mean_patch_mse:.3f}",
-            "yes" if row.beats_mean_patch else "no",
-        )
-        for row in errors
-    ]
-    numbers = ("Validation error (squared z-scores)", "Error of the mean patch", "Better?")
-    head = ("Backbone", "Pretraining", "Seed", *numbers)
-    return TextTable(head, body, numbers_from=len(head))
+    return TextTable.of(
+        errors,
+        {
+            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Pretraining": lambda row: arm_label(recipe, row.encoder),
+            "Seed": lambda row: str(row.seed),
+            "Validation error (squared z-scores)": lambda row: f"{row.validation_mse:.3f}",
+            "Error of the mean patch": lambda row: f"{row.mean_patch_mse:.3f}",
+            "Better?": lambda row: "yes" if row.beats_mean_patch else "no",
+        },
+        numbers_from=6,
+    )

@@ -105,21 +105,19 @@ def _with_diversity(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse
 
 def mode_collapse_table(recipe: Recipe, rows: Sequence[ModeCollapse]) -> TextTable:
     """One row per context encoder: diversity of its patches, and how many of its runs collapsed."""
-    body = [
-        (
-            BACKBONE_LABELS[row.backbone],
-            arm_label(recipe, row.encoder),
-            str(row.runs),
-            row.epochs_kept or "–",
-            _mean_and_sd(row.diversity_kept, row.diversity_kept_sd),
-            _mean_and_sd(row.diversity_last, row.diversity_last_sd),
-            _collapsed(row),
-        )
-        for row in rows
-    ]
-    diversities = ("Diversity, selected epoch", "Diversity, last epoch")
-    head = ("Backbone", "Pretraining", "Runs", "Selected epochs", *diversities, "Collapsed")
-    return TextTable(head, body, numbers_from=2)
+    return TextTable.of(
+        rows,
+        {
+            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Pretraining": lambda row: arm_label(recipe, row.encoder),
+            "Runs": lambda row: str(row.runs),
+            "Selected epochs": lambda row: row.epochs_kept or "–",
+            "Diversity, selected epoch": lambda row: _mean_and_sd(row.diversity_kept, row.diversity_kept_sd),
+            "Diversity, last epoch": lambda row: _mean_and_sd(row.diversity_last, row.diversity_last_sd),
+            "Collapsed": _collapsed,
+        },
+        numbers_from=2,
+    )
 
 
 def epochs_table(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], ByEpoch], decimals: int = 0) -> TextTable:

@@ -18,7 +18,6 @@ from pipeline.evaluation.evidence import Evidence, Training
 from pipeline.evaluation.hausdorff import DISTANCES, hausdorff_distances
 from pipeline.evaluation.inpainting_error import InpaintingError
 from pipeline.evaluation.results import predictions_by_cell
-from pipeline.evaluation.shared_settings import shared_settings
 from pipeline.files import read_json, read_table, write_json, write_table
 from pipeline.pretraining.curves import named_as_today
 from pipeline.recipe import Recipe
@@ -93,7 +92,7 @@ def _facts(publication: Publication) -> dict[str, Any]:
     evidence = publication.evidence
     return {
         "layout": LAYOUT,
-        "recipe": shared_settings(evidence.recipe),
+        "recipe": evidence.recipe.shared,
         "data_sets": [asdict(row) for row in publication.data_sets],
         "test_images": dict(evidence.test_images),
         "outcomes": [

@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.dataset_table import dataset_table
 from pipeline.evaluation.publication import Publication, read_publication
 from pipeline.evaluation.report import Report, compute_report
-from pipeline.evaluation.report_figures import draw_boxplots, draw_differences
+from pipeline.evaluation.report_figures import boxplots, forest_plot, save_all
 from pipeline.files import write_text
 from pipeline.recipe import Recipe
 
@@ -37,9 +37,9 @@ def replicate(folder: Path) -> None:
     written = [document] if document.is_file() else []
     for path in written:
         write_text(path, filled(path.read_text(encoding="utf-8"), tables(publication, report)))
-    paths = draw_boxplots(_with_first_seed(evidence.recipe), evidence.predictions, evidence.constants, folder)
-    paths += draw_differences(evidence.recipe, report.differences, folder)
-    for path in (*written, *paths):
+    boxes = boxplots(_with_first_seed(evidence.recipe), evidence.predictions, evidence.constants, folder)
+    forest = forest_plot(evidence.recipe, report.differences, folder)
+    for path in (*written, *save_all(boxes), *save_all(forest)):
         print(path)
 
 

@@ -5,10 +5,9 @@ Not here: what it is computed from (`evidence`), figures (`report_figures`), the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from pipeline.checked_json import read_checked
 from pipeline.errors import UserError
@@ -28,7 +27,7 @@ from pipeline.evaluation.mode_collapse import (
     mode_collapse_table,
     mode_collapses,
 )
-from pipeline.evaluation.results import Result, results_rows, write_csv
+from pipeline.evaluation.results import Result, results_rows, write_rows
 from pipeline.evaluation.results_tables import (
     differences_sections,
     metrics_sections,
@@ -36,7 +35,6 @@ from pipeline.evaluation.results_tables import (
     results_latex,
     results_sections,
 )
-from pipeline.evaluation.shared_settings import shared_settings
 from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.training_time import training_time_table
 from pipeline.files import digest, write_json, write_text
@@ -58,7 +56,7 @@ class Report:
     """The numbers of a recipe's report and its chapters, whose anchors are unique."""
 
     recipe: Mapping[str, Any]
-    """Settings of the recipe, `shared_settings`."""
+    """Settings of the recipe, `Recipe.shared`."""
     results: Sequence[Result]
     summaries: Sequence[Summary]
     differences: Sequence[Difference]
@@ -105,14 +103,14 @@ def write_results(recipe: Recipe, experiment: Experiment) -> Report:
     results, metrics, tested, effects, collapsed, markdown, latex, whole = (
         experiment.reports / name for name in RESULTS_FILES
     )
-    write_csv(results, Result, report.results)
-    write_csv(metrics, Summary, report.summaries)
-    write_csv(tested, Difference, report.differences)
-    write_csv(effects, MinimumEffect, report.minimum_effects)
-    write_csv(collapsed, ModeCollapse, report.mode_collapses)
+    write_rows(results, Result, report.results)
+    write_rows(metrics, Summary, report.summaries)
+    write_rows(tested, Difference, report.differences)
+    write_rows(effects, MinimumEffect, report.minimum_effects)
+    write_rows(collapsed, ModeCollapse, report.mode_collapses)
     write_text(markdown, report.markdown)
     write_text(latex, results_latex(recipe, report.summaries, report.differences))
-    write_json(whole, _adapter().dump_python(report, mode="json"))
+    write_json(whole, to_jsonable_python(report))
     return report
 
 
@@ -124,15 +122,10 @@ def read_report(recipe: Recipe, experiment: Experiment) -> Report:
     path = experiment.reports / REPORT
     if not path.is_file():
         raise UserError(f"{path} does not exist: run the job `report` first.")
-    report = read_checked(_adapter(), path)
-    if report.recipe != shared_settings(recipe):
+    report = read_checked(Report, path)
+    if report.recipe != recipe.shared:
         raise UserError(f"{path} was computed with other settings of the recipe: run the job `report` again.")
     return report
-
-
-@cache
-def _adapter() -> TypeAdapter[Report]:
-    return TypeAdapter(Report)
 
 
 def compute_report(evidence: Evidence) -> Report:
@@ -143,7 +136,7 @@ def compute_report(evidence: Evidence) -> Report:
     effects = minimum_effects(recipe, evidence.validation, evidence.test_images)
     collapsed = mode_collapses(recipe, evidence.trainings)
     return Report(
-        shared_settings(recipe),
+        recipe.shared,
         results,
         summarized,
         tested,

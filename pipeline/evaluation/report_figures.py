@@ -3,7 +3,7 @@
 Not here: drawing (`figures`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 import torch
 from matplotlib.figure import Figure
 
-from pipeline.downstream.task_images import TaskImages, task_images
-from pipeline.evaluation.confusion import confusion
+from pipeline.downstream.task_images import task_images
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, percent, task_label
@@ -31,6 +30,7 @@ from pipeline.evaluation.figures import (
 )
 from pipeline.evaluation.overlays import best_median_worst
 from pipeline.evaluation.report import read_report
+from pipeline.evaluation.task_metrics import confusion
 from pipeline.files import read_table
 from pipeline.images.batches import center_patch
 from pipeline.methods import Method
@@ -48,6 +48,8 @@ from pipeline.training.loop import VALIDATION_LOSS
 from pipeline.training.outcome import Outcome
 
 INPAINTING_ROWS = 8
+Drawn = Iterator[tuple[Picture, Figure | None]]
+"""Pictures with their figures; None if there is nothing to draw."""
 _TaskModels = tuple[str, Backbone, float]
 """Task, backbone, and fraction of the training images: the models of one confusion matrix or overlay figure."""
 
@@ -130,20 +132,38 @@ def overlay_pictures(recipe: Recipe, experiment: Experiment) -> dict[_TaskModels
     }
 
 
-def write_inpainting_figure(recipe: Recipe, store: Store) -> list[Path]:
-    """Draw `inpainting_pictures` of the backbones that have a context encoder."""
-    paths, experiment, pool = [], store.experiment(recipe.name), load_pool(store, recipe)
+def draw(name: str, recipe: Recipe, store: Store) -> list[Path]:
+    """Draw the figure asset `name`, one of `FIGURES`; returns its PNG files.
+
+    Raises `UserError` if the report (`differences_figure`), or the images of a task (`segmentation_overlays`), have
+    changed since.
+    """
+    return save_all(FIGURES[name](recipe, store))
+
+
+def save_all(figures: Drawn) -> list[Path]:
+    """Save the figures; without one, delete the file of an earlier run, which a report would show."""
+    paths = []
+    for picture, figure in figures:
+        if figure is None:
+            picture.path.unlink(missing_ok=True)
+        else:
+            save_figure(figure, picture.path)
+            paths.append(picture.path)
+    return paths
+
+
+def _inpainting(recipe: Recipe, store: Store) -> Drawn:
+    experiment, pool = store.experiment(recipe.name), load_pool(store, recipe)
     for backbone, picture in inpainting_pictures(recipe, experiment).items():
         folders = {e: _first_seed(recipe, experiment, backbone, e) for e in recipe.pretraining.context_encoders}
         trained = {arm_label(recipe, encoder): folder for encoder, folder in folders.items() if _has_run(folder)}
         rows = _inpainting_rows(pool, list(trained.values())) if trained else []
-        paths += _save(picture, inpainting_figure(rows, list(trained)) if trained else None)
-    return paths
+        yield picture, inpainting_figure(rows, list(trained)) if trained else None
 
 
-def write_training_curves(recipe: Recipe, store: Store) -> list[Path]:
-    """Draw `curves_pictures` of the encoders that were trained."""
-    paths, settings, experiment = [], recipe.pretraining, store.experiment(recipe.name)
+def _training_curves(recipe: Recipe, store: Store) -> Drawn:
+    settings, experiment = recipe.pretraining, store.experiment(recipe.name)
     for backbone, picture in curves_pictures(recipe, experiment).items():
         trained = {e: read_curves(_first_seed(recipe, experiment, backbone, e)) for e in settings.encoders}
         curves = {
@@ -152,90 +172,69 @@ def write_training_curves(recipe: Recipe, store: Store) -> list[Path]:
             if metrics
         }
         title = f"Pretraining of {BACKBONE_LABELS[backbone]}{_first_of_seeds(recipe)}"
-        paths += _save(picture, curves_figure(title, curves) if curves else None)
-    return paths
+        yield picture, curves_figure(title, curves) if curves else None
 
 
-def write_boxplots(recipe: Recipe, store: Store) -> list[Path]:
-    """Draw `boxplots_pictures`."""
+def _boxplots(recipe: Recipe, store: Store) -> Drawn:
     experiment = store.experiment(recipe.name)
     predictions, constants = predictions_of(recipe, experiment), constants_of(recipe, experiment)
-    return draw_boxplots(recipe, predictions, constants, experiment.reports)
+    return boxplots(recipe, predictions, constants, experiment.reports)
 
 
-def draw_boxplots(recipe: Recipe, predictions: pa.Table, constants: Sequence[Constant], folder: Path) -> list[Path]:
-    """Draw `boxplots_pictures` into `folder`."""
-    paths = []
+def boxplots(recipe: Recipe, predictions: pa.Table, constants: Sequence[Constant], folder: Path) -> Drawn:
+    """The figures of `boxplots_pictures` in `folder`."""
     for (fraction, seed), picture in boxplots_pictures(recipe, folder).items():
-        paths += _save(picture, boxplots_figure(recipe, predictions, fraction, seed, constants))
-    return paths
+        yield picture, boxplots_figure(recipe, predictions, fraction, seed, constants)
 
 
-def write_differences(recipe: Recipe, store: Store) -> list[Path]:
-    """Draw `differences_pictures` from the report; raises `UserError` as `read_report`."""
+def _differences(recipe: Recipe, store: Store) -> Drawn:
     experiment = store.experiment(recipe.name)
-    return draw_differences(recipe, read_report(recipe, experiment).differences, experiment.reports)
+    return forest_plot(recipe, read_report(recipe, experiment).differences, experiment.reports)
 
 
-def draw_differences(recipe: Recipe, rows: Sequence[Difference], folder: Path) -> list[Path]:
-    """Draw `differences_pictures` of `rows` into `folder`, if at least one difference was measured."""
-    figure = differences_figure(recipe, rows) if any(row.difference is not None for row in rows) else None
-    return [path for picture in differences_pictures(recipe, folder) for path in _save(picture, figure)]
+def forest_plot(recipe: Recipe, rows: Sequence[Difference], folder: Path) -> Drawn:
+    """The figure of `differences_pictures` in `folder`, if at least one of `rows` was measured."""
+    measured = any(row.difference is not None for row in rows)
+    for picture in differences_pictures(recipe, folder):
+        yield picture, differences_figure(recipe, rows) if measured else None
 
 
-def write_confusion_matrices(recipe: Recipe, store: Store) -> list[Path]:
-    """Draw `confusion_pictures`, with the counts of all seeds together, if an arm has predictions."""
-    paths, experiment = [], store.experiment(recipe.name)
+def _confusion_matrices(recipe: Recipe, store: Store) -> Drawn:
+    """The counts of all seeds together, if an arm has predictions."""
+    experiment = store.experiment(recipe.name)
     predictions = predictions_of(recipe, experiment)
     for models, picture in confusion_pictures(recipe, experiment).items():
-        by_arm = _by_arm(recipe, predictions, models)
-        figure = None
-        if any(map(len, by_arm.values())):
-            classes = recipe.downstream.tasks[models[0]].classes
-            matrices = {arm_label(recipe, arm): confusion(rows, len(classes)) for arm, rows in by_arm.items()}
-            figure = confusions_figure(f"{_title(models)}{_all_seeds(recipe)}", classes, matrices)
-        paths += _save(picture, figure)
-    return paths
+        by_arm, classes = _by_arm(recipe, predictions, models), recipe.downstream.tasks[models[0]].classes
+        matrices = {arm_label(recipe, arm): confusion(rows, len(classes)) for arm, rows in by_arm.items()}
+        found = any(counts is not None for counts in matrices.values())
+        title = f"{_title(models)}{_all_seeds(recipe)}"
+        yield picture, confusions_figure(title, classes, matrices) if found else None
 
 
-def write_overlays(recipe: Recipe, store: Store) -> list[Path]:
-    """Draw `overlay_pictures` of the first seed, if an arm has predictions.
-
-    Raises `UserError` if the images of the task have changed since they were predicted.
-    """
-    paths, experiment = [], store.experiment(recipe.name)
-    predictions = predictions_of(recipe, experiment)
-    first = predictions.filter(pc.field("seed") == recipe.downstream.seeds[0])
+def _overlays(recipe: Recipe, store: Store) -> Drawn:
+    """Images of the first seed, if an arm has predictions."""
+    experiment, seed = store.experiment(recipe.name), recipe.downstream.seeds[0]
+    predictions = predictions_of(recipe, experiment).filter(pc.field("seed") == seed)
     for models, picture in overlay_pictures(recipe, experiment).items():
-        by_arm = {arm: rows for arm, rows in _by_arm(recipe, first, models).items() if len(rows)}
-        figure = None
-        if by_arm:
-            images = _task_images(recipe, experiment, models[0])
-            overlays = {arm_label(recipe, arm): best_median_worst(rows, images) for arm, rows in by_arm.items()}
-            title = f"{_title(models)}, seed {recipe.downstream.seeds[0]}"
-            figure = overlays_figure(title, recipe.downstream.tasks[models[0]].classes[1:], overlays)
-        paths += _save(picture, figure)
-    return paths
+        by_arm = {arm: rows for arm, rows in _by_arm(recipe, predictions, models).items() if len(rows)}
+        if not by_arm:
+            yield picture, None
+            continue
+        task = recipe.downstream.tasks[models[0]]
+        images = task_images(read_table(experiment.task_images(models[0])), task, recipe.images)
+        overlays = {arm_label(recipe, arm): best_median_worst(rows, images) for arm, rows in by_arm.items()}
+        yield picture, overlays_figure(f"{_title(models)}, seed {seed}", task.classes[1:], overlays)
 
 
-FIGURES: Mapping[str, Callable[[Recipe, Store], list[Path]]] = {
-    "inpainting_figure": write_inpainting_figure,
-    "training_curves": write_training_curves,
-    "boxplots": write_boxplots,
-    "differences_figure": write_differences,
-    "confusion_matrices": write_confusion_matrices,
-    "segmentation_overlays": write_overlays,
+FIGURES: Mapping[str, Callable[[Recipe, Store], Drawn]] = {
+    "inpainting_figure": _inpainting,
+    "training_curves": _training_curves,
+    "boxplots": _boxplots,
+    "differences_figure": _differences,
+    "confusion_matrices": _confusion_matrices,
+    "segmentation_overlays": _overlays,
 }
-"""Draws each figure asset, by its name; returns the PNG files."""
-
-
-def _save(picture: Picture, figure: Figure | None) -> list[Path]:
-    """Save `figure`; without one, delete the file of an earlier run, which a report would show."""
-    if figure is None:
-        picture.path.unlink(missing_ok=True)
-        return []
-    save_figure(figure, picture.path)
-    return [picture.path]
+"""The figure assets by name; each yields its pictures with their figures."""
 
 
 def _models_by_kind(recipe: Recipe, kind: str) -> list[_TaskModels]:
@@ -280,10 +279,6 @@ def _by_arm(recipe: Recipe, predictions: pa.Table, models: _TaskModels) -> dict[
     selected = (pc.field("task") == task) & (pc.field("backbone") == backbone) & (pc.field("fraction") == fraction)
     rows = predictions.filter(selected)
     return {arm: rows.filter(pc.field("arm") == arm) for arm in recipe.downstream.arms}
-
-
-def _task_images(recipe: Recipe, experiment: Experiment, name: str) -> TaskImages:
-    return task_images(read_table(experiment.task_images(name)), recipe.downstream.tasks[name], recipe.images)
 
 
 def _inpainting_rows(pool: PretrainingSet, folders: Sequence[Path]) -> list[InpaintingRow]:

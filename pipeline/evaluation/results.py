@@ -1,14 +1,13 @@
 """The results table: one row per fine-tuning (`Cell`) of a recipe, whether it ran or not; rows as CSV."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.csv_files import csv_text
 from pipeline.downstream.predictions import Cell, cells
 from pipeline.evaluation.bootstrap import bootstrap_means, deviation, resample_indices
 from pipeline.evaluation.metrics import METRICS, image_scores
@@ -67,13 +66,10 @@ def cell_of(result: Result) -> Cell:
     return Cell(result.recipe, result.backbone, result.arm, result.task, result.fraction, result.seed)
 
 
-def write_csv(path: Path, kind: type, rows: Sequence[Any]) -> None:
-    """Write `rows` as CSV with the fields of the dataclass `kind` as columns; None becomes an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_text(path, text.getvalue())
+def write_rows(path: Path, kind: type, rows: Sequence[Any]) -> None:
+    """Write `rows` as CSV with the fields of the dataclass `kind` as columns."""
+    columns = [field.name for field in fields(kind)]
+    write_text(path, csv_text(columns, ([getattr(row, name) for name in columns] for row in rows)))
 
 
 def _result(recipe: Recipe, cell: Cell, outcome: Outcome | None, predictions: pa.Table | None) -> Result:

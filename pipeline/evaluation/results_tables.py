@@ -136,38 +136,36 @@ def _results_table(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> 
 
 
 def _differences_table(recipe: Recipe, rows: Sequence[Difference]) -> TextTable:
-    body = [
-        (
-            *_compared(recipe, row),
-            _difference(row),
-            _optional(row.seed_sd, ".3f"),
-            _p_value(row.p),
-            _p_value(row.p_holm),
-            _images(row.n_test, row.n_test_patients),
-        )
-        for row in rows
-    ]
-    head = (
-        *("Backbone", "Task", "Compared", "Difference [95 % interval]", "SD between seeds", "p"),
-        *(f"p, Holm ({rows[0].family} test{'s' * (rows[0].family > 1)})", "Test images (patients)"),
+    return TextTable.of(
+        rows,
+        {
+            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Task": _task_and_metric,
+            "Compared": lambda row: pair_label(recipe, row.arm, row.against),
+            "Difference [95 % interval]": _difference,
+            "SD between seeds": lambda row: _optional(row.seed_sd, ".3f"),
+            "p": lambda row: _p_value(row.p),
+            f"p, Holm ({rows[0].family} test{'s' * (rows[0].family > 1)})": lambda row: _p_value(row.p_holm),
+            "Test images (patients)": lambda row: _images(row.n_test, row.n_test_patients),
+        },
+        numbers_from=3,
     )
-    return TextTable(head, body, numbers_from=3)
 
 
 def _minimum_effects_table(recipe: Recipe, rows: Sequence[MinimumEffect]) -> TextTable:
-    body = [
-        (
-            *_compared(recipe, row),
-            _optional(row.smallest, ".3f"),
-            _optional(row.error, ".4f"),
-            _images(row.n_val, row.n_val_patients),
-            _images(row.n_test, row.n_test_patients),
-        )
-        for row in rows
-    ]
-    sets = ("Validation images (patients)", "Test images (patients)")
-    head = ("Backbone", "Task", "Compared", "Smallest detectable difference", "Expected standard error", *sets)
-    return TextTable(head, body, numbers_from=3)
+    return TextTable.of(
+        rows,
+        {
+            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Task": _task_and_metric,
+            "Compared": lambda row: pair_label(recipe, row.arm, row.against),
+            "Smallest detectable difference": lambda row: _optional(row.smallest, ".3f"),
+            "Expected standard error": lambda row: _optional(row.error, ".4f"),
+            "Validation images (patients)": lambda row: _images(row.n_val, row.n_val_patients),
+            "Test images (patients)": lambda row: _images(row.n_test, row.n_test_patients),
+        },
+        numbers_from=3,
+    )
 
 
 def _metrics_table(recipe: Recipe, rows: Sequence[Summary]) -> TextTable:
@@ -185,9 +183,8 @@ def _metrics_table(recipe: Recipe, rows: Sequence[Summary]) -> TextTable:
     return TextTable(("Backbone", "Pretraining", *map(metric_label, metrics)), body, numbers_from=2)
 
 
-def _compared(recipe: Recipe, row: Difference | MinimumEffect) -> tuple[str, str, str]:
-    task = f"{task_label(row.task)} ({metric_label(row.metric)})"
-    return BACKBONE_LABELS[row.backbone], task, pair_label(recipe, row.arm, row.against)
+def _task_and_metric(row: Difference | MinimumEffect) -> str:
+    return f"{task_label(row.task)} ({metric_label(row.metric)})"
 
 
 def _row_reasons(recipe: Recipe, rows: Iterable[Difference | MinimumEffect]) -> list[str]:

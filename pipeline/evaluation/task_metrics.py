@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from pipeline.downstream.ordinal import decode
 from pipeline.evaluation.bootstrap import bootstrap_means
@@ -31,6 +32,19 @@ def task_metrics(predictions: pa.Table, classes: Sequence[str]) -> dict[str, Met
     if predictions["kind"][0].as_py() == "ordinal":
         return _ordinal_metrics(predictions, classes)
     return _segmentation_metrics(predictions, classes[1:])
+
+
+def confusion(predictions: pa.Table, classes: int) -> NDArray[np.int64] | None:
+    """The confusion matrix of `predictions` (schema `PREDICTIONS`, one ordinal task); None without predictions.
+
+    Shape (classes, classes): true class along the first axis, predicted class along the second. With several seeds a
+    test image counts once per seed.
+    """
+    if not len(predictions):
+        return None
+    truth, predicted = predictions["truth"].to_numpy(), decode(matrix(predictions["scores"]))
+    counts: NDArray[np.int64] = confusion_matrix(truth, predicted, labels=range(classes))
+    return counts
 
 
 def on_all_images(metric: Metric, images: int) -> float:

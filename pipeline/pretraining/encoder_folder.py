@@ -5,17 +5,17 @@ import io
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any, ClassVar
 
 import torch
 import torchvision
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict
 
 from pipeline.checked_json import read_checked
 from pipeline.code_versions import PRETRAINING
+from pipeline.csv_files import csv_text
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import digest, write_json, write_text
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
@@ -87,12 +87,7 @@ class Preprocessing:
         path = folder / PREPROCESSING
         if not path.is_file():
             raise UserError(f"{path} does not exist: pretrain this encoder first (job `pretrain`).")
-        return read_checked(_adapter(), path)
-
-
-@cache
-def _adapter() -> TypeAdapter[Preprocessing]:
-    return TypeAdapter(Preprocessing)
+        return read_checked(Preprocessing, path)
 
 
 def clear(folder: Path) -> None:
@@ -109,11 +104,8 @@ def encoder_digest(folder: Path) -> str:
 
 def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
     """Write one row of metrics per epoch, numbered from 1, into `folder`."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["epoch", *curves[0]], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"epoch": epoch, **metrics} for epoch, metrics in enumerate(curves, start=1))
-    write_text(folder / CURVES, text.getvalue())
+    rows = ((epoch, *metrics.values()) for epoch, metrics in enumerate(curves, start=1))
+    write_text(folder / CURVES, csv_text(("epoch", *curves[0]), rows))
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
@@ -203,10 +195,8 @@ class ModelCard:
     def _labels(self) -> str:
         if not self.labels:
             return ""
-        rows = [[label.name, str(label.carried), str(label.known)] for label in self.labels]
-        return "## Labels\n\n" + _table(
-            ["label", "training images that carry it", "training images for which it is known"], rows
-        )
+        rows = [[cell(label.name), str(label.carried), str(label.known)] for label in self.labels]
+        return "## Labels\n\n" + pipe_table(["label", "training images that carry it", "of which it is known"], rows)
 
     def _training(self) -> str:
         facts = [("outcome", "ran"), ("backbone", self.preprocessing.backbone), *self.settings.items()]
@@ -218,12 +208,9 @@ class ModelCard:
     def _curves(self) -> str:
         if not self.history.curves:
             return ""
-        names = list(self.history.curves[0])
-        rows = [
-            [str(epoch), *(f"{metrics[name]:.5g}" for name in names)]
-            for epoch, metrics in enumerate(self.history.curves, start=1)
-        ]
-        return "## Curves\n\n" + _table(["epoch", *names], rows)
+        epochs = enumerate(self.history.curves, start=1)
+        rows = [[str(epoch), *(f"{value:.5g}" for value in metrics.values())] for epoch, metrics in epochs]
+        return "## Curves\n\n" + pipe_table(["epoch", *map(cell, self.history.curves[0])], rows)
 
     def _use(self, onnx: bool) -> str:
         backbone = self.preprocessing.backbone
@@ -293,8 +280,3 @@ def _software() -> str:
 
 def _section(title: str, facts: Sequence[tuple[str, Any]]) -> str:
     return f"## {title}\n\n" + "\n".join(f"- {what}: {inline(value)}" for what, value in facts) + "\n"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    first, *others = ([cell(one) for one in row] for row in (head, *rows))
-    return pipe_table(first, others)

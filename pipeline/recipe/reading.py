@@ -67,14 +67,4 @@ def _resolved(recipe: Recipe, path: Path, environment: Mapping[str, str]) -> Rec
         full = re.sub(r"\$\{(\w+)\}", lambda match: environment.get(match[1], match[0]), text)
         return full if "${" in full else os.path.realpath(path.parent / full)
 
-    tasks = {
-        name: task.model_copy(update={"manifest": absolute(task.manifest)})
-        for name, task in recipe.downstream.tasks.items()
-    }
-    weights = {backbone: absolute(text) for backbone, text in recipe.pretraining.imagenet_weights.items()}
-    return recipe.model_copy(
-        update={
-            "downstream": recipe.downstream.model_copy(update={"tasks": tasks}),
-            "pretraining": recipe.pretraining.model_copy(update={"imagenet_weights": weights}),
-        }
-    )
+    return recipe.with_files(absolute)

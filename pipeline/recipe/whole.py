@@ -1,6 +1,7 @@
 """The whole recipe: all sections, and the rules that span several of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
@@ -69,6 +70,27 @@ class Recipe(Settings):
         """Seed of the encoder from which the models of that fine-tuning seed start: `pretraining.seeds` in turn."""
         seeds = self.pretraining.seeds
         return seeds[self.downstream.seeds.index(seed) % len(seeds)]
+
+    def with_files(self, change: Callable[[str], str]) -> "Recipe":
+        """The recipe with the path of every manifest and weights file replaced by `change` of it."""
+        tasks = {
+            name: task.model_copy(update={"manifest": change(task.manifest)})
+            for name, task in self.downstream.tasks.items()
+        }
+        weights = {backbone: change(path) for backbone, path in self.pretraining.imagenet_weights.items()}
+        return self.model_copy(
+            update={
+                "downstream": self.downstream.model_copy(update={"tasks": tasks}),
+                "pretraining": self.pretraining.model_copy(update={"imagenet_weights": weights}),
+            }
+        )
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The recipe as JSON values that can be shared: file names for paths, only the comparisons that it makes."""
+        evaluation = self.evaluation.model_copy(update={"comparisons": self.comparisons})
+        shared = self.with_files(lambda path: Path(path).name).model_copy(update={"evaluation": evaluation})
+        return shared.model_dump(mode="json")
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:

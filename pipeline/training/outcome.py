@@ -1,11 +1,10 @@
 """The outcome of a training and its file, outcome.json."""
 
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 
 from pipeline.checked_json import read_checked
 from pipeline.files import write_json
@@ -37,9 +36,4 @@ class Outcome:
     def read(folder: Path) -> "Outcome | None":
         """The outcome in `folder`, None if it is unfinished; raises `UserError` if the file is damaged."""
         path = folder / "outcome.json"
-        return read_checked(_adapter(), path) if path.is_file() else None
-
-
-@cache
-def _adapter() -> TypeAdapter[Outcome]:
-    return TypeAdapter(Outcome)
+        return read_checked(Outcome, path) if path.is_file() else None

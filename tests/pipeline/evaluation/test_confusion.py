@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.downstream.predictions import PREDICTIONS, Cell, predictions_table
-from pipeline.evaluation.confusion import confusion
+from pipeline.evaluation.task_metrics import confusion
 from pipeline.recipe import Recipe
 from tests.pipeline.evaluation.conftest import predicted
 

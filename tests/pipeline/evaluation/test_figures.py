@@ -25,11 +25,9 @@ from pipeline.evaluation.figures import (
     save_figure,
 )
 from pipeline.evaluation.report_figures import (
-    draw_differences,
-    write_boxplots,
-    write_confusion_matrices,
-    write_overlays,
-    write_training_curves,
+    draw,
+    forest_plot,
+    save_all,
 )
 from pipeline.pretraining.context_encoder import TRAIN_METRICS
 from pipeline.pretraining.encoder_folder import write_curves
@@ -180,9 +178,9 @@ def test_without_a_measured_difference_nothing_is_drawn_and_an_old_figure_goes(
     three_seeds: Recipe, tmp_path: Path
 ) -> None:
     rows, _ = forest(three_seeds)
-    assert draw_differences(three_seeds, rows, tmp_path) == [tmp_path / "differences.png"]
+    assert save_all(forest_plot(three_seeds, rows, tmp_path)) == [tmp_path / "differences.png"]
     nothing = [dataclasses.replace(row, difference=None) for row in rows]
-    assert draw_differences(three_seeds, nothing, tmp_path) == [] and not list(tmp_path.iterdir())
+    assert save_all(forest_plot(three_seeds, nothing, tmp_path)) == [] and not list(tmp_path.iterdir())
 
 
 def test_more_arms_than_colours_are_drawn_all_the_same(three_seeds: Recipe) -> None:
@@ -191,7 +189,7 @@ def test_more_arms_than_colours_are_drawn_all_the_same(three_seeds: Recipe) -> N
 
 
 def test_a_recipe_without_tasks_has_no_boxplots(tmp_path: Path) -> None:
-    assert write_boxplots(Recipe(name="none"), Store(tmp_path)) == [] and not list(tmp_path.iterdir())
+    assert draw("boxplots", Recipe(name="none"), Store(tmp_path)) == [] and not list(tmp_path.iterdir())
 
 
 def test_a_confusion_matrix_has_a_panel_per_arm_with_counts_and_shares_of_the_true_class() -> None:
@@ -235,7 +233,7 @@ def test_confusion_matrices_are_drawn_per_backbone_and_fraction_if_an_arm_ran(re
     write_models(experiment, wanted, predictions)
     experiment.reports.mkdir(parents=True)
     (experiment.reports / "confusion_quality_vgg16_bn_fraction-1.png").write_bytes(b"of an earlier run")
-    drawn = write_confusion_matrices(recipe, store)
+    drawn = draw("confusion_matrices", recipe, store)
     assert sorted(path.name for path in drawn) == [
         "confusion_quality_resnet50_fraction-0.05.png",
         "confusion_quality_resnet50_fraction-1.png",
@@ -255,7 +253,7 @@ def test_curves_are_drawn_of_encoders_that_were_trained_before_a_metric_was_writ
     since = ("train_adversarial_share", "val_score_real", "val_score_inpainted")
     earlier = {name: value for name, value in every.items() if name not in since}
     write_curves(experiment.encoder("resnet50", "ce", 0), [earlier, earlier])
-    (drawn,) = write_training_curves(recipe, store)
+    (drawn,) = draw("training_curves", recipe, store)
     assert drawn.name.startswith("training_curves") and drawn.stat().st_size > 10_000
 
 
@@ -264,7 +262,7 @@ def test_without_predictions_no_overlay_is_drawn_and_none_is_left(recipe: Recipe
     experiment = store.experiment(recipe.name)
     experiment.reports.mkdir(parents=True)
     (experiment.reports / "overlays_liver_kidney_resnet50_fraction-1.png").write_bytes(b"of an earlier run")
-    assert write_overlays(recipe, store) == [] and not list(experiment.reports.iterdir())
+    assert draw("segmentation_overlays", recipe, store) == [] and not list(experiment.reports.iterdir())
 
 
 def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:

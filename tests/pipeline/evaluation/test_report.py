@@ -16,7 +16,7 @@ from pipeline.evaluation.evidence import Evidence, Training, predictions_of
 from pipeline.evaluation.html_report import write_html_report
 from pipeline.evaluation.publication import Publication
 from pipeline.evaluation.report import RESULTS_FILES, compute_report, read_report, write_results
-from pipeline.evaluation.report_figures import write_differences
+from pipeline.evaluation.report_figures import draw
 from pipeline.evaluation.results import cell_of, predictions_by_cell
 from pipeline.files import read_table, write_table
 from pipeline.recipe import Recipe
@@ -138,7 +138,7 @@ def test_the_page_and_the_figure_show_the_report_without_computing_it_again(
     assert again.minimum_effects == report.minimum_effects and again.mode_collapses == report.mode_collapses
     monkeypatch.setattr("pipeline.evaluation.differences.paired_test", None)
     monkeypatch.setattr("pipeline.evaluation.report.differences", None)
-    (figure,) = write_differences(three_seeds, store)
+    (figure,) = draw("differences_figure", three_seeds, store)
     page = write_html_report(three_seeds, store).read_text(encoding="utf-8")
     assert figure.name == "differences.png"
     assert f"{report.differences[0].p:.3f}" in page and "data:image/png" in page

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.downstream.predictions import PREDICTIONS, cells
-from pipeline.evaluation.results import Result, cell_of, predictions_by_cell, results_rows, write_csv
+from pipeline.evaluation.results import Result, cell_of, predictions_by_cell, results_rows, write_rows
 from pipeline.recipe import Recipe
 from pipeline.training.outcome import Outcome
 from tests.pipeline.evaluation.conftest import everything, predicted
@@ -78,7 +78,7 @@ def test_every_row_has_its_cell(recipe: Recipe) -> None:
 
 def test_the_csv_has_exactly_the_agreed_columns(recipe: Recipe, tmp_path: Path) -> None:
     rows = results_rows(recipe, *everything(recipe, {"ce": 7}))
-    write_csv(tmp_path / "results_table.csv", Result, rows)
+    write_rows(tmp_path / "results_table.csv", Result, rows)
     header, *body = csv.reader((tmp_path / "results_table.csv").open())
     assert header == (
         "recipe backbone arm task metric fraction seed mean sd n_train n_test status reason".split()  # noqa: SIM905
