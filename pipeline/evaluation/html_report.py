@@ -40,11 +40,6 @@ from pipeline.tables import DICOM_INDEX, IMAGES, REJECTED_FILES, REJECTED_FRAMES
 
 _HERE = Path(__file__).parent
 _LIBRARIES = ("sonotag", "torch", "torchvision", "numpy", "pyarrow", "pydicom", "scikit-learn", "scipy", "matplotlib")
-_ARMS = (
-    "An arm is an encoder that was pretrained in one way and then fine-tuned for every task. Baseline: not pretrained. "
-    "ImageNet: pretrained on photographs. DCM: predicts labels from DICOM metadata. CE (context encoder): inpaints the "
-    "hidden centre of an image. CE+DCM: both. +F: the encoder is frozen during fine-tuning."
-)
 _SCOPE = (
     "All numbers apply to this archive, these test sets and patients like theirs. This software is not a medical "
     "device, and nothing here implies that a model may be used on patients."
@@ -122,7 +117,7 @@ def _chapters(recipe: Recipe, store: Store, report: Report) -> list[Chapter]:
     overlays = _drawn(overlay_pictures(recipe, experiment).values())
     curves = _drawn(curves_pictures(recipe, experiment).values())
     return [
-        Chapter("overview", "Overview", [_ARMS], sections=[Section("The recipe in short", _recipe_table(recipe))]),
+        Chapter("overview", "Overview", [_arms_text(recipe)], [Section("The recipe in short", _recipe_table(recipe))]),
         _data(recipe, store, experiment),
         effects,
         results,
@@ -161,6 +156,19 @@ def _limit_of_seeds(recipe: Recipe) -> str:
     return (
         "Each backbone and method has one pretrained encoder, of one seed. No spread here includes another "
         "pretraining, and no p-value applies to the methods as such."
+    )
+
+
+def _arms_text(recipe: Recipe) -> str:
+    """What an arm is, and the methods of the recipe's arms."""
+    methods = {method.name: method for method in map(recipe.pretraining.method_of, recipe.pretraining.encoders)}
+    named = [f"{method.label}: {method.description}." for method in methods.values()]
+    return " ".join(
+        [
+            "An arm is an encoder that was pretrained in one way and then fine-tuned for every task.",
+            *named,
+            "+F: the encoder is frozen during fine-tuning.",
+        ]
     )
 
 

@@ -9,10 +9,10 @@ from pipeline.evaluation.bootstrap import deviation
 from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.evidence import Training
+from pipeline.pretraining.curves import DIVERSITY, SATURATION
 from pipeline.recipe import Recipe
 from pipeline.settings import Backbone
 
-DIVERSITY, SATURATION = "val_diversity", "train_saturation"
 COLLAPSED_BELOW = 0.1**0.5
 """Threshold of the diversity: the variance of the patches across images is then a tenth of that of the real ones.
 

@@ -20,7 +20,6 @@ from pipeline.evaluation.inpainting_error import InpaintingError, inpainting_tab
 from pipeline.evaluation.minimum_effect import POWER, MinimumEffect, minimum_effects
 from pipeline.evaluation.mode_collapse import (
     COLLAPSED_BELOW,
-    SATURATION,
     ModeCollapse,
     epochs_table,
     mean_by_epoch,
@@ -38,7 +37,7 @@ from pipeline.evaluation.results_tables import (
 from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.training_time import training_time_table
 from pipeline.files import digest, write_json, write_text
-from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SHARE_AT_THE_PATCH
+from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SATURATION, SHARE_AT_THE_PATCH
 from pipeline.recipe import Recipe
 from pipeline.recipe.evaluation import Evaluation
 from pipeline.store import Experiment

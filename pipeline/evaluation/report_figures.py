@@ -33,8 +33,7 @@ from pipeline.evaluation.report import read_report
 from pipeline.evaluation.task_metrics import confusion
 from pipeline.files import read_table
 from pipeline.images.batches import center_patch
-from pipeline.methods import Method
-from pipeline.pretraining.curves import SCORE_INPAINTED
+from pipeline.pretraining.curves import by_panel_title
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
 from pipeline.pretraining.inpainting import inpaint
@@ -44,7 +43,6 @@ from pipeline.recipe.arms import Arm
 from pipeline.recipe.labels import PROBES
 from pipeline.settings import Backbone
 from pipeline.store import Experiment, Store
-from pipeline.training.loop import VALIDATION_LOSS
 from pipeline.training.outcome import Outcome
 
 INPAINTING_ROWS = 8
@@ -167,7 +165,7 @@ def _training_curves(recipe: Recipe, store: Store) -> Drawn:
     for backbone, picture in curves_pictures(recipe, experiment).items():
         trained = {e: read_curves(_first_seed(recipe, experiment, backbone, e)) for e in settings.encoders}
         curves = {
-            arm_label(recipe, encoder): _by_panel_title(metrics, settings.method_of(encoder))
+            arm_label(recipe, encoder): by_panel_title(metrics, settings.method_of(encoder))
             for encoder, metrics in trained.items()
             if metrics
         }
@@ -318,11 +316,3 @@ def _groups_of(pool: PretrainingSet, image: int) -> str:
 def _has_run(folder: Path) -> bool:
     outcome = Outcome.read(folder)
     return outcome is not None and outcome.status == "ran"
-
-
-def _by_panel_title(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
-    """The curves of an encoder by the title of their panel; encoders of earlier versions may lack some."""
-    titles = dict(method.curve_titles)
-    if method.inpaints and SCORE_INPAINTED not in metrics:
-        titles[VALIDATION_LOSS] = "L_F, validation (D normalized by running statistics)"
-    return {title: metrics[name] for name, title in titles.items() if name in metrics}

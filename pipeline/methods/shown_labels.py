@@ -21,12 +21,11 @@ SHOWN_LABELS: Mapping[ShownLabels, Wording] = {
     "shuffled": Wording(
         "weak labels, shuffled across patients",
         "labels shuffled",
-        " A control: its labels were not those of its images. They were dealt out anew across patients, so that they "
-        "carry no information about an image.",
+        " A control: its labels were shuffled across patients, so that they are independent of the images.",
     ),
     "source": Wording(
         "sources of the images",
         "sources as labels",
-        " A control: in place of the tags' labels it was shown from which folder of the archive an image came.",
+        " A control: instead of the tags' labels it was shown which folder of the archive an image came from.",
     ),
 }

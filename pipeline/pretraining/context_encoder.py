@@ -12,7 +12,7 @@ from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator, frozen_network, without_running_statistics
 from pipeline.networks.encoders import Encoder
-from pipeline.pretraining.curves import RECONSTRUCTION, SCORE_INPAINTED
+from pipeline.pretraining.curves import ADVERSARIAL_SHARE, DIVERSITY, RECONSTRUCTION, SATURATION, SCORE_INPAINTED
 from pipeline.pretraining.dataset import (
     Batch,
     PretrainingSet,
@@ -38,12 +38,12 @@ TRAIN_METRICS = (
     "train_discriminator_loss",
     "train_score_real",
     "train_score_inpainted",
-    "train_saturation",
-    "train_adversarial_share",
+    SATURATION,
+    ADVERSARIAL_SHARE,
 )
 
 SHARE_EVERY = 100
-"""Steps between two measurements of `train_adversarial_share`, from an epoch's first on; these steps take longer."""
+"""Steps between two measurements of `ADVERSARIAL_SHARE`, from an epoch's first on; these steps take longer."""
 
 STUCK_EPOCHS = 3
 """Consecutive epochs without any gradient for D after which a training counts as diverged."""
@@ -114,9 +114,9 @@ class ContextEncoderTraining:
     def _adversarial_share(self, batch: Batch) -> Tensor:
         """The ratio of the two terms' gradient norms at the encoder's weights, in one step of `SHARE_EVERY`.
 
-        Weighted such that the mean over an epoch's steps is the mean of those measured: 0 in all others. It is taken
-        before the step, from a forward of its own, so that it needs no more memory than a step and neither compilation
-        nor the averaging of gradients plays a part.
+        It is 0 in all other steps, and weighted so that the mean over an epoch's steps is the mean of those measured.
+        It is measured before the step, in a forward pass of its own: this needs no more memory than a step and involves
+        neither compilation nor the averaging of gradients.
         """
         steps, step = self.pool.steps(self.settings.batch_size), self._steps_of_epoch
         self._steps_of_epoch += 1
@@ -163,9 +163,8 @@ class ContextEncoderTraining:
     def validate(self) -> Metrics:
         """L_F (`val_loss`), its terms and `val_diversity` over the validation images.
 
-        F is in evaluation mode. D normalizes as in training, by the batch, real and inpainted patches apart; its
-        running statistics, those of both mixed, are not used. The diversity is that of the inpainted patches over that
-        of the real ones (`PatchDiversity`): near 0 if every image gets the same patch, which is mode collapse.
+        F is in evaluation mode. D normalizes as in training, by the batch, real and inpainted patches separately; its
+        running statistics mix both and are not used.
         """
         self.context_encoder.eval()
         self.discriminator.train()
@@ -185,7 +184,7 @@ class ContextEncoderTraining:
             RECONSTRUCTION: mse,
             "val_score_real": score_real,
             SCORE_INPAINTED: score_inpainted,
-            "val_diversity": inpainted.deviation() / max(real.deviation(), torch.finfo(torch.float32).tiny),
+            DIVERSITY: inpainted.deviation() / max(real.deviation(), torch.finfo(torch.float32).tiny),
         }
 
     def _validated(self, batch: Batch, patch_N1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,10 +197,10 @@ class ContextEncoderTraining:
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
         """Raise `Diverged` if D's loss was 0 in every step of the last `STUCK_EPOCHS` epochs.
 
-        Every score was then beyond the hinge's margin: D has no gradient, and F's adversarial
-        gradient no longer changes. D does not matter if the adversarial term has no weight.
+        Every score was then beyond the hinge's margin: D has no gradient, and F's adversarial gradient no longer
+        changes. If the adversarial term has no weight, D does not matter.
         """
-        last = [metrics["train_saturation"] for metrics in curves[-STUCK_EPOCHS:]]
+        last = [metrics[SATURATION] for metrics in curves[-STUCK_EPOCHS:]]
         if self.settings.lambda_adv > 0 and len(last) == STUCK_EPOCHS and min(last) == 1.0:
             raise Diverged(
                 f"the discriminator's loss was 0 in every step of epochs {len(curves) - STUCK_EPOCHS + 1} to "

@@ -24,11 +24,11 @@ def with_label_variant(shown: ShownLabels, pool: PretrainingSet, seed: int, sour
 
 
 def with_shuffled_labels(pool: PretrainingSet, seed: int) -> PretrainingSet:
-    """The pool, its labels dealt out anew across patients, those of training and of validation images apart.
+    """The pool with labels shuffled across patients, separately for training and validation images.
 
-    Images stand in two lines, those of a patient side by side, the patients in two random orders of `seed`; an image of
-    the first line gets the labels of the one at its place in the second. So each label is carried by as many images as
-    before, mostly by a patient's neighbours together, and carries no information about its image.
+    The images are ordered twice, patient by patient, with the patients in two random orders of `seed`; an image gets
+    the labels of the image at its position in the second order. Each label is thus carried by as many images as
+    before, mostly in runs of one patient's images, and is independent of the image that carries it.
     """
     giver_N = torch.arange(pool.images.count)
     for side, index_M in (("train", pool.train), ("val", pool.val)):
@@ -41,10 +41,10 @@ def with_shuffled_labels(pool: PretrainingSet, seed: int) -> PretrainingSet:
 
 
 def with_sources_as_labels(pool: PretrainingSet, sources: Sequence[bytes]) -> PretrainingSet:
-    """The pool with a label per source of its images: a one-hot vector of `sources`, one per image, in their order.
+    """The pool with one label per source, one-hot by `sources`, which lists the source of each image.
 
-    The labels are called `source 1` and so on, in the order of the sources' names: a folder can have a
-    person's name. Raises ValueError if their number is not that of the images.
+    Labels are named `source 1` and so on, in the order of the sources' names, since a folder can have a person's name.
+    Raises ValueError if `sources` and images differ in number.
     """
     if len(sources) != pool.images.count:
         raise ValueError(f"{len(sources)} sources of {pool.images.count} images")
@@ -55,7 +55,7 @@ def with_sources_as_labels(pool: PretrainingSet, sources: Sequence[bytes]) -> Pr
 
 
 def _patient_after_patient(index_M: Tensor, patients_N: Tensor, random: torch.Generator) -> Tensor:
-    """The images `index_M`, those of a patient side by side and in their order, the patients in a random order."""
+    """The images `index_M` patient by patient, each patient's in their order, the patients in a random order."""
     patients, of_image_M = torch.unique(patients_N[index_M], return_inverse=True)
     place_P = torch.randperm(len(patients), generator=random)
     return index_M[torch.argsort(place_P[of_image_M], stable=True)]

@@ -1,15 +1,17 @@
-"""What the curves of an encoder's training mean, those that earlier versions wrote too.
+"""Names and meaning of the metrics in an encoder's training curves, also in curves of earlier versions."""
 
-Belongs here: names of metrics whose meaning has changed. Not here: measuring them, files.
-"""
-
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
+from pipeline.methods import Method
 from pipeline.training.loop import VALIDATION_LOSS
 
 RECONSTRUCTION = "val_mse"
 SCORE_INPAINTED = "val_score_inpainted"
+DIVERSITY = "val_diversity"
+"""Standard deviation of inpainted patches across images over that of the real ones; near 0 is mode collapse."""
+SATURATION = "train_saturation"
+"""Share of D's scores beyond the margin; 1 if its loss is 0."""
 ADVERSARIAL_SHARE = "train_adversarial_share"
 """Ratio of the adversarial term's gradient norm to the reconstruction term's, at the encoder's weights."""
 SHARE_AT_THE_PATCH = "train_adversarial_share_at_the_patch"
@@ -20,8 +22,8 @@ T = TypeVar("T")
 def selected_by(names: Collection[str]) -> str:
     """The metric whose lowest epoch was kept, by the `names` of a training's metrics.
 
-    Context encoders are kept by their reconstruction error, those of earlier versions by their validation L_F, for
-    which D was normalized otherwise than in training.
+    Context encoders are selected by reconstruction error; those of earlier versions by validation L_F, for which D was
+    normalized otherwise than in training.
     """
     return RECONSTRUCTION if SCORE_INPAINTED in names else VALIDATION_LOSS
 
@@ -31,3 +33,11 @@ def named_as_today(metrics: Mapping[str, T]) -> dict[str, T]:
     if SCORE_INPAINTED in metrics:
         return dict(metrics)
     return {SHARE_AT_THE_PATCH if name == ADVERSARIAL_SHARE else name: value for name, value in metrics.items()}
+
+
+def by_panel_title(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
+    """The curves of an encoder that reports show, by the title of their panel; earlier versions recorded fewer."""
+    titles = dict(method.curve_titles)
+    if method.inpaints and SCORE_INPAINTED not in metrics:
+        titles[VALIDATION_LOSS] = "L_F, validation (D normalized by running statistics)"
+    return {title: metrics[name] for name, title in titles.items() if name in metrics}

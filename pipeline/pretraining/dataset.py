@@ -21,10 +21,10 @@ class PretrainingSet:
     """The pretraining pool: N images of H × W pixels, L labels. H and W are multiples of 32.
 
     `labels_NL`: float32, 0 or 1, and 0 if unknown. `known_NL`: bool. `patients_N`: int64, equal for images of one
-    patient. `train` and `val`: int64 indices into N, on the CPU. The digests are those of `pipeline.cohort.pool`: of
-    images and split, and of labels. A process's shard (`shard`) names fewer indices, of the same N images; `rank` is
-    whose it is, and an epoch takes `epoch_images` of its training images: as many as every other process has. `shown`
-    names the origin of the labels (`pipeline.pretraining.controls`).
+    patient. `train` and `val`: int64 indices into N, on the CPU. `image_digest` covers images and split, `label_digest`
+    labels (`pipeline.cohort.pool`). The shard of the process `rank` (`shard`) holds fewer indices into the same N
+    images, and an epoch uses `epoch_images` of its training images, equally many in every process. `shown` says which
+    labels these are (`pipeline.pretraining.controls`).
     """
 
     images: ImageLoader
@@ -55,22 +55,22 @@ class PretrainingSet:
         return self.images.height, self.images.width
 
     def to(self, device: torch.device) -> "PretrainingSet":
-        """The same set, fed to `device`: its labels are copied there, its images as by `pipeline.images.loader`."""
+        """The same set for training on `device`: labels are there, images where `pipeline.images.loader` puts them."""
         images, labels_NL, known_NL = self.images.to(device), self.labels_NL.to(device), self.known_NL.to(device)
         return replace(self, images=images, labels_NL=labels_NL, known_NL=known_NL)
 
     def steps(self, batch_size: int) -> int:
-        """Steps of an epoch, on every process the same; raises `UserError` if the images do not fill one batch."""
+        """Steps of an epoch, the same in every process; raises `UserError` if the images do not fill one batch."""
         images = len(self.train) if self.epoch_images is None else self.epoch_images
         if images < batch_size:
             raise UserError(f"pretraining.batch_size is {batch_size}, but the pool has {images} training images.")
         return images // batch_size
 
     def shard(self, rank: int, world: int) -> "PretrainingSet":
-        """The part of process `rank` of `world`: whole patients, dealt so that each has about as many images.
+        """The part of process `rank` of `world`: whole patients, with about equally many images per process.
 
-        Training and validation patients are dealt apart. All shards together are the set. Raises `UserError` if a
-        process would get no training or no validation image.
+        Training and validation patients are distributed separately. All shards together are the set. Raises
+        `UserError` if a process would get no training or no validation image.
         """
         trains, vals = (_dealt(indices, self.patients_N, world) for indices in (self.train, self.val))
         if not all(len(indices) for indices in (*trains, *vals)):
@@ -81,7 +81,7 @@ class PretrainingSet:
 
 
 def _dealt(indices: Tensor, patients_N: Tensor, world: int) -> list[Tensor]:
-    """`indices` in `world` parts that share no patient: the patients with most images first, each to the smallest."""
+    """`indices` in `world` parts without a common patient: largest patients first, each to the smallest part."""
     patients, of_index, counts = torch.unique(patients_N[indices], return_inverse=True, return_counts=True)
     owner, load = torch.zeros(len(patients), dtype=torch.int64), [0] * world
     for patient in torch.argsort(counts, descending=True, stable=True).tolist():
@@ -93,7 +93,7 @@ def _dealt(indices: Tensor, patients_N: Tensor, world: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images as the networks see them: z-scores, and labels, 0 if unknown."""
+    """Images as z-scores, and their labels, 0 if unknown."""
 
     x_N1HW: Tensor
     labels_NL: Tensor
@@ -105,9 +105,9 @@ def training_batches(
 ) -> Iterator[Batch]:
     """The batches of one epoch from `first_step` on, shuffled and augmented on the pool's device.
 
-    Order and augmentation depend on the seed, the process's rank and `epoch` alone: every method sees the same
-    images. They are drawn for the whole epoch beforehand, so no step waits for the host, and a resumed epoch goes on
-    with the same bits. The last images, which fill no batch, are dropped.
+    Order and augmentation depend only on the seed, the process's rank and `epoch`, so every method sees the same
+    images. They are drawn for the whole epoch in advance: no step waits for the host, and a resumed epoch continues
+    bit for bit. The last images, which fill no batch, are dropped.
     """
     scope, size, steps = (epoch, pool.rank), settings.batch_size, pool.steps(settings.batch_size)
     order_SN = epoch_order(pool.train, size, generator(settings.seed, "order", *scope))[:steps]
@@ -133,12 +133,12 @@ def validation_batches(pool: PretrainingSet, normalization: Normalization, batch
 def full_validation_batches(
     pool: PretrainingSet, normalization: Normalization, settings: TrainingSettings
 ) -> Iterator[tuple[Batch, int]]:
-    """The validation images in batches like those of training, each with how many images, its first ones, count.
+    """The validation images in full batches, each with the number of its first images that count.
 
-    For a network that normalizes by the batch. Every image counts once. Batches are full, and mixed: in an order drawn
-    from the seed and the process's rank, the same in every epoch, since a patient's images stand side by side in the
-    pool. The last batch is filled up with images of the first, which do not count again. If there are fewer validation
-    images than a batch has, one batch holds them all (a single image twice). Every process has as many batches.
+    For a network that normalizes by the batch. Every image counts once. The pool holds a patient's images side by side,
+    so the batches are shuffled by the seed and the process's rank, equally in every epoch. The last batch is filled up
+    with images of the first, which do not count again. If there are fewer validation images than a batch has, one batch
+    holds them all (a single image twice). Every process has equally many batches.
     """
     count = len(pool.val)
     size = min(settings.batch_size, max(count, 2))

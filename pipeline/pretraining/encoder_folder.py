@@ -1,4 +1,4 @@
-"""An encoder's folder: names, contents and reading of its files, which suffice to use the encoder."""
+"""An encoder's folder: the names of its files, its preprocessing, its curves and its model card."""
 
 import csv
 import io
@@ -91,14 +91,14 @@ class Preprocessing:
 
 
 def clear(folder: Path) -> None:
-    """Remove an earlier run's files, its outcome first, but not a checkpoint from which training can resume."""
+    """Remove an earlier run's files, its outcome first, except a checkpoint from which training can resume."""
     names = [ENCODER, ONNX, PREPROCESSING, MODEL_CARD, CURVES, *(name for m in METHODS.values() for name in m.files)]
     for path in [folder / "outcome.json", *(folder / name for name in names), *folder.glob(".*.tmp")]:
         path.unlink(missing_ok=True)
 
 
 def encoder_digest(folder: Path) -> str:
-    """SHA-256 over the weights and the preprocessing in `folder`: which encoder it is."""
+    """SHA-256 over the weights and the preprocessing in `folder`, which identifies the encoder."""
     return digest(*((folder / name).read_bytes() for name in (ENCODER, PREPROCESSING)))
 
 
@@ -109,13 +109,13 @@ def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
-    """The metrics in `folder`, by name, a value per epoch; none if nothing was trained."""
+    """The metrics in `folder` by name, one value per epoch; empty if nothing was trained."""
     epochs = _epochs(folder)
     return {name: [metrics[name] for metrics in epochs] for name in epochs[0]} if epochs else {}
 
 
 def replay_metrics(folder: Path, on_epoch: OnEpoch) -> None:
-    """Call `on_epoch` for every epoch in `folder`, so that a tracking run that trained nothing has curves, too."""
+    """Call `on_epoch` for every epoch in `folder`, so that a tracking run has curves even if it trained nothing."""
     for epoch, metrics in enumerate(_epochs(folder), start=1):
         on_epoch(epoch, metrics)
 
@@ -127,13 +127,13 @@ def _epochs(folder: Path) -> list[Metrics]:
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True))
         return [named_as_today({name: float(value) for name, value in row.items() if name != "epoch"}) for row in rows]
-    except (ValueError, TypeError, csv.Error):  # text that is none, a cell that is no number or is not there
+    except (ValueError, TypeError, csv.Error):  # not text; a cell that is missing or not a number
         raise DamagedError(path) from None
 
 
 @dataclass(frozen=True)
 class LabelCount:
-    """A label: the number of training images with it, and the number for which it is known."""
+    """The number of training images with a label, and of those for which it is known."""
 
     name: str
     carried: int
@@ -141,7 +141,7 @@ class LabelCount:
 
 
 def count_labels(pool: PretrainingSet) -> tuple[LabelCount, ...]:
-    """The labels of the pool's training images, counted, in the label space's order."""
+    """The counts of every label over the pool's training images, in the label space's order."""
     known_NL = pool.known_NL[pool.train]
     carried = (pool.labels_NL[pool.train] * known_NL).sum(dim=0, dtype=torch.int64).tolist()
     known = known_NL.sum(dim=0).tolist()
@@ -160,16 +160,16 @@ class ModelCard:
     train_images: int
     val_images: int
     labels: tuple[LabelCount, ...]
-    """The labels that the method was shown; none if it was shown none."""
+    """Empty if the method was shown no labels."""
     label_digest: str
     shown: ShownLabels
-    """Which labels these were; stated, like their digest, only if the method was shown any."""
+    """Which labels these were; printed, like their digest, only if there are any."""
     history: History
     results: Sequence[tuple[str, Any]]
-    """What came out, as (what, value), such as the inpainting error."""
+    """Names and values, such as the inpainting error."""
 
     def write(self, folder: Path) -> None:
-        """Write it into `folder` as Markdown, last of the files that it speaks of."""
+        """Write it into `folder` as Markdown, after the files that it describes."""
         onnx = (folder / ONNX).is_file()
         parts = [self._head(), self._data(), self._labels(), self._training(), self._curves(), self._use(onnx)]
         write_text(folder / MODEL_CARD, "\n".join(part for part in parts if part))
@@ -196,7 +196,7 @@ class ModelCard:
         if not self.labels:
             return ""
         rows = [[cell(label.name), str(label.carried), str(label.known)] for label in self.labels]
-        return "## Labels\n\n" + pipe_table(["label", "training images that carry it", "of which it is known"], rows)
+        return "## Labels\n\n" + pipe_table(["label", "training images with it", "images for which it is known"], rows)
 
     def _training(self) -> str:
         facts = [("outcome", "ran"), ("backbone", self.preprocessing.backbone), *self.settings.items()]
@@ -221,13 +221,13 @@ class ModelCard:
 _USE = Template("""## Use
 
 Intended: as the starting point of networks for such images, fine-tuned and validated for their own purpose. Not
-intended: any diagnostic use as it is. It has seen the images of one archive; expect less elsewhere.
+intended: diagnostic use as it is. It was trained on images of one archive; expect lower performance elsewhere.
 
-Licence: the code that made it is Apache-2.0. This card grants no right to the weights: they follow from the images
-that they were trained on, so ask whoever holds those before you pass them on. A network can give away what it has seen.
+Licence: the code that made it is Apache-2.0. This card grants no right to the weights: they derive from the training
+images, so ask the owner of those before you pass them on. A network can reveal its training images.
 
-`encoder.safetensors` holds the backbone under torchvision's names, without its head; `preprocessing.json` says how an
-image becomes its input. In this folder:
+`encoder.safetensors` holds the backbone under torchvision's names, without its head; `preprocessing.json` describes
+how to prepare an image. In this folder:
 
 ```python
 import json
@@ -253,7 +253,7 @@ features = network(x)
 """)
 
 _USE_ONNX = f"""
-`{ONNX}` is the same encoder up to its features at stride 32; it makes the z-score itself:
+`{ONNX}` is the same encoder up to its features at stride 32; it computes the z-score itself:
 
 ```python
 import onnxruntime
@@ -264,12 +264,12 @@ session = onnxruntime.InferenceSession("{ONNX}")
 """
 
 _NO_ONNX = f"""
-There is no `{ONNX}`: onnxscript was not installed when this encoder was made.
+There is no `{ONNX}`: onnxscript was not installed on the machine that made this encoder.
 """
 
 
 def _software() -> str:
-    """What an encoder was made with, as far as its numbers may depend on it."""
+    """Versions and devices on which the encoder's numbers may depend."""
     device = training_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
     return (

@@ -61,7 +61,7 @@ def plan_of(job: Job[T]) -> Plan:
 
 
 def own_share(pool: PretrainingSet, settings: T) -> tuple[PretrainingSet, T]:
-    """The patients on which this process trains, and settings with its share of every batch.
+    """The patients on which this process trains, and the settings with its share of every batch.
 
     Raises `UserError` if a batch cannot be divided evenly, or the images do not fill one.
     """

@@ -10,9 +10,9 @@ from torch import Tensor
 def label_scores(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
     """Per label: `label`, number of known `images`, `base_rate`, `accuracy`, `balanced_accuracy`, `auc`.
 
-    `labels_NL` are 0 or 1. A logit above 0 predicts 1. The base rate is the share of the images that carry the label;
-    balanced accuracy is the mean of the shares that are right among those that carry it and among those that do not.
-    Undefined scores are None: all of a label that is known of no image, the last two if all images have the same value.
+    `labels_NL` are 0 or 1. A logit above 0 predicts 1. The base rate is the share of the images with the label;
+    balanced accuracy is the mean of the accuracies on images with and without it. Undefined scores are None: all of
+    them if the label is known for no image, the last two if all images have the same value.
     """
     columns = zip(names, logits_NL.double().T.cpu(), (labels_NL > 0.5).T.cpu(), known_NL.bool().T.cpu(), strict=True)
     return [

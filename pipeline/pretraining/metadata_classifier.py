@@ -1,7 +1,4 @@
-"""The encoder that predicts the weak labels themselves: method dcm (paper section 4.3).
-
-Belongs here: its head, one epoch of training it, how good it is. Not here: files, epochs' loop.
-"""
+"""Method dcm: training an encoder to predict the weak labels, and predicting them with one (paper section 4.3)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -46,7 +43,7 @@ class MetadataHead(nn.Module):
 class MetadataTraining:
     """Training of an encoder to predict the known labels of a pool; networks and pool are on one device.
 
-    `encode` is the compiled encoder, if a step calls that instead of the encoder itself.
+    Steps call the encoder as `encode`, if given: the encoder compiled.
     """
 
     result_networks: tuple[str, ...] = ("encoder", "head")
@@ -100,7 +97,7 @@ class MetadataTraining:
     def report(self, pool: PretrainingSet) -> list[dict[str, Any]]:
         """Scores of each label (`label_scores`) on all validation images of `pool`, which is on the same device.
 
-        For one process alone: of several, the one that writes, and then the pool of all.
+        Of several processes, only the one that writes calls this, with the pool of all.
         """
         return label_scores(*self._validation_logits(pool), pool.label_names)
 

@@ -1,7 +1,4 @@
-"""An encoder as an ONNX graph, for programs without PyTorch.
-
-Belongs here: that graph, from grey levels to features, and its file. Not here: the other files of an encoder's folder.
-"""
+"""An encoder as an ONNX graph from grey levels to features, for programs without PyTorch."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -20,9 +17,8 @@ def export_onnx(folder: Path, log: Log) -> None:
     """Write `encoder.onnx` from the weights and the preprocessing in `folder`, whole or not at all.
 
     Input `grey`: float32 grey levels, 0 to 255, shape (N, 1, H, W) of any N, at the size of the preprocessing; the
-    z-score is part of the graph. Output `features`: stride 32, shape (N, C, H/32, W/32), as of
-    the encoder in evaluation mode. The same encoder gives the same bytes. On a machine without onnxscript there is no
-    such file, which is logged.
+    z-score is part of the graph. Output `features`: stride 32, shape (N, C, H/32, W/32), those of the encoder in
+    evaluation mode. The same encoder gives the same bytes. Without onnxscript nothing is written, which is logged.
     """
     if find_spec("onnxscript") is None:
         log(f"{folder.name}: no {ONNX}, since onnxscript is not installed")
@@ -53,9 +49,9 @@ class _FromGreyLevels(nn.Module):
         return features_NCHW
 
 
-@cache  # seconds of tracing, the same for every method: the demo has four encoders of one backbone
+@cache  # tracing takes seconds, and one graph serves all encoders of a backbone
 def _graph(encoder: type[Encoder], height: int, width: int) -> torch.onnx.ONNXProgram:
-    """The graph of such an encoder, its weights left out."""
+    """The graph of an encoder without its weights."""
     with torch.device("meta"):
         network = _FromGreyLevels(encoder()).eval().requires_grad_(False)
         program = torch.onnx.export(
@@ -73,9 +69,9 @@ def _graph(encoder: type[Encoder], height: int, width: int) -> torch.onnx.ONNXPr
 
 
 def _with_weights(graph: torch.onnx.ONNXProgram, weights: dict[str, Tensor]) -> torch.onnx.ONNXProgram:
-    """A copy of `graph` with `weights`, batch norm folded into the convolutions, and no trace of its author or machine.
+    """A copy of `graph` with `weights`, batch norm folded into the convolutions, and without metadata.
 
-    The exporter notes the lines of source code that each node comes from: the paths of this machine.
+    The exporter records the source line of each node, which contains paths of this machine.
     """
     program = torch.onnx.ONNXProgram(graph.model.clone(), graph.exported_program)
     program.apply_weights({name: weights[name] for name in program.model.graph.initializers})

@@ -1,6 +1,6 @@
-"""The pretraining pool's table and pixels as what training takes.
+"""Reading the pretraining pool's table and pixels into tensors.
 
-Belongs here: that step between a store's files and PyTorch. Not here: which images are in the pool (`pipeline.cohort`).
+Not here: which images are in the pool (`pipeline.cohort`).
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ from pipeline.tables import image_digest, label_digest, read_pool, refuse_incomp
 
 
 def load_pool(store: Store, recipe: Recipe) -> PretrainingSet:
-    """The recipe's pretraining pool, from the store's table `pretraining_pool` and its image cache.
+    """The recipe's pretraining pool, from the table `pretraining_pool` and the image cache.
 
-    Raises `UserError` if either is missing or another recipe's, or if no training or no validation image is in it.
+    Raises `UserError` if either is missing or another recipe's, or if the pool lacks training or validation images.
     """
     return pool_with_pixels(read_pool(store, recipe), store, recipe)
 

@@ -1,6 +1,6 @@
-"""Pretraining one encoder by one method, into its folder.
+"""Pretraining one encoder by one method, into its folder: fingerprints, outcomes, the files of all methods.
 
-Belongs here: early exit, fingerprints, the order of a folder's files. Not here: what a method does (`job.MethodRun`).
+Not here: what a method does (`job.MethodRun`).
 """
 
 import time
@@ -23,7 +23,7 @@ from pipeline.settings import Backbone
 from pipeline.training.checkpoint import remove_checkpoints
 from pipeline.training.device import configure_backends, training_device
 from pipeline.training.distributed import barrier, group
-from pipeline.training.loop import Diverged, History, OnEpoch, Plan, Trainer, fit_with_progress, seconds_done
+from pipeline.training.loop import Diverged, History, OnEpoch, Trainer, fit_with_progress, seconds_done
 from pipeline.training.outcome import Outcome
 
 _EARLIER = ("2",)
@@ -42,7 +42,7 @@ def pretrain(
 ) -> Outcome:
     """Pretrain `backbone` by `method` on `pool` and fill `folder`; returns the outcome.
 
-    `settings` are of the method's own type. `name` names the encoder in the log if backbone and method do not suffice.
+    `settings` are of the method's own type. `name` is the encoder's name in the log; default: backbone and method.
 
     If `folder` holds the result of the same images, labels (if used), settings and code, or a finished encoder of an
     earlier version of the code (`finished`), nothing is trained. A run that was killed resumes from its last
@@ -50,9 +50,9 @@ def pretrain(
     `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the discriminator stuck), without
     an encoder.
 
-    All of several processes (`pipeline.training.distributed`) call this: each trains on the patients of its own shard,
-    `batch_size` counts the images of all, and the first one writes.
-    Raises `UserError` if the training images do not fill one batch, or the batch cannot be divided evenly.
+    With several processes (`pipeline.training.distributed`), all call this: each trains on the patients of its own
+    shard, `batch_size` counts the images of all, and the first one writes. Raises `UserError` if the training images
+    do not fill one batch, or the batch cannot be divided evenly.
     """
     name, fingerprint = name or f"{backbone} {method}", fingerprint_of(backbone, method, pool, settings)
     done = finished(backbone, method, pool, settings, folder)
@@ -78,9 +78,9 @@ def pretrain(
 def finished(
     backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings, folder: Path
 ) -> Outcome | None:
-    """The outcome in `folder` if it is of the same inputs and of this code, or an encoder of an earlier version's.
+    """The outcome in `folder` if its inputs and code are the same, or an encoder that an earlier version trained.
 
-    Failures of an earlier version do not count: they are tried again.
+    Failures of an earlier version do not count: they are repeated.
     """
     done = Outcome.read(folder)
     if done is None or done.fingerprint == fingerprint_of(backbone, method, pool, settings):
@@ -90,7 +90,7 @@ def finished(
 
 
 def _by_earlier_code(done: Outcome, fingerprint: str, method: str, folder: Path) -> str:
-    """A note on an encoder that stays, if today's code would train it otherwise."""
+    """For the log: whether this version would train the kept encoder differently."""
     if done.fingerprint == fingerprint or not METHODS[method].inpaints:
         return ""
     return f" by an earlier version, which selected and weighted otherwise; to train it anew, delete {folder.name}"
@@ -123,7 +123,7 @@ def _start(job: Job[EncoderSettings], normalization: Normalization) -> MethodRun
 
 
 def _outcome(job: Job[EncoderSettings]) -> Outcome:
-    """Do the job; missing weights and divergence are outcomes, too."""
+    """Do the job; missing weights and divergence become outcomes."""
     began = time.monotonic() - seconds_done(job.folder / encoder_folder.CHECKPOINT, job.fingerprint)
     try:
         _train(job)
@@ -136,16 +136,13 @@ def _outcome(job: Job[EncoderSettings]) -> Outcome:
 
 def _train(job: Job[EncoderSettings]) -> None:
     normalization = fit_normalization(job.pool.images, job.pool.train)
-    run = _start(job, normalization)
-    history = _fit(job, *run.training) if run.training else History()
+    run, history = _start(job, normalization), History()
+    if run.training is not None:
+        configure_backends(training_device())
+        checkpoint = job.folder / encoder_folder.CHECKPOINT
+        history = fit_with_progress(*run.training, checkpoint, job.fingerprint, job.log, job.on_epoch)
     if group().is_main:
         _save(job, normalization, run.encoder, history, run.write_results(history))
-
-
-def _fit(job: Job[EncoderSettings], trainer: Trainer[Batch], plan: Plan) -> History:
-    configure_backends(training_device())
-    checkpoint = job.folder / encoder_folder.CHECKPOINT
-    return fit_with_progress(trainer, plan, checkpoint, job.fingerprint, job.log, job.on_epoch)
 
 
 def _save(
@@ -155,7 +152,7 @@ def _save(
     history: History,
     results: Mapping[str, Any],
 ) -> None:
-    """Write the files that the folders of all methods have."""
+    """Write the files that all methods have in common."""
     preprocessing = Preprocessing(job.backbone, *job.pool.size, normalization.mean, normalization.sd)
     save_encoder(encoder, job.folder / encoder_folder.ENCODER)
     preprocessing.write(job.folder)

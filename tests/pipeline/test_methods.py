@@ -114,6 +114,13 @@ def test_a_setting_of_a_method_is_passed_through_each_package_once() -> None:
     assert named == ["pipeline/methods/ce.py", "pipeline/pretraining/context_encoder.py"]
 
 
+def test_the_name_of_a_curve_is_written_in_its_methods_file_and_where_its_meaning_is_defined() -> None:
+    sources = [path for room in ("assets", "pipeline", "resources") for path in sorted((ROOT / room).rglob("*.py"))]
+    for curve in ("train_adversarial_share", "train_saturation", "val_diversity", "val_mse"):
+        named = [str(path.relative_to(ROOT)) for path in sources if f'"{curve}"' in path.read_text(encoding="utf-8")]
+        assert named == ["pipeline/methods/ce.py", "pipeline/pretraining/curves.py"]
+
+
 def test_no_other_file_lists_methods() -> None:
     """`ce_dcm` outside its own file: the paper's arms and its comparison, and examples in commands and descriptions."""
     listed = [path for path in (ROOT / "pipeline").rglob("*.py") if '"ce_dcm"' in path.read_text(encoding="utf-8")]
