@@ -501,7 +501,7 @@ def test_a_loss_that_is_not_finite_is_an_outcome(run: Runner, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("rate", "status"), [(1e-3, "ran"), (1e30, "diverged")])
 @pytest.mark.integration
-def test_its_seconds_are_those_of_the_stretches_before_too_however_it_ended(
+def test_seconds_include_those_of_interrupted_runs_for_every_outcome(
     rate: float, status: str, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "seconds_done", lambda checkpoint, fingerprint: 1e6)

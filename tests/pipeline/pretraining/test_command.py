@@ -1,4 +1,4 @@
-"""`python -m pipeline.pretraining` on a store, as on a machine that has nothing but this package and the images.
+"""`python -m pipeline.pretraining` on a store, as on a machine with only this package and the images.
 
 Belongs here: the command, and loading the pool. Not here: training.
 """
@@ -157,7 +157,7 @@ def test_a_preflight_estimates_the_cost_and_trains_nothing(store, recipe, capsys
     assert not list(store.rglob("encoders"))
 
 
-def test_an_encoder_that_came_to_nothing_is_an_outcome_with_its_reason(store, recipe, capsys):
+def test_an_unavailable_encoder_is_an_outcome_with_its_reason(store, recipe, capsys):
     assert main(command(store, recipe, "--method", "imagenet")) == 0
     assert "resnet50 imagenet: unavailable: ImageNet weights of resnet50: no file is named" in capsys.readouterr().out
 
@@ -201,7 +201,7 @@ def test_a_users_mistake_is_one_sentence_and_a_failure(store, recipe, tmp_path, 
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_variants_and_seeds_are_trained_apart_and_each_can_be_named(store, tmp_path, capsys):
+def test_variants_and_seeds_are_trained_separately_and_each_can_be_named(store, tmp_path, capsys):
     recipe = tmp_path / "variants.yaml"
     recipe.write_text(VARIANTS, encoding="utf-8")
     assert main(command(store, recipe, "--method", "shuffled")) == 0
@@ -232,7 +232,7 @@ def test_variants_and_seeds_are_trained_apart_and_each_can_be_named(store, tmp_p
         ("images:", "cohort: {validation_share: 0.5}\nimages:", "cohort"),
     ],
 )
-def test_the_pool_of_other_settings_is_not_trained_on(store, tmp_path, capsys, changed, to, section):
+def test_a_pool_made_with_other_settings_is_refused(store, tmp_path, capsys, changed, to, section):
     other = tmp_path / "other.yaml"
     other.write_text(RECIPE.replace(changed, to), encoding="utf-8")
     with pytest.raises(UserError) as refusal:
@@ -251,7 +251,7 @@ def test_the_pool_of_other_settings_is_not_trained_on(store, tmp_path, capsys, c
         ("labels: {", "labels: {largest_unmapped_share: 0.9, "),
     ],
 )
-def test_settings_that_decide_no_row_leave_the_pool_as_it_is(store, tmp_path, changed, to):
+def test_settings_that_affect_no_row_keep_the_pool_valid(store, tmp_path, changed, to):
     other = tmp_path / "other.yaml"
     other.write_text(RECIPE.replace(changed, to), encoding="utf-8")
     assert load_pool(Store(store), load_recipe(str(other))).images.count == COUNT
@@ -264,7 +264,7 @@ def test_a_recipe_of_another_name_has_no_pool_yet_even_if_another_recipe_has_one
         load_pool(Store(store), load_recipe(str(other)))
 
 
-def test_a_pool_that_does_not_name_its_settings_is_made_again(store, recipe):
+def test_a_pool_without_a_digest_of_its_settings_is_refused(store, recipe):
     path = store / "experiments/small/tables/pretraining_pool.parquet"
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)  # as an earlier version wrote it
     with pytest.raises(UserError, match="run the job `ingest` again"):

@@ -1,4 +1,4 @@
-"""The context encoder's steps: who sees what, who learns from what, and whether it learns.
+"""The context encoder's steps: inputs and gradients of each network, metrics, and learning.
 
 Belongs here: ce and ce_dcm step by step, checked in NumPy. Not here: files, the loop over epochs.
 """
@@ -75,7 +75,7 @@ def test_the_hidden_centre_never_reaches_the_encoder(backbone):
         assert not torch.equal(network(other), network(x))
 
 
-def test_discriminator_sees_only_patches_real_then_inpainted_each_with_its_own_images_labels(one, batch):
+def test_the_discriminator_receives_real_then_inpainted_patches_with_the_labels_of_their_images(one, batch):
     calls = []
     one.discriminator.register_forward_pre_hook(lambda module, inputs: calls.append(inputs))
     inpainted = []
@@ -161,7 +161,7 @@ def test_an_epochs_mean_share_is_the_mean_of_the_steps_that_are_measured(pool, s
     assert again[0] == 0 and again[1] > 0, "an epoch that is gone on with measures the same steps"
 
 
-def test_measuring_the_share_leaves_the_step_as_it_is(pool, settings, monkeypatch):
+def test_measuring_the_share_does_not_change_the_step(pool, settings, monkeypatch):
     measured, other = training(pool, settings), training(pool, settings)
     batch = next(measured.batches(1, 0))
     next(other.batches(1, 0))
@@ -179,7 +179,7 @@ def test_no_metric_overflows_if_the_reconstruction_has_no_weight(pool, settings,
     assert one.step(batch).abs().max() < 1e9
 
 
-def test_an_adversary_without_weight_has_no_share_in_the_gradient(pool, settings, batch):
+def test_an_adversarial_term_without_weight_has_share_zero(pool, settings, batch):
     one = training(pool, settings.model_copy(update={"lambda_adv": 0.0}))
     assert one.step(batch)[TRAIN_METRICS.index("train_adversarial_share")] == 0
 
@@ -224,7 +224,7 @@ def test_the_discriminators_step_leaves_the_context_encoder_untouched(one, batch
     assert not unchanged(one.discriminator, before_d)
 
 
-def test_the_context_encoders_step_leaves_the_discriminator_untouched_statistics_included(one, batch):
+def test_the_context_encoders_step_leaves_the_discriminator_and_its_statistics_untouched(one, batch):
     inpainted = one.context_encoder(batch.x_N1HW)
     before, before_f = state(one.discriminator), state(one.context_encoder)
     one._context_encoder_step(center_patch(batch.x_N1HW), inpainted, batch.labels_NL)
@@ -265,7 +265,7 @@ def test_the_real_patches_scores_do_not_depend_on_the_inpainted_ones(one, batch)
     assert torch.equal(*scores)
 
 
-def test_labels_not_known_add_nothing_to_a_score(one, batch, pool):
+def test_unknown_labels_add_nothing_to_a_score(one, batch, pool):
     unknown = torch.tensor([1])
     assert not pool.known_NL[1].any()
     spoilt = deepcopy(pool)
@@ -413,7 +413,7 @@ def test_one_patch_for_all_images_has_no_diversity(one):
         ([1.0, 1.0, 1.0], 0.0, False),
     ],
 )
-def test_a_discriminator_without_any_gradient_for_three_epochs_is_divergence(
+def test_three_epochs_without_a_gradient_of_the_discriminator_are_divergence(
     pool, settings, saturation, lambda_adv, stuck
 ):
     one = training(pool, settings.model_copy(update={"lambda_adv": lambda_adv}))

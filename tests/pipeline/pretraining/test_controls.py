@@ -39,14 +39,14 @@ def rows(pool, side):
     ]
 
 
-def test_shuffled_labels_are_as_many_as_before_on_each_side(clinic):
+def test_shuffling_keeps_the_number_of_each_label_on_each_side(clinic):
     shuffled = with_shuffled_labels(clinic, 0)
     for side in (clinic.train, clinic.val):
         assert Counter(rows(shuffled, side)) == Counter(rows(clinic, side))
     assert rows(shuffled, clinic.train) != rows(clinic, clinic.train)
 
 
-def test_a_patient_of_equal_size_keeps_one_label_vector_that_is_somebody_elses(clinic):
+def test_patients_of_equal_size_exchange_their_label_vectors(clinic):
     shuffled = with_shuffled_labels(clinic, 0)
     by_patient = shuffled.labels_NL.view(60, 4, 3)
     assert (by_patient == by_patient[:, :1]).all()
@@ -65,21 +65,21 @@ def test_shuffled_labels_are_independent_of_the_image():
     assert agreed == pytest.approx(share**2 + (1 - share) ** 2, abs=0.03)
 
 
-def test_the_deal_is_the_seeds(clinic):
+def test_the_shuffle_depends_on_the_seed(clinic):
     one, again, other = (with_shuffled_labels(clinic, seed) for seed in (1, 1, 2))
     assert torch.equal(one.labels_NL, again.labels_NL) and one.label_digest == again.label_digest
     assert len({one.label_digest, other.label_digest, clinic.label_digest}) == 3
     assert not torch.equal(one.labels_NL, other.labels_NL)
 
 
-def test_images_split_and_their_digest_stay(clinic):
+def test_images_split_and_their_digest_are_unchanged(clinic):
     for control in (with_shuffled_labels(clinic, 0), with_sources_as_labels(clinic, [b"a"] * 240)):
         assert control.images is clinic.images
         assert control.image_digest == clinic.image_digest
         assert torch.equal(control.train, clinic.train) and torch.equal(control.patients_N, clinic.patients_N)
 
 
-def test_sources_are_one_label_each_known_of_every_image_and_not_named():
+def test_each_source_is_a_numbered_label_that_is_known_for_every_image():
     pool = make_pool(5, 3)
     shown = with_sources_as_labels(pool, [b"b\xff", b"a", b"c", b"a", b"b\xff"])
     assert shown.label_names == ("source 1", "source 2", "source 3")
@@ -95,7 +95,7 @@ def test_the_labels_shown_are_named_and_sources_are_read_only_if_needed(clinic):
     assert with_label_variant("source", clinic, 0, lambda: [b"a"] * 240).shown == "source"
 
 
-def test_the_digest_is_that_of_names_labels_and_which_are_known():
+def test_the_digest_covers_names_labels_and_which_are_known():
     """Encoders are found again by it: it must not change."""
     pool = make_pool(4, 2)
     shown = with_sources_as_labels(pool, [b"a", b"b", b"a", b"a"])

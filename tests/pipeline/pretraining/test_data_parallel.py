@@ -1,4 +1,4 @@
-"""Two processes train as one that normalizes each half of the batch by itself.
+"""Training in two processes equals training in one that normalizes each half of the batch separately.
 
 Belongs here: real processes, started by torchrun, over Gloo. Not here: how patients are dealt (test_dataset.py).
 """
@@ -85,7 +85,7 @@ def test_two_processes_have_the_losses_and_weights_of_one_with_batch_norm_per_ha
         )
 
 
-def test_validation_is_over_the_images_of_both_processes_d_normalized_by_each_ones_own(ranks):
+def test_validation_covers_the_images_of_both_processes_and_d_normalizes_by_each_ones_own(ranks):
     """Each process's own batches of D's scores, of four images each, weighed together; MSE needs no batch."""
     pool = make_pool(count=28, train=20)
     normalization = fit_normalization(pool.images, pool.train)
@@ -110,7 +110,7 @@ def test_validation_is_over_the_images_of_both_processes_d_normalized_by_each_on
     assert val_loss == pytest.approx(0.999 * np.mean(errors) - 0.1 * np.mean(scores), rel=1e-4)
 
 
-def test_both_processes_end_with_the_same_networks_batch_norms_statistics_included(ranks):
+def test_both_processes_end_with_the_same_networks_and_batch_norm_statistics(ranks):
     assert any("running_var" in name for name in ranks[0])
     for name, tensor in ranks[0].items():
         assert torch.equal(tensor, ranks[1][name]), name

@@ -74,7 +74,7 @@ def test_an_image_is_augmented_as_drawn_z_scored_and_has_its_own_labels():
 
 
 @pytest.mark.parametrize("first_step", [0, 1, 2, 3])
-def test_an_epoch_begun_at_a_step_goes_on_with_the_same_bits_and_reads_no_earlier_image(first_step):
+def test_an_epoch_resumed_at_a_step_yields_the_same_bits_and_reads_no_earlier_image(first_step):
     pool = make_pool()
     whole = replace(pool, images=Asked(pool.images))
     later = replace(pool, images=Asked(pool.images))
@@ -92,7 +92,7 @@ def test_the_number_of_loader_workers_changes_nothing(workers):
     assert same(*both)
 
 
-def test_an_epoch_left_half_way_leaves_no_thread_behind():
+def test_an_abandoned_epoch_leaves_no_thread_behind():
     batches = training_batches(streamed(make_pool(count=60, train=50)), NORMALIZATION, SETTINGS, 1)
     next(batches)
     assert streaming_threads()
@@ -100,7 +100,7 @@ def test_an_epoch_left_half_way_leaves_no_thread_behind():
     assert not streaming_threads()
 
 
-def test_a_set_on_its_device_is_the_same_set():
+def test_a_set_moved_to_a_device_is_the_same_set():
     pool = make_pool()
     there = pool.to(torch.device("cpu"))
     assert same(epoch(there), epoch(pool))
@@ -129,14 +129,14 @@ def test_shards_are_whole_patients_and_together_the_set(world):
     assert all(torch.equal(one.train, other.train) for one, other in zip(shards, again, strict=True))
 
 
-def test_shards_have_about_as_many_images():
+def test_shards_have_about_equally_many_images():
     """By hand: 9+4+3, 8+5+2 and 7+6+1 of training; 5, 4+1 and 3+2 of validation."""
     shards = [uneven_pool().shard(rank, 3) for rank in range(3)]
     assert [len(shard.train) for shard in shards] == [16, 15, 14]
     assert [len(shard.val) for shard in shards] == [5, 5, 5]
 
 
-def test_every_rank_takes_as_many_steps_however_many_images_it_has():
+def test_every_rank_takes_equally_many_steps():
     pool = replace(make_pool(count=16, train=12), patients_N=torch.tensor([0] * 8 + [1] * 3 + [2] + [3, 3, 3, 4]))
     shards = [pool.shard(rank, 2) for rank in range(2)]
     assert [len(shard.train) for shard in shards] == [8, 4]
@@ -146,7 +146,7 @@ def test_every_rank_takes_as_many_steps_however_many_images_it_has():
     assert len(seen) > 1, "epochs must take others of the larger shard's images"
 
 
-def test_ranks_move_their_images_differently():
+def test_ranks_augment_their_images_differently():
     pool = make_pool()
     both = replace(pool, train=torch.arange(12), rank=0), replace(pool, train=torch.arange(12), rank=1)
     assert not same(*(epoch(one) for one in both))

@@ -56,7 +56,7 @@ FINGERPRINTS = {
 
 @pytest.mark.usefixtures("tiny_backbone")
 @pytest.mark.parametrize("method", ["baseline", "imagenet", "dcm", "ce", "ce_dcm"])
-def test_a_finished_folder_is_left_as_it_is(tmp_path, pool, settings, method):
+def test_a_finished_folder_is_left_unchanged(tmp_path, pool, settings, method):
     folder = shutil.copytree(FOLDERS / method, tmp_path / method)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     lines, epochs = [], []
@@ -69,13 +69,13 @@ def test_a_finished_folder_is_left_as_it_is(tmp_path, pool, settings, method):
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_its_files_are_read(pool):
+def test_files_of_an_earlier_version_are_read(pool):
     assert metadata_logits(FOLDERS / "dcm", pool).shape == (4, 3)
     assert Preprocessing.read(FOLDERS / "ce").height == 32
     assert len(read_curves(FOLDERS / "ce_dcm")["train_adversarial_share"]) == 3
 
 
 @pytest.mark.parametrize(("method", "change"), FINGERPRINTS)
-def test_fingerprints_are_those_of_then(pool, settings, method, change):
+def test_fingerprints_are_those_of_the_earlier_version(pool, settings, method, change):
     changed = AllSettings(**{**dict(settings), **CHANGES[change]})
     assert fingerprint_of("resnet50", method, pool, settings_of(method, changed)) == FINGERPRINTS[method, change]

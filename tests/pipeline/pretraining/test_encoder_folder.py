@@ -1,4 +1,4 @@
-"""An encoder's folder is enough to use the encoder right.
+"""An encoder's folder contains everything needed to use the encoder.
 
 Belongs here: its texts, and its weights in other libraries. Not here: training, the ONNX file (test_onnx.py).
 """
@@ -203,7 +203,7 @@ def test_labels_are_counted_over_training_images_with_known_labels():
 
 
 @pytest.mark.parametrize("left", [b"epoch,a,b\n1,0.5\n", b"epoch,a,b\n1,0.5,x\n", b"\xff\xfe", b"epoch,a\n1,2,3\n"])
-def test_curves_that_are_damaged_are_a_sentence(tmp_path, left):
+def test_damaged_curves_raise_an_error_that_names_the_file(tmp_path, left):
     write_curves(tmp_path, [{"a": 0.5, "b": 0.25}])
     assert read_curves(tmp_path) == {"a": [0.5], "b": [0.25]}
     (tmp_path / "curves.csv").write_bytes(left)

@@ -1,4 +1,4 @@
-"""Golden losses: the first five steps of every trained method and backbone are those of the day they were written.
+"""Golden losses: the first five steps of every trained method and backbone give the recorded losses.
 
 Belongs here: noticing that training has changed. Not here: whether it is right, which NumPy decides in
 test_losses.py, test_context_encoder.py and test_discriminator.py. After a change that is meant, write them anew:
@@ -80,7 +80,7 @@ def _float64():
 
 @pytest.mark.parametrize(("backbone", "method"), ARMS)
 @pytest.mark.integration
-def test_the_first_steps_are_as_they_were(backbone, method, tmp_path):
+def test_the_first_losses_are_the_recorded_ones(backbone, method, tmp_path):
     golden = json.loads((GOLDEN / f"{backbone}_{method}.json").read_text(encoding="utf-8"))
     now = losses(backbone, method, tmp_path)
     assert len(now) == len(golden) == STEPS

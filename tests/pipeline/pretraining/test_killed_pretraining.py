@@ -1,4 +1,4 @@
-"""`kill -9` at random moments: the training that is started again ends with the bits of one that never stopped.
+"""`kill -9` at random moments: a restarted training ends with the same bits as an uninterrupted one.
 
 Belongs here: real processes and signals. Not here: stops at each step by an exception (test_pretrain.py).
 """

@@ -15,7 +15,7 @@ def scored(logits, labels, known):
     return {row["label"]: row for row in rows}
 
 
-def test_scores_are_scikit_learns_over_the_known_labels_ties_and_all():
+def test_scores_equal_scikit_learns_over_the_known_labels_with_ties():
     rng = np.random.default_rng(0)
     logits = rng.integers(-3, 4, (200, 4)).astype(np.float32)  # many ties, many of them at the threshold
     labels = (rng.random((200, 4)) < (0.05, 0.3, 0.5, 0.9)).astype(np.float32)

@@ -59,14 +59,14 @@ def test_label_loss_is_the_cross_entropy_of_the_known_labels():
     assert loss.item() == pytest.approx(by_hand_label_loss(logits, labels, known), rel=1e-10)
 
 
-def test_an_unknown_label_moves_nothing():
+def test_an_unknown_label_has_no_gradient():
     logits = tensor([[1.0, -2.0], [0.5, 0.5]])
     known = torch.tensor([[True, False], [False, False]])
     label_loss(logits, torch.zeros(2, 2, dtype=torch.float64), known).backward()
     assert (logits.grad != 0).tolist() == known.tolist()
 
 
-def test_a_batch_without_any_known_label_has_loss_zero_not_nan():
+def test_a_batch_without_a_known_label_has_loss_zero():
     logits = tensor([[1.0, -2.0]])
     loss = label_loss(logits, torch.zeros(1, 2, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.bool))
     loss.backward()

@@ -1,4 +1,4 @@
-"""The encoder that predicts weak labels: it learns them, and reports per label.
+"""The encoder that predicts weak labels: learning, and scores by label.
 
 Belongs here: dcm step by step. Not here: files.
 """
@@ -29,7 +29,7 @@ def test_logits_are_a_linear_function_of_the_mean_feature():
 
 
 @pytest.mark.integration
-def test_it_learns_the_labels_of_its_training_images(one):
+def test_training_fits_the_labels_of_the_training_images(one):
     one.optimizer.param_groups[0]["lr"] = 0.01
     losses = [torch.cat([one.step(batch) for batch in one.batches(epoch, 0)]).mean().item() for epoch in range(1, 41)]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])

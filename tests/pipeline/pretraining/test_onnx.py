@@ -55,7 +55,7 @@ def tiny(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet50", 2048), ("vgg16_bn", 512)])
 @pytest.mark.integration
-def test_grey_levels_go_in_and_the_encoders_features_come_out(tmp_path, backbone, channels):
+def test_the_graph_maps_grey_levels_to_the_encoders_features(tmp_path, backbone, channels):
     encoder = lived_in(build_encoder(backbone)).eval()
     write_folder(tmp_path, encoder, backbone)
     export_onnx(tmp_path, silent)
@@ -103,7 +103,7 @@ def test_without_onnxscript_there_is_no_file_and_a_log_line(tiny, monkeypatch):
     assert not (tiny / "encoder.onnx").exists()
 
 
-def test_a_file_is_whole_or_as_it_was(tiny, monkeypatch):
+def test_a_failed_export_leaves_the_previous_file(tiny, monkeypatch):
     export_onnx(tiny, silent)
     before = (tiny / "encoder.onnx").read_bytes()
 

@@ -1,4 +1,4 @@
-"""The pool's table and pixels become the tensors that training takes, in the same order."""
+"""The pool's table and pixels as tensors, in the same order."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +6,7 @@ import pyarrow as pa
 from pipeline.pretraining.pool import pretraining_set
 
 
-def test_labels_sides_and_unknowns_are_taken_row_by_row() -> None:
+def test_labels_sides_and_unknown_values_are_read_row_by_row() -> None:
     rows = pa.table(
         {
             "patient": ["b", "a", "b"],

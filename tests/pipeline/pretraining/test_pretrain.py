@@ -105,7 +105,7 @@ class TestTrained:
         assert f"epoch kept: {best[0]}, the lowest val_mse of 3" in (tmp_path / "model_card.md").read_text()
 
     @pytest.mark.integration
-    def test_a_loud_discriminator_does_not_choose_the_epoch(self, tmp_path, pool, settings):
+    def test_the_discriminators_score_does_not_select_the_epoch(self, tmp_path, pool, settings):
         """At λadv 100 L_F is D's score of that epoch's D alone: epochs of different Ds cannot be ranked by it."""
         heard = []
         loud = settings.model_copy(update={"lambda_adv": 100.0, "epochs": 6})
@@ -114,7 +114,7 @@ class TestTrained:
         assert by["val_loss"] != by["val_mse"]
         assert f"epoch kept: {by['val_mse']}, the lowest val_mse of 6" in (tmp_path / "model_card.md").read_text()
 
-    def test_predicting_labels_is_kept_by_its_loss(self, tmp_path, pool, settings):
+    def test_method_dcm_selects_the_epoch_by_its_loss(self, tmp_path, pool, settings):
         run("dcm", pool, settings, tmp_path)
         assert re.search(r"epoch kept: \d, the lowest val_loss of 3", (tmp_path / "model_card.md").read_text())
 
@@ -129,7 +129,7 @@ class TestTrained:
         assert ((folder / "encoder.safetensors").read_bytes() == b"theirs") == stays
         assert any("by an earlier version" in line and "resnet50_ce_seed-0" in line for line in said) == stays
 
-    def test_an_encoder_of_a_version_that_is_not_known_is_trained_anew(self, tmp_path, pool, settings):
+    def test_an_encoder_of_an_unknown_version_is_trained_again(self, tmp_path, pool, settings):
         Outcome("ran", "", fingerprint_of("resnet50", "ce", pool, settings_of("ce", settings), "1"), 5.0).write(
             tmp_path
         )
@@ -176,7 +176,7 @@ class TestTrained:
         assert {"channels", "crop", "backbone"} <= how.keys()
 
     @pytest.mark.integration
-    def test_the_card_names_image_digest_and_the_labels_the_method_saw(self, tmp_path, pool, settings):
+    def test_the_card_names_the_image_digest_and_the_labels_that_the_method_used(self, tmp_path, pool, settings):
         for method in ("ce", "dcm"):
             run(method, pool, settings, tmp_path / method)
         ce, dcm = ((tmp_path / method / "model_card.md").read_text() for method in ("ce", "dcm"))
@@ -215,7 +215,7 @@ class TestTrained:
         assert whole.keys() == stopped.keys()
         assert [file for file in whole if whole[file] != stopped[file]] == []
 
-    def test_nothing_is_done_again_while_nothing_changes(self, tmp_path, pool, settings):
+    def test_an_unchanged_training_is_not_repeated(self, tmp_path, pool, settings):
         trained, heard = [], []
         first = run("ce", pool, settings, tmp_path, on_epoch=lambda *epoch: trained.append(epoch))
         (tmp_path / "encoder.safetensors").write_bytes(b"untouched")
@@ -224,7 +224,7 @@ class TestTrained:
         assert [epoch for epoch, _ in trained] == [1, 2, 3]
         assert heard == trained  # a tracker of the second run has the curves as well
 
-    def test_a_checkpoint_that_a_killed_run_left_beside_its_outcome_is_cleared_away(self, tmp_path, pool, settings):
+    def test_a_checkpoint_left_beside_an_outcome_is_removed(self, tmp_path, pool, settings):
         run("ce", pool, settings, tmp_path)
         whole = names(tmp_path)
         for name in ("checkpoint.safetensors", "checkpoint-previous.safetensors"):
@@ -249,12 +249,12 @@ class TestTrained:
         assert touched == {"ce": False, "ce_dcm": True}
 
     @pytest.mark.parametrize(("method", "same"), [("ce", True), ("ce_dcm", False), ("dcm", False)])
-    def test_labels_reach_the_methods_that_use_them_and_no_other(self, tmp_path, pool, settings, method, same):
+    def test_labels_affect_only_the_methods_that_use_them(self, tmp_path, pool, settings, method, same):
         run(method, pool, settings, tmp_path / "a")
         run(method, relabelled(pool), settings, tmp_path / "b")
         assert same_weights(tmp_path / "a", tmp_path / "b") == same
 
-    def test_training_may_diverge_and_leaves_no_encoder(self, tmp_path, pool, settings):
+    def test_a_diverged_training_leaves_no_encoder(self, tmp_path, pool, settings):
         run("ce", pool, settings, tmp_path)
         wild = settings.model_copy(update={"learning_rate": math.inf})
         outcome = run("ce", pool, wild, tmp_path)
@@ -263,7 +263,7 @@ class TestTrained:
         assert names(tmp_path) == {"outcome.json"}
 
     @pytest.mark.parametrize(("rate", "status"), [(1e-3, "ran"), (1e30, "diverged")])
-    def test_its_seconds_are_those_of_the_stretches_before_too_however_it_ended(
+    def test_seconds_include_those_of_interrupted_runs_for_every_outcome(
         self, tmp_path, pool, settings, rate, status, monkeypatch
     ):
         monkeypatch.setattr(pretrain_module, "seconds_done", lambda checkpoint, fingerprint: 1e6)
@@ -272,18 +272,18 @@ class TestTrained:
         assert outcome.status == status
         assert 1e6 < outcome.seconds < 1e6 + 300
 
-    def test_a_rate_that_explodes_is_divergence_too(self, tmp_path, pool, settings):
+    def test_an_exploding_learning_rate_is_divergence(self, tmp_path, pool, settings):
         for method in ("dcm", "ce_dcm"):
             wild = settings.model_copy(update={"learning_rate": 1e30})
             assert run(method, pool, wild, tmp_path / method).status == "diverged"
 
-    def test_a_set_smaller_than_one_batch_is_a_users_mistake_before_anything_is_written(self, tmp_path, pool, settings):
+    def test_a_set_smaller_than_one_batch_is_refused_before_anything_is_written(self, tmp_path, pool, settings):
         large = settings.model_copy(update={"batch_size": 13})
         with pytest.raises(UserError, match=r"pretraining\.batch_size is 13, but the pool has 12 training images"):
             run("ce", pool, large, tmp_path / "encoder")
         assert not (tmp_path / "encoder").exists()
 
-    def test_inpainting_replaces_the_centre_alone_and_never_looks_at_it(self, tmp_path, pool, settings):
+    def test_inpainting_replaces_only_the_centre_and_does_not_depend_on_it(self, tmp_path, pool, settings):
         run("ce", pool, settings, tmp_path)
         images = pool.images.images_NHW[:3]
         spoilt = images.clone()
@@ -309,11 +309,11 @@ class TestFingerprint:
         return fingerprint_of("resnet50", method, pool, settings_of(method, settings))
 
     @pytest.mark.parametrize(("method", "changes"), [("baseline", 0), ("dcm", 1), ("ce", 0), ("ce_dcm", 1)])
-    def test_labels_count_for_the_methods_that_see_them(self, pool, settings, method, changes):
+    def test_labels_change_the_fingerprints_of_labelled_methods_only(self, pool, settings, method, changes):
         assert (self.of(method, pool, settings) != self.of(method, relabelled(pool), settings)) == changes
 
     @pytest.mark.parametrize("method", ["baseline", "imagenet", "dcm", "ce", "ce_dcm"])
-    def test_images_and_split_count_for_all(self, pool, settings, method):
+    def test_images_and_split_change_every_fingerprint(self, pool, settings, method):
         grown = replace(pool, image_digest="other")
         resplit = replace(pool, train=pool.train[:-1])
         assert len({self.of(method, each, settings) for each in (pool, grown, resplit)}) == 3
@@ -330,7 +330,7 @@ class TestFingerprint:
             ("imagenet_weights", {"vgg16_bn": "other"}, set()),
         ],
     )
-    def test_a_setting_counts_for_the_methods_it_matters_to(self, pool, settings, field, value, methods):
+    def test_a_setting_changes_the_fingerprints_of_the_methods_that_use_it(self, pool, settings, field, value, methods):
         changed = settings.model_copy(update={field: value})
         every = ["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
         assert {m for m in every if self.of(m, pool, settings) != self.of(m, pool, changed)} == methods
@@ -346,7 +346,7 @@ class TestImageNet:
         assert names(tmp_path) == {"outcome.json"}
 
     @pytest.mark.integration
-    def test_weights_supplied_later_are_taken(self, tmp_path, pool, settings):
+    def test_a_weights_file_supplied_later_is_used(self, tmp_path, pool, settings):
         file = tmp_path / "resnet50.safetensors"
         named = settings.model_copy(update={"imagenet_weights": {"resnet50": str(file)}})
         assert run("imagenet", pool, named, tmp_path / "encoder").status == "unavailable"
@@ -359,7 +359,7 @@ class TestImageNet:
 
 
 @pytest.mark.integration
-def test_a_real_backbone_goes_through_it_all_at_small_size(tmp_path, settings):
+def test_a_real_backbone_is_pretrained_at_small_size(tmp_path, settings):
     """ResNet-50, one epoch, a 64 x 96 image: what the demo recipe does."""
     pool = make_pool(count=6, train=4, height=64, width=96)
     outcome = run("ce_dcm", pool, settings.model_copy(update={"epochs": 1}), tmp_path)

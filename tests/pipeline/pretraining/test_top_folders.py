@@ -1,4 +1,4 @@
-"""Which of the archive's folders an image is from."""
+"""The archive's folder that an image comes from."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_a_file_is_from_the_first_folder_below_the_root(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_deleted_or_rejected_is_no_image_and_of_repeats_the_first_counts(tmp_path: Path) -> None:
+def test_deleted_and_rejected_files_are_ignored_and_the_first_of_duplicates_counts(tmp_path: Path) -> None:
     private = known(
         tmp_path,
         (b"A/old.dcm", "one", None, None, True),
