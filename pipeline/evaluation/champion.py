@@ -34,6 +34,11 @@ from pipeline.store import Experiment
 from pipeline.training.outcome import Outcome
 
 _NO_HIGHER_SCORE = "no arm has a higher score"
+_FIRST = "highest score; there was no champion yet"
+_NO_COMPARISON = (
+    "highest score; the previous champion cannot be compared: its encoder has been replaced, and the validation "
+    "images, the metric or the seeds have changed"
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def decide_champion(recipe: Recipe, experiment: Experiment, task: str) -> Decisi
     best, previous = found[0], _previous_champion(record, found, recipe.downstream.tasks[task].champion_metric)
     champion, changed, test = best, False, None
     if previous is None:
-        changed, reason = True, _reason_without_comparison(record)
+        changed, reason = True, _NO_COMPARISON if record else _FIRST
     elif best.is_encoder_of(previous):
         reason = _NO_HIGHER_SCORE
     else:
@@ -239,15 +244,6 @@ def _earlier_champions(record: ChampionRecord | None, champion: Contender) -> tu
     if record is None:
         return ()
     return tuple(dict.fromkeys(e for e in (*record.earlier, record.encoder) if e != champion.encoder))
-
-
-def _reason_without_comparison(record: ChampionRecord | None) -> str:
-    if record is None:
-        return "highest score; there was no champion yet"
-    return (
-        "highest score; the previous champion cannot be compared: its encoder has been replaced, and the validation "
-        "images, the metric or the seeds have changed"
-    )
 
 
 def _reason(best: Contender, test: PairedTest, challengers: int, changed: bool) -> str:

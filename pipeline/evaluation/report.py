@@ -42,11 +42,16 @@ from pipeline.recipe import Recipe
 from pipeline.recipe.evaluation import Evaluation
 from pipeline.store import Experiment
 
-REPORT = "report.json"
-RESULTS_FILES = (
-    *("results_table.csv", "metrics_table.csv", "differences_table.csv", "detectable_table.csv", "collapse_table.csv"),
-    *("results_table.md", "results_table.tex", REPORT),
-)
+_ROWS: Mapping[str, tuple[type, str]] = {
+    "results_table.csv": (Result, "results"),
+    "metrics_table.csv": (Summary, "summaries"),
+    "differences_table.csv": (Difference, "differences"),
+    "detectable_table.csv": (MinimumEffect, "minimum_effects"),
+    "collapse_table.csv": (ModeCollapse, "mode_collapses"),
+}
+"""Each CSV file with the type of its rows and the field of `Report` that holds them."""
+MARKDOWN, LATEX, REPORT = "results_table.md", "results_table.tex", "report.json"
+RESULTS_FILES = (*_ROWS, MARKDOWN, LATEX, REPORT)
 """The files of `write_results`."""
 
 
@@ -93,23 +98,15 @@ class Report:
 
 
 def write_results(recipe: Recipe, experiment: Experiment) -> Report:
-    """Compute the report and write `RESULTS_FILES`.
-
-    Each CSV holds one kind of row, results_table.md the whole report, results_table.tex results and differences, and
-    report.json what `read_report` reads.
+    """Compute the report and write `RESULTS_FILES`: rows as CSV, all tables as Markdown, results and differences as
+    LaTeX, and the JSON that `read_report` reads.
     """
-    report = compute_report(evidence_of(recipe, experiment))
-    results, metrics, tested, effects, collapsed, markdown, latex, whole = (
-        experiment.reports / name for name in RESULTS_FILES
-    )
-    write_rows(results, Result, report.results)
-    write_rows(metrics, Summary, report.summaries)
-    write_rows(tested, Difference, report.differences)
-    write_rows(effects, MinimumEffect, report.minimum_effects)
-    write_rows(collapsed, ModeCollapse, report.mode_collapses)
-    write_text(markdown, report.markdown)
-    write_text(latex, results_latex(recipe, report.summaries, report.differences))
-    write_json(whole, to_jsonable_python(report))
+    report, folder = compute_report(evidence_of(recipe, experiment)), experiment.reports
+    for name, (kind, field) in _ROWS.items():
+        write_rows(folder / name, kind, getattr(report, field))
+    write_text(folder / MARKDOWN, report.markdown)
+    write_text(folder / LATEX, results_latex(recipe, report.summaries, report.differences))
+    write_json(folder / REPORT, to_jsonable_python(report))
     return report
 
 
@@ -161,45 +158,27 @@ def _arms_chapters(
     evidence: Evidence, results: Sequence[Result], summarized: Sequence[Summary], tested: Sequence[Difference]
 ) -> list[Chapter]:
     recipe, constants = evidence.recipe, evidence.constants
-    constant_sections = [Section("", constant_comparison_table(recipe, results, constants), [_CONSTANT])]
+    arms = results_sections(recipe, results, summarized, evidence.predictions)
+    compared = [Section("", constant_comparison_table(recipe, results, constants), [_CONSTANT])] if constants else []
+    text = _differences_text(recipe.evaluation) if tested else _NO_COMPARISON
     return [
-        Chapter(
-            "results",
-            "Results of each arm",
-            [_results_text(recipe.evaluation)],
-            results_sections(recipe, results, summarized, evidence.predictions),
-        ),
-        Chapter(
-            "differences",
-            "Differences between arms",
-            [_differences_text(recipe.evaluation) if tested else _NO_COMPARISON],
-            differences_sections(recipe, tested),
-        ),
+        Chapter("results", "Results of each arm", [_results_text(recipe.evaluation)], arms),
+        Chapter("differences", "Differences between arms", [text], differences_sections(recipe, tested)),
         _chapter("metrics", "All metrics", metrics_sections(recipe, summarized), "No arm ran."),
-        _chapter(
-            "constants",
-            "Comparison with a constant predictor",
-            constant_sections if constants else [],
-            "No images of a task are prepared.",
-        ),
+        _chapter("constants", "Comparison with a constant predictor", compared, "No images of a task are prepared."),
     ]
 
 
 def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[ModeCollapse]) -> list[Chapter]:
     recipe, errors = evidence.recipe, evidence.inpaintings
     times = training_time_table(recipe, evidence.trainings, evidence.outcomes)
+    inpainting = [Section("", inpainting_table(recipe, errors))] if errors else []
+    collapse, cost = _collapse_sections(evidence, collapsed), [Section("", times, [_TIME])] if times.rows else []
     untrained = "No context encoder has been trained."
     return [
-        _chapter(
-            "inpainting",
-            "Inpainting error compared with the mean patch",
-            [Section("", inpainting_table(recipe, errors))] if errors else [],
-            untrained,
-        ),
-        _chapter("collapse", "Mode collapse of the inpainting", _collapse_sections(evidence, collapsed), untrained),
-        _chapter(
-            "cost", "Training time", [Section("", times, [_TIME])] if times.rows else [], "Nothing has been trained."
-        ),
+        _chapter("inpainting", "Inpainting error compared with the mean patch", inpainting, untrained),
+        _chapter("collapse", "Mode collapse of the inpainting", collapse, untrained),
+        _chapter("cost", "Training time", cost, "Nothing has been trained."),
     ]
 
 

@@ -56,17 +56,13 @@ def paired_test(differences_NS: NDArray[np.float64], patients: Sequence[str], re
     if differences_NS.shape[1] < FEWEST_SEEDS:
         differences_NS = differences_NS.mean(axis=1, keepdims=True)
     clusters = _clusters(differences_NS, patients)
-    patient_count, seed_count = clusters.sums_PS.shape
-    effects, errors = _effects(clusters, np.ones((1, patient_count)), np.ones((1, seed_count)))
-    difference, error = float(effects[0]), float(errors[0])
-    if patient_count < FEWEST_PATIENTS:
+    difference, error, observed = _observed(clusters)
+    if len(clusters.images_P) < FEWEST_PATIENTS:
         return PairedTest(difference, None, None, None)
     null = np.sort(_deviations(clusters, difference, resamples, seed))
-    observed = float(_in_errors(effects, errors)[0])
     extreme = int((null >= observed * (1 - 1e-9)).sum())
-    reach = float(null[resamples - int(LEVEL * (resamples + 1))]) * error if error > _ROUNDING else 0.0
-    low, high = max(-1.0, difference - reach), min(1.0, difference + reach)
-    return PairedTest(difference, low, high, (extreme + 1) / (resamples + 1))
+    critical = float(null[resamples - int(LEVEL * (resamples + 1))])
+    return _with_interval(difference, error, critical, (extreme + 1) / (resamples + 1))
 
 
 def few_seeds_test(differences_NS: NDArray[np.float64], patients: Sequence[str]) -> PairedTest:
@@ -76,14 +72,12 @@ def few_seeds_test(differences_NS: NDArray[np.float64], patients: Sequence[str])
     seeds alone, the smaller number: with two seeds a difference takes 13 standard errors to be significant.
     """
     clusters = _clusters(differences_NS, patients)
-    patient_count, seed_count = clusters.sums_PS.shape
-    effects, errors = _effects(clusters, np.ones((1, patient_count)), np.ones((1, seed_count)))
-    difference, error = float(effects[0]), float(errors[0])
-    if patient_count < FEWEST_PATIENTS:
+    difference, error, observed = _observed(clusters)
+    if len(clusters.images_P) < FEWEST_PATIENTS:
         return PairedTest(difference, None, None, None)
-    reach = float(stats.t.ppf(1 - LEVEL / 2, seed_count - 1)) * error if error > _ROUNDING else 0.0
-    p = 2 * float(stats.t.sf(_in_errors(effects, errors)[0], seed_count - 1))
-    return PairedTest(difference, max(-1.0, difference - reach), min(1.0, difference + reach), max(p, _LEAST_P))
+    seeds = differences_NS.shape[1]
+    p = 2 * float(stats.t.sf(observed, seeds - 1))
+    return _with_interval(difference, error, float(stats.t.ppf(1 - LEVEL / 2, seeds - 1)), max(p, _LEAST_P))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -98,6 +92,19 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p))
         adjusted[index] = largest
     return adjusted
+
+
+def _observed(clusters: _Clusters) -> tuple[float, float, float]:
+    """The mean difference, its standard error, and the former in units of the latter, without sign."""
+    patients, seeds = clusters.sums_PS.shape
+    effects, errors = _effects(clusters, np.ones((1, patients)), np.ones((1, seeds)))
+    return float(effects[0]), float(errors[0]), float(_in_errors(effects, errors)[0])
+
+
+def _with_interval(difference: float, error: float, critical: float, p: float) -> PairedTest:
+    """The test whose interval reaches `critical` standard errors to either side, within [-1, 1]."""
+    reach = critical * error if error > _ROUNDING else 0.0
+    return PairedTest(difference, max(-1.0, difference - reach), min(1.0, difference + reach), p)
 
 
 def _clusters(differences_NS: NDArray[np.float64], patients: Sequence[str]) -> _Clusters:
