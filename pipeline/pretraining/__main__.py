@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 def _pretrain(options: argparse.Namespace, log: Log) -> None:
     store = Store(options.store.absolute()).up_to_date()
     recipe = load_recipe(options.recipe, {**os.environ, "SONOTAG_STORE": str(store.root)})
-    encoders = _asked_for(options, recipe, store)
+    encoders = _selected(options, recipe, store)
     pool = load_pool(store, recipe)
     refuse_training(store, recipe)
     sources = sources_of(read_pool(store, recipe), store.private)
@@ -82,8 +82,8 @@ def _pretrain(options: argparse.Namespace, log: Log) -> None:
         log(f"{encoder.name}: {outcome.status}{outcome.reason and ': '}{outcome.reason}, in {encoder.folder}")
 
 
-def _asked_for(options: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
-    """The recipe's encoders, or those that were named; any method can be, whether the recipe trains it or not."""
+def _selected(options: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
+    """The encoders that the options select; `--method` may name one that the recipe does not train."""
     settings = recipe.pretraining
     known = (*METHODS, *settings.variants)
     if options.method and options.method not in known:
