@@ -122,14 +122,14 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
         tracking: Tracking,
         pretraining_pool: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.pretraining.plan import planned_encoder
+        from pipeline.pretraining.plan import planned_encoders
         from pipeline.pretraining.pool import pool_with_pixels
 
         params = {"backbone": backbone, "encoder": encoder, "method": settings.method_of(encoder).name}
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
             experiment = opened.experiment(recipe.name)
-            plans = [planned_encoder(recipe, experiment, backbone, encoder, seed) for seed in settings.seeds]
+            plans = planned_encoders(recipe, experiment, backbone, encoder)
             with here.holding(compute.training(here.log), pretraining_pool) as (rows,):
                 pool, sources = pool_with_pixels(rows, opened, recipe), sources_of(rows, opened.private)
                 outcomes = [_trained(here, tracking, recipe, plan, pool, sources, len(plans) == 1) for plan in plans]

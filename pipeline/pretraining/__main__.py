@@ -10,7 +10,7 @@ from pipeline.checks import refuse_training
 from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.methods import METHODS, TrainingSettings
-from pipeline.pretraining.plan import PlannedEncoder, planned_encoder
+from pipeline.pretraining.plan import PlannedEncoder, planned_encoders
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
 from pipeline.pretraining.top_folders import sources_of
@@ -90,12 +90,7 @@ def _selected(options: argparse.Namespace, recipe: Recipe, store: Store) -> list
         raise UserError(f"--method {options.method} is none of {', '.join(known)}.")
     if options.seed is not None and options.seed not in settings.seeds:
         raise UserError(f"--seed {options.seed} is none of pretraining.seeds: {', '.join(map(str, settings.seeds))}.")
-    return [
-        planned_encoder(recipe, store.experiment(recipe.name), backbone, encoder, seed)
-        for backbone in ([options.backbone] if options.backbone else settings.backbones)
-        for encoder in ([options.method] if options.method else settings.encoders)
-        for seed in (settings.seeds if options.seed is None else [options.seed])
-    ]
+    return planned_encoders(recipe, store.experiment(recipe.name), options.backbone, options.method, options.seed)
 
 
 def _print_epochs(encoder: PlannedEncoder, log: Log) -> OnEpoch:

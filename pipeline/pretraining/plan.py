@@ -1,6 +1,7 @@
 """The encoders of a recipe, each with everything that determines its training."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from pipeline.methods import EncoderSettings, ShownLabels
@@ -37,21 +38,24 @@ class PlannedEncoder:
         return pretrain(self.backbone, self.method, pool, self.settings, self.folder, log, on_epoch, self.name)
 
 
-def planned_encoders(recipe: Recipe, experiment: Experiment) -> list[PlannedEncoder]:
-    """All encoders of the recipe: backbone by backbone, name by name, seed by seed."""
+def planned_encoders(
+    recipe: Recipe,
+    experiment: Experiment,
+    backbone: Backbone | None = None,
+    encoder: str | None = None,
+    seed: int | None = None,
+) -> list[PlannedEncoder]:
+    """The recipe's encoders, backbone by backbone, name by name, seed by seed; if one is given, only that one's.
+
+    `encoder` may be a method that the recipe does not train.
+    """
     settings = recipe.pretraining
-    return [
-        planned_encoder(recipe, experiment, backbone, encoder, seed)
-        for backbone in settings.backbones
-        for encoder in settings.encoders
-        for seed in settings.seeds
-    ]
+    backbones, encoders = [backbone] if backbone else settings.backbones, [encoder] if encoder else settings.encoders
+    seeds = settings.seeds if seed is None else [seed]
+    return [_planned(recipe, experiment, *one) for one in product(backbones, encoders, seeds)]
 
 
-def planned_encoder(
-    recipe: Recipe, experiment: Experiment, backbone: Backbone, encoder: str, seed: int
-) -> PlannedEncoder:
-    """The encoder of that name and seed."""
+def _planned(recipe: Recipe, experiment: Experiment, backbone: Backbone, encoder: str, seed: int) -> PlannedEncoder:
     settings = recipe.pretraining
     return PlannedEncoder(
         name=f"{backbone} {encoder}" + (f", seed {seed}" if len(settings.seeds) > 1 else ""),
