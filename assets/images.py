@@ -128,8 +128,8 @@ def _specs(recipe: Recipe) -> list[dg.AssetSpec]:
 
 def _cache(here: Step, store: Store, archive: Archive, index: pa.Table, recipe: Recipe) -> _Cached:
     """Bring the cache up to date with the index, and write the tables of its images."""
-    from pipeline.archive.cache_builder import build_cache, crop_previews
-    from pipeline.archive.crop_sheet import crop_sheet
+    from pipeline.archive.cache_builder import build_cache
+    from pipeline.archive.crop_sheet import crop_previews, crop_sheet
     from pipeline.cohort.leaks import archive_pairs
 
     folder, private, settings = archive.folder, store.private, recipe.archive
@@ -206,7 +206,7 @@ def _near_duplicates(here: Step, found: _Cached, store: Store, recipe: Recipe) -
 
 def _no_text_kept_whole(images: pa.Table, index: pa.Table) -> dg.AssetCheckResult:
     """Such an image may show a name: a person looks at the file, which no sheet of pictures shows."""
-    from pipeline.archive.cache_builder import uncropped_with_text
+    from pipeline.archive.crop_sheet import uncropped_with_text
 
     files, stated = uncropped_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
     return dg.AssetCheckResult(

@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from pipeline.archive.crop_sheet import CropPreview
 from pipeline.archive.frame_reader import (
     CHANGED,
-    CropPreviewReader,
+    SECONDS_PER_FRAME,
     DecodedFile,
     FileState,
     FrameReader,
@@ -66,7 +65,6 @@ _STATE = pa.schema(
 """
 
 _CHUNK = 8  # frames sent to a worker at once, so that a cine's files are spread over the workers
-_FRAME_SECONDS = 2.0  # added to a worker's limit per frame: a large JPEG 2000 frame takes a second
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ class _Builder:
     def __init__(self, folder: Path, states: Path, archive: str, size: Images, settings: Archive) -> None:
         self._folder, self._states, self._size = folder, states, size
         self._reader = FrameReader(archive, size.height, size.width, settings.b_mode_only)
-        self._seconds = SECONDS + _FRAME_SECONDS * settings.frames_per_cine
+        self._seconds = SECONDS + SECONDS_PER_FRAME * settings.frames_per_cine
         self._chunk = max(1, _CHUNK // settings.frames_per_cine)
         self.changed: set[str] = set()
         """Ids of files that are not those in the index."""
@@ -219,9 +217,9 @@ class _Builder:
     ) -> Iterator[Sequence[Outcome]]:
         """The outcomes of each of `todo`, in order."""
         faults = FaultWatch()
-        for record, result in zip(
-            todo, each_in_worker(self._reader, requests, self._seconds, self._chunk), strict=True
-        ):
+        readable = [self._reader.archive]
+        results = each_in_worker(self._reader, requests, self._seconds, self._chunk, readable)
+        for record, result in zip(todo, results, strict=True):
             faults.note(result)
             outcomes = _outcomes(record, result)
             if CHANGED in outcomes:
@@ -290,19 +288,22 @@ def _reused(record: _Wanted, state: _State, old: Iterator[CachedImage]) -> Itera
         yield rejection or next(cached.image for cached in old if (cached.sop_instance, cached.frame) == wanted)
 
 
-def _outcomes(record: _Wanted, result: DecodedFile | list[Outcome] | UnreadableFile | Failed) -> Sequence[Outcome]:
+def _outcomes(record: _Wanted, result: DecodedFile | Rejection | UnreadableFile | Failed) -> Sequence[Outcome]:
     """One outcome per selected frame."""
     match result:
         case DecodedFile():
-            return result.outcomes if record.indexed.matches(result.identity) else [CHANGED] * len(record.frames)
-        case list():
-            return result
-        case UnreadableFile(vanished=False):
-            return [Rejection(Reason.UNREADABLE, result.why)] * len(record.frames)
+            if record.indexed.matches(result.identity):
+                return result.outcomes
+            rejection = CHANGED
+        case UnreadableFile(vanished=True):
+            rejection = Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")
         case UnreadableFile():
-            return [Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")] * len(record.frames)
+            rejection = Rejection(Reason.UNREADABLE, result.why)
         case Failed():
-            return [result.rejection] * len(record.frames)
+            rejection = result.rejection
+        case Rejection():
+            rejection = result
+    return [rejection] * len(record.frames)
 
 
 def _state_row(record: _Wanted, frame: int, outcome: Outcome, state: _State) -> dict[str, object]:
@@ -376,38 +377,3 @@ def _drop_from_shard(path: Path, state_path: Path, size: tuple[int, int], instan
     kept = state.filter(pc.invert(pc.is_in(state["sop_instance"], value_set=pa.array(sorted(instances)))))
     write_table(state_path, kept.replace_schema_metadata({"content": content or ""}))
     return before - (pq.read_metadata(path).num_rows if path.is_file() else 0)
-
-
-def uncropped_with_text(images: pa.Table, records: pa.Table) -> list[str]:
-    """Sorted ids of files whose header states burned-in text and whose `images` (IMAGES) were not cropped."""
-    instances = images.filter(_has_text(images, records))["sop_instance"]
-    return sorted(set(records["file_id"].take(pc.index_in(instances, value_set=records["sop_instance"])).to_pylist()))
-
-
-def _has_text(images: pa.Table, records: pa.Table) -> pa.ChunkedArray:
-    burned_in = records["burned_in"].take(pc.index_in(images["sop_instance"], value_set=records["sop_instance"]))
-    return pc.and_(pc.equal(images["cropped_by"], "whole"), burned_in)
-
-
-def crop_previews(
-    images: pa.Table, records: pa.Table, archive: str, private: Path, per_cine: int, count: int
-) -> list[CropPreview]:
-    """Previews of `count` images (IMAGES) spread evenly over the archive, captioned with their file's id.
-
-    They are cropped as by `build_cache` with `per_cine` frames of a cine. Those of `uncropped_with_text` are left out,
-    since the text would be legible.
-    """
-    images = images.filter(pc.invert(_has_text(images, records)))
-    chosen = images.take(pa.array(range(0, images.num_rows, max(1, -(-images.num_rows // count))), pa.int64()))
-    of_images = records.take(pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"]))
-    ids = of_images["file_id"]
-    known = known_files(private)
-    paths = known["path"].take(pc.index_in(ids, value_set=known["file_id"])).to_pylist()
-    rows = zip(ids.to_pylist(), paths, chosen["frame"].to_pylist(), of_images["frames"].to_pylist(), strict=True)
-    requests = [
-        (file, FrameRequest(os.fsdecode(path), tuple(select_frames(frames, per_cine))), frame)
-        for file, path, frame, frames in rows
-    ]
-    seconds = SECONDS + _FRAME_SECONDS * per_cine
-    previews = each_in_worker(CropPreviewReader(normalized(archive)), requests, seconds)
-    return [preview for preview in previews if isinstance(preview, CropPreview)]

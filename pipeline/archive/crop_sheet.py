@@ -1,15 +1,27 @@
-"""Draws the crop sheet: frames before and after cropping, with everything outside the crop made illegible."""
+"""The crop sheet: frames before and after cropping, with everything outside the crop made illegible."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.dicom.crop import CropRegion
+from pipeline.archive.frame_reader import SECONDS_PER_FRAME
+from pipeline.archive.listing import known_files
+from pipeline.archive.location import normalized
+from pipeline.archive.source import open_file
+from pipeline.archive.workers import SECONDS, each_in_worker
+from pipeline.dicom.cine import Cine
+from pipeline.dicom.crop import CropRegion, crop_frame
 from pipeline.dicom.grey import Grey
+from pipeline.dicom.pixel_file import PixelFile, select_frames
+from pipeline.dicom.rejections import outcome_of
 
 MAX_PREVIEWS: Final = 24
 """Previews on a sheet; further ones are left out."""
@@ -63,3 +75,51 @@ def _illegible_outside(grey_HW: Grey, crop: CropRegion) -> Grey:
     box = np.s_[crop.top : crop.bottom, crop.left : crop.right]
     blurred[box] = np.where(True if crop.inside is None else crop.inside, grey_HW[box], blurred[box])
     return blurred
+
+
+def uncropped_with_text(images: pa.Table, records: pa.Table) -> list[str]:
+    """Sorted ids of files whose header states burned-in text and whose `images` (IMAGES) were not cropped."""
+    instances = images.filter(_has_text(images, records))["sop_instance"]
+    return sorted(set(records["file_id"].take(pc.index_in(instances, value_set=records["sop_instance"])).to_pylist()))
+
+
+def _has_text(images: pa.Table, records: pa.Table) -> pa.ChunkedArray:
+    burned_in = records["burned_in"].take(pc.index_in(images["sop_instance"], value_set=records["sop_instance"]))
+    return pc.and_(pc.equal(images["cropped_by"], "whole"), burned_in)
+
+
+def crop_previews(
+    images: pa.Table, records: pa.Table, archive: str, private: Path, per_cine: int, count: int
+) -> list[CropPreview]:
+    """Previews of `count` images (IMAGES) spread evenly over the archive, captioned with their file's id.
+
+    They are cropped as by `build_cache` with `per_cine` frames of a cine. Those of `uncropped_with_text` are left out,
+    since the text would be legible.
+    """
+    images = images.filter(pc.invert(_has_text(images, records)))
+    chosen = images.take(pa.array(range(0, images.num_rows, max(1, -(-images.num_rows // count))), pa.int64()))
+    of_images = records.take(pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"]))
+    known = known_files(private)
+    paths = known["path"].take(pc.index_in(of_images["file_id"], value_set=known["file_id"]))
+    columns = (of_images["file_id"], paths, of_images["frames"], chosen["frame"])
+    archive, seconds = normalized(archive), SECONDS + SECONDS_PER_FRAME * per_cine
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    previews = each_in_worker(partial(read_preview, archive, per_cine), rows, seconds, readable=[archive])
+    return [preview for preview in previews if isinstance(preview, CropPreview)]
+
+
+def read_preview(archive: str, per_cine: int, row: tuple[str, bytes, int, int]) -> CropPreview | None:
+    """In a worker: the preview of a frame, by its caption, path, number of frames in the file, and number from 0.
+
+    None if the file cannot be read or decoded.
+    """
+    caption, path, frames, number = row
+
+    def read() -> CropPreview:
+        with open_file(archive, os.fsdecode(path), whole=True) as file:
+            cine = Cine(PixelFile.open(file), tuple(select_frames(frames, per_cine)))
+            grey, crop = cine.frame(number).grey, cine.crop_region()
+            return CropPreview(grey, crop, crop_frame(grey, crop), caption)
+
+    found = outcome_of(read)
+    return found if isinstance(found, CropPreview) else None

@@ -1,7 +1,6 @@
 """Erases a patient: from the index, labels, caches and pool, and from every later run (the command `forget`)."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.archive.cache_builder import drop_from_caches
-from pipeline.archive.header_reader import PatientIdReader
+from pipeline.archive.header_reader import read_patient_id
 from pipeline.archive.listing import Traces, known_parts, listed_rows, without_erased
 from pipeline.archive.workers import Failed, each_in_worker
 from pipeline.dicom.rejections import rejection_table
@@ -18,7 +17,7 @@ from pipeline.errors import DamagedError, UserError
 from pipeline.files import read_table, write_table
 from pipeline.locks import archive_lock, block_training, tables_lock
 from pipeline.mirrored import read_if_intact, read_mirrored
-from pipeline.privacy.erasure_list import FORGOTTEN, ErasureList
+from pipeline.privacy.erasure_list import FORGOTTEN, ErasureList, is_among
 from pipeline.privacy.identity import key_check, number_pseudonym, pseudonym, with_issuer
 from pipeline.privacy.training_exposure import models_exposed_to
 from pipeline.progress import Log, silent
@@ -115,8 +114,10 @@ def _stated_issuers(rows: pa.Table, patient_id: str) -> tuple[bool, set[str | No
     listed = first.aggregate([(name, "first") for name in ("path", "size", "version")]).drop_columns(["patient"])
     listed = listed.rename_columns(["path", "size", "version"])
     metadata = rows.schema.metadata
-    reader = PatientIdReader(os.fsdecode(metadata[b"archive"]), tuple(metadata[b"modalities"].decode().split()))
-    read = [found for found in each_in_worker(reader, listed_rows(listed)) if not isinstance(found, Failed) and found]
+    archive, modalities = os.fsdecode(metadata[b"archive"]), tuple(metadata[b"modalities"].decode().split())
+    reader = partial(read_patient_id, archive, modalities)
+    found = each_in_worker(reader, listed_rows(listed), readable=[archive])
+    read = [one for one in found if not isinstance(one, Failed | None)]
     return bool(read), {issuer for stated, issuer in read if stated == patient_id}
 
 
@@ -157,14 +158,10 @@ def _has_trace(table: pa.Table, traces: Traces) -> pa.ChunkedArray:
     found = pa.chunked_array([pa.array([False] * table.num_rows, pa.bool_())])
     for name in table.column_names:
         if name in _BY_PATIENT:
-            found = pc.or_(found, _is_in(table[name], traces.patients))
+            found = pc.or_(found, is_among(table[name], traces.patients))
         elif name in _BY_INSTANCE:
-            found = pc.or_(found, _is_in(table[name], traces.instances))
+            found = pc.or_(found, is_among(table[name], traces.instances))
         elif name in _BY_FILE:
             stems = pc.replace_substring_regex(table[name], ":.*", "")
-            found = pc.or_(found, _is_in(stems, traces.files))
+            found = pc.or_(found, is_among(stems, traces.files))
     return found
-
-
-def _is_in(column: pa.ChunkedArray, values: Iterable[str]) -> pa.ChunkedArray:
-    return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()))

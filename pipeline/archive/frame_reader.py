@@ -1,13 +1,12 @@
-"""Reads frames of an archive file in a worker, as the images that are cached or shown on the crop sheet."""
+"""Reads frames of an archive file in a worker, as the images that are cached."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from pipeline.archive.crop_sheet import CropPreview
 from pipeline.archive.header_reader import patient_identity
 from pipeline.archive.source import open_file, stat
 from pipeline.dicom.cine import Cine, CroppedFrame
-from pipeline.dicom.crop import crop_frame
 from pipeline.dicom.grey import resize_grey, source_digest
 from pipeline.dicom.header import read_header
 from pipeline.dicom.pixel_file import PixelFile
@@ -15,6 +14,8 @@ from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFil
 from pipeline.images.cache import CroppedImage
 from pipeline.privacy.identity import pseudonym
 
+SECONDS_PER_FRAME: Final = 2.0
+"""Added to a worker's time limit: a large JPEG 2000 frame takes a second."""
 CHANGED = Rejection(Reason.CHANGED, "changed since the index: run the job `ingest` again")
 
 Outcome = CroppedImage | Rejection
@@ -42,11 +43,10 @@ class FileState:
         Size and time alone are not enough: a copy that keeps both can replace the indexed file.
         """
         size = file.seek(0, 2)
-        try:
+        header = None
+        with suppress(Rejected):
             header = read_header(file, size, self.modalities)
-        except Rejected:
-            raise Rejected(CHANGED.reason, CHANGED.detail) from None
-        if size != self.size:
+        if header is None or size != self.size:
             raise Rejected(CHANGED.reason, CHANGED.detail)
         file.seek(0)
         return RawIdentity(header.sop_instance, patient_identity(header)[1])
@@ -74,11 +74,11 @@ class IndexedFile:
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """Frames, numbered from 0, of the archive's file at `path`, which must still be in `state` if one is given."""
+    """Frames, numbered from 0, of the archive's file at `path`, which must still be in `state`."""
 
     path: str
     frames: tuple[int, ...]
-    state: FileState | None = None
+    state: FileState
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +98,25 @@ class FrameReader:
     width: int
     b_mode_only: bool
 
-    def __call__(self, request: FrameRequest) -> DecodedFile | list[Outcome] | UnreadableFile:
-        """An image or a rejection per frame; an error in one frame rejects that frame only.
+    def __call__(self, request: FrameRequest) -> DecodedFile | Rejection | UnreadableFile:
+        """An image or a rejection per frame, or why there is none; an error in one frame rejects that frame only.
 
-        If the request has a state, the result includes the file's identity, or rejects all frames (changed) if the
-        state has changed.
+        A file that is not in the requested state is rejected (changed).
         """
         found = outcome_of(lambda: self._read(request))
         if isinstance(found, UnreadableFile):
             return found
         try:
-            if request.state is not None and not request.state.is_current(self.archive, request.path):
-                found = CHANGED
+            return found if request.state.is_current(self.archive, request.path) else CHANGED
         except OSError as error:
             return UnreadableFile.from_error(error)
-        return [found] * len(request.frames) if isinstance(found, Rejection) else found
 
-    def _read(self, request: FrameRequest) -> DecodedFile | list[Outcome]:
+    def _read(self, request: FrameRequest) -> DecodedFile:
         with open_file(self.archive, request.path, whole=True) as file:
-            identity = request.state and request.state.identity(file)
-            outcomes = self._outcomes(PixelFile.open(file), request.frames)
-            return DecodedFile(identity, outcomes) if identity else outcomes
-
-    def _outcomes(self, file: PixelFile, frames: tuple[int, ...]) -> list[Outcome]:
-        cropped = Cine(file, frames).cropped(b_mode_only=self.b_mode_only)
-        return [self._image(found) if isinstance(found, CroppedFrame) else found[1] for found in cropped]
+            identity = request.state.identity(file)
+            cropped = Cine(PixelFile.open(file), request.frames).cropped(b_mode_only=self.b_mode_only)
+            outcomes = [self._image(found) if isinstance(found, CroppedFrame) else found[1] for found in cropped]
+            return DecodedFile(identity, outcomes)
 
     def _image(self, frame: CroppedFrame) -> CroppedImage:
         crop = frame.crop
@@ -138,21 +132,3 @@ class FrameReader:
 def _spacing(per_pixel_mm: float | None, before: int, after: int) -> float | None:
     """Millimetres between pixels after `before` of them were resized to `after`."""
     return None if per_pixel_mm is None else per_pixel_mm * before / after
-
-
-@dataclass(frozen=True, slots=True)
-class CropPreviewReader:
-    """Makes previews for the crop sheet; can be sent to a worker."""
-
-    archive: str
-
-    def __call__(self, item: tuple[str, FrameRequest, int]) -> CropPreview | None:
-        """The preview of one frame, given its caption, the request that read it and its number; None if undecodable."""
-        found = outcome_of(lambda: self._read(*item))
-        return found if isinstance(found, CropPreview) else None
-
-    def _read(self, caption: str, request: FrameRequest, number: int) -> CropPreview:
-        with open_file(self.archive, request.path, whole=True) as file:
-            cine = Cine(PixelFile.open(file), request.frames)
-            grey, crop = cine.frame(number).grey, cine.crop_region()
-            return CropPreview(grey, crop, crop_frame(grey, crop), caption)

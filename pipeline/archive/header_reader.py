@@ -19,6 +19,10 @@ from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym,
 _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while it was read")
 
 _PHOTOMETRIC: Final = frozenset(str(one.value) for one in PhotometricInterpretation)
+_UNCHANGED: Final = (
+    *("rows", "columns", "frames", "manufacturer", "model", "transducer_type", "transducer_data"),
+    *("study_description", "burned_in"),
+)
 _as_json = json.JSONEncoder(sort_keys=True).encode
 
 Row = dict[str, Any]
@@ -41,7 +45,7 @@ class HeaderReader:
 
     def __call__(self, file: ArchiveFile) -> Header | Zip | Rejection | UnreadableFile:
         """The content of the file, with raw identifiers, since a worker has no key; or why there is none."""
-        found = outcome_of(lambda: self._read(file))
+        found = outcome_of(lambda: self.read(file))
         if isinstance(found, UnreadableFile):
             return found
         try:
@@ -58,7 +62,8 @@ class HeaderReader:
             return file
         return stat(self.archive, file.path)
 
-    def _read(self, file: ArchiveFile) -> Header | Zip:
+    def read(self, file: ArchiveFile) -> Header | Zip:
+        """The content of the file. Raises `Rejected`, and `OSError` if it cannot be read."""
         with open_file(self.archive, file.path) as opened:
             head = opened.read(132)
             opened.seek(0)
@@ -69,37 +74,21 @@ class HeaderReader:
             return read_header(opened, file.size, self.modalities)
 
 
-@dataclass(frozen=True, slots=True)
-class PixelDigester:
-    """Digests the pixels of files of `archive`; can be sent to a worker."""
+def digest_pixels(archive: str, path: str) -> str | UnreadableFile | None:
+    """In a worker: the digest of all frames of a file as decoded, None if they do not decode."""
 
-    archive: str
-
-    def __call__(self, path: str) -> str | UnreadableFile | None:
-        """The digest of all frames as decoded, None if they do not decode."""
-        found = outcome_of(lambda: self._digest(path))
-        return None if isinstance(found, Rejection) else found
-
-    def _digest(self, path: str) -> str | None:
-        with open_file(self.archive, path) as opened:
+    def read() -> str | None:
+        with open_file(archive, path) as opened:
             return pixel_digest(opened)
 
+    found = outcome_of(read)
+    return None if isinstance(found, Rejection) else found
 
-@dataclass(frozen=True, slots=True)
-class PatientIdReader:
-    """Reads the patient's number from files of `archive`; can be sent to a worker."""
 
-    archive: str
-    modalities: tuple[str, ...]
-
-    def __call__(self, file: ArchiveFile) -> tuple[str, str | None] | None:
-        """PatientID and issuer, raw; None if the file is unreadable or states none."""
-        header = outcome_of(lambda: self._read(file))
-        return (header.patient_id, header.issuer) if isinstance(header, Header) and header.patient_id else None
-
-    def _read(self, file: ArchiveFile) -> Header:
-        with open_file(self.archive, file.path) as opened:
-            return read_header(opened, file.size, self.modalities)
+def read_patient_id(archive: str, modalities: tuple[str, ...], file: ArchiveFile) -> tuple[str, str | None] | None:
+    """In a worker: PatientID and issuer, raw; None if the file is unreadable or states none."""
+    header = outcome_of(lambda: HeaderReader(archive, modalities).read(file))
+    return (header.patient_id, header.issuer) if isinstance(header, Header) and header.patient_id else None
 
 
 def index_row(header: Header, key: bytes) -> Row:
@@ -114,15 +103,7 @@ def index_row(header: Header, key: bytes) -> Row:
         "sop_class": _known_uid(header.sop_class, "SOP Class"),
         "transfer_syntax": _known_uid(header.transfer_syntax, "Transfer Syntax"),
         "photometric": header.photometric if header.photometric in _PHOTOMETRIC else header.photometric and OTHER,
-        "rows": header.rows,
-        "columns": header.columns,
-        "frames": header.frames,
-        "manufacturer": header.manufacturer,
-        "model": header.model,
-        "transducer_type": header.transducer_type,
-        "transducer_data": header.transducer_data,
-        "study_description": header.study_description,
-        "burned_in": header.burned_in,
+        **{field: getattr(header, field) for field in _UNCHANGED},
         "for_labels": _as_json(header.for_labels),
         "unreadable_fields": ",".join(header.unreadable_fields),
         "draw": patient_draw(identity),

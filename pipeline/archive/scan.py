@@ -5,13 +5,14 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import tee
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.archive.header_reader import HeaderReader, PixelDigester, Row, Zip, index_row
+from pipeline.archive.header_reader import HeaderReader, Row, Zip, digest_pixels, index_row
 from pipeline.archive.listing import (
     KNOWN,
     RECORD_FIELDS,
@@ -218,7 +219,8 @@ class _Reader:
     def _outcomes(self, files: Iterable[ArchiveFile], progress: Progress) -> Iterator[tuple[ArchiveFile, Row]]:
         """Each file with the fields of its row; collects zips, and skips files that vanished."""
         files, sent = tee(files)  # few are pending at a time
-        for listed, result in zip(files, each_in_worker(self._reader, sent), strict=True):
+        results = each_in_worker(self._reader, sent, readable=[self._reader.archive])
+        for listed, result in zip(files, results, strict=True):
             progress.advance()
             self._faults.note(result)
             match result:
@@ -265,9 +267,6 @@ class _Reader:
                 self._add(listed, within | row)
         self._add(zipped, {"is_zip": True, "settled": settled})
 
-    def _id(self, listed: ArchiveFile) -> str:
-        return file_id(self._key, listed.path)
-
     def _add(self, listed: ArchiveFile, row: Row) -> None:
         if self._erased.covers(row):
             row = {name: row[name] for name in ("container",) if name in row} | _reason(FORGOTTEN)
@@ -276,7 +275,7 @@ class _Reader:
                 "path": os.fsencode(listed.path),
                 "size": listed.size,
                 "version": listed.version,
-                "file_id": self._id(listed),
+                "file_id": file_id(self._key, listed.path),
                 "is_zip": False,
                 "settled": _is_settled(row),
                 "tries": 0,
@@ -299,14 +298,9 @@ def _known_table(rows: list[Row]) -> pa.Table:
     try:
         return pa.Table.from_pylist(rows, schema=KNOWN)
     except Exception:  # ArrowException, OverflowError, UnicodeError, TypeError …
-        return pa.concat_tables([_known_row(row) for row in rows])
-
-
-def _known_row(row: Row) -> pa.Table:
-    try:
-        return pa.Table.from_pylist([row], schema=KNOWN)
-    except Exception:
-        file_fields = {name: row[name] for name in _FILE_FIELDS if name in row}
+        if len(rows) > 1:
+            return pa.concat_tables([_known_table([row]) for row in rows])
+        file_fields = {name: rows[0][name] for name in _FILE_FIELDS if name in rows[0]}
         return pa.Table.from_pylist([file_fields | _reason(_NOT_STORED)], schema=KNOWN)
 
 
@@ -343,13 +337,18 @@ def _with_pixels(archive: str, known: pa.Table, log: Log) -> pa.Table:
     digests: list[str | None] = []
     faults = FaultWatch()
     with Progress("repeats", len(paths), "files", log) as progress:
-        for result in each_in_worker(PixelDigester(archive), paths):
+        for result in each_in_worker(partial(digest_pixels, archive), paths, readable=[archive]):
             faults.note(result)
             digests.append(_digest(result))
             progress.advance()
-    mask = pc.is_in(pa.array(range(known.num_rows)), value_set=lacking["row"])
-    column = pc.replace_with_mask(known["pixels"].combine_chunks(), mask, pa.array(digests, pa.string()))
-    return known.set_column(known.schema.get_field_index("pixels"), KNOWN.field("pixels"), column)
+    return _replaced(known, "pixels", lacking["row"], digests)
+
+
+def _replaced(known: pa.Table, column: str, rows: pa.Array, values: list[str | None]) -> pa.Table:
+    """`known` with `values` in a column of text, at the positions `rows`, ascending."""
+    mask = pc.is_in(pa.array(range(known.num_rows)), value_set=rows)
+    texts = pc.replace_with_mask(known[column].combine_chunks(), mask, pa.array(values, pa.string()))
+    return known.set_column(known.schema.get_field_index(column), KNOWN.field(column), texts)
 
 
 def _digest(result: str | UnreadableFile | Failed | None) -> str | None:
@@ -428,15 +427,9 @@ def _rejected(rows: pa.Table, rejections: dict[int, Rejection]) -> pa.Table:
     """`rows` with the reason and detail of some of them."""
     if not rejections:
         return rows
-    order = sorted(rejections)
-    mask = pc.is_in(pa.array(range(rows.num_rows)), value_set=pa.array(order))
-    for name, values in (
-        ("reason", [rejections[row].reason.value for row in order]),
-        ("detail", [rejections[row].detail for row in order]),
-    ):
-        column = pc.replace_with_mask(rows[name].combine_chunks(), mask, pa.array(values, pa.string()))
-        rows = rows.set_column(rows.schema.get_field_index(name), KNOWN.field(name), column)
-    return rows
+    at, order = pa.array(sorted(rejections)), sorted(rejections)
+    rows = _replaced(rows, "reason", at, [rejections[row].reason.value for row in order])
+    return _replaced(rows, "detail", at, [rejections[row].detail for row in order])
 
 
 def _nothing_found(archive: str, modalities: Collection[str], rejected: pa.Table) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
@@ -90,40 +90,32 @@ def each_in_worker(
     items: Iterable[Item],
     seconds: float = SECONDS,
     chunk: int = CHUNK,
-    readable: Sequence[str] | None = None,
+    readable: Sequence[str] = (),
 ) -> Iterator[Result | Failed]:
     """`work(item)` for each of `items`, in order, in one process per processor; `work` must be picklable.
 
     An item's result is `Failed` if `work` raises, the result cannot be sent back, or the worker dies, takes more than
     `seconds` or needs more than `MEMORY` bytes. Sends `chunk` items at once and keeps few chunks pending, which bounds
-    memory. If the kernel supports it, workers can only read the files and folders
-    `readable` (default: the attribute `archive` of `work`), write nothing and open no connection (`sandbox`); this
-    process fetches objects of a remote archive for them (`fetch_proxy`).
+    memory. If the kernel supports it, workers can only read
+    `readable` (files, folders and a remote archive), write nothing and open no connection (`sandbox`); this process
+    fetches a remote archive's objects for them (`fetch_proxy`).
     """
-    if readable is None:
-        readable = [work.archive] if hasattr(work, "archive") else []
-    with _proxy(readable) as address:
-        yield from _each(work, items, seconds, chunk, (work, [*readable], address))
-
-
-@contextmanager
-def _proxy(readable: Sequence[str]) -> Iterator[str]:
-    """The address of the proxy for a remote archive among `readable`; "" if there is none."""
     urls = [url for url in readable if is_remote(url)]
-    with serving(urls[0]) if urls else nullcontext("") as address:
-        yield address
+    with serving(urls[0]) if urls else nullcontext("") as proxy:
+        remaining = iter(items)
+        batches = iter(lambda: list(islice(remaining, chunk)), [])
+        yield from _each(batches, seconds, (work, [*readable], proxy))
 
 
 def _each(
-    work: Callable[[Item], Result], items: Iterable[Item], seconds: float, chunk: int, setting: tuple[Any, ...]
-) -> Iterator[Result | Failed]:
+    batches: Iterator[list[Any]], seconds: float, setting: tuple[Callable[[Any], Any], list[str], str]
+) -> Iterator[Any]:
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    batches = _batched(items, chunk)
     first = list(islice(batches, workers))  # a process without work would be ended during its start
     batches = chain(first, batches)
     if not first:
         return
-    pending: deque[tuple[list[Item], Future[list[Result | Failed]]]] = deque()
+    pending: deque[tuple[list[Any], Future[list[Any]]]] = deque()
     context = _context()
     started = context.Semaphore(0)
     with ProcessPool(
@@ -132,9 +124,7 @@ def _each(
         try:
             while True:
                 for batch in islice(batches, 4 * workers - len(pending)):
-                    pending.append(
-                        (batch, pool.schedule(_all, args=(batch, seconds * _PROCESSOR_SHARE), timeout=seconds))
-                    )
+                    pending.append((batch, _scheduled(pool, batch, seconds)))
                 if not pending:
                     return
                 batch, future = pending.popleft()
@@ -146,15 +136,11 @@ def _each(
                 started.acquire(timeout=_START_SECONDS)
 
 
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch
+def _scheduled(pool: ProcessPool, batch: list[Any], seconds: float) -> "Future[list[Any]]":
+    return pool.schedule(_all, args=(batch, seconds * _PROCESSOR_SHARE), timeout=seconds)
 
 
-def _results(
-    pool: ProcessPool, batch: list[Item], future: "Future[list[Result | Failed]]", seconds: float
-) -> Iterator[Result | Failed]:
+def _results(pool: ProcessPool, batch: list[Any], future: "Future[list[Any]]", seconds: float) -> Iterator[Any]:
     """The results of a batch; if its worker failed, of each of its items alone."""
     try:
         yield from future.result()
@@ -165,7 +151,7 @@ def _results(
 
 def _alone(pool: ProcessPool, item: Any, seconds: float) -> Any:
     try:
-        return pool.schedule(_all, args=([item], seconds * _PROCESSOR_SHARE), timeout=seconds).result()[0]
+        return _scheduled(pool, [item], seconds).result()[0]
     except ProcessExpired as expired:
         if expired.exitcode == _SPENT:
             return _TOO_MUCH

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from struct import error as struct_error
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from pipeline.dicom.rejections import Reason, Rejected, Rejection
 
@@ -83,7 +83,7 @@ class OpenZip:
     def __init__(self, file: BinaryIO) -> None:
         guarded = _Guarded(file)
         with _broken_is_rejected():
-            self._zip = zipfile.ZipFile(guarded)
+            self._zip = zipfile.ZipFile(cast(BinaryIO, guarded))
         guarded.bounded = False
         self.members = _named(self._zip)
         if sum(info.file_size for info in self.members.values()) > MAX_TOTAL_BYTES:
@@ -172,30 +172,20 @@ class _Expanding(io.RawIOBase):
         super().close()
 
 
-class _Guarded(io.RawIOBase):
+class _Guarded:
     """A file for zipfile that limits a single read, such as the central directory, while `bounded`.
 
     zipfile ignores the number of entries that the end record states, so this counts them.
     """
 
-    bounded = True
-
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
+        self._file, self.bounded = file, True
+        self.tell, self.seekable = file.tell, file.seekable
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_SET and offset < 0:
             raise zipfile.BadZipFile("an offset before the file")
         return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
         if self.bounded and size > MAX_DIRECTORY_BYTES:

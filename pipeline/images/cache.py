@@ -95,7 +95,8 @@ def write_shard(path: Path, images: Iterable[CachedImage], height: int, width: i
     Its columns are those of IMAGES (image_digest is the SHA-256 of the pixels) and pixels, height x width bytes. The
     same images give the same bytes. Returns the digest of the content as `shard_content` does, None without images.
     """
-    groups = _batched(images, ROW_GROUP)
+    remaining = iter(images)
+    groups = iter(lambda: list(islice(remaining, ROW_GROUP)), [])
     first = next(groups, None)
     if first is None:
         path.unlink(missing_ok=True)
@@ -120,12 +121,6 @@ def _write_groups(path: Path, groups: Iterable[list[CachedImage]], schema: pa.Sc
             writer.write_table(table, row_group_size=ROW_GROUP)
         writer.add_key_value_metadata({_CONTENT: content.hexdigest().encode()})
     return content.hexdigest()
-
-
-def _batched(images: Iterable[CachedImage], size: int) -> Iterator[list[CachedImage]]:
-    remaining = iter(images)
-    while group := list(islice(remaining, size)):
-        yield group
 
 
 def _group_table(group: list[CachedImage], schema: pa.Schema) -> pa.Table:

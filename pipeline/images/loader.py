@@ -1,5 +1,6 @@
 """Loaders that bring images to the training device: all at once, or by prefetching batches."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from queue import SimpleQueue
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,50 +21,9 @@ THREADS = "images"
 """Prefix of the names of prefetching threads."""
 
 
-class ImageLoader(Protocol):
-    """N grey images of height × width pixels (uint8), delivered to `device` in batches."""
-
-    @property
-    def count(self) -> int:
-        """N."""
-
-    @property
-    def height(self) -> int:
-        """In pixels."""
-
-    @property
-    def width(self) -> int:
-        """In pixels."""
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the batches."""
-
-    def to(self, device: torch.device) -> "ImageLoader":
-        """A loader of the same images for `device`."""
-
-    def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each batch of indices (int64, shape (n,), on the CPU) its images, uint8, shape (n, H, W), in order.
-
-        Raises IndexError if an index is out of range.
-        """
-
-
-def image_loader(images_NHW: Tensor, device: torch.device, share: float = MEMORY_SHARE) -> ImageLoader:
-    """A loader of uint8 images, resident on `device` if they take at most `share` of its free memory, else streaming.
-
-    On the CPU, images beyond the machine's memory lie in a mapped file (`pipeline.images.cache.load_pixels`), which the
-    streaming loader reads ahead.
-    """
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()
-    if images_NHW.nbytes <= share * free:
-        return ResidentLoader(images_NHW.to(device))
-    return StreamingLoader(images_NHW, device)
-
-
 @dataclass(frozen=True)
-class _ImageTensor:
-    """The images as one uint8 tensor, shape (N, H, W)."""
+class ImageLoader(ABC):
+    """N grey images of height × width pixels, one uint8 tensor of shape (N, H, W), delivered in batches."""
 
     images_NHW: Tensor
 
@@ -87,9 +46,37 @@ class _ImageTensor:
         """In pixels."""
         return self.images_NHW.shape[2]
 
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """The device of the batches."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "ImageLoader":
+        """A loader of the same images for `device`."""
+
+    @abstractmethod
+    def batches(self, index_batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each batch of indices (int64, shape (n,), on the CPU) its images, uint8, shape (n, H, W), in order.
+
+        Raises IndexError if an index is out of range.
+        """
+
+
+def image_loader(images_NHW: Tensor, device: torch.device, share: float = MEMORY_SHARE) -> ImageLoader:
+    """A loader of uint8 images, resident on `device` if they take at most `share` of its free memory, else streaming.
+
+    On the CPU, images beyond the machine's memory lie in a mapped file (`pipeline.images.cache.load_pixels`), which the
+    streaming loader reads ahead.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()
+    if images_NHW.nbytes <= share * free:
+        return ResidentLoader(images_NHW.to(device))
+    return StreamingLoader(images_NHW, device)
+
 
 @dataclass(frozen=True)
-class ResidentLoader(_ImageTensor):
+class ResidentLoader(ImageLoader):
     """All images on the device."""
 
     @property
@@ -111,15 +98,20 @@ class ResidentLoader(_ImageTensor):
 
 
 @dataclass(frozen=True)
-class StreamingLoader(_ImageTensor):
+class StreamingLoader(ImageLoader):
     """All images on the CPU; threads prefetch batches to `device`.
 
     The number of `workers` does not change the batches. On CUDA a batch is gathered into pinned memory and copied on a
     stream of its own.
     """
 
-    device: torch.device
+    target: torch.device
     workers: int = WORKERS
+
+    @property
+    def device(self) -> torch.device:
+        """The device that batches are copied to."""
+        return self.target
 
     def to(self, device: torch.device) -> ImageLoader:
         """As `ImageLoader.to`."""

@@ -76,8 +76,8 @@ class ErasureList:
         The list learns from all rows together.
         """
         while True:
-            of_patient = _is_in(rows["patient"], self.patients)
-            same = pc.or_(pc.is_null(rows["number"]), _is_in(rows["number"], self.numbers))
+            of_patient = is_among(rows["patient"], self.patients)
+            same = pc.or_(pc.is_null(rows["number"]), is_among(rows["number"], self.numbers))
             patients = rows["patient"].filter(pc.and_(self._in_studies(rows), same)).unique().to_pylist()
             studies = [value for name in _STUDIES for value in rows[name].filter(of_patient).unique().to_pylist()]
             if not self.add(patients=patients, studies=studies):
@@ -85,12 +85,12 @@ class ErasureList:
 
     def other_patients_files(self, rows: pa.Table) -> list[str]:
         """Sorted ids of the present files among `rows` in an erased patient's study that name another one."""
-        other = pc.and_(self._in_studies(rows), pc.invert(_is_in(rows["patient"], self.patients)))
+        other = pc.and_(self._in_studies(rows), pc.invert(is_among(rows["patient"], self.patients)))
         found = rows["file_id"].filter(pc.and_(other, pc.invert(rows["deleted"])))
         return sorted(set(found.to_pylist()))
 
     def _in_studies(self, rows: pa.Table) -> pa.ChunkedArray:
-        in_one = pc.or_(*(_is_in(rows[name], self.studies) for name in _STUDIES))
+        in_one = pc.or_(*(is_among(rows[name], self.studies) for name in _STUDIES))
         return pc.and_(in_one, pc.is_valid(rows["patient"]))
 
 
@@ -103,7 +103,7 @@ def _read_list(path: Path) -> dict[str, Any]:
     return kept
 
 
-def _is_in(column: pa.ChunkedArray, values: Iterable[str]) -> pa.ChunkedArray:
+def is_among(column: pa.ChunkedArray, values: Iterable[str]) -> pa.ChunkedArray:
     """A flag per entry of a column of texts, plain or as a dictionary; null is not among `values`."""
     texts = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
     return pc.is_in(texts, value_set=pa.array(sorted(values), pa.string()))

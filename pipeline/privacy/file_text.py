@@ -80,12 +80,7 @@ def text_pieces(path: Path) -> Iterator[TextPiece]:
 def _or_bytes(pieces: Iterator[TextPiece], path: Path) -> Iterator[TextPiece]:
     try:
         yield from pieces
-    except (
-        sqlite3.Error,
-        pa.ArrowException,
-        DecodeError,
-        OSError,
-    ):  # OSError: a truncated table
+    except (sqlite3.Error, pa.ArrowException, DecodeError, OSError):  # OSError: a truncated table
         yield from _of_bytes(path, None)
 
 
@@ -132,13 +127,8 @@ def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _is_text(kind.value_type)
     if pa.types.is_struct(kind):
-        return any(_is_text(kind.field(number).type) for number in range(kind.num_fields))
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
+        return any(_is_text(field.type) for field in kind)
+    return kind in {pa.string(), pa.large_string(), pa.binary(), pa.large_binary()}
 
 
 def _cells(column: pa.Array) -> Iterator[str | bytes]:

@@ -120,11 +120,9 @@ def _is_hexadecimal(text: str) -> bool:
     return not set(text) - set("0123456789abcdef.-_/ ")
 
 
-def _only_in_cells(keyword: str, text: str) -> bool:
+def _only_in_cells(kind: str, text: str) -> bool:
     """Whether logs and databases hold such texts anyway: process numbers, and plain words such as `server`."""
-    if not _has_letter(text):
-        return _digits(text) < 8
-    return keyword not in _NAMED and _is_plain_word(text)
+    return kind not in _NAMED and _is_plain_word(text) if _has_letter(text) else _digits(text) < 8
 
 
 def _has_letter(text: str) -> bool:
@@ -171,9 +169,8 @@ def text_patterns(values: Iterable[str], kind: str, public: str) -> Iterator[Pat
         if _is_placeholder(value) or _folded(value) in public:
             continue
         for text in sorted({comparable(value).strip(), _folded(value)}):
-            only_cells = _is_plain_word(text) or (not _has_letter(text) and _digits(text) < 8)
             if len(text) >= SHORTEST:
-                yield Pattern(text, kind, bounded=True, only_cells=only_cells)
+                yield Pattern(text, kind, bounded=True, only_cells=_only_in_cells(kind, text))
 
 
 def path_patterns(paths: Iterable[str], archive: str, public: str, separator: str) -> Iterator[Pattern]:

@@ -8,7 +8,6 @@ archive.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -48,7 +47,8 @@ def contents_digest(folder: Path) -> str:
 
     Symbolic links are not followed; one makes the digest that of no phantom, which has none.
     """
-    files = sorted(_files_below(folder))
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    files = sorted(str(path.relative_to(folder)) for path in paths)
     total = hashlib.sha256()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, content in zip(files, pool.map(lambda name: _content_digest(folder / name), files), strict=True):
@@ -63,12 +63,6 @@ def _stated_contents(marker: Path) -> str | None:
         return None
     contents = stated.get(CONTENTS) if isinstance(stated, dict) else None
     return contents if isinstance(contents, str) else None
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
-        linked = [name for name in folders if Path(parent, name).is_symlink()]
-        yield from (os.path.relpath(os.path.join(parent, name), folder) for name in [*names, *linked])  # noqa: PTH118
 
 
 def _content_digest(path: Path) -> str:

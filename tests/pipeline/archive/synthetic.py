@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
+from pipeline.archive.frame_reader import DecodedFile, FileState, FrameReader, FrameRequest, Outcome
 from pipeline.archive.scan import Index, index_archive
 from pipeline.recipe.archive import Archive
 
@@ -21,6 +22,16 @@ KEY = b"a key for tests only"
 def index_folder(archive: Path | str, private: Path, key: bytes = KEY, patients: int = 1) -> Index:
     """The index of the folder `archive`; descriptions that `patients` patients share are published."""
     return index_archive(str(archive), private, key, Archive(description_patients=patients))
+
+
+def read_frames(
+    path: Path, frames: tuple[int, ...], height: int, width: int, b_mode_only: bool = True
+) -> list[Outcome]:
+    """What the reader makes of the file's `frames`, as images of `height` x `width` pixels."""
+    state = FileState(path.stat().st_size, str(path.stat().st_mtime_ns), ("US", "CT"))
+    found = FrameReader(str(path.parent), height, width, b_mode_only)(FrameRequest(path.name, frames, state))
+    assert isinstance(found, DecodedFile), found
+    return found.outcomes
 
 
 def noise(height: int = 12, width: int = 16, seed: int = 0) -> npt.NDArray[np.uint8]:

@@ -74,7 +74,9 @@ def test_a_file_moved_away_and_back_gives_the_state_of_before(clinic: Path) -> N
 
 def test_a_file_that_moved_while_it_was_read_is_looked_at_again(clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dicom(clinic / "archive" / "d", noise(), PatientID="Pd")
-    monkeypatch.setattr(scan, "each_in_worker", lambda work, items: [Failed(header_reader._MOVED) for _ in items])
+    monkeypatch.setattr(
+        scan, "each_in_worker", lambda work, items, readable: [Failed(header_reader._MOVED) for _ in items]
+    )
     index_folder(clinic / "archive", clinic / "private")
     assert counts(look(clinic)) == (4 + 1, 0, 1, 0)
 

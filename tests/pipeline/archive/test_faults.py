@@ -14,7 +14,7 @@ from pipeline.archive import cache_builder as images_module
 from pipeline.archive import scan
 from pipeline.archive.cache_builder import Cache, build_cache
 from pipeline.archive.frame_reader import FrameReader
-from pipeline.archive.header_reader import HeaderReader, PixelDigester
+from pipeline.archive.header_reader import HeaderReader, digest_pixels
 from pipeline.archive.listing import locate
 from pipeline.archive.workers import TRIES
 from pipeline.errors import UnreachableError
@@ -53,10 +53,9 @@ class FaultyFrameReader(FrameReader):
         return super().__call__(job)
 
 
-class FaultyPixelDigester(PixelDigester):
-    def __call__(self, path):
-        fault_of(self.archive, path)
-        return super().__call__(path)
+def faulty_digest(archive, path):
+    fault_of(archive, path)
+    return digest_pixels(archive, path)
 
 
 @pytest.fixture
@@ -67,7 +66,9 @@ def clinic(tmp_path, monkeypatch):
     for module in (scan, images_module):
         real = module.each_in_worker
         monkeypatch.setattr(
-            module, "each_in_worker", lambda work, items, *how, real=real: real(work, items, SECONDS, *how[1:])
+            module,
+            "each_in_worker",
+            lambda work, items, *how, real=real, **reads: real(work, items, SECONDS, *how[1:], **reads),
         )
     return tmp_path
 
@@ -159,7 +160,7 @@ def test_an_image_that_takes_too_long_in_every_run_is_settled(clinic, monkeypatc
 def test_repeats_whose_pixels_cannot_be_read_now_are_compared_later(clinic, monkeypatch):
     for name in ("stalls", "twin"):
         write_dicom(clinic / "archive" / name, SOPInstanceUID="1.2.3", PatientID="P2")
-    monkeypatch.setattr(scan, "PixelDigester", FaultyPixelDigester)
+    monkeypatch.setattr(scan, "digest_pixels", faulty_digest)
     assert reasons(clinic, index(clinic).rejected) == {"stalls": "unreadable", "twin": "unreadable"}
     (clinic / "faulty").unlink()
     found = index(clinic)

@@ -162,7 +162,7 @@ def test_a_file_that_moves_while_it_is_read_waits_for_the_next_run(tmp_path, mon
 def test_unsettled_files_are_read_again_even_if_nothing_changed(tmp_path, monkeypatch):
     grow(tmp_path, range(2))
     real = header_reader.stat
-    monkeypatch.setattr(scan, "each_in_worker", map)
+    monkeypatch.setattr(scan, "each_in_worker", lambda work, items, readable: map(work, items))
     monkeypatch.setattr(header_reader, "stat", lambda archive, path: ArchiveFile(path, 1, "1"))
     with pytest.raises(scan.UserError, match="2 still_being_written"):
         index_folder(tmp_path / "archive", tmp_path / "private")
@@ -194,8 +194,8 @@ def test_an_interrupted_scan_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(scan, "_JOURNAL_EVERY", 10)
     real = scan.each_in_worker
 
-    def dies_after_25(work, items):
-        for number, result in enumerate(real(work, items)):
+    def dies_after_25(work, items, readable):
+        for number, result in enumerate(real(work, items, readable=readable)):
             if number == 25:
                 raise KeyboardInterrupt
             yield result

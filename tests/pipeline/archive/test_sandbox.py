@@ -31,18 +31,9 @@ needs_filter = pytest.mark.skipif(
 )
 
 
-class Within:
-    """Does `what` in a worker that may read `archive`."""
-
-    def __init__(self, archive: Path | str, what) -> None:
-        self.archive, self._what = str(archive), what
-
-    def __call__(self, item):
-        return self._what(item)
-
-
 def in_worker(what, item, archive: Path | str = "", **options):
-    [result] = each_in_worker(Within(archive, what), [item], **options)
+    """`what(item)` in a worker that may read `archive`."""
+    [result] = each_in_worker(what, [item], **{"readable": [str(archive)]} | options)
     return result
 
 

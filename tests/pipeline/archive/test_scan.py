@@ -261,7 +261,7 @@ def test_a_file_that_vanishes_is_skipped_and_one_that_kills_the_reader_is_reject
     results = iter([UnreadableFile(True, "gone"), Failed(Rejection(Reason.CRASHED, "the reading process died"))])
     real = scan.each_in_worker
     monkeypatch.setattr(
-        scan, "each_in_worker", lambda work, items: [next(results, None) or r for r in real(work, items)]
+        scan, "each_in_worker", lambda *work, **reads: [next(results, None) or r for r in real(*work, **reads)]
     )
     index = index_folder(tmp_path / "archive", tmp_path / "private")
     assert (index.files, index.records.num_rows) == (2, 1)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from pipeline.archive.frame_reader import CropPreviewReader, FrameReader, FrameRequest
+from pipeline.archive.crop_sheet import read_preview
 from pipeline.dicom import cine as cine_module
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.pixel_file import PixelFile
 from pipeline.images.cache import CroppedImage
 from pipeline.prediction.new_images import NewImage, NewImageReader
-from tests.pipeline.archive.synthetic import write_dicom
+from tests.pipeline.archive.synthetic import read_frames, write_dicom
 
 TOP, BOTTOM, LEFT, RIGHT = 40, 200, 64, 256
 BLOCK = 3  # pixels of 320 / 128: detection is as fine as that
@@ -68,8 +68,8 @@ def test_images_of_a_cine_are_cropped_alike_whether_its_frames_fit_into_memory_o
     frames = [tissue(0, **DARK_BELOW), tissue(1), tissue(2)]
     write_dicom(tmp_path / "cine.dcm", np.stack(frames))
     write_dicom(tmp_path / "alone.dcm", frames[1])
-    reader = FrameReader(str(tmp_path), 60, 80, True)
-    cine, alone = reader(FrameRequest("cine.dcm", (0, 1, 2))), reader(FrameRequest("alone.dcm", (0,)))
+    cine = read_frames(tmp_path / "cine.dcm", (0, 1, 2), 60, 80)
+    alone = read_frames(tmp_path / "alone.dcm", (0,), 60, 80)
     assert all(isinstance(image, CroppedImage) and image.cropped_by == "detected" for image in cine)
     assert np.abs(cine[1].pixels.astype(int) - alone[0].pixels).mean() < 8
     assert cine[0].pixels[32:].mean() < 1
@@ -78,9 +78,9 @@ def test_images_of_a_cine_are_cropped_alike_whether_its_frames_fit_into_memory_o
 
 def test_prediction_and_crop_sheet_crop_a_cine_as_the_cache_does(tmp_path):
     write_dicom(tmp_path / "cine.dcm", np.stack([tissue(0, **DARK_BELOW), tissue(1), tissue(2)]))
-    made = FrameReader(str(tmp_path), 60, 80, True)(FrameRequest("cine.dcm", (0, 1, 2)))
+    made = read_frames(tmp_path / "cine.dcm", (0, 1, 2), 60, 80)
     new = NewImageReader(60, 80, ("US",), True, 3, False)(str(tmp_path / "cine.dcm")).images
     assert all(isinstance(image, NewImage) for image in new)
     assert [image.pixels.tobytes() for image in new] == [image.pixels.tobytes() for image in made]
-    pair = CropPreviewReader(str(tmp_path))(("f", FrameRequest("cine.dcm", (0, 1, 2)), 0))
+    pair = read_preview(str(tmp_path), 3, ("f", b"cine.dcm", 3, 0))
     assert box(pair.crop) == box(new[0].crop) and np.array_equal(pair.before_HW, tissue(0, **DARK_BELOW))

@@ -8,8 +8,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
-from pipeline.archive.cache_builder import build_cache, crop_previews, uncropped_with_text
-from pipeline.archive.frame_reader import FrameReader, FrameRequest
+from pipeline.archive.cache_builder import build_cache
+from pipeline.archive.crop_sheet import crop_previews, uncropped_with_text
 from pipeline.archive.listing import locate
 from pipeline.dicom.crop import crop_region_of_frame, whole_frame_region
 from pipeline.dicom.pixel_file import PixelFile
@@ -21,7 +21,7 @@ from pipeline.recipe.archive import Archive
 from pipeline.recipe.images import Images
 from tests.pipeline.archive.pages import POLARITIES, TEMPLATES, as_stored, report_page
 from tests.pipeline.archive.real import shared_data
-from tests.pipeline.archive.synthetic import KEY, index_folder, write_dicom
+from tests.pipeline.archive.synthetic import KEY, index_folder, read_frames, write_dicom
 from tests.pipeline.prediction.conftest import region
 
 PAGES = range(1000, 1090)
@@ -52,7 +52,7 @@ def echoes(seed=0, size_HW=(480, 640), box=(60, 440, 120, 520), level=90):
 def outcome(folder, pixels, b_mode_only=True, **fields):
     """What the reader makes of one file: how it was cut, or why it was left out."""
     write_dicom(folder / "x.dcm", pixels, **fields)
-    (found,) = FrameReader(str(folder), 64, 96, b_mode_only)(FrameRequest("x.dcm", (0,)))
+    (found,) = read_frames(folder / "x.dcm", (0,), 64, 96, b_mode_only)
     return found.cropped_by if isinstance(found, CroppedImage) else found.reason
 
 
@@ -124,7 +124,7 @@ def test_a_page_in_a_cine_is_lost_alone_and_does_not_affect_the_crop_region(tmp_
     page = grey_of(report_page(0))
     frames[of_page] = np.asarray(Picture.fromarray(page).resize((640, 480)))
     write_dicom(tmp_path / "x.dcm", np.stack(frames))
-    found = FrameReader(str(tmp_path), 64, 96, True)(FrameRequest("x.dcm", (0, 1, 2)))
+    found = read_frames(tmp_path / "x.dcm", (0, 1, 2), 64, 96)
     assert [isinstance(each, Rejection) for each in found] == [number == of_page for number in range(3)]
     assert {each.cropped_by for each in found if isinstance(each, CroppedImage)} == {"detected"}
 
@@ -132,7 +132,7 @@ def test_a_page_in_a_cine_is_lost_alone_and_does_not_affect_the_crop_region(tmp_
 def test_a_cine_of_pages_alone_is_rejected_frame_by_frame(tmp_path):
     page = grey_of(report_page(0))
     write_dicom(tmp_path / "x.dcm", np.stack([page, page]))
-    found = FrameReader(str(tmp_path), 64, 96, True)(FrameRequest("x.dcm", (0, 1)))
+    found = read_frames(tmp_path / "x.dcm", (0, 1), 64, 96)
     assert [each.reason for each in found] == [Reason.REPORT_PAGE] * 2
 
 
