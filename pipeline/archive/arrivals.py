@@ -49,8 +49,9 @@ def arrivals(archive: str, private: Path, key: bytes, modalities: tuple[str, ...
 
     Raises as `source.walk`.
     """
-    listed = list_files(normalized(archive))
-    known = read_known(private, Origin(normalized(archive), key_check(key), modalities), _COMPARED)
+    archive = normalized(archive)
+    listed = list_files(archive)
+    known = read_known(private, Origin(archive, key_check(key), modalities), _COMPARED)
     compared = compare(listed, known)
     there = known["path"].filter(pc.invert(known["deleted"]))
     seen_before = pc.is_in(compared.to_read["path"], value_set=there)
@@ -59,16 +60,9 @@ def arrivals(archive: str, private: Path, key: bytes, modalities: tuple[str, ...
     state = hmac.new(key, b"the state of an archive\0", "sha256")
     for row in listed_rows(listed):
         state.update(f"{row.path}\0{row.size}\0{row.version}\n".encode("utf-8", "surrogateescape"))
-    new = compared.to_read.num_rows - changed
-    lost = pc.sum(gone, min_count=0).as_py()
-    return Arrivals(
-        files=listed.num_rows,
-        new=new,
-        changed=changed,
-        gone=lost,
-        state=state.hexdigest()[:32],
-        loss=_loss(normalized(archive), private, listed) if new < lost else "",
-    )
+    new, lost = compared.to_read.num_rows - changed, pc.sum(gone, min_count=0).as_py()
+    loss = _loss(archive, private, listed) if new < lost else ""
+    return Arrivals(listed.num_rows, new, changed, lost, state.hexdigest()[:32], loss)
 
 
 def _loss(archive: str, private: Path, listed: pa.Table) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 
@@ -17,14 +17,13 @@ from pipeline.archive.frame_reader import (
     CHANGED,
     SECONDS_PER_FRAME,
     DecodedFile,
-    FileState,
     FrameReader,
     FrameRequest,
-    IndexedFile,
     Outcome,
 )
 from pipeline.archive.listing import REJECTION_FIELDS, known_files, unsettle
 from pipeline.archive.location import normalized
+from pipeline.archive.source import ArchiveFile
 from pipeline.archive.workers import SECONDS, Failed, FaultWatch, after_tries, each_in_worker
 from pipeline.dicom.decoders import decoding_libraries
 from pipeline.dicom.pixel_file import select_frames
@@ -44,6 +43,7 @@ from pipeline.images.cache import (
     write_shard,
 )
 from pipeline.mirrored import read_if_intact
+from pipeline.privacy.identity import pseudonym
 from pipeline.progress import Log, Progress, silent
 from pipeline.recipe.archive import Archive
 from pipeline.recipe.images import Images
@@ -83,14 +83,20 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """The selected frames of one record; `source` is a digest of everything that determines their pixels."""
+    """The selected frames of one record, and the pseudonyms by which the index names its instance and patient.
+
+    `source` is a digest of everything that determines the pixels.
+    """
 
     sop_instance: str
-    frames: tuple[int, ...]
     file_id: str
-    path: str
     source: str
-    indexed: IndexedFile
+    request: FrameRequest
+    identity: tuple[str, str]
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        return self.request.frames
 
 
 def build_cache(
@@ -117,9 +123,9 @@ def build_cache(
         for unfinished in [*folder.glob(".*.tmp"), *(private / "cache" / folder.name).glob(".*.tmp")]:
             unfinished.unlink()  # left by a killed run; the lock excludes other writers
         write_json(folder / "cache.json", cache_description(images, settings))
-        wanted = _wanted(records, known_files(private), settings, key)
+        wanted = _wanted(records, known_files(private), settings)
         frames = sum(len(record.frames) for record in wanted)
-        builder = _Builder(folder, private / "cache" / folder.name, normalized(archive), images, settings)
+        builder = _Builder(folder, private / "cache" / folder.name, normalized(archive), key, images, settings)
         try:
             decoded = builder.build(wanted, log)
             unsettle(private, builder.changed)
@@ -130,7 +136,7 @@ def build_cache(
             raise
 
 
-def _wanted(records: pa.Table, known: pa.Table, settings: Archive, key: bytes) -> list[_Wanted]:
+def _wanted(records: pa.Table, known: pa.Table, settings: Archive) -> list[_Wanted]:
     """The records' selected frames in the order of the shards."""
     known = known.filter(pc.invert(known["deleted"]))
     files = known.take(pc.index_in(records["file_id"], value_set=known["file_id"]))
@@ -146,28 +152,29 @@ def _wanted(records: pa.Table, known: pa.Table, settings: Archive, key: bytes) -
     wanted = [
         _Wanted(
             instance,
-            tuple(select_frames(frames, settings.frames_per_cine)),
             file,
-            os.fsdecode(path),
-            hashlib.sha256(f"{file} {size} {time} {decoders[syntax]}".encode()).hexdigest()[:32],
-            IndexedFile(FileState(size, time, settings.modalities), indexed_instance, patient, key),
+            hashlib.sha256(f"{file} {size} {version} {decoders[syntax]}".encode()).hexdigest()[:32],
+            FrameRequest(
+                ArchiveFile(os.fsdecode(path), size, version), tuple(select_frames(frames, settings.frames_per_cine))
+            ),
+            (indexed_instance, patient),
         )
-        for instance, frames, file, syntax, path, size, time, indexed_instance, patient in rows
+        for instance, frames, file, syntax, path, size, version, indexed_instance, patient in rows
     ]
     return sorted(wanted, key=lambda record: (shard_of(record.sop_instance), record.sop_instance))
 
 
 def _decoders(transfer_syntax: str | None) -> str:
     """Names and versions of the libraries that decode this transfer syntax: decoders differ by a few grey levels."""
-    return ", ".join(f"{name} {version(name)}" for name in decoding_libraries(transfer_syntax))
+    return ", ".join(f"{name} {metadata.version(name)}" for name in decoding_libraries(transfer_syntax))
 
 
 class _Builder:
     """Writes the shards that change, and the private table of each."""
 
-    def __init__(self, folder: Path, states: Path, archive: str, size: Images, settings: Archive) -> None:
-        self._folder, self._states, self._size = folder, states, size
-        self._reader = FrameReader(archive, size.height, size.width, settings.b_mode_only)
+    def __init__(self, folder: Path, states: Path, archive: str, key: bytes, size: Images, settings: Archive) -> None:
+        self._folder, self._states, self._size, self._key = folder, states, size, key
+        self._reader = FrameReader(archive, settings.modalities, size.height, size.width, settings.b_mode_only)
         self._seconds = SECONDS + SECONDS_PER_FRAME * settings.frames_per_cine
         self._chunk = max(1, _CHUNK // settings.frames_per_cine)
         self.changed: set[str] = set()
@@ -178,9 +185,8 @@ class _Builder:
         by_shard = {shard: list(group) for shard, group in groupby(wanted, lambda r: shard_of(r.sop_instance))}
         shards = [(n, rows, self._state(n)) for n in range(SHARDS) if not self._holds(n, rows := by_shard.get(n, []))]
         todo = [record for _, rows, state in shards for record in rows if not _is_known(record, state)]
-        requests = (FrameRequest(record.path, record.frames, record.indexed.state) for record in todo)
         with Progress("images", len(todo), "files", log) as progress:
-            decoded = self._decoded(todo, requests, progress)
+            decoded = self._decoded(todo, progress)
             for shard, rows, state in shards:
                 self._write(shard, rows, state, decoded)
         return len(todo)
@@ -197,13 +203,9 @@ class _Builder:
 
     def _state(self, shard: int) -> "_State":
         """The known outcomes of a shard; none if its private table does not match its content."""
-        path, state = self._paths(shard)
-        table = read_if_intact(state, _states_of)
-        if table is None:
-            state.unlink(missing_ok=True)
-            return {}
-        content = (table.schema.metadata or {}).get(b"content", b"").decode()
-        return _frames_known(table) if content == (shard_content(path) or "") else {}
+        path, state_path = self._paths(shard)
+        table = _read_state(path, state_path)
+        return {} if table is None else _frames_known(table)
 
     def _holds(self, shard: int, rows: list[_Wanted]) -> bool:
         """Whether a shard already has exactly the frames of `rows`."""
@@ -212,20 +214,38 @@ class _Builder:
             return False
         return len(state) == sum(len(r.frames) for r in rows) and all(_is_known(record, state) for record in rows)
 
-    def _decoded(
-        self, todo: list[_Wanted], requests: Iterator[FrameRequest], progress: Progress
-    ) -> Iterator[Sequence[Outcome]]:
+    def _decoded(self, todo: list[_Wanted], progress: Progress) -> Iterator[Sequence[Outcome]]:
         """The outcomes of each of `todo`, in order."""
         faults = FaultWatch()
-        readable = [self._reader.archive]
+        requests, readable = (record.request for record in todo), [self._reader.archive]
         results = each_in_worker(self._reader, requests, self._seconds, self._chunk, readable)
         for record, result in zip(todo, results, strict=True):
             faults.note(result)
-            outcomes = _outcomes(record, result)
+            outcomes = self._outcomes(record, result)
             if CHANGED in outcomes:
                 self.changed.add(record.file_id)
             progress.advance()
             yield outcomes
+
+    def _outcomes(
+        self, record: _Wanted, result: DecodedFile | Rejection | UnreadableFile | Failed
+    ) -> Sequence[Outcome]:
+        """One outcome per selected frame."""
+        match result:
+            case DecodedFile():
+                raw = {"sop_instance": result.sop_instance, "patient": result.patient}
+                if tuple(pseudonym(self._key, kind, value) for kind, value in raw.items()) == record.identity:
+                    return result.outcomes
+                rejection = CHANGED
+            case UnreadableFile(vanished=True):
+                rejection = Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")
+            case UnreadableFile():
+                rejection = Rejection(Reason.UNREADABLE, result.why)
+            case Failed():
+                rejection = result.rejection
+            case Rejection():
+                rejection = result
+        return [rejection] * len(record.frames)
 
     def _write(self, shard: int, rows: list[_Wanted], state: "_State", decoded: Iterator[Sequence[Outcome]]) -> None:
         """Replace a shard, then its private table, which does not match the new content until then."""
@@ -259,6 +279,16 @@ def _states_of(path: Path) -> pa.Table:
     return read_table(path, _STATE.names)
 
 
+def _read_state(path: Path, state_path: Path) -> pa.Table | None:
+    """The private table of the shard at `path`; None if it is missing, damaged, or does not match the content."""
+    table = read_if_intact(state_path, _states_of)
+    if table is None:
+        state_path.unlink(missing_ok=True)  # it is damaged
+        return None
+    content = (table.schema.metadata or {}).get(b"content", b"").decode()
+    return table if content == (shard_content(path) or "") else None
+
+
 _State = dict[tuple[str, int], _Known]
 """The frames of a shard by SOP instance and frame number."""
 
@@ -286,24 +316,6 @@ def _reused(record: _Wanted, state: _State, old: Iterator[CachedImage]) -> Itera
         rejection = state[record.sop_instance, frame].rejection
         wanted = (record.sop_instance, frame)
         yield rejection or next(cached.image for cached in old if (cached.sop_instance, cached.frame) == wanted)
-
-
-def _outcomes(record: _Wanted, result: DecodedFile | Rejection | UnreadableFile | Failed) -> Sequence[Outcome]:
-    """One outcome per selected frame."""
-    match result:
-        case DecodedFile():
-            if record.indexed.matches(result.identity):
-                return result.outcomes
-            rejection = CHANGED
-        case UnreadableFile(vanished=True):
-            rejection = Rejection(Reason.STILL_BEING_WRITTEN, "the file vanished")
-        case UnreadableFile():
-            rejection = Rejection(Reason.UNREADABLE, result.why)
-        case Failed():
-            rejection = result.rejection
-        case Rejection():
-            rejection = result
-    return [rejection] * len(record.frames)
 
 
 def _state_row(record: _Wanted, frame: int, outcome: Outcome, state: _State) -> dict[str, object]:
@@ -366,8 +378,8 @@ def _size_of(path: Path) -> tuple[int, int]:
 
 def _drop_from_shard(path: Path, state_path: Path, size: tuple[int, int], instances: Collection[str]) -> int:
     """Remove the images from a shard; removes a damaged one completely, and the next run writes it again."""
-    state = read_if_intact(state_path, _states_of)
-    if state is None or (state.schema.metadata or {}).get(b"content", b"").decode() != (shard_content(path) or ""):
+    state = _read_state(path, state_path)
+    if state is None:
         for each in (path, state_path):
             each.unlink(missing_ok=True)
         return 0

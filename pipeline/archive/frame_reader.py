@@ -2,17 +2,16 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import Final
 
 from pipeline.archive.header_reader import patient_identity
-from pipeline.archive.source import open_file, stat
+from pipeline.archive.source import ArchiveFile, open_file, stat
 from pipeline.dicom.cine import Cine, CroppedFrame
 from pipeline.dicom.grey import resize_grey, source_digest
 from pipeline.dicom.header import read_header
 from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile, outcome_of
 from pipeline.images.cache import CroppedImage
-from pipeline.privacy.identity import pseudonym
 
 SECONDS_PER_FRAME: Final = 2.0
 """Added to a worker's time limit: a large JPEG 2000 frame takes a second."""
@@ -22,70 +21,19 @@ Outcome = CroppedImage | Rejection
 
 
 @dataclass(frozen=True, slots=True)
-class RawIdentity:
-    """SOP instance and patient of a file, both raw."""
-
-    sop_instance: str = field(repr=False)
-    patient: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """The state in which a file was indexed, without the key, so that it can be sent to a worker."""
-
-    size: int
-    version: str
-    modalities: tuple[str, ...]
-
-    def identity(self, file: BinaryIO) -> RawIdentity:
-        """The identity in the bytes that are to be decoded. Raises `Rejected` (changed) for no image, or another size.
-
-        Size and time alone are not enough: a copy that keeps both can replace the indexed file.
-        """
-        size = file.seek(0, 2)
-        header = None
-        with suppress(Rejected):
-            header = read_header(file, size, self.modalities)
-        if header is None or size != self.size:
-            raise Rejected(CHANGED.reason, CHANGED.detail)
-        file.seek(0)
-        return RawIdentity(header.sop_instance, patient_identity(header)[1])
-
-    def is_current(self, archive: str, path: str) -> bool:
-        """Whether the file at `path`, or the zip of a member, still has this state. Raises `OSError` if unreadable."""
-        now = stat(archive, path)
-        return now is not None and now.version == self.version and (now.path != path or now.size == self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedFile:
-    """What the index recorded of a file: its state, and its identity under pseudonyms made with `key`."""
-
-    state: FileState
-    sop_instance: str
-    patient: str
-    key: bytes = field(repr=False)
-
-    def matches(self, raw: RawIdentity) -> bool:
-        """Whether the pseudonyms of `raw` are the recorded ones."""
-        found = (pseudonym(self.key, "sop_instance", raw.sop_instance), pseudonym(self.key, "patient", raw.patient))
-        return found == (self.sop_instance, self.patient)
-
-
-@dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """Frames, numbered from 0, of the archive's file at `path`, which must still be in `state`."""
+    """Frames, numbered from 0, of a file of the archive, which must still be in this state."""
 
-    path: str
+    file: ArchiveFile
     frames: tuple[int, ...]
-    state: FileState
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedFile:
-    """The outcome for each requested frame of a file in its indexed state, and the file's identity."""
+    """The outcome for each requested frame of a file, and its SOP instance and patient, both raw."""
 
-    identity: RawIdentity
+    sop_instance: str = field(repr=False)
+    patient: str = field(repr=False)
     outcomes: list[Outcome]
 
 
@@ -94,6 +42,7 @@ class FrameReader:
     """Makes images of `height` x `width` pixels from files of `archive`; can be sent to a worker."""
 
     archive: str
+    modalities: tuple[str, ...]
     height: int
     width: int
     b_mode_only: bool
@@ -107,16 +56,30 @@ class FrameReader:
         if isinstance(found, UnreadableFile):
             return found
         try:
-            return found if request.state.is_current(self.archive, request.path) else CHANGED
+            return found if self._is_current(request.file) else CHANGED
         except OSError as error:
             return UnreadableFile.from_error(error)
 
+    def _is_current(self, file: ArchiveFile) -> bool:
+        """Whether the file, or the zip of a member, still has this state. Raises `OSError` if unreadable."""
+        now = stat(self.archive, file.path)
+        return now is not None and now.version == file.version and (now.path != file.path or now.size == file.size)
+
     def _read(self, request: FrameRequest) -> DecodedFile:
-        with open_file(self.archive, request.path, whole=True) as file:
-            identity = request.state.identity(file)
+        """Decode the file, and read its identity from the bytes that are decoded.
+
+        Size and time alone are not enough: a copy that keeps both can replace the indexed file. Raises `Rejected`
+        (changed) for a file that is no image, or of another size.
+        """
+        with open_file(self.archive, request.file.path, whole=True) as file:
+            size, header = file.seek(0, 2), None
+            with suppress(Rejected):
+                header = read_header(file, size, self.modalities)
+            if header is None or size != request.file.size:
+                raise Rejected(CHANGED.reason, CHANGED.detail)
             cropped = Cine(PixelFile.open(file), request.frames).cropped(b_mode_only=self.b_mode_only)
             outcomes = [self._image(found) if isinstance(found, CroppedFrame) else found[1] for found in cropped]
-            return DecodedFile(identity, outcomes)
+            return DecodedFile(header.sop_instance, patient_identity(header)[1], outcomes)
 
     def _image(self, frame: CroppedFrame) -> CroppedImage:
         crop = frame.crop

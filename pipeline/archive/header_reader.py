@@ -11,8 +11,9 @@ from pydicom.uid import UID
 from pipeline.archive.location import is_remote
 from pipeline.archive.source import ArchiveFile, open_file, stat
 from pipeline.archive.zips import SEPARATOR, Member, is_zip, members
+from pipeline.dicom.grey import frames_digest
 from pipeline.dicom.header import OTHER, Header, read_header
-from pipeline.dicom.image_files import pixel_digest
+from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.rejections import Reason, Rejected, Rejection, UnreadableFile, outcome_of
 from pipeline.privacy.identity import number_pseudonym, patient_draw, pseudonym, with_issuer
 
@@ -77,9 +78,9 @@ class HeaderReader:
 def digest_pixels(archive: str, path: str) -> str | UnreadableFile | None:
     """In a worker: the digest of all frames of a file as decoded, None if they do not decode."""
 
-    def read() -> str | None:
+    def read() -> str:
         with open_file(archive, path) as opened:
-            return pixel_digest(opened)
+            return frames_digest(frame.grey for frame in PixelFile.open(opened).each_frame())
 
     found = outcome_of(read)
     return None if isinstance(found, Rejection) else found

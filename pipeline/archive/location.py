@@ -32,16 +32,14 @@ def _check_scheme(url: str) -> None:
     import fsspec  # noqa: PLC0415 - loading the definitions does not import it
     from fsspec.registry import known_implementations  # noqa: PLC0415
 
-    scheme = fsspec.utils.get_protocol(url)
+    scheme, printed = fsspec.utils.get_protocol(url), without_credentials(url)
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError:
         needed = known_implementations.get(scheme, {}).get("err", "its fsspec package is missing")
-        raise UserError(f"SONOTAG_ARCHIVE {without_credentials(url)} cannot be opened: {needed}.") from None
+        raise UserError(f"SONOTAG_ARCHIVE {printed} cannot be opened: {needed}.") from None
     except ValueError:
-        raise UserError(
-            f"SONOTAG_ARCHIVE {without_credentials(url)} has a scheme that fsspec does not support."
-        ) from None
+        raise UserError(f"SONOTAG_ARCHIVE {printed} has a scheme that fsspec does not support.") from None
 
 
 def is_remote(archive: str) -> bool:

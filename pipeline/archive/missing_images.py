@@ -5,7 +5,7 @@ a folder with several patients.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,21 +122,17 @@ def _measured(before: pa.Table, lost: pa.ChunkedArray) -> Loss:
 def _emptied(gone: pa.Table, left: pa.Table) -> int:
     """How many folders had images of several patients and have none now."""
     whose: dict[bytes, set[str]] = {}
-    for file, patient in zip(_files(gone), gone["patient"].to_pylist(), strict=True):
-        for folder in _above(file):
+    for folders, patient in zip(_folders(gone), gone["patient"].to_pylist(), strict=True):
+        for folder in folders:
             whose.setdefault(folder, set()).add(patient)
     several = {folder for folder, patients in whose.items() if len(patients) >= SEVERAL}
-    for file in _files(left) if several else ():
-        several.difference_update(_above(file))
+    for folders in _folders(left) if several else ():
+        several.difference_update(folders)
     return len(several)
 
 
-def _files(rows: pa.Table) -> list[bytes]:
-    """The files of the images `rows`; of a zip's member, the zip."""
-    return pc.coalesce(rows["container"], rows["path"]).to_pylist()  # type: ignore[no-any-return]
-
-
-def _above(file: bytes) -> Iterable[bytes]:
-    """The folders that contain a file, below the archive's root."""
-    parts = file.split(b"/")[:-1]
-    return (b"/".join(parts[: depth + 1]) for depth in range(len(parts)))
+def _folders(rows: pa.Table) -> Iterator[list[bytes]]:
+    """For each of the images `rows`, the folders below the archive's root that contain its file, or the file's zip."""
+    for file in pc.coalesce(rows["container"], rows["path"]).to_pylist():
+        parts = file.split(b"/")[:-1]
+        yield [b"/".join(parts[: depth + 1]) for depth in range(len(parts))]

@@ -4,7 +4,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,21 +14,15 @@ from pipeline.archive.workers import Failed, each_in_worker
 NOT_HELD: Final = "NOT HELD on this machine"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What a worker attempts: to read the file `secret`, to connect to a loopback `port`, to create `created`."""
+def attempted(folder: str, port: int) -> tuple[bool, bool, bool]:
+    """Which of `PROTECTIONS` hold in this process: whether each attempt is refused.
 
-    secret: str
-    port: int
-    created: str
-
-
-def attempted(attempt: Attempt) -> tuple[bool, bool, bool]:
-    """Which of `PROTECTIONS` hold in this process: whether each part of `attempt` was refused."""
+    Attempts to read the file `secret` in `folder`, to connect to `port` of this machine, and to create a file.
+    """
     return (
-        _is_refused(lambda: Path(attempt.secret).read_bytes()),
-        _is_refused(lambda: socket.create_connection(("127.0.0.1", attempt.port), timeout=5).close()),
-        _is_refused(lambda: Path(attempt.created).touch()),
+        _is_refused(lambda: Path(folder, "secret").read_bytes()),
+        _is_refused(lambda: socket.create_connection(("127.0.0.1", port), timeout=5).close()),
+        _is_refused(lambda: Path(folder, "created").touch()),
     )
 
 
@@ -43,10 +37,8 @@ def _is_refused(attempt: Callable[[], object]) -> bool:
 def protections() -> dict[str, bool]:
     """Whether each of `PROTECTIONS` holds in a worker on this machine."""
     with tempfile.TemporaryDirectory() as folder, closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        secret = Path(folder, "secret")
-        secret.touch()
-        attempt = Attempt(str(secret), listening.getsockname()[1], str(Path(folder, "created")))
-        [held] = each_in_worker(attempted, [attempt])
+        Path(folder, "secret").touch()
+        [held] = each_in_worker(partial(attempted, folder), [listening.getsockname()[1]])
     return dict(zip(PROTECTIONS, (False,) * 3 if isinstance(held, Failed) else held, strict=True))
 
 

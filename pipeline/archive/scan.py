@@ -322,9 +322,7 @@ def _claims(known: pa.Table) -> pa.Table:
     counts = known["sop_instance"].filter(present).value_counts()
     repeated = pc.struct_field(counts, "values").filter(pc.greater(pc.struct_field(counts, "counts"), 1))
     at = pc.indices_nonzero(pc.and_(present, pc.is_in(known["sop_instance"], value_set=repeated)))
-    return (
-        known.select(["sop_instance", "patient", "path", "pixels"]).take(at).append_column("row", at.cast(pa.int64()))
-    )
+    return known.select(["sop_instance", "path", "pixels"]).take(at).append_column("row", at.cast(pa.int64()))
 
 
 def _with_pixels(archive: str, known: pa.Table, log: Log) -> pa.Table:
@@ -394,9 +392,8 @@ def _split(known: pa.Table) -> tuple[pa.Table, pa.Table]:
     present = select_rows(known, pc.invert(pc.or_(known["deleted"], known["is_zip"])))
     present = _rejected(present, _repeats(present))
     is_record = pc.is_null(present["reason"])
-    records = select_rows(
-        present.select(["file_id", *(field.name for field in RECORD_FIELDS), "draw", "number"]), is_record
-    )
+    names = ["file_id", *(field.name for field in RECORD_FIELDS), "draw", "number"]
+    records = select_rows(present.select(names), is_record)
     return records, present.select(["file_id", "reason", "detail"]).filter(pc.invert(is_record))
 
 
@@ -441,11 +438,9 @@ def _nothing_found(archive: str, modalities: Collection[str], rejected: pa.Table
 
 
 def _rejected_table(rows: pa.Table) -> pa.Table:
-    rows = _sorted(rows, "file_id")
-    level = pa.array(["file"] * rows.num_rows, pa.string())
-    return pa.table([level, rows["file_id"], rows["reason"], rows["detail"]], names=REJECTED_FILES.schema.names).cast(
-        REJECTED_FILES.schema
-    )
+    rows = _sorted(rows, "file_id").rename_columns(["id", "reason", "detail"])
+    rows = rows.append_column("level", pa.array(["file"] * rows.num_rows, pa.string()))
+    return rows.select(REJECTED_FILES.schema.names).cast(REJECTED_FILES.schema)
 
 
 def _deleted_table(rows: pa.Table) -> pa.Table:

@@ -1,7 +1,7 @@
 """Which trained networks were exposed to which patients: what erasing a patient makes obsolete."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -43,12 +43,9 @@ def encoders_trained_on_validation(earlier: Store, validation: Collection[str], 
     Older records have no sides: then the patients that have just `moved` to validation count.
     """
     folders = (earlier.root / "experiments").glob("*/encoders/*")
-    found = [folder for folder in folders if any(folder.glob(_WEIGHTS))]
-    return sorted(
-        folder.relative_to(earlier.root).as_posix()
-        for folder in found
-        if _trained_on_validation(earlier.private, folder, validation, moved)
-    )
+    found = (folder for folder in folders if any(folder.glob(_WEIGHTS)))
+    across = (folder for folder in found if _trained_on_validation(earlier.private, folder, validation, moved))
+    return sorted(folder.relative_to(earlier.root).as_posix() for folder in across)
 
 
 def _trained_on_validation(private: Path, folder: Path, validation: Collection[str], moved: Collection[str]) -> bool:
@@ -67,8 +64,7 @@ def training_patients(private: Path, encoder: Path) -> frozenset[str]:
 
     Includes patients who have left the archive since; empty if no record is kept.
     """
-    record = _record_of(private, encoder)
-    rows = _read_patients(record) if record is not None else None
+    rows = _recorded_patients(private, encoder)
     return frozenset(rows["patient"].to_pylist()) if rows is not None else frozenset()
 
 
@@ -92,12 +88,8 @@ def models_exposed_to(store: Store, patient: str) -> list[str]:
     encoders = [folder for recipe in recipes for folder in (recipe / "encoders").glob("*")]
     copies = {path.parent for path in store.mlflow.rglob("encoder.safetensors")} if store.mlflow.is_dir() else set()
     found = [folder for folder in (*encoders, *copies) if _encoder_exposed(store.private, folder, patient)]
-    found += [
-        folder
-        for recipe in recipes
-        for folder in _model_folders(recipe)
-        if _model_exposed(store.private, folder, patient)
-    ]
+    models = [folder for recipe in recipes for folder in (recipe / "models").glob("*/*") if any(folder.glob(_WEIGHTS))]
+    found += [folder for folder in models if _model_exposed(store.private, folder, patient)]
     return sorted(folder.relative_to(store.root).as_posix() for folder in found)
 
 
@@ -107,14 +99,8 @@ def patients_not_trained_on(private: Path, encoders: Iterable[Path], patients: C
     An encoder that does not exist yet, or without a record, has no patients; one that is unavailable or diverged is
     skipped.
     """
-    return {patient for folder in encoders for patient in set(patients) - _trained_on(private, folder, patients)}
-
-
-def _trained_on(private: Path, folder: Path, patients: Collection[str]) -> frozenset[str]:
-    outcome = folder / "outcome.json"
-    if outcome.is_file() and not any(folder.glob(_WEIGHTS)):
-        return frozenset(patients)
-    return training_patients(private, folder)
+    counted = (folder for folder in encoders if any(folder.glob(_WEIGHTS)) or not (folder / "outcome.json").is_file())
+    return {patient for folder in counted for patient in set(patients) - training_patients(private, folder)}
 
 
 def _record_path(private: Path, digest: str) -> Path:
@@ -124,14 +110,14 @@ def _record_path(private: Path, digest: str) -> Path:
 def _encoder_exposed(private: Path, folder: Path, patient: str) -> bool:
     if not any(folder.glob(_WEIGHTS)):
         return False
-    record = _record_of(private, folder)
-    rows = _read_patients(record) if record is not None else None
+    rows = _recorded_patients(private, folder)
     return rows is None or _contains(rows, patient)
 
 
-def _read_patients(record: Path) -> pa.Table | None:
-    """The record of a training set; None if it is damaged."""
-    return read_if_intact(record, partial(read_table, columns=["patient"]))
+def _recorded_patients(private: Path, encoder: Path) -> pa.Table | None:
+    """The record of an encoder's training set; None if there is none, or it is damaged."""
+    record = _record_of(private, encoder)
+    return read_if_intact(record, partial(read_table, columns=["patient"])) if record is not None else None
 
 
 def _record_of(private: Path, encoder: Path) -> Path | None:
@@ -139,10 +125,6 @@ def _record_of(private: Path, encoder: Path) -> Path | None:
     stated = training_set_digest(encoder)
     record = _record_path(private, stated) if stated else None
     return record if record is not None and record.is_file() else None
-
-
-def _model_folders(recipe: Path) -> Iterator[Path]:
-    return (folder for folder in (recipe / "models").glob("*/*") if any(folder.glob(_WEIGHTS)))
 
 
 def _model_exposed(private: Path, folder: Path, patient: str) -> bool:

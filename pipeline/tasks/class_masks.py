@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dicom.png_jpeg import PngMask
+from pipeline.dicom.image_files import PngMask
 from pipeline.dicom.rejections import Rejected
 from pipeline.errors import UserError
 from pipeline.tasks.labelled_files import LabelledImage

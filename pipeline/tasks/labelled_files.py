@@ -9,9 +9,8 @@ from pipeline.archive.workers import Failed
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.crop import CropRegion, crop_region_of_frame, whole_frame_region
 from pipeline.dicom.grey import Grey
-from pipeline.dicom.image_files import decode_image_file, is_dicom
+from pipeline.dicom.image_files import PngMask, decode_image_file, decode_png_mask, is_dicom
 from pipeline.dicom.pixel_file import PixelFile
-from pipeline.dicom.png_jpeg import PngMask, decode_png_mask
 from pipeline.dicom.rejections import Rejected, Rejection, UnreadableFile, outcome_of
 from pipeline.errors import UserError
 from pipeline.tasks.seg_reader import Segments, read_segments

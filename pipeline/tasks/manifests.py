@@ -16,7 +16,7 @@ from pipeline.cohort.near_duplicate_score import SIDE, thumbnails
 from pipeline.csv_files import Row, read_csv
 from pipeline.dicom.crop import crop_frame
 from pipeline.dicom.grey import resize_grey, source_digest
-from pipeline.dicom.png_jpeg import PngMask
+from pipeline.dicom.image_files import PngMask
 from pipeline.errors import UserError
 from pipeline.privacy.identity import canonical_number
 from pipeline.progress import Log, Progress, silent

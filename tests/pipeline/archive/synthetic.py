@@ -12,8 +12,11 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
-from pipeline.archive.frame_reader import DecodedFile, FileState, FrameReader, FrameRequest, Outcome
+from pipeline.archive.frame_reader import DecodedFile, FrameReader, FrameRequest, Outcome
 from pipeline.archive.scan import Index, index_archive
+from pipeline.archive.source import ArchiveFile
+from pipeline.dicom.grey import Grey
+from pipeline.dicom.pixel_file import PixelFile
 from pipeline.recipe.archive import Archive
 
 KEY = b"a key for tests only"
@@ -24,12 +27,18 @@ def index_folder(archive: Path | str, private: Path, key: bytes = KEY, patients:
     return index_archive(str(archive), private, key, Archive(description_patients=patients))
 
 
+def decode_grey(path: Path, frame: int) -> Grey:
+    """Frame number `frame`, from 0, of the file at `path`."""
+    with path.open("rb") as file:
+        return PixelFile.open(file).frame(frame).grey
+
+
 def read_frames(
     path: Path, frames: tuple[int, ...], height: int, width: int, b_mode_only: bool = True
 ) -> list[Outcome]:
     """What the reader makes of the file's `frames`, as images of `height` x `width` pixels."""
-    state = FileState(path.stat().st_size, str(path.stat().st_mtime_ns), ("US", "CT"))
-    found = FrameReader(str(path.parent), height, width, b_mode_only)(FrameRequest(path.name, frames, state))
+    file = ArchiveFile(path.name, path.stat().st_size, str(path.stat().st_mtime_ns))
+    found = FrameReader(str(path.parent), ("US", "CT"), height, width, b_mode_only)(FrameRequest(file, frames))
     assert isinstance(found, DecodedFile), found
     return found.outcomes
 

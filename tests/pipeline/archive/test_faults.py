@@ -49,7 +49,7 @@ class FaultyHeaderReader(HeaderReader):
 
 class FaultyFrameReader(FrameReader):
     def __call__(self, job):
-        fault_of(self.archive, job.path)
+        fault_of(self.archive, job.file.path)
         return super().__call__(job)
 
 

@@ -13,7 +13,7 @@ from pipeline.archive import frame_reader
 from pipeline.archive.cache_builder import build_cache
 from pipeline.archive.listing import known_files
 from pipeline.archive.scan import index_archive
-from pipeline.archive.source import walk
+from pipeline.archive.source import ArchiveFile, walk
 from pipeline.images.cache import load_pixels
 from pipeline.recipe.archive import Archive
 from pipeline.recipe.images import Images
@@ -95,9 +95,8 @@ def test_a_file_replaced_while_it_is_decoded_is_rejected(tmp_path, monkeypatch):
     archive = two_patients(tmp_path)
     indexed = index(archive, tmp_path)
     seen = {row["path"]: row for row in known_files(tmp_path / "private").to_pylist()}[b"1.dcm"]
-    reader = frame_reader.FrameReader(str(archive), 32, 64, True)
-    expected = frame_reader.FileState(seen["size"], seen["version"], ("US",))
-    job = frame_reader.FrameRequest("1.dcm", (0,), expected)
+    reader = frame_reader.FrameReader(str(archive), ("US",), 32, 64, True)
+    job = frame_reader.FrameRequest(ArchiveFile("1.dcm", seen["size"], seen["version"]), (0,))
     assert indexed.records.num_rows == 2 and isinstance(reader(job).outcomes[0], frame_reader.CroppedImage)
     decode = frame_reader.Cine.frame
 
@@ -153,13 +152,13 @@ def test_an_object_replaced_in_a_bucket_is_rejected(tmp_path, monkeypatch):
         for patient in (1, 2):
             system.put(str(image(tmp_path / f"{patient}.dcm", patient)), f"clinic/archive/{patient}.dcm")
         (first,) = (listed for listed in walk("s3://clinic/archive") if listed.path == "1.dcm")
-        expected = frame_reader.FileState(first.size, first.version, ("US",))
-        read = frame_reader.FrameReader("s3://clinic/archive", 32, 64, True)
-        (good,) = read(frame_reader.FrameRequest("1.dcm", (0,), expected)).outcomes
+        read = frame_reader.FrameReader("s3://clinic/archive", ("US",), 32, 64, True)
+        job = frame_reader.FrameRequest(first, (0,))
+        (good,) = read(job).outcomes
         assert isinstance(good, frame_reader.CroppedImage)
         system.put(str(image(tmp_path / "1.dcm", 1, PatientBirthDate="19800101")), "clinic/archive/1.dcm")
-        same_patient = read(frame_reader.FrameRequest("1.dcm", (0,), expected))
+        same_patient = read(job)
         system.put(str(tmp_path / "2.dcm"), "clinic/archive/1.dcm")
-        another = read(frame_reader.FrameRequest("1.dcm", (0,), expected))
+        another = read(job)
         S3FileSystem.clear_instance_cache()
     assert same_patient.reason == another.reason == "changed"

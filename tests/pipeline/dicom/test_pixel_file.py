@@ -31,14 +31,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from pipeline.archive.header_reader import digest_pixels
 from pipeline.dicom.decoders import decoding_libraries
 from pipeline.dicom.grey import resize_grey
-from pipeline.dicom.image_files import decode_grey, decode_image_file, pixel_digest
+from pipeline.dicom.image_files import decode_image_file
 from pipeline.dicom.pixel_file import PixelFile, select_frames
 from pipeline.dicom.regions import MAX_REGIONS, UltrasoundRegion
 from pipeline.dicom.rejections import Rejected
 from tests.pipeline.archive.real import shared_data
-from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
+from tests.pipeline.archive.synthetic import dataset, decode_grey, noise, write_dicom
 
 RGB = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 
@@ -403,11 +404,11 @@ def test_a_bad_frame_is_lost_alone(tmp_path):
 
 def test_a_file_that_cannot_be_opened_is_an_error_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError):
-        decode_grey(tmp_path / "gone", 0)
+        decode_image_file(tmp_path / "gone")
 
 
 def identity(path):
-    return pixel_digest(BytesIO(path.read_bytes()))
+    return digest_pixels(str(path.parent), path.name)
 
 
 def test_equal_pictures_have_equal_pixel_digests(tmp_path):
@@ -625,7 +626,7 @@ def test_a_cine_is_never_whole_in_memory(tmp_path, encoding):
             file = PixelFile.open(content)
             for number in (0, 100, 199):
                 assert file.frame(number).grey.shape == (240, 320)
-            assert pixel_digest(content) is not None
+            assert identity(tmp_path / "x") is not None
             assert tracemalloc.get_traced_memory()[1] < whole / 10
         finally:
             tracemalloc.stop()

@@ -21,9 +21,8 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from pipeline.dicom.image_files import decode_grey
 from pipeline.dicom.rejections import Reason, Rejected
-from tests.pipeline.archive.synthetic import dataset, write_dicom
+from tests.pipeline.archive.synthetic import dataset, decode_grey, write_dicom
 
 HEIGHT, WIDTH = 240, 322
 LABELS = ("RGB", "YBR_FULL", "YBR_RCT", "YBR_ICT")

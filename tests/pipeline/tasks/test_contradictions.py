@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.dicom.png_jpeg import MAX_PIXELS
+from pipeline.dicom.image_files import MAX_PIXELS
 from pipeline.dicom.rejections import Reason, Rejection
 from pipeline.errors import UserError
 from pipeline.tasks.labelled_files import read_labelled_mask
