@@ -27,7 +27,7 @@ def walk(url: str) -> Iterator[tuple[str, int, str]]:
     since messages can quote credentials.
     """
     try:
-        system, root = _opened(url)
+        system, root = fsspec.core.url_to_fs(url)
         system.invalidate_cache()
         found = system.find(root, detail=True)
         system.invalidate_cache()  # a million entries would stay in memory, and make `stat` stale
@@ -140,12 +140,6 @@ def _failures_are_os_errors() -> Iterator[None]:
         raise OSError(errno.EIO, f"the storage raised {type(error).__name__}") from None
 
 
-def _opened(url: str) -> tuple[Any, str]:
-    """The file system of `url`, which fsspec caches per process, and the root's name in it."""
-    system, root = fsspec.core.url_to_fs(url)
-    return system, root
-
-
 def use_proxy(system: Any) -> None:
     """Send this process's requests to `system`, which takes paths relative to the archive, instead of the storage."""
     _proxy[:] = [system]
@@ -158,7 +152,7 @@ def system_of(url: str, path: str) -> tuple[Any, str]:
     """The file system (`cat_file`, `info`) for the object at `path` below `url`, and the object's name in it."""
     if _proxy:
         return _proxy[0], path
-    system, root = _opened(url)
+    system, root = fsspec.core.url_to_fs(url)  # it caches file systems per process
     return system, f"{root.rstrip('/')}/{path}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, starmap
 from pathlib import Path
 from typing import BinaryIO
 from weakref import finalize
@@ -46,16 +47,10 @@ def walk(archive: str) -> Iterator[ArchiveFile]:
     version; opening them raises the reason. Raises `UserError` if `archive` itself is missing, is not a folder, cannot
     be listed or has no file.
     """
-    found = False
-    for found_file in _walk_remote(archive) if is_remote(archive) else _walk_local(archive):
-        found = True
-        yield found_file
-    if not found:
+    files = starmap(ArchiveFile, remote.walk(archive)) if is_remote(archive) else _walk_local(archive)
+    if (first := next(files, None)) is None:
         raise UserError(f"SONOTAG_ARCHIVE {without_credentials(archive)} holds no files.")
-
-
-def _walk_remote(archive: str) -> Iterator[ArchiveFile]:
-    return (ArchiveFile(path, size, version) for path, size, version in remote.walk(archive))
+    yield from chain([first], files)
 
 
 def _walk_local(archive: str) -> Iterator[ArchiveFile]:
