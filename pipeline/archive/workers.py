@@ -96,9 +96,9 @@ def each_in_worker(
 
     An item's result is `Failed` if `work` raises, the result cannot be sent back, or the worker dies, takes more than
     `seconds` or needs more than `MEMORY` bytes. Sends `chunk` items at once and keeps few chunks pending, which bounds
-    memory. If the kernel supports it, workers can only read
-    `readable` (files, folders and a remote archive), write nothing and open no connection (`sandbox`); this process
-    fetches a remote archive's objects for them (`fetch_proxy`).
+    memory. If the kernel supports it, workers can only read `readable` (files, folders, one remote archive), write
+    nothing and open no connection (`sandbox`); this process fetches a remote archive's objects for them
+    (`fetch_proxy`).
     """
     urls = [url for url in readable if is_remote(url)]
     with serving(urls[0]) if urls else nullcontext("") as proxy:
