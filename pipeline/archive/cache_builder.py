@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
@@ -153,20 +153,20 @@ def _wanted(records: pa.Table, known: pa.Table, settings: Archive) -> list[_Want
         _Wanted(
             instance,
             file,
-            hashlib.sha256(f"{file} {size} {version} {decoders[syntax]}".encode()).hexdigest()[:32],
+            hashlib.sha256(f"{file} {size} {changed} {decoders[syntax]}".encode()).hexdigest()[:32],
             FrameRequest(
-                ArchiveFile(os.fsdecode(path), size, version), tuple(select_frames(frames, settings.frames_per_cine))
+                ArchiveFile(os.fsdecode(path), size, changed), tuple(select_frames(frames, settings.frames_per_cine))
             ),
             (indexed_instance, patient),
         )
-        for instance, frames, file, syntax, path, size, version, indexed_instance, patient in rows
+        for instance, frames, file, syntax, path, size, changed, indexed_instance, patient in rows
     ]
     return sorted(wanted, key=lambda record: (shard_of(record.sop_instance), record.sop_instance))
 
 
 def _decoders(transfer_syntax: str | None) -> str:
     """Names and versions of the libraries that decode this transfer syntax: decoders differ by a few grey levels."""
-    return ", ".join(f"{name} {metadata.version(name)}" for name in decoding_libraries(transfer_syntax))
+    return ", ".join(f"{name} {version(name)}" for name in decoding_libraries(transfer_syntax))
 
 
 class _Builder:
