@@ -227,7 +227,7 @@ INDEX = """
 import sys
 from pathlib import Path
 from pipeline.archive.scan import index_archive
-from pipeline.recipe import Archive
+from pipeline.recipe.archive import Archive
 from pipeline.tables import DICOM_INDEX, REJECTED_FILES
 
 archive, folder, key = sys.argv[1], Path(sys.argv[2]), sys.argv[3].encode()
