@@ -13,7 +13,7 @@ import dagster as dg
 
 from assets.catalog import group_of
 from assets.jobs import INGEST_JOB, PRETRAIN_JOB, job_name, reads_archive
-from pipeline.checks import refuse_training
+from pipeline.blocking_checks import refuse_training
 from pipeline.errors import UserError
 from pipeline.privacy.training_exposure import patients_not_trained_on
 from pipeline.recipe import Recipe

@@ -3,13 +3,13 @@
 Belongs here: facts that hold for whole groups, and from which columns a table's columns come. Not here: any asset.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
-from assets.step import COLUMN_LINEAGE, GROUP_TAG
+from assets.step import BLOCKING_CHECKS, COLUMN_LINEAGE, GROUP_TAG
 from pipeline.errors import UserError
 from pipeline.label_fields import POOLED
 from pipeline.labels.sources import columns_of
@@ -69,19 +69,25 @@ def group_of(recipe: Recipe, group: str, alone: bool) -> str:
     return group if alone or group == ARCHIVE else f"{recipe.name}_{group}"
 
 
-def with_catalog(assets: Iterable[dg.AssetsDefinition], recipe: Recipe, alone: bool) -> list[dg.AssetsDefinition]:
-    """`assets` with their recipe in their keys, and with owner, documentation and known column lineage.
+def with_catalog(
+    assets: Iterable[dg.AssetsDefinition], recipe: Recipe, alone: bool, checks: Iterable[dg.AssetChecksDefinition] = ()
+) -> list[dg.AssetsDefinition]:
+    """`assets` with their recipe in their keys, and with owner, documentation, known column lineage and `checks`.
 
     If the recipe is not `alone`, it prefixes groups and steps, which distinguishes those of several recipes.
     Raises `UserError` if two assets would have one name.
     """
-    lineage = _lineage(recipe)
+    lineage, blocking = _lineage(recipe), defaultdict(list)
+    for spec in (spec for check in checks for spec in check.check_specs if spec.blocking):
+        blocking[spec.asset_key.path[-1]].append(spec.name)
 
     def described(spec: dg.AssetSpec) -> dg.AssetSpec:
         name, group = spec.key.path[-1], spec.group_name or ""
         owner = RADIOLOGY if name in OF_RADIOLOGISTS else ENGINEERING
         page = DOCUMENTATION.get(name) or DOCUMENTATION.get(group, OF_TASKS)
         metadata: dict[str, Any] = {"documentation": page}
+        if name in blocking:
+            metadata[BLOCKING_CHECKS] = " ".join(blocking[name])
         if name in lineage:
             metadata[COLUMN_LINEAGE] = _as_dagster(lineage[name], recipe)
         return spec.replace_attributes(

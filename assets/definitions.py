@@ -13,6 +13,7 @@ import dagster as dg
 from assets.automation import schedules, sensors
 from assets.catalog import with_catalog
 from assets.champions import champion_assets
+from assets.checks import asset_checks
 from assets.console import console
 from assets.downstream import downstream_assets
 from assets.images import image_assets
@@ -41,8 +42,10 @@ def build_defs(environment: Environment) -> dg.Definitions:
     """Everything for one archive and store, and for one recipe or several."""
     recipes = environment.recipes
     shared = with_catalog([index_archive(recipes[0])], recipes[0], alone=True)
+    of_recipes = [_of_recipe(recipe, environment) for recipe in recipes]
     return dg.Definitions(
-        assets=[*shared, *(asset for recipe in recipes for asset in _of_recipe(recipe, environment))],
+        assets=[*shared, *(asset for assets, _ in of_recipes for asset in assets)],
+        asset_checks=[check for _, checks in of_recipes for check in checks],
         jobs=jobs(_places(environment), recipes),
         sensors=sensors(recipes),
         schedules=schedules(recipes),
@@ -51,8 +54,10 @@ def build_defs(environment: Environment) -> dg.Definitions:
     )
 
 
-def _of_recipe(recipe: Recipe, environment: Environment) -> list[dg.AssetsDefinition]:
-    mapping = mapping_version(recipe, environment.study_groups)
+def _of_recipe(
+    recipe: Recipe, environment: Environment
+) -> tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]:
+    mapping, alone = mapping_version(recipe, environment.study_groups), len(environment.recipes) == 1
     assets = [
         quarantine_asset(recipe),
         *label_assets(recipe, environment.study_groups, mapping),
@@ -64,7 +69,8 @@ def _of_recipe(recipe: Recipe, environment: Environment) -> list[dg.AssetsDefini
         *report_assets(recipe),
         *prediction_assets(recipe),
     ]
-    return with_catalog(assets, recipe, alone=len(environment.recipes) == 1)
+    checks = asset_checks(recipe, environment.study_groups, assets, alone)
+    return with_catalog(assets, recipe, alone, checks), checks
 
 
 def _places(environment: Environment) -> dict[str, str]:

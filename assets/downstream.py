@@ -4,7 +4,7 @@ Belongs here: the factories of the group `tasks` and of those named after a task
 (`pipeline.downstream`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from assets.catalog import DOCUMENTATION, TASKS
 from assets.failures import HOOKS
-from assets.leaks import near_pool_hint, near_pool_metadata, review_metadata
+from assets.leaks import near_pool_hint, near_pool_metadata
 from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
@@ -40,7 +40,6 @@ from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 if TYPE_CHECKING:
-    from pipeline.cohort.leaks import Leak
     from pipeline.downstream.task_images import TaskImages
 
 
@@ -91,20 +90,10 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
         group_name=TASKS,
         kinds={"parquet"},
         op_tags=FIRST,
-        check_specs=[
-            dg.AssetCheckSpec(
-                "no_image_in_two_splits",
-                asset=f"{name}_images",
-                blocking=True,
-                description="No two images in different splits are nearly the same, other than a reviewer has cleared.",
-            )
-        ],
     )
     def task_images(
         context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from pipeline.cohort.leak_review import task_pixels, uncleared
-        from pipeline.cohort.leaks import split_leaks
         from pipeline.tasks.manifests import read_manifest
 
         with step(context, tracking, recipe, relevant) as here:
@@ -117,30 +106,14 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
                 for side, (images, patients) in _sizes(rows).items()
                 for what, count in (("images", images), ("patients", patients))
             }
-            found = uncleared(opened, split_leaks(name, rows))
-            pixels = task_pixels(lambda: rows, recipe.images)
-            sheet = review_metadata(opened, recipe, f"{name}_splits", found, pixels, pixels)
             yield here.made(
                 f"{name}_images",
                 table_version(rows.drop_columns(["image", "thumbnails"])),
-                {"dagster/row_count": rows.num_rows, **counts, **sheet},
+                {"dagster/row_count": rows.num_rows, **counts},
                 metrics=counts,
-                checks=[_splits_apart(recipe, name, found)],
             )
 
     return task_images
-
-
-def _splits_apart(recipe: Recipe, name: str, found: "Sequence[Leak]") -> dg.AssetCheckResult:
-    from pipeline.cohort.leak_review import review_hint
-
-    hint = f": {review_hint(found, recipe.name, f'{name}_splits')}" if found else ""
-    return dg.AssetCheckResult(
-        check_name="no_image_in_two_splits",
-        passed=not found,
-        description=f"Task {name}: {len(found)} pairs of images in different splits are nearly the same{hint}.",
-        metadata={"pairs": len(found)},
-    )
 
 
 def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:

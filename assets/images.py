@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assets.failures import HOOKS
-from assets.leaks import review_metadata
 from assets.pictures import picture_url
 from assets.step import Step, step
 from assets.tables import counts_table, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.cohort.images_across_split import reject_linking_images
-from pipeline.images.cache import SAMPLED_IMAGES, check_sample
 from pipeline.locks import archive_lock
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -34,35 +31,15 @@ if TYPE_CHECKING:
 GROUP = "images"
 SAMPLES = 24
 """Images on the crop sheet."""
-NAMED_FILES = 20
-"""Files that a check names at most."""
 CUT_BY = {
     "regions": "the ultrasound regions that the header names",
     "detected": "found in the pixels, since the header does not say",
     "whole": "nothing was cut away",
 }
 """How the insonated area of an image was found."""
-_CHECKS = [
-    dg.AssetCheckSpec(
-        "no_frame_lost", asset="image_cache", blocking=True, description="frames selected = images + rejected"
-    ),
-    dg.AssetCheckSpec(
-        "cache_intact",
-        asset="image_cache",
-        blocking=True,
-        description=f"A sample of {SAMPLED_IMAGES} images has the pixels that their digests name.",
-    ),
-    dg.AssetCheckSpec(
-        "no_text_kept_whole",
-        asset="image_cache",
-        description="No image is kept whole whose header says that text is burned in (for a person to look).",
-    ),
-    dg.AssetCheckSpec(
-        "no_near_duplicates",
-        asset="near_duplicates",
-        description="No two patients have images that are nearly the same, other than a reviewer has cleared.",
-    ),
-]
+_NO_FRAME_LOST = dg.AssetCheckSpec(
+    "no_frame_lost", asset="image_cache", blocking=True, description="frames selected = images + rejected"
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +47,6 @@ class _Cached:
     """What a run of `cache_images` has written."""
 
     cache: "Cache"
-    index: pa.Table
     images: pa.Table
     rejected: pa.Table
     similar: pa.Table
@@ -80,7 +56,7 @@ class _Cached:
 def image_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     """`image_cache` with `rejected_frames` and `near_duplicates`."""
 
-    @dg.multi_asset(hooks=HOOKS, specs=_specs(recipe), check_specs=_CHECKS, name="cache_images")
+    @dg.multi_asset(hooks=HOOKS, specs=_specs(recipe), check_specs=[_NO_FRAME_LOST], name="cache_images")
     def cache_images(
         context: dg.AssetExecutionContext,
         store: StoreFolder,
@@ -93,10 +69,13 @@ def image_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
             opened = store.open()
             with here.holding(archive_lock(opened, here.log), dicom_index) as (index,):
                 found = _cache(here, opened, archive, index, recipe)
-            yield _image_cache(here, found, context.run.run_id)
-            rejected = found.rejected
-            yield here.made("rejected_frames", table_version(rejected), table_metadata(REJECTED_FRAMES, rejected))
-            yield _near_duplicates(here, found, opened, recipe)
+            yield _image_cache(here, found)
+            for name, table, rows in (
+                ("rejected_frames", REJECTED_FRAMES, found.rejected),
+                ("near_duplicates", NEAR_DUPLICATES, found.similar),
+            ):
+                metrics = {name: rows.num_rows}
+                yield here.made(name, table_version(rows), table_metadata(table, rows), metrics=metrics)
 
     return [cache_images]
 
@@ -143,10 +122,10 @@ def _cache(here: Step, store: Store, archive: Archive, index: pa.Table, recipe: 
     IMAGES.write(tables, images, recipe)
     REJECTED_FRAMES.write(tables, rejected)
     NEAR_DUPLICATES.write(tables, similar)
-    return _Cached(cache, index, images, rejected, similar, sheet)
+    return _Cached(cache, images, rejected, similar, sheet)
 
 
-def _image_cache(here: Step, found: _Cached, run_id: str) -> dg.MaterializeResult[None]:
+def _image_cache(here: Step, found: _Cached) -> dg.MaterializeResult[None]:
     images = found.images
     counts = {"frames": found.cache.frames, "images": images.num_rows, "rejected": found.rejected.num_rows}
     cut = {row["values"]: row["counts"] for row in images["cropped_by"].value_counts().to_pylist()}
@@ -170,67 +149,5 @@ def _image_cache(here: Step, found: _Cached, run_id: str) -> dg.MaterializeResul
                 description="{frames} frames: {images} images, {rejected} rejected".format(**counts),
                 metadata=counts,
             ),
-            _cache_intact(found.cache.folder, images, run_id),
-            _no_text_kept_whole(images, found.index),
         ],
-    )
-
-
-def _near_duplicates(here: Step, found: _Cached, store: Store, recipe: Recipe) -> dg.MaterializeResult[None]:
-    from pipeline.cohort.leak_review import cached_pixels, review_hint, uncleared
-    from pipeline.cohort.leaks import archive_leaks
-
-    alike = uncleared(store, archive_leaks(found.similar, found.images))
-    cached = cached_pixels(found.images, found.cache.folder)
-    hint = f"; {review_hint(alike, recipe.name, 'archive')}" if alike else ""
-    return here.made(
-        "near_duplicates",
-        table_version(found.similar),
-        {
-            **table_metadata(NEAR_DUPLICATES, found.similar),
-            **review_metadata(store, recipe, "archive", alike, cached, cached),
-        },
-        metrics={"near_duplicates": found.similar.num_rows},
-        checks=[
-            dg.AssetCheckResult(
-                check_name="no_near_duplicates",
-                passed=not alike,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=f"{len(alike)} pairs of images of different patients are nearly the same; their "
-                f"patients are on one side of the split{hint}",
-                metadata={"pairs": len(alike)},
-            )
-        ],
-    )
-
-
-def _no_text_kept_whole(images: pa.Table, index: pa.Table) -> dg.AssetCheckResult:
-    """Such an image may show a name: a person looks at the file, which no sheet of pictures shows."""
-    from pipeline.archive.crop_sheet import uncropped_with_text
-
-    files, stated = uncropped_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
-    return dg.AssetCheckResult(
-        check_name="no_text_kept_whole",
-        passed=not files,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(files)} files state BurnedInAnnotation YES and are kept whole: look at them before you pass "
-        "images on (`python -m pipeline.archive locate ID` prints where they are)."
-        if files
-        else f"{stated} records state BurnedInAnnotation YES; all their images are cut",
-        metadata={"stated": stated, "kept whole": len(files), "files": ", ".join(files[:NAMED_FILES]) or "none"},
-    )
-
-
-def _cache_intact(folder: Path, images: pa.Table, run_id: str) -> dg.AssetCheckResult:
-    """Each run draws other shards, so that damage is found after some."""
-    report = check_sample(folder, images, run_id)
-    found = len(report.damaged)
-    return dg.AssetCheckResult(
-        check_name="cache_intact",
-        passed=not found,
-        description=f"{found} of {report.images} images differ: remove the folder {folder.name} below images/ "
-        "in the store and run `ingest`, which makes it again."
-        if found
-        else f"{report.images} images of {report.shards} shards looked at",
-        metadata={"images": report.images, "shards": report.shards, "damaged": ", ".join(report.damaged) or "none"},
     )

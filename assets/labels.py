@@ -23,8 +23,8 @@ from pipeline.files import digest, write_text
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.labels.changes import changes_by_description, current_changes, save_mapping
 from pipeline.labels.sources import status_meanings
-from pipeline.labels.study_groups import StudyGroups, printed_descriptions, study_groups_for
-from pipeline.labels.weak_labels import TOO_RARE, is_label_space, unmapped_descriptions, weak_labels
+from pipeline.labels.study_groups import StudyGroups, study_groups_for
+from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions, weak_labels
 from pipeline.locks import tables_lock
 from pipeline.privacy.descriptions import with_rare_descriptions
 from pipeline.privacy.training_exposure import encoders_trained_on_validation
@@ -44,8 +44,6 @@ TO_FILL_IN = """\
 """
 EXAMPLES = 3
 """Pictures per description of the worklist, each of another patient."""
-NAMED = 20
-"""Rows of the mapping that a check names, by file and line."""
 ILLUSTRATED = 20
 """Descriptions of the worklist with pictures, the most frequent ones: an event of Dagster carries them."""
 
@@ -108,34 +106,17 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
             ),
         ],
         op_tags=FIRST,
-        check_specs=[
-            dg.AssetCheckSpec(
-                "left_and_right_agree",
-                asset="study_groups",
-                description="Descriptions that differ in LEFT and RIGHT alone share their groups (for the reviewer).",
-            )
-        ],
         name="read_study_groups",
     )
     def study_groups(context: dg.AssetExecutionContext, tracking: Tracking) -> Iterator[dg.MaterializeResult[None]]:
         with step(context, tracking, recipe) as here:
             groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
-            disagreements = groups.left_right_disagreements()
             in_none = sum(not names for names in groups.mapping.values())
             yield here.made(
                 "study_groups",
                 groups.digest[:16],
                 {"descriptions": len(groups.mapping), "groups": ", ".join(recipe.labels.groups)},
                 metrics={"descriptions": len(groups.mapping)},
-                checks=[
-                    dg.AssetCheckResult(
-                        check_name="left_and_right_agree",
-                        passed=not disagreements,
-                        severity=dg.AssetCheckSeverity.WARN,
-                        description=_in_words(disagreements),
-                        metadata={"pairs": len(disagreements)},
-                    )
-                ],
             )
             counts = {"in some group": len(groups.mapping) - in_none, "in none": in_none}
             yield here.made("reviewed_descriptions", _membership(groups)[:16], counts)
@@ -143,23 +124,8 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
     return study_groups
 
 
-def _in_words(pairs: Sequence[tuple[str, str]]) -> str:
-    """Pairs that Table A1 prints are named; others may be too rare to be published, and are counted."""
-    printed = printed_descriptions()
-    named = [" and ".join(pair) for pair in pairs if printed.issuperset(pair)]
-    others = [f"{len(pairs) - len(named)} more pairs of the mapping"] if len(named) < len(pairs) else []
-    return f"other groups on the left than on the right: {'; '.join(named + others)}" if pairs else "no pair differs"
-
-
 def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
-    check = dg.AssetCheckSpec(
-        "label_space_unchanged",
-        asset="weak_labels",
-        blocking=True,
-        description="The label columns are the recipe's, in its order, and hold 0, 1 or nothing.",
-    )
-
-    @dg.multi_asset(hooks=HOOKS, specs=_label_specs(recipe, version), check_specs=[check], name="label_records")
+    @dg.multi_asset(hooks=HOOKS, specs=_label_specs(recipe, version), name="label_records")
     def label_records(
         context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table
     ) -> Iterator[dg.MaterializeResult[None]]:
@@ -179,7 +145,6 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
                     **table_metadata(weak_labels_table(recipe.labels.names), labels),
                 },
                 metrics={f"records.{key}": count for key, count in (status | positives).items()},
-                checks=[_label_space(recipe, labels)],
             )
             yield here.made("labelled_records", table_version(labels.select(["sop_instance", "status"])), by_status)
             yield here.made(
@@ -232,19 +197,7 @@ def _write_labels(store: Store, published: pa.Table, recipe: Recipe, mapping: Pa
     return labels, changes
 
 
-def _label_space(recipe: Recipe, labels: pa.Table) -> dg.AssetCheckResult:
-    columns = labels.column_names[2:]
-    return dg.AssetCheckResult(
-        check_name="label_space_unchanged",
-        passed=is_label_space(labels, recipe.labels),
-        description=f"{len(columns)} label columns; the recipe has {len(recipe.labels.names)}",
-        metadata={"columns": ", ".join(columns), "recipe": ", ".join(recipe.labels.names)},
-    )
-
-
 def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition:
-    most = recipe.labels.largest_unmapped_share
-
     @dg.asset(
         hooks=HOOKS,
         name="unmapped_descriptions",
@@ -254,18 +207,6 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         code_version=code_versions.LABELS,
         group_name=REVIEW,
         kinds={"parquet", "csv"},
-        check_specs=[
-            dg.AssetCheckSpec(
-                "few_records_unmapped",
-                asset="unmapped_descriptions",
-                description=f"At most {most:.0%} of the records carry a description that nobody has reviewed.",
-            ),
-            dg.AssetCheckSpec(
-                "mapping_rows_are_carried",
-                asset="unmapped_descriptions",
-                description="A record carries each description of the mapping, beside those that Table A1 prints.",
-            ),
-        ],
     )
     def unmapped(
         context: dg.AssetExecutionContext,
@@ -277,7 +218,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         with step(context, tracking, recipe) as here:
             opened = store.open()
             with here.holding(tables_lock(opened, here.log), dicom_index, image_cache) as (published, images):
-                rows, unused = _worklist(opened, recipe, mapping, published)
+                rows = _worklist(opened, recipe, mapping, published)
                 UNMAPPED_DESCRIPTIONS.write(opened.experiment(recipe.name).tables, rows)
                 share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
             yield here.made(
@@ -290,42 +231,17 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
                     "groups to choose from": ", ".join(recipe.labels.groups),
                 },
                 metrics={"unmapped_descriptions": rows.num_rows, "unmapped_share": share},
-                checks=[
-                    dg.AssetCheckResult(
-                        check_name="few_records_unmapped",
-                        passed=share <= most,
-                        severity=dg.AssetCheckSeverity.WARN,
-                        description=f"{share:.1%} of the records carry one of {rows.num_rows} descriptions that nobody "
-                        "has mapped",
-                    ),
-                    _carried(unused),
-                ],
             )
 
     return unmapped
 
 
-def _carried(unused: Sequence[str]) -> dg.AssetCheckResult:
-    """The check of the mapping's rows that no record carries, which are named by file and line alone."""
-    more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
-    return dg.AssetCheckResult(
-        check_name="mapping_rows_are_carried",
-        passed=not unused,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"no record carries the study_description of {'; '.join(unused[:NAMED])}{more}: is it misspelt, or "
-        "was the file saved in another encoding?"
-        if unused
-        else "each row of the mapping is carried, or Table A1 prints it",
-        metadata={"rows": len(unused)},
-    )
-
-
-def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> tuple[pa.Table, list[str]]:
-    """The worklist as it may be published, and the mapping's rows that no record carries.
+def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> pa.Table:
+    """The worklist as it may be published.
 
     The whole worklist is written to the private folder, as a CSV to fill in.
     """
-    from pipeline.labels.worklist import publishable, unused_mappings, with_suggestions, worklist_csv
+    from pipeline.labels.worklist import publishable, with_suggestions, worklist_csv
 
     groups = study_groups_for(mapping, recipe.labels)
     reviewed = groups or StudyGroups({})
@@ -333,7 +249,7 @@ def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) 
     private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
     write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(private))
     shown = publishable(reviewed, published)
-    return with_suggestions(unmapped_descriptions(index, groups, rare), shown), unused_mappings(reviewed, index)
+    return with_suggestions(unmapped_descriptions(index, groups, rare), shown)
 
 
 def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, published: pa.Table, images: pa.Table) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from assets import privacy
 from assets.downstream import places
 from assets.failures import HOOKS
 from assets.pictures import picture_url
@@ -20,7 +19,6 @@ from pipeline import code_versions
 from pipeline.evaluation.learning_checks import INPAINTING_CHECK, learning_checks, task_check
 from pipeline.files import digest
 from pipeline.recipe import Recipe
-from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
@@ -106,11 +104,10 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
         kinds={"csv", "markdown"},
         check_specs=[
             *(dg.AssetCheckSpec(check, asset="results_table", description=text) for check, text in checks.items()),
-            privacy.spec("results_table"),
         ],
     )
     def results_table(
-        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.report import RESULTS_FILES, write_results
 
@@ -138,7 +135,7 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
                 },
                 metrics=report.numbers,
                 files=[experiment.reports / name for name in RESULTS_FILES],
-                checks=[*learnt, privacy.no_identifier_exposed(archive.folder, opened, recipe)],
+                checks=learnt,
             )
 
     return results_table
@@ -199,10 +196,9 @@ def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
         "All tables and figures as one self-contained HTML page, to be archived, printed or shared.",
         deps,
         kinds={"html"},
-        check_specs=[privacy.spec("html_report")],
     )
     def html_report(
-        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
+        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
     ) -> Iterator[dg.MaterializeResult[None]]:
         from pipeline.evaluation.html_report import write_html_report
 
@@ -214,7 +210,6 @@ def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
                 digest(page.read_bytes())[:16],
                 {"page": dg.MetadataValue.path(page), **_in_mlflow(here.run.url, page)},
                 files=[page],
-                checks=[privacy.no_identifier_exposed(archive.folder, opened, recipe)],
             )
 
     return html_report

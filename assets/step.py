@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import dagster as dg
 import pyarrow as pa
 
-from pipeline.checks import Attempt, Check, attempt, refuse
+from pipeline.blocking_checks import Attempt, Check, attempt, refuse
 from pipeline.errors import UserError, is_transient
 from pipeline.markdown import link
 from pipeline.recipe import Recipe
@@ -27,6 +27,8 @@ COLUMN_LINEAGE = "dagster/column_lineage"
 INFRASTRUCTURE = "infrastructure"
 GROUP_TAG = "sonotag/group"
 """The group of an asset without the recipe, which stands before it in Dagster if several are loaded."""
+BLOCKING_CHECKS = "sonotag/blocking_checks"
+"""Metadata of an asset: the names of its blocking checks that are steps of their own, which a run may leave out."""
 WAITS = (30.0, 120.0, 480.0)
 """Seconds before each further try of a step to which disk or network has failed."""
 
@@ -73,8 +75,7 @@ class Step:
         """The result of a check of `asset`; that of a blocking one is kept in the store, for every later job."""
         check = self._recorded.get((asset, result.check_name or ""))
         if check is not None and self._attempt is not None:
-            passed = result.passed or result.severity != dg.AssetCheckSeverity.ERROR
-            self._attempt.record(check, passed, result.description or "")
+            self._attempt.record(check, lets_pass(result), result.description or "")
         return result._replace(asset_key=self._keys[asset])
 
     def made(
@@ -132,7 +133,7 @@ def step(
     }
     recorded, name = _blocking_checks(context), context.op_def.name.removeprefix(f"{recipe.name}__")
     with (
-        _failing(execution),
+        failing(execution),
         _recording(execution, recipe.name, recorded) as recording,
         tracking.of(recipe.name).run(name, tags, context.log.warning) as run,
     ):
@@ -148,19 +149,26 @@ def guarded(context: dg.InputContext) -> Iterator[None]:
     not answer or a full disk, are tried again after each of `WAITS`.
     """
     execution = context.step_context
-    recipe = next(iter(_keys(execution))).path[0]
-    _stop_after_a_mistake(execution, recipe)
-    with _failing(execution):
-        _refuse_unchecked(execution, recipe)
+    with failing(execution):
+        if keys := _keys(execution):  # a check examines what is there, whatever has failed
+            recipe = next(iter(keys)).path[0]
+            _stop_after_a_mistake(execution, recipe)
+            _refuse_unchecked(execution, recipe)
         yield
 
 
 def _blocking_checks(context: dg.AssetExecutionContext) -> dict[tuple[str, str], Check]:
-    """The step's checks that stop what follows, by asset and name."""
+    """The blocking checks of the step's assets, by asset and name: its own, and those that are steps after it."""
+    found = [(spec.asset_key, spec.name) for spec in context.assets_def.check_specs if spec.blocking]
     specs = context.assets_def.specs_by_key
-    keys = [(spec.asset_key, spec.name) for spec in context.assets_def.check_specs if spec.blocking]
+    found += [(key, name) for key, spec in specs.items() for name in spec.metadata.get(BLOCKING_CHECKS, "").split()]
     groups = {key: spec.tags.get(GROUP_TAG, spec.group_name or "") for key, spec in specs.items()}
-    return {(key.path[-1], name): Check(asset=key.path[-1], check=name, group=groups[key]) for key, name in keys}
+    return {(key.path[-1], name): Check(asset=key.path[-1], check=name, group=groups[key]) for key, name in found}
+
+
+def lets_pass(result: dg.AssetCheckResult) -> bool:
+    """Whether what follows may start after `result` of a blocking check."""
+    return result.passed or result.severity != dg.AssetCheckSeverity.ERROR
 
 
 def _recording(
@@ -189,7 +197,8 @@ def _keys(execution: "StepExecutionContext") -> Collection[dg.AssetKey]:
 
 
 @contextmanager
-def _failing(execution: "StepExecutionContext") -> Iterator[None]:
+def failing(execution: "StepExecutionContext") -> Iterator[None]:
+    """Report errors as `guarded` describes."""
     try:
         yield
     except Exception as error:

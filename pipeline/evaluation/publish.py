@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.checks import refuse_publication
+from pipeline.blocking_checks import refuse_publication
 from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
 from pipeline.evaluation.dataset_table import dataset_rows

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from pipeline.checks import refuse_training
+from pipeline.blocking_checks import refuse_training
 from pipeline.command import command
 from pipeline.errors import UserError
 from pipeline.methods import METHODS, TrainingSettings

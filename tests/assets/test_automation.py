@@ -245,7 +245,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A store whose pool holds twenty patients, and a recipe of which one encoder has seen twelve of them."""
     import pyarrow as pa
 
-    from pipeline.checks import POOL, Check, attempt
+    from pipeline.blocking_checks import POOL, Check, attempt
     from pipeline.privacy.training_exposure import record_training_set
     from pipeline.recipe import load_recipe
     from pipeline.store import Store

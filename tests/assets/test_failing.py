@@ -225,11 +225,11 @@ def test_what_fails_first_is_told_and_not_what_fails_in_its_wake(
     assert tags(instance, result)[STEP] == "first"
 
 
-def test_every_asset_carries_the_hook(tmp_path: Path) -> None:
+def test_every_asset_and_check_carries_the_hook(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(TINY_RECIPE, encoding="utf-8")
     definitions = build_defs(
         read_environment({"SONOTAG_STORE": str(tmp_path / "store"), "SONOTAG_RECIPE": str(recipe)})
     )
-    lacking = [asset.op.name for asset in definitions.assets if not asset.hook_defs >= HOOKS]
+    lacking = [step.op.name for step in (*definitions.assets, *definitions.asset_checks) if not step.hook_defs >= HOOKS]
     assert lacking == []

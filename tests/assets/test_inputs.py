@@ -1,5 +1,6 @@
 """Tables that assets take as arguments: loaded once the step may start, and current while they are used."""
 
+import ast
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from assets import step as step_module
 from assets.definitions import build_defs
 from assets.failures import KIND
-from pipeline.checks import Check, attempt
+from pipeline.blocking_checks import Check, attempt
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import DICOM_INDEX, QUARANTINE, REJECTED_FILES, REJECTED_FRAMES
@@ -190,3 +191,24 @@ def test_an_asset_that_returns_a_value_is_refused(store: Store) -> None:
 
     with pytest.raises(TypeError, match="careless returned a value"):
         dg.materialize([careless], resources={"io_manager": tables})
+
+
+def test_no_asset_reads_a_table_of_its_own_accord() -> None:
+    """Tables are arguments; `earlier` names what is read of earlier runs."""
+    allowed = {
+        "assets/automation.py": {"read_pool"},  # a schedule, which no asset feeds
+        "assets/leaks.py": {"read_table"},  # the pixels of pairs that a check has found
+        "assets/prediction.py": {"read_table"},  # what the asset itself has written
+    }
+    reading = {"read_table", "read_pool", "read_table_of", "load_pool", "load_table"}
+    tables = {"DICOM_INDEX", "IMAGES", "PATIENT_SPLITS", "REJECTED_FILES", "REJECTED_FRAMES", "NEAR_DUPLICATES"}
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "assets").glob("*.py")):
+        for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
+            function = call.func
+            if isinstance(function, ast.Name) and function.id in reading:
+                found.setdefault(f"assets/{path.name}", set()).add(function.id)
+            if isinstance(function, ast.Attribute) and function.attr == "read":
+                of = ast.unparse(function.value)
+                assert of not in tables and "table" not in of, f"{path.name}, line {call.lineno}"
+    assert found == allowed

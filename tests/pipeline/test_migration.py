@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from pipeline import migration
 from pipeline import store as store_module
-from pipeline.checks import POOL, refuse, refuse_training
+from pipeline.blocking_checks import POOL, refuse, refuse_training
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.store import SCHEMA_VERSION, Store

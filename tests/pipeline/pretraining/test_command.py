@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.checks import POOL, Check, attempt
+from pipeline.blocking_checks import POOL, Check, attempt
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.images.cache import (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.checks import Check, attempt, refuse
-from pipeline.errors import UserError
+from pipeline.blocking_checks import Check, attempt, refuse
+from pipeline.errors import UnreachableError, UserError
 from pipeline.files import write_table
 from pipeline.store import Store
 from tests.conftest import ROOT
@@ -67,3 +67,35 @@ def test_the_next_reader_removes_what_an_attempt_left_that_was_killed_as_it_bega
     assert len(list(folder.glob(".*.tmp"))) == 1
     refuse(store, "demo", {"dicom_index"})
     assert not list(folder.glob(".*.tmp"))
+
+
+OTHER = Check(asset="dicom_index", check="another", group="archive")
+
+
+def test_a_check_run_alone_renews_its_own_result_and_keeps_those_of_others(store: Store) -> None:
+    write(store, 3)
+    with attempt(store, "demo", {"dicom_index"}, [CHECK, OTHER]) as here:
+        here.record(CHECK, False, "")
+        here.record(OTHER, False, "")
+    with attempt(store, "demo", (), [CHECK]) as alone:
+        alone.record(CHECK, True, "")
+    with pytest.raises(UserError, match="another of dicom_index did not pass"):
+        refuse(store, "demo", {"dicom_index"})
+
+
+def test_a_check_run_alone_records_nothing_about_files_that_it_did_not_examine(store: Store) -> None:
+    write(store, 3)
+    with pytest.raises(UnreachableError, match="dicom_index has changed"), attempt(store, "demo", (), [CHECK]) as alone:
+        write(store, 4)
+        alone.record(CHECK, True, "")
+    with pytest.raises(UserError, match="has not finished"):
+        refuse(store, "demo", {"dicom_index"})
+
+
+def test_checks_that_a_run_leaves_out_are_unfinished(store: Store) -> None:
+    write(store, 3)
+    with attempt(store, "demo", {"dicom_index"}, [CHECK, OTHER]) as here:
+        write(store, 4)
+        here.record(CHECK, True, "")
+    with pytest.raises(UserError, match="another of dicom_index has not finished"):
+        refuse(store, "demo", {"dicom_index"})

@@ -5,7 +5,7 @@ records are lost with DAGSTER_HOME.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,7 +16,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import DamagedError, UserError
+from pipeline.errors import DamagedError, UnreachableError, UserError
 from pipeline.files import clear_abandoned, file_state, make_folder, write_text
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -36,7 +36,6 @@ _JOBS = {
 _PLACES = {
     "image_cache": ("experiments/{recipe}/tables/images.parquet",),
     "pool_labels": ("experiments/{recipe}/tables/pretraining_pool.parquet",),
-    "results_table": ("experiments/{recipe}/reports/results_table.csv",),
     "html_report": ("experiments/{recipe}/reports/report.html",),
 }
 _USUAL_PLACES = (
@@ -86,11 +85,16 @@ class _UnderWay(BaseModel):
 class Attempt:
     """One step at work on some assets: it records what their checks find."""
 
-    def __init__(self, store: Store, recipe: str, name: str) -> None:
-        self._store, self._recipe, self._name = store, recipe, name
+    def __init__(self, store: Store, recipe: str, name: str, examined: Mapping[str, list[int]]) -> None:
+        self._store, self._recipe, self._name, self._examined = store, recipe, name, examined
 
     def record(self, check: Check, passed: bool, description: str) -> None:
-        """Write the result of `check`."""
+        """Write the result of `check`.
+
+        Raises `UnreachableError` if another process has written the files that a check alone examines.
+        """
+        if any(state != list(file_state(self._store.root / file)) for file, state in self._examined.items()):
+            raise UnreachableError(f"{check.asset} has changed while its check {check.check} examined it.")
         _write(self._store, self._recipe, check, "passed" if passed else "failed", description, self._name)
 
 
@@ -101,7 +105,7 @@ def job_of(group: str) -> str:
 
 @contextmanager
 def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence[Check]) -> Iterator[Attempt]:
-    """Context in which `assets` are made and all of their blocking `checks` run again.
+    """Context in which `assets` are made, or `checks` of theirs run alone; `checks` are all blocking ones of `assets`.
 
     A check without a result at the end is unfinished if its asset's files were written or its process died; otherwise
     its earlier result stays.
@@ -110,7 +114,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence
     _forget_former_checks(store, recipe, assets, checks)
     name = uuid4().hex
     if not checks:
-        yield Attempt(store, recipe, name)
+        yield Attempt(store, recipe, name, {})
         return
     path = _folder(store, recipe, checks[0].asset) / _UNDER_WAY / f"{name}.json"
     files = sorted({file for check in checks for file in _files(store, recipe, check.asset)})
@@ -119,7 +123,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence
     with FileLock(path.with_suffix(".lock"), thread_local=False):
         write_text(path, _UnderWay(checks=tuple(checks), states=states).model_dump_json())
         try:
-            yield Attempt(store, recipe, name)
+            yield Attempt(store, recipe, name, {} if assets else states)
         finally:
             _settle(store, recipe, path, died=False)
 
