@@ -3,10 +3,10 @@
 Not here: checks of what only the asset's own run knows, such as no_frame_lost or ran, which are in the asset's file.
 """
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,13 @@ from assets.leaks import near_pool_hint, near_pool_metadata, review_metadata
 from assets.step import FIRST, failing, lets_pass
 from pipeline.blocking_checks import Check, attempt
 from pipeline.cohort.pool import (
-    FEWEST_PATIENTS,
     label_balance,
     patients_on_both_sides,
     pool_shortage,
     rare_labels,
     studies_on_both_sides,
 )
-from pipeline.images.cache import SAMPLED_IMAGES, cache_folder, check_sample
+from pipeline.images.cache import cache_folder, check_sample
 from pipeline.labels.study_groups import StudyGroups, printed_descriptions, study_groups_for
 from pipeline.labels.weak_labels import is_label_space
 from pipeline.privacy.descriptions import with_rare_descriptions
@@ -48,6 +47,7 @@ NAMED = 20
 class Subject:
     """What a check examines beside its tables."""
 
+    asset: str
     recipe: Recipe
     store: Store
     archive: Archive
@@ -72,24 +72,21 @@ Find = Callable[..., dg.AssetCheckResult]
 class _Check:
     asset: str
     find: Find
-    description: str
+    """Its name is that of the check, its docstring the description."""
     tables: tuple[str, ...] = ()
     """The assets whose tables it takes."""
     deps: tuple[str, ...] = ()
     """Assets that it waits for in a run that makes them."""
     blocking: bool = False
-    name: str = ""
-    """That of `find`, unless it is given."""
 
     def spec(self, recipe: Recipe) -> dg.AssetCheckSpec:
         """As Dagster shows it."""
-        others = dict.fromkeys(name for name in (*self.tables, *self.deps) if name != self.asset)
         return dg.AssetCheckSpec(
-            self.name or self.find.__name__,
+            self.find.__name__,
             asset=key_of(recipe, self.asset),
-            additional_deps=[key_of(recipe, name) for name in others],
+            additional_deps=[key_of(recipe, name) for name in (*self.tables, *self.deps) if name != self.asset],
             blocking=self.blocking,
-            description=self.description,
+            description=inspect.getdoc(self.find),
         )
 
 
@@ -119,7 +116,7 @@ def _definition(check: _Check, recipe: Recipe, mapping: Path, group: str, prefix
             opened = store.open()
             with attempt(opened, recipe.name, (), recorded) as here:
                 current = (current_table(tables[name], opened, recipe) for name in check.tables)
-                subject = Subject(recipe, opened, archive, mapping, context.run.run_id)
+                subject = Subject(check.asset, recipe, opened, archive, mapping, context.run.run_id)
                 result = check.find(subject, *current)
                 for one in recorded:
                     here.record(one, lets_pass(result), result.description or "")
@@ -130,98 +127,28 @@ def _definition(check: _Check, recipe: Recipe, mapping: Path, group: str, prefix
 
 
 def _checks(recipe: Recipe) -> list[_Check]:
-    tasks = [f"{task}_images" for task in recipe.downstream.tasks]
-    most = recipe.labels.largest_unmapped_share
-    pool, index, images = "pretraining_pool", "dicom_index", "image_cache"
+    tasks = tuple(f"{task}_images" for task in recipe.downstream.tasks)
+    pool, index, images, labels = "pretraining_pool", "dicom_index", "image_cache", "weak_labels"
     return [
-        _Check(
-            "study_groups",
-            left_and_right_agree,
-            "Descriptions that differ in LEFT and RIGHT alone share their groups (for the reviewer).",
-        ),
-        _Check(
-            "weak_labels",
-            label_space_unchanged,
-            "The label columns are the recipe's, in its order, and hold 0, 1 or nothing.",
-            ("weak_labels",),
-            blocking=True,
-        ),
-        _Check(
-            "unmapped_descriptions",
-            few_records_unmapped,
-            f"At most {most:.0%} of the records have a description that nobody has reviewed.",
-            ("unmapped_descriptions", index),
-        ),
-        _Check(
-            "unmapped_descriptions",
-            mapping_rows_are_carried,
-            "A record has each description of the mapping, apart from those that Table A1 prints.",
-            (index,),
-        ),
-        _Check(
-            images,
-            cache_intact,
-            f"A sample of {SAMPLED_IMAGES} images has the pixels that their digests name.",
-            (images,),
-            blocking=True,
-        ),
-        _Check(
-            images,
-            no_text_kept_whole,
-            "No image is kept whole whose header says that text is burned in (for a person to look).",
-            (images, index),
-        ),
-        _Check(
-            "near_duplicates",
-            no_near_duplicates,
-            "No two patients have images that are nearly the same, other than a reviewer has cleared.",
-            ("near_duplicates", images),
-        ),
-        *(
-            _Check(
-                task,
-                partial(_no_image_in_two_splits, task.removesuffix("_images")),
-                "No two images in different splits are nearly the same, other than a reviewer has cleared.",
-                (task,),
-                blocking=True,
-                name="no_image_in_two_splits",
-            )
-            for task in tasks
-        ),
-        _Check(
-            pool,
-            no_patient_on_both_sides,
-            "No patient, study or series has images in train and in val.",
-            (pool, index),
-            blocking=True,
-        ),
-        _Check(
-            pool,
-            no_test_image_in_pool,
-            "No patient and no image of a task's test set is in the pool, equal or nearly equal.",
-            (pool,),
-            deps=tuple(tasks),
-            blocking=True,
-        ),
-        *(_Check(asset, no_identifier_exposed, _NO_IDENTIFIER, blocking=True) for asset in (pool, "html_report")),
-        _Check(
-            pool,
-            pool_can_train,
-            "The pool has training and validation images; without them training refuses to start.",
-            (pool, images, "weak_labels"),
-        ),
-        _Check(
-            "pool_labels",
-            labels_are_balanced,
-            f"At least {FEWEST_PATIENTS} training patients and one validation patient have each label, and as many "
-            "lack it.",
-            (pool,),
-        ),
+        _Check("study_groups", left_and_right_agree),
+        _Check(labels, label_space_unchanged, (labels,), blocking=True),
+        _Check("unmapped_descriptions", few_records_unmapped, ("unmapped_descriptions", index)),
+        _Check("unmapped_descriptions", mapping_rows_are_carried, (index,)),
+        _Check(images, cache_intact, (images,), blocking=True),
+        _Check(images, no_text_kept_whole, (images, index)),
+        _Check("near_duplicates", no_near_duplicates, ("near_duplicates", images)),
+        *(_Check(task, no_image_in_two_splits, (task,), blocking=True) for task in tasks),
+        _Check(pool, no_patient_on_both_sides, (pool, index), blocking=True),
+        _Check(pool, no_test_image_in_pool, (pool,), deps=tasks, blocking=True),
+        _Check(pool, no_identifier_exposed, blocking=True),
+        _Check("html_report", no_identifier_exposed, blocking=True),
+        _Check(pool, pool_can_train, (pool, images, labels)),
+        _Check("pool_labels", labels_are_balanced, (pool,)),
     ]
 
 
 def left_and_right_agree(of: Subject) -> dg.AssetCheckResult:
-    """Pairs that Table A1 prints are named; others may be too rare to be published, and are counted."""
+    """Descriptions that differ in LEFT and RIGHT alone share their groups (for the reviewer)."""
     pairs, printed = of.study_groups().left_right_disagreements(), printed_descriptions()
     return _warning(not pairs, name_pairs(pairs, printed), pairs=len(pairs))
 
@@ -234,7 +161,7 @@ def name_pairs(pairs: Sequence[tuple[str, str]], printed: frozenset[str]) -> str
 
 
 def label_space_unchanged(of: Subject, labels: pa.Table) -> dg.AssetCheckResult:
-    """Compare the columns and values of the labels with the recipe's label space."""
+    """The label columns are the recipe's, in its order, and hold 0, 1 or nothing."""
     columns, wanted = labels.column_names[2:], of.recipe.labels.names
     return dg.AssetCheckResult(
         passed=is_label_space(labels, of.recipe.labels),
@@ -244,14 +171,14 @@ def label_space_unchanged(of: Subject, labels: pa.Table) -> dg.AssetCheckResult:
 
 
 def few_records_unmapped(of: Subject, unmapped: pa.Table, index: pa.Table) -> dg.AssetCheckResult:
-    """Compare the share of records with an unmapped description with the recipe's bound."""
+    """At most the share `labels.largest_unmapped_share` of the records have a description that nobody has reviewed."""
     share = (pc.sum(unmapped["images"]).as_py() or 0) / max(1, index.num_rows)
     found = f"{share:.1%} of the records have one of {unmapped.num_rows} descriptions that nobody has mapped"
     return _warning(share <= of.recipe.labels.largest_unmapped_share, found)
 
 
 def mapping_rows_are_carried(of: Subject, published: pa.Table) -> dg.AssetCheckResult:
-    """Rows of the mapping that no record has are named by file and line alone."""
+    """A record has each description of the mapping, apart from those that Table A1 prints."""
     from pipeline.labels.worklist import unused_mappings
 
     unused = unused_mappings(of.study_groups(), with_rare_descriptions(of.store.private, published)[0])
@@ -264,7 +191,7 @@ def mapping_rows_are_carried(of: Subject, published: pa.Table) -> dg.AssetCheckR
 
 
 def cache_intact(of: Subject, images: pa.Table) -> dg.AssetCheckResult:
-    """Compare a sample of the cache with its digests; each run draws another, so damage is found sooner or later."""
+    """A sample of the images, drawn anew in each run, has the pixels that their digests name."""
     report = check_sample(of.cache, images, of.run_id)
     found = len(report.damaged)
     return dg.AssetCheckResult(
@@ -278,7 +205,7 @@ def cache_intact(of: Subject, images: pa.Table) -> dg.AssetCheckResult:
 
 
 def no_text_kept_whole(of: Subject, images: pa.Table, index: pa.Table) -> dg.AssetCheckResult:
-    """Such an image may show a name: a person looks at the file, which no sheet of pictures shows."""
+    """No image is kept whole whose header says that text is burned in (for a person to look)."""
     from pipeline.archive.crop_sheet import uncropped_with_text
 
     files, stated = uncropped_with_text(images, index), pc.sum(index["burned_in"]).as_py() or 0
@@ -295,7 +222,7 @@ def no_text_kept_whole(of: Subject, images: pa.Table, index: pa.Table) -> dg.Ass
 
 
 def no_near_duplicates(of: Subject, similar: pa.Table, images: pa.Table) -> dg.AssetCheckResult:
-    """Write the worklist of the pairs that no reviewer has cleared."""
+    """No two patients have images that are nearly the same, other than a reviewer has cleared."""
     from pipeline.cohort.leak_review import cached_pixels, review_hint, uncleared
     from pipeline.cohort.leaks import archive_leaks
 
@@ -311,10 +238,12 @@ def no_near_duplicates(of: Subject, similar: pa.Table, images: pa.Table) -> dg.A
     )
 
 
-def _no_image_in_two_splits(task: str, of: Subject, rows: pa.Table) -> dg.AssetCheckResult:
+def no_image_in_two_splits(of: Subject, rows: pa.Table) -> dg.AssetCheckResult:
+    """No two images in different splits are nearly the same, other than a reviewer has cleared."""
     from pipeline.cohort.leak_review import review_hint, task_pixels, uncleared
     from pipeline.cohort.leaks import split_leaks
 
+    task = of.asset.removesuffix("_images")
     found, name = uncleared(of.store, split_leaks(task, rows)), f"{task}_splits"
     pixels = task_pixels(lambda: rows, of.recipe.images)
     hint = f": {review_hint(found, of.recipe.name, name)}" if found else ""
@@ -326,7 +255,7 @@ def _no_image_in_two_splits(task: str, of: Subject, rows: pa.Table) -> dg.AssetC
 
 
 def no_patient_on_both_sides(of: Subject, pool: pa.Table, index: pa.Table) -> dg.AssetCheckResult:
-    """Search the pool for patients, studies and series on both sides of the split."""
+    """No patient, study or series has images in train and in val."""
     patients, torn = patients_on_both_sides(pool), studies_on_both_sides(pool, index)
     return dg.AssetCheckResult(
         passed=not patients and not torn,
@@ -336,7 +265,7 @@ def no_patient_on_both_sides(of: Subject, pool: pa.Table, index: pa.Table) -> dg
 
 
 def no_test_image_in_pool(of: Subject, pool: pa.Table) -> dg.AssetCheckResult:
-    """Compare the pool with the test images of every task; writes worklists of the pairs that are nearly equal."""
+    """No patient and no image of a task's test set is in the pool, equal or nearly equal."""
     from pipeline.tasks.pool_overlap import pool_overlaps
 
     overlaps = pool_overlaps(pool, of.recipe, of.archive.key(of.store.private), earlier=of.store)
@@ -354,7 +283,7 @@ def no_test_image_in_pool(of: Subject, pool: pa.Table) -> dg.AssetCheckResult:
 
 
 def pool_can_train(of: Subject, pool: pa.Table, images: pa.Table, labels: pa.Table) -> dg.AssetCheckResult:
-    """State what the pool lacks for training, and what to do."""
+    """The pool has training and validation images; without them training refuses to start."""
     counts = {f"images.{side}": pool["split"].to_pylist().count(side) for side in ("train", "val")}
     shortage = pool_shortage(pool, images, labels)
     enough = f"{counts['images.train']} training and {counts['images.val']} validation images"
@@ -362,20 +291,14 @@ def pool_can_train(of: Subject, pool: pa.Table, images: pa.Table, labels: pa.Tab
 
 
 def labels_are_balanced(of: Subject, pool: pa.Table) -> dg.AssetCheckResult:
-    """Name the labels that too few patients have or lack."""
+    """Enough training patients, and a validation patient, have each label, and as many lack it."""
     rare = rare_labels(label_balance(pool, of.recipe.labels.names))
     found = f"too few patients with or without: {', '.join(rare)}" if rare else "every label has enough"
     return _warning(not rare, found, labels=len(rare))
 
 
-_NO_IDENTIFIER = (
-    "No identifier of a sample of the archive's files, of tasks' patients or of new images is in a table, report or "
-    "log."
-)
-
-
 def no_identifier_exposed(of: Subject) -> dg.AssetCheckResult:
-    """Search everything that the store shares, including MLflow's and Dagster's databases, for identifiers."""
+    """No identifier of sampled archive files, tasks' patients or new images is in a table, report or log."""
     from pipeline.archive.identifier_scan import scan_for_identifiers, shareable_paths
 
     if not (of.store.private / "scan.parquet").is_file():
