@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.downstream import places
+from assets.downstream import arms_on_tasks
 from assets.failures import HOOKS
 from assets.pretraining import encoder_name, registered_name
 from assets.step import Step, step
@@ -38,7 +38,7 @@ def _champion(recipe: Recipe, task: str) -> dg.AssetsDefinition:
     @dg.asset(
         hooks=HOOKS,
         name=f"{task}_champion",
-        deps=[place.asset for place in places(recipe) if place.task == task],
+        deps=[one.asset for one in arms_on_tasks(recipe) if one.task == task],
         description=f"The best encoder for {task}, by {metric} on its validation images. Another encoder replaces it "
         "only if it is significantly better. With several pretraining seeds it is the encoder of the first.",
         code_version=f"{code_versions.EVALUATION}-{digest(relevant, recipe.evaluation.test_resamples)[:8]}",

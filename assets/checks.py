@@ -5,10 +5,10 @@ Not here: checks of what only the asset's own run knows, such as no_frame_lost o
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -27,7 +27,7 @@ from pipeline.cohort.pool import (
     studies_on_both_sides,
 )
 from pipeline.images.cache import cache_folder, check_sample
-from pipeline.labels.study_groups import StudyGroups, printed_descriptions, study_groups_for
+from pipeline.labels.study_groups import StudyGroups, describe_disagreements, study_groups_for
 from pipeline.labels.weak_labels import is_label_space
 from pipeline.privacy.descriptions import with_rare_descriptions
 from pipeline.recipe import Recipe
@@ -35,9 +35,6 @@ from pipeline.store import Store
 from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tables import current_table
-
-if TYPE_CHECKING:
-    from pipeline.archive.identifier_scan import RecipeTexts
 
 NAMED = 20
 """Files, or rows of the mapping, that a check names at most."""
@@ -149,15 +146,8 @@ def _checks(recipe: Recipe) -> list[_Check]:
 
 def left_and_right_agree(of: Subject) -> dg.AssetCheckResult:
     """Descriptions that differ in LEFT and RIGHT alone share their groups (for the reviewer)."""
-    pairs, printed = of.study_groups().left_right_disagreements(), printed_descriptions()
-    return _warning(not pairs, name_pairs(pairs, printed), pairs=len(pairs))
-
-
-def name_pairs(pairs: Sequence[tuple[str, str]], printed: frozenset[str]) -> str:
-    """The sentence on `pairs` of descriptions, which names those that are `printed` and counts the others."""
-    named = [" and ".join(pair) for pair in pairs if printed.issuperset(pair)]
-    others = [f"{len(pairs) - len(named)} more pairs of the mapping"] if len(named) < len(pairs) else []
-    return f"other groups on the left than on the right: {'; '.join(named + others)}" if pairs else "no pair differs"
+    pairs = of.study_groups().left_right_disagreements()
+    return _warning(not pairs, describe_disagreements(pairs), pairs=len(pairs))
 
 
 def label_space_unchanged(of: Subject, labels: pa.Table) -> dg.AssetCheckResult:
@@ -300,13 +290,14 @@ def labels_are_balanced(of: Subject, pool: pa.Table) -> dg.AssetCheckResult:
 def no_identifier_exposed(of: Subject) -> dg.AssetCheckResult:
     """No identifier of sampled archive files, tasks' patients or new images is in a table, report or log."""
     from pipeline.archive.identifier_scan import scan_for_identifiers, shareable_paths
+    from pipeline.tasks.manifests import recipe_texts
 
     if not (of.store.private / "scan.parquet").is_file():
         nothing = "nothing to look for: no archive has been read into this store"
         return dg.AssetCheckResult(passed=True, description=nothing, metadata={"files sampled": 0})
     homes = [Path(home) for home in [os.environ.get("DAGSTER_HOME")] if home]
     paths = shareable_paths(of.store, homes)
-    result = scan_for_identifiers(of.archive.folder, of.store.private, paths, _recipe_texts(of.recipe))
+    result = scan_for_identifiers(of.archive.folder, of.store.private, paths, recipe_texts(of.recipe))
     return dg.AssetCheckResult(
         passed=not result.findings,
         description=f"searched for {result.patterns} spellings of identifiers of {result.read} files; "
@@ -318,17 +309,6 @@ def no_identifier_exposed(of: Subject) -> dg.AssetCheckResult:
             "exposed": "; ".join(f"{one.kind} in {one.file}" for one in result.findings) or "nothing",
         },
     )
-
-
-def _recipe_texts(recipe: Recipe) -> "RecipeTexts":
-    """Patients of the recipe's tasks, and names that are published because a person chose them."""
-    from pipeline.archive.identifier_scan import RecipeTexts
-    from pipeline.tasks.manifests import named_patients
-
-    tasks = recipe.downstream.tasks
-    patients = (named_patients(Path(task.manifest), task) for task in tasks.values())
-    chosen = {recipe.name, *tasks, *recipe.labels.names, *recipe.pretraining.encoders}
-    return RecipeTexts(frozenset().union(*patients), printed_descriptions() | chosen)
 
 
 def _warning(passed: bool, description: str, **metadata: Any) -> dg.AssetCheckResult:

@@ -46,7 +46,7 @@ def build_defs(environment: Environment) -> dg.Definitions:
     return dg.Definitions(
         assets=[*shared, *(asset for assets, _ in of_recipes for asset in assets)],
         asset_checks=[check for _, checks in of_recipes for check in checks],
-        jobs=jobs(_places(environment), recipes),
+        jobs=jobs(_locations(environment), recipes),
         sensors=sensors(recipes),
         schedules=schedules(recipes),
         resources=_resources(environment),
@@ -73,7 +73,7 @@ def _of_recipe(
     return with_catalog(assets, recipe, alone, checks), checks
 
 
-def _places(environment: Environment) -> dict[str, str]:
+def _locations(environment: Environment) -> dict[str, str]:
     """What a job works on, as its page shows it before anything starts."""
     return {
         "recipe": ", ".join(recipe.name for recipe in environment.recipes),

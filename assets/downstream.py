@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.catalog import DOCUMENTATION, TASKS
 from assets.failures import HOOKS
 from assets.leaks import near_pool_hint, near_pool_metadata
-from assets.pretraining import encoder_name, outcome_check, outcome_result, worst_of
+from assets.pretraining import encoder_name, outcome_check, outcome_result
 from assets.step import FIRST, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
@@ -32,7 +33,7 @@ from pipeline.recipe.arms import Arm, encoder_of
 from pipeline.settings import Backbone
 from pipeline.store import Store
 from pipeline.tables import pool_or_empty
-from pipeline.training.outcome import Outcome
+from pipeline.training.outcome import Outcome, worst_of
 from resources.archive import Archive
 from resources.compute import POOL, Compute
 from resources.mlflow_records import Input
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ArmOnTask:
     """One asset of the factory: an arm on a task."""
 
     backbone: Backbone
@@ -56,10 +57,10 @@ class _Place:
         return f"{self.backbone}_{self.arm}_{self.task}"
 
 
-def places(recipe: Recipe) -> list[_Place]:
+def arms_on_tasks(recipe: Recipe) -> list[_ArmOnTask]:
     """Every backbone and arm on every task of the recipe."""
     return [
-        _Place(backbone, arm, task)
+        _ArmOnTask(backbone, arm, task)
         for task in recipe.downstream.tasks
         for backbone in recipe.pretraining.backbones
         for arm in recipe.downstream.arms
@@ -74,7 +75,7 @@ def downstream_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     for name in DOCUMENTATION.keys() & recipe.downstream.tasks.keys():
         raise UserError(f"Recipe {recipe.name}: no task can be called {name}, as a part of Dagster's graph is.")
     images = [_task_images(recipe, name) for name in recipe.downstream.tasks]
-    return [*images, *(_finetuned(recipe, place) for place in places(recipe))]
+    return [*images, *(_finetuned(recipe, one) for one in arms_on_tasks(recipe))]
 
 
 def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
@@ -101,11 +102,7 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
             key = archive.key(opened.private)
             rows = read_manifest(name, task, recipe.images, partial(number_pseudonym, key), here.log)
             write_table(opened.experiment(recipe.name).task_images(name), rows)
-            counts = {
-                f"{what}.{side}": count
-                for side, (images, patients) in _sizes(rows).items()
-                for what, count in (("images", images), ("patients", patients))
-            }
+            counts = _counts(rows)
             yield here.made(
                 f"{name}_images",
                 table_version(rows.drop_columns(["image", "thumbnails"])),
@@ -116,20 +113,15 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
     return task_images
 
 
-def _sizes(rows: pa.Table) -> dict[str, tuple[int, int]]:
+def _counts(rows: pa.Table) -> dict[str, int]:
     """Images and patients per split."""
-    sides = rows.select(["split", "patient"]).to_pylist()
-    return {
-        side: (
-            sum(row["split"] == side for row in sides),
-            len({row["patient"] for row in sides if row["split"] == side}),
-        )
-        for side in ("train", "val", "test")
-    }
+    by_split = {side: rows["patient"].filter(pc.equal(rows["split"], side)) for side in ("train", "val", "test")}
+    images = {f"images.{side}": len(patients) for side, patients in by_split.items()}
+    return images | {f"patients.{side}": len(patients.unique()) for side, patients in by_split.items()}
 
 
-def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
-    task = recipe.downstream.tasks[place.task]
+def _finetuned(recipe: Recipe, one: _ArmOnTask) -> dg.AssetsDefinition:
+    task = recipe.downstream.tasks[one.task]
     relevant = task.training | recipe.downstream.model_dump(include={"fractions", "seeds", "precision"})
     if task.kind == "segmentation":
         relevant["unet"] = code_versions.UNET
@@ -137,15 +129,15 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
     @dg.asset(
         hooks=HOOKS,
         pool=POOL,
-        name=place.asset,
-        ins={"task_images": dg.AssetIn(f"{place.task}_images")},
-        deps=[encoder_name(place.backbone, encoder_of(place.arm))],
-        description=f"Predictions of {place.backbone}, arm {place.arm}, for the test images of {place.task}: "
+        name=one.asset,
+        ins={"task_images": dg.AssetIn(f"{one.task}_images")},
+        deps=[encoder_name(one.backbone, encoder_of(one.arm))],
+        description=f"Predictions of {one.backbone}, arm {one.arm}, for the test images of {one.task}: "
         "one row per image, fraction and seed.",
         code_version=f"{code_versions.FINETUNING}-{digest(relevant)[:8]}",
-        group_name=place.task,
+        group_name=one.task,
         kinds={"torch", "parquet"},
-        check_specs=[outcome_check(place.asset), _apart_check(place.asset)],
+        check_specs=[outcome_check(one.asset), _apart_check(one.asset)],
     )
     def finetuned(
         context: dg.AssetExecutionContext,
@@ -154,16 +146,16 @@ def _finetuned(recipe: Recipe, place: _Place) -> dg.AssetsDefinition:
         tracking: Tracking,
         task_images: pa.Table,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-        params = {"backbone": place.backbone, "arm": place.arm, "task": place.task, **relevant}
+        params = {"backbone": one.backbone, "arm": one.arm, "task": one.task, **relevant}
         with step(context, tracking, recipe, params) as here:
             opened = store.open()
-            apart = here.checked(_apart_result(opened, recipe, place, task_images), place.asset)
+            apart = here.checked(_apart_result(opened, recipe, one, task_images), one.asset)
             if not apart.passed:  # before anything is trained, and whatever else the run materializes
                 yield apart
                 raise UserError(str(apart.description))
             with compute.training(here.log):
-                outcomes, predictions = _train_cells(here, tracking, opened, recipe, place, task_images)
-            yield _made(here, place, outcomes, predictions, apart)
+                outcomes, predictions = _train_cells(here, tracking, opened, recipe, one, task_images)
+            yield _made(here, one, outcomes, predictions, apart)
 
     return finetuned
 
@@ -178,7 +170,7 @@ def _apart_check(asset: str) -> dg.AssetCheckSpec:
     )
 
 
-def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table) -> dg.AssetCheckResult:
+def _apart_result(store: Store, recipe: Recipe, one: _ArmOnTask, images: pa.Table) -> dg.AssetCheckResult:
     """A test image whose patient or (nearly equal) pixels were pretrained on would flatter every pretrained arm.
 
     The pool's own check of that name compared the tasks at the time of the pool; this one compares again, and with the
@@ -187,42 +179,42 @@ def _apart_result(store: Store, recipe: Recipe, place: _Place, images: pa.Table)
     from pipeline.tasks.pool_overlap import pool_overlap
 
     pool = pool_or_empty(recipe, earlier=store)
-    experiment, encoder = store.experiment(recipe.name), encoder_of(place.arm)
-    folders = [experiment.encoder(place.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
+    experiment, encoder = store.experiment(recipe.name), encoder_of(one.arm)
+    folders = [experiment.encoder(one.backbone, encoder, seed) for seed in recipe.pretraining.seeds]
     seen = frozenset().union(*(training_patients(store.private, folder) for folder in folders))
     names = known_names({*pool["patient"].to_pylist(), *seen}, earlier=store)
-    overlap = pool_overlap(pool, recipe, store, place.task, images, names)
+    overlap = pool_overlap(pool, recipe, store, one.task, images, names)
     of_test = f"{overlap.count} of {images['split'].to_pylist().count('test')} test images"
-    hint = near_pool_hint(overlap.near, recipe, place.task)
+    hint = near_pool_hint(overlap.near, recipe, one.task)
     return dg.AssetCheckResult(
         check_name="no_test_image_in_pool",
         passed=not overlap.count,
-        description=f"Task {place.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
-        f"as {encoder_name(place.backbone, encoder)} was made from it.{hint}",
+        description=f"Task {one.task}: {of_test} share patient or pixels with the pretraining pool, as it is now or "
+        f"as {encoder_name(one.backbone, encoder)} was made from it.{hint}",
         metadata={"shared": overlap.count, "images in the pool": pool.num_rows}
-        | near_pool_metadata(store, recipe, place.task, overlap.near, pool),
+        | near_pool_metadata(store, recipe, one.task, overlap.near, pool),
     )
 
 
 def _train_cells(
-    here: Step, tracking: Tracking, store: Store, recipe: Recipe, place: _Place, images: pa.Table
+    here: Step, tracking: Tracking, store: Store, recipe: Recipe, one: _ArmOnTask, images: pa.Table
 ) -> tuple[dict[Cell, Outcome], pa.Table]:
     """Fine-tune every fraction and seed, one MLflow child run each; outcomes, and the predictions of those that ran."""
     from pipeline.downstream.finetune import finetune
     from pipeline.downstream.task_images import task_images
 
-    task = recipe.downstream.tasks[place.task]
+    task = recipe.downstream.tasks[one.task]
     experiment = store.experiment(recipe.name)
     data = task_images(images, task, recipe.images)
     outcomes, predictions = {}, []
-    read = _input(store, recipe, place.task, data)
+    read = _input(store, recipe, one.task, data)
     here.run.input(read)
     for cell in cells(recipe):
-        if (cell.backbone, cell.arm, cell.task) != (place.backbone, place.arm, place.task):
+        if (cell.backbone, cell.arm, cell.task) != (one.backbone, one.arm, one.task):
             continue
         encoder = experiment.encoder(cell.backbone, encoder_of(cell.arm), recipe.pretraining_seed(cell.seed))
         folder = experiment.model(cell.backbone, cell.arm, cell.task, cell.fraction, cell.seed)
-        name = f"{place.asset}, {cell.fraction:.0%} of the images, seed {cell.seed}"
+        name = f"{one.asset}, {cell.fraction:.0%} of the images, seed {cell.seed}"
         with here.part(tracking, name) as run:
             run.params(asdict(cell) | {"encoder": encoder.name})
             run.input(read)
@@ -250,7 +242,7 @@ def _input(store: Store, recipe: Recipe, task: str, data: "TaskImages") -> Input
 
 
 def _made(
-    here: Step, place: _Place, outcomes: dict[Cell, Outcome], predictions: pa.Table, apart: dg.AssetCheckResult
+    here: Step, one: _ArmOnTask, outcomes: dict[Cell, Outcome], predictions: pa.Table, apart: dg.AssetCheckResult
 ) -> dg.MaterializeResult[None]:
     """Report the worst outcome: an arm that did not run everywhere is warned of."""
     worst = worst_of(outcomes.values())
@@ -260,7 +252,7 @@ def _made(
         for kind in [rows["kind"][0].as_py()]
     }
     return here.made(
-        place.asset,
+        one.asset,
         digest(*(outcome.fingerprint for outcome in outcomes.values()))[:16],
         {"dagster/row_count": predictions.num_rows, "outcome": worst.status, "reason": worst.reason, **scores},
         metrics=scores,

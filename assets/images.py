@@ -74,8 +74,7 @@ def image_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
                 ("rejected_frames", REJECTED_FRAMES, found.rejected),
                 ("near_duplicates", NEAR_DUPLICATES, found.similar),
             ):
-                metrics = {name: rows.num_rows}
-                yield here.made(name, table_version(rows), table_metadata(table, rows), metrics=metrics)
+                yield here.made(name, table_version(rows), table_metadata(table, rows), {name: rows.num_rows})
 
     return [cache_images]
 

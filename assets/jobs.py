@@ -38,8 +38,8 @@ def reads_archive(job: str) -> bool:
     return job == INGEST_JOB or re.search(rf"(^|_){DEMO_JOB}$", job) is not None
 
 
-def jobs(places: Mapping[str, str], recipes: Sequence[Recipe]) -> list[Any]:
-    """The jobs, each in-process unless its run config says otherwise; their pages show `places`, which no run sets.
+def jobs(shown: Mapping[str, str], recipes: Sequence[Recipe]) -> list[Any]:
+    """The jobs, each in-process unless its run config says otherwise; their pages show `shown`, which no run sets.
 
     Of several recipes each has its own, but for `ingest`.
     """
@@ -52,7 +52,7 @@ def jobs(places: Mapping[str, str], recipes: Sequence[Recipe]) -> list[Any]:
             selections[name] = selections[name] | selection if name in selections else selection
             says[name] = JOBS[job]
     defined = [
-        dg.define_asset_job(name, selection=selection, description=says[name], config=IN_PROCESS, metadata=dict(places))
+        dg.define_asset_job(name, selection=selection, description=says[name], config=IN_PROCESS, metadata=dict(shown))
         for name, selection in selections.items()
     ]
     return defined if alone else [*defined, *(_refused(job, recipes) for job in JOBS if job != INGEST_JOB)]

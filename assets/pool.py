@@ -79,12 +79,7 @@ def _specs(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetSpec]:
 
 
 def _write_pool(
-    store: Store,
-    recipe: Recipe,
-    index: pa.Table,
-    images: pa.Table,
-    labels: pa.Table,
-    splits: pa.Table,
+    store: Store, recipe: Recipe, index: pa.Table, images: pa.Table, labels: pa.Table, splits: pa.Table
 ) -> tuple[pa.Table, Path]:
     """Write the pool's table, its patients and its contact sheet; returns the table and the sheet's path."""
     from pipeline.cohort.contact_sheet import contact_sheet

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from assets.downstream import places
+from assets.downstream import arms_on_tasks
 from assets.failures import HOOKS
 from assets.step import Step, step
 from pipeline import code_versions
@@ -81,7 +81,7 @@ def _known(recipe: Recipe, config: NewImages) -> str:
     """The folder of the model that `config` names, relative to the recipe's models."""
     if not config.folder:
         raise UserError("new_predictions.folder is not set: the run's config must name a folder of DICOM files.")
-    known = [place.asset for place in places(recipe)]
+    known = [one.asset for one in arms_on_tasks(recipe)]
     if config.model not in known:
         raise UserError(f"new_predictions.model is {config.model!r}, which is none of {', '.join(known)}.")
     return f"{config.model}/fraction-{config.fraction:g}_seed-{config.seed}"

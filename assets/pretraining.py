@@ -3,7 +3,7 @@
 Belongs here: the factory of the group `pretraining`. Not here: training (`pipeline.pretraining`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from pipeline.recipe import Recipe
 from pipeline.settings import Backbone, format_setting
 from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table
-from pipeline.training.outcome import Outcome
+from pipeline.training.outcome import Outcome, worst_of
 from resources.compute import POOL, Compute
 from resources.mlflow_records import Input
 from resources.store import StoreFolder
@@ -251,11 +251,6 @@ def _label_metrics(report: Path) -> dict[str, float]:
     rows = read_json(report) if report.is_file() else []
     kinds = ("accuracy", "balanced_accuracy", "auc")
     return {f"{kind}.{row['label']}": row[kind] for row in rows for kind in kinds if row[kind] is not None}
-
-
-def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome that several trainings have together: the first that did not run, where there is one."""
-    return min(outcomes, key=lambda outcome: outcome.status == "ran")
 
 
 def outcome_check(asset: str) -> dg.AssetCheckSpec:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from assets.downstream import places
+from assets.downstream import arms_on_tasks
 from assets.failures import HOOKS
 from assets.pictures import picture_url
 from assets.pretraining import encoder_name
@@ -64,7 +64,7 @@ def _figures(recipe: Recipe) -> Mapping[str, tuple[str, Sequence[str]]]:
 def _models(recipe: Recipe, *kinds: str) -> list[str]:
     """The fine-tuned assets; those of tasks of `kinds` if any are given."""
     tasks = recipe.downstream.tasks
-    return [place.asset for place in places(recipe) if not kinds or tasks[place.task].kind in kinds]
+    return [one.asset for one in arms_on_tasks(recipe) if not kinds or tasks[one.task].kind in kinds]
 
 
 def _encoders(recipe: Recipe, encoders: Sequence[str]) -> list[str]:

@@ -33,12 +33,12 @@ _JOBS = {
     "reports": "report",
     "prediction": "predict",
 }
-_PLACES = {
+_FILES_OF = {
     "image_cache": ("experiments/{recipe}/tables/images.parquet",),
     "pool_labels": ("experiments/{recipe}/tables/pretraining_pool.parquet",),
     "html_report": ("experiments/{recipe}/reports/report.html",),
 }
-_USUAL_PLACES = (
+_USUAL_FILES = (
     "tables/{asset}.parquet",
     "experiments/{recipe}/tables/{asset}.parquet",
     "experiments/{recipe}/tasks/{task}.parquet",
@@ -110,8 +110,8 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence
     A check without a result at the end is unfinished if its asset's files were written or its process died; otherwise
     its earlier result stays.
     """
-    _settle_the_dead(store, recipe)
-    _forget_former_checks(store, recipe, assets, checks)
+    _settle_killed(store, recipe)
+    _remove_former_results(store, recipe, assets, checks)
     name = uuid4().hex
     if not checks:
         yield Attempt(store, recipe, name, {})
@@ -130,7 +130,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence
 
 def refuse(store: Store, recipe: str, assets: Collection[str]) -> None:
     """Raise `UserError` if a blocking check of one of `assets` is not passed, or its files are others since."""
-    _settle_the_dead(store, recipe)
+    _settle_killed(store, recipe)
     found = _records(store, recipe, assets)
     for record in found:
         _refuse(store, recipe, record)
@@ -154,11 +154,11 @@ def refuse_publication(store: Store, recipe: Recipe) -> None:
     refuse(store, recipe.name, {one.asset for one in _records(store, recipe.name) if one.group == "reports"})
 
 
-def _forget_former_checks(store: Store, recipe: str, assets: Collection[str], checks: Collection[Check]) -> None:
+def _remove_former_results(store: Store, recipe: str, assets: Collection[str], checks: Collection[Check]) -> None:
     """Remove the results of checks that the assets do not have any more: nothing would renew them."""
-    places = {_place(store, recipe, check) for check in checks}
+    kept = {_result_file(store, recipe, check) for check in checks}
     for path in _results(store, recipe):
-        if _asset_of(path) in assets and path not in places:
+        if _asset_of(path) in assets and path not in kept:
             path.unlink(missing_ok=True)
 
 
@@ -203,10 +203,10 @@ def _write(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         attempt=attempt,
     )
-    write_text(_place(store, recipe, check), record.model_dump_json(indent=2) + "\n")
+    write_text(_result_file(store, recipe, check), record.model_dump_json(indent=2) + "\n")
 
 
-def _settle_the_dead(store: Store, recipe: str) -> None:
+def _settle_killed(store: Store, recipe: str) -> None:
     """Settle what processes that died have left under way."""
     folders = [folder / _UNDER_WAY for folder in (store.checks, store.experiment(recipe).checks)]
     for folder in folders:
@@ -230,8 +230,8 @@ def _settle(store: Store, recipe: str, path: Path, died: bool) -> None:
     for check in under_way.checks:
         files = _files(store, recipe, check.asset)
         written = any(under_way.states.get(file) != list(file_state(store.root / file)) for file in files)
-        last = _read(_place(store, recipe, check))
-        if last is not None and (last.attempt == path.stem or _is_of_now(store, recipe, last, path)):
+        last = _read(_result_file(store, recipe, check))
+        if last is not None and (last.attempt == path.stem or _is_current(store, recipe, last, path)):
             continue
         if written or (died and not files):
             _write(store, recipe, check, "unfinished", "", path.stem)
@@ -239,9 +239,9 @@ def _settle(store: Store, recipe: str, path: Path, died: bool) -> None:
     path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _is_of_now(store: Store, recipe: str, last: Record, under_way: Path) -> bool:
+def _is_current(store: Store, recipe: str, last: Record, under_way: Path) -> bool:
     """Whether another attempt has checked what is there now, after the one `under_way` started: two runs at once."""
-    since = file_state(_place(store, recipe, last))[1] > file_state(under_way)[1]
+    since = file_state(_result_file(store, recipe, last))[1] > file_state(under_way)[1]
     return since and bool(last.looked_at) and last.looked_at == _current(store, recipe, last.asset)
 
 
@@ -274,15 +274,15 @@ def _folder(store: Store, recipe: str, asset: str) -> Path:
     return store.checks if asset in SHARED else store.experiment(recipe).checks
 
 
-def _place(store: Store, recipe: str, check: Check) -> Path:
+def _result_file(store: Store, recipe: str, check: Check) -> Path:
     return _folder(store, recipe, check.asset) / f"{check.asset}.{check.check}.json"
 
 
 def _files(store: Store, recipe: str, asset: str) -> list[str]:
     """Paths in the store of the files that `asset` has of its own, whether they exist or not."""
     names = {"asset": asset, "recipe": recipe, "task": asset.removesuffix("_images")}
-    found = [place.format(**names) for place in _PLACES.get(asset, _USUAL_PLACES)]
-    return found if asset in _PLACES else [file for file in found if (store.root / file).is_file()]
+    found = [pattern.format(**names) for pattern in _FILES_OF.get(asset, _USUAL_FILES)]
+    return found if asset in _FILES_OF else [file for file in found if (store.root / file).is_file()]
 
 
 def _current(store: Store, recipe: str, asset: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from importlib.resources import files
@@ -80,6 +80,14 @@ def printed_descriptions() -> frozenset[str]:
     """The descriptions of Table A1, which are public."""
     rows = read_csv("Table A1", shipped_study_groups(), REQUIRED)
     return frozenset(normalized(row.cells["study_description"]) for row in rows)
+
+
+def describe_disagreements(pairs: Sequence[tuple[str, str]]) -> str:
+    """The sentence on `left_right_disagreements`, with pairs that Table A1 prints; others, perhaps rare, are counted."""
+    printed = printed_descriptions()
+    named = [" and ".join(pair) for pair in pairs if printed.issuperset(pair)]
+    others = [f"{len(pairs) - len(named)} more pairs of the mapping"] if len(named) < len(pairs) else []
+    return f"other groups on the left than on the right: {'; '.join(named + others)}" if pairs else "no pair differs"
 
 
 def study_groups_for(path: Path, settings: Labels) -> StudyGroups | None:

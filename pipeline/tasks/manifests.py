@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from pipeline.archive.identifier_scan import RecipeTexts
 from pipeline.archive.workers import each_in_worker
 from pipeline.cohort.near_duplicate_score import SIDE, thumbnails
 from pipeline.csv_files import Row, read_csv
@@ -18,8 +19,10 @@ from pipeline.dicom.crop import crop_frame
 from pipeline.dicom.grey import resize_grey, source_digest
 from pipeline.dicom.image_files import PngMask
 from pipeline.errors import UserError
+from pipeline.labels.study_groups import printed_descriptions
 from pipeline.privacy.identity import canonical_number
 from pipeline.progress import Log, Progress, silent
+from pipeline.recipe import Recipe
 from pipeline.recipe.downstream import Task
 from pipeline.recipe.images import Images
 from pipeline.recipe.reading import existing_file
@@ -91,6 +94,14 @@ def named_patients(path: Path, task: Task) -> frozenset[str]:
         return frozenset(row.patient for row in _read_rows(path, _label_column(task)))
     except UserError:
         return frozenset()  # the step that reads the task reports the error
+
+
+def recipe_texts(recipe: Recipe) -> RecipeTexts:
+    """Patients of the recipe's tasks, and names that are published because a person chose them."""
+    tasks = recipe.downstream.tasks
+    patients = (named_patients(Path(task.manifest), task) for task in tasks.values())
+    chosen = {recipe.name, *tasks, *recipe.labels.names, *recipe.pretraining.encoders}
+    return RecipeTexts(frozenset().union(*patients), printed_descriptions() | chosen)
 
 
 def held_out_patients(name: str, task: Task) -> list[str]:

@@ -1,5 +1,6 @@
 """The outcome of a training and its file, outcome.json."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -37,3 +38,8 @@ class Outcome:
         """The outcome in `folder`, None if it is unfinished; raises `UserError` if the file is damaged."""
         path = folder / "outcome.json"
         return read_checked(Outcome, path) if path.is_file() else None
+
+
+def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome that several trainings have together: the first that did not run, if there is one."""
+    return min(outcomes, key=lambda outcome: outcome.status == "ran")

@@ -8,8 +8,12 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from assets.checks import name_pairs
-from pipeline.labels.study_groups import printed_descriptions, read_study_groups, shipped_study_groups
+from pipeline.labels.study_groups import (
+    describe_disagreements,
+    printed_descriptions,
+    read_study_groups,
+    shipped_study_groups,
+)
 from pipeline.recipe.labels import Labels
 from tests.conftest import run_job, table_path
 
@@ -119,8 +123,7 @@ def test_a_recipe_with_groups_of_its_own_has_its_worklist(demo_store: Path, tiny
 def test_a_pair_that_differs_left_and_right_is_named_only_where_table_a1_prints_it() -> None:
     rare = ("US LIVER LEFT MRS MILLER", "US LIVER RIGHT MRS MILLER")
     printed = ("US BIOPSY KIDNEY FOCAL (LEFT)", "US BIOPSY KIDNEY FOCAL (RIGHT)")
-    shown = printed_descriptions()
     differ = "other groups on the left than on the right:"
-    assert name_pairs([], shown) == "no pair differs"
-    assert name_pairs([printed], shown) == f"{differ} {' and '.join(printed)}"
-    assert name_pairs([printed, rare], shown) == f"{differ} {' and '.join(printed)}; 1 more pairs of the mapping"
+    assert describe_disagreements([]) == "no pair differs"
+    assert describe_disagreements([printed]) == f"{differ} {' and '.join(printed)}"
+    assert describe_disagreements([printed, rare]) == f"{differ} {' and '.join(printed)}; 1 more pairs of the mapping"
