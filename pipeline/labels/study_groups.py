@@ -83,7 +83,7 @@ def printed_descriptions() -> frozenset[str]:
 
 
 def describe_disagreements(pairs: Sequence[tuple[str, str]]) -> str:
-    """The sentence on `left_right_disagreements`, with pairs that Table A1 prints; others, perhaps rare, are counted."""
+    """The sentence on `left_right_disagreements`, with pairs that Table A1 prints; others, are counted."""
     printed = printed_descriptions()
     named = [" and ".join(pair) for pair in pairs if printed.issuperset(pair)]
     others = [f"{len(pairs) - len(named)} more pairs of the mapping"] if len(named) < len(pairs) else []
