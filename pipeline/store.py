@@ -23,26 +23,39 @@ _VERSION, _LEFTOVERS = "schema_version", "leftovers_of"
 """Of store.json: the layout, and from which one files are still to be removed."""
 
 
+class Below:
+    """A path below the `root` of its owner."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __get__(self, owner: "Store | Experiment", _: type) -> Path:
+        return owner.root / self._path
+
+
 @dataclass(frozen=True)
 class Store:
     """The folder of all results."""
 
     root: Path
 
-    @property
-    def tables(self) -> Path:
-        """The tables that all recipes share: the index, ledgers of files, the split. Others: `Experiment.tables`."""
-        return self.root / "tables"
-
-    @property
-    def private(self) -> Path:
-        """What must not be shared: the pseudonym key, and the path of each archive file."""
-        return self.root / "private"
-
-    @property
-    def sides(self) -> Path:
-        """The split side of every patient ever seen, also of absent patients."""
-        return self.private / "sides.parquet"
+    tables = Below("tables")
+    """The tables that all recipes share: the index, ledgers of files, the split. Others: `Experiment.tables`."""
+    private = Below("private")
+    """What must not be shared: the pseudonym key, and the path of each archive file."""
+    sides = Below("private/sides.parquet")
+    """The split side of every patient ever seen, also of absent patients."""
+    images = Below("images")
+    """Image caches, one folder per size and decoder."""
+    phantom = Below("phantom")
+    """The simulated clinic."""
+    checks = Below("checks")
+    """The last results of the blocking checks of shared tables. Those of a recipe: `Experiment.checks`."""
+    locks = Below("locks")
+    """Lock files; the operating system frees a lock when its holder dies."""
+    mlflow = Below("mlflow")
+    """MLflow's database and artifacts, unless MLFLOW_TRACKING_URI names another server."""
+    _version = Below("store.json")
 
     def private_of(self, recipe: str) -> Path:
         """The private folder of a recipe: its worklists, and the mapping of its last run."""
@@ -52,31 +65,6 @@ class Store:
         """A model's predictions on new images; private, because they name patients and file paths."""
         return self.private / "predictions" / recipe / model
 
-    @property
-    def images(self) -> Path:
-        """Image caches, one folder per size and decoder."""
-        return self.root / "images"
-
-    @property
-    def phantom(self) -> Path:
-        """The simulated clinic."""
-        return self.root / "phantom"
-
-    @property
-    def checks(self) -> Path:
-        """The last results of the blocking checks of shared tables. Those of a recipe: `Experiment.checks`."""
-        return self.root / "checks"
-
-    @property
-    def locks(self) -> Path:
-        """Lock files; the operating system frees a lock when its holder dies."""
-        return self.root / "locks"
-
-    @property
-    def mlflow(self) -> Path:
-        """MLflow's database and artifacts, unless MLFLOW_TRACKING_URI names another server."""
-        return self.root / "mlflow"
-
     def experiment(self, recipe: str) -> "Experiment":
         """The folder of the recipe of that name."""
         return Experiment(self.root / "experiments" / recipe)
@@ -84,10 +72,6 @@ class Store:
     def up_to_date(self) -> "Store":
         """As `open` if the store exists; creates none. Returns itself."""
         return self.open() if self._version.is_file() else self
-
-    @property
-    def _version(self) -> Path:
-        return self.root / "store.json"
 
     def open(self) -> "Store":
         """Create the store, accessible to the user alone, or migrate one of layout 2 or 3. Returns itself.
@@ -149,15 +133,14 @@ class Experiment:
 
     root: Path
 
-    @property
-    def tables(self) -> Path:
-        """The tables that depend on the recipe."""
-        return self.root / "tables"
-
-    @property
-    def checks(self) -> Path:
-        """The last result of every blocking check of what belongs to the recipe."""
-        return self.root / "checks"
+    tables = Below("tables")
+    """The tables that depend on the recipe."""
+    checks = Below("checks")
+    """The last result of every blocking check of what belongs to the recipe."""
+    reports = Below("reports")
+    """Tables and figures."""
+    page = Below("reports/report.html")
+    """All tables and figures on one page."""
 
     def encoder(self, backbone: str, name: str, seed: int) -> Path:
         """Folder of a pretrained encoder, by the name of its method or variant and its seed."""
@@ -174,13 +157,3 @@ class Experiment:
     def champion(self, task: str) -> Path:
         """The best encoder of a task, and its scores."""
         return self.root / "champions" / f"{task}.json"
-
-    @property
-    def reports(self) -> Path:
-        """Tables and figures."""
-        return self.root / "reports"
-
-    @property
-    def page(self) -> Path:
-        """All tables and figures on one page."""
-        return self.reports / "report.html"
