@@ -134,6 +134,17 @@ def test_a_conflict_is_dissolved_when_one_of_its_files_goes(tmp_path):
     same_tables(tmp_path / "a", tmp_path / "b")
 
 
+def test_a_renamed_file_is_no_repeat_of_the_deleted_one(tmp_path, monkeypatch):
+    archive = grow(tmp_path, range(4)) / "archive"
+    index_folder(archive, tmp_path / "private")
+    (archive / "1" / "001").rename(archive / "renamed")
+    read, real = [], scan.each_in_worker
+    monkeypatch.setattr(scan, "each_in_worker", lambda *args, **kwargs: read.append(args) or real(*args, **kwargs))
+    index = index_folder(archive, tmp_path / "private")
+    assert (index.records.num_rows, index.rejected.num_rows, index.deleted.num_rows, index.read) == (4, 0, 1, 1)
+    assert len(read) == 1, "headers alone: no pixels are read to compare it with the deleted one"
+
+
 def test_a_file_cut_short_is_incomplete_until_the_rest_arrives(tmp_path):
     grow(tmp_path / "a", range(3))
     path = tmp_path / "a" / "archive" / "late"

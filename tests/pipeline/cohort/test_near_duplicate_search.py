@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.cohort import near_duplicate_search
 from pipeline.cohort.near_duplicate_score import MIN_SIMILARITY, SIDE, similarity, thumbnails, with_structure
-from pipeline.cohort.near_duplicate_search import duplicates_between, duplicates_within
+from pipeline.cohort.near_duplicate_search import _nearest_cells, duplicates_between, duplicates_within
 from pipeline.dicom.grey import resize_grey
 
 ROWS, COLUMNS = 64, 96
@@ -157,3 +157,13 @@ def test_all_of_many_near_duplicates_of_one_image_are_found():
     variants = [brighter(scene(3), 0.7 + 0.02 * number, 1.0) for number in range(12)]
     found = duplicates_between(thumbs(scene(3), scene(4)), thumbs(scene(5), *variants))
     assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(0, n) for n in range(1, 13)]
+
+
+def test_the_nearest_cells_are_those_with_the_smallest_distance():
+    """Centres of different lengths, so that the greatest product is not the smallest distance."""
+    random = np.random.default_rng(0)
+    centres = (random.normal(size=(12, 5)) * random.uniform(0.2, 2, (12, 1))).astype(np.float32)
+    vectors = random.normal(size=(200, 5)).astype(np.float32)
+    distances = np.linalg.norm(vectors[:, None] - centres[None], axis=2)
+    found = _nearest_cells(vectors, centres, 3)
+    assert np.array_equal(np.sort(found, axis=1), np.sort(np.argsort(distances, axis=1)[:, :3], axis=1))
