@@ -203,8 +203,8 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         name="unmapped_descriptions",
         deps=["study_groups"],
         description="The radiologist's worklist: one row per study description that nobody has mapped yet, with "
-        "counts, pictures, and the groups of the reviewed description most like it: a suggestion, not a review.",
-        code_version=code_versions.LABELS,
+        "counts, pictures, and suggested groups with their reasons: a suggestion, not a review.",
+        code_version=f"{code_versions.LABELS}-{code_versions.SUGGESTIONS}",
         group_name=REVIEW,
         kinds={"parquet", "csv"},
     )
@@ -241,14 +241,16 @@ def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) 
 
     The whole worklist is written to the private folder, as a CSV to fill in.
     """
+    from pipeline.labels.suggestions import Suggester
     from pipeline.labels.worklist import publishable, with_suggestions, worklist_csv
 
     groups = study_groups_for(mapping, recipe.labels)
     reviewed = groups or StudyGroups({})
     index, rare = with_rare_descriptions(store.private, published)
-    private = with_suggestions(unmapped_descriptions(index, groups), reviewed)
+    names = recipe.labels.groups
+    private = with_suggestions(unmapped_descriptions(index, groups), Suggester(reviewed, names))
     write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(private))
-    shown = publishable(reviewed, published)
+    shown = Suggester(publishable(reviewed, published), names)
     return with_suggestions(unmapped_descriptions(index, groups, rare), shown)
 
 

@@ -6,6 +6,7 @@
 - `phantom` (1 minute): drawing the phantom, and which labels its grey levels predict.
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
 - `near_duplicates` (3 minutes): detection of planted near-duplicates, and false pairs.
+- `descriptions` (seconds): how often suggested groups of study descriptions are right.
 - `near_million` (7 minutes): the same comparison of 1,000,000 thumbnails.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import (
     archive_at_scale,
+    descriptions,
     evaluation,
     finetuning,
     ingestion,
@@ -79,6 +81,10 @@ def _near_duplicates(_clinic: Path, _work: Path) -> None:
     print(figures_table(near_duplicates.figures()))
 
 
+def _descriptions(_clinic: Path, _work: Path) -> None:
+    print(figures_table(descriptions.figures(Path(os.environ.get("SONOTAG_SHARED_DATA", "")))))
+
+
 def _near_million(_clinic: Path, _work: Path) -> None:
     print(figures_table(near_duplicates.million()))
 
@@ -91,6 +97,7 @@ _MEASUREMENTS = {
     "finetuning": _finetuning,
     "million": _million,
     "near_duplicates": _near_duplicates,
+    "descriptions": _descriptions,
     "near_million": _near_million,
 }
 

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 INDEX = "7"
 LABELS = "4"
+SUGGESTIONS = "1"
+"""Of the worklist, beside LABELS; nothing is computed from it."""
 COHORT = "5"
 IMAGES = "6"
 TASKS = "7"

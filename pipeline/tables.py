@@ -158,9 +158,9 @@ UNMAPPED_DESCRIPTIONS = Table(
             column("study_description", _text, "StudyDescription (0008,1030); empty if the files have none"),
             column("images", _count, "records that carry it"),
             column("patients", _count, "patients that carry it"),
-            column("suggested_groups", _text, "groups of the reviewed description most like it", nullable=True),
-            column("like", _text, "that description; a suggestion, not a review", nullable=True),
-            column("similarity", _count, "words in common, 0 to 100: one has all words of the other", nullable=True),
+            column("suggested_groups", _text, "the first suggestion; empty: in no group", nullable=True),
+            column("reason", _text, "why these groups, or why none; a suggestion is no review", nullable=True),
+            column("other_suggestions", _text, "further groups, each with its reason", nullable=True),
         ]
     ),
 )

@@ -15,7 +15,8 @@ from pipeline.recipe.labels import Labels, folded
 from pipeline.whitespace import collapse_whitespace
 
 REQUIRED = ("study_description", "groups")
-OPTIONAL = ("reviewer", "reviewed_on")
+OPTIONAL = ("reviewer", "reviewed_on", "notes")
+"""`notes` are not read: the worklist holds the reasons of its suggestions there."""
 NOT_REVIEWED = "?"
 """First character of `groups` in a row that is not reviewed yet; such a row counts as absent."""
 

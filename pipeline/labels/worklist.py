@@ -4,63 +4,46 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rapidfuzz import fuzz, process
 
 from pipeline.csv_files import csv_text
 from pipeline.labels.study_groups import (
     NOT_REVIEWED,
     OPTIONAL,
     REQUIRED,
-    Groups,
     StudyGroups,
     for_spreadsheet,
     normalized,
     printed_descriptions,
 )
+from pipeline.labels.suggestions import Suggester, Suggestions
 from pipeline.labels.weak_labels import TOO_RARE
 from pipeline.tables import UNMAPPED_DESCRIPTIONS
 
-MIN_SIMILARITY = 65.0
-"""Minimum similarity of a suggestion, of 100. Of the 44 rows of Table A1, each looked up among the others, 43 get a
-suggestion and 23 the right one: suggestions save typing, not reading."""
 
-
-@dataclass(frozen=True)
-class Suggestion:
-    """The groups of the most similar reviewed description, and the similarity, 0 to 100."""
-
-    groups: Groups
-    like: str
-    similarity: float
-
-
-def suggestion(description: str, reviewed: StudyGroups) -> Suggestion | None:
-    """The groups of the `reviewed` description most similar to `description`; None if none is similar.
-
-    The comparison ignores the order of words (RapidFuzz's token_set_ratio). Of equally similar ones the first by name.
-    """
-    found = process.extractOne(
-        normalized(description), sorted(reviewed.mapping), scorer=fuzz.token_set_ratio, score_cutoff=MIN_SIMILARITY
-    )
-    if found is None:
-        return None
-    like, similarity, _ = found
-    return Suggestion(reviewed.mapping[like], like, similarity)
-
-
-def with_suggestions(unmapped: pa.Table, reviewed: StudyGroups) -> pa.Table:
+def with_suggestions(unmapped: pa.Table, suggester: Suggester) -> pa.Table:
     """`unmapped` (the counts of `weak_labels.unmapped_descriptions`) with suggestions: schema UNMAPPED_DESCRIPTIONS."""
-    rows = unmapped.to_pylist()
-    for row in rows:
-        found = None if row["study_description"] == TOO_RARE else suggestion(row["study_description"], reviewed)
-        if found is not None:
-            row["suggested_groups"], row["like"] = ",".join(found.groups), found.like
-            row["similarity"] = round(found.similarity)
+    suggested = [
+        _shown(suggester.suggestions(description)) if description not in ("", TOO_RARE) else {}
+        for description in unmapped["study_description"].to_pylist()
+    ]
+    rows = [row | cells for row, cells in zip(unmapped.to_pylist(), suggested, strict=True)]
     return pa.Table.from_pylist(rows, schema=UNMAPPED_DESCRIPTIONS.schema)
+
+
+def _shown(found: Suggestions) -> dict[str, str | None]:
+    """The cells of UNMAPPED_DESCRIPTIONS for the suggestions of a description."""
+    if not found.ranked:
+        return {"suggested_groups": None, "reason": found.none_because, "other_suggestions": None}
+    best, *others = found.ranked
+    listed = [f"{','.join(other.groups) or 'in no group'} ({other.reason})" for other in others]
+    return {
+        "suggested_groups": ",".join(best.groups),
+        "reason": best.reason,
+        "other_suggestions": "; ".join(listed) or None,
+    }
 
 
 def publishable(reviewed: StudyGroups, index: pa.Table) -> StudyGroups:
@@ -87,15 +70,23 @@ def worklist_csv(rows: pa.Table) -> str:
     """The worklist as CSV with the columns of the radiologist's table, in the order of `rows` (UNMAPPED_DESCRIPTIONS).
 
     It begins with a byte order mark, without which Excel reads UTF-8 as Windows-1252. `groups` holds a question mark
-    and the suggestion; the mark means that the row is not reviewed and counts as absent. Records without a description
-    and the row TOO_RARE cannot be mapped and are left out.
+    and the first suggestion; the mark means that the row is not reviewed and counts as absent. `notes` holds its
+    reason and the other suggestions. Records without a description and the row TOO_RARE cannot be mapped and are left
+    out.
     """
     cells = (
-        (for_spreadsheet(row["study_description"]), f"{NOT_REVIEWED} {row['suggested_groups'] or ''}".strip(), "", "")
+        (for_spreadsheet(row["study_description"]), *_to_review(row))
         for row in rows.to_pylist()
         if row["study_description"] not in ("", TOO_RARE)
     )
     return "\ufeff" + csv_text((*REQUIRED, *OPTIONAL), cells)
+
+
+def _to_review(row: dict[str, str | None]) -> tuple[str, ...]:
+    """The cells beside the description: groups, reviewer, reviewed_on and notes."""
+    groups = f"{NOT_REVIEWED} {row['suggested_groups'] or ''}".strip()
+    others = row["other_suggestions"] and f"or {row['other_suggestions']}"
+    return groups, "", "", "; ".join(filter(None, (row["reason"], others)))
 
 
 def example_images(

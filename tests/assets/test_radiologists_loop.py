@@ -66,7 +66,7 @@ def returned(demo_store: Path, tiny_recipe: Path, tmp_path_factory: pytest.TempP
 def test_the_worklist_as_it_is_written_says_nothing_yet(demo_store: Path) -> None:
     with open(demo_store / WORKLIST, encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    assert rows and list(rows[0]) == ["study_description", "groups", "reviewer", "reviewed_on"]
+    assert rows and list(rows[0]) == ["study_description", "groups", "reviewer", "reviewed_on", "notes"]
     assert all(row["groups"].startswith("?") for row in rows)
     assert read_study_groups(demo_store / WORKLIST, Labels().groups).mapping == {}
 
@@ -81,7 +81,7 @@ def test_the_worklist_in_dagster_shows_pictures_and_what_is_suggested(published:
     for line, row in zip(lines, rows, strict=True):
         assert row["study_description"] in line
         assert ("data:image/png;base64," in line) == bool(row["study_description"]), line[:80]
-        assert not row["like"] or row["like"] in line
+        assert not row["suggested_groups"] or row["reason"] in line
 
 
 def test_what_was_filled_in_is_labelled_and_no_longer_on_the_list(demo_store: Path, returned: Path) -> None:

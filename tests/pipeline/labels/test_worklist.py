@@ -7,12 +7,11 @@ import pyarrow as pa
 import pytest
 
 from pipeline.labels.study_groups import StudyGroups, read_study_groups
+from pipeline.labels.suggestions import Suggester
 from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions
 from pipeline.labels.worklist import (
-    MIN_SIMILARITY,
     example_images,
     publishable,
-    suggestion,
     unused_mappings,
     with_suggestions,
     worklist_csv,
@@ -29,6 +28,9 @@ REVIEWED = StudyGroups(
 )
 
 
+SUGGESTER = Suggester(REVIEWED, Labels().groups)
+
+
 def records(*descriptions):
     """An index with one image of one patient per description."""
     numbers = range(len(descriptions))
@@ -41,49 +43,30 @@ def records(*descriptions):
     )
 
 
-@pytest.mark.parametrize(
-    ("description", "like"),
-    [
-        ("us focal  biopsy liver", "US BIOPSY LIVER FOCAL"),  # the same words in another order
-        ("US THYROYD BIOPSY", "US THYROID BIOPSY"),  # one letter of sixteen
-        ("US FETAL HEAD 2ND TRIMESTER", "US FETAL HEAD"),
-        ("XR WRIST", None),
-    ],
-)
-def test_a_suggestion_is_the_groups_of_the_most_similar_reviewed_description(description, like):
-    found = suggestion(description, REVIEWED)
-    if like is None:
-        assert found is None
-    else:
-        assert (found.like, found.groups) == (like, REVIEWED.mapping[like])
-        assert MIN_SIMILARITY <= found.similarity <= 100
-
-
-def test_nothing_is_suggested_if_nothing_has_been_reviewed():
-    assert suggestion("US THYROID", StudyGroups({})) is None
-
-
-def test_the_similarity_is_that_of_the_words_in_common():
-    """Two of three words: the pair `us thyroid` against `us thyroid biopsy` shares a whole set, which counts as 100."""
-    assert suggestion("US THYROID", REVIEWED).similarity == 100
-
-
-def test_of_equally_similar_descriptions_the_first_by_name_is_suggested():
-    reviewed = StudyGroups({"US THYROID RIGHT": ("nodule",), "US THYROID LEFT": ("thyroid",)})
-    assert suggestion("US THYROID", reviewed).like == "US THYROID LEFT"
-
-
-def test_the_table_shows_suggestions_and_leaves_the_row_of_rare_ones_alone():
-    rare = pa.chunked_array([[False, False, True]])
-    counts = unmapped_descriptions(records("US THYROYD BIOPSY", "XR WRIST", "US THYROID BIOPSY MRS X"), REVIEWED, rare)
-    rows = with_suggestions(counts, REVIEWED)
+def test_the_table_shows_suggestions_with_reasons_and_leaves_the_row_of_rare_ones_alone():
+    rare = pa.chunked_array([[False, False, False, True, False]])
+    described = ("US THYROYD BIOPSY", "XR SKULL", "US LIVER AND THYROID", "US THYROID BIOPSY MRS X", None)
+    rows = with_suggestions(unmapped_descriptions(records(*described), REVIEWED, rare), SUGGESTER)
     assert rows.schema.equals(UNMAPPED_DESCRIPTIONS.schema)
-    shown = {row["study_description"]: (row["suggested_groups"], row["like"]) for row in rows.to_pylist()}
+    columns = ("suggested_groups", "reason", "other_suggestions")
+    shown = {row["study_description"]: tuple(row[name] for name in columns) for row in rows.to_pylist()}
     assert shown == {
-        TOO_RARE: (None, None),
-        "US THYROYD BIOPSY": ("thyroid,nodule", "US THYROID BIOPSY"),
-        "XR WRIST": (None, None),
+        TOO_RARE: (None, None, None),
+        "": (None, None, None),
+        "US THYROYD BIOPSY": ("thyroid,nodule", "like US THYROID BIOPSY, 86", None),
+        "XR SKULL": (None, "word SKULL (bone): an exam of another region", None),
+        "US LIVER AND THYROID": (
+            "liver,thyroid,abdomen",
+            "words LIVER, THYROID",
+            "liver,abdomen (word LIVER); thyroid (word THYROID)",
+        ),
     }
+
+
+def test_a_description_like_those_in_no_group_is_suggested_to_be_in_none():
+    rows = with_suggestions(unmapped_descriptions(records("US FETAL HEAD LEFT"), REVIEWED), SUGGESTER)
+    assert rows["suggested_groups"].to_pylist() == [""]
+    assert rows["reason"].to_pylist() == ["like US FETAL HEAD, 100"]
 
 
 def test_a_rare_description_of_the_mapping_is_never_shown_as_the_similar_one():
@@ -108,29 +91,32 @@ def filled_in(text, answers, **more):
 
 
 def worklist(*descriptions):
-    return worklist_csv(with_suggestions(unmapped_descriptions(records(*descriptions), REVIEWED), REVIEWED))
+    return worklist_csv(with_suggestions(unmapped_descriptions(records(*descriptions), REVIEWED), SUGGESTER))
 
 
 def test_an_untouched_worklist_maps_nothing(tmp_path):
-    text = worklist("US THYROYD BIOPSY", "XR WRIST", None)
+    text = worklist("US THYROYD BIOPSY", "US LIVER AND THYROID", "XR SKULL", "ZEBRA", None)
     assert text.splitlines() == [
-        "\ufeffstudy_description,groups,reviewer,reviewed_on",
-        'US THYROYD BIOPSY,"? thyroid,nodule",,',
-        "XR WRIST,?,,",
+        "\ufeffstudy_description,groups,reviewer,reviewed_on,notes",
+        'US LIVER AND THYROID,"? liver,thyroid,abdomen",,,'
+        '"words LIVER, THYROID; or liver,abdomen (word LIVER); thyroid (word THYROID)"',
+        'US THYROYD BIOPSY,"? thyroid,nodule",,,"like US THYROID BIOPSY, 86"',
+        "XR SKULL,?,,,word SKULL (bone): an exam of another region",
+        "ZEBRA,?,,,",
     ]
     (tmp_path / "new.csv").write_text(text, encoding="utf-8")
     assert read_study_groups(tmp_path / "new.csv", Labels().groups).mapping == {}
 
 
 def test_filled_in_rows_are_mapped_and_the_others_stay_on_the_worklist(tmp_path):
-    text = worklist("US THYROYD BIOPSY", "US FETAL SPINE", "XR WRIST")
+    text = worklist("US THYROYD BIOPSY", "US FETAL SPINE", "XR SKULL")
     answers = {"US THYROYD BIOPSY": "thyroid,nodule", "US FETAL SPINE": ""}
     (tmp_path / "1.csv").write_text("study_description,groups\nUS OLD,liver\n", encoding="utf-8")
     (tmp_path / "2.csv").write_text(filled_in(text, answers, reviewer="Dr A", reviewed_on="2026-11-23"))
     groups = read_study_groups(tmp_path, Labels().groups)
     assert groups.mapping == {"US OLD": ("liver",), "US THYROYD BIOPSY": ("thyroid", "nodule"), "US FETAL SPINE": ()}
-    left = unmapped_descriptions(records("US THYROYD BIOPSY", "US FETAL SPINE", "XR WRIST"), groups)
-    assert left["study_description"].to_pylist() == ["XR WRIST"]
+    left = unmapped_descriptions(records("US THYROYD BIOPSY", "US FETAL SPINE", "XR SKULL"), groups)
+    assert left["study_description"].to_pylist() == ["XR SKULL"]
 
 
 @pytest.mark.parametrize("description", ["=HYPERLINK(1)", "+1 LIVER", "-LIVER", "@LIVER"])
@@ -166,9 +152,27 @@ def test_an_accent_survives_a_spreadsheet(tmp_path, shown_as, saved_as):
     """A spreadsheet reads the bytes as `shown_as` (cp1252 ignores the mark) and saves them as `saved_as`."""
     (tmp_path / "worklist.csv").write_text(worklist("Échographie hépatique"), encoding="utf-8")
     seen = (tmp_path / "worklist.csv").read_bytes().decode(shown_as)
-    (tmp_path / "worklist.csv").write_text(seen.replace(",?,,", ",liver,AB,2026-11-30"), encoding=saved_as)
+    saved = seen.replace('"? liver,abdomen",,,', "liver,AB,2026-11-30,")
+    (tmp_path / "worklist.csv").write_text(saved, encoding=saved_as)
     groups = read_study_groups(tmp_path / "worklist.csv", Labels().groups)
     assert groups.groups_of("Échographie hépatique") == ("liver",)
+
+
+def saved_by_excel(text, answer):
+    """The worklist as a German Excel saves it as plain CSV: `answer` typed into the first row, the second emptied."""
+    header, first, _, *rows = csv.reader(io.StringIO(text.removeprefix("\ufeff")))
+    table = [header, [first[0], *answer, first[4]], [""] * len(header), *rows]
+    out = io.StringIO()
+    csv.writer(out, delimiter=";", lineterminator="\r\n").writerows(table)
+    return out.getvalue().encode("cp1252")
+
+
+def test_a_worklist_that_excel_saved_as_plain_csv_is_read(tmp_path):
+    text = worklist("Échographie – foie", "Échographie – reins", "Échographie – rate")
+    saved = saved_by_excel(text, ("liver, abdomen", "Dr. Ö", "30.11.2026"))
+    assert b";" in saved and b"\x96" in saved
+    (tmp_path / "worklist.csv").write_bytes(saved)
+    assert read_study_groups(tmp_path, Labels().groups).mapping == {"ÉCHOGRAPHIE – FOIE": ("liver", "abdomen")}
 
 
 def test_rows_that_no_record_carries_are_named_by_file_and_line(tmp_path):
