@@ -16,6 +16,7 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _GARBLED_MARK = "\xef\xbb\xbf"  # UTF-8's byte order mark, read as Windows-1252
 _OTHER_SCRIPT = re.compile("[\xc0-\xff]{3}")
+_LONE_DASH = re.compile(r"(?<![^\W\d_])–(?![^\W\d_])")  # Mac OS Roman and DOS code pages have a letter at its byte
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)  # the first line of some exports; Excel honours it
 
 
@@ -120,14 +121,15 @@ def _decoded(name: str, path: Path, content: bytes) -> str:
 def _western(content: bytes) -> str | None:
     """`content` as Windows-1252, None if it could be in another single-byte encoding.
 
-    Beyond ASCII it may contain the degree sign, no-break spaces and accented letters of western Europe, but not three
-    in a row, as other scripts would give. Mac OS Roman and central European encodings use other bytes for letters.
+    Beyond ASCII it may contain the degree sign, no-break spaces, en dashes beside no letter, and accented letters of
+    western Europe, but not three in a row, as other scripts would give. Mac OS Roman and central European encodings use
+    other bytes for letters.
     """
     try:
         text = content.decode("cp1252")
     except UnicodeDecodeError:
         return None
-    beyond = {sign for sign in text if sign > "\x7f"} - {"\xa0", "\xb0"}
+    beyond = {sign for sign in _LONE_DASH.sub("", text) if sign > "\x7f"} - {"\xa0", "\xb0"}
     western = all("\xc0" <= sign <= "\xff" and sign not in "×÷ÐðÞþÿ" for sign in beyond)
     return text if western and not _OTHER_SCRIPT.search(text) else None
 

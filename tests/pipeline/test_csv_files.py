@@ -54,6 +54,13 @@ def test_what_a_spreadsheet_saves_reads_alike(tmp_path, content):
     assert cells(tmp_path / "x.csv", content) == CELLS
 
 
+@pytest.mark.parametrize("name", ["US LEBER – NIERE", "US 5–7 MHZ", "– Échographie"])
+def test_an_en_dash_beside_no_letter_survives_plain_csv_of_excel(tmp_path, name):
+    assert cells(tmp_path / "x.csv", f"name;groups;note\r\n{name};liver;\r\n".encode("cp1252")) == [
+        {"name": name, "groups": "liver", "note": ""}
+    ]
+
+
 def test_utf_8_with_a_byte_order_mark_once_read_as_windows_1252_is_repaired(tmp_path):
     garbled = (b"\xef\xbb\xbf" + (HEAD + BODY).encode("utf-8")).decode("cp1252")
     assert cells(tmp_path / "x.csv", garbled.encode("utf-8-sig")) == CELLS
@@ -83,6 +90,8 @@ def test_rows_are_named_by_file_and_first_line(tmp_path):
         pytest.param("name,groups\n肝臓,x\n".encode("shift_jis"), "line 2: .*encoding", id="japanese"),
         pytest.param("name,groups\nbüro,x\n".encode("mac_roman"), "line 2: .*encoding", id="macintosh"),
         pytest.param("name,groups\nhépato,x\n".encode("mac_roman"), "line 2: .*encoding", id="macintosh, french"),
+        pytest.param("name,groups\nriñón,x\n".encode("mac_roman"), "line 2: .*encoding", id="macintosh, spanish"),
+        pytest.param("name,groups\nA–B,x\n".encode("cp1252"), "line 2: .*encoding", id="a dash or a letter"),
         pytest.param("name,groups\nUS A,x\n".encode("utf-16-le"), "line 1: .*zero bytes", id="utf-16 without a mark"),
         pytest.param(b"\xff\xfe" + "name,groups\n".encode("utf-16-le") + b"\0\xd8\n", "encoding", id="half a pair"),
         pytest.param(b"PK\x03\x04\x14\0", "workbook", id="xlsx"),
