@@ -87,13 +87,13 @@ def test_changes_are_those_since_the_last_mapping_and_stay_until_the_next_one(tm
     store, recipe, records = Store(tmp_path), Recipe(name="tiny"), index(("US A", "LINEAR"), ("US B", "LINEAR"))
 
     def changed(groups):
-        return current_changes(store, recipe, records, records, groups)["sop_instance"].to_pylist()
+        return current_changes(records, records, groups, recipe, earlier=store)["sop_instance"].to_pylist()
 
     assert changed(AFTER) == [], "there was no mapping before"
     save_mapping(store.private_of("tiny"), BEFORE)
     assert changed(None) == [], "no label comes from study descriptions"
     assert (changed(AFTER), changed(BEFORE)) == (["i1"], [])
-    found = current_changes(store, recipe, records, records, AFTER)
+    found = current_changes(records, records, AFTER, recipe, earlier=store)
     LABEL_CHANGES.write(store.experiment("tiny").tables, found)
     save_mapping(store.private_of("tiny"), AFTER)
     assert changed(AFTER) == ["i1"]
