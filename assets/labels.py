@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.files import digest, write_text
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.labels.changes import changes_by_description, current_changes, save_mapping
+from pipeline.labels.probe_tables import probes_for
 from pipeline.labels.sources import status_meanings
 from pipeline.labels.study_groups import StudyGroups, study_groups_for
 from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions, weak_labels
@@ -186,10 +187,11 @@ def _label_specs(recipe: Recipe, version: MappingVersion) -> list[dg.AssetSpec]:
 
 def _write_labels(store: Store, published: pa.Table, recipe: Recipe, mapping: Path) -> tuple[pa.Table, pa.Table]:
     """Write the weak labels, and what the newest mapping changed; returns both tables."""
-    tables, groups = store.experiment(recipe.name).tables, study_groups_for(mapping, recipe.labels)
+    tables = store.experiment(recipe.name).tables
+    groups, probes = study_groups_for(mapping, recipe.labels), probes_for(mapping)
     index, _ = with_rare_descriptions(store.private, published)
-    labels = weak_labels(index, groups, recipe.labels)
-    changes = current_changes(index, published, groups, recipe, earlier=store)
+    labels = weak_labels(index, groups, recipe.labels, probes)
+    changes = current_changes(index, published, groups, recipe, probes, earlier=store)
     weak_labels_table(recipe.labels.names).write(tables, labels, recipe)
     LABEL_CHANGES.write(tables, changes)
     if groups is not None:

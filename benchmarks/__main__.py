@@ -5,6 +5,7 @@
 - `million` (6 minutes): indexing 1,000,000 files.
 - `phantom` (1 minute): drawing the phantom, and which labels its grey levels predict.
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
+- `probes` (seconds): names of probes read, of `real_tags/probes.csv` in SONOTAG_SHARED_DATA.
 - `near_duplicates` (3 minutes): detection of planted near-duplicates, and false pairs.
 - `descriptions` (seconds): how often suggested groups of study descriptions are right.
 - `near_million` (7 minutes): the same comparison of 1,000,000 thumbnails.
@@ -25,6 +26,7 @@ from benchmarks import (
     phantom,
     pretraining,
     pretraining_from_files,
+    probes,
     realism,
     shortcuts,
     startup,
@@ -69,12 +71,18 @@ def _phantom(_clinic: Path, _work: Path) -> None:
 
 
 def _realism(_clinic: Path, _work: Path) -> None:
-    archive = Path(os.environ.get("SONOTAG_SHARED_DATA", "")) / "real_archive"
-    if not archive.is_dir():
-        raise SystemExit(
-            "SONOTAG_SHARED_DATA must name a folder with the subfolder real_archive, which `realism` reads."
-        )
-    print(figures_table(realism.figures(archive)))
+    print(figures_table(realism.figures(_shared("real_archive"))))
+
+
+def _probes(_clinic: Path, _work: Path) -> None:
+    print(figures_table(probes.figures(_shared("real_tags") / "probes.csv")))
+
+
+def _shared(folder: str) -> Path:
+    path = Path(os.environ.get("SONOTAG_SHARED_DATA", "")) / folder
+    if not path.is_dir():
+        raise SystemExit(f"SONOTAG_SHARED_DATA must name a folder with the subfolder {folder}, which is read here.")
+    return path
 
 
 def _near_duplicates(_clinic: Path, _work: Path) -> None:
@@ -93,6 +101,7 @@ _MEASUREMENTS = {
     "all": _all,
     "phantom": _phantom,
     "realism": _realism,
+    "probes": _probes,
     "pretraining": _pretraining,
     "finetuning": _finetuning,
     "million": _million,

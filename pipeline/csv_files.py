@@ -57,6 +57,16 @@ def read_csv(name: str, path: Path, required: Sequence[str], optional: Collectio
         raise UserError(f"{name} {path}, line 1: no column {required[0]!r}; the table is empty.")
 
 
+def has_columns(name: str, path: Path, columns: Sequence[str]) -> bool:
+    """Whether the first line of the CSV at `path` names all of `columns`, in any case and order.
+
+    Raises `UserError` for an unknown encoding.
+    """
+    lines, _ = _lines(_text(name, path))
+    _, first = next(_cells(name, path, lines, _separator(lines, columns)), (0, []))
+    return {_cell(cell).lower() for cell in first}.issuperset(columns)
+
+
 def csv_files_in(name: str, folder: Path) -> list[Path]:
     """The CSV files in `folder` by name, without hidden and temporary ones."""
     try:

@@ -165,6 +165,22 @@ UNMAPPED_DESCRIPTIONS = Table(
     ),
 )
 
+UNMAPPED_PROBES = Table(
+    "unmapped_probes",
+    "one name of a probe that neither its maker's conventions nor the user's rows know",
+    pa.schema(
+        [
+            column("manufacturer", _text, "its maker, or Manufacturer (0008,0070) of a maker that no table has"),
+            column("model", _text, "ManufacturerModelName (0008,1090), several separated by commas"),
+            column("name", _text, "its name in TransducerData (0018,5010); empty if that holds no name"),
+            column("images", _count, "records that name it and do not state its shape otherwise"),
+            column("patients", _count, "patients with such records"),
+            column("suggested_shape", _text, "shape by the names of other makers; not a review", nullable=True),
+            column("why", _text, "what the suggestion rests on", nullable=True),
+        ]
+    ),
+)
+
 LABEL_CHANGES = Table(
     "label_changes",
     "one record whose labels the newest version of the study groups changed",

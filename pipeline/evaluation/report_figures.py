@@ -40,7 +40,7 @@ from pipeline.pretraining.inpainting import inpaint
 from pipeline.pretraining.pool import load_pool
 from pipeline.recipe import Recipe
 from pipeline.recipe.arms import Arm
-from pipeline.recipe.labels import PROBES
+from pipeline.recipe.labels import SHAPES
 from pipeline.settings import Backbone
 from pipeline.store import Experiment, Store
 from pipeline.training.outcome import Outcome
@@ -302,14 +302,14 @@ def _one_per_group(pool: PretrainingSet) -> list[int]:
     validation = pool.val.tolist()
     for column, name in enumerate(pool.label_names):
         of_group = [image for image in validation if pool.labels_NL[image, column] and image not in chosen]
-        if name not in PROBES and of_group:
+        if name not in SHAPES and of_group:
             chosen.append(of_group[0])
     return (chosen or validation)[:INPAINTING_ROWS]
 
 
 def _groups_of(pool: PretrainingSet, image: int) -> str:
     labels = pool.labels_NL[image].tolist()
-    names = [name for name, value in zip(pool.label_names, labels, strict=True) if value and name not in PROBES]
+    names = [name for name, value in zip(pool.label_names, labels, strict=True) if value and name not in SHAPES]
     return ", ".join(names)
 
 

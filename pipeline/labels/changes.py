@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import DamagedError
 from pipeline.files import read_json, write_json
+from pipeline.labels.probe_tables import Probes
 from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import TOO_RARE, weak_labels
@@ -20,19 +21,24 @@ _LAST = "study_groups.json"
 
 
 def label_changes(
-    index: pa.Table, shown: pa.ChunkedArray, before: StudyGroups, after: StudyGroups, settings: Labels
+    index: pa.Table,
+    shown: pa.ChunkedArray,
+    before: StudyGroups,
+    after: StudyGroups,
+    settings: Labels,
+    probes: Probes | None = None,
 ) -> pa.Table:
     """The records of `index` whose labels differ between two mappings: schema LABEL_CHANGES, in the order of `index`.
 
     `index` has the columns that `weak_labels` needs; `shown` is each record's publishable study description.
     """
-    sides = [_label_texts(weak_labels(index, groups, settings), settings) for groups in (before, after)]
+    sides = [_label_texts(weak_labels(index, groups, settings, probes), settings) for groups in (before, after)]
     table = pa.table([index["sop_instance"], shown, *sides], names=LABEL_CHANGES.schema.names)
     return table.filter(pc.not_equal(*sides)).cast(LABEL_CHANGES.schema)
 
 
 def current_changes(
-    index: pa.Table, published: pa.Table, groups: StudyGroups | None, recipe: Recipe, earlier: Store
+    index: pa.Table, published: pa.Table, groups: StudyGroups | None, recipe: Recipe, probes: Probes, earlier: Store
 ) -> pa.Table:
     """What the newest version of the mapping changed (LABEL_CHANGES), compared with that of the `earlier` run.
 
@@ -43,7 +49,7 @@ def current_changes(
         return LABEL_CHANGES.schema.empty_table()
     if before.digest == groups.digest and LABEL_CHANGES.path(tables).is_file():
         return LABEL_CHANGES.read(tables)
-    return label_changes(index, published["study_description"], before, groups, recipe.labels)
+    return label_changes(index, published["study_description"], before, groups, recipe.labels, probes)
 
 
 def changes_by_description(changes: pa.Table) -> pa.Table:

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
-from pipeline.labels.probe import probe_of
+from pipeline.labels.probe import ProbeTags, probe_of
+from pipeline.labels.probe_tables import Probes
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe.labels import BinsSource, Labels, ProbeSource, Source, StudyGroupsSource, ValuesSource
 
@@ -29,7 +30,7 @@ def columns_of(source: Source) -> tuple[str, ...]:
         case StudyGroupsSource():
             return ("study_description",)
         case ProbeSource():
-            return ("transducer_type", "transducer_data")
+            return ("manufacturer", "transducer_type", "transducer_data")
         case ValuesSource():
             return (TEXT_FIELDS[source.field].column,)
         case BinsSource():
@@ -42,14 +43,14 @@ def status_meanings(settings: Labels) -> dict[str, str]:
     trains = "left out" if settings.missing == "exclude" else "trains without that label"
     return {
         **dict.fromkeys(open_fields, f"{trains}: the header has no value, or none that the recipe lists"),
-        UNKNOWN_PROBE: f"{trains}: neither linear nor curvilinear by its header",
+        UNKNOWN_PROBE: f"{trains}: its probe has no shape of the recipe, or is unknown (worklist: unmapped_probes)",
         UNMAPPED: f"{trains}: its study description is not mapped yet (worklist: unmapped_descriptions)",
         IN_NO_GROUP: "left out: a reviewer assigned its study description to no group",
         LABELLED: "trains",
     }
 
 
-def labels_from(source: Source, index: pa.Table, groups: StudyGroups | None) -> pa.Table:
+def labels_from(source: Source, index: pa.Table, groups: StudyGroups | None, probes: Probes) -> pa.Table:
     """The labels that `source` gives each record of `index`: int8 0 or 1, null if unknown.
 
     The column `status` is null if they are known, else the reason: `unmapped_description`, `in_no_group` (whose labels
@@ -58,18 +59,18 @@ def labels_from(source: Source, index: pa.Table, groups: StudyGroups | None) -> 
     columns = (index[name].to_pylist() for name in columns_of(source))
     kinds: dict[tuple[Any, ...], int] = {}  # a million records have a few hundred combinations of values
     kind_of = [kinds.setdefault(tags, len(kinds)) for tags in zip(*columns, strict=True)]
-    rows = [_row(source, tags, groups) for tags in kinds]
+    rows = [_row(source, tags, groups, probes) for tags in kinds]
     schema = pa.schema([("status", pa.string()), *((name, pa.int8()) for name in source.names)])
     return pa.Table.from_pylist(rows, schema=schema).take(pa.array(kind_of, pa.int64()))
 
 
-def _row(source: Source, tags: tuple[Any, ...], groups: StudyGroups | None) -> _Row:
+def _row(source: Source, tags: tuple[Any, ...], groups: StudyGroups | None, probes: Probes) -> _Row:
     match source:
         case StudyGroupsSource():
             return _by_groups(source, groups.groups_of(*tags) if groups else None)
         case ProbeSource():
-            probe = probe_of(tags[0], tags[1], source)
-            return _known(source, [probe]) if probe else {"status": UNKNOWN_PROBE}
+            shape = probe_of(ProbeTags(*tags), source, probes)
+            return _known(source, [shape]) if shape else {"status": UNKNOWN_PROBE}
         case ValuesSource():
             labels = _by_values(source, *tags)
         case BinsSource():

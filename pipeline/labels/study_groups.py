@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.csv_files import Row, csv_files_in, fix_mojibake, read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
+from pipeline.labels.probe_tables import is_probe_table
 from pipeline.recipe.labels import Labels, folded
 from pipeline.whitespace import collapse_whitespace
 
@@ -132,9 +133,9 @@ def _csv_files(path: Path) -> list[Path]:
         raise UserError(f"Study groups {path} do not exist: SONOTAG_STUDY_GROUPS must name a CSV or a folder of CSVs.")
     if not path.is_dir():
         return [path]
-    found = csv_files_in("Study groups", path)
+    found = [file for file in csv_files_in("Study groups", path) if not is_probe_table(file)]
     if not found:
-        raise UserError(f"Study groups {path} is a folder without CSV files.")
+        raise UserError(f"Study groups {path} is a folder without CSV files of study groups.")
     return found
 
 

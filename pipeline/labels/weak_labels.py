@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.labels.probe_tables import Probes
 from pipeline.labels.sources import LABELLED, labels_from
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe.labels import Labels, StudyGroupsSource
@@ -22,15 +23,18 @@ def is_label_space(labels: pa.Table, settings: Labels) -> bool:
     )
 
 
-def weak_labels(index: pa.Table, groups: StudyGroups | None, settings: Labels) -> pa.Table:
+def weak_labels(
+    index: pa.Table, groups: StudyGroups | None, settings: Labels, probes: Probes | None = None
+) -> pa.Table:
     """Each record's labels and status (schema `weak_labels_table(settings.names)`), in the order of `index`.
 
     `index` needs sop_instance and the columns of the sources; `groups` may be None if none of them is the radiologist's
-    table. The status of an incomplete record is that of its first incomplete source, in the order of the recipe except
-    that the radiologist's table comes first: a description in no group is left out, even if something else is unknown,
-    too. Known labels are filled in all the same; unknown ones are null, never 0.
+    table, and without `probes` the shipped table of probes counts. The status of an incomplete record is that of its
+    first incomplete source, in the order of the recipe except that the radiologist's table comes first: a description
+    in no group is left out, even if something else is unknown, too. Known labels are filled in all the same; unknown
+    ones are null, never 0.
     """
-    by_source = [(source, labels_from(source, index, groups)) for source in settings.sources]
+    by_source = [(source, labels_from(source, index, groups, probes or Probes())) for source in settings.sources]
     ordered = sorted(by_source, key=lambda pair: not isinstance(pair[0], StudyGroupsSource))
     status = pc.coalesce(*(found["status"] for _, found in ordered), pa.scalar(LABELLED))
     columns = [found[name] for source, found in by_source for name in source.names]

@@ -7,10 +7,25 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
-from pipeline.settings import Settings
+from pipeline.settings import EachOnce, Settings
 
-Probe = Literal["linear", "curvilinear"]
-PROBES: tuple[Probe, ...] = ("linear", "curvilinear")
+Shape = Literal[
+    "linear", "curvilinear", "phased", "endocavity", "volume", "intraoperative", "endoluminal", "pencil", "several"
+]
+SHAPES: Mapping[Shape, str] = {
+    "linear": "a flat array; hockey sticks are included",
+    "curvilinear": "a convex array on the skin, of any radius",
+    "phased": "a sector from a small array, steered electronically or mechanically",
+    "endocavity": "vaginal or rectal, with one plane, two or a volume",
+    "volume": "a volume from the skin, by a moving or a two-dimensional array",
+    "intraoperative": "a convex array on an exposed organ, or a laparoscope",
+    "endoluminal": "in the oesophagus, the heart or a vessel",
+    "pencil": "Doppler without an image",
+    "several": "one probe that replaces several shapes",
+}
+"""Shapes of probes with their definitions. Each probe has one."""
+_PAPERS: tuple[Shape, ...] = ("linear", "curvilinear")
+"""The labels of the paper. Recipes with these are recorded without `shapes`, as those of earlier versions."""
 
 LabelName = Annotated[str, Field(pattern=r"^\w([\w .:/-]*\w)?$", max_length=64)]
 """A column of the tables and the name of a metric in MLflow, which allows no other characters."""
@@ -32,25 +47,41 @@ class StudyGroupsSource(Settings):
 
 
 class ProbeSource(Settings):
-    """The labels linear and curvilinear, from TransducerType and TransducerData."""
+    """Labels from the probe's shape: Manufacturer, TransducerType and TransducerData, and the tables of probes."""
 
     kind: Literal["probe"] = "probe"
-    models: Mapping[str, Probe] = {"SC6-1": "curvilinear", "SL10-2": "linear", "SL15-4": "linear"}
-    """Probes known by name, looked up in TransducerData before any rule."""
-    words: Mapping[str, Probe] = {
+    shapes: Annotated[tuple[Shape, ...], Field(min_length=1, exclude_if=_PAPERS.__eq__), EachOnce] = _PAPERS
+    """The labels, some of `SHAPES`. The labels of a probe of another shape are not known."""
+    models: Mapping[str, Shape] = {"SC6-1": "curvilinear", "SL10-2": "linear", "SL15-4": "linear"}
+    """Probes by name. Those of a recipe go before all tables of probes; the default has the paper's, as the tables."""
+    words: Mapping[str, Shape] = {
         "CURVED LINEAR": "curvilinear",
         "CURVILINEAR": "curvilinear",
         "CONVEX": "curvilinear",
         "LINEAR": "linear",
     }
     """Whole words of TransducerType, then TransducerData; the longest that occurs decides."""
-    prefixes: Mapping[str, Probe] = {"SC": "curvilinear", "SL": "linear", "C": "curvilinear", "L": "linear"}
-    """Letters before the frequency band of a probe's name, such as the L of L14-6Ns; the longest that fits decides."""
+    prefixes: Mapping[str, Shape] = {"SC": "curvilinear", "SL": "linear", "C": "curvilinear", "L": "linear"}
+    """Letters before the frequency band of a name, such as the L of L14-6Ns, for all makers alike.
+
+    Those of a recipe read names that no table has. The default, which the tables of probes replace, reads none: it
+    stays so that tables and pools of earlier versions remain valid.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels of this source."""
-        return PROBES
+        return self.shapes
+
+    @property
+    def own_models(self) -> Mapping[str, Shape]:
+        """`models`, if they are not the default."""
+        return {} if self.models == ProbeSource.model_fields["models"].default else self.models
+
+    @property
+    def own_prefixes(self) -> Mapping[str, Shape]:
+        """`prefixes`, if they are not the default."""
+        return {} if self.prefixes == ProbeSource.model_fields["prefixes"].default else self.prefixes
 
 
 class ValuesSource(Settings):

@@ -103,7 +103,7 @@ def test_column_lineage_names_columns_that_there_are_of_assets_above(recipe: str
 def test_a_label_comes_from_the_tags_that_its_source_reads(tmp_path: Path) -> None:
     lineage = specs(tmp_path, "demo")["weak_labels"].metadata["dagster/column_lineage"].deps_by_column
     read = {label: sorted(source.column_name for source in lineage[label]) for label in ("thyroid", "linear")}
-    assert read == {"thyroid": ["study_description"], "linear": ["transducer_data", "transducer_type"]}
+    assert read == {"thyroid": ["study_description"], "linear": ["manufacturer", "transducer_data", "transducer_type"]}
 
 
 @pytest.mark.parametrize("name", ["archive", "cohort", "tasks", "reports"])

@@ -54,6 +54,7 @@ def labels(settings=EXCLUDE, groups=GROUPS):
             "study_description": columns[0],
             "transducer_type": columns[1],
             "transducer_data": pa.array([None] * len(RECORDS), pa.string()),
+            "manufacturer": pa.array([None] * len(RECORDS), pa.string()),
         }
     )
     return weak_labels(index, groups, settings)

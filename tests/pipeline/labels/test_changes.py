@@ -22,6 +22,7 @@ def index(*rows):
             "study_description": pa.array([row[0] for row in rows], pa.string()),
             "transducer_type": pa.array([row[1] for row in rows], pa.string()),
             "transducer_data": pa.array([None] * len(rows), pa.string()),
+            "manufacturer": pa.array([None] * len(rows), pa.string()),
         }
     )
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.labels.probe import probe_of
+from pipeline.labels.probe import ProbeTags, probe_of
+from pipeline.labels.probe_tables import Probes
 from pipeline.recipe.labels import ProbeSource
 
 
@@ -51,10 +52,10 @@ from pipeline.recipe.labels import ProbeSource
     ],
 )
 def test_the_probe_comes_from_the_header_and_is_never_guessed(transducer_type, transducer_data, probe):
-    assert probe_of(transducer_type, transducer_data, ProbeSource()) == probe
+    assert probe_of(ProbeTags(None, transducer_type, transducer_data), ProbeSource(), Probes()) == probe
 
 
 def test_a_recipe_can_define_another_probe():
     settings = ProbeSource(models={"X5-1": "linear", "v10-4bp": "curvilinear"})
-    assert probe_of(None, "X5-1", settings) == "linear"
-    assert probe_of(None, "V10-4BP\\\\", settings) == "curvilinear"
+    assert probe_of(ProbeTags(None, None, "X5-1"), settings, Probes()) == "linear"
+    assert probe_of(ProbeTags(None, None, "V10-4BP\\\\"), settings, Probes()) == "curvilinear"

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.labels.probe_tables import Probes
 from pipeline.labels.sources import labels_from, status_meanings
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import weak_labels
@@ -16,7 +17,7 @@ THICKNESS = BinsSource(field="SliceThickness", edges=(1.0, 2.5, 5.0), labels=("a
 
 
 def rows(source, column, values, kind):
-    table = labels_from(source, pa.table({column: pa.array(values, kind)}), None)
+    table = labels_from(source, pa.table({column: pa.array(values, kind)}), None, Probes())
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
@@ -56,7 +57,8 @@ def index(*rows):
     names = ("study_description", "transducer_type", "scanning_sequence")
     columns = {name: pa.array(values, pa.string()) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
     return pa.table(columns | {"sop_instance": [str(number) for number in range(len(rows))],
-                               "transducer_data": pa.nulls(len(rows), pa.string())})  # fmt: skip
+                               "transducer_data": pa.nulls(len(rows), pa.string()),
+                               "manufacturer": pa.nulls(len(rows), pa.string())})  # fmt: skip
 
 
 @pytest.mark.parametrize("reverse", [False, True])

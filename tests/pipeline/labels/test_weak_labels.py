@@ -18,6 +18,7 @@ def records(*rows):
             "study_description": pa.array([row[0] for row in rows], pa.string()),
             "transducer_type": pa.array([row[1] for row in rows], pa.string()),
             "transducer_data": pa.array([None] * len(rows), pa.string()),
+            "manufacturer": pa.array([None] * len(rows), pa.string()),
             "patient": pa.array([row[2] for row in rows], pa.string()),
         }
     )
