@@ -18,7 +18,9 @@ from pipeline.tables import QUARANTINE, SHARED
 
 ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"
 
-OF_RADIOLOGISTS = frozenset({"study_groups", "reviewed_descriptions", "unmapped_descriptions", "label_changes"})
+OF_RADIOLOGISTS = frozenset(
+    {"study_groups", "reviewed_descriptions", "unmapped_descriptions", "unmapped_probes", "label_changes"}
+)
 """Assets that ask for a radiologist's judgement."""
 
 ARCHIVE, REVIEW, COHORT, TASKS = "archive", "review", "cohort", "tasks"
@@ -30,6 +32,7 @@ DOCUMENTATION = {
     "images": "docs/architecture.md",
     REVIEW: "docs/architecture.md",
     "unmapped_descriptions": "docs/mapping.md",
+    "unmapped_probes": "docs/mapping.md",
     COHORT: "docs/architecture.md",
     TASKS: "docs/tasks.md",
     "pretraining": "docs/method.md",
@@ -145,6 +148,12 @@ def _lineage(recipe: Recipe) -> dict[str, Columns]:
             "study_description": [("dicom_index", "study_description")],
             "images": [("dicom_index", "sop_instance"), ("dicom_index", "study_description")],
             "patients": [("dicom_index", "patient"), ("dicom_index", "study_description")],
+        },
+        "unmapped_probes": {name: [("dicom_index", name)] for name in ("manufacturer", "model")}
+        | {
+            "name": [("dicom_index", "transducer_data")],
+            "images": [("dicom_index", "sop_instance")],
+            "patients": [("dicom_index", "patient")],
         },
         "patient_splits": {"patient": [("dicom_index", "patient")]},
         "pretraining_pool": {

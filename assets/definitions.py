@@ -23,6 +23,7 @@ from assets.labels import label_assets, mapping_version
 from assets.pool import pool_assets
 from assets.prediction import prediction_assets
 from assets.pretraining import encoder_assets
+from assets.probes import unmapped_probes_asset
 from assets.reports import report_assets
 from assets.step import guarded
 from pipeline.archive.location import without_credentials
@@ -61,6 +62,7 @@ def _of_recipe(
     assets = [
         quarantine_asset(recipe),
         *label_assets(recipe, environment.study_groups, mapping),
+        unmapped_probes_asset(recipe, environment.study_groups, mapping),
         *image_assets(recipe),
         *pool_assets(recipe, mapping),
         *encoder_assets(recipe, mapping),

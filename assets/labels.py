@@ -4,7 +4,7 @@ Belongs here: the assets of the group `labels`, the worklist, the patients' spli
 (`pipeline.labels`, `pipeline.cohort`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,13 @@ import pyarrow as pa
 
 from assets.catalog import COHORT, REVIEW
 from assets.failures import HOOKS
-from assets.pictures import thumbnail_url
+from assets.pictures import example_urls
 from assets.step import FIRST, step
 from assets.tables import counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.cohort.splits import save_sides, sides_of
 from pipeline.errors import UserError
 from pipeline.files import digest, write_text
-from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.labels.changes import changes_by_description, current_changes, save_mapping
 from pipeline.labels.probe_tables import probes_for
 from pipeline.labels.sources import status_meanings
@@ -51,7 +50,7 @@ ILLUSTRATED = 20
 
 @dataclass(frozen=True)
 class MappingVersion:
-    """The radiologist's table as part of code versions: an edit shows as stale before anything has run.
+    """The user's tables as part of code versions: an edit shows as stale before anything has run.
 
     Dagster calls stale what has another code version, or inputs that were made anew, but not what lies further down.
     """
@@ -60,15 +59,19 @@ class MappingVersion:
     """Of what each description means."""
     membership: str
     """Of which descriptions are in some group and which in none: this decides what trains, not as what."""
+    probes: str
+    """Of the user's rows of probes, which decide both; part of the other two."""
 
 
 def mapping_version(recipe: Recipe, mapping: Path) -> MappingVersion:
     """The version of the table at `mapping`; one that cannot be read leaves the graph to be looked at."""
     try:
         groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
+        own = probes_for(mapping, recipe.labels).own
     except UserError:
-        return MappingVersion("unreadable", "unreadable")  # the step says why
-    return MappingVersion(groups.digest[:8], _membership(groups)[:8])
+        return MappingVersion("unreadable", "unreadable", "unreadable")  # the step says why
+    probes = f"-{own.digest[:8]}" if own.rows else ""
+    return MappingVersion(groups.digest[:8] + probes, _membership(groups)[:8] + probes, probes)
 
 
 def _membership(groups: StudyGroups) -> str:
@@ -188,7 +191,7 @@ def _label_specs(recipe: Recipe, version: MappingVersion) -> list[dg.AssetSpec]:
 def _write_labels(store: Store, published: pa.Table, recipe: Recipe, mapping: Path) -> tuple[pa.Table, pa.Table]:
     """Write the weak labels, and what the newest mapping changed; returns both tables."""
     tables = store.experiment(recipe.name).tables
-    groups, probes = study_groups_for(mapping, recipe.labels), probes_for(mapping)
+    groups, probes = study_groups_for(mapping, recipe.labels), probes_for(mapping, recipe.labels)
     index, _ = with_rare_descriptions(store.private, published)
     labels = weak_labels(index, groups, recipe.labels, probes)
     changes = current_changes(index, published, groups, recipe, probes, earlier=store)
@@ -258,24 +261,15 @@ def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) 
 
 def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, published: pa.Table, images: pa.Table) -> str:
     """The worklist as a Markdown table with pictures."""
-    from pipeline.labels.worklist import example_images
+    from pipeline.labels.worklist import descriptions_of, example_images
 
     shown = rows.slice(0, ILLUSTRATED)
     names = shown["study_description"].to_pylist()
     wanted = [name for name in names if name not in ("", TOO_RARE)]
-    pictures = _pictures(store, recipe, example_images(published, images, wanted, EXAMPLES))
+    pictures = example_urls(store, recipe, example_images(descriptions_of(published), images, wanted, EXAMPLES))
     cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
     shown = shown.set_column(0, "study_description", pa.array([name or "(no description)" for name in names]))
     return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())), of_pictures="examples")
-
-
-def _pictures(store: Store, recipe: Recipe, examples: Mapping[str, pa.Table]) -> dict[str, list[str]]:
-    """The examples of each description as URLs that hold small pictures."""
-    if not examples:
-        return {}
-    folder = cache_folder(store.images, recipe.images, recipe.archive)
-    pixels = iter(load_pixels(folder, pa.concat_tables(examples.values())))
-    return {name: [thumbnail_url(next(pixels)) for _ in range(rows.num_rows)] for name, rows in examples.items()}
 
 
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:

@@ -4,16 +4,23 @@ Belongs here: pictures inline, as metadata carries them. Not here: drawing.
 """
 
 import io
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.files import data_url, png_url
+from pipeline.images.cache import cache_folder, load_pixels
+from pipeline.recipe import Recipe
+from pipeline.store import Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Name = TypeVar("Name", bound=Hashable)
 
 THUMBNAIL_HEIGHT = 48
 """Pixels: the kind of a picture can be told, and letters that stand on it cannot be read."""
@@ -38,6 +45,15 @@ def thumbnail_url(grey_HW: NDArray[np.uint8]) -> str:
 
     height, width = grey_HW.shape
     return _url(Image.fromarray(grey_HW).resize((round(width * THUMBNAIL_HEIGHT / height), THUMBNAIL_HEIGHT)))
+
+
+def example_urls(store: Store, recipe: Recipe, examples: Mapping[Name, pa.Table]) -> dict[Name, list[str]]:
+    """The example images of each name (rows of IMAGES) as URLs that contain small pictures."""
+    if not examples:
+        return {}
+    folder = cache_folder(store.images, recipe.images, recipe.archive)
+    pixels = iter(load_pixels(folder, pa.concat_tables(examples.values())))
+    return {name: [thumbnail_url(next(pixels)) for _ in range(rows.num_rows)] for name, rows in examples.items()}
 
 
 def _url(picture: "Image") -> str:

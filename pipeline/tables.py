@@ -292,7 +292,7 @@ _FIXED = {
     table.name: table
     for table in (
         *(DICOM_INDEX, REJECTED_FILES, DELETED_FILES, REJECTED_FRAMES, NEAR_DUPLICATES, QUARANTINE, PATIENT_SPLITS),
-        *(UNMAPPED_DESCRIPTIONS, LABEL_CHANGES),
+        *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, LABEL_CHANGES),
     )
 } | {"image_cache": IMAGES}
 """Tables by asset whose columns do not depend on the recipe."""

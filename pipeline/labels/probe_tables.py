@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.labels.makers import MAKERS, maker_of
 from pipeline.labels.probe_names import NamePattern, name_key
-from pipeline.recipe.labels import SHAPES, Shape
+from pipeline.recipe.labels import SHAPES, Labels, ProbeSource, Shape
 
 COLUMNS = ("manufacturer", "name", "shape")
 NOTES = ("source", "model", "images", "patients", "why")
@@ -125,12 +125,14 @@ def shipped_probes() -> ProbeTable:
     return read_probe_tables([Path(str(files("pipeline.labels") / "probes.csv"))])
 
 
-def probes_for(mapping: Path) -> Probes:
+def probes_for(mapping: Path, settings: Labels) -> Probes:
     """The shipped table and the user's rows: the CSVs with the columns of probes in the folder `mapping`.
 
-    Raises as `read_probe_tables`; a `mapping` that is no folder has no rows.
+    A `mapping` that is no folder has no rows, and they are not read if no label of `settings` comes from probes. Raises
+    as `read_probe_tables`.
     """
-    found = csv_files_in(_NAME, mapping) if mapping.is_dir() else []
+    wanted = mapping.is_dir() and any(isinstance(source, ProbeSource) for source in settings.sources)
+    found = csv_files_in(_NAME, mapping) if wanted else []
     return Probes(shipped_probes(), read_probe_tables([path for path in found if is_probe_table(path)]))
 
 

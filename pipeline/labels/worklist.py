@@ -3,7 +3,8 @@
 `weak_labels` counts unmapped descriptions; `study_groups` reads the CSV back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,8 @@ from pipeline.labels.study_groups import (
 from pipeline.labels.suggestions import Suggester, Suggestions
 from pipeline.labels.weak_labels import TOO_RARE
 from pipeline.tables import UNMAPPED_DESCRIPTIONS
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def with_suggestions(unmapped: pa.Table, suggester: Suggester) -> pa.Table:
@@ -89,18 +92,23 @@ def _to_review(row: dict[str, str | None]) -> tuple[str, ...]:
     return groups, "", "", "; ".join(filter(None, (row["reason"], others)))
 
 
-def example_images(
-    index: pa.Table, images: pa.Table, descriptions: Sequence[str], count: int
-) -> Mapping[str, pa.Table]:
-    """For each of `descriptions` the first `count` rows of `images`, each of another patient.
+def descriptions_of(index: pa.Table) -> dict[str, str]:
+    """The normalized study description of each sop_instance of `index`; empty if it has none."""
+    columns = (index[name].to_pylist() for name in ("sop_instance", "study_description"))
+    return {instance: normalized(description or "") for instance, description in zip(*columns, strict=True)}
 
-    `index` needs sop_instance and study_description. Descriptions without an image are absent.
+
+def example_images(
+    name_of: Mapping[str, Name], images: pa.Table, names: Sequence[Name], count: int
+) -> Mapping[Name, pa.Table]:
+    """For each of `names` the first `count` rows of `images`, each of another patient.
+
+    `name_of` maps sop_instance to the name on a worklist. Names without an image are absent.
     """
-    description_of = dict(zip(index["sop_instance"].to_pylist(), index["study_description"].to_pylist(), strict=True))
-    chosen: dict[str, dict[str, int]] = {description: {} for description in descriptions}
+    chosen: dict[Name, dict[str, int]] = {name: {} for name in names}
     columns = (images[name].to_pylist() for name in ("sop_instance", "patient"))
     for row, (instance, patient) in enumerate(zip(*columns, strict=True)):
-        of_patients = chosen.get(normalized(description_of.get(instance) or ""), {})
-        if len(of_patients) < count:
-            of_patients.setdefault(patient, row)
-    return {description: images.take(list(rows.values())) for description, rows in chosen.items() if rows}
+        name = name_of.get(instance)
+        if name in chosen and len(chosen[name]) < count:
+            chosen[name].setdefault(patient, row)
+    return {name: images.take(list(rows.values())) for name, rows in chosen.items() if rows}

@@ -21,6 +21,7 @@ from pipeline.tables import (
     REJECTED_FILES,
     REJECTED_FRAMES,
     UNMAPPED_DESCRIPTIONS,
+    UNMAPPED_PROBES,
     pretraining_pool_table,
     weak_labels_table,
 )
@@ -46,6 +47,7 @@ def columns(recipe: Recipe) -> dict[str, set[str]]:
                 QUARANTINE,
                 PATIENT_SPLITS,
                 UNMAPPED_DESCRIPTIONS,
+                UNMAPPED_PROBES,
                 LABEL_CHANGES,
             )
         },

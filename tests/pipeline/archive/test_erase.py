@@ -231,6 +231,7 @@ def test_a_list_of_the_first_version_still_works(clinic, tmp_path):
 def test_the_worklist_that_may_quote_the_patients_description_is_deleted(clinic):
     clinic.private_of("demo").mkdir(parents=True)
     (clinic.private_of("demo") / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
+    (clinic.private_of("demo") / "unmapped_probes.csv").write_text("name\nPROBE OF P1\n")
     erase_patient(clinic, KEY, "P1", None)
     assert not list(clinic.private.rglob("*.csv"))
 

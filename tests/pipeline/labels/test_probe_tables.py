@@ -10,7 +10,7 @@ from pipeline.labels.makers import MAKERS
 from pipeline.labels.probe import ProbeTags, probe_of, shape_of_probe
 from pipeline.labels.probe_tables import Probes, ProbeTable, probes_for, read_probe_tables, shipped_probes
 from pipeline.labels.study_groups import read_study_groups
-from pipeline.recipe.labels import SHAPES, Labels, ProbeSource
+from pipeline.recipe.labels import SHAPES, Labels, ProbeSource, StudyGroupsSource
 
 HEADER = "manufacturer,name,shape\n"
 
@@ -184,7 +184,7 @@ def test_a_recipe_s_prefixes_read_names_that_no_table_has():
 
 def test_a_recipe_s_models_go_before_the_user_s_rows_and_those_before_words_and_the_shipped_table(tmp_path):
     (tmp_path / "mine.csv").write_text(HEADER + "Philips,C5-1,volume\nSamsung,L#-#*,phased\n", encoding="utf-8")
-    probes = probes_for(tmp_path)
+    probes = probes_for(tmp_path, Labels())
     assert shape_of_probe(ProbeTags("Philips", "CURVED LINEAR", "C5-1"), ProbeSource(), probes) == "volume"
     assert shape_of_probe(ProbeTags("Samsung", None, "L3-12A"), ProbeSource(), probes) == "phased"
     assert shape_of_probe(ProbeTags("Mindray", None, "C5-2"), ProbeSource(), probes) == "curvilinear"
@@ -194,7 +194,7 @@ def test_a_recipe_s_models_go_before_the_user_s_rows_and_those_before_words_and_
 
 def test_rows_without_a_maker_are_for_makers_that_no_table_has(tmp_path):
     (tmp_path / "mine.csv").write_text(HEADER + ",Probe A,linear\n", encoding="utf-8")
-    probes = probes_for(tmp_path)
+    probes = probes_for(tmp_path, Labels())
     read = {
         maker: probe_of(ProbeTags(maker, None, "PROBE  A"), ProbeSource(), probes)
         for maker in (None, "U-Systems", "Philips")
@@ -208,9 +208,18 @@ def test_tables_of_probes_and_of_study_groups_share_a_folder(tmp_path):
         "\ufeffName;Shape;Manufacturer;why\nÄ9;? linear;GE;\nQ9;Linear;GE;\n".encode()
     )
     assert read_study_groups(tmp_path, ("liver",)).mapping == {"US LIVER": ("liver",)}
-    probes = probes_for(tmp_path)
+    probes = probes_for(tmp_path, Labels())
     assert [(row.maker, row.pattern.text, row.shape) for row in probes.own.rows] == [("GE", "Q9", "linear")]
-    assert probes_for(tmp_path / "groups.csv").own == probes_for(tmp_path / "absent").own == ProbeTable()
+    assert (
+        probes_for(tmp_path / "groups.csv", Labels()).own
+        == probes_for(tmp_path / "absent", Labels()).own
+        == ProbeTable()
+    )
+
+
+def test_a_recipe_without_labels_from_probes_reads_no_table_of_them(tmp_path):
+    (tmp_path / "probes.csv").write_text(HEADER + "GE,Q9,round\n", encoding="utf-8")
+    assert probes_for(tmp_path, Labels(sources=(StudyGroupsSource(),))).own.rows == ()
 
 
 def test_a_folder_of_probes_alone_has_no_study_groups(tmp_path):
@@ -240,14 +249,14 @@ def test_a_folder_of_probes_alone_has_no_study_groups(tmp_path):
 def test_an_error_names_file_and_line_the_word_and_what_is_allowed(tmp_path, rows, message):
     (tmp_path / "mine.csv").write_text(HEADER + rows, encoding="utf-8")
     with pytest.raises(UserError, match=message):
-        probes_for(tmp_path)
+        probes_for(tmp_path, Labels())
 
 
 def test_rows_of_two_files_that_contradict_each_other_are_refused(tmp_path):
     for name, shape in (("a.csv", "linear"), ("b.csv", "phased")):
         (tmp_path / name).write_text(HEADER + f"GE,Q9,{shape}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"b\.csv, line 2: .* but .*a\.csv, line 2: "):
-        probes_for(tmp_path)
+        probes_for(tmp_path, Labels())
 
 
 def test_a_name_goes_before_a_pattern_and_equal_rows_may_repeat(tmp_path):

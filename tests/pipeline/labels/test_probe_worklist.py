@@ -106,9 +106,9 @@ def test_the_worklist_is_read_back_once_its_question_marks_are_gone(tmp_path):
         ("Esaote", "C5-1V", rows[2]["shape"]),
     ]
     assert text.startswith("\ufeff") and rows[2]["shape"].startswith("?")
-    assert probes_for(tmp_path).own.rows == ()  # not reviewed yet
+    assert probes_for(tmp_path, Labels()).own.rows == ()  # not reviewed yet
     mine.write_text(text.replace("? ", "").replace(",?", ",linear"), encoding="utf-8")
-    probes = probes_for(tmp_path)
+    probes = probes_for(tmp_path, Labels())
     read = [
         probe_of(ProbeTags(maker, None, name), ProbeSource(), probes)
         for maker, name in (("GE", "Q4_9"), ("Acme", "=SUM(1)"))

@@ -10,6 +10,7 @@ from pipeline.labels.study_groups import StudyGroups, read_study_groups
 from pipeline.labels.suggestions import Suggester
 from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions
 from pipeline.labels.worklist import (
+    descriptions_of,
     example_images,
     publishable,
     unused_mappings,
@@ -139,7 +140,7 @@ def test_examples_are_of_different_patients_and_of_the_description():
     images = pa.table(
         {"sop_instance": ["a", "a", "b", "c", "d", "e"], "frame": [0, 1, 0, 0, 0, 0], "patient": list("ppqrst")}
     )
-    found = example_images(index, images, ["US X", "US Z"], 2)
+    found = example_images(descriptions_of(index), images, ["US X", "US Z"], 2)
     assert {name: rows["sop_instance"].to_pylist() for name, rows in found.items()} == {"US X": ["a", "b"]}
     assert found["US X"]["frame"].to_pylist() == [0, 0]
 
