@@ -194,7 +194,7 @@ def _write_labels(store: Store, published: pa.Table, recipe: Recipe, mapping: Pa
     groups, probes = study_groups_for(mapping, recipe.labels), probes_for(mapping, recipe.labels)
     index, _ = with_rare_descriptions(store.private, published)
     labels = weak_labels(index, groups, recipe.labels, probes)
-    changes = current_changes(index, published, groups, recipe, probes, earlier=store)
+    changes = current_changes(index, published, groups, recipe, earlier=store, probes=probes)
     weak_labels_table(recipe.labels.names).write(tables, labels, recipe)
     LABEL_CHANGES.write(tables, changes)
     if groups is not None:

@@ -38,7 +38,12 @@ def label_changes(
 
 
 def current_changes(
-    index: pa.Table, published: pa.Table, groups: StudyGroups | None, recipe: Recipe, probes: Probes, earlier: Store
+    index: pa.Table,
+    published: pa.Table,
+    groups: StudyGroups | None,
+    recipe: Recipe,
+    earlier: Store,
+    probes: Probes | None = None,
 ) -> pa.Table:
     """What the newest version of the mapping changed (LABEL_CHANGES), compared with that of the `earlier` run.
 
