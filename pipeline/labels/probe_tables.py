@@ -82,15 +82,17 @@ class ProbeTable:
         return by_maker
 
 
-def _shipped() -> ProbeTable:
-    return shipped_probes()
+@cache
+def shipped_probes() -> ProbeTable:
+    """The table that is part of this package."""
+    return read_probe_tables([Path(str(files("pipeline.labels") / "probes.csv"))])
 
 
 @dataclass(frozen=True)
 class Probes:
     """The shipped table, and the user's rows, which go before it."""
 
-    shipped: ProbeTable = field(default_factory=_shipped)
+    shipped: ProbeTable = field(default_factory=shipped_probes)
     own: ProbeTable = ProbeTable()
 
     def own_shape(self, maker: str | None, name: str) -> Shape | None:
@@ -119,12 +121,6 @@ class Probes:
         return {maker: shape for maker, shape in found.items() if shape}
 
 
-@cache
-def shipped_probes() -> ProbeTable:
-    """The table that is part of this package."""
-    return read_probe_tables([Path(str(files("pipeline.labels") / "probes.csv"))])
-
-
 def probes_for(mapping: Path, settings: Labels) -> Probes:
     """The shipped table and the user's rows: the CSVs with the columns of probes in the folder `mapping`.
 
@@ -138,7 +134,7 @@ def probes_for(mapping: Path, settings: Labels) -> Probes:
 
 def is_probe_table(path: Path) -> bool:
     """Whether the CSV at `path` is a table of probes and not of study groups."""
-    return has_columns(_NAME, path, COLUMNS)
+    return has_columns("Table", path, ("name", "shape"))
 
 
 def read_probe_tables(paths: Iterable[Path]) -> ProbeTable:

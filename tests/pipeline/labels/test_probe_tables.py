@@ -101,6 +101,30 @@ def test_published_probes_have_their_shape(manufacturer, data, shape):
     )
 
 
+@pytest.mark.parametrize(
+    ("manufacturer", "data", "shape"),
+    [
+        ("ACUSON", "b6\\6C2-S", "curvilinear"),
+        ("ACUSON", "8d\\15L8-S\\", "linear"),
+        ("SIEMENS", "14L5 SP", "linear"),
+        ("SAMSUNG MEDISON CO., LTD.", "CA1-7A", "curvilinear"),
+        ("ESAOTE", "L 4-15", "linear"),
+        ("Hitachi Medical", "EUP-C715", "curvilinear"),
+        ("ALOKA CO., LTD.", "UST-52105", "phased"),
+        ("ALOKA CO., LTD.", "UST-5710-7.5", "linear"),
+        ("ALOKA CO., LTD.", "UST-9123", None),  # this class has convex and endovaginal probes
+        ("SonoSite, Inc.", "HFL38xp", "linear"),
+        ("BK Medical", "6C2", "curvilinear"),
+        ("BK Medical", "8848", None),
+        ("ZONARE", "L14-5w", "linear"),
+        ("Butterfly Network", "Butterfly iQ", "several"),
+        ("Philips Medical Systems", "Q5-1", None),
+    ],
+)
+def test_conventions_read_names_as_files_spell_them(manufacturer, data, shape):
+    assert shape_of_probe(ProbeTags(manufacturer, None, data), ProbeSource(), Probes()) == shape
+
+
 def test_the_patterns_alone_read_the_published_probes_and_none_wrongly():
     patterns = Probes(shipped_probes().patterns)
     found = {data: shape_of_probe(ProbeTags(maker, None, data), ProbeSource(), patterns) for maker, data, _ in FACTS}
@@ -231,6 +255,7 @@ def test_a_folder_of_probes_alone_has_no_study_groups(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
+        ("GE,Q9\n", r"mine.csv, line 2: not as many cells as columns"),
         ("GE,Q9,round\n", r"mine.csv, line 2: shape 'round' is none of linear, curvilinear, phased, .*several\.$"),
         ("Simens,Q9,linear\n", r"mine.csv, line 2: manufacturer 'Simens' is none of SonoSite, .*; leave it empty"),
         ("GE,8848,linear\n", r"mine.csv, line 2: name '8848' has no letter\.$"),
@@ -249,6 +274,14 @@ def test_a_folder_of_probes_alone_has_no_study_groups(tmp_path):
 def test_an_error_names_file_and_line_the_word_and_what_is_allowed(tmp_path, rows, message):
     (tmp_path / "mine.csv").write_text(HEADER + rows, encoding="utf-8")
     with pytest.raises(UserError, match=message):
+        probes_for(tmp_path, Labels())
+
+
+def test_a_missing_column_of_a_table_of_probes_is_named(tmp_path):
+    (tmp_path / "mine.csv").write_text("maker,name,shape\nGE,Q9,linear\n", encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"mine\.csv, line 1: no column 'manufacturer'; the columns are manufacturer, name"
+    ):
         probes_for(tmp_path, Labels())
 
 
