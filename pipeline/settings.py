@@ -4,6 +4,7 @@ Not here: a recipe's sections (`pipeline.recipe`).
 """
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +39,17 @@ def _each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:
 EachOnce = AfterValidator(_each_once)
 """A validator of tuples: no value repeats."""
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), EachOnce]
+
+
+def one_of(allowed: Collection[str]) -> AfterValidator:
+    """A validator of names: each is in `allowed`."""
+
+    def check(name: str) -> str:
+        if name not in allowed:
+            raise ValueError(f"{name!r} is none of {', '.join(allowed)}")
+        return name
+
+    return AfterValidator(check)
 
 
 class Settings(BaseModel):

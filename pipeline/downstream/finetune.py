@@ -1,7 +1,4 @@
-"""Fine-tuning a pretrained encoder on a downstream task: one cell of the results table, trained and tested.
-
-`objectives` holds the differences between kinds of task.
-"""
+"""Fine-tuning a pretrained encoder on a downstream task: one cell of the results table, trained and tested."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,6 @@
 """A fine-tuned model's folder: weights and description, enough to apply it without recipe, task and encoder."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,15 +80,10 @@ def describe(
     positions = train.tolist()
     stated = {modality for position in positions if (modality := data.modalities[position])}
     return ModelDescription(
-        recipe=cell.recipe,
-        task=cell.task,
-        arm=cell.arm,
+        **asdict(cell),
         encoder=encoder,
-        fraction=cell.fraction,
-        seed=cell.seed,
         kind=task.kind,
         classes=task.classes,
-        backbone=cell.backbone,
         height=preprocessing.height,
         width=preprocessing.width,
         mean=preprocessing.mean,

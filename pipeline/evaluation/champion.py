@@ -1,12 +1,8 @@
-"""The champion of a task: the best pretrained encoder, by validation images.
-
-Not here: the registry that publishes it (`resources.mlflow_registry`).
-"""
+"""The champion of a task: its best encoder by validation images; `resources.mlflow_registry` publishes it."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,23 +11,17 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.checked_json import read_checked
 from pipeline.downstream.predictions import ENCODER_KEY, VALIDATION
+from pipeline.evaluation import significance
 from pipeline.evaluation.differences import average_by_encoder
 from pipeline.evaluation.metrics import image_scores, iou, overlaps
-from pipeline.evaluation.significance import (
-    FEWEST_PATIENTS,
-    FEWEST_SEEDS,
-    LEVEL,
-    PairedTest,
-    few_seeds_test,
-    paired_test,
-)
+from pipeline.evaluation.significance import PairedTest
 from pipeline.files import digest, read_table, write_json
 from pipeline.recipe import Recipe
 from pipeline.recipe.arms import Arm
 from pipeline.recipe.downstream import Metric, Task
 from pipeline.settings import Backbone
 from pipeline.store import Experiment
-from pipeline.training.outcome import Outcome
+from pipeline.training.outcome import has_run
 
 _NO_HIGHER_SCORE = "no arm has a higher score"
 _FIRST = "highest score; there was no champion yet"
@@ -135,9 +125,9 @@ def lead_test(recipe: Recipe, best: Contender, champion: Contender) -> PairedTes
     """
     settings = recipe.evaluation
     by_encoder_NS = average_by_encoder(recipe, best.scores_NS - champion.scores_NS)
-    if 1 < by_encoder_NS.shape[1] < FEWEST_SEEDS:
-        return few_seeds_test(by_encoder_NS, champion.patients)
-    return paired_test(by_encoder_NS, champion.patients, settings.test_resamples, settings.seed)
+    if 1 < by_encoder_NS.shape[1] < significance.FEWEST_SEEDS:
+        return significance.few_seeds_test(by_encoder_NS, champion.patients)
+    return significance.paired_test(by_encoder_NS, champion.patients, settings.test_resamples, settings.seed)
 
 
 def significantly_better(test: PairedTest, challengers: int) -> bool:
@@ -145,7 +135,7 @@ def significantly_better(test: PairedTest, challengers: int) -> bool:
 
     The p-value is adjusted for selecting the best arm (Bonferroni).
     """
-    return test.p is not None and test.difference > 0 and test.p * challengers <= LEVEL
+    return test.p is not None and test.difference > 0 and test.p * challengers <= significance.LEVEL
 
 
 def save_champion(recipe: Recipe, experiment: Experiment, task: str, decision: Decision) -> None:
@@ -182,7 +172,7 @@ def _contenders(recipe: Recipe, experiment: Experiment, task: str) -> tuple[Cont
 def _contender(recipe: Recipe, experiment: Experiment, task: str, backbone: Backbone, arm: Arm) -> Contender | None:
     fraction = max(recipe.downstream.fractions)
     folders = [experiment.model(backbone, arm, task, fraction, seed) for seed in recipe.downstream.seeds]
-    if not all(_has_run(folder) for folder in folders):
+    if not all(has_run(folder) and (folder / VALIDATION).is_file() for folder in folders):
         return None
     tables = [read_table(folder / VALIDATION) for folder in folders]
     encoders = _encoders(recipe, tables)
@@ -202,11 +192,6 @@ def _encoders(recipe: Recipe, tables: Sequence[pa.Table]) -> dict[int, str] | No
         if found.setdefault(recipe.pretraining_seed(seed), encoder) != encoder:
             return None
     return found
-
-
-def _has_run(folder: Path) -> bool:
-    outcome = Outcome.read(folder)
-    return outcome is not None and outcome.status == "ran" and (folder / VALIDATION).is_file()
 
 
 def _images_digest(table: pa.Table) -> str:
@@ -250,7 +235,8 @@ def _reason(best: Contender, test: PairedTest, challengers: int, changed: bool) 
     if test.difference <= 0:
         return _NO_HIGHER_SCORE
     if test.p is None:
-        return f"{best.name} leads by {test.difference:.3f}, but a decision takes at least {FEWEST_PATIENTS} patients"
+        needed = significance.FEWEST_PATIENTS
+        return f"{best.name} leads by {test.difference:.3f}, but a decision takes at least {needed} patients"
     adjusted = min(1.0, test.p * challengers)
     return (
         f"{best.name} leads by {test.difference:.3f}, 95 % interval {test.low:.3f} to {test.high:.3f}, "

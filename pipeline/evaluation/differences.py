@@ -1,7 +1,4 @@
-"""The declared differences between arms, tested as one family per fraction of the training images.
-
-Not here: the test itself (`significance`).
-"""
+"""The declared differences between arms, tested as one family per fraction of the training images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -16,20 +16,13 @@ from markupsafe import Markup
 from PIL import Image
 
 from pipeline import code_versions
+from pipeline.evaluation import report_figures
 from pipeline.evaluation.dataset_table import dataset_rows, dataset_table
 from pipeline.evaluation.differences import about_of
 from pipeline.evaluation.display_names import BACKBONE_LABELS, KIND_LABELS, arm_label, percent, task_label
 from pipeline.evaluation.document import Bold, Chapter, Picture, Section, TextTable
 from pipeline.evaluation.figures import DPI
 from pipeline.evaluation.report import Report, read_report
-from pipeline.evaluation.report_figures import (
-    boxplots_pictures,
-    confusion_pictures,
-    curves_pictures,
-    differences_pictures,
-    inpainting_pictures,
-    overlay_pictures,
-)
 from pipeline.evaluation.results_tables import few_seeds_warning
 from pipeline.files import data_url, read_table, write_text
 from pipeline.recipe import Recipe
@@ -106,16 +99,16 @@ def _summary(report: Report) -> str:
 def _chapters(recipe: Recipe, store: Store, report: Report) -> list[Chapter]:
     experiment = store.experiment(recipe.name)
     pictures = {
-        "results": boxplots_pictures(recipe, experiment.reports).values(),
-        "differences": differences_pictures(recipe, experiment.reports),
-        "inpainting": inpainting_pictures(recipe, experiment).values(),
+        "results": report_figures.boxplots_pictures(recipe, experiment.reports).values(),
+        "differences": report_figures.differences_pictures(recipe, experiment.reports),
+        "inpainting": report_figures.inpainting_pictures(recipe, experiment).values(),
     }
     effects, results, differences, metrics, constants, inpainting, collapse, time = (
         replace(chapter, pictures=_drawn(pictures.get(chapter.anchor, ()))) for chapter in report.chapters
     )
-    confusions = _drawn(confusion_pictures(recipe, experiment).values())
-    overlays = _drawn(overlay_pictures(recipe, experiment).values())
-    curves = _drawn(curves_pictures(recipe, experiment).values())
+    confusions = _drawn(report_figures.confusion_pictures(recipe, experiment).values())
+    overlays = _drawn(report_figures.overlay_pictures(recipe, experiment).values())
+    curves = _drawn(report_figures.curves_pictures(recipe, experiment).values())
     return [
         Chapter("overview", "Overview", [_arms_text(recipe)], [Section("The recipe in short", _recipe_table(recipe))]),
         _data(recipe, store, experiment),

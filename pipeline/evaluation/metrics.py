@@ -1,7 +1,4 @@
-"""Metrics of single images: accuracy, Dice, IoU (the paper names no metric).
-
-Not here: metrics of a set of images (`task_metrics`).
-"""
+"""Metrics of single images: accuracy, Dice, IoU (the paper names no metric); `task_metrics` has those of a set."""
 
 from collections.abc import Mapping
 from typing import Any

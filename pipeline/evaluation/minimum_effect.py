@@ -1,7 +1,4 @@
-"""Minimum detectable effects: the smallest differences that a test set can show, estimated from validation images.
-
-Not here: the test itself (`significance`).
-"""
+"""Minimum detectable effects: the smallest differences that a test set can show, estimated from validation images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

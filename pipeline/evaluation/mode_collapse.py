@@ -7,9 +7,9 @@ import numpy as np
 
 from pipeline.evaluation.bootstrap import deviation
 from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label
-from pipeline.evaluation.document import TextTable
-from pipeline.evaluation.evidence import Training
-from pipeline.pretraining.curves import DIVERSITY, SATURATION
+from pipeline.evaluation.document import Section, TextTable
+from pipeline.evaluation.evidence import Evidence, Training
+from pipeline.pretraining.curves import ADVERSARIAL_SHARE, DIVERSITY, SATURATION, SHARE_AT_THE_PATCH
 from pipeline.recipe import Recipe
 from pipeline.settings import Backbone
 
@@ -18,6 +18,12 @@ COLLAPSED_BELOW = 0.1**0.5
 
 A predictor that explains the share R² of that variance, and adds nothing else, has the diversity √R².
 """
+_COLLAPSE = (
+    "Diversity: standard deviation of the inpainted patches across images, divided by that of the real patches, on "
+    f"validation images; mean ± SD over the runs. Collapsed: below {COLLAPSED_BELOW:.2f} at the selected epoch or at "
+    "the last one, which is less than a tenth of the real variance. Runs, here and below: the trainings whose curves "
+    "hold the metric; diverged ones have no curves, and earlier versions recorded fewer metrics."
+)
 _EPOCHS = 10  # columns that fit on a page
 
 
@@ -101,6 +107,27 @@ def _with_diversity(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse
         saturation_first=float(np.mean([run.curves[SATURATION][0] for run in runs])),
         saturation_last=float(np.mean([run.curves[SATURATION][-1] for run in runs])),
     )
+
+
+def mode_collapse_sections(evidence: Evidence, rows: Sequence[ModeCollapse]) -> list[Section]:
+    """The table of `rows`, then the metrics of D by epoch; empty if no context encoder has been trained."""
+    if not rows:
+        return []
+    ratio = "Gradient norm of the adversarial term relative to the reconstruction term at the {}, mean over the runs"
+    return [
+        Section("", mode_collapse_table(evidence.recipe, rows), [_COLLAPSE]),
+        *_epochs_sections("Share of D's scores beyond the margin, mean over the runs", evidence, SATURATION),
+        *_epochs_sections(ratio.format("encoder's weights"), evidence, ADVERSARIAL_SHARE, decimals=1),
+        *_epochs_sections(ratio.format("inpainted patches"), evidence, SHARE_AT_THE_PATCH, decimals=1),
+    ]
+
+
+def _epochs_sections(title: str, evidence: Evidence, metric: str, decimals: int = 0) -> list[Section]:
+    """A section with `metric` by epoch; empty if no run recorded it."""
+    by_epoch = mean_by_epoch(evidence.recipe, evidence.trainings, metric)
+    if not any(row.runs for row in by_epoch.values()):
+        return []
+    return [Section(title, epochs_table(evidence.recipe, by_epoch, decimals))]
 
 
 def mode_collapse_table(recipe: Recipe, rows: Sequence[ModeCollapse]) -> TextTable:

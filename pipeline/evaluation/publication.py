@@ -96,12 +96,7 @@ def _facts(publication: Publication) -> dict[str, Any]:
         "data_sets": [asdict(row) for row in publication.data_sets],
         "test_images": dict(evidence.test_images),
         "outcomes": [
-            {
-                "cell": asdict(cell),
-                "status": outcome.status,
-                "reason": outcome.reason,
-                "seconds": outcome.seconds,
-            }
+            {"cell": asdict(cell), "status": outcome.status, "reason": outcome.reason, "seconds": outcome.seconds}
             for cell, outcome in evidence.outcomes.items()
         ],
         "constants": [asdict(row) for row in evidence.constants],

@@ -1,7 +1,4 @@
-"""A recipe's report: its numbers, its chapters, and its files.
-
-Not here: what it is computed from (`evidence`), figures (`report_figures`), the HTML page (`html_report`).
-"""
+"""A recipe's report: its numbers, chapters and files, computed from its `evidence`; `html_report` makes the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +8,7 @@ from pydantic_core import to_jsonable_python
 
 from pipeline.checked_json import read_checked
 from pipeline.errors import UserError
+from pipeline.evaluation import results_tables
 from pipeline.evaluation.constant import Constant, constant_comparison_table
 from pipeline.evaluation.differences import Difference, differences
 from pipeline.evaluation.display_names import percent
@@ -18,26 +16,11 @@ from pipeline.evaluation.document import Chapter, Section
 from pipeline.evaluation.evidence import Evidence, evidence_of
 from pipeline.evaluation.inpainting_error import InpaintingError, inpainting_table
 from pipeline.evaluation.minimum_effect import POWER, MinimumEffect, minimum_effects
-from pipeline.evaluation.mode_collapse import (
-    COLLAPSED_BELOW,
-    ModeCollapse,
-    epochs_table,
-    mean_by_epoch,
-    mode_collapse_table,
-    mode_collapses,
-)
+from pipeline.evaluation.mode_collapse import ModeCollapse, mode_collapse_sections, mode_collapses
 from pipeline.evaluation.results import Result, results_rows, write_rows
-from pipeline.evaluation.results_tables import (
-    differences_sections,
-    metrics_sections,
-    minimum_effects_sections,
-    results_latex,
-    results_sections,
-)
 from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.training_time import training_time_table
 from pipeline.files import digest, write_json, write_text
-from pipeline.pretraining.curves import ADVERSARIAL_SHARE, SATURATION, SHARE_AT_THE_PATCH
 from pipeline.recipe import Recipe
 from pipeline.recipe.evaluation import Evaluation
 from pipeline.store import Experiment
@@ -105,7 +88,7 @@ def write_results(recipe: Recipe, experiment: Experiment) -> Report:
     for name, (kind, field) in _ROWS.items():
         write_rows(folder / name, kind, getattr(report, field))
     write_text(folder / MARKDOWN, report.markdown)
-    write_text(folder / LATEX, results_latex(recipe, report.summaries, report.differences))
+    write_text(folder / LATEX, results_tables.results_latex(recipe, report.summaries, report.differences))
     write_json(folder / REPORT, to_jsonable_python(report))
     return report
 
@@ -151,20 +134,21 @@ def compute_report(evidence: Evidence) -> Report:
 def minimum_effects_chapter(recipe: Recipe, effects: Sequence[MinimumEffect]) -> Chapter:
     """The smallest differences that the test sets can show; needs no prediction of a test image."""
     text = _MINIMUM_EFFECT if effects else _NO_COMPARISON
-    return Chapter("detectable", "Smallest detectable difference", [text], minimum_effects_sections(recipe, effects))
+    sections = results_tables.minimum_effects_sections(recipe, effects)
+    return Chapter("detectable", "Smallest detectable difference", [text], sections)
 
 
 def _arms_chapters(
     evidence: Evidence, results: Sequence[Result], summarized: Sequence[Summary], tested: Sequence[Difference]
 ) -> list[Chapter]:
     recipe, constants = evidence.recipe, evidence.constants
-    arms = results_sections(recipe, results, summarized, evidence.predictions)
+    arms = results_tables.results_sections(recipe, results, summarized, evidence.predictions)
     compared = [Section("", constant_comparison_table(recipe, results, constants), [_CONSTANT])] if constants else []
     text = _differences_text(recipe.evaluation) if tested else _NO_COMPARISON
     return [
         Chapter("results", "Results of each arm", [_results_text(recipe.evaluation)], arms),
-        Chapter("differences", "Differences between arms", [text], differences_sections(recipe, tested)),
-        _chapter("metrics", "All metrics", metrics_sections(recipe, summarized), "No arm ran."),
+        Chapter("differences", "Differences between arms", [text], results_tables.differences_sections(recipe, tested)),
+        _chapter("metrics", "All metrics", results_tables.metrics_sections(recipe, summarized), "No arm ran."),
         _chapter("constants", "Comparison with a constant predictor", compared, "No images of a task are prepared."),
     ]
 
@@ -173,33 +157,13 @@ def _pretraining_chapters(evidence: Evidence, collapsed: Sequence[ModeCollapse])
     recipe, errors = evidence.recipe, evidence.inpaintings
     times = training_time_table(recipe, evidence.trainings, evidence.outcomes)
     inpainting = [Section("", inpainting_table(recipe, errors))] if errors else []
-    collapse, cost = _collapse_sections(evidence, collapsed), [Section("", times, [_TIME])] if times.rows else []
+    collapse, cost = mode_collapse_sections(evidence, collapsed), [Section("", times, [_TIME])] if times.rows else []
     untrained = "No context encoder has been trained."
     return [
         _chapter("inpainting", "Inpainting error compared with the mean patch", inpainting, untrained),
         _chapter("collapse", "Mode collapse of the inpainting", collapse, untrained),
         _chapter("cost", "Training time", cost, "Nothing has been trained."),
     ]
-
-
-def _collapse_sections(evidence: Evidence, rows: Sequence[ModeCollapse]) -> list[Section]:
-    if not rows:
-        return []
-    ratio = "Gradient norm of the adversarial term relative to the reconstruction term at the {}, mean over the runs"
-    return [
-        Section("", mode_collapse_table(evidence.recipe, rows), [_COLLAPSE]),
-        *_epochs_sections("Share of D's scores beyond the margin, mean over the runs", evidence, SATURATION),
-        *_epochs_sections(ratio.format("encoder's weights"), evidence, ADVERSARIAL_SHARE, decimals=1),
-        *_epochs_sections(ratio.format("inpainted patches"), evidence, SHARE_AT_THE_PATCH, decimals=1),
-    ]
-
-
-def _epochs_sections(title: str, evidence: Evidence, metric: str, decimals: int = 0) -> list[Section]:
-    """A section with `metric` by epoch; empty if no run recorded it."""
-    by_epoch = mean_by_epoch(evidence.recipe, evidence.trainings, metric)
-    if not any(row.runs for row in by_epoch.values()):
-        return []
-    return [Section(title, epochs_table(evidence.recipe, by_epoch, decimals))]
 
 
 def _chapter(anchor: str, title: str, sections: Sequence[Section], otherwise: str) -> Chapter:
@@ -221,12 +185,6 @@ _TIME = (
     "Time on the machine that ran the training, including other work. A training that diverged counts up to "
     "that point; one that was interrupted and resumed counts with all its parts (in earlier versions with the last one "
     'alone). "(1 of 3)": only one of three recorded its time.'
-)
-_COLLAPSE = (
-    "Diversity: standard deviation of the inpainted patches across images, divided by that of the real patches, on "
-    f"validation images; mean ± SD over the runs. Collapsed: below {COLLAPSED_BELOW:.2f} at the selected epoch or at "
-    "the last one, which is less than a tenth of the real variance. Runs, here and below: the trainings whose curves "
-    "hold the metric; diverged ones have no curves, and earlier versions recorded fewer metrics."
 )
 
 

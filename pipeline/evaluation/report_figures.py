@@ -1,34 +1,27 @@
-"""A recipe's figures: their files and captions, and what is drawn in them.
-
-Not here: drawing (`figures`).
-"""
+"""A recipe's figures: their files and captions, and what is drawn in them (`figures` draws it)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from matplotlib.figure import Figure
 
-from pipeline.downstream.task_images import task_images
+from pipeline.downstream.predictions import unpack_mask
+from pipeline.downstream.task_images import TaskImages, task_images
+from pipeline.errors import UserError
+from pipeline.evaluation import figures
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, percent, task_label
 from pipeline.evaluation.document import Picture
 from pipeline.evaluation.evidence import constants_of, predictions_of
-from pipeline.evaluation.figures import (
-    InpaintingRow,
-    boxplots_figure,
-    confusions_figure,
-    curves_figure,
-    differences_figure,
-    inpainting_figure,
-    overlays_figure,
-    save_figure,
-)
-from pipeline.evaluation.overlays import best_median_worst
+from pipeline.evaluation.figures import InpaintingRow, Overlay
+from pipeline.evaluation.metrics import image_scores
 from pipeline.evaluation.report import read_report
 from pipeline.evaluation.task_metrics import confusion
 from pipeline.files import read_table
@@ -43,7 +36,7 @@ from pipeline.recipe.arms import Arm
 from pipeline.recipe.labels import SHAPES
 from pipeline.settings import Backbone
 from pipeline.store import Experiment, Store
-from pipeline.training.outcome import Outcome
+from pipeline.training.outcome import has_run
 
 INPAINTING_ROWS = 8
 Drawn = Iterator[tuple[Picture, Figure | None]]
@@ -139,14 +132,14 @@ def draw(name: str, recipe: Recipe, store: Store) -> list[Path]:
     return save_all(FIGURES[name](recipe, store))
 
 
-def save_all(figures: Drawn) -> list[Path]:
+def save_all(drawn: Drawn) -> list[Path]:
     """Save the figures; without one, delete the file of an earlier run, which a report would show."""
     paths = []
-    for picture, figure in figures:
+    for picture, figure in drawn:
         if figure is None:
             picture.path.unlink(missing_ok=True)
         else:
-            save_figure(figure, picture.path)
+            figures.save_figure(figure, picture.path)
             paths.append(picture.path)
     return paths
 
@@ -155,9 +148,9 @@ def _inpainting(recipe: Recipe, store: Store) -> Drawn:
     experiment, pool = store.experiment(recipe.name), load_pool(store, recipe)
     for backbone, picture in inpainting_pictures(recipe, experiment).items():
         folders = {e: _first_seed(recipe, experiment, backbone, e) for e in recipe.pretraining.context_encoders}
-        trained = {arm_label(recipe, encoder): folder for encoder, folder in folders.items() if _has_run(folder)}
+        trained = {arm_label(recipe, encoder): folder for encoder, folder in folders.items() if has_run(folder)}
         rows = _inpainting_rows(pool, list(trained.values())) if trained else []
-        yield picture, inpainting_figure(rows, list(trained)) if trained else None
+        yield picture, figures.inpainting_figure(rows, list(trained)) if trained else None
 
 
 def _training_curves(recipe: Recipe, store: Store) -> Drawn:
@@ -170,7 +163,7 @@ def _training_curves(recipe: Recipe, store: Store) -> Drawn:
             if metrics
         }
         title = f"Pretraining of {BACKBONE_LABELS[backbone]}{_first_of_seeds(recipe)}"
-        yield picture, curves_figure(title, curves) if curves else None
+        yield picture, figures.curves_figure(title, curves) if curves else None
 
 
 def _boxplots(recipe: Recipe, store: Store) -> Drawn:
@@ -182,7 +175,7 @@ def _boxplots(recipe: Recipe, store: Store) -> Drawn:
 def boxplots(recipe: Recipe, predictions: pa.Table, constants: Sequence[Constant], folder: Path) -> Drawn:
     """The figures of `boxplots_pictures` in `folder`."""
     for (fraction, seed), picture in boxplots_pictures(recipe, folder).items():
-        yield picture, boxplots_figure(recipe, predictions, fraction, seed, constants)
+        yield picture, figures.boxplots_figure(recipe, predictions, fraction, seed, constants)
 
 
 def _differences(recipe: Recipe, store: Store) -> Drawn:
@@ -194,7 +187,7 @@ def forest_plot(recipe: Recipe, rows: Sequence[Difference], folder: Path) -> Dra
     """The figure of `differences_pictures` in `folder`, if at least one of `rows` was measured."""
     measured = any(row.difference is not None for row in rows)
     for picture in differences_pictures(recipe, folder):
-        yield picture, differences_figure(recipe, rows) if measured else None
+        yield picture, figures.differences_figure(recipe, rows) if measured else None
 
 
 def _confusion_matrices(recipe: Recipe, store: Store) -> Drawn:
@@ -206,7 +199,7 @@ def _confusion_matrices(recipe: Recipe, store: Store) -> Drawn:
         matrices = {arm_label(recipe, arm): confusion(rows, len(classes)) for arm, rows in by_arm.items()}
         found = any(counts is not None for counts in matrices.values())
         title = f"{_title(models)}{_all_seeds(recipe)}"
-        yield picture, confusions_figure(title, classes, matrices) if found else None
+        yield picture, figures.confusions_figure(title, classes, matrices) if found else None
 
 
 def _overlays(recipe: Recipe, store: Store) -> Drawn:
@@ -221,7 +214,33 @@ def _overlays(recipe: Recipe, store: Store) -> Drawn:
         task = recipe.downstream.tasks[models[0]]
         images = task_images(read_table(experiment.task_images(models[0])), task, recipe.images)
         overlays = {arm_label(recipe, arm): best_median_worst(rows, images) for arm, rows in by_arm.items()}
-        yield picture, overlays_figure(f"{_title(models)}, seed {seed}", task.classes[1:], overlays)
+        yield picture, figures.overlays_figure(f"{_title(models)}, seed {seed}", task.classes[1:], overlays)
+
+
+def best_median_worst(predictions: pa.Table, images: TaskImages) -> list[Overlay]:
+    """Overlays of the images with a model's highest, median and lowest Dice, in this order.
+
+    `predictions` (schema `PREDICTIONS`, at least one row) belong to one segmentation model, `images` to its task. Dice
+    is averaged over the foreground classes. For an even number of images the lower median is chosen; ties keep the
+    order of the manifest. Raises `UserError` if `predictions` do not match `images`.
+    """
+    scores = image_scores(predictions)
+    order = np.lexsort((predictions["image_id"].to_numpy(), -scores))
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    rows = predictions.take(list(chosen.values())).to_pylist()
+    return [
+        _overlay(f"{name}: Dice {score:.3f}", row, images)
+        for name, score, row in zip(chosen, scores[list(chosen.values())], rows, strict=True)
+    ]
+
+
+def _overlay(title: str, row: Mapping[str, Any], images: TaskImages) -> Overlay:
+    truth_HW, image = unpack_mask(row["truth_mask"]), row["image_id"]
+    index = images.image_ids.index(image) if image in images.image_ids else None
+    if index is None or not np.array_equal(images.truth[index].numpy(), truth_HW):
+        raise UserError(f"The images of {row['task']} have changed since its predictions: run the job `finetune`.")
+    pixels_HW, predicted_HW = images.images_NHW[index].numpy(), unpack_mask(row["predicted_mask"])
+    return Overlay(f"{title} (image {image})", pixels_HW, truth_HW, predicted_HW)
 
 
 FIGURES: Mapping[str, Callable[[Recipe, Store], Drawn]] = {
@@ -311,8 +330,3 @@ def _groups_of(pool: PretrainingSet, image: int) -> str:
     labels = pool.labels_NL[image].tolist()
     names = [name for name, value in zip(pool.label_names, labels, strict=True) if value and name not in SHAPES]
     return ", ".join(names)
-
-
-def _has_run(folder: Path) -> bool:
-    outcome = Outcome.read(folder)
-    return outcome is not None and outcome.status == "ran"

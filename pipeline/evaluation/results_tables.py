@@ -8,14 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.differences import About, Difference
-from pipeline.evaluation.display_names import (
-    BACKBONE_LABELS,
-    arm_label,
-    metric_label,
-    pair_label,
-    percent,
-    task_label,
-)
+from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
 from pipeline.evaluation.document import Bold, Section, TableCell, TextTable
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.minimum_effect import MinimumEffect

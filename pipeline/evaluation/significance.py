@@ -1,7 +1,4 @@
-"""Paired tests of the difference between two arms, and Holm's adjustment; docs/evaluation.md gives the reasons.
-
-Not here: which arms are compared (`differences`).
-"""
+"""Paired tests of the difference between two arms, and Holm's adjustment; docs/evaluation.md gives the reasons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

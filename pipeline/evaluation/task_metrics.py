@@ -1,7 +1,4 @@
-"""All metrics of a task on its test images, or on many resamples of them at once.
-
-Not here: resampling (`bootstrap`), scores of single images (`metrics`).
-"""
+"""All metrics of a task on its test images, or on many resamples of them at once."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

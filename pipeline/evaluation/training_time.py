@@ -1,7 +1,4 @@
-"""The time that trainings took, summed by encoder and by task.
-
-Not here: measuring it (`pipeline.training.outcome`), forecasts (`pipeline.training.preflight`).
-"""
+"""The time that trainings took, summed by encoder and by task (`pipeline.training.outcome` measures it)."""
 
 from collections.abc import Mapping, Sequence
 

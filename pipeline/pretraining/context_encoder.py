@@ -12,20 +12,9 @@ from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator, frozen_network, without_running_statistics
 from pipeline.networks.encoders import Encoder
+from pipeline.pretraining import losses
 from pipeline.pretraining.curves import ADVERSARIAL_SHARE, DIVERSITY, RECONSTRUCTION, SATURATION, SCORE_INPAINTED
-from pipeline.pretraining.dataset import (
-    Batch,
-    PretrainingSet,
-    full_validation_batches,
-    training_batches,
-)
-from pipeline.pretraining.losses import (
-    adversarial_loss,
-    adversarial_share,
-    discriminator_loss,
-    reconstruction_loss,
-    saturated_share,
-)
+from pipeline.pretraining.dataset import Batch, PretrainingSet, full_validation_batches, training_batches
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, autocast
 from pipeline.training.distributed import average_statistics, sum_over_processes, wrap_for_ddp
@@ -130,9 +119,9 @@ class ContextEncoderTraining:
         ):
             inpainted_N1HW = self.context_encoder(batch.x_N1HW).to(patch_N1HW.dtype)
             score_N = self.discriminator(inpainted_N1HW, batch.labels_NL)
-        share = adversarial_share(
-            settings.lambda_adv * adversarial_loss(score_N.to(patch_N1HW.dtype)),
-            settings.lambda_rec * reconstruction_loss(inpainted_N1HW, patch_N1HW),
+        share = losses.adversarial_share(
+            settings.lambda_adv * losses.adversarial_loss(score_N.to(patch_N1HW.dtype)),
+            settings.lambda_rec * losses.reconstruction_loss(inpainted_N1HW, patch_N1HW),
             list(self.context_encoder.encoder.parameters()),
         )
         return share * (steps / math.ceil(steps / SHARE_EVERY))
@@ -141,18 +130,18 @@ class ContextEncoderTraining:
         with self._computing(patch_N1HW.device):
             scores = self._scores(patch_N1HW, inpainted_N1HW, labels_NL)
         real_N, fake_N = (scores_N.to(patch_N1HW.dtype) for scores_N in scores)
-        loss = discriminator_loss(real_N, fake_N)
+        loss = losses.discriminator_loss(real_N, fake_N)
         self.optimizer_d.zero_grad()
         loss.backward()
         self.optimizer_d.step()
         real_N, fake_N = real_N.detach(), fake_N.detach()
-        return [loss.detach(), real_N.mean(), fake_N.mean(), saturated_share(real_N, fake_N)]
+        return [loss.detach(), real_N.mean(), fake_N.mean(), losses.saturated_share(real_N, fake_N)]
 
     def _context_encoder_step(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> list[Tensor]:
         with frozen_network(self.discriminator), self._computing(patch_N1HW.device):
             score_N = self.discriminator(inpainted_N1HW, labels_NL)
-        adversarial = adversarial_loss(score_N.to(inpainted_N1HW.dtype))
-        reconstruction = reconstruction_loss(inpainted_N1HW, patch_N1HW)
+        adversarial = losses.adversarial_loss(score_N.to(inpainted_N1HW.dtype))
+        reconstruction = losses.reconstruction_loss(inpainted_N1HW, patch_N1HW)
         loss = self.settings.lambda_adv * adversarial + self.settings.lambda_rec * reconstruction
         self.optimizer_f.zero_grad()
         loss.backward()

@@ -1,7 +1,4 @@
-"""Reading the pretraining pool's table and pixels into tensors.
-
-Not here: which images are in the pool (`pipeline.cohort`).
-"""
+"""Reading the pretraining pool's table and pixels into tensors (`pipeline.cohort` selects its images)."""
 
 import numpy as np
 import pyarrow as pa
@@ -33,11 +30,7 @@ def pool_with_pixels(rows: pa.Table, store: Store, recipe: Recipe) -> Pretrainin
 
 
 def pretraining_set(
-    rows: pa.Table,
-    images_NHW: NDArray[np.uint8],
-    label_names: tuple[str, ...],
-    image_digest: str,
-    label_digest: str,
+    rows: pa.Table, images_NHW: NDArray[np.uint8], label_names: tuple[str, ...], image_digest: str, label_digest: str
 ) -> PretrainingSet:
     """The pool `rows` with its N images, in the same order.
 
@@ -52,8 +45,8 @@ def pretraining_set(
         labels_NL=torch.from_numpy(values.astype(np.float32)),
         known_NL=torch.from_numpy(known),
         patients_N=_codes(rows["patient"]),
-        train=_positions(split == "train"),
-        val=_positions(split == "val"),
+        train=torch.from_numpy(np.flatnonzero(split == "train")),
+        val=torch.from_numpy(np.flatnonzero(split == "val")),
         label_names=label_names,
         image_digest=image_digest,
         label_digest=label_digest,
@@ -64,7 +57,3 @@ def _codes(patients: pa.ChunkedArray) -> Tensor:
     """One number per patient, in the order of their first image."""
     codes = patients.combine_chunks().dictionary_encode().indices
     return torch.from_numpy(codes.to_numpy().astype(np.int64))
-
-
-def _positions(chosen: NDArray[np.bool_]) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(chosen))

@@ -1,7 +1,4 @@
-"""Pretraining one encoder by one method, into its folder: fingerprints, outcomes, the files of all methods.
-
-Not here: what a method does (`job.MethodRun`).
-"""
+"""Pretraining one encoder by one method, into its folder: fingerprints, outcomes, the files of all methods."""
 
 import time
 from collections.abc import Mapping

@@ -1,8 +1,4 @@
-"""The sources of images: the first-level folder of the archive that contains an image's file; private, as folders can
-have people's names.
-
-Not here: sources as labels (`controls`).
-"""
+"""The sources of images: the archive's first-level folders; private, as folders can have people's names."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

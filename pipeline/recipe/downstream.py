@@ -8,18 +8,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from pipeline.recipe.arms import PAPER_ARMS, Arm
 from pipeline.recipe.labels import folded
-from pipeline.settings import (
-    Augmentation,
-    Backbone,
-    Count,
-    EachOnce,
-    Name,
-    Precision,
-    Rate,
-    Seeds,
-    Settings,
-    Share,
-)
+from pipeline.settings import Augmentation, Backbone, Count, EachOnce, Name, Precision, Rate, Seeds, Settings, Share
 
 Metric = Literal["accuracy", "dice", "iou"]
 CHAMPION_METRICS: Mapping[str, tuple[Metric, ...]] = {"ordinal": ("accuracy",), "segmentation": ("dice", "iou")}

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS, LabelField
-from pipeline.settings import EachOnce, Settings
+from pipeline.label_fields import BESIDE_LABELS, NUMBER_FIELDS, TEXT_FIELDS
+from pipeline.settings import EachOnce, Settings, one_of
 
 Shape = Literal[
     "linear", "curvilinear", "phased", "endocavity", "volume", "intraoperative", "endoluminal", "pencil", "several"
@@ -88,15 +88,10 @@ class ValuesSource(Settings):
     """Labels from the value of a text field of the header, such as BodyPartExamined."""
 
     kind: Literal["values"] = "values"
-    field: str
-    """Keyword of the field: one of `pipeline.label_fields.TEXT_FIELDS`."""
+    field: Annotated[str, one_of(TEXT_FIELDS)]
+    """Keyword of the field."""
     labels: Annotated[Mapping[LabelName, Annotated[tuple[Value, ...], Field(min_length=1)]], Field(min_length=1)]
     """Each label with the values that mean it, regardless of case and spaces; one value may mean several labels."""
-
-    @field_validator("field")
-    @classmethod
-    def _is_allowed(cls, field: str) -> str:
-        return _one_of(TEXT_FIELDS, field)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,17 +103,12 @@ class BinsSource(Settings):
     """Labels from ranges of a number in the header, such as SliceThickness."""
 
     kind: Literal["bins"] = "bins"
-    field: str
-    """Keyword of the field: one of `pipeline.label_fields.NUMBER_FIELDS`."""
+    field: Annotated[str, one_of(NUMBER_FIELDS)]
+    """Keyword of the field."""
     edges: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)]
     """Ascending, in the field's unit. A number that equals an edge belongs to the range above it."""
     labels: tuple[LabelName, ...]
     """One more than edges: below the first, from each edge up to the next, and from the last one on."""
-
-    @field_validator("field")
-    @classmethod
-    def _is_allowed(cls, field: str) -> str:
-        return _one_of(NUMBER_FIELDS, field)
 
     @model_validator(mode="after")
     def _labels_fit_the_edges(self) -> "BinsSource":
@@ -140,12 +130,6 @@ Source = StudyGroupsSource | ProbeSource | ValuesSource | BinsSource
 def folded(name: str) -> str:
     """A label's name in the form in which names are compared: without case and extra spaces."""
     return " ".join(name.casefold().split())
-
-
-def _one_of(allowed: Mapping[str, LabelField], field: str) -> str:
-    if field not in allowed:
-        raise ValueError(f"{field!r} is none of {', '.join(allowed)}")
-    return field
 
 
 class Labels(Settings):

@@ -6,11 +6,11 @@ Settings are those of the registered methods (`pipeline.methods`), and fields of
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from pipeline.methods import METHODS, EncoderSettings, Method, ShownLabels
 from pipeline.recipe.arms import FROZEN, PAPER_ARMS, encoder_of, is_frozen
-from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting
+from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting, one_of
 
 _FIELDS = {
     name: field
@@ -28,13 +28,7 @@ _Training: Any = create_model("_Training", __base__=Settings, **_all)
 _Changes: Any = create_model("_Changes", __base__=Settings, **_optional)
 
 
-def _registered(name: str) -> str:
-    if name not in METHODS:
-        raise ValueError(f"{name!r} is none of {', '.join(METHODS)}")
-    return name
-
-
-MethodName = Annotated[str, AfterValidator(_registered)]
+MethodName = Annotated[str, one_of(METHODS)]
 
 
 class Variant(_Changes):  # type: ignore[misc]

@@ -40,6 +40,12 @@ class Outcome:
         return read_checked(Outcome, path) if path.is_file() else None
 
 
+def has_run(folder: Path) -> bool:
+    """Whether `folder` holds the result of a training."""
+    outcome = Outcome.read(folder)
+    return outcome is not None and outcome.status == "ran"
+
+
 def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
     """The outcome that several trainings have together: the first that did not run, if there is one."""
     return min(outcomes, key=lambda outcome: outcome.status == "ran")

@@ -10,7 +10,7 @@ import torch
 from pipeline.downstream.predictions import Cell, pack_mask, predictions_table
 from pipeline.downstream.task_images import TaskImages
 from pipeline.errors import UserError
-from pipeline.evaluation.overlays import best_median_worst
+from pipeline.evaluation.report_figures import best_median_worst
 
 CELL = Cell("tiny", "resnet50", "ce", "liver", 1.0, 0)
 IDS = (7, 3, 11, 5)
