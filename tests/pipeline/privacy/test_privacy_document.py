@@ -56,4 +56,4 @@ def test_every_field_that_leaves_the_reader_is_named(field: str) -> None:
 def test_the_numbers_are_those_of_the_code() -> None:
     assert f"up to {SAMPLE} files" in TEXT
     assert f"at least {SHORTEST} characters" in TEXT
-    assert f"({Archive().description_patients} unless the recipe says otherwise" in TEXT
+    assert f"({Archive().description_patients} unless the recipe sets another number" in TEXT
