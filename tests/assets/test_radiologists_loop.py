@@ -72,10 +72,10 @@ def test_the_worklist_as_it_is_written_says_nothing_yet(demo_store: Path) -> Non
 
 
 def test_the_worklist_of_probes_counts_images_without_a_name_and_has_none_to_map(demo_store: Path) -> None:
-    (row,) = table(demo_store, "unmapped_probes")
-    assert (row["name"], row["suggested_shape"]) == ("", None)
+    rows = table(demo_store, "unmapped_probes")  # one for each maker
+    assert {(row["name"], row["suggested_shape"]) for row in rows} == {("", None)}
     unknown = [row for row in table(demo_store, "weak_labels") if row["linear"] is None]
-    assert 0 < row["images"] <= len(unknown)  # the phased arrays among them are known
+    assert 0 < sum(row["images"] for row in rows) <= len(unknown)  # the phased arrays among them are known
     written = (demo_store / WORKLIST).with_name("unmapped_probes.csv").read_text(encoding="utf-8-sig")
     assert written == "manufacturer,name,shape,model,images,patients,why\n"
 
