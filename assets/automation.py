@@ -1,8 +1,4 @@
-"""When work starts by itself: a sensor on the archive, a weekly schedule, reports that follow.
-
-Belongs here: Dagster's side of it. Not here: whether the archive has settled (`pipeline.archive.arrivals`), and who has
-not been trained on (`pipeline.privacy.training_exposure`). All of it is off until a person switches it on.
-"""
+"""Sensors and schedules, all off by default: new files in the archive, weekly pretraining, reports that follow."""
 
 import time
 from collections.abc import Sequence

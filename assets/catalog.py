@@ -1,7 +1,4 @@
-"""What the catalog in Dagster's UI says of every asset beside its description: owners, documentation, column lineage.
-
-Belongs here: facts that hold for whole groups, and from which columns a table's columns come. Not here: any asset.
-"""
+"""What Dagster's catalog shows beside an asset's description: owner, documentation, column lineage, look-backs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping

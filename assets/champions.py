@@ -1,9 +1,5 @@
-"""The champion of each task: the best encoder, under MLflow's alias `champion`.
+"""The champion of each task: the best encoder (`pipeline.evaluation.champion`), under MLflow's alias `champion`."""
 
-Not here: the decision (`pipeline.evaluation.champion`), the registry (`resources.mlflow_registry`).
-"""
-
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,7 +7,7 @@ import dagster as dg
 from assets.downstream import arms_on_tasks
 from assets.failures import HOOKS
 from assets.pretraining import encoder_name, registered_name
-from assets.step import Step, step
+from assets.step import Context, Materializations, Step, step
 from pipeline import code_versions
 from pipeline.evaluation.display_names import metric_label
 from pipeline.evaluation.document import TextTable
@@ -45,13 +41,11 @@ def _champion(recipe: Recipe, task: str) -> dg.AssetsDefinition:
         group_name=task,
         kinds={"mlflow"},
     )
-    def champion(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def champion(context: Context, store: StoreFolder, tracking: Tracking) -> Materializations:
         from pipeline.evaluation.champion import decide_champion, save_champion
 
-        with step(context, tracking, recipe, relevant) as here:
-            experiment = store.open().experiment(recipe.name)
+        with step(context, store, tracking, recipe, relevant) as here:
+            experiment = here.store.experiment(recipe.name)
             decision = decide_champion(recipe, experiment, task)
             _register(here, recipe, task, decision)  # before saving: a run killed in between registers it again
             save_champion(recipe, experiment, task, decision)

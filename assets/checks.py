@@ -1,7 +1,4 @@
-"""Checks of what is in the store: each is a step of its own after its asset, and can be run alone.
-
-Not here: checks of what only the asset's own run knows, such as no_frame_lost or ran, which are in the asset's file.
-"""
+"""Checks of what is in the store, each a step after its asset; checks of an asset's own run are beside the asset."""
 
 import inspect
 import os
@@ -17,7 +14,7 @@ import pyarrow.compute as pc
 from assets.catalog import key_of
 from assets.failures import HOOKS
 from assets.leaks import near_pool_hint, near_pool_metadata, review_metadata
-from assets.step import FIRST, failing, lets_pass
+from assets.step import FIRST, failing, lets_pass, warning
 from pipeline.blocking_checks import Check, attempt
 from pipeline.cohort.pool import (
     label_balance,
@@ -147,7 +144,7 @@ def _checks(recipe: Recipe) -> list[_Check]:
 def left_and_right_agree(of: Subject) -> dg.AssetCheckResult:
     """Descriptions that differ in LEFT and RIGHT alone share their groups (for the reviewer)."""
     pairs = of.study_groups().left_right_disagreements()
-    return _warning(not pairs, describe_disagreements(pairs), pairs=len(pairs))
+    return warning(not pairs, describe_disagreements(pairs), pairs=len(pairs))
 
 
 def label_space_unchanged(of: Subject, labels: pa.Table) -> dg.AssetCheckResult:
@@ -164,7 +161,7 @@ def few_records_unmapped(of: Subject, unmapped: pa.Table, index: pa.Table) -> dg
     """At most the share `labels.largest_unmapped_share` of the records have a description that nobody has reviewed."""
     share = (pc.sum(unmapped["images"]).as_py() or 0) / max(1, index.num_rows)
     found = f"{share:.1%} of the records have one of {unmapped.num_rows} descriptions that nobody has mapped"
-    return _warning(share <= of.recipe.labels.largest_unmapped_share, found)
+    return warning(share <= of.recipe.labels.largest_unmapped_share, found)
 
 
 def mapping_rows_are_carried(of: Subject, published: pa.Table) -> dg.AssetCheckResult:
@@ -177,7 +174,7 @@ def mapping_rows_are_carried(of: Subject, published: pa.Table) -> dg.AssetCheckR
         f"no record has the study_description of {'; '.join(unused[:NAMED])}{more}: is it misspelt, or was the file "
         "saved in another encoding?"
     )
-    return _warning(not unused, found if unused else "a record has each row's, or Table A1 prints it", rows=len(unused))
+    return warning(not unused, found if unused else "a record has each row's, or Table A1 prints it", rows=len(unused))
 
 
 def cache_intact(of: Subject, images: pa.Table) -> dg.AssetCheckResult:
@@ -203,7 +200,7 @@ def no_text_kept_whole(of: Subject, images: pa.Table, index: pa.Table) -> dg.Ass
         f"{len(files)} files state BurnedInAnnotation YES and are kept whole: look at them before you pass images on "
         "(`python -m pipeline.archive locate ID` prints where they are)."
     )
-    return _warning(
+    return warning(
         not files,
         found if files else f"{stated} records state BurnedInAnnotation YES; all their images are cut",
         stated=stated,
@@ -219,7 +216,7 @@ def no_near_duplicates(of: Subject, similar: pa.Table, images: pa.Table) -> dg.A
     alike = uncleared(of.store, archive_leaks(similar, images))
     pixels = cached_pixels(images, of.cache)
     hint = f"; {review_hint(alike, of.recipe.name, 'archive')}" if alike else ""
-    return _warning(
+    return warning(
         not alike,
         f"{len(alike)} pairs of images of different patients are nearly the same; their patients are on one side of "
         f"the split{hint}",
@@ -277,14 +274,14 @@ def pool_can_train(of: Subject, pool: pa.Table, images: pa.Table, labels: pa.Tab
     counts = {f"images.{side}": pool["split"].to_pylist().count(side) for side in ("train", "val")}
     shortage = pool_shortage(pool, images, labels)
     enough = f"{counts['images.train']} training and {counts['images.val']} validation images"
-    return _warning(not shortage, shortage or enough, **counts)
+    return warning(not shortage, shortage or enough, **counts)
 
 
 def labels_are_balanced(of: Subject, pool: pa.Table) -> dg.AssetCheckResult:
     """Enough training patients, and a validation patient, have each label, and as many lack it."""
     rare = rare_labels(label_balance(pool, of.recipe.labels.names))
     found = f"too few patients with or without: {', '.join(rare)}" if rare else "every label has enough"
-    return _warning(not rare, found, labels=len(rare))
+    return warning(not rare, found, labels=len(rare))
 
 
 def no_identifier_exposed(of: Subject) -> dg.AssetCheckResult:
@@ -309,9 +306,3 @@ def no_identifier_exposed(of: Subject) -> dg.AssetCheckResult:
             "exposed": "; ".join(f"{one.kind} in {one.file}" for one in result.findings) or "nothing",
         },
     )
-
-
-def _warning(passed: bool, description: str, **metadata: Any) -> dg.AssetCheckResult:
-    """The result of a check that stops nothing."""
-    severity = dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=passed, severity=severity, description=description, metadata=metadata)

@@ -1,7 +1,4 @@
-"""What a run says on the console: one readable line per thing that happened.
-
-Belongs here: the console logger of the jobs. Not here: what is logged (Dagster's event log holds everything).
-"""
+"""The console logger of the jobs: one readable line per event; Dagster's event log holds everything."""
 
 import logging
 import sys

@@ -1,7 +1,4 @@
-"""What Dagster loads: assets, jobs, resources and the console logger, for the recipe that the environment names.
-
-Belongs here: putting the pieces together. Not here: any piece. Loading imports little but Dagster.
-"""
+"""What Dagster loads: assets, jobs, resources and the console logger, for the recipe that the environment names."""
 
 import os
 import sys

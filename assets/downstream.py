@@ -1,8 +1,4 @@
-"""Labelled tasks and the models fine-tuned on them, one asset per task, backbone and arm.
-
-Belongs here: the factories of the group `tasks` and of those named after a task. Not here: training
-(`pipeline.downstream`).
-"""
+"""Labelled tasks and the models fine-tuned on them (`pipeline.downstream`): an asset per task, backbone and arm."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +13,7 @@ from assets.catalog import DOCUMENTATION, TASKS
 from assets.failures import HOOKS
 from assets.leaks import near_pool_hint, near_pool_metadata
 from assets.pretraining import encoder_name, outcome_check, outcome_result
-from assets.step import FIRST, Step, step
+from assets.step import FIRST, Context, Materializations, Step, step
 from assets.tables import table_version
 from pipeline import code_versions
 from pipeline.cohort.patient_aliases import known_names
@@ -92,16 +88,13 @@ def _task_images(recipe: Recipe, name: str) -> dg.AssetsDefinition:
         kinds={"parquet"},
         op_tags=FIRST,
     )
-    def task_images(
-        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def task_images(context: Context, store: StoreFolder, archive: Archive, tracking: Tracking) -> Materializations:
         from pipeline.tasks.manifests import read_manifest
 
-        with step(context, tracking, recipe, relevant) as here:
-            opened = store.open()
-            key = archive.key(opened.private)
+        with step(context, store, tracking, recipe, relevant) as here:
+            key = archive.key(here.store.private)
             rows = read_manifest(name, task, recipe.images, partial(number_pseudonym, key), here.log)
-            write_table(opened.experiment(recipe.name).task_images(name), rows)
+            write_table(here.store.experiment(recipe.name).task_images(name), rows)
             counts = _counts(rows)
             yield here.made(
                 f"{name}_images",
@@ -140,21 +133,16 @@ def _finetuned(recipe: Recipe, one: _ArmOnTask) -> dg.AssetsDefinition:
         check_specs=[outcome_check(one.asset), _apart_check(one.asset)],
     )
     def finetuned(
-        context: dg.AssetExecutionContext,
-        store: StoreFolder,
-        compute: Compute,
-        tracking: Tracking,
-        task_images: pa.Table,
+        context: Context, store: StoreFolder, compute: Compute, tracking: Tracking, task_images: pa.Table
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         params = {"backbone": one.backbone, "arm": one.arm, "task": one.task, **relevant}
-        with step(context, tracking, recipe, params) as here:
-            opened = store.open()
-            apart = here.checked(_apart_result(opened, recipe, one, task_images), one.asset)
+        with step(context, store, tracking, recipe, params) as here:
+            apart = here.checked(_apart_result(here.store, recipe, one, task_images), one.asset)
             if not apart.passed:  # before anything is trained, and whatever else the run materializes
                 yield apart
                 raise UserError(str(apart.description))
             with compute.training(here.log):
-                outcomes, predictions = _train_cells(here, tracking, opened, recipe, one, task_images)
+                outcomes, predictions = _train_cells(here, tracking, recipe, one, task_images)
             yield _made(here, one, outcomes, predictions, apart)
 
     return finetuned
@@ -197,17 +185,16 @@ def _apart_result(store: Store, recipe: Recipe, one: _ArmOnTask, images: pa.Tabl
 
 
 def _train_cells(
-    here: Step, tracking: Tracking, store: Store, recipe: Recipe, one: _ArmOnTask, images: pa.Table
+    here: Step, tracking: Tracking, recipe: Recipe, one: _ArmOnTask, images: pa.Table
 ) -> tuple[dict[Cell, Outcome], pa.Table]:
     """Fine-tune every fraction and seed, one MLflow child run each; outcomes, and the predictions of those that ran."""
     from pipeline.downstream.finetune import finetune
     from pipeline.downstream.task_images import task_images
 
-    task = recipe.downstream.tasks[one.task]
-    experiment = store.experiment(recipe.name)
+    task, experiment = recipe.downstream.tasks[one.task], here.store.experiment(recipe.name)
     data = task_images(images, task, recipe.images)
     outcomes, predictions = {}, []
-    read = _input(store, recipe, one.task, data)
+    read = _input(here.store, recipe, one.task, data)
     here.run.input(read)
     for cell in cells(recipe):
         if (cell.backbone, cell.arm, cell.task) != (one.backbone, one.arm, one.task):
@@ -218,16 +205,8 @@ def _train_cells(
         with here.part(tracking, name) as run:
             run.params(asdict(cell) | {"encoder": encoder.name})
             run.input(read)
-            outcome = finetune(
-                cell,
-                task,
-                data,
-                encoder,
-                folder,
-                here.log,
-                lambda epoch, m: run.metrics(m, epoch),
-                recipe.downstream.precision,
-            )
+            precision, record = recipe.downstream.precision, lambda epoch, values: run.metrics(values, epoch)
+            outcome = finetune(cell, task, data, encoder, folder, here.log, record, precision)
             run.files([folder / "curves.csv"])
         outcomes[cell] = outcome
         if outcome.status == "ran":

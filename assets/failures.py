@@ -1,8 +1,4 @@
-"""What a failed run leaves for the person who looks at it: which step, which file, what to do, as tags of the run.
-
-Belongs here: the hook that every asset carries, so that it works in every job, with and without a daemon. Not here:
-failing (`assets.step`). Tags hold names of steps, checks and error classes and a file's id: no path, no message.
-"""
+"""Tags of a failed run: which step, why, which file, what to do; a file is named by its id, never its path."""
 
 import re
 

@@ -1,10 +1,6 @@
-"""From DICOM files to records.
+"""From DICOM files to records: the assets of the group `archive`, and `quarantine`."""
 
-Belongs here: the assets of the group `archive`, and what was left out of it. Not here: reading DICOM
-(`pipeline.archive`).
-"""
-
-from collections.abc import Iterator
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +9,7 @@ import pyarrow as pa
 
 from assets.catalog import REVIEW
 from assets.failures import HOOKS
-from assets.step import FIRST, Step, step
+from assets.step import FIRST, Context, Materializations, Step, none_lost, step
 from assets.tables import PREVIEW_ROWS, counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.dicom.rejections import Reason
@@ -41,51 +37,40 @@ def index_archive(recipe: Recipe) -> dg.AssetsDefinition:
     )
 
     @dg.multi_asset(hooks=HOOKS, specs=_index_specs(recipe), check_specs=[check], op_tags=FIRST, name="index_archive")
-    def dicom_index(
-        context: dg.AssetExecutionContext, store: StoreFolder, archive: Archive, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            key = archive.key(opened.private)
-            index = _write_index(here, opened, archive.folder, key, recipe)
+    def dicom_index(context: Context, store: StoreFolder, archive: Archive, tracking: Tracking) -> Materializations:
+        with step(context, store, tracking, recipe) as here:
+            key = archive.key(here.store.private)
+            index = _write_index(here, archive.folder, key, recipe)
             if index.unreadable:
                 here.log(
                     f"{index.unreadable} files or folders could not be read now; they are in rejected_files, and the "
                     "next run tries again."
                 )
             yield _dicom_index(here, index, key)
-            for name, table, rows in (
-                ("rejected_files", REJECTED_FILES, index.rejected),
-                ("deleted_files", DELETED_FILES, index.deleted),
-            ):
-                yield here.made(name, table_version(rows), table_metadata(table, rows))
+            for table, rows in ((REJECTED_FILES, index.rejected), (DELETED_FILES, index.deleted)):
+                yield here.made(table.name, table_version(rows), table_metadata(table, rows))
 
     return dicom_index
 
 
 def _index_specs(recipe: Recipe) -> list[dg.AssetSpec]:
     modalities = ", ".join(recipe.archive.modalities)
-    descriptions = {
-        "dicom_index": f"One row per record: an SOP instance of {modalities} whose header was read, pseudonymous.",
-        "rejected_files": "One row per archive file that became no record, with its reason.",
-        "deleted_files": "One row per archive file that an earlier run read and that is gone; its images are too.",
-    }
+    spec = partial(dg.AssetSpec, code_version=f"{code_versions.INDEX}-{modalities}", group_name=GROUP)
+    records = f"One row per record: an SOP instance of {modalities} whose header was read, pseudonymous."
+    rejected = "One row per archive file that became no record, with its reason."
+    deleted = "One row per archive file that an earlier run read and that is gone; its images are too."
     return [
-        dg.AssetSpec(
-            name,
-            description=description,
-            code_version=f"{code_versions.INDEX}-{modalities}",
-            group_name=GROUP,
-            kinds={"parquet", *(["dicom"] if name == "dicom_index" else [])},
-        )
-        for name, description in descriptions.items()
+        spec("dicom_index", description=records, kinds={"parquet", "dicom"}),
+        spec("rejected_files", description=rejected, kinds={"parquet"}),
+        spec("deleted_files", description=deleted, kinds={"parquet"}),
     ]
 
 
-def _write_index(here: Step, store: Store, archive: str, key: bytes, recipe: Recipe) -> "Index":
+def _write_index(here: Step, archive: str, key: bytes, recipe: Recipe) -> "Index":
     """Read what is new in the archive, and write the tables of its files."""
     from pipeline.archive.scan import index_archive
 
+    store = here.store
     with archive_lock(store, here.log):
         erase = partial(_erase_traces, store, here.log)
         index = index_archive(archive, store.private, key, recipe.archive, here.log, erase)
@@ -109,14 +94,7 @@ def _dicom_index(here: Step, index: "Index", key: bytes) -> dg.MaterializeResult
             "patients": len(index.records["patient"].unique()),
         },
         metrics=counts,
-        checks=[
-            dg.AssetCheckResult(
-                check_name="no_file_lost",
-                passed=counts["files"] == counts["records"] + counts["rejected"],
-                description="{files} files: {records} records, {rejected} rejected".format(**counts),
-                metadata=counts,
-            )
-        ],
+        checks=[none_lost("no_file_lost", counts)],
     )
 
 
@@ -132,18 +110,13 @@ def quarantine_asset(recipe: Recipe) -> dg.AssetsDefinition:
         kinds={"parquet"},
     )
     def quarantine(
-        context: dg.AssetExecutionContext,
-        store: StoreFolder,
-        tracking: Tracking,
-        rejected_files: pa.Table,
-        rejected_frames: pa.Table,
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            with here.holding(tables_lock(opened, here.log), rejected_files, rejected_frames) as rejections:
+        context: Context, store: StoreFolder, tracking: Tracking, rejected_files: pa.Table, rejected_frames: pa.Table
+    ) -> Materializations:
+        with step(context, store, tracking, recipe) as here:
+            with here.holding(tables_lock(here.store, here.log), rejected_files, rejected_frames) as rejections:
                 rows = pa.concat_tables(rejections)
-                QUARANTINE.write(opened.experiment(recipe.name).tables, rows)
-            reasons = {reason["values"]: reason["counts"] for reason in rows["reason"].value_counts().to_pylist()}
+                QUARANTINE.write(here.store.experiment(recipe.name).tables, rows)
+            reasons = Counter(rows["reason"].to_pylist())
             yield here.made(
                 "quarantine",
                 table_version(rows),

@@ -1,7 +1,4 @@
-"""What can be run: the six jobs, or six for each recipe.
-
-Belongs here: which assets a job materializes, and how. Not here: when (schedules and sensors).
-"""
+"""The six jobs, or six for each recipe: which assets each materializes, and how (when: `assets.automation`)."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,11 +1,9 @@
-"""From tags to weak labels, and who is on which side of the split.
+"""From tags to weak labels: the assets of the group `labels`, the worklist, and each patient's side of the split."""
 
-Belongs here: the assets of the group `labels`, the worklist, the patients' split. Not here: the rules
-(`pipeline.labels`, `pipeline.cohort`).
-"""
-
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -14,7 +12,7 @@ import pyarrow as pa
 from assets.catalog import COHORT, REVIEW
 from assets.failures import HOOKS
 from assets.pictures import example_urls
-from assets.step import FIRST, step
+from assets.step import FIRST, Context, Materializations, step, warning
 from assets.tables import counts_table, markdown_table, size_and_columns, table_metadata, table_version
 from pipeline import code_versions
 from pipeline.cohort.splits import save_sides, sides_of
@@ -91,29 +89,12 @@ def label_assets(recipe: Recipe, mapping: Path, version: MappingVersion) -> list
 def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
     @dg.multi_asset(
         hooks=HOOKS,
-        specs=[
-            dg.AssetSpec(
-                "study_groups",
-                description="The radiologist's table: which study description means which groups; empty where the "
-                "recipe takes no labels from it.",
-                code_version=f"{code_versions.LABELS}-{version.meaning}",
-                group_name=GROUP,
-                kinds={"csv"},
-            ),
-            dg.AssetSpec(
-                "reviewed_descriptions",
-                description="Which descriptions of the radiologist's table are in some group, and which in none: "
-                "what decides who trains, whatever the groups.",
-                code_version=f"{code_versions.LABELS}-{version.membership}",
-                group_name=GROUP,
-                kinds={"csv"},
-            ),
-        ],
+        specs=_mapping_specs(version),
         op_tags=FIRST,
         name="read_study_groups",
     )
-    def study_groups(context: dg.AssetExecutionContext, tracking: Tracking) -> Iterator[dg.MaterializeResult[None]]:
-        with step(context, tracking, recipe) as here:
+    def study_groups(context: Context, store: StoreFolder, tracking: Tracking) -> Materializations:
+        with step(context, store, tracking, recipe) as here:
             groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
             in_none = sum(not names for names in groups.mapping.values())
             yield here.made(
@@ -128,16 +109,33 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
     return study_groups
 
 
+def _mapping_specs(version: MappingVersion) -> list[dg.AssetSpec]:
+    spec = partial(dg.AssetSpec, group_name=GROUP, kinds={"csv"})
+    return [
+        spec(
+            "study_groups",
+            description="The radiologist's table: which study description means which groups; empty where the "
+            "recipe takes no labels from it.",
+            code_version=f"{code_versions.LABELS}-{version.meaning}",
+        ),
+        spec(
+            "reviewed_descriptions",
+            description="Which descriptions of the radiologist's table are in some group, and which in none: "
+            "what decides who trains, whatever the groups.",
+            code_version=f"{code_versions.LABELS}-{version.membership}",
+        ),
+    ]
+
+
 def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
     @dg.multi_asset(hooks=HOOKS, specs=_label_specs(recipe, version), name="label_records")
     def label_records(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            with here.holding(tables_lock(opened, here.log), dicom_index) as (index,):
-                labels, changes = _write_labels(opened, index, recipe, mapping)
-            status = {row["values"]: row["counts"] for row in labels["status"].value_counts().to_pylist()}
+        context: Context, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table
+    ) -> Materializations:
+        with step(context, store, tracking, recipe) as here:
+            with here.holding(tables_lock(here.store, here.log), dicom_index) as (index,):
+                labels, changes = _write_labels(here.store, index, recipe, mapping)
+            status = Counter(labels["status"].to_pylist())
             by_status = {"records by status": counts_table("status", status, status_meanings(recipe.labels))}
             positives = {name: sum(value or 0 for value in labels[name].to_pylist()) for name in recipe.labels.names}
             yield here.made(
@@ -148,7 +146,7 @@ def _weak_labels(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.A
                     "records per label": counts_table("label", positives, {}),
                     **table_metadata(weak_labels_table(recipe.labels.names), labels),
                 },
-                metrics={f"records.{key}": count for key, count in (status | positives).items()},
+                metrics={f"records.{key}": count for key, count in {**status, **positives}.items()},
             )
             yield here.made("labelled_records", table_version(labels.select(["sop_instance", "status"])), by_status)
             yield here.made(
@@ -214,24 +212,21 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         kinds={"parquet", "csv"},
     )
     def unmapped(
-        context: dg.AssetExecutionContext,
-        store: StoreFolder,
-        tracking: Tracking,
-        dicom_index: pa.Table,
-        image_cache: pa.Table,
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            with here.holding(tables_lock(opened, here.log), dicom_index, image_cache) as (published, images):
-                rows = _worklist(opened, recipe, mapping, published)
-                UNMAPPED_DESCRIPTIONS.write(opened.experiment(recipe.name).tables, rows)
+        context: Context, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table, image_cache: pa.Table
+    ) -> Materializations:
+        with step(context, store, tracking, recipe) as here:
+            with here.holding(tables_lock(here.store, here.log), dicom_index, image_cache) as (published, images):
+                rows = _worklist(here.store, recipe, mapping, published)
+                UNMAPPED_DESCRIPTIONS.write(here.store.experiment(recipe.name).tables, rows)
                 share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
             yield here.made(
                 "unmapped_descriptions",
                 table_version(rows),
                 {
                     **size_and_columns(UNMAPPED_DESCRIPTIONS, rows),
-                    "for the radiologist": dg.MetadataValue.md(_illustrated(opened, recipe, rows, published, images)),
+                    "for the radiologist": dg.MetadataValue.md(
+                        _illustrated(here.store, recipe, rows, published, images)
+                    ),
                     "to fill in": dg.MetadataValue.md(TO_FILL_IN.format(recipe=recipe.name)),
                     "groups to choose from": ", ".join(recipe.labels.groups),
                 },
@@ -291,18 +286,17 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
         ],
     )
     def patient_splits(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table
-    ) -> Iterator[dg.MaterializeResult[None]]:
+        context: Context, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table
+    ) -> Materializations:
         from pipeline.cohort.store_split import split_store
 
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            with here.holding(tables_lock(opened, here.log), dicom_index) as (index,):
-                split = split_store(index, recipe.cohort.validation_share, earlier=opened)
+        with step(context, store, tracking, recipe) as here:
+            with here.holding(tables_lock(here.store, here.log), dicom_index) as (index,):
+                split = split_store(index, recipe.cohort.validation_share, earlier=here.store)
                 splits, moved = split.splits, split.moved
                 in_val = [patient for patient, side in sides_of(splits).items() if side == "val"]
-                across = encoders_trained_on_validation(opened, in_val, moved)
-                save_sides(opened, splits)
+                across = encoders_trained_on_validation(here.store, in_val, moved)
+                save_sides(here.store, splits)
             sides = splits["split"].to_pylist()
             counts = {side: sides.count(side) for side in ("train", "val")}
             yield here.made(
@@ -323,13 +317,9 @@ def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:
 
 
 def _kept_apart(encoders: Sequence[str], moved: int) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name="encoders_kept_validation_apart",
-        passed=not encoders,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(encoders)} encoders trained on patients that are in val now; `pretrain` makes them again: "
-        + ", ".join(encoders)
-        if encoders
-        else "no encoder trained on a patient that is in val now",
-        metadata={"encoders": ", ".join(encoders) or "none", "moved in this run": moved},
-    )
+    found = "no encoder trained on a patient that is in val now"
+    if encoders:
+        found = f"{len(encoders)} encoders trained on patients that are in val now; `pretrain` makes them again: "
+        found += ", ".join(encoders)
+    named = {"encoders": ", ".join(encoders) or "none", "moved in this run": moved}
+    return warning(not encoders, found, "encoders_kept_validation_apart", **named)

@@ -1,7 +1,4 @@
-"""Metadata of a check of near-duplicates: a small picture of the pairs, and where the worklist is.
-
-Not here: the pairs and their files (`pipeline.cohort.leaks`, `pipeline.cohort.leak_review`).
-"""
+"""Metadata of a check of near-duplicates: a small picture of the pairs, and the location of the worklist."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

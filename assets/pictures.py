@@ -1,7 +1,4 @@
-"""How pictures are shown in Dagster.
-
-Belongs here: pictures inline, as metadata carries them. Not here: drawing.
-"""
+"""Pictures inline in Dagster's metadata."""
 
 import io
 from collections.abc import Hashable, Mapping

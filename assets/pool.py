@@ -1,9 +1,6 @@
-"""The pretraining pool and its labels.
+"""The pretraining pool and its labels; `pipeline.cohort.pool` decides which images are in it."""
 
-Not here: which images are in the pool (`pipeline.cohort.pool`).
-"""
-
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -13,7 +10,7 @@ from assets.catalog import COHORT
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
 from assets.pictures import picture_url
-from assets.step import Step, step
+from assets.step import Context, Materializations, Step, step
 from assets.tables import markdown_table, table_metadata
 from pipeline import code_versions
 from pipeline.cohort.patient_aliases import sides_by_name
@@ -33,19 +30,18 @@ def pool_assets(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetsDefini
 
     @dg.multi_asset(hooks=HOOKS, specs=_specs(recipe, mapping), name="pool_images")
     def pool(
-        context: dg.AssetExecutionContext,
+        context: Context,
         store: StoreFolder,
         tracking: Tracking,
         dicom_index: pa.Table,
         image_cache: pa.Table,
         weak_labels: pa.Table,
         patient_splits: pa.Table,
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Materializations:
         inputs = dicom_index, image_cache, weak_labels, patient_splits
-        with step(context, tracking, recipe, recipe.labels.model_dump()) as here:
-            opened = store.open()
-            with here.holding(tables_lock(opened, here.log), *inputs) as current:
-                rows, sheet = _write_pool(opened, recipe, *current)
+        with step(context, store, tracking, recipe, recipe.labels.model_dump()) as here:
+            with here.holding(tables_lock(here.store, here.log), *inputs) as current:
+                rows, sheet = _write_pool(here.store, recipe, *current)
             yield _pretraining_pool(here, rows, sheet, recipe)
             yield _pool_labels(here, rows, recipe)
 
@@ -56,24 +52,21 @@ def _specs(recipe: Recipe, mapping: MappingVersion) -> list[dg.AssetSpec]:
     size = f"{recipe.images.height}x{recipe.images.width}"
     version = f"{code_versions.COHORT}-{recipe.labels.missing}-{size}"
     tasks = [f"{task}_images" for task in recipe.downstream.tasks]
+    spec = partial(dg.AssetSpec, group_name=COHORT, kinds={"parquet"})
     return [
-        dg.AssetSpec(
+        spec(
             "pretraining_pool",
             deps=["dicom_index", "image_cache", "labelled_records", "patient_splits", "quarantine", *tasks],
             description="One row per image that every pretraining method trains or validates on, with its split. "
             "Why others are not in it: quarantine, labelled_records.",
             code_version=f"{version}-{mapping.membership}",
-            group_name=COHORT,
-            kinds={"parquet"},
         ),
-        dg.AssetSpec(
+        spec(
             "pool_labels",
             deps=["pretraining_pool", "weak_labels"],
             description="The labels of the pool's images, as columns of its table: for the methods that learn "
             "from labels. New labels for the same images leave the encoders of other methods unchanged.",
             code_version=f"{version}-{mapping.meaning}",
-            group_name=COHORT,
-            kinds={"parquet"},
         ),
     ]
 

@@ -1,10 +1,6 @@
-"""A fine-tuned model applied to new DICOM files.
-
-Belongs here: the asset of the group `prediction`, a batch per run. Not here: predicting (`pipeline.prediction`).
-"""
+"""A fine-tuned model applied to a folder of new DICOM files (`pipeline.prediction`), one batch per run."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,7 +10,7 @@ from pydantic import Field
 
 from assets.downstream import arms_on_tasks
 from assets.failures import HOOKS
-from assets.step import Step, step
+from assets.step import Context, Materializations, Step, step
 from pipeline import code_versions
 from pipeline.errors import UserError
 from pipeline.files import digest, make_folder, read_table
@@ -59,17 +55,12 @@ def prediction_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
         check_specs=[dg.AssetCheckSpec(CHECK, asset=ASSET, blocking=True)],
     )
     def new_predictions(
-        context: dg.AssetExecutionContext,
-        config: NewImages,
-        store: StoreFolder,
-        compute: Compute,
-        tracking: Tracking,
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with step(context, tracking, recipe, config.model_dump(exclude={"folder"})) as here:
+        context: Context, config: NewImages, store: StoreFolder, compute: Compute, tracking: Tracking
+    ) -> Materializations:
+        with step(context, store, tracking, recipe, config.model_dump(exclude={"folder"})) as here:
             which = _known(recipe, config)
-            opened = store.open()
-            out = opened.new_predictions(recipe.name, which)
-            model = opened.experiment(recipe.name).root / "models" / which
+            out = here.store.new_predictions(recipe.name, which)
+            model = here.store.experiment(recipe.name).root / "models" / which
             with compute.training(here.log):
                 summary = _predict(model, Path(config.folder), out, recipe.archive.frames_per_cine, here)
             yield _made(here, out, summary)

@@ -1,9 +1,6 @@
-"""Pretrained encoders, one asset per backbone and method or variant.
+"""Pretrained encoders (`pipeline.pretraining`): one asset per backbone and method or variant."""
 
-Belongs here: the factory of the group `pretraining`. Not here: training (`pipeline.pretraining`).
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +10,15 @@ import pyarrow as pa
 
 from assets.failures import HOOKS
 from assets.labels import MappingVersion
-from assets.step import FIRST, Step, named_link, step
+from assets.step import FIRST, Context, Materializations, Step, named_link, step, warning
 from pipeline import code_versions
 from pipeline.files import digest, read_json
 from pipeline.markdown import inline
-from pipeline.methods import METHODS, SHOWN_LABELS, EncoderSettings
+from pipeline.methods import METHODS, SHOWN_LABELS
 from pipeline.methods.dcm import SCORES
 from pipeline.pretraining.top_folders import sources_of
 from pipeline.recipe import Recipe
 from pipeline.settings import Backbone, format_setting
-from pipeline.store import Store
 from pipeline.tables import pretraining_pool_table
 from pipeline.training.outcome import Outcome, worst_of
 from resources.compute import POOL, Compute
@@ -62,23 +58,18 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
         op_tags=FIRST,
     )
     def preflight(
-        context: dg.AssetExecutionContext,
-        store: StoreFolder,
-        compute: Compute,
-        tracking: Tracking,
-        pretraining_pool: pa.Table,
-    ) -> Iterator[dg.MaterializeResult[None]]:
+        context: Context, store: StoreFolder, compute: Compute, tracking: Tracking, pretraining_pool: pa.Table
+    ) -> Materializations:
         from pipeline.archive.protections import protection_lines, protections
         from pipeline.downstream.preflight import preflight as forecasts_of
         from pipeline.training.preflight import format_range, total_hours
 
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            protected = [*protection_lines(protections())]
+        with step(context, store, tracking, recipe) as here:
+            protected = list(protection_lines(protections()))
             for line in protected:
                 here.log(f"Preflight: {line}.")
             with here.holding(compute.training(here.log), pretraining_pool) as (rows,):
-                found = forecasts_of(rows, recipe, opened, here.log)
+                found = forecasts_of(rows, recipe, here.store, here.log)
             hours, lines = total_hours(found), [str(forecast) for forecast in found]
             yield here.made(
                 "preflight",
@@ -116,24 +107,19 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
         check_specs=[outcome_check(asset)],
     )
     def encoder_asset(
-        context: dg.AssetExecutionContext,
-        store: StoreFolder,
-        compute: Compute,
-        tracking: Tracking,
-        pretraining_pool: pa.Table,
-    ) -> Iterator[dg.MaterializeResult[None]]:
+        context: Context, store: StoreFolder, compute: Compute, tracking: Tracking, pretraining_pool: pa.Table
+    ) -> Materializations:
         from pipeline.pretraining.plan import planned_encoders
         from pipeline.pretraining.pool import pool_with_pixels
 
         params = {"backbone": backbone, "encoder": encoder, "method": settings.method_of(encoder).name}
-        with step(context, tracking, recipe, params) as here:
-            opened = store.open()
-            experiment = opened.experiment(recipe.name)
+        with step(context, store, tracking, recipe, params) as here:
+            experiment = here.store.experiment(recipe.name)
             plans = planned_encoders(recipe, experiment, backbone, encoder)
             with here.holding(compute.training(here.log), pretraining_pool) as (rows,):
-                pool, sources = pool_with_pixels(rows, opened, recipe), sources_of(rows, opened.private)
+                pool, sources = pool_with_pixels(rows, here.store, recipe), sources_of(rows, here.store.private)
                 outcomes = [_trained(here, tracking, recipe, plan, pool, sources, len(plans) == 1) for plan in plans]
-            yield _made(here, asset, plans, outcomes, opened, registered_name(recipe, asset))
+            yield _made(here, recipe, asset, plans, outcomes)
 
     return encoder_asset
 
@@ -171,7 +157,7 @@ def _trained(
     with nullcontext(here.run) if alone else here.part(tracking, f"{asset}, seed {plan.settings.seed}") as run:
         shown = plan.pool(pool, sources)
         digests = {"image_digest": shown.image_digest, "label_digest": shown.label_digest}
-        run.params({"labels": plan.labels, **digests, **_params(plan.settings)})
+        run.params({"labels": plan.labels, **digests, **plan.settings.model_dump(exclude={"imagenet_weights"})})
         for data in _inputs(plan.method, shown, recipe):
             run.input(data)
         outcome = plan.pretrain(shown, here.log, lambda epoch, values: run.metrics(values, epoch))
@@ -182,10 +168,6 @@ def _trained(
             seed = {"seed": str(plan.settings.seed)}
             run.encoder(registered_name(recipe, asset), encoder_digest(plan.folder), plan.folder, seed)
     return outcome
-
-
-def _params(settings: EncoderSettings) -> dict[str, object]:
-    return settings.model_dump(exclude={"imagenet_weights"})
 
 
 def registered_name(recipe: Recipe, asset: str) -> str:
@@ -212,16 +194,11 @@ _FILES = (_CARD, "preprocessing.json", "curves.csv", "outcome.json", "encoder.sa
 
 
 def _made(
-    here: Step,
-    asset: str,
-    plans: "Sequence[PlannedEncoder]",
-    outcomes: Sequence[Outcome],
-    store: Store,
-    registered: str,
+    here: Step, recipe: Recipe, asset: str, plans: "Sequence[PlannedEncoder]", outcomes: Sequence[Outcome]
 ) -> dg.MaterializeResult[None]:
     """Report the worst outcome, and the model card of each seed."""
-    worst = worst_of(outcomes)
-    folders = [str(plan.folder.relative_to(store.root)) for plan in plans]
+    worst, registered = worst_of(outcomes), registered_name(recipe, asset)
+    folders = [str(plan.folder.relative_to(here.store.root)) for plan in plans]
     return here.made(
         asset,
         digest(*(outcome.fingerprint for outcome in outcomes))[:16],
@@ -260,10 +237,4 @@ def outcome_check(asset: str) -> dg.AssetCheckSpec:
 
 def outcome_result(outcome: Outcome) -> dg.AssetCheckResult:
     """The result of `outcome_check`."""
-    return dg.AssetCheckResult(
-        check_name="ran",
-        passed=outcome.status == "ran",
-        severity=dg.AssetCheckSeverity.WARN,
-        description=outcome.reason or "it ran",
-        metadata={"outcome": outcome.status},
-    )
+    return warning(outcome.status == "ran", outcome.reason or "it ran", "ran", outcome=outcome.status)

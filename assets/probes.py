@@ -1,6 +1,6 @@
 """The worklist of probes whose shape is unknown. Not here: what their names mean (`pipeline.labels`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -10,7 +10,7 @@ from assets.catalog import REVIEW
 from assets.failures import HOOKS
 from assets.labels import EXAMPLES, ILLUSTRATED, MappingVersion
 from assets.pictures import example_urls
-from assets.step import step
+from assets.step import Context, Materializations, step
 from assets.tables import markdown_table, size_and_columns, table_version
 from pipeline import code_versions
 from pipeline.cohort.patient_links import canonical_patients, tied_patients
@@ -46,19 +46,15 @@ def unmapped_probes_asset(recipe: Recipe, mapping: Path, version: MappingVersion
         kinds={"parquet", "csv"},
     )
     def unmapped(
-        context: dg.AssetExecutionContext,
-        store: StoreFolder,
-        tracking: Tracking,
-        dicom_index: pa.Table,
-        image_cache: pa.Table,
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            with here.holding(tables_lock(opened, here.log), dicom_index, image_cache) as (index, images):
-                rows, unknown = _worklist(opened, recipe, mapping, index)
-                UNMAPPED_PROBES.write(opened.experiment(recipe.name).tables, rows)
+        context: Context, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table, image_cache: pa.Table
+    ) -> Materializations:
+        with step(context, store, tracking, recipe) as here:
+            with here.holding(tables_lock(here.store, here.log), dicom_index, image_cache) as (index, images):
+                rows, unknown = _worklist(here.store, recipe, mapping, index)
+                UNMAPPED_PROBES.write(here.store.experiment(recipe.name).tables, rows)
             name_of = dict(zip(index["sop_instance"].to_pylist(), unknown, strict=True))
-            pictures = _illustrated(opened, recipe, rows, {key: name for key, name in name_of.items() if name}, images)
+            named = {key: name for key, name in name_of.items() if name}
+            pictures = _illustrated(here.store, recipe, rows, named, images)
             yield here.made(
                 "unmapped_probes",
                 table_version(rows),

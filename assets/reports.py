@@ -1,9 +1,6 @@
-"""The group `reports`: tables, figures and the HTML page of a recipe.
+"""The group `reports`: tables, figures and the HTML page of a recipe (`pipeline.evaluation`)."""
 
-Not here: numbers and drawing (`pipeline.evaluation`).
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from assets.downstream import arms_on_tasks
 from assets.failures import HOOKS
 from assets.pictures import picture_url
 from assets.pretraining import encoder_name
-from assets.step import named_link, step
+from assets.step import Context, Materializations, named_link, step, warning
 from pipeline import code_versions
 from pipeline.evaluation.learning_checks import INPAINTING_CHECK, learning_checks, task_check
 from pipeline.files import digest
@@ -102,28 +99,14 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
         "run; the declared differences with intervals and p-values; all metrics.",
         [*_models(recipe), *_encoders(recipe, recipe.pretraining.context_encoders)],
         kinds={"csv", "markdown"},
-        check_specs=[
-            *(dg.AssetCheckSpec(check, asset="results_table", description=text) for check, text in checks.items()),
-        ],
+        check_specs=[dg.AssetCheckSpec(name, asset="results_table", description=checks[name]) for name in checks],
     )
-    def results_table(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def results_table(context: Context, store: StoreFolder, tracking: Tracking) -> Materializations:
         from pipeline.evaluation.report import RESULTS_FILES, write_results
 
-        with step(context, tracking, recipe, recipe.evaluation.model_dump()) as here:
-            opened = store.open()
-            experiment = opened.experiment(recipe.name)
+        with step(context, store, tracking, recipe, recipe.evaluation.model_dump()) as here:
+            experiment = here.store.experiment(recipe.name)
             report = write_results(recipe, experiment)
-            learnt = [
-                dg.AssetCheckResult(
-                    check_name=check.name,
-                    passed=check.passed,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    description=check.scores,
-                )
-                for check in learning_checks(report, tasks)
-            ]
             yield here.made(
                 "results_table",
                 report.digest[:16],
@@ -135,7 +118,7 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
                 },
                 metrics=report.numbers,
                 files=[experiment.reports / name for name in RESULTS_FILES],
-                checks=learnt,
+                checks=[warning(one.passed, one.scores, one.name) for one in learning_checks(report, tasks)],
             )
 
     return results_table
@@ -150,12 +133,12 @@ def _dataset_table(recipe: Recipe) -> dg.AssetsDefinition:
         kinds={"csv", "markdown"},
     )
     def dataset_table(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking, pretraining_pool: pa.Table
-    ) -> Iterator[dg.MaterializeResult[None]]:
+        context: Context, store: StoreFolder, tracking: Tracking, pretraining_pool: pa.Table
+    ) -> Materializations:
         from pipeline.evaluation.dataset_table import write_dataset_table
 
-        with step(context, tracking, recipe) as here:
-            experiment = store.open().experiment(recipe.name)
+        with step(context, store, tracking, recipe) as here:
+            experiment = here.store.experiment(recipe.name)
             markdown = write_dataset_table(recipe, experiment, pretraining_pool)
             yield here.made(
                 "dataset_table",
@@ -171,13 +154,11 @@ def _figure(recipe: Recipe, name: str, description: str, deps: Sequence[str]) ->
     """An asset of PNG files, shown inline in Dagster and stored by MLflow."""
 
     @_report_asset(recipe, name, description, deps, kinds={"image"})
-    def figure(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def figure(context: Context, store: StoreFolder, tracking: Tracking) -> Materializations:
         from pipeline.evaluation.report_figures import draw
 
-        with step(context, tracking, recipe) as here:
-            paths = draw(name, recipe, store.open())
+        with step(context, store, tracking, recipe) as here:
+            paths = draw(name, recipe, here.store)
             pictures = "\n\n".join(f"![{path.stem}]({picture_url(path)})" for path in paths)
             yield here.made(
                 name,
@@ -197,14 +178,11 @@ def _html_report(recipe: Recipe, deps: Sequence[str]) -> dg.AssetsDefinition:
         deps,
         kinds={"html"},
     )
-    def html_report(
-        context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    def html_report(context: Context, store: StoreFolder, tracking: Tracking) -> Materializations:
         from pipeline.evaluation.html_report import write_html_report
 
-        with step(context, tracking, recipe) as here:
-            opened = store.open()
-            page = write_html_report(recipe, opened)
+        with step(context, store, tracking, recipe) as here:
+            page = write_html_report(recipe, here.store)
             yield here.made(
                 "html_report",
                 digest(page.read_bytes())[:16],

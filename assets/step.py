@@ -1,25 +1,26 @@
-"""What every asset's step shares: an MLflow run around it, and one way to report and to fail.
-
-Belongs here: the shape of a step. Not here: any asset.
-"""
+"""The body of every asset's step: an MLflow run around it, and one way to report and to fail."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import dagster as dg
 import pyarrow as pa
+from dagster._core.execution.context.system import StepExecutionContext
 
 from pipeline.blocking_checks import Attempt, Check, attempt, refuse
 from pipeline.errors import UserError, is_transient
 from pipeline.markdown import link
 from pipeline.recipe import Recipe
+from pipeline.store import Store
+from resources.store import StoreFolder
 from resources.tables import current_table
 from resources.tracking import TrackedRun, Tracking
 
-if TYPE_CHECKING:
-    from dagster._core.execution.context.system import StepExecutionContext
+Context = dg.AssetExecutionContext
+Materializations = Iterator[dg.MaterializeResult[None]]
+"""What the function of an asset yields."""
 
 DAGSTER_UI = "http://127.0.0.1:3000"
 USER_MISTAKE = "user mistake"
@@ -41,14 +42,15 @@ class Step:
 
     def __init__(
         self,
-        context: dg.AssetExecutionContext,
+        context: Context,
         recipe: Recipe,
+        store: Store,
         run: TrackedRun,
         tags: Mapping[str, str],
         recorded: Mapping[tuple[str, str], Check],
-        attempt: Attempt | None,
+        attempt: Attempt,
     ) -> None:
-        self._context, self._recipe, self.run = context, recipe, run
+        self._context, self._recipe, self.store, self.run = context, recipe, store, run
         self._recorded, self._attempt = recorded, attempt
         self._keys = {key.path[-1]: key for key in context.assets_def.keys}
         self.tags = tags
@@ -62,8 +64,7 @@ class Step:
     def holding(self, lock: AbstractContextManager[None], *inputs: pa.Table) -> Iterator[list[pa.Table]]:
         """Hold `lock`; yields `inputs` as they are in the store then, which may be later than when they were loaded."""
         with lock:
-            store = self._context.resources.store.open()
-            yield [current_table(rows, store, self._recipe) for rows in inputs]
+            yield [current_table(rows, self.store, self._recipe) for rows in inputs]
 
     @contextmanager
     def part(self, tracking: Tracking, name: str) -> Iterator[TrackedRun]:
@@ -74,7 +75,7 @@ class Step:
     def checked(self, result: dg.AssetCheckResult, asset: str) -> dg.AssetCheckResult:
         """The result of a check of `asset`; that of a blocking one is kept in the store, for every later job."""
         check = self._recorded.get((asset, result.check_name or ""))
-        if check is not None and self._attempt is not None:
+        if check is not None:
             self._attempt.record(check, lets_pass(result), result.description or "")
         return result._replace(asset_key=self._keys[asset])
 
@@ -112,7 +113,11 @@ def named_link(name: str, address: str) -> dg.MarkdownMetadataValue:
 
 @contextmanager
 def step(
-    context: dg.AssetExecutionContext, tracking: Tracking, recipe: Recipe, params: Mapping[str, Any] | None = None
+    context: Context,
+    store: StoreFolder,
+    tracking: Tracking,
+    recipe: Recipe,
+    params: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Run an asset's body inside an MLflow run; errors as in `guarded`.
 
@@ -132,13 +137,14 @@ def step(
         "mlflow.note.content": f"[Dagster run]({DAGSTER_UI}/runs/{run_id})",
     }
     recorded, name = _blocking_checks(context), context.op_def.name.removeprefix(f"{recipe.name}__")
-    with (
-        failing(execution),
-        _recording(execution, recipe.name, recorded) as recording,
-        tracking.of(recipe.name).run(name, tags, context.log.warning) as run,
-    ):
-        run.params(params or {})
-        yield Step(context, recipe, run, tags, recorded, recording)
+    with failing(execution):
+        made, opened = _refuse_unchecked(execution, recipe.name), store.open()
+        with (
+            attempt(opened, recipe.name, made, list(recorded.values())) as recording,
+            tracking.of(recipe.name).run(name, tags, context.log.warning) as run,
+        ):
+            run.params(params or {})
+            yield Step(context, recipe, opened, run, tags, recorded, recording)
 
 
 @contextmanager
@@ -157,7 +163,27 @@ def guarded(context: dg.InputContext) -> Iterator[None]:
         yield
 
 
-def _blocking_checks(context: dg.AssetExecutionContext) -> dict[tuple[str, str], Check]:
+def warning(passed: bool, description: str, check_name: str | None = None, /, **metadata: Any) -> dg.AssetCheckResult:
+    """The result of a check that stops nothing."""
+    severity = dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(
+        passed=passed, check_name=check_name, severity=severity, description=description, metadata=metadata
+    )
+
+
+def none_lost(check_name: str, counts: Mapping[str, int]) -> dg.AssetCheckResult:
+    """The result of a check that the first of `counts` is the sum of the others."""
+    (whole, total), *parts = counts.items()
+    found = ", ".join(f"{count} {part}" for part, count in parts)
+    return dg.AssetCheckResult(
+        check_name=check_name,
+        passed=total == sum(count for _, count in parts),
+        description=f"{total} {whole}: {found}",
+        metadata=dict(counts),
+    )
+
+
+def _blocking_checks(context: Context) -> dict[tuple[str, str], Check]:
     """The blocking checks of the step's assets, by asset and name: its own, and those that are steps after it."""
     found = [(spec.asset_key, spec.name) for spec in context.assets_def.check_specs if spec.blocking]
     specs = context.assets_def.specs_by_key
@@ -171,17 +197,7 @@ def lets_pass(result: dg.AssetCheckResult) -> bool:
     return result.passed or result.severity != dg.AssetCheckSeverity.ERROR
 
 
-def _recording(
-    execution: "StepExecutionContext", recipe: str, recorded: Mapping[tuple[str, str], Check]
-) -> AbstractContextManager[Attempt | None]:
-    """Record the step's checks, unless one upstream stops it; without a store (a step that reads a file) neither."""
-    if "store" not in execution.op_def.required_resource_keys:
-        return nullcontext()
-    made = _refuse_unchecked(execution, recipe)
-    return attempt(execution.resources.store.open(), recipe, made, list(recorded.values()))
-
-
-def _refuse_unchecked(execution: "StepExecutionContext", recipe: str) -> set[str]:
+def _refuse_unchecked(execution: StepExecutionContext, recipe: str) -> set[str]:
     """Raise if a blocking check upstream of the step has not passed; returns the assets that the step makes."""
     graph, keys = execution.job_def.asset_layer.asset_graph, _keys(execution)
     made = {key.path[-1] for key in keys}
@@ -190,14 +206,14 @@ def _refuse_unchecked(execution: "StepExecutionContext", recipe: str) -> set[str
     return made
 
 
-def _keys(execution: "StepExecutionContext") -> Collection[dg.AssetKey]:
+def _keys(execution: StepExecutionContext) -> Collection[dg.AssetKey]:
     """Of the assets that the step makes; none of a check's step."""
     definition = execution.job_def.asset_layer.get_assets_def_for_node(execution.node_handle)
     return definition.keys if definition else ()
 
 
 @contextmanager
-def failing(execution: "StepExecutionContext") -> Iterator[None]:
+def failing(execution: StepExecutionContext) -> Iterator[None]:
     """Report errors as `guarded` describes."""
     try:
         yield
@@ -209,7 +225,7 @@ def failing(execution: "StepExecutionContext") -> Iterator[None]:
         raise
 
 
-def _try_again(execution: "StepExecutionContext", error: Exception) -> NoReturn:
+def _try_again(execution: StepExecutionContext, error: Exception) -> NoReturn:
     """Ask for another try, or fail for good after the last one. A system error's own text would quote a path."""
     reason = getattr(error, "strerror", None) or type(error).__name__
     sentence = str(error) if isinstance(error, UserError) else f"Disk or network has failed: {reason}."
@@ -221,7 +237,7 @@ def _try_again(execution: "StepExecutionContext", error: Exception) -> NoReturn:
     raise dg.RetryRequested(max_retries=len(WAITS), seconds_to_wait=WAITS[tries]) from error
 
 
-def _stop_after_a_mistake(execution: "StepExecutionContext", recipe: str) -> None:
+def _stop_after_a_mistake(execution: StepExecutionContext, recipe: str) -> None:
     """Raise if a user's mistake has failed a step of this recipe's, or a shared one, in this run."""
     failures = execution.instance.all_logs(execution.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     of_recipe = f"{recipe}__"

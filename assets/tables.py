@@ -1,8 +1,4 @@
-"""How a table is shown in Dagster.
-
-Belongs here: column schema, row count and preview of a Parquet table, counts with what they mean. Not here: writing
-tables.
-"""
+"""How a table is shown in Dagster: column schema, row count, preview, and counts with their meanings."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from pipeline.files import digest
-from pipeline.markdown import cell
+from pipeline.markdown import cell, pipe_table
 from pipeline.tables import Table
 
 PREVIEW_ROWS = 8
@@ -46,21 +42,17 @@ def size_and_columns(spec: Table, rows: pa.Table) -> dict[str, Any]:
 
 def counts_table(what: str, counts: Mapping[str, int], meanings: Mapping[str, str]) -> dg.MarkdownMetadataValue:
     """`counts`, the greatest first, with what each one's name means, where `meanings` says so."""
-    lines = [f"| {what} | how many | what it means |", "| --- | --- | --- |"]
-    for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        lines.append(f"| {cell(name)} | {count} | {cell(meanings.get(name))} |")
-    return dg.MetadataValue.md("\n".join(lines) if counts else "(none)")
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    rows = [(cell(name), str(count), cell(meanings.get(name))) for name, count in ranked]
+    return dg.MetadataValue.md(pipe_table((what, "how many", "what it means"), rows) if rows else "(none)")
 
 
 def markdown_table(rows: pa.Table, of_pictures: str = "") -> str:
     """`rows` as a Markdown table, "(empty)" if there are none; the column `of_pictures` is Markdown of our own."""
     if not rows.num_rows:
         return "(empty)"
-    lines = ["| " + " | ".join(map(cell, rows.column_names)) + " |", "|" + " --- |" * rows.num_columns]
-    for row in rows.to_pylist():
-        cells = (value if name == of_pictures else cell(value) for name, value in row.items())
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    shown = ([row[name] if name == of_pictures else cell(row[name]) for name in row] for row in rows.to_pylist())
+    return pipe_table([cell(name) for name in rows.column_names], shown)
 
 
 def table_version(rows: pa.Table) -> str:

@@ -17,6 +17,7 @@ from assets.step import step
 from pipeline.errors import UnreachableError, UserError
 from pipeline.recipe import Recipe
 from resources.environment import read_environment
+from resources.store import StoreFolder
 from resources.tracking import Tracking
 from tests.conftest import TINY_RECIPE
 
@@ -42,14 +43,18 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
+def resources_of(tracking: Tracking) -> dict[str, Any]:
+    return {"store": StoreFolder(root=f"{tracking.artifacts}/store"), "tracking": tracking}
+
+
 def run(
     instance: dg.DagsterInstance, work: Callable[[], Any], tracking: Tracking, **more: Any
 ) -> dg.ExecuteInProcessResult:
     """Materialize an asset that does `work` in a step like all others."""
 
     @dg.asset(hooks=HOOKS, **more)
-    def image_cache(context: dg.AssetExecutionContext, tracking: Tracking) -> Iterator[Any]:
-        with step(context, tracking, Recipe(name="tiny")) as here:
+    def image_cache(context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking) -> Iterator[Any]:
+        with step(context, store, tracking, Recipe(name="tiny")) as here:
             checks = work()
             yield here.made("image_cache", "1", {}, checks=checks or [])
 
@@ -57,7 +62,7 @@ def run(
     def downstream() -> None: ...
 
     return dg.materialize(
-        [image_cache, downstream], instance=instance, resources={"tracking": tracking}, raise_on_error=False
+        [image_cache, downstream], instance=instance, resources=resources_of(tracking), raise_on_error=False
     )
 
 
@@ -120,8 +125,8 @@ def test_a_step_that_fails_between_two_of_its_assets_is_done_again_whole(
     place.symlink_to("/dev/full")
 
     @dg.multi_asset(specs=[dg.AssetSpec("records"), dg.AssetSpec("rejected")], hooks=HOOKS)
-    def both(context: dg.AssetExecutionContext, tracking: Tracking) -> Iterator[Any]:
-        with step(context, tracking, Recipe(name="tiny")) as here:
+    def both(context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking) -> Iterator[Any]:
+        with step(context, store, tracking, Recipe(name="tiny")) as here:
             yield here.made("records", "1", {})
             if context.retry_number:
                 place.unlink()
@@ -129,7 +134,7 @@ def test_a_step_that_fails_between_two_of_its_assets_is_done_again_whole(
                 file.write(b"rows")
             yield here.made("rejected", "1", {})
 
-    result = dg.materialize([both], instance=instance, resources={"tracking": tracking}, raise_on_error=False)
+    result = dg.materialize([both], instance=instance, resources=resources_of(tracking), raise_on_error=False)
     assert result.success
     assert [m.asset_key.path[-1] for m in result.asset_materializations_for_node("both")][-2:] == [
         "records",
@@ -211,16 +216,16 @@ def test_what_fails_first_is_told_and_not_what_fails_in_its_wake(
         raise UserError("The mapping is empty.")
 
     @dg.asset(hooks=HOOKS)
-    def another(context: dg.AssetExecutionContext, tracking: Tracking) -> None:
-        with step(context, tracking, Recipe(name="tiny")):
+    def another(context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking) -> None:
+        with step(context, store, tracking, Recipe(name="tiny")):
             pass
 
     @dg.asset(hooks=HOOKS, op_tags={"dagster/priority": "10"})
-    def first(context: dg.AssetExecutionContext, tracking: Tracking) -> None:
-        with step(context, tracking, Recipe(name="tiny")):
+    def first(context: dg.AssetExecutionContext, store: StoreFolder, tracking: Tracking) -> None:
+        with step(context, store, tracking, Recipe(name="tiny")):
             mistake()
 
-    result = dg.materialize([another, first], instance=instance, resources={"tracking": tracking}, raise_on_error=False)
+    result = dg.materialize([another, first], instance=instance, resources=resources_of(tracking), raise_on_error=False)
     assert len(result.get_step_failure_events()) == 2
     assert tags(instance, result)[STEP] == "first"
 
