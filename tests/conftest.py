@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,6 +71,18 @@ def run_job(job: str, store: Path, *arguments: str, **changes: str) -> "subproce
         text=True,
         check=False,
     )
+
+
+def run_in_process(job: str, store: Path, **changes: str) -> "dg.ExecuteInProcessResult":
+    """The same in this process, which saves starting one; raises unless the job succeeds."""
+    import dagster as dg
+
+    from assets.definitions import build_defs
+    from resources.environment import read_environment
+
+    variables = job_environment(store, changes)
+    with patch.dict(os.environ, variables, clear=True), dg.DagsterInstance.from_config(variables["DAGSTER_HOME"]) as of:
+        return build_defs(read_environment(variables)).resolve_job_def(job).execute_in_process(instance=of)
 
 
 def table_path(store: Path, name: str) -> Path:
