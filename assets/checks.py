@@ -165,7 +165,7 @@ def few_records_unmapped(of: Subject, unmapped: pa.Table, index: pa.Table) -> dg
 
 
 def mapping_rows_are_carried(of: Subject, published: pa.Table) -> dg.AssetCheckResult:
-    """A record has each description of the mapping, apart from those that Table A1 prints."""
+    """Every description of the mapping occurs in at least one record, except those that Table A1 prints."""
     from pipeline.labels.worklist import unused_mappings
 
     unused = unused_mappings(of.study_groups(), with_rare_descriptions(of.store.private, published)[0])
@@ -174,7 +174,11 @@ def mapping_rows_are_carried(of: Subject, published: pa.Table) -> dg.AssetCheckR
         f"no record has the study_description of {'; '.join(unused[:NAMED])}{more}: is it misspelt, or was the file "
         "saved in another encoding?"
     )
-    return warning(not unused, found if unused else "a record has each row's, or Table A1 prints it", rows=len(unused))
+    return warning(
+        not unused,
+        found if unused else "every description of the mapping occurs, or Table A1 prints it",
+        rows=len(unused),
+    )
 
 
 def cache_intact(of: Subject, images: pa.Table) -> dg.AssetCheckResult:
@@ -209,7 +213,7 @@ def no_text_kept_whole(of: Subject, images: pa.Table, index: pa.Table) -> dg.Ass
 
 
 def no_near_duplicates(of: Subject, similar: pa.Table, images: pa.Table) -> dg.AssetCheckResult:
-    """No two patients have images that are nearly the same, other than a reviewer has cleared."""
+    """No two patients have images that are nearly the same, except pairs that a reviewer has cleared."""
     from pipeline.cohort.leak_review import cached_pixels, review_hint, uncleared
     from pipeline.cohort.leaks import archive_leaks
 
@@ -226,7 +230,7 @@ def no_near_duplicates(of: Subject, similar: pa.Table, images: pa.Table) -> dg.A
 
 
 def no_image_in_two_splits(of: Subject, rows: pa.Table) -> dg.AssetCheckResult:
-    """No two images in different splits are nearly the same, other than a reviewer has cleared."""
+    """No two images in different splits are nearly the same, except pairs that a reviewer has cleared."""
     from pipeline.cohort.leak_review import review_hint, task_pixels, uncleared
     from pipeline.cohort.leaks import split_leaks
 

@@ -31,14 +31,14 @@ GROUP_TAG = "sonotag/group"
 BLOCKING_CHECKS = "sonotag/blocking_checks"
 """Metadata of an asset: the names of its blocking checks that are steps of their own, which a run may leave out."""
 WAITS = (30.0, 120.0, 480.0)
-"""Seconds before each further try of a step to which disk or network has failed."""
+"""Delays in seconds before a step is retried after a failure of disk or network."""
 
 FIRST = {"dagster/priority": "10"}
 """For steps that check what a person wrote: they run before the long work."""
 
 
 class Step:
-    """One step at work: where it says things, and how it reports what it made."""
+    """A running step: its store, its log, its MLflow run and its report of results."""
 
     def __init__(
         self,

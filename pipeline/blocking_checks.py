@@ -25,7 +25,7 @@ from pipeline.tables import SHARED
 BEFORE_TRAINING = ("archive", "labels", "images", "review", "cohort", "tasks")
 """Groups of assets from which every encoder follows."""
 POOL = "pretraining_pool"
-"""The asset without whose checks nothing is trained, also if no run has recorded them."""
+"""Nothing is trained until this asset's checks have passed, even if no run has recorded a result."""
 _UNDER_WAY = ".under_way"
 _JOBS = {
     **dict.fromkeys(("archive", "labels", "images", "review", "cohort"), "ingest"),
@@ -64,7 +64,7 @@ class Record(Check):
     """The last result of a check."""
 
     recipe: str
-    """With which it was found."""
+    """The recipe of the run that made the check."""
     result: Literal["passed", "failed", "unfinished"]
     description: str
     looked_at: dict[str, str]
@@ -129,7 +129,7 @@ def attempt(store: Store, recipe: str, assets: Collection[str], checks: Sequence
 
 
 def refuse(store: Store, recipe: str, assets: Collection[str]) -> None:
-    """Raise `UserError` if a blocking check of one of `assets` is not passed, or its files are others since."""
+    """Raise `UserError` if a blocking check of one of `assets` has not passed, or if its files have changed since."""
     _settle_killed(store, recipe)
     found = _records(store, recipe, assets)
     for record in found:

@@ -1,6 +1,6 @@
 """Migrate a store of layout 3, in which all recipes shared one set of tables and check results, to layout 4.
 
-A table's metadata (`sonotag.made_by`) names the recipe that wrote it; a table without belongs to the recipe of the
+A table's metadata (`sonotag.made_by`) names the recipe that wrote it; a table without it belongs to the recipe of the
 table that the same step wrote. Tables without a known recipe are not copied: `ingest` makes them again from the image
 cache.
 """

@@ -1,6 +1,6 @@
 """Paths in the store, and the version of its layout.
 
-Not here: migrating a store of layout 3 (`migration`).
+The steps from layout 3 to 4 are in `migration`.
 """
 
 import re

@@ -58,7 +58,7 @@ MOST_LEFT_OUT: Final = 0.5
 
 
 def detect_tissue(greys_HW: Iterable[Grey]) -> _Mask | None:
-    """The union of the tissue that each frame clearly shows, height x width; None if that is all of it, or nothing."""
+    """The union of the tissue that each frame clearly shows, height x width; None if it is empty or fills the frame."""
     inside_HW = None
     for grey_HW in greys_HW:
         if (shown_HW := _insonated(grey_HW)) is not None:

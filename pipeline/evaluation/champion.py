@@ -236,7 +236,7 @@ def _reason(best: Contender, test: PairedTest, challengers: int, changed: bool) 
         return _NO_HIGHER_SCORE
     if test.p is None:
         needed = significance.FEWEST_PATIENTS
-        return f"{best.name} leads by {test.difference:.3f}, but a decision takes at least {needed} patients"
+        return f"{best.name} leads by {test.difference:.3f}, but a decision requires at least {needed} patients"
     adjusted = min(1.0, test.p * challengers)
     return (
         f"{best.name} leads by {test.difference:.3f}, 95 % interval {test.low:.3f} to {test.high:.3f}, "

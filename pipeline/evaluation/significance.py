@@ -66,7 +66,7 @@ def few_seeds_test(differences_NS: NDArray[np.float64], patients: Sequence[str])
     """The hypothesis of `paired_test` for at least two seeds, too few to resample: patients and seeds both vary.
 
     Student's test of the mean. Its standard error combines patients and seeds; its degrees of freedom are those of the
-    seeds alone, the smaller number: with two seeds a difference takes 13 standard errors to be significant.
+    seeds alone, the smaller number: with two seeds a difference is significant from 13 standard errors on.
     """
     clusters = _clusters(differences_NS, patients)
     difference, error, observed = _observed(clusters)

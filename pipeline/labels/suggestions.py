@@ -15,9 +15,9 @@ from pipeline.labels.study_groups import Groups, StudyGroups
 from pipeline.labels.study_terms import Vocabulary, Word, shipped_vocabulary
 from pipeline.recipe.labels import folded
 
-MIN_SIMILARITY = 65.0
+MIN_TEXT_SIMILARITY = 65.0
 """Minimum similarity of a reviewed description, of 100."""
-MIN_SIMILARITY_WITHOUT_SUBJECT = 90.0
+MIN_TEXT_SIMILARITY_WITHOUT_SUBJECT = 90.0
 """Minimum similarity of a reviewed description if neither names a subject, such as BIOPSY."""
 MOST = 3
 """Suggestions per description."""
@@ -97,12 +97,12 @@ class Suggester:
         """The groups of reviewed descriptions with the same concepts and similar words."""
         concepts = read.meaning.concepts
         alike = [(_similarity(read, other), other) for other in self._by_concepts.get(concepts, ()) if concepts]
-        return self._voted(read, [pair for pair in alike if pair[0] >= MIN_SIMILARITY])
+        return self._voted(read, [pair for pair in alike if pair[0] >= MIN_TEXT_SIMILARITY])
 
     def _of_same_subject(self, read: _Read) -> Iterator[Suggestion]:
         """The groups of reviewed descriptions of the same organ or exam; regions of many organs need similar words."""
         subject = read.meaning.subject
-        least = MIN_SIMILARITY if subject <= _MANY_ORGANS else 0
+        least = MIN_TEXT_SIMILARITY if subject <= _MANY_ORGANS else 0
         same = [other for other in self._reviewed if subject and other.meaning.subject == subject]
         alike = [(fuzz.token_set_ratio(read.subject, other.subject), other) for other in same]
         return self._voted(read, [pair for pair in alike if pair[0] >= least])
@@ -134,7 +134,7 @@ class Suggester:
         carriers = read.meaning.carriers
         others = [other for other in self._reviewed if other.subject and other.meaning.carriers <= carriers]
         alike = [(fuzz.token_sort_ratio(read.words, other.words), other) for other in others if not other.meaning.veto]
-        found = [(-similarity, other.description) for similarity, other in alike if similarity >= MIN_SIMILARITY]
+        found = [(-similarity, other.description) for similarity, other in alike if similarity >= MIN_TEXT_SIMILARITY]
         for similarity, like in sorted(found) if read.subject else ():
             yield Suggestion(self._groups_of[like], f"like {like}, {-similarity:.0f}")
 
@@ -159,7 +159,7 @@ def _similarity(read: _Read, other: _Read) -> float:
     """
     if read.subject and other.subject:
         return fuzz.token_set_ratio(read.subject, other.subject)
-    return fuzz.token_sort_ratio(read.words, other.words, score_cutoff=MIN_SIMILARITY_WITHOUT_SUBJECT)
+    return fuzz.token_sort_ratio(read.words, other.words, score_cutoff=MIN_TEXT_SIMILARITY_WITHOUT_SUBJECT)
 
 
 def _joined(words: Sequence[Word]) -> str:

@@ -119,7 +119,7 @@ class ContextEncoderTraining:
         ):
             inpainted_N1HW = self.context_encoder(batch.x_N1HW).to(patch_N1HW.dtype)
             score_N = self.discriminator(inpainted_N1HW, batch.labels_NL)
-        share = losses.adversarial_share(
+        share = losses.adversarial_ratio(
             settings.lambda_adv * losses.adversarial_loss(score_N.to(patch_N1HW.dtype)),
             settings.lambda_rec * losses.reconstruction_loss(inpainted_N1HW, patch_N1HW),
             list(self.context_encoder.encoder.parameters()),

@@ -29,7 +29,7 @@ def reconstruction_loss(inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
     return mse_loss(inpainted_N1HW, patch_N1HW)
 
 
-def adversarial_share(adversarial: Tensor, reconstruction: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def adversarial_ratio(adversarial: Tensor, reconstruction: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Ratio of the adversarial term's gradient norm to the reconstruction term's, both with respect to `weights`.
 
     The terms are scalars with their weights λadv and λrec. Finite, if large, without a reconstruction term: a
