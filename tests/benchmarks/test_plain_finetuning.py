@@ -35,6 +35,7 @@ def plain_twin(ours, case):
     return PlainFineTuning(network, weights, CPU)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}-{case.backbone}")
 def test_the_projects_steps_are_those_of_the_plain_loop(case):
     torch.manual_seed(0)

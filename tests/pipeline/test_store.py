@@ -140,6 +140,7 @@ def test_an_older_store_is_closed_to_others_when_it_is_opened_and_links_in_it_ar
     assert (store.root / "mlflow" / "run.sh").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.integration
 def test_a_command_and_dagster_s_definitions_keep_what_libraries_write_from_others(tmp_path):
     ask = "import os; os.umask(0); {}; print(oct(os.umask(0)))"
     for code in (

@@ -268,6 +268,7 @@ def test_a_file_that_vanishes_is_skipped_and_one_that_kills_the_reader_is_reject
     assert reasons(index, tmp_path / "private", tmp_path / "archive") == {"2": "crashed"}
 
 
+@pytest.mark.integration
 def test_locate_prints_a_path_or_fails_for_an_unknown_id(mixed):
     archive, private, index = mixed
     environment = os.environ | {"SONOTAG_STORE": str(private.parent)}

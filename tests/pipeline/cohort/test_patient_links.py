@@ -97,18 +97,18 @@ def test_a_new_image_of_the_other_side_leaves_the_images_and_joins_the_rejected_
         blank | {"file_id": f"f_{number}", "study": f"s{number}", "series": f"r{number}"} | row
         for number, row in enumerate(grown.select(["sop_instance", "patient"]).to_pylist())
     ]
-    DICOM_INDEX.write(store.tables, pa.Table.from_pylist(records, schema=DICOM_INDEX.schema))
+    index = pa.Table.from_pylist(records, schema=DICOM_INDEX.schema)
     IMAGES.write(store.experiment("demo").tables, before)
     save_sides(store, pa.table({"patient": ["t", "v"], "split": ["train", "val"]}, schema=PATIENT_SPLITS.schema))
     row = ("frame", "f_7:0", "blank", "no tissue")
     rejected = pa.Table.from_pylist([dict(zip(REJECTED_FRAMES.schema.names, row, strict=True))]).cast(
         REJECTED_FRAMES.schema
     )
-    kept, more = reject_linking_images(grown, rejected, store)
+    kept, more = reject_linking_images(grown, rejected, index, earlier=store)
     assert pairs(kept) == [("t", "x"), ("v", "y"), ("v", "z")]
     reasons = dict(zip(more["id"].to_pylist(), more["reason"].to_pylist(), strict=True))
     assert list(reasons.items()) == [("f_2:0", "duplicate_across_split"), ("f_7:0", "blank")]
-    assert reject_linking_images(kept, rejected, store) == (kept, rejected)
+    assert reject_linking_images(kept, rejected, index, earlier=store) == (kept, rejected)
 
 
 def test_of_two_equal_new_images_the_one_in_train_stays():
@@ -154,6 +154,7 @@ def test_patients_that_share_a_study_or_a_series_are_tied_and_null_values_tie_no
     assert canonical_patients(tied_patients(table)) == {"a": "a", "b": "a", "c": "a"}
 
 
+@pytest.mark.integration
 def test_of_many_small_groups_the_linked_ones_are_found_in_linear_time():
     chain = [frozenset((f"{n}", f"{n + 1}")) for n in range(0, 200_000, 2)]  # the quadratic way took hours
     assert len(merge_overlapping([*chain, frozenset(("1", "2"))])) == 100_000 - 1

@@ -200,6 +200,7 @@ def check(folder: Path, seed: int, count: int) -> None:
     assert expected <= {image.tobytes() for image in load_pixels(cache.folder, cache.images)}
 
 
+@pytest.mark.integration
 def test_mutated_files_leave_records_and_rejections(tmp_path: Path) -> None:
     check(tmp_path, seed=4, count=200)
 

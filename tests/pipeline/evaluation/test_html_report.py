@@ -147,6 +147,7 @@ def test_hostile_names_and_reasons_are_text(three_seeds: Recipe, store: Store) -
     assert "{{ 7 * 7 }}" in page.text
 
 
+@pytest.mark.integration
 def test_of_files_only_the_names_are_shown(three_seeds: Recipe, store: Store, tmp_path: Path) -> None:
     recipe = changed(three_seeds, manifest="/home/dr_maier/patients/quality.csv")
     filled(recipe, store, reason="weights.safetensors does not exist: save it there")
@@ -186,6 +187,7 @@ def test_images_and_patients_of_the_archive_are_counted(three_seeds: Recipe, sto
     assert not [row for row in page.rows if row[0].startswith("Rejected")]
 
 
+@pytest.mark.integration
 def test_the_same_store_gives_the_same_bytes(three_seeds: Recipe, store: Store) -> None:
     filled(three_seeds, store)
     assert page_of(three_seeds, store)[0] == page_of(three_seeds, store)[0]

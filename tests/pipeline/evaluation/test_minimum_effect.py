@@ -31,6 +31,7 @@ def found_share(validation: Simulation, test: Simulation, share: float = 1.0, ru
     return hits / runs
 
 
+@pytest.mark.integration
 def test_the_test_finds_a_difference_of_that_size_four_times_in_five() -> None:
     """Patients with one to six images, as different from each other as their images are."""
     validation = Simulation([1, 2, 3, 6] * 10, patient=0.05)

@@ -18,6 +18,7 @@ from pipeline.recipe import Recipe
 from tests.pipeline.evaluation.conftest import NAMES
 
 
+@pytest.mark.integration
 def test_the_report_of_the_published_numbers_is_that_of_the_store(publication: Publication, tmp_path: Path) -> None:
     """Exactly, including p-values: the test resamples the same patients."""
     write_publication(tmp_path, publication)
@@ -82,6 +83,7 @@ def test_distances_are_those_of_the_masks(publication: Publication, tmp_path: Pa
     assert all(row["hd95"] is None for row in table if row["task"] == "quality")
 
 
+@pytest.mark.integration
 def test_publishing_twice_writes_the_same_bytes(publication: Publication, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_publication(tmp_path / folder, publication)

@@ -104,6 +104,7 @@ def test_every_chapter_of_the_report_is_a_table(publication: Publication) -> Non
     assert all(text.strip() for text in found.values())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", COMMITTED)
 def test_a_committed_document_names_existing_tables(publication: Publication, name: str) -> None:
     text = (DOCS / f"{name}.md").read_text(encoding="utf-8")

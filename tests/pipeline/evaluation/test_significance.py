@@ -180,6 +180,7 @@ def test_a_test_that_could_not_be_made_counts_in_the_family() -> None:
     assert holm([]) == []
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("seeds", "least", "most"), [(3, 0.355, 0.5075), (5, 0.0, 0.0875)])
 def test_three_seeds_read_as_a_claim_about_methods_are_wrong_in_43_percent(
     seeds: int, least: float, most: float

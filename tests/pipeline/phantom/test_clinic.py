@@ -72,6 +72,7 @@ def test_another_seed_gives_another_clinic():
     assert [plan.view for plan in one] != [plan.view for plan in other]
 
 
+@pytest.mark.integration
 def test_a_complete_phantom_is_left_as_it_is(small_phantom):
     before = {path: path.stat().st_mtime_ns for path in small_phantom.rglob("*")}
     said = []
@@ -81,6 +82,7 @@ def test_a_complete_phantom_is_left_as_it_is(small_phantom):
     assert "already" in said[0]
 
 
+@pytest.mark.integration
 def test_a_phantom_of_another_version_is_replaced(small_phantom, tmp_path, monkeypatch):
     folder = tmp_path / "old"
     shutil.copytree(small_phantom, folder)
@@ -113,6 +115,7 @@ def test_a_run_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.integration
 def test_the_command_refuses_a_folder_with_other_contents(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     command = [sys.executable, "-m", "pipeline.phantom", str(tmp_path)]
@@ -208,6 +211,7 @@ def test_the_region_of_an_image_holds_its_tissue(small_phantom):
     assert compared >= 10
 
 
+@pytest.mark.integration
 def test_the_command_makes_the_clinic_of_the_recipe(tmp_path):
     recipe = tmp_path / "mine.yaml"
     one = "{images: 1, patients: 1}"

@@ -121,6 +121,7 @@ def test_every_kind_of_nodule_is_wholly_of_the_nodules_class():
         assert {layer.tissue for layer in layers} <= set(NODULE)
 
 
+@pytest.mark.integration
 def test_clearer_grades_are_not_simply_brighter(tmp_path):
     quality = [case for case in cases(DEMO) if case.of.name == "quality" and case.split == "train"][:60]
     write_manifests(tmp_path, DEMO, 0)
@@ -143,6 +144,7 @@ def graded():
     return [graded_view(case, 0) for case in cases(DEMO) if case.of.name == "quality" and case.image % 2]
 
 
+@pytest.mark.integration
 def test_clearer_grades_show_more_of_the_kidney(graded):
     seen = []
     for grade, view in graded:

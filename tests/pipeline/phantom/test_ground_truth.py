@@ -81,6 +81,7 @@ def keyed(kind: str, value: str) -> str:
     return hmac.new(KEY, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
+@pytest.mark.integration
 def test_the_index_is_the_ground_truths_records_and_no_other(clinic):
     of_row = {row["file_id"]: row for row in clinic.index.to_pylist()}
     assert len(of_row) == clinic.index.num_rows
