@@ -71,7 +71,7 @@ def test_there_is_an_encoder_per_name_and_seed_and_its_card_says_what_it_was_sho
     assert folders == {f"resnet50_{name}_seed-{seed}" for name in NAMES for seed in (0, 1)}
     for seed in (0, 1):
         assert "shuffled across patients" in card(store, "ce_dcm_shuffled", seed)
-        assert "from which folder of the archive" in card(store, "ce_dcm_source", seed)
+        assert "which folder of the archive" in card(store, "ce_dcm_source", seed)
         assert "A control" not in card(store, "baseline", seed) + card(store, "ce_unopposed", seed)
         assert stated(card(store, "ce_unopposed", seed), "lambda_adv") == "0.0"
         assert stated(card(store, "baseline", seed), "seed") == str(seed)
