@@ -284,6 +284,7 @@ def test_a_second_run_trains_nothing_again(demo_store: Path, tiny_recipe: Path) 
     assert table_bytes == {path: path.read_bytes() for path in demo_store.rglob("tables/*.parquet")}
 
 
+@pytest.mark.slow  # some thirty processes, one for each step and check
 @pytest.mark.integration
 def test_jobs_run_one_after_the_other_and_with_a_process_per_step(
     demo_store: Path, tiny_recipe: Path, tmp_path: Path
