@@ -93,7 +93,7 @@ def _look(context: dg.SensorEvaluationContext, recipe: Recipe, archive: Archive,
 def reading_under_way(instance: dg.DagsterInstance, now: float) -> bool:
     """Whether a run that reads the archive is queued or at work; one that was killed is neither.
 
-    (Nobody ends a run that was killed with its process: in Dagster's tables it stays started.)
+    (A run that was killed with its process stays started in Dagster's tables.)
     """
     runs = instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     return any(_reads_archive(run) and not _was_killed(instance, run, now) for run in runs)
@@ -137,7 +137,7 @@ def _weekly_pretraining(recipe: Recipe, alone: bool) -> dg.ScheduleDefinition:
         job_name=job_name(PRETRAIN_JOB, recipe, alone),
         name=job_name("weekly_pretraining", recipe, alone),
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=f"On Saturday at two, trains the encoders anew where {enough} patients have arrived since.",
+        description=f"On Saturday at two, trains the encoders anew if {enough} patients have arrived since.",
     )
     def weekly_pretraining(store: StoreFolder) -> dg.RunRequest | dg.SkipReason:
         try:

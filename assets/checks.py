@@ -158,9 +158,9 @@ def label_space_unchanged(of: Subject, labels: pa.Table) -> dg.AssetCheckResult:
 
 
 def few_records_unmapped(of: Subject, unmapped: pa.Table, index: pa.Table) -> dg.AssetCheckResult:
-    """At most the share `labels.largest_unmapped_share` of the records have a description that nobody has reviewed."""
+    """At most the share `labels.largest_unmapped_share` of the records have a description that is not reviewed yet."""
     share = (pc.sum(unmapped["images"]).as_py() or 0) / max(1, index.num_rows)
-    found = f"{share:.1%} of the records have one of {unmapped.num_rows} descriptions that nobody has mapped"
+    found = f"{share:.1%} of the records have one of {unmapped.num_rows} descriptions that are not mapped yet"
     return warning(share <= of.recipe.labels.largest_unmapped_share, found)
 
 

@@ -66,7 +66,7 @@ def arms_on_tasks(recipe: Recipe) -> list[_ArmOnTask]:
 def downstream_assets(recipe: Recipe) -> list[dg.AssetsDefinition]:
     """Per task its images, and one fine-tuned asset per backbone and arm.
 
-    Raises `UserError` where a task is called as a group of other assets is: it would be drawn among those.
+    Raises `UserError` if a task has the name of a group of other assets: it would be drawn among those.
     """
     for name in DOCUMENTATION.keys() & recipe.downstream.tasks.keys():
         raise UserError(f"Recipe {recipe.name}: no task can be called {name}, as a part of Dagster's graph is.")

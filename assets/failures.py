@@ -49,7 +49,7 @@ def _kind(error: BaseException) -> tuple[str, str]:
         return f"check failed: {failed}", "Look at that check's metadata under its asset; what depends on it waits."
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":
         return "out of memory", f"Free memory, or take a smaller batch_size in the recipe, {_AGAIN}"
-    return f"unforeseen: {name}", "Look at the stack in the step's log, and report it where launching again fails too."
+    return f"unforeseen: {name}", "Look at the stack in the step's log, and report it if launching again fails too."
 
 
 def _text(error: BaseException) -> str:

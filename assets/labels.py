@@ -19,7 +19,7 @@ from pipeline.cohort.splits import save_sides, sides_of
 from pipeline.errors import UserError
 from pipeline.files import digest, write_text
 from pipeline.labels.changes import changes_by_description, current_changes, save_mapping
-from pipeline.labels.probe_tables import probes_for
+from pipeline.labels.probe_tables import own_probes, probes_for
 from pipeline.labels.sources import status_meanings
 from pipeline.labels.study_groups import StudyGroups, study_groups_for
 from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions, weak_labels
@@ -65,7 +65,7 @@ def mapping_version(recipe: Recipe, mapping: Path) -> MappingVersion:
     """The version of the table at `mapping`; one that cannot be read leaves the graph to be looked at."""
     try:
         groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
-        own = probes_for(mapping, recipe.labels).own
+        own = own_probes(mapping, recipe.labels)
     except UserError:
         return MappingVersion("unreadable", "unreadable", "unreadable")  # the step says why
     probes = f"-{own.digest[:8]}" if own.rows else ""
@@ -114,7 +114,7 @@ def _mapping_specs(version: MappingVersion) -> list[dg.AssetSpec]:
     return [
         spec(
             "study_groups",
-            description="The radiologist's table: which study description means which groups; empty where the "
+            description="The radiologist's table: which study description means which groups; empty if the "
             "recipe takes no labels from it.",
             code_version=f"{code_versions.LABELS}-{version.meaning}",
         ),
@@ -166,7 +166,7 @@ def _label_specs(recipe: Recipe, version: MappingVersion) -> list[dg.AssetSpec]:
     relevant = recipe.labels.model_dump(exclude={"missing", "largest_unmapped_share"})
     code = f"{code_versions.LABELS}-{digest(relevant)[:8]}"
     descriptions = {
-        "weak_labels": "One row per record: its labels as 0/1, null where the tags do not say.",
+        "weak_labels": "One row per record: its labels as 0/1, null if the tags do not state them.",
         "labelled_records": "Which records the tags label, and why the others are excluded from training: the column "
         "`status` of weak_labels. Groups that change their meaning leave it as it is.",
         "label_changes": "What the newest version of the study groups changed: one row per record whose labels are "
@@ -205,7 +205,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         hooks=HOOKS,
         name="unmapped_descriptions",
         deps=["study_groups"],
-        description="The radiologist's worklist: one row per study description that nobody has mapped yet, with "
+        description="The radiologist's worklist: one row per study description that is not mapped yet, with "
         "counts, pictures, and suggested groups with their reasons: a suggestion, not a review.",
         code_version=f"{code_versions.LABELS}-{code_versions.SUGGESTIONS}",
         group_name=REVIEW,
@@ -262,9 +262,8 @@ def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, published: pa.Tab
     names = shown["study_description"].to_pylist()
     wanted = [name for name in names if name not in ("", TOO_RARE)]
     pictures = example_urls(store, recipe, example_images(descriptions_of(published), images, wanted, EXAMPLES))
-    cells = [" ".join(f"![example]({url})" for url in pictures.get(name, [])) for name in names]
     shown = shown.set_column(0, "study_description", pa.array([name or "(no description)" for name in names]))
-    return markdown_table(shown.append_column("examples", pa.array(cells, pa.string())), of_pictures="examples")
+    return markdown_table(shown, [pictures.get(name, []) for name in names])
 
 
 def _patient_splits(recipe: Recipe) -> dg.AssetsDefinition:

@@ -27,7 +27,7 @@ PAGE_WIDTH = 1100
 
 
 def picture_url(path: Path) -> str:
-    """A PNG file as a URL that holds it, smaller where it is wider than PAGE_WIDTH; the file itself stays as it is."""
+    """A PNG file as a URL that holds it, smaller if it is wider than PAGE_WIDTH; the file itself stays as it is."""
     from PIL import Image
 
     with Image.open(path) as picture:

@@ -51,7 +51,7 @@ def _preflight(recipe: Recipe) -> dg.AssetsDefinition:
         hooks=HOOKS,
         pool=POOL,
         description="What the recipe is going to take: hours, memory and disk, from a few steps of each encoder and of "
-        "each task's models, that are still to be trained. Fails where the disk cannot hold the encoders.",
+        "each task's models, that are still to be trained. Fails if the disk cannot hold the encoders.",
         code_version=code_versions.PRETRAINING,
         group_name=GROUP,
         kinds={"torch"},
@@ -150,7 +150,7 @@ def _trained(
     sources: "Sources",
     alone: bool,
 ) -> Outcome:
-    """Train one seed's encoder and register it; in the step's own MLflow run where it is `alone`, else in a child."""
+    """Train one seed's encoder and register it; in the step's own MLflow run if it is `alone`, else in a child."""
     from pipeline.pretraining.encoder_folder import encoder_digest
 
     asset = encoder_name(plan.backbone, plan.encoder)
@@ -219,7 +219,7 @@ def _cards(plans: "Sequence[PlannedEncoder]") -> dict[str, dg.MarkdownMetadataVa
 
 
 def _in_registry(run: str | None, name: str) -> dict[str, dg.MarkdownMetadataValue]:
-    """Where MLflow's registry shows the encoder; nothing where MLflow could not be reached."""
+    """Link to the encoder in MLflow's registry; empty if MLflow could not be reached."""
     return {"MLflow registry": named_link(name, f"{run.split('/#/')[0]}/#/models/{name}")} if run else {}
 
 
@@ -231,7 +231,7 @@ def _label_metrics(report: Path) -> dict[str, float]:
 
 
 def outcome_check(asset: str) -> dg.AssetCheckSpec:
-    """A check that warns where an arm is unavailable or diverged; what follows carries the outcome on."""
+    """A check that warns if an arm is unavailable or diverged; what follows carries the outcome on."""
     return dg.AssetCheckSpec("ran", asset=asset, description="The arm ran; otherwise its outcome says why not.")
 
 

@@ -1,7 +1,7 @@
 """How a table is shown in Dagster: column schema, row count, preview, and counts with their meanings."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -41,18 +41,22 @@ def size_and_columns(spec: Table, rows: pa.Table) -> dict[str, Any]:
 
 
 def counts_table(what: str, counts: Mapping[str, int], meanings: Mapping[str, str]) -> dg.MarkdownMetadataValue:
-    """`counts`, the greatest first, with what each one's name means, where `meanings` says so."""
+    """`counts`, the greatest first, with what each one's name means, if `meanings` has it."""
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     rows = [(cell(name), str(count), cell(meanings.get(name))) for name, count in ranked]
     return dg.MetadataValue.md(pipe_table((what, "how many", "what it means"), rows) if rows else "(none)")
 
 
-def markdown_table(rows: pa.Table, of_pictures: str = "") -> str:
-    """`rows` as a Markdown table, "(empty)" if there are none; the column `of_pictures` is Markdown of our own."""
+def markdown_table(rows: pa.Table, examples: Sequence[Sequence[str]] = ()) -> str:
+    """`rows` as a Markdown table, "(empty)" if there are none; `examples` are the URLs of each row's pictures."""
     if not rows.num_rows:
         return "(empty)"
-    shown = ([row[name] if name == of_pictures else cell(row[name]) for name in row] for row in rows.to_pylist())
-    return pipe_table([cell(name) for name in rows.column_names], shown)
+    shown = [[cell(value) for value in row.values()] for row in rows.to_pylist()]
+    head = [cell(name) for name in rows.column_names]
+    if not examples:
+        return pipe_table(head, shown)
+    pictures = (" ".join(f"![example]({url})" for url in urls) for urls in examples)
+    return pipe_table([*head, "examples"], [[*row, of_row] for row, of_row in zip(shown, pictures, strict=True)])
 
 
 def table_version(rows: pa.Table) -> str:

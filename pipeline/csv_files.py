@@ -10,6 +10,9 @@ from pathlib import Path
 
 from pipeline.errors import UserError, user_error
 
+NOT_REVIEWED = "?"
+"""First character of a worklist's cell that is not reviewed yet; such a row counts as absent."""
+
 _SEPARATORS = (",", ";", "\t")
 _AS_UTF_8 = "save it as “CSV UTF-8”"
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
-from pipeline.csv_files import Row, csv_files_in, has_columns, read_csv
+from pipeline.csv_files import NOT_REVIEWED, Row, csv_files_in, has_columns, read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.labels.makers import MAKERS, maker_of
@@ -17,8 +17,6 @@ from pipeline.recipe.labels import SHAPES, Labels, ProbeSource, Shape
 COLUMNS = ("manufacturer", "name", "shape")
 NOTES = ("source", "model", "images", "patients", "why")
 """Columns that a row may have for its reader."""
-NOT_REVIEWED = "?"
-"""First character of `shape` in a row that is not reviewed yet; such a row counts as absent."""
 OTHER_MAKER = ""
 """Instead of a maker: files without Manufacturer, or of one that `MAKERS` lacks."""
 
@@ -124,12 +122,19 @@ class Probes:
 def probes_for(mapping: Path, settings: Labels) -> Probes:
     """The shipped table and the user's rows: the CSVs with the columns of probes in the folder `mapping`.
 
-    A `mapping` that is no folder has no rows, and they are not read if no label of `settings` comes from probes. Raises
-    as `read_probe_tables`.
+    Raises as `read_probe_tables`.
+    """
+    return Probes(shipped_probes(), own_probes(mapping, settings))
+
+
+def own_probes(mapping: Path, settings: Labels) -> ProbeTable:
+    """The user's rows: empty if `mapping` is no folder, or if no label of `settings` comes from probes.
+
+    Raises as `read_probe_tables`. The shipped table is not read, so that definitions load quickly.
     """
     wanted = mapping.is_dir() and any(isinstance(source, ProbeSource) for source in settings.sources)
     found = csv_files_in(_NAME, mapping) if wanted else []
-    return Probes(shipped_probes(), read_probe_tables([path for path in found if is_probe_table(path)]))
+    return read_probe_tables([path for path in found if is_probe_table(path)])
 
 
 def is_probe_table(path: Path) -> bool:

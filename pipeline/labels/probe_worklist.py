@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline.csv_files import csv_text
+from pipeline.csv_files import NOT_REVIEWED, csv_text
 from pipeline.labels.makers import maker_of
 from pipeline.labels.probe import ProbeTags, shape_of_probe
 from pipeline.labels.probe_names import NamePattern, name_key, names_in
-from pipeline.labels.probe_tables import COLUMNS, NOT_REVIEWED, Probes
+from pipeline.labels.probe_tables import COLUMNS, Probes
 from pipeline.labels.study_groups import for_spreadsheet
 from pipeline.labels.weak_labels import TOO_RARE
 from pipeline.recipe.labels import Labels, ProbeSource, Shape

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from pipeline.csv_files import Row, csv_files_in, fix_mojibake, read_csv
+from pipeline.csv_files import NOT_REVIEWED, Row, csv_files_in, fix_mojibake, read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.labels.probe_tables import is_probe_table
@@ -18,8 +18,6 @@ from pipeline.whitespace import collapse_whitespace
 REQUIRED = ("study_description", "groups")
 OPTIONAL = ("reviewer", "reviewed_on", "notes")
 """`notes` are not read: the worklist holds the reasons of its suggestions there."""
-NOT_REVIEWED = "?"
-"""First character of `groups` in a row that is not reviewed yet; such a row counts as absent."""
 
 _FORMULA = re.compile(r"^'?(?=[=+\-@\t\r])")
 """The start of a text that a spreadsheet reads as a formula unless an apostrophe precedes it."""

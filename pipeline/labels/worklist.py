@@ -9,9 +9,8 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.csv_files import csv_text
+from pipeline.csv_files import NOT_REVIEWED, csv_text
 from pipeline.labels.study_groups import (
-    NOT_REVIEWED,
     OPTIONAL,
     REQUIRED,
     StudyGroups,
