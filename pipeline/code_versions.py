@@ -6,7 +6,7 @@ Raise a stage's number in the commit that changes its results.
 from typing import Final, Literal
 
 INDEX = "7"
-LABELS = "5"
+LABELS = "6"
 SUGGESTIONS = "1"
 """Of the worklist, beside LABELS; nothing is computed from it."""
 COHORT = "5"

@@ -15,6 +15,8 @@ _DASHES = str.maketrans(dict.fromkeys("_\u2010\u2011\u2012\u2013\u2014\u2212", "
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _ID_CODE = re.compile(r"[0-9A-F]{2}")
 """Two hexadecimal digits that the Sequoia 512 writes before the name; GE has probes called 4C and 8C."""
+_TYPE_NUMBER = re.compile(r"\d{4}")
+"""B-K's names of probes, such as 8804."""
 _NO_NAMES = {"", "UNUSED", "NONE", "N/A", "UNKNOWN"}
 
 _SIGNS = {"#": r"\d+", "?": r"[^\W\d_]", "*": ".*"}
@@ -26,15 +28,22 @@ def name_key(name: str) -> str:
 
 
 def names_in(transducer_data: str | None, maker: str | None) -> tuple[str, ...]:
-    """The values of TransducerData that may be names, in their order: none without a letter, and no `UNUSED`."""
+    """The values of TransducerData that may be names, in their order: no `UNUSED`, and none without a letter.
+
+    An exception are the four digits of a probe's type at B-K.
+    """
     values = (collapse_whitespace(_CONTROLS.sub(" ", part)) for part in (transducer_data or "").split("\\"))
     keys = {value: name_key(value) for value in values}
     return tuple(value for value, key in keys.items() if not _is_no_name(key, maker))
 
 
+def _may_be_name(key: str, maker: str | None) -> bool:
+    return _has_letter(key) or (maker == "BK" and _TYPE_NUMBER.fullmatch(key) is not None)
+
+
 def _is_no_name(key: str, maker: str | None) -> bool:
     is_id = maker == "Siemens" and _ID_CODE.fullmatch(key) is not None
-    return key in _NO_NAMES or not _has_letter(key) or is_id
+    return key in _NO_NAMES or not _may_be_name(key, maker) or is_id
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,8 @@ class NamePattern:
     text: str
 
     def __post_init__(self) -> None:
-        if not _has_letter(self.text):
-            raise ValueError("has no letter")
+        if not _has_letter(self.text) and not _TYPE_NUMBER.fullmatch(self.text):
+            raise ValueError("has no letter, and is not a type of four digits")
         if self.text.count("*") > 1 or "##" in self.text:  # matching them could take very long
             raise ValueError("has * more than once, or two # in a row")
 
@@ -87,6 +96,14 @@ class _Step:
     def _allows(self, sign: str) -> bool:
         of_class = (self.sign == "#" and sign.isdecimal()) or (self.sign == "?" and sign.isalpha())
         return self.sign in ("*", sign) or of_class
+
+
+def pattern_of(name: str, maker: str | None) -> NamePattern:
+    """The pattern that a row of `maker` states as `name`. Raises `ValueError` if it can be none."""
+    key = name_key(name)
+    if not _may_be_name(key, maker):
+        raise ValueError("has no letter")
+    return NamePattern(key)
 
 
 def _has_letter(text: str) -> bool:

@@ -11,7 +11,7 @@ from pipeline.csv_files import NOT_REVIEWED, Row, csv_files_in, has_columns, rea
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.labels.makers import MAKERS, maker_of
-from pipeline.labels.probe_names import NamePattern, name_key
+from pipeline.labels.probe_names import NamePattern, name_key, pattern_of
 from pipeline.recipe.labels import SHAPES, Labels, ProbeSource, Shape
 
 COLUMNS = ("manufacturer", "name", "shape")
@@ -163,7 +163,7 @@ def _row(row: Row) -> ProbeRow:
     if shape not in SHAPES:
         raise UserError(f"{row.location}: shape {row.cells['shape']!r} is none of {', '.join(SHAPES)}.")
     try:
-        pattern = NamePattern(name_key(row.cells["name"].removeprefix("'")))
+        pattern = pattern_of(row.cells["name"].removeprefix("'"), maker)
     except ValueError as error:
         raise UserError(f"{row.location}: name {row.cells['name']!r} {error}.") from None
     return ProbeRow(maker or OTHER_MAKER, pattern, cast(Shape, shape), row.location)

@@ -52,7 +52,10 @@ def test_each_maker_s_own_name_is_itself():
         ("PVT-375BT\\\\", "Canon", ("PVT-375BT",)),
         ("UNUSED\\UNUSED\\UNUSED", "Philips", ()),
         ("50.80.103.002\\\\", "SonoSite", ()),
-        ("8848", "BK", ()),
+        ("8848", "BK", ("8848",)),
+        ("8848\\23156", "BK", ("8848",)),
+        ("8848", "GE", ()),
+        ("8848", None, ()),
         (" L  4-15 ", "Esaote", ("L 4-15",)),
         ("6C1 HD\x00", "Siemens", ("6C1 HD",)),
         ("SC6-1\\SL10-2", None, ("SC6-1", "SL10-2")),
@@ -112,7 +115,7 @@ def test_two_patterns_meet_if_some_name_fits_both(one, other, common):
     assert NamePattern(other).meets(NamePattern(one)) is common
 
 
-@pytest.mark.parametrize("text", ["", "8848", "#-#", "*", "L*-*", "L##"])
+@pytest.mark.parametrize("text", ["", "884", "88481", "#-#", "*", "L*-*", "L##"])
 def test_a_name_needs_a_letter_and_a_pattern_is_quick_to_match(text):
     with pytest.raises(ValueError, match=r"has no letter|has \* more than once, or two #"):
         NamePattern(text)

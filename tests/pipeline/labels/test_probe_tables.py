@@ -86,11 +86,24 @@ FACTS = [
     ("Clarius", "L20 HD3", "linear"),
     ("Clarius", "EC7 HD3", "endocavity"),
     ("Clarius", "PAL HD3", "several"),
+    ("B-K Medical", "8804", "linear"),
+    ("B-K Medical", "8820e", "curvilinear"),
+    ("B-K Medical", "1850", "endocavity"),
+    ("B-K Medical", "T7P2m", "endoluminal"),
+    ("Philips Medical Systems", "BP10-5ec", "endocavity"),
+    ("ESAOTE", "SP2430", "phased"),
+    ("SAMSUNG MEDISON CO., LTD.", "miniER7", "endocavity"),
+    ("Ultrasonix", "SA4-2/24", "phased"),
+    ("Ultrasonix", "BPC8-4/10", "endocavity"),
+    ("Ultrasonix", "4DEC9-5/10", "endocavity"),
+    ("SonoScape", "C1-6A", "curvilinear"),
+    ("Clarius Mobile Health", "EC HD3", "endocavity"),
+    ("Clarius Mobile Health", "MC HD3", "curvilinear"),
     ("Ultrasonix", "C5-2/60", "curvilinear"),
     ("Ultrasonix", "L14-5/38", "linear"),
 ]
 # Rows that only their own names can have, by no pattern of their maker.
-BY_NAME_ALONE = {"V5-9"}
+BY_NAME_ALONE = {"V5-9", "8804", "8820e", "1850", "T7P2m", "miniER7"}
 
 
 @pytest.mark.parametrize(("manufacturer", "data", "shape"), FACTS)
