@@ -24,6 +24,7 @@ from pipeline.cohort.pool import (
     studies_on_both_sides,
 )
 from pipeline.images.cache import cache_folder, check_sample
+from pipeline.labels.reviewed_studies import reviewed_studies
 from pipeline.labels.study_groups import StudyGroups, describe_disagreements, study_groups_for
 from pipeline.labels.weak_labels import is_label_space
 from pipeline.privacy.descriptions import with_rare_descriptions
@@ -165,18 +166,19 @@ def few_records_unmapped(of: Subject, unmapped: pa.Table, index: pa.Table) -> dg
 
 
 def mapping_rows_are_carried(of: Subject, published: pa.Table) -> dg.AssetCheckResult:
-    """Every description of the mapping occurs in at least one record, except those that Table A1 prints."""
+    """Every description and study of the mapping occurs in at least one record, except those that Table A1 prints."""
     from pipeline.labels.worklist import unused_mappings
 
     unused = unused_mappings(of.study_groups(), with_rare_descriptions(of.store.private, published)[0])
+    unused += reviewed_studies(of.mapping, of.recipe.labels).unused(pc.unique(published["study"]).to_pylist())
     more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
     found = (
-        f"no record has the study_description of {'; '.join(unused[:NAMED])}{more}: is it misspelt, or was the file "
-        "saved in another encoding?"
+        f"no record has the study_description or study of {'; '.join(unused[:NAMED])}{more}: is it misspelt, or was "
+        "the file saved in another encoding?"
     )
     return warning(
         not unused,
-        found if unused else "every description of the mapping occurs, or Table A1 prints it",
+        found if unused else "every description and study of the mapping occurs, or Table A1 prints it",
         rows=len(unused),
     )
 

@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.files import digest, write_text
 from pipeline.labels.changes import changes_by_description, current_changes, save_mapping
 from pipeline.labels.probe_tables import own_probes, probes_for
+from pipeline.labels.reviewed_studies import ReviewedStudies, reviewed_studies
 from pipeline.labels.sources import status_meanings
 from pipeline.labels.study_groups import StudyGroups, study_groups_for
 from pipeline.labels.weak_labels import TOO_RARE, unmapped_descriptions, weak_labels
@@ -65,15 +66,20 @@ def mapping_version(recipe: Recipe, mapping: Path) -> MappingVersion:
     """The version of the table at `mapping`; one that cannot be read leaves the graph to be looked at."""
     try:
         groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
-        own = own_probes(mapping, recipe.labels)
+        own, studies = own_probes(mapping, recipe.labels), reviewed_studies(mapping, recipe.labels)
     except UserError:
         return MappingVersion("unreadable", "unreadable", "unreadable")  # the step says why
     probes = f"-{own.digest[:8]}" if own.rows else ""
-    return MappingVersion(groups.digest[:8] + probes, _membership(groups)[:8] + probes, probes)
+    return MappingVersion(_meaning(groups, studies)[:8] + probes, _membership(groups, studies)[:8] + probes, probes)
 
 
-def _membership(groups: StudyGroups) -> str:
-    return digest(sorted((description, bool(names)) for description, names in groups.mapping.items()))
+def _meaning(groups: StudyGroups, studies: ReviewedStudies) -> str:
+    return digest(groups.digest, studies.digest) if studies.decisions else groups.digest
+
+
+def _membership(groups: StudyGroups, studies: ReviewedStudies) -> str:
+    of_groups = digest(sorted((description, bool(names)) for description, names in groups.mapping.items()))
+    return digest(of_groups, studies.membership) if studies.decisions else of_groups
 
 
 def label_assets(recipe: Recipe, mapping: Path, version: MappingVersion) -> list[dg.AssetsDefinition]:
@@ -96,15 +102,20 @@ def _study_groups(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.
     def study_groups(context: Context, store: StoreFolder, tracking: Tracking) -> Materializations:
         with step(context, store, tracking, recipe) as here:
             groups = study_groups_for(mapping, recipe.labels) or StudyGroups({})
+            studies = reviewed_studies(mapping, recipe.labels)
             in_none = sum(not names for names in groups.mapping.values())
             yield here.made(
                 "study_groups",
-                groups.digest[:16],
-                {"descriptions": len(groups.mapping), "groups": ", ".join(recipe.labels.groups)},
+                _meaning(groups, studies)[:16],
+                {
+                    "descriptions": len(groups.mapping),
+                    "reviewed studies": len(studies.decisions),
+                    "groups": ", ".join(recipe.labels.groups),
+                },
                 metrics={"descriptions": len(groups.mapping)},
             )
             counts = {"in some group": len(groups.mapping) - in_none, "in none": in_none}
-            yield here.made("reviewed_descriptions", _membership(groups)[:16], counts)
+            yield here.made("reviewed_descriptions", _membership(groups, studies)[:16], counts)
 
     return study_groups
 
@@ -190,13 +201,14 @@ def _write_labels(store: Store, published: pa.Table, recipe: Recipe, mapping: Pa
     """Write the weak labels, and what the newest mapping changed; returns both tables."""
     tables = store.experiment(recipe.name).tables
     groups, probes = study_groups_for(mapping, recipe.labels), probes_for(mapping, recipe.labels)
+    studies = reviewed_studies(mapping, recipe.labels)
     index, _ = with_rare_descriptions(store.private, published)
-    labels = weak_labels(index, groups, recipe.labels, probes)
-    changes = current_changes(index, published, groups, recipe, earlier=store, probes=probes)
+    labels = weak_labels(index, groups, recipe.labels, probes, studies)
+    changes = current_changes(index, published, groups, recipe, earlier=store, probes=probes, studies=studies)
     weak_labels_table(recipe.labels.names).write(tables, labels, recipe)
     LABEL_CHANGES.write(tables, changes)
     if groups is not None:
-        save_mapping(store.private_of(recipe.name), groups)
+        save_mapping(store.private_of(recipe.name), groups, studies)
     return labels, changes
 
 

@@ -1,13 +1,16 @@
 """Label changes between two versions of the radiologist's table, and the stored copy of the last version."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import DamagedError
 from pipeline.files import read_json, write_json
 from pipeline.labels.probe_tables import Probes
+from pipeline.labels.reviewed_studies import NO_STUDIES, Decision, ReviewedStudies
 from pipeline.labels.sources import LABELLED
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.weak_labels import TOO_RARE, weak_labels
@@ -17,7 +20,7 @@ from pipeline.recipe.labels import Labels
 from pipeline.store import Store
 from pipeline.tables import LABEL_CHANGES
 
-_LAST = "study_groups.json"
+_LAST, _LAST_STUDIES = "study_groups.json", "reviewed_studies.json"
 
 
 def label_changes(
@@ -27,12 +30,15 @@ def label_changes(
     after: StudyGroups,
     settings: Labels,
     probes: Probes | None = None,
+    studies: tuple[ReviewedStudies, ReviewedStudies] = (NO_STUDIES, NO_STUDIES),
 ) -> pa.Table:
     """The records of `index` whose labels differ between two mappings: schema LABEL_CHANGES, in the order of `index`.
 
-    `index` has the columns that `weak_labels` needs; `shown` is each record's publishable study description.
+    `index` has the columns that `weak_labels` needs; `shown` is each record's publishable study description, and
+    `studies` are the reviewed studies before and after.
     """
-    sides = [_label_texts(weak_labels(index, groups, settings, probes), settings) for groups in (before, after)]
+    mappings = zip((before, after), studies, strict=True)
+    sides = [_label_texts(weak_labels(index, groups, settings, probes, its), settings) for groups, its in mappings]
     table = pa.table([index["sop_instance"], shown, *sides], names=LABEL_CHANGES.schema.names)
     return table.filter(pc.not_equal(*sides)).cast(LABEL_CHANGES.schema)
 
@@ -44,17 +50,20 @@ def current_changes(
     recipe: Recipe,
     earlier: Store,
     probes: Probes | None = None,
+    studies: ReviewedStudies = NO_STUDIES,
 ) -> pa.Table:
     """What the newest version of the mapping changed (LABEL_CHANGES), compared with that of the `earlier` run.
 
     If they are the same, what the earlier run found.
     """
-    before, tables = last_mapping(earlier.private_of(recipe.name)), earlier.experiment(recipe.name).tables
+    private, tables = earlier.private_of(recipe.name), earlier.experiment(recipe.name).tables
+    before, reviewed = last_mapping(private), (last_studies(private), studies)
     if before is None or groups is None:
         return LABEL_CHANGES.schema.empty_table()
-    if before.digest == groups.digest and LABEL_CHANGES.path(tables).is_file():
+    unchanged = before.digest == groups.digest and reviewed[0].digest == reviewed[1].digest
+    if unchanged and LABEL_CHANGES.path(tables).is_file():
         return LABEL_CHANGES.read(tables)
-    return label_changes(index, published["study_description"], before, groups, recipe.labels, probes)
+    return label_changes(index, published["study_description"], before, groups, recipe.labels, probes, reviewed)
 
 
 def changes_by_description(changes: pa.Table) -> pa.Table:
@@ -82,9 +91,22 @@ def _read_mapping(path: Path) -> StudyGroups:
     return StudyGroups({description: tuple(map(str, names)) for description, names in mapping.items()})
 
 
-def save_mapping(private: Path, groups: StudyGroups) -> None:
-    """Store `groups` for the next comparison, in the private folder since descriptions can name patients."""
+def last_studies(private: Path) -> ReviewedStudies:
+    """The reviewed studies that were last applied to this store."""
+    return read_if_intact(private / _LAST_STUDIES, _read_studies) or NO_STUDIES
+
+
+def _read_studies(path: Path) -> ReviewedStudies:
+    try:
+        return ReviewedStudies(TypeAdapter(dict[str, Decision]).validate_python(read_json(path)))
+    except ValidationError:
+        raise DamagedError(path) from None
+
+
+def save_mapping(private: Path, groups: StudyGroups, studies: ReviewedStudies = NO_STUDIES) -> None:
+    """Store both for the next comparison, in the private folder since descriptions can name patients."""
     write_json(private / _LAST, {description: list(names) for description, names in sorted(groups.mapping.items())})
+    write_json(private / _LAST_STUDIES, {study: asdict(its) for study, its in sorted(studies.decisions.items())})
 
 
 def _label_texts(labels: pa.Table, settings: Labels) -> pa.ChunkedArray:

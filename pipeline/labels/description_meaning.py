@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.labels.study_groups import Groups
+from pipeline.labels.review_cells import Groups
 from pipeline.labels.study_terms import Word
 
 Kind = Literal["organ", "procedure", "lesion", "vessel", "mode", "heart", "obstetrics", "pelvis", "other", "none"]

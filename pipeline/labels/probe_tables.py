@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import cast
 
 from pipeline.csv_files import NOT_REVIEWED, Row, csv_files_in, has_columns, read_csv
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.labels.makers import MAKERS, maker_of
 from pipeline.labels.probe_names import NamePattern, name_key, pattern_of
-from pipeline.recipe.labels import SHAPES, Labels, ProbeSource, Shape
+from pipeline.labels.review_cells import shape_in
+from pipeline.recipe.labels import Labels, ProbeSource, Shape
 
 COLUMNS = ("manufacturer", "name", "shape")
 NOTES = ("source", "model", "images", "patients", "why")
@@ -159,14 +159,12 @@ def _row(row: Row) -> ProbeRow:
             f"{row.location}: manufacturer {row.cells['manufacturer']!r} is none of {', '.join(MAKERS)}; leave it "
             "empty for files of another maker or of none."
         )
-    shape = row.cells["shape"].lower()
-    if shape not in SHAPES:
-        raise UserError(f"{row.location}: shape {row.cells['shape']!r} is none of {', '.join(SHAPES)}.")
+    shape = shape_in(row)
     try:
         pattern = pattern_of(row.cells["name"].removeprefix("'"), maker)
     except ValueError as error:
         raise UserError(f"{row.location}: name {row.cells['name']!r} {error}.") from None
-    return ProbeRow(maker or OTHER_MAKER, pattern, cast(Shape, shape), row.location)
+    return ProbeRow(maker or OTHER_MAKER, pattern, shape, row.location)
 
 
 def _contradict(row: ProbeRow, other: ProbeRow) -> bool:

@@ -4,7 +4,8 @@ Not here: joining the sources (`weak_labels`).
 """
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow as pa
 from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
 from pipeline.labels.probe import ProbeTags, probe_of
 from pipeline.labels.probe_tables import Probes
+from pipeline.labels.reviewed_studies import NO_STUDIES, ReviewedStudies
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe.labels import BinsSource, Labels, ProbeSource, Source, StudyGroupsSource, ValuesSource
 
@@ -50,21 +52,49 @@ def status_meanings(settings: Labels) -> dict[str, str]:
     }
 
 
-def labels_from(source: Source, index: pa.Table, groups: StudyGroups | None, probes: Probes) -> pa.Table:
+def labels_from(
+    source: Source,
+    index: pa.Table,
+    groups: StudyGroups | None,
+    probes: Probes,
+    studies: ReviewedStudies = NO_STUDIES,
+) -> pa.Table:
     """The labels that `source` gives each record of `index`: int8 0 or 1, null if unknown.
 
-    The column `status` is null if they are known, else the reason: `unmapped_description`, `in_no_group` (whose labels
-    are known and all 0), `unknown_probe`, or `unknown_` and the field's column.
+    What a reviewer decided on a record's study goes before its tags. The column `status` is null if the labels are
+    known, else the reason: `unmapped_description`, `in_no_group` (whose labels are known and all 0), `unknown_probe`,
+    or `unknown_` and the field's column.
     """
     columns = (index[name].to_pylist() for name in columns_of(source))
+    decided = _decided(source, index, studies)
     kinds: dict[tuple[Any, ...], int] = {}  # a million records have a few hundred combinations of values
-    kind_of = [kinds.setdefault(tags, len(kinds)) for tags in zip(*columns, strict=True)]
-    rows = [_row(source, tags, groups, probes) for tags in kinds]
+    kind_of = [kinds.setdefault(kind, len(kinds)) for kind in zip(decided, *columns, strict=False)]
+    rows = [
+        _row(source, tags, groups, probes) if names is None else _by_reviewer(source, names) for names, *tags in kinds
+    ]
     schema = pa.schema([("status", pa.string()), *((name, pa.int8()) for name in source.names)])
     return pa.Table.from_pylist(rows, schema=schema).take(pa.array(kind_of, pa.int64()))
 
 
-def _row(source: Source, tags: tuple[Any, ...], groups: StudyGroups | None, probes: Probes) -> _Row:
+def _decided(source: Source, index: pa.Table, studies: ReviewedStudies) -> Iterable[tuple[str, ...] | None]:
+    """The names that a reviewer decided on for the study of each record, None without a decision."""
+    decisions = studies.decisions.items()
+    names: Mapping[str, tuple[str, ...]] = {}
+    match source:
+        case StudyGroupsSource():
+            names = {study: its.groups for study, its in decisions if its.groups is not None}
+        case ProbeSource():
+            names = {study: (its.shape,) for study, its in decisions if its.shape}
+    return map(names.get, index["study"].to_pylist()) if names else repeat(None)
+
+
+def _by_reviewer(source: Source, names: tuple[str, ...]) -> _Row:
+    if isinstance(source, StudyGroupsSource):
+        return _by_groups(source, names)
+    return _known(source, names) if set(names) & set(source.names) else {"status": UNKNOWN_PROBE}
+
+
+def _row(source: Source, tags: Sequence[Any], groups: StudyGroups | None, probes: Probes) -> _Row:
     match source:
         case StudyGroupsSource():
             return _by_groups(source, groups.groups_of(*tags) if groups else None)

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +11,9 @@ from pipeline.csv_files import NOT_REVIEWED, Row, csv_files_in, fix_mojibake, re
 from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.labels.probe_tables import is_probe_table
-from pipeline.recipe.labels import Labels, folded
+from pipeline.labels.review_cells import Groups, groups_in, review_day
+from pipeline.labels.reviewed_studies import is_study_table
+from pipeline.recipe.labels import Labels
 from pipeline.whitespace import collapse_whitespace
 
 REQUIRED = ("study_description", "groups")
@@ -21,8 +22,6 @@ OPTIONAL = ("reviewer", "reviewed_on", "notes")
 
 _FORMULA = re.compile(r"^'?(?=[=+\-@\t\r])")
 """The start of a text that a spreadsheet reads as a formula unless an apostrophe precedes it."""
-
-Groups = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _csv_files(path: Path) -> list[Path]:
         raise UserError(f"Study groups {path} do not exist: SONOTAG_STUDY_GROUPS must name a CSV or a folder of CSVs.")
     if not path.is_dir():
         return [path]
-    found = [file for file in csv_files_in("Study groups", path) if not is_probe_table(file)]
+    found = [file for file in csv_files_in("Study groups", path) if not (is_probe_table(file) or is_study_table(file))]
     if not found:
         raise UserError(f"Study groups {path} is a folder without CSV files of study groups.")
     return found
@@ -158,20 +157,4 @@ def _row(row: Row, groups: Groups) -> _Row:
     description = normalized(fix_mojibake(_FORMULA.sub("", row.cells["study_description"])))
     if not description:
         raise UserError(f"{row.location}: study_description is empty.")
-    spelt = {folded(name): name for name in groups}
-    named = [name for part in re.split("[,;]", row.cells["groups"]) if (name := folded(part))]
-    if not spelt.keys() >= set(named):
-        raise UserError(f"{row.location}: groups contains a name that is none of {', '.join(groups)}.")
-    chosen = {spelt[name] for name in named}
-    return _Row(row, description, tuple(name for name in groups if name in chosen), _day(row))
-
-
-def _day(row: Row) -> str:
-    """The date as ISO 8601; also reads DD.MM.YYYY of some spreadsheets, but no slashes, which are ambiguous."""
-    text = row.cells.get("reviewed_on", "")
-    try:
-        if "." in text:
-            return datetime.strptime(text, "%d.%m.%Y").date().isoformat()
-        return date.fromisoformat(text).isoformat() if text else ""
-    except ValueError:
-        raise UserError(f"{row.location}: reviewed_on is not a date of the form YYYY-MM-DD or DD.MM.YYYY.") from None
+    return _Row(row, description, groups_in(row, groups), review_day(row))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from rapidfuzz import fuzz
 
 from pipeline.labels.description_meaning import CONCEPTS, Meaning, meaning, names_exam
-from pipeline.labels.study_groups import Groups, StudyGroups
+from pipeline.labels.review_cells import Groups
+from pipeline.labels.study_groups import StudyGroups
 from pipeline.labels.study_terms import Vocabulary, Word, shipped_vocabulary
 from pipeline.recipe.labels import folded
 

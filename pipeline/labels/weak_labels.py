@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.labels.probe_tables import Probes
+from pipeline.labels.reviewed_studies import NO_STUDIES, ReviewedStudies
 from pipeline.labels.sources import LABELLED, labels_from
 from pipeline.labels.study_groups import StudyGroups, normalized
 from pipeline.recipe.labels import Labels, StudyGroupsSource
@@ -24,17 +25,22 @@ def is_label_space(labels: pa.Table, settings: Labels) -> bool:
 
 
 def weak_labels(
-    index: pa.Table, groups: StudyGroups | None, settings: Labels, probes: Probes | None = None
+    index: pa.Table,
+    groups: StudyGroups | None,
+    settings: Labels,
+    probes: Probes | None = None,
+    studies: ReviewedStudies = NO_STUDIES,
 ) -> pa.Table:
     """Each record's labels and status (schema `weak_labels_table(settings.names)`), in the order of `index`.
 
-    `index` needs sop_instance and the columns of the sources; `groups` may be None if none of them is the radiologist's
-    table, and without `probes` the shipped table of probes counts. The status of an incomplete record is that of its
-    first incomplete source, in the order of the recipe except that the radiologist's table comes first: a description
-    in no group is left out, even if something else is unknown, too. Known labels are filled in all the same; unknown
-    ones are null, never 0.
+    `index` needs sop_instance, the columns of the sources, and study if there are reviewed `studies`, whose labels go
+    before those of tags. `groups` may be None if no source is the radiologist's table, and without `probes` the shipped
+    table of probes counts. The status of an incomplete record is that of its first incomplete source, in the order of
+    the recipe except that the radiologist's table comes first: a description in no group is left out, even if something
+    else is unknown, too. Known labels are filled in all the same; unknown ones are null, never 0.
     """
-    by_source = [(source, labels_from(source, index, groups, probes or Probes())) for source in settings.sources]
+    tables = groups, probes or Probes(), studies
+    by_source = [(source, labels_from(source, index, *tables)) for source in settings.sources]
     ordered = sorted(by_source, key=lambda pair: not isinstance(pair[0], StudyGroupsSource))
     status = pc.coalesce(*(found["status"] for _, found in ordered), pa.scalar(LABELLED))
     columns = [found[name] for source, found in by_source for name in source.names]

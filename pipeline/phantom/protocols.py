@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 from numpy.random import Generator
 
-from pipeline.labels.study_groups import Groups, StudyGroups, read_study_groups, shipped_study_groups
+from pipeline.labels.review_cells import Groups
+from pipeline.labels.study_groups import StudyGroups, read_study_groups, shipped_study_groups
 from pipeline.recipe.labels import StudyGroupsSource
 
 

@@ -89,6 +89,17 @@ def test_a_row_of_probes_may_change_who_trains_so_that_every_encoder_is_stale(
     assert set(stale(demo_store, home, changes)) == LABELS | MEMBERSHIP | ENCODERS | {"unmapped_probes"}
 
 
+def test_a_row_for_a_study_may_change_who_trains_so_that_every_encoder_is_stale(
+    demo_store: Path, home: Path, tiny_recipe: Path, mapping: Path
+) -> None:
+    changes = {"SONOTAG_RECIPE": str(tiny_recipe), "SONOTAG_STUDY_GROUPS": str(mapping.parent)}
+    rows = mapping.parent / "studies.csv"
+    rows.write_text("study,groups\n0123,? liver\n", encoding="utf-8")
+    assert stale(demo_store, home, changes) == {}  # not reviewed
+    rows.write_text("study,groups\n0123,liver\n", encoding="utf-8")
+    assert set(stale(demo_store, home, changes)) == LABELS | MEMBERSHIP | ENCODERS
+
+
 def test_another_image_size_makes_the_cache_stale_and_leaves_the_labels_fresh(
     demo_store: Path, home: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
