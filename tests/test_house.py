@@ -13,7 +13,19 @@ ROOT = Path(__file__).parent.parent
 TRAINING_FLOOR = ("images", "networks", "training", "pretraining", "downstream")
 TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
 ROOMS = (
-    *("dicom", "images", "labels", "cohort", "privacy", "archive", "tasks", "training", "networks", "pretraining"),
+    *(
+        "pages",
+        "dicom",
+        "images",
+        "labels",
+        "cohort",
+        "privacy",
+        "archive",
+        "tasks",
+        "training",
+        "networks",
+        "pretraining",
+    ),
     *("downstream", "prediction", "evaluation", "phantom"),
 )
 """Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ is below all of them."""
@@ -29,7 +41,7 @@ ROOMS_OF = {
     "sklearn": {"cohort", "evaluation", "labels"},
     "scipy": {"dicom", "cohort", "evaluation", "labels"},
     "matplotlib": {"evaluation"},
-    "jinja2": {"evaluation"},
+    "jinja2": {"evaluation", "pages"},
 }
 
 

@@ -19,7 +19,7 @@ def test_an_installed_wheel_finds_its_recipes_and_table_a1(tmp_path: Path) -> No
     subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)], check=True)
     (wheel,) = tmp_path.glob("sonotag-*.whl")
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
-    assert {"pipeline/evaluation/html_report.html", "pipeline/evaluation/html_report.css"} <= set(
+    assert {"pipeline/evaluation/html_report.html", "pipeline/pages/page.html", "pipeline/pages/style.css"} <= set(
         zipfile.ZipFile(wheel).namelist()
     )
     probe = (

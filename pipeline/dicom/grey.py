@@ -4,6 +4,7 @@ Not here: decoding (`pixel_file`).
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,6 +41,19 @@ class Frame:
 def resize_grey(image: Grey, height: int, width: int) -> Grey:
     """`image` at `height` x `width` pixels, regardless of its aspect (paper section 4.2.2), antialiased."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def resize_to_height(image: Grey, height: int) -> Grey:
+    """`image` at `height` pixels with its aspect, but at most four times as wide as high; antialiased."""
+    width = round(image.shape[1] * height / image.shape[0])
+    return resize_grey(image, height, min(max(1, width), 4 * height))
+
+
+def jpeg(image: Grey) -> bytes:
+    """`image` as a JPEG (baseline, quality 85)."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def source_digest(grey: Grey) -> str:

@@ -1,7 +1,5 @@
 """The report as one self-contained HTML page: no script, no network access, pictures embedded."""
 
-import base64
-import hashlib
 import platform
 import re
 from collections.abc import Iterable, Sequence
@@ -11,8 +9,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from jinja2 import Template
 from PIL import Image
 
 from pipeline import code_versions
@@ -25,6 +22,7 @@ from pipeline.evaluation.figures import DPI
 from pipeline.evaluation.report import Report, read_report
 from pipeline.evaluation.results_tables import few_seeds_warning
 from pipeline.files import data_url, read_table, write_text
+from pipeline.pages.templates import page_templates
 from pipeline.recipe import Recipe
 from pipeline.recipe.downstream import Task
 from pipeline.recipe.pretraining import Pretraining
@@ -56,21 +54,18 @@ def write_html_report(recipe: Recipe, store: Store) -> Path:
     """
     experiment = store.experiment(recipe.name)
     report = read_report(recipe, experiment)
-    style = (_HERE / "html_report.css").read_text(encoding="utf-8")
     html = _template().render(
         title=f"Report of the recipe {recipe.name}",
         summary=_summary(report),
         chapters=_chapters(recipe, store, report),
         recipe=yaml.safe_dump(report.recipe, sort_keys=False, allow_unicode=True),
-        style=Markup(style),  # a file of this package; the page's policy allows no style with another digest
-        style_hash=f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}",
     )
     write_text(experiment.page, html)
     return experiment.page
 
 
 def _template() -> Template:
-    pages = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    pages = page_templates(_HERE)
     pages.filters |= {"data_url": data_url, "css_width": _css_width, "unbroken": _unbroken}
     pages.tests["bold"] = lambda cell: isinstance(cell, Bold)
     return pages.get_template("html_report.html")
