@@ -145,6 +145,7 @@ def _lineage(recipe: Recipe) -> dict[str, Columns]:
             "study_description": [("dicom_index", "study_description")],
             "images": [("dicom_index", "sop_instance"), ("dicom_index", "study_description")],
             "patients": [("dicom_index", "patient"), ("dicom_index", "study_description")],
+            "described_by": [("dicom_index", "described_by")],
         },
         "unmapped_probes": {name: [("dicom_index", name)] for name in ("manufacturer", "model")}
         | {

@@ -17,6 +17,7 @@ from pipeline.locks import archive_lock, tables_lock
 from pipeline.privacy.identity import PUBLIC_DEMO_KEY
 from pipeline.progress import Log
 from pipeline.recipe import Recipe
+from pipeline.recipe.archive import STUDY_DESCRIPTION
 from pipeline.store import Store
 from pipeline.tables import DELETED_FILES, DICOM_INDEX, QUARANTINE, REJECTED_FILES
 from resources.archive import Archive
@@ -55,14 +56,16 @@ def index_archive(recipe: Recipe) -> dg.AssetsDefinition:
 
 def _index_specs(recipe: Recipe) -> list[dg.AssetSpec]:
     modalities = ", ".join(recipe.archive.modalities)
-    spec = partial(dg.AssetSpec, code_version=f"{code_versions.INDEX}-{modalities}", group_name=GROUP)
+    version, described_by = f"{code_versions.INDEX}-{modalities}", recipe.archive.descriptions
+    chosen = "" if described_by == STUDY_DESCRIPTION else f"-{','.join(described_by)}"
+    spec = partial(dg.AssetSpec, group_name=GROUP, kinds={"parquet"})
     records = f"One row per record: an SOP instance of {modalities} whose header was read, pseudonymous."
     rejected = "One row per archive file that became no record, with its reason."
     deleted = "One row per archive file that an earlier run read and that is gone; its images are too."
     return [
-        spec("dicom_index", description=records, kinds={"parquet", "dicom"}),
-        spec("rejected_files", description=rejected, kinds={"parquet"}),
-        spec("deleted_files", description=deleted, kinds={"parquet"}),
+        spec("dicom_index", description=records, code_version=version + chosen, kinds={"parquet", "dicom"}),
+        spec("rejected_files", description=rejected, code_version=version),
+        spec("deleted_files", description=deleted, code_version=version),
     ]
 
 

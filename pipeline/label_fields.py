@@ -1,14 +1,17 @@
-"""The allow-list of header fields that weak labels may use, by DICOM keyword, with their columns in the index.
+"""The allow-lists of header fields that weak labels may use, by DICOM keyword.
 
-A field is listed if PS3.15 Table E.1-1 (the Basic Application Level Confidentiality Profile) keeps it, and if a machine
-or a protocol fills it, not a person at a keyboard. StudyDescription, SeriesDescription, ProtocolName and
-ContrastBolusAgent, which the profile removes or replaces, are excluded; labels from StudyDescription go through the
-radiologist's table.
+A field may become a label directly (TEXT_FIELDS, NUMBER_FIELDS, with their columns in the index) if PS3.15 Table E.1-1
+(the Basic Application Level Confidentiality Profile) keeps it, and if a machine or a protocol fills it, not a person at
+a keyboard. StudyDescription, SeriesDescription, ProtocolName and ContrastBolusAgent, which the profile removes or
+replaces, are excluded.
+
+DESCRIPTION_FIELDS state what was examined, most of them in words that people type. They may hold a name, so their texts
+are published only if enough patients share them, and become labels only through the radiologist's table.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,18 @@ NUMBER_FIELDS: Final[Mapping[str, LabelField]] = {
     "MagneticFieldStrength": LabelField("magnetic_field_strength", "MagneticFieldStrength (0018,0087), tesla"),
 }
 """Single positive numbers, for label sources of kind `bins`."""
+
+DESCRIPTION_FIELDS: Final[Mapping[str, Literal["text", "codes"]]] = {
+    "StudyDescription": "text",
+    "RequestedProcedureDescription": "text",
+    "ProcedureCodeSequence": "codes",
+    "PerformedProcedureStepDescription": "text",
+    "SeriesDescription": "text",
+    "ProtocolName": "text",
+    "AnatomicRegionSequence": "codes",
+    "BodyPartExamined": "text",
+}
+"""Fields from which a recipe may take the description of a study; of `codes`, CodeMeaning (0008,0104) is read."""
 
 POOLED = ("sop_instance", "frame", "patient", "shard", "position", "image_digest", "source_digest")
 """The columns of the table `images` that are also in the pool."""

@@ -38,6 +38,8 @@ class Table:
     schema: pa.Schema
     sections: tuple[str, ...] = ()
     """Sections of the recipe that decide its rows, whose settings are compared when it is read."""
+    not_in_rows: frozenset[str] = frozenset()
+    """Further fields of these sections that change none of its rows."""
 
     def path(self, tables: Path) -> Path:
         """The path of the table in the folder `tables`."""
@@ -74,8 +76,11 @@ class Table:
         return rows
 
     def _digests(self, recipe: Recipe) -> dict[str, str]:
-        sections = ((name, getattr(recipe, name), _NOT_IN_ROWS.get(name)) for name in self.sections)
-        return {name: digest(section.model_dump(mode="json", exclude=without)) for name, section, without in sections}
+        sections = ((name, getattr(recipe, name), _NOT_IN_ROWS.get(name, set())) for name in self.sections)
+        return {
+            name: digest(section.model_dump(mode="json", exclude=without | self.not_in_rows))
+            for name, section, without in sections
+        }
 
     def _refuse_other_settings(self, path: Path, schema: pa.Schema, recipe: Recipe) -> None:
         written = (schema.metadata or {}).get(_MADE_BY)
@@ -127,8 +132,13 @@ DICOM_INDEX = Table(
             column("transducer_type", _text, "TransducerType (0018,6031)", nullable=True),
             column("transducer_data", _text, "TransducerData (0018,5010), values joined by a backslash", nullable=True),
             column(
-                "study_description", _text, "StudyDescription (0008,1030); null if absent or too rare", nullable=True
+                "study_description",
+                _text,
+                "the first field of the recipe's archive.descriptions that the header states, by default "
+                "StudyDescription (0008,1030); null if absent or too rare",
+                nullable=True,
             ),
+            column("described_by", _text, "keyword of the field that study_description is from", nullable=True),
             column(
                 "burned_in",
                 pa.bool_(),
@@ -155,9 +165,10 @@ UNMAPPED_DESCRIPTIONS = Table(
     "one study description that the study groups lack",
     pa.schema(
         [
-            column("study_description", _text, "StudyDescription (0008,1030); empty if the files have none"),
+            column("study_description", _text, "the description; empty if the files have none"),
             column("images", _count, "records that carry it"),
             column("patients", _count, "patients that carry it"),
+            column("described_by", _text, "fields it is from, if not StudyDescription alone", nullable=True),
             column("suggested_groups", _text, "the first suggestion; empty: in no group", nullable=True),
             column("reason", _text, "why these groups, or why none; a suggestion is no review", nullable=True),
             column("other_suggestions", _text, "further groups, each with its reason", nullable=True),
@@ -239,6 +250,7 @@ IMAGES = Table(
         ]
     ),
     sections=("images", "archive"),
+    not_in_rows=frozenset({"descriptions"}),
 )
 
 DELETED_FILES = Table(

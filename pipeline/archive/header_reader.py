@@ -22,9 +22,9 @@ _MOVED = Rejection(Reason.STILL_BEING_WRITTEN, "its size or time changed while i
 _PHOTOMETRIC: Final = frozenset(str(one.value) for one in PhotometricInterpretation)
 _UNCHANGED: Final = (
     *("rows", "columns", "frames", "manufacturer", "model", "transducer_type", "transducer_data"),
-    *("study_description", "burned_in"),
+    "burned_in",
 )
-_as_json = json.JSONEncoder(sort_keys=True).encode
+_as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 Row = dict[str, Any]
 """RECORD_FIELDS of `listing`, `draw` and `number`."""
@@ -106,6 +106,7 @@ def index_row(header: Header, key: bytes) -> Row:
         "photometric": header.photometric if header.photometric in _PHOTOMETRIC else header.photometric and OTHER,
         **{field: getattr(header, field) for field in _UNCHANGED},
         "for_labels": _as_json(header.for_labels),
+        "descriptions": _as_json({keyword: str(text) for keyword, text in header.descriptions.items()}),
         "unreadable_fields": ",".join(header.unreadable_fields),
         "draw": patient_draw(identity),
         "number": number_pseudonym(key, header.patient_id) if header.patient_id else None,

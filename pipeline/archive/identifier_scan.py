@@ -28,6 +28,7 @@ from pipeline.privacy.identifier_search import (
     text_patterns,
 )
 from pipeline.privacy.pattern_matcher import Pattern, PatternMatcher
+from pipeline.recipe.archive import STUDY_DESCRIPTION
 from pipeline.store import Store
 
 TASK_PATIENT: Final = "patient of a task"
@@ -49,10 +50,14 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True)
 class RecipeTexts:
-    """Texts that a recipe names: `patients` of its tasks, which are searched, and `public` ones, which are not."""
+    """Texts that a recipe names: `patients` of its tasks, which are searched, and `public` ones, which are not.
+
+    `descriptions` are the fields from which it takes study descriptions.
+    """
 
     patients: frozenset[str] = frozenset()
     public: frozenset[str] = frozenset()
+    descriptions: tuple[str, ...] = STUDY_DESCRIPTION
 
 
 _NONE = RecipeTexts()
@@ -76,16 +81,16 @@ def scan_for_identifiers(archive: str, private: Path, paths: Iterable[Path], rec
     read.
     """
     archive, sample = normalized(archive), _sampled_paths(private)
-    headers = _header_values(archive, sample)
+    headers = _header_values(archive, sample, recipe.descriptions)
     rare = rare_descriptions(private)
-    public = public_texts(headers, rare, recipe.public)
+    public = public_texts(headers, frozenset(rare), recipe.public)
     matcher = PatternMatcher(
         [
             *path_patterns(sample, _last_part(archive), public, SEPARATOR),
             *header_patterns(headers),
-            *text_patterns(rare, "StudyDescription", public),
+            *(pattern for text, keyword in rare.items() for pattern in text_patterns([text], keyword, public)),
             *text_patterns(recipe.patients, TASK_PATIENT, public),
-            *_patterns_of_predicted_files(private, public),
+            *_patterns_of_predicted_files(private, public, recipe.descriptions),
         ]
     )
     excluded = (private,) if is_remote(archive) else (private, Path(archive))
@@ -104,17 +109,17 @@ def _step(files: int) -> int:
     return max(1, -(-files // SAMPLE))
 
 
-def _header_values(archive: str, paths: list[str]) -> list[HeaderValues]:
+def _header_values(archive: str, paths: list[str], descriptions: tuple[str, ...]) -> list[HeaderValues]:
     """The values of the files that can be read and have some."""
-    read = each_in_worker(partial(_read_one, archive), paths, readable=[archive])
+    read = each_in_worker(partial(_read_one, archive, descriptions), paths, readable=[archive])
     return [one for one in read if not isinstance(one, Failed | None)]
 
 
-def _read_one(archive: str, path: str) -> HeaderValues | None:
+def _read_one(archive: str, descriptions: tuple[str, ...], path: str) -> HeaderValues | None:
     """Runs in a worker."""
     try:
         with open_file(archive, path) as file:
-            return read_header_values(file)
+            return read_header_values(file, descriptions)
     except Exception:
         return None  # `ScanResult.read` states how many were read
 
@@ -123,7 +128,7 @@ def _last_part(archive: str) -> str:
     return archive.rstrip("/").rpartition("/")[2]
 
 
-def _patterns_of_predicted_files(private: Path, public: str) -> Iterator[Pattern]:
+def _patterns_of_predicted_files(private: Path, public: str, descriptions: tuple[str, ...]) -> Iterator[Pattern]:
     """Identifiers of files given to `predict`; their folder itself stands in the run's config, on purpose."""
     for table in sorted((private / "predictions").rglob("predictions.parquet")):
         files = sorted(_column(table, "file"))
@@ -131,7 +136,7 @@ def _patterns_of_predicted_files(private: Path, public: str) -> Iterator[Pattern
             folder = os.path.commonpath([str(Path(file).parent) for file in files])
             paths = [os.path.relpath(file, folder) for file in files]
             yield from path_patterns(paths, _last_part(folder), public, SEPARATOR)
-            yield from header_patterns(_header_values(folder, paths[:: _step(len(paths))]))
+            yield from header_patterns(_header_values(folder, paths[:: _step(len(paths))], descriptions))
 
 
 def _column(table: Path, column: str) -> set[str]:

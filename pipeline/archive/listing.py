@@ -36,13 +36,15 @@ LISTED = pa.schema(
 # Texts that many rows share, as dictionaries: 4 bytes per row in memory instead of 10 to 40.
 _SHARED = {
     *("series", "study", "patient_from", "sop_class", "transfer_syntax", "photometric", "manufacturer", "model"),
-    *("transducer_type", "transducer_data", "study_description", "unreadable_fields", "for_labels"),
+    *("transducer_type", "transducer_data", "unreadable_fields", "for_labels", "descriptions"),
 }
-_FOR_LABELS = pa.field("for_labels", pa.string())  # LABEL_FIELDS as JSON: a column for each would take 70 bytes per row
+# LABEL_FIELDS and the description fields as JSON: a column for each would take 100 bytes per row.
+_AS_JSON = (pa.field("for_labels", pa.string()), pa.field("descriptions", pa.string()))
+_CHOSEN = {"study_description", "described_by"}  # from `descriptions`, by the recipe
 RECORD_FIELDS = [
     pa.field(field.name, pa.dictionary(pa.int32(), pa.string()) if field.name in _SHARED else field.type)
-    for field in (*DICOM_INDEX.schema, _FOR_LABELS)
-    if field.name not in {"file_id", *LABEL_FIELDS.names}
+    for field in (*DICOM_INDEX.schema, *_AS_JSON)
+    if field.name not in {"file_id", *_CHOSEN, *LABEL_FIELDS.names}
 ]
 
 REJECTION_FIELDS = [pa.field("reason", pa.string()), pa.field("detail", pa.string())]

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import tee
@@ -110,6 +110,7 @@ def index_archive(
     _write_patients(private, records)
     if files != records.num_rows + rejected.num_rows:
         raise RuntimeError("The ledger of files does not balance.")
+    records = _described(records, settings.descriptions)
     records = publish_descriptions(private, records, 1 if phantom else settings.description_patients)
     columns = dict(zip(records.column_names, records.columns, strict=True))
     del records
@@ -395,6 +396,19 @@ def _split(known: pa.Table) -> tuple[pa.Table, pa.Table]:
     names = ["file_id", *(field.name for field in RECORD_FIELDS), "draw", "number"]
     records = select_rows(present.select(names), is_record)
     return records, present.select(["file_id", "reason", "detail"]).filter(pc.invert(is_record))
+
+
+def _described(records: pa.Table, keywords: Sequence[str]) -> pa.Table:
+    """`records` with study_description and described_by: the first of `keywords` that each states, instead of all."""
+    stated = records["descriptions"].combine_chunks()
+    chosen = [_first(json.loads(text), keywords) for text in stated.dictionary.to_pylist()]
+    for name, values in zip(("study_description", "described_by"), zip(*chosen, strict=True), strict=True):
+        records = records.append_column(name, pa.array(values, pa.string()).take(stated.indices))
+    return records.drop_columns("descriptions")
+
+
+def _first(stated: Mapping[str, str], keywords: Sequence[str]) -> tuple[str | None, str | None]:
+    return next(((stated[keyword], keyword) for keyword in keywords if keyword in stated), (None, None))
 
 
 def _record_table(columns: dict[str, pa.ChunkedArray]) -> pa.Table:

@@ -17,7 +17,7 @@ from pipeline.dicom.parse import read_elements
 from pipeline.dicom.parsed_file import UNDEFINED, ParsedFile
 from pipeline.dicom.quiet import quiet
 from pipeline.dicom.rejections import Reason, Rejected
-from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
+from pipeline.label_fields import DESCRIPTION_FIELDS, NUMBER_FIELDS, TEXT_FIELDS
 
 ULTRASOUND = "US"
 """Modality (0008,0060) of ultrasound."""
@@ -32,11 +32,16 @@ _TEXTS = {
     "model": "ManufacturerModelName",
     "transducer_type": "TransducerType",
     "transducer_data": "TransducerData",
-    "study_description": "StudyDescription",
 }
 _OTHERS = ("PatientID", "IssuerOfPatientID", "BurnedInAnnotation", "SamplesPerPixel", "BitsAllocated")
 _LABEL_TAGS: Final = {tag_of(field): field for field in (*TEXT_FIELDS, *NUMBER_FIELDS)}
-_TAGS: Final = frozenset({*_LABEL_TAGS, *(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS.values(), *_OTHERS))})
+_DESCRIPTION_TAGS: Final = {tag_of(field): field for field in DESCRIPTION_FIELDS}
+_TAGS: Final = frozenset(
+    {
+        *(*_LABEL_TAGS, *_DESCRIPTION_TAGS),
+        *(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS.values(), *_OTHERS)),
+    }
+)
 _NEEDED: Final = frozenset(tag_of(field) for field in ("Modality", "Rows", "Columns"))
 _MOST_FRAMES = 2**31 - 1  # NumberOfFrames is an integer string of that range at most, PS3.5 section 6.2
 
@@ -46,8 +51,9 @@ class Header:
     """The allow-listed fields of one image file, raw: identifiers are not yet pseudonyms.
 
     A field is None if it is absent, empty or unreadable; `unreadable_fields` are the keywords of the unreadable ones.
-    `rows` and `columns` in pixels, `frames` at least 1. `for_labels` has the stated fields of `pipeline.label_fields`,
-    by column. `burned_in`: BurnedInAnnotation is YES.
+    `rows` and `columns` in pixels, `frames` at least 1. `descriptions` has the stated fields of DESCRIPTION_FIELDS in
+    `pipeline.label_fields`, by keyword, and `for_labels` those of the other lists there, by column. `burned_in`:
+    BurnedInAnnotation is YES.
     """
 
     sop_instance: str
@@ -65,7 +71,7 @@ class Header:
     model: str | None
     transducer_type: str | None
     transducer_data: str | None
-    study_description: str | None
+    descriptions: Mapping[str, str]
     burned_in: bool
     for_labels: Mapping[str, str | float]
     unreadable_fields: tuple[str, ...]
@@ -122,6 +128,7 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
         rows=rows,
         columns=columns,
         frames=frames,
+        descriptions=_descriptions(parsed, fields),
         burned_in=fields.yes("BurnedInAnnotation"),
         for_labels=_for_labels(parsed, fields, MODALITIES.union(modalities)),
         unreadable_fields=tuple(sorted(fields.unreadable)),
@@ -154,6 +161,14 @@ def _for_labels(parsed: ParsedFile, fields: Fields, modalities: Collection[str])
             known = keyword != "Modality" or text in modalities
             stated[TEXT_FIELDS[keyword].column] = text if known else OTHER
     return stated
+
+
+def _descriptions(parsed: ParsedFile, fields: Fields) -> dict[str, str]:
+    """The stated fields of descriptions, by keyword."""
+    read = {"text": fields.text, "codes": fields.code_meanings}
+    keywords = (_DESCRIPTION_TAGS[tag] for tag in _DESCRIPTION_TAGS.keys() & parsed.elements.keys())
+    stated = ((keyword, read[DESCRIPTION_FIELDS[keyword]](keyword)) for keyword in keywords)
+    return {keyword: text for keyword, text in stated if text}
 
 
 def _without_pixels(parsed: ParsedFile, modality_or_class: str | None) -> Rejected:

@@ -1,14 +1,17 @@
 """Weak labels from the header fields of each record (paper section 3.3), and the descriptions not mapped yet."""
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.label_fields import DESCRIPTION_FIELDS
 from pipeline.labels.probe_tables import Probes
 from pipeline.labels.reviewed_studies import NO_STUDIES, ReviewedStudies
 from pipeline.labels.sources import LABELLED, labels_from
 from pipeline.labels.study_groups import StudyGroups, normalized
+from pipeline.recipe.archive import STUDY_DESCRIPTION
 from pipeline.recipe.labels import Labels, StudyGroupsSource
 from pipeline.tables import UNMAPPED_DESCRIPTIONS, weak_labels_table
 
@@ -52,22 +55,36 @@ def unmapped_descriptions(index: pa.Table, groups: StudyGroups | None, rare: pa.
     """The descriptions that `groups` lacks (schema UNMAPPED_DESCRIPTIONS), the most frequent first.
 
     There are none without `groups`, since then no label comes from descriptions. Spellings that differ in case or
-    spaces are one description; records without one count under an empty one. Records flagged in `rare`, whose
-    descriptions must not be published, share the row TOO_RARE.
+    spaces are one description, whatever field they are from; records without one count under an empty one. Records
+    flagged in `rare`, whose descriptions must not be published, share the row TOO_RARE.
     """
     if groups is None:
         return UNMAPPED_DESCRIPTIONS.schema.empty_table()
     images: Counter[str] = Counter()
     patients: dict[str, set[str]] = defaultdict(set)
+    fields: dict[str, set[str]] = defaultdict(set)
     hidden = [False] * index.num_rows if rare is None else rare.to_pylist()
-    columns = (index[name].to_pylist() for name in ("study_description", "patient"))
-    for description, patient, hide in zip(*columns, hidden, strict=True):
+    columns = (index[name].to_pylist() for name in ("study_description", "patient", "described_by"))
+    for description, patient, keyword, hide in zip(*columns, hidden, strict=True):
         if groups.groups_of(description) is None:
             shown = TOO_RARE if hide else normalized(description or "")
             images[shown] += 1
             patients[shown].add(patient)
+            if keyword and not hide:
+                fields[shown].add(keyword)
     rows = [
-        {"study_description": description, "images": images[description], "patients": len(patients[description])}
+        {
+            "study_description": description,
+            "images": images[description],
+            "patients": len(patients[description]),
+            "described_by": _listed(fields[description]),
+        }
         for description in sorted(images, key=lambda description: (-images[description], description))
     ]
     return pa.Table.from_pylist(rows, schema=UNMAPPED_DESCRIPTIONS.schema)
+
+
+def _listed(keywords: Collection[str]) -> str | None:
+    """The keywords in the order of DESCRIPTION_FIELDS; None if that is StudyDescription alone, or nothing."""
+    listed = tuple(keyword for keyword in DESCRIPTION_FIELDS if keyword in keywords)
+    return ", ".join(listed) or None if listed != STUDY_DESCRIPTION else None

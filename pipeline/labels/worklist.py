@@ -88,7 +88,8 @@ def _to_review(row: dict[str, str | None]) -> tuple[str, ...]:
     """The cells beside the description: groups, reviewer, reviewed_on and notes."""
     groups = f"{NOT_REVIEWED} {row['suggested_groups'] or ''}".strip()
     others = row["other_suggestions"] and f"or {row['other_suggestions']}"
-    return groups, "", "", "; ".join(filter(None, (row["reason"], others)))
+    fields = row["described_by"] and f"from {row['described_by']}"
+    return groups, "", "", "; ".join(filter(None, (row["reason"], others, fields)))
 
 
 def descriptions_of(index: pa.Table) -> dict[str, str]:

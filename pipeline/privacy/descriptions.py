@@ -1,5 +1,6 @@
 """Publishes study descriptions that enough patients share, and keeps the rare ones in the private folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,19 +9,20 @@ import pyarrow.compute as pc
 from pipeline.cohort.patient_links import canonical_patients, sharing_patients
 from pipeline.errors import DamagedError
 from pipeline.files import read_table, write_table
+from pipeline.label_fields import TEXT_FIELDS
 
-_RARE = pa.schema([pa.field("sop_instance", pa.string()), pa.field("study_description", pa.string())])
+_PUBLISHED = ("study_description", "described_by")
+_RARE = pa.schema([pa.field(name, pa.string()) for name in ("sop_instance", *_PUBLISHED)])
 
 
 def publish_descriptions(private: Path, records: pa.Table, patients: int) -> pa.Table:
     """`records` without the descriptions that fewer than `patients` patients share; writes those to `private`.
 
     Spellings that differ in case or spaces are one description, and pseudonyms of a patient that share a study, a
-    series or a number are one patient. `records` needs sop_instance, patient, study, series, number and
-    study_description.
+    series or a number are one patient. It does not matter which field a description is from, and the published rows do
+    not name the field of a rare one. `records` needs sop_instance, patient, study, series, number, study_description
+    and described_by.
     """
-    at = records.schema.get_field_index("study_description")
-    records = records.set_column(at, "study_description", records["study_description"].cast(pa.string()))
     texts = _normalized(records["study_description"])
     pairs = pa.table({"text": texts, "patient": _merged_patients(records)}).group_by("text")
     shared = pairs.aggregate([("patient", "count_distinct")])
@@ -28,8 +30,10 @@ def publish_descriptions(private: Path, records: pa.Table, patients: int) -> pa.
     rare = pc.and_(pc.is_valid(texts), pc.invert(pc.is_in(texts, value_set=enough)))
     hidden = records.select(_RARE.names).filter(rare)
     write_table(_path(private), hidden.take(pc.sort_indices(hidden["sop_instance"])).cast(_RARE))
-    published = pc.if_else(rare, pa.scalar(None, pa.string()), records["study_description"])
-    return records.set_column(at, records.schema.field(at), published)
+    for name in _PUBLISHED:
+        at = records.schema.get_field_index(name)
+        records = records.set_column(at, name, pc.if_else(rare, pa.scalar(None, pa.string()), records[name]))
+    return records
 
 
 def _merged_patients(records: pa.Table) -> pa.ChunkedArray:
@@ -54,19 +58,24 @@ def _normalized(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def with_rare_descriptions(private: Path, index: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
     """`index` (DICOM_INDEX) including the rare descriptions, and a flag per record that has one; never published."""
     rare = read_table(_path(private), _RARE.names) if _path(private).is_file() else _RARE.empty_table()
-    found = rare["study_description"].take(pc.index_in(index["sop_instance"], value_set=rare["sop_instance"]))
-    at = index.schema.get_field_index("study_description")
-    filled = index.set_column(at, index.schema.field(at), pc.coalesce(index["study_description"], found))
-    return filled, pc.is_valid(found)
+    found = rare.take(pc.index_in(index["sop_instance"], value_set=rare["sop_instance"]))
+    for name in _PUBLISHED:
+        at = index.schema.get_field_index(name)
+        index = index.set_column(at, index.schema.field(at), pc.coalesce(index[name], found[name]))
+    return index, pc.is_valid(found["sop_instance"])
 
 
-def rare_descriptions(private: Path) -> frozenset[str]:
-    """The study descriptions that too few patients share to be published; none if their table is damaged."""
+def rare_descriptions(private: Path) -> Mapping[str, str]:
+    """The descriptions that too few patients share to be published, with the field that each is from.
+
+    None if their table is damaged, and none from a field that the index publishes in a column of its own.
+    """
     try:
-        rare = read_table(_path(private), ["study_description"])["study_description"]
+        rare = read_table(_path(private), _PUBLISHED)
     except (OSError, DamagedError):
-        return frozenset()
-    return frozenset(rare.drop_null().to_pylist())
+        return {}
+    pairs = zip(*(rare[name].to_pylist() for name in _PUBLISHED), strict=True)
+    return {text: keyword for text, keyword in pairs if keyword not in TEXT_FIELDS}
 
 
 def _path(private: Path) -> Path:

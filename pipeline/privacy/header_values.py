@@ -3,6 +3,7 @@
 Trusts nothing that the index states: pydicom reads the elements, from a list that is independent of `dicom.header`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -30,7 +31,7 @@ _SETTINGS = (
     *("BodyPartExamined", "ScanningSequence", "ConvolutionKernel", "TransducerData"),
     *("PatientPosition", "ViewPosition", "TransducerType"),
 )
-_DESCRIPTION = "StudyDescription"
+_CODES = ("ProcedureCodeSequence", "AnatomicRegionSequence")  # described by the meanings of their codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class HeaderValues:
     """(keyword, value) of a file's identifying elements, and the texts in it that are or may be published.
 
     Publishing `devices` (maker and model) excuses an equal value of any element; publishing `settings`, into which
-    people can write, excuses an equal folder name alone.
+    people can write, excuses an equal folder name alone. `description` is what may be published as study_description.
     """
 
     identifying: tuple[tuple[str, str], ...]
@@ -47,9 +48,12 @@ class HeaderValues:
     description: str
 
 
-def read_header_values(file: BinaryIO) -> HeaderValues | None:
-    """The values in `file`; None if it is not DICOM, cannot be read or has no identifying value."""
-    wanted = [*IDENTIFYING, *_DEVICE, *_SETTINGS, _DESCRIPTION]
+def read_header_values(file: BinaryIO, descriptions: Sequence[str]) -> HeaderValues | None:
+    """The values in `file`, described by the first of the fields `descriptions` that it states.
+
+    None if it is not DICOM, cannot be read or has no identifying value.
+    """
+    wanted = [*IDENTIFYING, *_DEVICE, *_SETTINGS, *descriptions]
     try:
         with quiet():
             if not looks_like_dicom(file.read(132)):
@@ -61,7 +65,8 @@ def read_header_values(file: BinaryIO) -> HeaderValues | None:
                 tuple(value for keyword in keywords for _, value in _values(dataset, keyword))
                 for keywords in (_DEVICE, _SETTINGS)
             )
-            description = " ".join(value for _, value in _values(dataset, _DESCRIPTION))
+            stated = (" ".join(_described(dataset, keyword)) for keyword in descriptions)
+            description = next((text for text in stated if text.strip()), "")
     except Exception:
         return None  # truncated or hostile: the caller counts the files that were read
     return HeaderValues(identifying, devices, settings, description) if identifying else None
@@ -72,6 +77,16 @@ class _Unnamed:
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def _described(dataset: Dataset, keyword: str) -> list[str]:
+    """The values of an element that describes the study; of a code sequence, the meanings of its codes."""
+    if keyword not in _CODES:
+        return [value for _, value in _values(dataset, keyword)]
+    try:
+        return [value for item in dataset.get(keyword) or () for _, value in _values(item, "CodeMeaning")]
+    except Exception:
+        return []  # one bad field loses that field
 
 
 def _values(dataset: Dataset, keyword: str) -> list[tuple[str, str]]:

@@ -101,7 +101,8 @@ def recipe_texts(recipe: Recipe) -> RecipeTexts:
     tasks = recipe.downstream.tasks
     patients = (named_patients(Path(task.manifest), task) for task in tasks.values())
     chosen = {recipe.name, *tasks, *recipe.labels.names, *recipe.pretraining.encoders}
-    return RecipeTexts(frozenset().union(*patients), printed_descriptions() | chosen)
+    public = printed_descriptions() | chosen
+    return RecipeTexts(frozenset().union(*patients), public, recipe.archive.descriptions)
 
 
 def held_out_patients(name: str, task: Task) -> list[str]:

@@ -127,6 +127,7 @@ def test_nodes_are_told_apart_by_group_and_last_part(both: dg.Definitions) -> No
         ("modalities", "archive: {description_patients: 1, modalities: [CT]}"),
         ("frames_per_cine", "archive: {description_patients: 1, frames_per_cine: 7}"),
         ("description_patients", "archive: {}"),
+        ("descriptions", "archive: {description_patients: 1, descriptions: [ProtocolName]}"),
     ],
 )
 def test_recipes_that_read_the_archive_differently_are_refused(tmp_path: Path, field: str, text: str) -> None:

@@ -143,6 +143,15 @@ def variant(fields: str, name: str = "v") -> str:
         (variant("method: ce, epochs: 2", "mine_frozen"), r"pretraining: variants: mine_frozen "),
         (variant("method: ce, epochs: 2", "ce_frozen"), r"ce_frozen is already the name of an arm"),
         ("name: a b", "name: "),
+        (
+            "name: a\narchive: {descriptions: [StudyDescription, PatientName]}",
+            r"archive\.descriptions\.1: 'PatientName' is none of StudyDescription, RequestedProcedureDescription, "
+            "ProcedureCodeSequence, PerformedProcedureStepDescription, SeriesDescription, ProtocolName, "
+            "AnatomicRegionSequence, BodyPartExamined",
+        ),
+        ("name: a\narchive: {descriptions: [ProtocolName, ProtocolName]}", r"archive\.descriptions: ProtocolName "),
+        ("name: a\narchive: {descriptions: []}", r"archive\.descriptions: "),
+        ("name: a\narchive: {descriptions: SeriesDescription}", r"archive\.descriptions: "),
         ("images: {height: 64, width: 96}", "name: Field required"),
         ("name: a\nlabels: {sources: []}", "labels: sources is empty"),
         (

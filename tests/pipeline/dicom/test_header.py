@@ -68,7 +68,7 @@ def test_fields_are_those_of_the_file():
         model="MODEL",
         transducer_type="CURVED LINEAR",
         transducer_data="C5-1\\UNUSED",
-        study_description="US ABDOMEN",
+        descriptions={"StudyDescription": "US ABDOMEN"},
         burned_in=False,
         for_labels={"modality": "US"},
         unreadable_fields=(),
@@ -80,14 +80,16 @@ def test_fields_are_those_of_the_file():
     ("character_set", "text"), [("ISO_IR 100", "Schädel"), ("ISO_IR 192", "Schädel 頭"), ("ISO_IR 144", "Печень")]
 )
 def test_text_is_read_in_the_file_s_character_set(character_set, text):
-    assert header_of(made(SpecificCharacterSet=character_set, StudyDescription=text)).study_description == text
+    assert header_of(made(SpecificCharacterSet=character_set, StudyDescription=text)).descriptions == {
+        "StudyDescription": text
+    }
 
 
 def test_a_bad_field_is_lost_alone_and_listed_as_unreadable():
     content = made(StudyDescription="US ABDOMEN", NumberOfFrames="7", SOPInstanceUID="1.2.3", PatientID="P1")
     content = content.replace(b"IS\x02\x007 ", b"IS\x02\x00!?").replace(b"1.2.3\0", b"1.2.x\0")
     header = header_of(content.replace(b"LO\x02\x00P1", b"US\x01\x00P"))
-    assert header.frames == 1 and header.study_description == "US ABDOMEN"
+    assert header.frames == 1 and header.descriptions == {"StudyDescription": "US ABDOMEN"}
     assert header.unreadable_fields == ("NumberOfFrames", "PatientID", "SOPInstanceUID") and header.patient_id is None
 
 
@@ -365,7 +367,7 @@ def test_jpeg_data_without_an_end_are_incomplete(tmp_path):
 def test_white_space_of_any_kind_is_one_space_between_words(field, between):
     text = f"{between}LEFT{between}LOBE{between}"
     header = header_of(made(SpecificCharacterSet="ISO_IR 192", **{field: text}))
-    columns = {"StudyDescription": header.study_description, "ManufacturerModelName": header.model}
+    columns = {"StudyDescription": header.descriptions.get("StudyDescription"), "ManufacturerModelName": header.model}
     columns |= {"TransducerData": header.transducer_data}
     assert columns[field] == "LEFT LOBE"
 

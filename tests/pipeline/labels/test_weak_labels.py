@@ -16,6 +16,7 @@ def records(*rows):
         {
             "sop_instance": pa.array([f"{number:032x}" for number in range(len(rows))]),
             "study_description": pa.array([row[0] for row in rows], pa.string()),
+            "described_by": pa.array([row[0] and "StudyDescription" for row in rows], pa.string()),
             "transducer_type": pa.array([row[1] for row in rows], pa.string()),
             "transducer_data": pa.array([None] * len(rows), pa.string()),
             "manufacturer": pa.array([None] * len(rows), pa.string()),
@@ -77,7 +78,7 @@ def test_unmapped_descriptions_are_counted_by_images_and_patients():
     )  # fmt: skip
     rows = unmapped_descriptions(index, StudyGroups({"US OLD": ("liver",), "US NONE": ()}))
     assert rows.schema.equals(UNMAPPED_DESCRIPTIONS.schema)
-    assert rows.select(["study_description", "images", "patients"]).to_pylist() == [
-        {"study_description": "US NEW", "images": 3, "patients": 2},
-        {"study_description": "", "images": 2, "patients": 2},
+    assert rows.select(["study_description", "images", "patients", "described_by"]).to_pylist() == [
+        {"study_description": "US NEW", "images": 3, "patients": 2, "described_by": None},
+        {"study_description": "", "images": 2, "patients": 2, "described_by": None},
     ]

@@ -39,6 +39,7 @@ def records(*descriptions):
         {
             "sop_instance": [f"{number:032x}" for number in numbers],
             "study_description": pa.array(descriptions, pa.string()),
+            "described_by": pa.array([text and "StudyDescription" for text in descriptions], pa.string()),
             "patient": [f"p{number}" for number in numbers],
         }
     )
@@ -182,3 +183,21 @@ def test_rows_that_no_record_carries_are_named_by_file_and_line(tmp_path):
     groups = read_study_groups(tmp_path, Labels().groups)
     assert unused_mappings(groups, records("US THYROID", None)) == ["mine.csv, line 3", "mine.csv, line 5"]
     assert unused_mappings(groups, records("US Thyroid", "us mrs miller", "US LEFT OUT")) == []
+
+
+def test_the_worklist_names_the_fields_of_a_description_unless_it_is_study_description_alone():
+    index = records("US LIVER", "us liver", "SECOND LOOK", "US THYROYD BIOPSY", "MRS MILLER", None)
+    fields = ["SeriesDescription", "StudyDescription", "ProtocolName", "StudyDescription", "ProtocolName", None]
+    index = index.set_column(index.column_names.index("described_by"), "described_by", pa.array(fields, pa.string()))
+    rare = pa.chunked_array([[False, False, False, False, True, False]])
+    rows = with_suggestions(unmapped_descriptions(index, REVIEWED, rare), SUGGESTER)
+    assert {row["study_description"]: row["described_by"] for row in rows.to_pylist()} == {
+        "US LIVER": "StudyDescription, SeriesDescription",
+        "SECOND LOOK": "ProtocolName",
+        "US THYROYD BIOPSY": None,
+        TOO_RARE: None,
+        "": None,
+    }
+    notes = {row["study_description"]: row["notes"] for row in csv.DictReader(worklist_csv(rows)[1:].splitlines())}
+    assert notes["SECOND LOOK"].split("; ")[-1] == "from ProtocolName"
+    assert "from" not in notes["US THYROYD BIOPSY"]

@@ -103,6 +103,7 @@ def test_the_index_is_the_ground_truths_records_and_no_other(clinic):
             **{name: row[name] for name in copied},
             **{name: int(row[name]) for name in ("rows", "columns", "frames")},
             **{name: row[name] or None for name in optional},
+            "described_by": "StudyDescription" if row["study_description"] else None,
             "modality": "US",
             "burned_in": False,
             "unreadable_fields": "",

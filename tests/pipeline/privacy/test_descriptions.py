@@ -7,7 +7,10 @@ from pipeline.files import read_table
 from pipeline.privacy.descriptions import publish_descriptions, with_rare_descriptions
 
 COLUMNS = pa.schema(
-    [(name, pa.string()) for name in ("sop_instance", "patient", "study_description", "study", "series", "number")]
+    [
+        (name, pa.string())
+        for name in ("sop_instance", "patient", "study_description", "described_by", "study", "series", "number")
+    ]
 )
 ROWS = [
     ("p1", "US THYROID"),
@@ -23,7 +26,8 @@ ROWS = [
 
 def record(n: int, patient: str, text: str | None, **told: str | None) -> dict[str, str | None]:
     named = {"study": f"study {n}", "series": f"series {n}", "number": None} | told
-    return {"sop_instance": f"{n:032x}", "patient": patient, "study_description": text} | named
+    described = {"study_description": text, "described_by": text and "StudyDescription"}
+    return {"sop_instance": f"{n:032x}", "patient": patient} | described | named
 
 
 def records() -> pa.Table:

@@ -7,7 +7,7 @@ from pydicom.sr.codedict import Collection
 
 from pipeline.archive.identifier_scan import SAMPLE
 from pipeline.dicom.header import Header
-from pipeline.label_fields import NUMBER_FIELDS, TEXT_FIELDS
+from pipeline.label_fields import DESCRIPTION_FIELDS, NUMBER_FIELDS, TEXT_FIELDS
 from pipeline.privacy.identifier_search import SHORTEST
 from pipeline.recipe.archive import Archive
 from tests.pipeline.archive.real import REPOSITORY
@@ -28,7 +28,6 @@ SAID_AS = {
     "model": "ManufacturerModelName",
     "transducer_type": "TransducerType",
     "transducer_data": "TransducerData",
-    "study_description": "StudyDescription",
     "burned_in": "BurnedInAnnotation",
 }
 
@@ -41,13 +40,14 @@ def test_every_profile_and_option_of_the_standard_is_answered_under_its_name() -
     assert len(expected) == 13
 
 
-@pytest.mark.parametrize("keyword", [*TEXT_FIELDS, *NUMBER_FIELDS])
+@pytest.mark.parametrize("keyword", [*TEXT_FIELDS, *NUMBER_FIELDS, *DESCRIPTION_FIELDS])
 def test_every_field_that_labels_are_made_of_is_named(keyword: str) -> None:
     assert any(keyword in row[0] for row in ROWS)
 
 
 @pytest.mark.parametrize(
-    "field", [field.name for field in fields(Header) if field.name not in {"for_labels", "unreadable_fields"}]
+    "field",
+    [field.name for field in fields(Header) if field.name not in {"for_labels", "descriptions", "unreadable_fields"}],
 )
 def test_every_field_that_leaves_the_reader_is_named(field: str) -> None:
     assert any(SAID_AS.get(field, field.capitalize()) in row[0] for row in ROWS)
