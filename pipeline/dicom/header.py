@@ -35,13 +35,8 @@ _TEXTS = {
 }
 _OTHERS = ("PatientID", "IssuerOfPatientID", "BurnedInAnnotation", "SamplesPerPixel", "BitsAllocated")
 _LABEL_TAGS: Final = {tag_of(field): field for field in (*TEXT_FIELDS, *NUMBER_FIELDS)}
-_DESCRIPTION_TAGS: Final = {tag_of(field): field for field in DESCRIPTION_FIELDS}
-_TAGS: Final = frozenset(
-    {
-        *(*_LABEL_TAGS, *_DESCRIPTION_TAGS),
-        *(tag_of(field) for field in (*_UIDS, *_NUMBERS, *_TEXTS.values(), *_OTHERS)),
-    }
-)
+_READ: Final = (*_UIDS, *_NUMBERS, *_TEXTS.values(), *_OTHERS, *DESCRIPTION_FIELDS)
+_TAGS: Final = frozenset({*_LABEL_TAGS, *map(tag_of, _READ)})
 _NEEDED: Final = frozenset(tag_of(field) for field in ("Modality", "Rows", "Columns"))
 _MOST_FRAMES = 2**31 - 1  # NumberOfFrames is an integer string of that range at most, PS3.5 section 6.2
 
@@ -128,7 +123,7 @@ def read_header(file: BinaryIO, size: int, modalities: Collection[str]) -> Heade
         rows=rows,
         columns=columns,
         frames=frames,
-        descriptions=_descriptions(parsed, fields),
+        descriptions=_descriptions(fields),
         burned_in=fields.yes("BurnedInAnnotation"),
         for_labels=_for_labels(parsed, fields, MODALITIES.union(modalities)),
         unreadable_fields=tuple(sorted(fields.unreadable)),
@@ -163,12 +158,10 @@ def _for_labels(parsed: ParsedFile, fields: Fields, modalities: Collection[str])
     return stated
 
 
-def _descriptions(parsed: ParsedFile, fields: Fields) -> dict[str, str]:
+def _descriptions(fields: Fields) -> dict[str, str]:
     """The stated fields of descriptions, by keyword."""
     read = {"text": fields.text, "codes": fields.code_meanings}
-    keywords = (_DESCRIPTION_TAGS[tag] for tag in _DESCRIPTION_TAGS.keys() & parsed.elements.keys())
-    stated = ((keyword, read[DESCRIPTION_FIELDS[keyword]](keyword)) for keyword in keywords)
-    return {keyword: text for keyword, text in stated if text}
+    return {keyword: text for keyword, how in DESCRIPTION_FIELDS.items() if (text := read[how](keyword))}
 
 
 def _without_pixels(parsed: ParsedFile, modality_or_class: str | None) -> Rejected:
