@@ -402,8 +402,9 @@ def _described(records: pa.Table, keywords: Sequence[str]) -> pa.Table:
     """`records` with study_description and described_by: the first of `keywords` that each states, instead of all."""
     stated = records["descriptions"].combine_chunks()
     chosen = [_first(json.loads(text), keywords) for text in stated.dictionary.to_pylist()]
-    for name, values in zip(("study_description", "described_by"), zip(*chosen, strict=True), strict=True):
-        records = records.append_column(name, pa.array(values, pa.string()).take(stated.indices))
+    for at, name in enumerate(("study_description", "described_by")):
+        values = pa.array([pair[at] for pair in chosen], pa.string())
+        records = records.append_column(name, values.take(stated.indices))
     return records.drop_columns("descriptions")
 
 
