@@ -72,14 +72,6 @@ def test_the_default_is_the_study_description_alone(clinic: Path) -> None:
     assert Archive().descriptions == ("StudyDescription",)
 
 
-def test_an_archive_whose_files_are_all_rejected_has_no_record(tmp_path: Path) -> None:
-    (tmp_path / "archive").mkdir()
-    (tmp_path / "archive" / "notes.txt").write_text("no image", encoding="utf-8")
-    found = index(tmp_path)
-    assert found.records.num_rows == 0 and found.records.schema.names == DICOM_INDEX.schema.names
-    assert found.rejected.num_rows == 1
-
-
 def test_another_list_reads_no_file_and_decodes_no_image(clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cache(found: Index, settings: Archive) -> int:
         folders = str(clinic / "archive"), clinic / "private", KEY, clinic / "images"
