@@ -1,10 +1,12 @@
 """The worklist of probes whose shape is unknown. Not here: what their names mean (`pipeline.labels`)."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.catalog import REVIEW
 from assets.failures import HOOKS
@@ -15,17 +17,23 @@ from assets.tables import markdown_table, size_and_columns, table_version
 from pipeline import code_versions
 from pipeline.cohort.patient_links import canonical_patients, tied_patients
 from pipeline.files import write_text
-from pipeline.labels.probe_tables import probes_for
+from pipeline.images.cache import cache_folder, load_pixels
+from pipeline.labels.outline import outline_of
+from pipeline.labels.probe_pictures import PICTURES, Picture, Suggestion, suggestion_of
+from pipeline.labels.probe_tables import Probes, probes_for
 from pipeline.labels.probe_worklist import ProbeName, unknown_names, unmapped_probes, worklist_csv
-from pipeline.locks import tables_lock
+from pipeline.locks import archive_lock, tables_lock
 from pipeline.recipe import Recipe
 from pipeline.recipe.labels import SHAPES
 from pipeline.store import Store
 from pipeline.tables import UNMAPPED_PROBES
+from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 WORKLIST = "unmapped_probes.csv"
+MOST_LOOKED_AT = 100
+"""Probes whose pictures are looked at, the most frequent ones: a file is opened for each of their examples."""
 TO_FILL_IN = """\
 1. Copy `private/experiments/{recipe}/unmapped_probes.csv` of the store into the folder that SONOTAG_STUDY_GROUPS names.
 2. Correct `shape`, and delete the question mark.
@@ -41,20 +49,28 @@ def unmapped_probes_asset(recipe: Recipe, mapping: Path, version: MappingVersion
         name="unmapped_probes",
         description="The worklist of probes: one row per name whose shape neither the makers' conventions nor the "
         "user's rows state, with counts, images and a suggested shape, which is not a review.",
-        code_version=f"{code_versions.LABELS}{version.probes}",
+        code_version=f"{code_versions.LABELS}-{code_versions.SUGGESTIONS}{version.probes}",
         group_name=REVIEW,
         kinds={"parquet", "csv"},
     )
     def unmapped(
-        context: Context, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table, image_cache: pa.Table
+        context: Context,
+        store: StoreFolder,
+        tracking: Tracking,
+        archive: Archive,
+        dicom_index: pa.Table,
+        image_cache: pa.Table,
     ) -> Materializations:
         with step(context, store, tracking, recipe) as here:
-            with here.holding(tables_lock(here.store, here.log), dicom_index, image_cache) as (index, images):
-                rows, unknown = _worklist(here.store, recipe, mapping, index)
+            holding = here.holding(archive_lock(here.store, here.log), dicom_index, image_cache)
+            with holding as (index, images), tables_lock(here.store, here.log):
+                probes = probes_for(mapping, recipe.labels)
+                unknown = unknown_names(index, recipe.labels, probes)
+                examples = _examples(index, unknown, images)
+                shown = _suggestions(here.store, recipe, archive.folder, index, examples)
+                rows = _worklist(here.store, recipe, index, unknown, probes, shown)
                 UNMAPPED_PROBES.write(here.store.experiment(recipe.name).tables, rows)
-            name_of = dict(zip(index["sop_instance"].to_pylist(), unknown, strict=True))
-            named = {key: name for key, name in name_of.items() if name}
-            pictures = _illustrated(here.store, recipe, rows, named, images)
+            pictures = _illustrated(here.store, recipe, rows, examples)
             yield here.made(
                 "unmapped_probes",
                 table_version(rows),
@@ -70,22 +86,61 @@ def unmapped_probes_asset(recipe: Recipe, mapping: Path, version: MappingVersion
     return unmapped
 
 
-def _worklist(
-    store: Store, recipe: Recipe, mapping: Path, index: pa.Table
-) -> tuple[pa.Table, Sequence[ProbeName | None]]:
-    """The worklist as it may be published, and each record's unknown probe; writes the whole list as a private CSV."""
-    probes = probes_for(mapping, recipe.labels)
-    unknown = unknown_names(index, recipe.labels, probes)
-    write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(unmapped_probes(index, unknown, probes)))
-    aliases = canonical_patients(tied_patients(index))
-    return unmapped_probes(index, unknown, probes, recipe.archive.description_patients, aliases), unknown
-
-
-def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, name_of: dict[str, ProbeName], images: pa.Table) -> str:
-    """The worklist as a Markdown table with pictures."""
+def _examples(index: pa.Table, unknown: Sequence[ProbeName | None], images: pa.Table) -> Mapping[ProbeName, pa.Table]:
+    """Images (IMAGES) of different patients for each of the most frequent unknown probes."""
     from pipeline.labels.worklist import example_images
 
+    named = {
+        key: name for key, name in zip(index["sop_instance"].to_pylist(), unknown, strict=True) if name is not None
+    }
+    frequent = [name for name, _ in Counter(named.values()).most_common(MOST_LOOKED_AT)]
+    return example_images(named, images, frequent, PICTURES)
+
+
+def _suggestions(
+    store: Store, recipe: Recipe, archive: str, index: pa.Table, examples: Mapping[ProbeName, pa.Table]
+) -> dict[ProbeName, Suggestion]:
+    """What the examples of each probe suggest; headers are read only of probes with a name, which can be mapped."""
+    from pipeline.archive.listing import known_files
+    from pipeline.archive.region_faces import stated_faces
+
+    if not examples:
+        return {}
+    named = [instance for probe, rows in examples.items() if probe.name for instance in _instances(rows)]
+    records = index.filter(pc.is_in(index["sop_instance"], value_set=pa.array(named, pa.string())))
+    faces = stated_faces(records, known_files(store.private), archive)
+    folder = cache_folder(store.images, recipe.images, recipe.archive)
+    outlines = map(outline_of, load_pixels(folder, pa.concat_tables(examples.values())))
+    shown = {
+        probe: suggestion_of([Picture(next(outlines), faces.get(instance)) for instance in _instances(rows)])
+        for probe, rows in examples.items()
+    }
+    return {probe: found for probe, found in shown.items() if found}
+
+
+def _instances(rows: pa.Table) -> list[str]:
+    return list(rows["sop_instance"].to_pylist())
+
+
+def _worklist(
+    store: Store,
+    recipe: Recipe,
+    index: pa.Table,
+    unknown: Sequence[ProbeName | None],
+    probes: Probes,
+    shown: Mapping[ProbeName, Suggestion],
+) -> pa.Table:
+    """The worklist as it may be published; writes the whole list as a private CSV."""
+    private = unmapped_probes(index, unknown, probes, shown=shown)
+    write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(private))
+    aliases = canonical_patients(tied_patients(index))
+    return unmapped_probes(index, unknown, probes, recipe.archive.description_patients, aliases, shown)
+
+
+def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, examples: Mapping[ProbeName, pa.Table]) -> str:
+    """The worklist as a Markdown table with pictures."""
     shown = rows.slice(0, ILLUSTRATED)
     names = [ProbeName(row["manufacturer"], row["name"]) for row in shown.to_pylist()]
-    pictures = example_urls(store, recipe, example_images(name_of, images, names, EXAMPLES))
+    few = {name: examples[name].slice(0, EXAMPLES) for name in names if name in examples}
+    pictures = example_urls(store, recipe, few)
     return markdown_table(shown, [pictures.get(name, []) for name in names])

@@ -186,7 +186,7 @@ UNMAPPED_PROBES = Table(
             column("name", _text, "its name in TransducerData (0018,5010); empty if that holds no name"),
             column("images", _count, "records that name it and do not state its shape otherwise"),
             column("patients", _count, "patients with such records"),
-            column("suggested_shape", _text, "shape by the names of other makers; not a review", nullable=True),
+            column("suggested_shape", _text, "shape by names or pictures; not a review", nullable=True),
             column("why", _text, "what the suggestion rests on", nullable=True),
         ]
     ),

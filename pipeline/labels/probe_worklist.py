@@ -5,7 +5,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from pipeline.csv_files import NOT_REVIEWED, csv_text
 from pipeline.labels.makers import maker_of
 from pipeline.labels.probe import ProbeTags, shape_of_probe
 from pipeline.labels.probe_names import NamePattern, name_key, names_in
+from pipeline.labels.probe_pictures import Suggestion
 from pipeline.labels.probe_tables import COLUMNS, Probes
 from pipeline.labels.study_groups import for_spreadsheet
 from pipeline.labels.weak_labels import TOO_RARE
@@ -36,24 +36,29 @@ class ProbeName(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A shape, and what it rests on."""
+def suggestion(name: str, probes: Probes, shown: Suggestion | None = None) -> Suggestion | None:
+    """The first shape of: what most makers with a row for `name` give it; its pictures (`shown`); its letters.
 
-    shape: Shape
-    why: str
+    The reason of the pictures is always part of it, that of the letters only if no maker has the name.
+    """
+    by_names = _by_names(probes.by_maker(name))
+    found = [one for one in (by_names, shown, None if by_names else _by_letters(name)) if one]
+    shape = next((one.shape for one in found if one.shape), None)
+    return Suggestion(shape, "; ".join(one.why for one in found)) if found else None
 
 
-def suggestion(name: str, probes: Probes) -> Suggestion | None:
-    """The shape that most makers with a row for `name` give it, else that of its letters; None without a majority."""
-    by_maker = probes.by_maker(name)
-    ranked = Counter(by_maker.values()).most_common(2)
-    if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
+def _by_names(by_maker: Mapping[str, Shape]) -> Suggestion | None:
+    """The shape that most makers give; without one if two shapes are equally frequent."""
+    ranked = Counter(by_maker.values()).most_common()
+    if not ranked:
         return None
-    if ranked:
-        makers = {shape: [maker for maker, its in by_maker.items() if its == shape] for shape in by_maker.values()}
-        why = "; ".join(f"{shape} by the names of {', '.join(makers[shape])}" for shape, _ in ranked)
-        return Suggestion(ranked[0][0], why)
+    makers = {shape: [maker for maker, its in by_maker.items() if its == shape] for shape, _ in ranked}
+    why = "; ".join(f"{shape} by the names of {', '.join(makers[shape])}" for shape, _ in ranked)
+    tied = len(ranked) > 1 and ranked[0][1] == ranked[1][1]
+    return Suggestion(None if tied else ranked[0][0], why)
+
+
+def _by_letters(name: str) -> Suggestion | None:
     letters = ((form, shape) for form, shape in _LETTERS if NamePattern(form).fits(name_key(name)))
     return next((Suggestion(shape, f"many makers call {shape} probes {form}") for form, shape in letters), None)
 
@@ -78,12 +83,13 @@ def unmapped_probes(
     probes: Probes,
     min_patients: int = 0,
     aliases: Mapping[str, str] | None = None,
+    shown: Mapping[ProbeName, Suggestion] | None = None,
 ) -> pa.Table:
     """The names in `unknown`, one per record of `index` (schema UNMAPPED_PROBES), the most frequent first.
 
     Records without a name count under an empty one. TransducerData may hold serial numbers, so names that fewer than
     `min_patients` patients share must not be published: they share a row TOO_RARE for each maker. `aliases` maps
-    pseudonyms of a patient to one of them.
+    pseudonyms of a patient to one of them. `shown` is what each probe's pictures suggest.
     """
     one = aliases or {}
     counts: dict[ProbeName, _Count] = defaultdict(_Count)
@@ -91,7 +97,7 @@ def unmapped_probes(
     for name, model, patient in zip(unknown, *columns, strict=True):
         if name is not None:
             counts[name].add(model, one.get(patient, patient))
-    return _table(_published(counts, min_patients), probes)
+    return _table(_published(counts, min_patients), probes, shown or {})
 
 
 def worklist_csv(rows: pa.Table) -> str:
@@ -150,15 +156,15 @@ def _published(counts: dict[ProbeName, _Count], min_patients: int) -> dict[Probe
     return shown
 
 
-def _table(counts: dict[ProbeName, _Count], probes: Probes) -> pa.Table:
+def _table(counts: dict[ProbeName, _Count], probes: Probes, shown: Mapping[ProbeName, Suggestion]) -> pa.Table:
     rows = []
-    for (maker, name), count in sorted(counts.items(), key=lambda item: (-item[1].images, item[0])):
-        found = suggestion(name, probes) if name not in ("", TOO_RARE) else None
+    for probe, count in sorted(counts.items(), key=lambda item: (-item[1].images, item[0])):
+        found = _suggested(probe, probes, shown.get(probe))
         rows.append(
             {
-                "manufacturer": maker,
+                "manufacturer": probe.maker,
                 "model": ", ".join(sorted(count.models)),
-                "name": name,
+                "name": probe.name,
                 "images": count.images,
                 "patients": len(count.patients),
                 "suggested_shape": found and found.shape,
@@ -166,3 +172,12 @@ def _table(counts: dict[ProbeName, _Count], probes: Probes) -> pa.Table:
             }
         )
     return pa.Table.from_pylist(rows, schema=UNMAPPED_PROBES.schema)
+
+
+def _suggested(probe: ProbeName, probes: Probes, shown: Suggestion | None) -> Suggestion | None:
+    """What a row of the worklist says of a probe; no shape for records without a name, which can be of many probes."""
+    if probe.name == TOO_RARE:
+        return None
+    if not probe.name:
+        return shown and Suggestion(None, f"{shown.why}; without a name they cannot be mapped")
+    return suggestion(probe.name, probes, shown)
