@@ -180,7 +180,7 @@ def _label_specs(recipe: Recipe, version: MappingVersion) -> list[dg.AssetSpec]:
         "weak_labels": "One row per record: its labels as 0/1, null if the tags do not state them.",
         "labelled_records": "Which records the tags label, and why the others are excluded from training: the column "
         "`status` of weak_labels. Groups that change their meaning leave it as it is.",
-        "label_changes": "What the newest version of the study groups changed: one row per record whose labels are "
+        "label_changes": "What the newest version of the user's tables changed: one row per record whose labels are "
         "others now.",
     }
     by_membership = {"labelled_records"}
@@ -208,7 +208,7 @@ def _write_labels(store: Store, published: pa.Table, recipe: Recipe, mapping: Pa
     weak_labels_table(recipe.labels.names).write(tables, labels, recipe)
     LABEL_CHANGES.write(tables, changes)
     if groups is not None:
-        save_mapping(store.private_of(recipe.name), groups, studies)
+        save_mapping(store.private_of(recipe.name), groups, studies, probes.own)
     return labels, changes
 
 

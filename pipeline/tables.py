@@ -194,7 +194,7 @@ UNMAPPED_PROBES = Table(
 
 LABEL_CHANGES = Table(
     "label_changes",
-    "one record whose labels the newest version of the study groups changed",
+    "one record whose labels the newest version of the user's tables changed",
     pa.schema(
         [
             column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),

@@ -3,7 +3,16 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.labels.changes import changes_by_description, current_changes, label_changes, last_mapping, save_mapping
+from pipeline.labels.changes import (
+    changes_by_description,
+    current_changes,
+    label_changes,
+    last_mapping,
+    last_probes,
+    save_mapping,
+)
+from pipeline.labels.probe_names import NamePattern
+from pipeline.labels.probe_tables import ProbeRow, Probes, ProbeTable
 from pipeline.labels.study_groups import StudyGroups
 from pipeline.recipe import Recipe
 from pipeline.recipe.labels import Labels
@@ -98,3 +107,49 @@ def test_changes_are_those_since_the_last_mapping_and_stay_until_the_next_one(tm
     LABEL_CHANGES.write(store.experiment("tiny").tables, found)
     save_mapping(store.private_of("tiny"), AFTER)
     assert changed(AFTER) == ["i1"]
+
+
+def own(*rows):
+    return Probes(own=ProbeTable(tuple(ProbeRow(maker, NamePattern(name), shape) for maker, name, shape in rows)))
+
+
+def named(*names):
+    """Records of description US A, with a maker of no table and these names of probes."""
+    table = index(*[("US A", None)] * len(names))
+    return table.set_column(table.column_names.index("transducer_data"), "transducer_data", pa.array(names))
+
+
+def test_rows_of_probes_change_the_labels_of_the_records_that_they_name(tmp_path):
+    store, recipe, records = Store(tmp_path), Recipe(name="tiny"), named("Q4-9", "Q7", "Q4-9")
+    private, one, two = store.private_of("tiny"), own(("", "Q4-9", "linear")), own(("", "Q#", "curvilinear"))
+
+    def changed(probes):
+        found = current_changes(records, records, BEFORE, recipe, earlier=store, probes=probes)
+        return [tuple(row.values())[2:] for row in found.to_pylist()]
+
+    save_mapping(private, BEFORE)
+    assert changed(one) == [("liver (unknown_probe)", "liver, linear")] * 2
+    save_mapping(private, BEFORE, probes=one.own)
+    assert changed(two) == [
+        ("liver, linear", "liver (unknown_probe)"),
+        ("liver (unknown_probe)", "liver, curvilinear"),
+        ("liver, linear", "liver (unknown_probe)"),
+    ]
+    assert last_probes(private) == ProbeTable(one.own.rows)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "{}", '[["", "Q4-9", "square"]]', '[["", "8", "linear"]]', '[["", "Q", "linear"], ["", "Q", "phased"]]'],
+)
+def test_without_stored_rows_of_probes_the_present_ones_are_compared_with_themselves(tmp_path, content):
+    """An earlier version stored none, and the first run after it must not list every record that they name."""
+    store, recipe, records = Store(tmp_path), Recipe(name="tiny"), named("Q4-9")
+    private = store.private_of("tiny")
+    save_mapping(private, BEFORE)
+    (private / "probes.json").unlink()
+    if content:
+        (private / "probes.json").write_text(content)
+    probes = own(("", "Q4-9", "linear"))
+    assert last_probes(private) is None
+    assert current_changes(records, records, BEFORE, recipe, earlier=store, probes=probes).num_rows == 0
