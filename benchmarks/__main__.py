@@ -5,7 +5,8 @@
 - `million` (6 minutes): indexing 1,000,000 files.
 - `phantom` (1 minute): drawing the phantom, and which labels its grey levels predict.
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
-- `probes` (seconds): names of probes read, of `real_tags/probes.csv` in SONOTAG_SHARED_DATA.
+- `probes` (2 minutes): how often pictures suggest the shape of a probe, on the phantom and on `real_archive` and
+  `real_archive_more` in SONOTAG_SHARED_DATA; names of probes read, of `real_tags/probes.csv` there.
 - `near_duplicates` (3 minutes): detection of planted near-duplicates, and false pairs.
 - `descriptions` (seconds): how often suggested groups of study descriptions are right.
 - `near_million` (7 minutes): the same comparison of 1,000,000 thumbnails.
@@ -26,6 +27,7 @@ from benchmarks import (
     phantom,
     pretraining,
     pretraining_from_files,
+    probe_pictures,
     probes,
     realism,
     shortcuts,
@@ -74,8 +76,11 @@ def _realism(_clinic: Path, _work: Path) -> None:
     print(figures_table(realism.figures(_shared("real_archive"))))
 
 
-def _probes(_clinic: Path, _work: Path) -> None:
-    print(figures_table(probes.figures(_shared("real_tags") / "probes.csv")))
+def _probes(clinic: Path, _work: Path) -> None:
+    shared = Path(os.environ.get("SONOTAG_SHARED_DATA", ""))
+    names = shared / "real_tags" / "probes.csv"
+    found = probes.figures(names) if names.is_file() else []
+    print(figures_table([*found, *probe_pictures.figures(clinic, shared)]))
 
 
 def _shared(folder: str) -> Path:

@@ -6,10 +6,9 @@ and of `real_archive`; only the second half and `real_archive_more` show how goo
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -119,14 +118,30 @@ def _of_part(name: str, seen: Iterable[Seen], frequent: str) -> Iterator[Figure]
     for one in seen:
         groups[one.source, one.shape].append(one)
     for (source, shape), ones in sorted(groups.items()):
-        by_image = Counter(_outcome(shape_shown(one.picture), shape) for one in ones)
-        by_probe = Counter(map(partial(_outcome, shape=shape), _drawn(ones)))
+        found = score(ones)
         about = f"{name}: {source}, {shape}, {len(ones)} images of {len({one.patient for one in ones})} patients"
-        control = "right" if frequent == shape else "wrong"
-        yield Figure(about, f"{_counts(by_image)}; by probe {_counts(by_probe)}; always {frequent}: {control}")
+        control = f"always {frequent}: {_outcome(frequent, shape)}"
+        yield Figure(about, f"{_counts(found.by_image)}; by probe {_counts(found.by_probe)}; {control}")
 
 
-def _drawn(ones: list[Seen]) -> Iterator[str | None]:
+@dataclass(frozen=True)
+class Score:
+    """Numbers of images, and of DRAWS probes, whose suggestion is `right`, `wrong` or `none`."""
+
+    by_image: Mapping[str, int]
+    by_probe: Mapping[str, int]
+
+
+def score(ones: Sequence[Seen]) -> Score:
+    """The score of images of one source and shape, at least one."""
+    shape = ones[0].shape
+    return Score(
+        Counter(_outcome(shape_shown(one.picture), shape) for one in ones),
+        Counter(_outcome(suggested, shape) for suggested in _drawn(ones)),
+    )
+
+
+def _drawn(ones: Sequence[Seen]) -> Iterator[str | None]:
     """The shapes suggested for DRAWS probes."""
     by_patient: dict[str, list[Picture]] = defaultdict(list)
     for one in ones:

@@ -35,6 +35,8 @@ AS_WIDE: Final = 0.9
 HALF: Final = 0.5
 """A linear probe whose beams fan out shows at most twice its width."""
 POINT: Final = 0.2
+LOW: Final = 0.6
+"""A sector is widest below this share of the height; the disc of a rotating probe in its middle."""
 ASYMMETRY: Final = 0.12
 """Largest difference between the widths on both sides of a sector's upper edge, as a share of the width."""
 _AT: Final = 9
@@ -75,7 +77,7 @@ def _form(sag: tuple[float, float], width: float, beside: tuple[float, float], l
     if not even:
         return None
     if width < POINT:
-        return "point"
+        return "point" if _widest(lit) >= LOW else None
     return "narrow" if width < HALF else "trapezoid"
 
 
@@ -109,7 +111,17 @@ def _sag(edge: _Floats) -> tuple[float, float]:
 
 def _is_steered(lit: _Mask) -> bool:
     """Whether the area's rows are as wide as each other and only shifted, as beams steered alike show it."""
-    rows = lit[lit.any(1)]
-    widths = lit.shape[1] - rows.argmax(1) - rows[:, ::-1].argmax(1)
+    widths = _widths(lit)[lit.any(1)]
     alike = np.abs(widths - np.median(widths)) <= (1 - AS_WIDE) * np.median(widths)
     return bool(alike.mean() >= AS_WIDE)
+
+
+def _widest(lit: _Mask) -> float:
+    """The height of the first row of greatest width, as a share of the image's."""
+    return float(_widths(lit).argmax() / len(lit))
+
+
+def _widths(lit: _Mask) -> npt.NDArray[np.intp]:
+    """From the first to the last lit pixel of each row."""
+    widths = lit.shape[1] - lit.argmax(1) - lit[:, ::-1].argmax(1)
+    return np.where(lit.any(1), widths, 0)

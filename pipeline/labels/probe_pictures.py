@@ -11,7 +11,7 @@ from pipeline.recipe.labels import Shape
 
 PICTURES: Final = 9
 """Images of a probe that are looked at, each of another patient."""
-LEAST_SHARE: Final = 0.25
+LEAST_SHARE: Final = 0.2
 """Share of the images that must show the suggested shape; no other shape may have half as many."""
 
 

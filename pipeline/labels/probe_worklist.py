@@ -37,12 +37,13 @@ class ProbeName(NamedTuple):
 
 
 def suggestion(name: str, probes: Probes, shown: Suggestion | None = None) -> Suggestion | None:
-    """The first shape of: what most makers with a row for `name` give it; its pictures (`shown`); its letters.
+    """The first shape of: what most makers with a row for `name` give it; its letters; its pictures (`shown`).
 
-    The reason of the pictures is always part of it, that of the letters only if no maker has the name.
+    Pictures come last, since they do not tell a curvilinear probe from an endocavity one. Their reason is always part
+    of the suggestion's; that of the letters only if no maker has the name.
     """
     by_names = _by_names(probes.by_maker(name))
-    found = [one for one in (by_names, shown, None if by_names else _by_letters(name)) if one]
+    found = [one for one in (by_names, None if by_names else _by_letters(name), shown) if one]
     shape = next((one.shape for one in found if one.shape), None)
     return Suggestion(shape, "; ".join(one.why for one in found)) if found else None
 

@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.csv_files import read_csv
 from pipeline.labels.probe import ProbeTags, probe_of
+from pipeline.labels.probe_pictures import Suggestion
 from pipeline.labels.probe_tables import COLUMNS, NOTES, Probes, probes_for
-from pipeline.labels.probe_worklist import suggestion, unknown_names, unmapped_probes, worklist_csv
+from pipeline.labels.probe_worklist import ProbeName, suggestion, unknown_names, unmapped_probes, worklist_csv
 from pipeline.recipe.labels import Labels, ProbeSource, StudyGroupsSource
 from pipeline.tables import UNMAPPED_PROBES
 
@@ -116,3 +117,50 @@ def test_the_worklist_is_read_back_once_its_question_marks_are_gone(tmp_path):
     assert read == ["linear", "linear"]
     again = listed_probes(probes=probes)
     assert listed(again, "manufacturer", "name") == [("", "")]
+
+
+BOXES, FANS, UNCLEAR = (Suggestion(shape, f"shows {shape}") for shape in ("linear", "curvilinear", None))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "shape", "why"),
+    [
+        ("SL12-4", FANS, "linear", "linear by the names of SuperSonic.*; shows curvilinear"),
+        ("LX12-4", FANS, "linear", "many makers call .*; shows curvilinear"),
+        ("LX12-4", UNCLEAR, "linear", "many makers call .*; shows None"),
+        ("Q4-9", FANS, "curvilinear", "shows curvilinear"),
+        ("Q4-9", UNCLEAR, None, "shows None"),
+        ("C10-3v", BOXES, "curvilinear", "curvilinear by .*endocavity by .*; shows linear"),
+    ],
+)
+def test_pictures_suggest_a_shape_after_names_and_letters_and_are_always_a_reason(name, shown, shape, why):
+    found = suggestion(name, Probes(), shown)
+    assert found is not None and found.shape == shape
+    assert re.fullmatch(why, found.why)
+
+
+def test_pictures_are_in_the_row_of_their_probe_and_suggest_no_shape_without_a_name():
+    shown = {ProbeName("GE", "Q4-9"): FANS, ProbeName("", ""): BOXES, ProbeName("Acme", "=SUM(1)"): BOXES}
+    table = listed_probes(shown=shown)
+    assert listed(table, "manufacturer", "name", "suggested_shape")[:3] == [
+        ("GE", "Q4-9", "curvilinear"),
+        ("", "", None),
+        ("Acme", "=SUM(1)", "linear"),
+    ]
+    assert [row["why"].split(";")[0] for row in table.to_pylist()[:3]] == [FANS.why, BOXES.why, BOXES.why]
+    few = listed_probes(min_patients=2, shown=shown)
+    assert ("Acme", "(too rare to publish)", None, None) in listed(
+        few, "manufacturer", "name", "suggested_shape", "why"
+    )
+
+
+def test_what_pictures_suggest_is_marked_and_read_back_only_without_its_mark(tmp_path):
+    table = listed_probes(shown={ProbeName("GE", "Q4-9"): FANS})
+    mine = tmp_path / "unmapped_probes.csv"
+    mine.write_text(worklist_csv(table), encoding="utf-8")
+    first = next(read_csv("Probes", mine, COLUMNS, NOTES)).cells
+    assert (first["shape"], first["why"]) == ("? curvilinear", FANS.why)
+    assert probes_for(tmp_path, Labels()).own.rows == ()
+    reviewed = mine.read_text(encoding="utf-8").replace("? curvilinear", "curvilinear", 1)
+    mine.write_text(reviewed, encoding="utf-8")
+    assert probes_for(tmp_path, Labels()).own_shape("GE", "Q4-9") == "curvilinear"
