@@ -18,8 +18,7 @@ from pipeline import code_versions
 from pipeline.cohort.patient_links import canonical_patients, tied_patients
 from pipeline.files import write_text
 from pipeline.images.cache import cache_folder, load_pixels
-from pipeline.labels.outline import outline_of
-from pipeline.labels.probe_pictures import PICTURES, Picture, Suggestion, suggestion_of
+from pipeline.labels.probe_pictures import PICTURES, Suggestion, picture_of, suggestion_of
 from pipeline.labels.probe_tables import Probes, probes_for
 from pipeline.labels.probe_worklist import ProbeName, unknown_names, unmapped_probes, worklist_csv
 from pipeline.locks import archive_lock, tables_lock
@@ -106,20 +105,20 @@ def _suggestions(
 
     if not examples:
         return {}
-    named = [instance for probe, rows in examples.items() if probe.name for instance in _instances(rows)]
-    records = index.filter(pc.is_in(index["sop_instance"], value_set=pa.array(named, pa.string())))
+    named = pa.chunked_array(
+        [rows["sop_instance"].combine_chunks() for probe, rows in examples.items() if probe.name], pa.string()
+    )
+    records = index.filter(pc.is_in(index["sop_instance"], value_set=named))
     faces = stated_faces(records, known_files(store.private), archive)
     folder = cache_folder(store.images, recipe.images, recipe.archive)
-    outlines = map(outline_of, load_pixels(folder, pa.concat_tables(examples.values())))
+    pixels = iter(load_pixels(folder, pa.concat_tables(examples.values())))
     shown = {
-        probe: suggestion_of([Picture(next(outlines), faces.get(instance)) for instance in _instances(rows)])
+        probe: suggestion_of(
+            [picture_of(next(pixels), row["cropped_by"], faces.get(row["sop_instance"])) for row in rows.to_pylist()]
+        )
         for probe, rows in examples.items()
     }
     return {probe: found for probe, found in shown.items() if found}
-
-
-def _instances(rows: pa.Table) -> list[str]:
-    return list(rows["sop_instance"].to_pylist())
 
 
 def _worklist(

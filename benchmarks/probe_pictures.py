@@ -21,9 +21,8 @@ from pipeline.dicom.header import read_header
 from pipeline.dicom.pixel_file import PixelFile
 from pipeline.dicom.regions import face_position
 from pipeline.dicom.rejections import Rejected
-from pipeline.labels.outline import outline_of
 from pipeline.labels.probe import ProbeTags, shape_of_probe
-from pipeline.labels.probe_pictures import PICTURES, Picture, shape_shown, suggestion_of
+from pipeline.labels.probe_pictures import PICTURES, Picture, picture_of, shape_shown, suggestion_of
 from pipeline.labels.probe_tables import Probes
 from pipeline.recipe.archive import Archive
 from pipeline.recipe.labels import ProbeSource
@@ -97,7 +96,8 @@ def _picture(file: BinaryIO) -> Picture | None:
     frame = next(iter(Cine(opened, (0,)).cropped()))
     if not isinstance(frame, CroppedFrame):
         return None
-    return Picture(outline_of(resize_grey(frame.pixels, HEIGHT, WIDTH)), face_position(opened.regions))
+    grey = resize_grey(frame.pixels, HEIGHT, WIDTH)
+    return picture_of(grey, frame.crop.found_by, face_position(opened.regions))
 
 
 def _shape_by_tags(file: BinaryIO, size: int) -> str | None:

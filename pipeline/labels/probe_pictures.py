@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.dicom.regions import Face
-from pipeline.labels.outline import Outline
+from pipeline.labels.outline import Outline, outline_of
 from pipeline.recipe.labels import Shape
 
 PICTURES: Final = 9
@@ -57,6 +60,15 @@ _FACES: Final[Mapping[Face, str]] = {
     "edge": "the face at the upper edge",
     "below": "the face below the upper edge",
 }
+
+
+def picture_of(grey_HW: npt.NDArray[np.uint8], cropped_by: str, face: Face | None) -> Picture:
+    """What a cropped image shows; `cropped_by` is that of IMAGES.
+
+    A rectangle that is the whole frame is no outline: somebody may have cut it out of the middle of any picture.
+    """
+    outline = outline_of(grey_HW)
+    return Picture(None if outline == "rectangle" and cropped_by == "whole" else outline, face)
 
 
 def shape_shown(picture: Picture) -> Shape | None:

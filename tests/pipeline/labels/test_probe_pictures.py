@@ -1,8 +1,9 @@
 """What the pictures of a probe suggest."""
 
+import numpy as np
 import pytest
 
-from pipeline.labels.probe_pictures import Picture, shape_shown, suggestion_of
+from pipeline.labels.probe_pictures import Picture, picture_of, shape_shown, suggestion_of
 
 ARC, BOX, NOTHING = Picture("arc"), Picture("rectangle"), Picture(None)
 
@@ -49,3 +50,15 @@ def test_the_reason_counts_what_the_pictures_and_their_headers_show():
         "3 headers have the face above the picture"
     )
     assert suggestion_of([]) is None
+
+
+def test_a_rectangle_that_is_the_whole_frame_is_no_outline():
+    grey = np.random.default_rng(0).integers(40, 200, (64, 96)).astype(np.uint8)
+    found = {by: picture_of(grey, by, "edge") for by in ("regions", "detected", "whole")}
+    assert found == {
+        "regions": Picture("rectangle", "edge"),
+        "detected": Picture("rectangle", "edge"),
+        "whole": Picture(None, "edge"),
+    }
+    wedge = np.where(np.abs(np.arange(96) - 47.5) <= 16 + np.arange(64)[:, None] / 2, grey, 0)
+    assert picture_of(wedge.astype(np.uint8), "whole", None) == Picture("narrow")
