@@ -150,7 +150,7 @@ def _drawn(ones: Sequence[Seen]) -> Iterator[str | None]:
     for _ in range(DRAWS):
         chosen = random.sample(patients, min(PICTURES, len(patients)))
         found = suggestion_of([random.choice(by_patient[patient]) for patient in chosen])
-        yield found and found.shape
+        yield None if found is None else found.shape
 
 
 def _outcome(suggested: str | None, shape: str) -> str:

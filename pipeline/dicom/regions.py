@@ -125,5 +125,5 @@ def _region(item: Dataset, encodings: tuple[str, ...]) -> UltrasoundRegion:
     return UltrasoundRegion(
         *(fields.number(keyword) for keyword in _NUMBERS),
         *(values[0] if len(values) == 1 else None for values in deltas),
-        fields.number("ReferencePixelY0"),
+        *(fields.number(keyword) for keyword in ("ReferencePixelY0",)),
     )

@@ -39,8 +39,9 @@ def label_changes(
     `index` has the columns that `weak_labels` needs; `shown` is each record's publishable study description, and
     `probes` and `studies` are the tables of probes and the reviewed studies before and after.
     """
-    mappings = zip((before, after), probes, studies, strict=True)
-    sides = [_label_texts(weak_labels(index, groups, settings, *others), settings) for groups, *others in mappings]
+    versions = zip((before, after), probes, studies, strict=True)
+    labels = (weak_labels(index, groups, settings, named, reviewed) for groups, named, reviewed in versions)
+    sides = [_label_texts(rows, settings) for rows in labels]
     table = pa.table([index["sop_instance"], shown, *sides], names=LABEL_CHANGES.schema.names)
     return table.filter(pc.not_equal(*sides)).cast(LABEL_CHANGES.schema)
 
