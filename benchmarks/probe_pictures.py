@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 from benchmarks.measure import Figure
 from pipeline.dicom.cine import Cine, CroppedFrame
+from pipeline.dicom.face import face_position
 from pipeline.dicom.grey import resize_grey
 from pipeline.dicom.header import read_header
 from pipeline.dicom.pixel_file import PixelFile
-from pipeline.dicom.regions import face_position
 from pipeline.dicom.rejections import Rejected
 from pipeline.labels.probe import ProbeTags, shape_of_probe
 from pipeline.labels.probe_pictures import PICTURES, Picture, picture_of, shape_shown, suggestion_of

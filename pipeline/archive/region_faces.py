@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from pipeline.archive.location import normalized
 from pipeline.archive.source import open_file
 from pipeline.archive.workers import each_in_worker
+from pipeline.dicom.face import Face, face_position
 from pipeline.dicom.pixel_file import PixelFile
-from pipeline.dicom.regions import Face, face_position
 from pipeline.dicom.rejections import outcome_of
 
 

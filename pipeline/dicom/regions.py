@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
 from pydicom.dataset import Dataset
 
@@ -14,11 +14,6 @@ MAX_REGIONS: Final = 64
 """Number of items that are read."""
 COLOUR_FLOW: Final = 2
 """Region Data Type of colour flow."""
-Face = Literal["above", "edge", "below"]
-"""Where the middle of the probe's face is: above the upper edge of the tissue region, at it, or below it."""
-AT_EDGE: Final = 0.03
-"""Largest distance from the edge, as a share of the region's height. Curvilinear faces reach 0.05 to 0.08 into the
-region (Philips, Aloka, the phantom), those of phased arrays up to 0.01."""
 
 _MAX_BYTES: Final = 2**18  # of the sequence; a real item takes 300
 
@@ -105,18 +100,6 @@ def read_regions(parsed: ParsedFile) -> tuple[UltrasoundRegion, ...]:
             return tuple(_region(item, parsed.encodings) for item in items)
     except Exception:
         return ()
-
-
-def face_position(regions: tuple[UltrasoundRegion, ...]) -> Face | None:
-    """Where the first tissue region that states a reference pixel has the face; None if there is none.
-
-    The reference pixel is the origin of physical coordinates (C.8.5.5), for which makers take the face's middle.
-    """
-    for region in regions:
-        if region.is_tissue and region.reference_y is not None and region.y0 is not None and region.y1 is not None:
-            below = region.reference_y / max(1, region.y1 + 1 - region.y0)
-            return "edge" if abs(below) <= AT_EDGE else "below" if below > 0 else "above"
-    return None
 
 
 def _region(item: Dataset, encodings: tuple[str, ...]) -> UltrasoundRegion:

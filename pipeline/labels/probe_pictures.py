@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dicom.regions import Face
+from pipeline.dicom.face import Face
 from pipeline.labels.outline import Outline, outline_of
 from pipeline.recipe.labels import Shape
 

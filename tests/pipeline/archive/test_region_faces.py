@@ -5,8 +5,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from pipeline.archive.region_faces import read_face, stated_faces
+from pipeline.dicom.face import face_position
 from pipeline.dicom.pixel_file import PixelFile
-from pipeline.dicom.regions import face_position
 from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.archive.zipped import zip_of
 
