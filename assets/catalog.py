@@ -31,6 +31,7 @@ DOCUMENTATION = {
     "unmapped_descriptions": "docs/mapping.md",
     "unmapped_probes": "docs/mapping.md",
     COHORT: "docs/architecture.md",
+    "label_report": "docs/mapping.md",
     TASKS: "docs/tasks.md",
     "pretraining": "docs/method.md",
     "reports": "docs/evaluation.md",

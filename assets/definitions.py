@@ -16,6 +16,7 @@ from assets.downstream import downstream_assets
 from assets.images import image_assets
 from assets.ingestion import index_archive, quarantine_asset
 from assets.jobs import jobs
+from assets.label_report import label_report_asset
 from assets.labels import label_assets, mapping_version
 from assets.pool import pool_assets
 from assets.prediction import prediction_assets
@@ -62,6 +63,7 @@ def _of_recipe(
         unmapped_probes_asset(recipe, environment.study_groups, mapping),
         *image_assets(recipe),
         *pool_assets(recipe, mapping),
+        label_report_asset(recipe, mapping),
         *encoder_assets(recipe, mapping),
         *downstream_assets(recipe),
         *champion_assets(recipe),

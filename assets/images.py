@@ -90,7 +90,7 @@ def _specs(recipe: Recipe) -> list[dg.AssetSpec]:
 def _cache(here: Step, archive: Archive, index: pa.Table, recipe: Recipe) -> _Cached:
     """Bring the cache up to date with the index, and write the tables of its images."""
     from pipeline.archive.cache_builder import build_cache
-    from pipeline.archive.crop_sheet import crop_previews, crop_sheet
+    from pipeline.archive.crop_sheet import FrameSource, crop_previews, crop_sheet
     from pipeline.cohort.leaks import archive_pairs
 
     store, folder, settings = here.store, archive.folder, recipe.archive
@@ -100,7 +100,8 @@ def _cache(here: Step, archive: Archive, index: pa.Table, recipe: Recipe) -> _Ca
     images, rejected = reject_linking_images(cache.images, cache.rejected, index, earlier=store)
     similar = archive_pairs(images, cache.folder)
     sheet = cache.folder / "crop_sheet.png"
-    crop_sheet(crop_previews(images, index, folder, private, settings.frames_per_cine, SAMPLES), sheet)
+    source = FrameSource(index, folder, private, settings.frames_per_cine)
+    crop_sheet(crop_previews(images, source, SAMPLES), sheet)
     tables = store.experiment(recipe.name).tables
     IMAGES.write(tables, images, recipe)
     REJECTED_FRAMES.write(tables, rejected)

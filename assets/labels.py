@@ -14,6 +14,7 @@ from assets.failures import HOOKS
 from assets.pictures import example_urls
 from assets.step import FIRST, Context, Materializations, step, warning
 from assets.tables import counts_table, markdown_table, size_and_columns, table_metadata, table_version
+from assets.worklists import to_fill_in, write_pictures
 from pipeline import code_versions
 from pipeline.cohort.splits import save_sides, sides_of
 from pipeline.errors import UserError
@@ -30,17 +31,17 @@ from pipeline.privacy.training_exposure import encoders_trained_on_validation
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.tables import LABEL_CHANGES, PATIENT_SPLITS, UNMAPPED_DESCRIPTIONS, weak_labels_table
+from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 GROUP = "labels"
 WORKLIST = "unmapped_descriptions.csv"
-TO_FILL_IN = """\
-1. Copy `private/experiments/{recipe}/unmapped_descriptions.csv` of the store into the folder
-   that SONOTAG_STUDY_GROUPS names.
-2. Correct `groups`, and take the question mark away; an empty cell means reviewed, and in none.
-3. Press *Reload definitions* (Lineage), and launch `ingest` again: `label_changes` says what that changed.
-"""
+TO_FILL_IN = (
+    "Copy `unmapped_descriptions.csv` from the same folder into the folder that SONOTAG_STUDY_GROUPS names.",
+    "Correct `groups`, and delete the question mark; an empty cell means reviewed, and in no group.",
+    "Press *Reload definitions* (Lineage), and launch `ingest` again: `label_changes` shows what changed.",
+)
 EXAMPLES = 3
 """Pictures per description of the worklist, each of another patient."""
 ILLUSTRATED = 20
@@ -224,11 +225,17 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
         kinds={"parquet", "csv"},
     )
     def unmapped(
-        context: Context, store: StoreFolder, tracking: Tracking, dicom_index: pa.Table, image_cache: pa.Table
+        context: Context,
+        store: StoreFolder,
+        archive: Archive,
+        tracking: Tracking,
+        dicom_index: pa.Table,
+        image_cache: pa.Table,
     ) -> Materializations:
         with step(context, store, tracking, recipe) as here:
             with here.holding(tables_lock(here.store, here.log), dicom_index, image_cache) as (published, images):
-                rows = _worklist(here.store, recipe, mapping, published)
+                rows, private, index = _worklist(here.store, recipe, mapping, published)
+                _write_page(here.store, recipe, archive, private, index, images)
                 UNMAPPED_DESCRIPTIONS.write(here.store.experiment(recipe.name).tables, rows)
                 share = sum(rows["images"].to_pylist()) / max(1, published.num_rows)
             yield here.made(
@@ -239,7 +246,7 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
                     "for the radiologist": dg.MetadataValue.md(
                         _illustrated(here.store, recipe, rows, published, images)
                     ),
-                    "to fill in": dg.MetadataValue.md(TO_FILL_IN.format(recipe=recipe.name)),
+                    "to fill in": to_fill_in("unmapped_descriptions", recipe, TO_FILL_IN),
                     "groups to choose from": ", ".join(recipe.labels.groups),
                 },
                 metrics={"unmapped_descriptions": rows.num_rows, "unmapped_share": share},
@@ -248,8 +255,8 @@ def _unmapped_descriptions(recipe: Recipe, mapping: Path) -> dg.AssetsDefinition
     return unmapped
 
 
-def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> pa.Table:
-    """The worklist as it may be published.
+def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The worklist as it may be published, the whole one, and the index with all descriptions.
 
     The whole worklist is written to the private folder, as a CSV to fill in.
     """
@@ -263,7 +270,29 @@ def _worklist(store: Store, recipe: Recipe, mapping: Path, published: pa.Table) 
     private = with_suggestions(unmapped_descriptions(index, groups), Suggester(reviewed, names))
     write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(private))
     shown = Suggester(publishable(reviewed, published), names)
-    return with_suggestions(unmapped_descriptions(index, groups, rare), shown)
+    return with_suggestions(unmapped_descriptions(index, groups, rare), shown), private, index
+
+
+def _write_page(
+    store: Store,
+    recipe: Recipe,
+    archive: Archive,
+    private: pa.Table,
+    index: pa.Table,
+    images: pa.Table,
+) -> None:
+    """The page of pictures of all descriptions that can be mapped."""
+    from pipeline.labels.worklist import descriptions_of, facts_of
+
+    about = (
+        "Study descriptions that are not mapped yet.",
+        f"Groups to choose from: {', '.join(recipe.labels.groups)}.",
+    )
+    named = [row for row in private.to_pylist() if row["study_description"]]
+    rows = [(row["study_description"], row["study_description"], facts_of(row)) for row in named]
+    write_pictures(
+        store, recipe, archive, "unmapped_descriptions", about, TO_FILL_IN, rows, descriptions_of(index), index, images
+    )
 
 
 def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, published: pa.Table, images: pa.Table) -> str:

@@ -14,13 +14,14 @@ from assets.labels import EXAMPLES, ILLUSTRATED, MappingVersion
 from assets.pictures import example_urls
 from assets.step import Context, Materializations, step
 from assets.tables import markdown_table, size_and_columns, table_version
+from assets.worklists import to_fill_in, write_pictures
 from pipeline import code_versions
 from pipeline.cohort.patient_links import canonical_patients, tied_patients
 from pipeline.files import write_text
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.labels.probe_pictures import PICTURES, Suggestion, picture_of, suggestion_of
 from pipeline.labels.probe_tables import Probes, probes_for
-from pipeline.labels.probe_worklist import ProbeName, unknown_names, unmapped_probes, worklist_csv
+from pipeline.labels.probe_worklist import ProbeName, facts_of, unknown_names, unmapped_probes, worklist_csv
 from pipeline.locks import archive_lock, tables_lock
 from pipeline.recipe import Recipe
 from pipeline.recipe.labels import SHAPES
@@ -33,11 +34,15 @@ from resources.tracking import Tracking
 WORKLIST = "unmapped_probes.csv"
 MOST_LOOKED_AT = 100
 """Probes whose pictures are looked at, the most frequent ones: a file is opened for each of their examples."""
-TO_FILL_IN = """\
-1. Copy `private/experiments/{recipe}/unmapped_probes.csv` of the store into the folder that SONOTAG_STUDY_GROUPS names.
-2. Correct `shape`, and delete the question mark.
-3. Press *Reload definitions* (Lineage), and launch `ingest` again.
-"""
+TO_FILL_IN = (
+    "Copy `unmapped_probes.csv` from the same folder into the folder that SONOTAG_STUDY_GROUPS names.",
+    "Correct `shape`, and delete the question mark.",
+    "Press *Reload definitions* (Lineage), and launch `ingest` again.",
+)
+ABOUT = (
+    "Probes whose shape is unknown.",
+    f"Shapes to choose from: {'; '.join(f'{shape} ({meaning})' for shape, meaning in SHAPES.items())}.",
+)
 
 
 def unmapped_probes_asset(recipe: Recipe, mapping: Path, version: MappingVersion) -> dg.AssetsDefinition:
@@ -67,8 +72,9 @@ def unmapped_probes_asset(recipe: Recipe, mapping: Path, version: MappingVersion
                 unknown = unknown_names(index, recipe.labels, probes)
                 examples = _examples(index, unknown, images)
                 shown = _suggestions(here.store, recipe, archive.folder, index, examples)
-                rows = _worklist(here.store, recipe, index, unknown, probes, shown)
+                rows, private = _worklist(here.store, recipe, index, unknown, probes, shown)
                 UNMAPPED_PROBES.write(here.store.experiment(recipe.name).tables, rows)
+                _write_page(here.store, recipe, archive, private, _by_instance(index, unknown), index, images)
             pictures = _illustrated(here.store, recipe, rows, examples)
             yield here.made(
                 "unmapped_probes",
@@ -76,7 +82,7 @@ def unmapped_probes_asset(recipe: Recipe, mapping: Path, version: MappingVersion
                 {
                     **size_and_columns(UNMAPPED_PROBES, rows),
                     "for the reviewer": dg.MetadataValue.md(pictures),
-                    "to fill in": dg.MetadataValue.md(TO_FILL_IN.format(recipe=recipe.name)),
+                    "to fill in": to_fill_in("unmapped_probes", recipe, TO_FILL_IN),
                     "shapes to choose from": ", ".join(SHAPES),
                 },
                 metrics={"unmapped_probes": rows.num_rows},
@@ -85,13 +91,17 @@ def unmapped_probes_asset(recipe: Recipe, mapping: Path, version: MappingVersion
     return unmapped
 
 
+def _by_instance(index: pa.Table, unknown: Sequence[ProbeName | None]) -> dict[str, ProbeName]:
+    """The unknown probe of each record (sop_instance) that has one."""
+    names = zip(index["sop_instance"].to_pylist(), unknown, strict=True)
+    return {instance: name for instance, name in names if name is not None}
+
+
 def _examples(index: pa.Table, unknown: Sequence[ProbeName | None], images: pa.Table) -> Mapping[ProbeName, pa.Table]:
     """Images (IMAGES) of different patients for each of the most frequent unknown probes."""
     from pipeline.labels.worklist import example_images
 
-    named = {
-        key: name for key, name in zip(index["sop_instance"].to_pylist(), unknown, strict=True) if name is not None
-    }
+    named = _by_instance(index, unknown)
     frequent = [name for name, _ in Counter(named.values()).most_common(MOST_LOOKED_AT)]
     return example_images(named, images, frequent, PICTURES)
 
@@ -128,12 +138,30 @@ def _worklist(
     unknown: Sequence[ProbeName | None],
     probes: Probes,
     shown: Mapping[ProbeName, Suggestion],
-) -> pa.Table:
-    """The worklist as it may be published; writes the whole list as a private CSV."""
+) -> tuple[pa.Table, pa.Table]:
+    """The worklist as it may be published, and the whole one, which is written as a private CSV."""
     private = unmapped_probes(index, unknown, probes, shown=shown)
     write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(private))
     aliases = canonical_patients(tied_patients(index))
-    return unmapped_probes(index, unknown, probes, recipe.archive.description_patients, aliases, shown)
+    return unmapped_probes(index, unknown, probes, recipe.archive.description_patients, aliases, shown), private
+
+
+def _write_page(
+    store: Store,
+    recipe: Recipe,
+    archive: Archive,
+    private: pa.Table,
+    name_of: Mapping[str, ProbeName],
+    index: pa.Table,
+    images: pa.Table,
+) -> None:
+    """The page of pictures of all names that can be mapped."""
+    rows = [
+        (ProbeName(row["manufacturer"], row["name"]), f"{row['manufacturer']} {row['name']}", facts_of(row))
+        for row in private.to_pylist()
+        if row["name"]
+    ]
+    write_pictures(store, recipe, archive, "unmapped_probes", ABOUT, TO_FILL_IN, rows, name_of, index, images)
 
 
 def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, examples: Mapping[ProbeName, pa.Table]) -> str:

@@ -205,6 +205,39 @@ LABEL_CHANGES = Table(
     ),
 )
 
+LABEL_REPORT = Table(
+    "label_report",
+    "one label of the pool, and what it goes with beside the anatomy; the unit is the patient",
+    pa.schema(
+        [
+            column("label", _text, "the label"),
+            column("images", _count, "images of the pool that have it"),
+            column("patients", _count, "patients with such an image"),
+            column("patients_without", _count, "patients who are known to lack it in all images"),
+            column("train_patients", _count, "of its patients, those in train"),
+            column("val_patients", _count, "of its patients, those in val"),
+            column("folders", _count, "first-level folders of the archive that its patients are from"),
+            column("machines", _count, "machines (maker and model) that its patients are from"),
+            column("folder", _count, "the folder of most of its patients: 1 has the most patients", nullable=True),
+            column("folder_share", _number, "share of its patients in that folder", nullable=True),
+            column("folder_share_without", _number, "share of the patients without it in that folder", nullable=True),
+            column("machine", _text, "the machine of most of its patients; null if headers name none", nullable=True),
+            column("machine_share", _number, "share of its patients at that machine", nullable=True),
+            column("machine_share_without", _number, "share of patients without it at that machine", nullable=True),
+            *(
+                column(f"{factor}_{name}", _number, what.format(factor), nullable=True)
+                for factor in ("folder", "maker", "machine", "probe", "depth")
+                for name, what in (
+                    ("v", "bias-corrected Cramér's V between label and {}"),
+                    ("chance", "its 99 % quantile after shuffling labels across patients ({})"),
+                )
+            ),
+            column("strongest", _text, "what has the greatest V", nullable=True),
+            column("flags", _text, "absent, too rare, one folder, one machine, follows …", nullable=True),
+        ]
+    ),
+)
+
 PATIENT_SPLITS = Table(
     "patient_splits",
     "one patient and its side of the split",
@@ -304,7 +337,7 @@ _FIXED = {
     table.name: table
     for table in (
         *(DICOM_INDEX, REJECTED_FILES, DELETED_FILES, REJECTED_FRAMES, NEAR_DUPLICATES, QUARANTINE, PATIENT_SPLITS),
-        *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, LABEL_CHANGES),
+        *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, LABEL_CHANGES, LABEL_REPORT),
     )
 } | {"image_cache": IMAGES}
 """Tables by asset whose columns do not depend on the recipe."""

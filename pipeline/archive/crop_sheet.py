@@ -1,11 +1,11 @@
 """The crop sheet: frames before and after cropping, with everything outside the crop made illegible."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from pipeline.archive.frame_reader import SECONDS_PER_FRAME
 from pipeline.archive.listing import known_files
 from pipeline.archive.location import normalized
 from pipeline.archive.source import open_file
-from pipeline.archive.workers import SECONDS, each_in_worker
+from pipeline.archive.workers import SECONDS, Failed, each_in_worker
 from pipeline.dicom.cine import Cine
 from pipeline.dicom.crop import CropRegion, crop_frame
 from pipeline.dicom.grey import Grey
@@ -28,6 +28,10 @@ MAX_PREVIEWS: Final = 24
 MOSAIC: Final = 24
 """Blocks across a frame to which everything outside the crop is averaged. Names there have letters of at most a
 fiftieth of the width, so that a block covers two or more."""
+
+Row = tuple[str, bytes, int, int]
+"""A frame to read: its caption, path, number of frames in the file, and number from 0."""
+Result = TypeVar("Result")
 
 _TILE = 220  # pixels, both sides, of one picture
 _CAPTION = 18
@@ -88,31 +92,44 @@ def _has_text(images: pa.Table, records: pa.Table) -> pa.ChunkedArray:
     return pc.and_(pc.equal(images["cropped_by"], "whole"), burned_in)
 
 
-def crop_previews(
-    images: pa.Table, records: pa.Table, archive: str, private: Path, per_cine: int, count: int
-) -> list[CropPreview]:
+def without_legible_text(images: pa.Table, records: pa.Table) -> pa.Table:
+    """`images` (IMAGES) without those of `uncropped_with_text`, in which the text would be legible."""
+    return images.filter(pc.invert(_has_text(images, records)))
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Where the frames of cached images are: an archive, its records (DICOM_INDEX), and the store's private folder."""
+
+    records: pa.Table
+    archive: str
+    private: Path
+    per_cine: int
+    """Frames of a cine that became images (`archive.frames_per_cine`); all of them determine the crop region."""
+
+    def read_each(self, read: Callable[[str, int, Row], Result], images: pa.Table) -> Iterator[Result | Failed]:
+        """`read(archive, per_cine, row)` in a worker for each of `images` (IMAGES), in their order."""
+        records, known = self.records, known_files(self.private)
+        of_images = records.take(pc.index_in(images["sop_instance"], value_set=records["sop_instance"]))
+        paths = known["path"].take(pc.index_in(of_images["file_id"], value_set=known["file_id"]))
+        columns = (of_images["file_id"], paths, of_images["frames"], images["frame"])
+        archive, seconds = normalized(self.archive), SECONDS + SECONDS_PER_FRAME * self.per_cine
+        rows = zip(*(column.to_pylist() for column in columns), strict=True)
+        return each_in_worker(partial(read, archive, self.per_cine), rows, seconds, readable=[archive])
+
+
+def crop_previews(images: pa.Table, source: FrameSource, count: int) -> list[CropPreview]:
     """Previews of `count` images (IMAGES) spread evenly over the archive, captioned with their file's id.
 
-    They are cropped as by `build_cache` with `per_cine` frames of a cine. Those of `uncropped_with_text` are left out,
-    since the text would be legible.
+    They are cropped as by `build_cache`. Those of `uncropped_with_text` are left out.
     """
-    images = images.filter(pc.invert(_has_text(images, records)))
+    images = without_legible_text(images, source.records)
     chosen = images.take(pa.array(range(0, images.num_rows, max(1, -(-images.num_rows // count))), pa.int64()))
-    of_images = records.take(pc.index_in(chosen["sop_instance"], value_set=records["sop_instance"]))
-    known = known_files(private)
-    paths = known["path"].take(pc.index_in(of_images["file_id"], value_set=known["file_id"]))
-    columns = (of_images["file_id"], paths, of_images["frames"], chosen["frame"])
-    archive, seconds = normalized(archive), SECONDS + SECONDS_PER_FRAME * per_cine
-    rows = zip(*(column.to_pylist() for column in columns), strict=True)
-    previews = each_in_worker(partial(read_preview, archive, per_cine), rows, seconds, readable=[archive])
-    return [preview for preview in previews if isinstance(preview, CropPreview)]
+    return [found for found in source.read_each(read_preview, chosen) if isinstance(found, CropPreview)]
 
 
-def read_preview(archive: str, per_cine: int, row: tuple[str, bytes, int, int]) -> CropPreview | None:
-    """In a worker: the preview of a frame, by its caption, path, number of frames in the file, and number from 0.
-
-    None if the file cannot be read or decoded.
-    """
+def read_preview(archive: str, per_cine: int, row: Row) -> CropPreview | None:
+    """In a worker: the preview of a frame. None if the file cannot be read or decoded."""
     caption, path, frames, number = row
 
     def read() -> CropPreview:

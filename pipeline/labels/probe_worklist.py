@@ -5,7 +5,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -120,6 +120,15 @@ def worklist_csv(rows: pa.Table) -> str:
         if row["name"] not in ("", TOO_RARE)
     )
     return "\ufeff" + csv_text((*COLUMNS, *notes), cells)
+
+
+def facts_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a page shows of a row of UNMAPPED_PROBES beside maker and name, with names."""
+    suggested = f"{row['suggested_shape']} ({row['why']})" if row["suggested_shape"] else "none"
+    return [
+        *(("models", row["model"]), ("images", str(row["images"])), ("patients", str(row["patients"]))),
+        ("suggestion", suggested),
+    ]
 
 
 class _Count:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,6 +90,20 @@ def _to_review(row: dict[str, str | None]) -> tuple[str, ...]:
     others = row["other_suggestions"] and f"or {row['other_suggestions']}"
     fields = row["described_by"] and f"from {row['described_by']}"
     return groups, "", "", "; ".join(filter(None, (row["reason"], others, fields)))
+
+
+def facts_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a page shows of a row of UNMAPPED_DESCRIPTIONS beside its description, with names."""
+    none = "none" if row["suggested_groups"] is None else "in no group"
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    facts = (
+        ("images", str(row["images"])),
+        ("patients", str(row["patients"])),
+        ("header field", row["described_by"]),
+        ("suggestion", f"{row['suggested_groups'] or none}{reason}"),
+        ("or", row["other_suggestions"]),
+    )
+    return [(name, fact) for name, fact in facts if fact]
 
 
 def descriptions_of(index: pa.Table) -> dict[str, str]:

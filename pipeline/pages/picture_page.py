@@ -32,15 +32,17 @@ class Intro:
 
 
 def write_page(path: Path, title: str, intro: Intro, rows: Sequence[PictureRow], made_from: str = "") -> None:
-    """Write `path`, accessible to the user alone, as one self-contained page; the same rows give the same bytes.
+    """Write `page_html` to `path`, accessible to the user alone. `made_from` is a digest for `is_made_from`."""
+    write_text(path, page_html(title, intro, rows, made_from))
 
-    Texts are shown literally, each on one line. `made_from` is a digest of what the page shows, for `is_made_from`.
-    """
+
+def page_html(title: str, intro: Intro, rows: Sequence[PictureRow], made_from: str = "") -> str:
+    """One self-contained page; the same rows give the same text. All texts are shown literally, each on one line."""
     pages = page_templates()
     pages.filters["one_line"] = one_line
-    html = pages.get_template("picture_page.html")
     shown = [(row.title, row.facts, [_url(picture) for picture in row.pictures]) for row in rows]
-    write_text(path, html.render(title=one_line(title), intro=intro, rows=shown, made_from=made_from))
+    page = pages.get_template("picture_page.html")
+    return page.render(title=one_line(title), intro=intro, rows=shown, made_from=made_from)
 
 
 def is_made_from(path: Path, digest: str) -> bool:

@@ -16,6 +16,7 @@ from pipeline.tables import (
     DICOM_INDEX,
     IMAGES,
     LABEL_CHANGES,
+    LABEL_REPORT,
     PATIENT_SPLITS,
     QUARANTINE,
     REJECTED_FILES,
@@ -49,6 +50,7 @@ def columns(recipe: Recipe) -> dict[str, set[str]]:
                 UNMAPPED_DESCRIPTIONS,
                 UNMAPPED_PROBES,
                 LABEL_CHANGES,
+                LABEL_REPORT,
             )
         },
         "image_cache": IMAGES,

@@ -86,7 +86,7 @@ def test_with_several_each_has_its_own_jobs_but_ingest(both: dg.Definitions) -> 
             keys = both.resolve_job_def(f"{recipe}_{job}").asset_layer.executable_asset_keys
             assert keys == {key for key in keys if key.path[0] == recipe or (job == "demo" and key.path[-1] in OF_ALL)}
     steps = [node.name for node in both.resolve_job_def("ingest").graph.nodes]
-    assert len(steps) == len({*steps}) == 17 + 2 * 12  # assets, and checks that are steps of their own
+    assert len(steps) == len({*steps}) == 19 + 2 * 12  # assets, and checks that are steps of their own
 
 
 @pytest.mark.parametrize("job", BARE)

@@ -51,7 +51,7 @@ def test_nothing_is_stale_after_a_run(demo_store: Path, home: Path, tiny_recipe:
     assert stale(demo_store, home, {**changes, "SONOTAG_STUDY_GROUPS": str(mapping)}) == {}  # its place does not count
 
 
-LABELS = {"study_groups", "weak_labels", "label_changes", "pool_labels"}
+LABELS = {"study_groups", "weak_labels", "label_changes", "pool_labels", "label_report"}
 LEARN_LABELS = {"resnet50_dcm_encoder", "resnet50_ce_dcm_encoder"}
 MEMBERSHIP = {"reviewed_descriptions", "labelled_records", "pretraining_pool"}
 ENCODERS = {f"resnet50_{method}_encoder" for method in ("baseline", "imagenet", "dcm", "ce", "ce_dcm")}

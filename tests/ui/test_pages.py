@@ -150,7 +150,7 @@ def test_an_asset_s_table_fits_its_page(page: "Page", dagster_ui: str) -> None:
 
 def test_the_worklist_page_explains_the_next_step_and_names_its_owner(page: "Page", dagster_ui: str) -> None:
     page.goto(f"{dagster_ui}/assets/tiny/unmapped_descriptions?view=overview")
-    page.get_by_text("take the question mark away").wait_for(timeout=60_000)
+    page.get_by_text("delete the question mark").first.wait_for(timeout=60_000)
     page.get_by_text("radiology", exact=True).first.wait_for()
     page.locator("tr", has_text="groups to choose from").get_by_text("soft tissue").wait_for()
     page.locator("tr", has_text="for the radiologist").get_by_text("Show Markdown").click()  # a long table

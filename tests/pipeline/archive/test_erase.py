@@ -232,8 +232,10 @@ def test_the_worklist_that_may_quote_the_patients_description_is_deleted(clinic)
     clinic.private_of("demo").mkdir(parents=True)
     (clinic.private_of("demo") / "unmapped_descriptions.csv").write_text("study_description\nUS OF P1\n")
     (clinic.private_of("demo") / "unmapped_probes.csv").write_text("name\nPROBE OF P1\n")
+    for page in ("unmapped_descriptions.html", "unmapped_probes.html"):
+        (clinic.private_of("demo") / page).write_text("pictures of P1")
     erase_patient(clinic, KEY, "P1", None)
-    assert not list(clinic.private.rglob("*.csv"))
+    assert not list(clinic.private.rglob("*.csv")) and not list(clinic.private.rglob("*.html"))
 
 
 def test_erasing_waits_for_a_run_that_reads_the_archive_and_logs_it(clinic):

@@ -9,7 +9,7 @@ from PIL import ImageDraw
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage
 
 from pipeline.archive.cache_builder import build_cache
-from pipeline.archive.crop_sheet import crop_previews, uncropped_with_text
+from pipeline.archive.crop_sheet import FrameSource, crop_previews, uncropped_with_text
 from pipeline.archive.listing import locate
 from pipeline.dicom.crop import crop_region_of_frame, whole_frame_region
 from pipeline.dicom.pixel_file import PixelFile
@@ -184,6 +184,6 @@ def test_images_kept_whole_that_state_burned_in_text_are_named_and_not_shown(tmp
     assert sorted(cache.images["cropped_by"].to_pylist()) == ["detected", "whole", "whole", "whole"]
     files = uncropped_with_text(cache.images, index.records)
     assert [Path(locate(private, file)).name for file in files] == ["whole0"]
-    shown = crop_previews(cache.images, index.records, str(archive), private, 1, 24)
+    shown = crop_previews(cache.images, FrameSource(index.records, str(archive), private, 1), 24)
     assert len(shown) == 3
     assert files[0] not in {pair.caption for pair in shown}
