@@ -19,7 +19,8 @@ from resources.tracking import Tracking
 _SPAN = dg.AssetCheckSpec(
     "labels_span_machines",
     asset="label_report",
-    description="No label is nearly one machine's or one folder's: a network could learn the machine's look instead.",
+    description="No label is nearly one machine's or one folder's, or follows from them: a network could learn the "
+    "look of their images instead.",
 )
 
 
@@ -76,7 +77,9 @@ def _write_report(store: Store, recipe: Recipe, pool: pa.Table, index: pa.Table,
 
 
 def _spans(rows: pa.Table) -> dg.AssetCheckResult:
-    """Names the labels that are nearly one machine's or one folder's."""
-    named = [f"{row['label']} ({row['flags']})" for row in rows.to_pylist() if "one " in (row["flags"] or "")]
-    found = f"nearly one folder's or one machine's: {', '.join(named)}" if named else "every label spans several"
+    """Names the labels that are nearly one machine's or one folder's, or follow from machine or folder."""
+    from pipeline.cohort.label_report import bound_to_machines
+
+    named = [f"{label} ({', '.join(flags)})" for label, flags in bound_to_machines(rows).items()]
+    found = f"labels that go with a folder or machine: {'; '.join(named)}" if named else "every label spans several"
     return warning(not named, found, _SPAN.name, labels=len(named))

@@ -21,7 +21,7 @@ MAX_ROWS: Final = 50
 PICTURES: Final = 9
 """Pictures per row, each of another patient."""
 MAX_BYTES: Final = 24 * 2**20
-"""Size of all pictures of a page; later rows have none. Usual ones of 450 pictures take 8 MiB."""
+"""Size of all pictures of a page; later rows have none. A page of 450 usual ones takes 7 MiB."""
 
 Name = TypeVar("Name", bound=Hashable)
 

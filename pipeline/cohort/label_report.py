@@ -79,6 +79,14 @@ def label_report(
     return pa.Table.from_pylist(rows, schema=LABEL_REPORT.schema)
 
 
+def bound_to_machines(report: pa.Table) -> dict[str, list[str]]:
+    """The labels of a report (LABEL_REPORT) that go with folder, maker or machine, each with the flags that say so."""
+    named = {"one folder", "one machine", "follows folder", "follows maker", "follows machine"}
+    flags = zip(report["label"].to_pylist(), report["flags"].to_pylist(), strict=True)
+    found = {label: [flag for flag in (listed or "").split(", ") if flag in named] for label, listed in flags}
+    return {label: its for label, its in found.items() if its}
+
+
 def cramers_v(positive: npt.NDArray[Any], totals: Codes) -> npt.NDArray[np.float64]:
     """Bias-corrected Cramér's V of a label with two values and a factor (Bergsma, J. Korean Stat. Soc. 42, 2013).
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats.contingency import association as scipy_association
 
-from pipeline.cohort.label_report import association, cramers_v, label_report
+from pipeline.cohort.label_report import association, bound_to_machines, cramers_v, label_report
 from pipeline.cohort.label_report_text import in_words, label_pairs
 from pipeline.recipe.labels import BinsSource, Labels, ProbeSource, StudyGroupsSource, ValuesSource
 from pipeline.tables import LABEL_REPORT
@@ -99,6 +99,15 @@ def test_the_folder_is_numbered_by_its_patients_and_never_named() -> None:
     text = in_words(rows, label_pairs(pool[0], GROUPS))
     assert "Anna" not in f"{rows.to_pydict()}{text}" and "Berta" not in f"{rows.to_pydict()}{text}"
     assert "Folder 2: 80% of the patients with it and 0% of those without it." in text
+
+
+def test_labels_of_one_machine_are_named_and_others_are_not() -> None:
+    rows = ten_patients()
+    found = bound_to_machines(label_report(*tables(GROUPS, rows)))
+    assert set(found) == {"liver"} and found["liver"][0] == "one machine"
+    for row in rows:
+        row.update(manufacturer=None, model="A", folder=b"A")
+    assert bound_to_machines(label_report(*tables(GROUPS, rows))) == {}
 
 
 def test_pseudonyms_that_share_a_study_are_one_patient() -> None:
