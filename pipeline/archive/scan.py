@@ -403,7 +403,7 @@ def _described(records: pa.Table, keywords: Sequence[str]) -> pa.Table:
     stated = records["descriptions"].combine_chunks()
     chosen = [_first(json.loads(text), keywords) for text in stated.dictionary.to_pylist()]
     for at, name in enumerate(("study_description", "described_by")):
-        values = pa.array([pair[at] for pair in chosen], pa.string())
+        values = pa.array([pair[at] for pair in chosen], pa.string()).dictionary_encode()
         records = records.append_column(name, values.take(stated.indices))
     return records.drop_columns("descriptions")
 

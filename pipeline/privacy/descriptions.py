@@ -23,7 +23,7 @@ def publish_descriptions(private: Path, records: pa.Table, patients: int) -> pa.
     not name the field of a rare one. `records` needs sop_instance, patient, study, series, number, study_description
     and described_by.
     """
-    texts = _normalized(records["study_description"])
+    texts = _normalized(records["study_description"].cast(pa.string()))
     pairs = pa.table({"text": texts, "patient": _merged_patients(records)}).group_by("text")
     shared = pairs.aggregate([("patient", "count_distinct")])
     enough = shared["text"].filter(pc.greater_equal(shared["patient_count_distinct"], patients))
@@ -32,7 +32,8 @@ def publish_descriptions(private: Path, records: pa.Table, patients: int) -> pa.
     write_table(_path(private), hidden.take(pc.sort_indices(hidden["sop_instance"])).cast(_RARE))
     for name in _PUBLISHED:
         at = records.schema.get_field_index(name)
-        records = records.set_column(at, name, pc.if_else(rare, pa.scalar(None, pa.string()), records[name]))
+        published = pc.if_else(rare, pa.scalar(None, records[name].type), records[name])
+        records = records.set_column(at, name, published)
     return records
 
 

@@ -33,7 +33,7 @@ Value = Annotated[str, Field(pattern=r"\S")]
 
 
 class StudyGroupsSource(Settings):
-    """Labels from StudyDescription, by the radiologist's table (SONOTAG_STUDY_GROUPS)."""
+    """Labels from the description of the study, by the radiologist's table (SONOTAG_STUDY_GROUPS)."""
 
     kind: Literal["study_groups"] = "study_groups"
     groups: Annotated[tuple[LabelName, ...], Field(min_length=1)] = (
