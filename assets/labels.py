@@ -304,6 +304,8 @@ def _illustrated(store: Store, recipe: Recipe, rows: pa.Table, published: pa.Tab
     wanted = [name for name in names if name not in ("", TOO_RARE)]
     pictures = example_urls(store, recipe, example_images(descriptions_of(published), images, wanted, EXAMPLES))
     shown = shown.set_column(0, "study_description", pa.array([name or "(no description)" for name in names]))
+    if shown["described_by"].null_count == shown.num_rows:
+        shown = shown.drop_columns("described_by")
     return markdown_table(shown, [pictures.get(name, []) for name in names])
 
 
