@@ -106,6 +106,7 @@ def index_row(header: Header, key: bytes) -> Row:
         "photometric": header.photometric if header.photometric in _PHOTOMETRIC else header.photometric and OTHER,
         **{field: getattr(header, field) for field in _UNCHANGED},
         "for_labels": _as_json(header.for_labels),
+        # Texts, even if a worker that a hostile file controls sends something else.
         "descriptions": _as_json({keyword: str(text) for keyword, text in header.descriptions.items()}),
         "unreadable_fields": ",".join(header.unreadable_fields),
         "draw": patient_draw(identity),
