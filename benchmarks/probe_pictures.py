@@ -1,7 +1,7 @@
 """How often a probe's pictures suggest its shape: on the phantom, and on real archives if they are at hand.
 
-Patients are halved by a hash. The constants of `outline` and `probe_pictures` were set on the first half of the phantom
-and of `real_archive`; only the second half and `real_archive_more` show how good they are.
+Patients are halved by a hash. The constants of `outline` and `probe_pictures` were set on the first half of
+`real_archive`, and of a phantom clinic of another size.
 """
 
 import csv
@@ -30,7 +30,9 @@ from pipeline.recipe.labels import ProbeSource
 DRAWS = 200
 """Probes that are drawn per source and shape, as up to PICTURES images of different patients."""
 HEIGHT, WIDTH = 64, 96
-REAL = ("real_archive", "real_archive_more")
+UNUSED = "real_archive_more"
+"""The archive that nothing was set on, except that a rectangle must not fill its frame."""
+REAL = ("real_archive", UNUSED)
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,12 @@ def _shape_by_tags(file: BinaryIO, size: int) -> str | None:
 
 
 def _figures(archive: str, seen: list[Seen]) -> list[Figure]:
-    parts = {"first half": [one for one in seen if not one.is_second_half]}
-    parts["second half"] = [one for one in seen if one.is_second_half]
-    frequent = Counter(one.shape for one in parts["first half"]).most_common(1)[0][0]
+    halves = {
+        "first half": [one for one in seen if not one.is_second_half],
+        "second half": [one for one in seen if one.is_second_half],
+    }
+    parts = {"all": seen} if archive == UNUSED else halves
+    frequent = Counter(one.shape for one in next(iter(parts.values()))).most_common(1)[0][0]
     return [figure for part, ones in parts.items() for figure in _of_part(f"{archive}, {part}", ones, frequent)]
 
 
