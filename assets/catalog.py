@@ -16,9 +16,19 @@ from pipeline.tables import QUARANTINE, SHARED
 ENGINEERING, RADIOLOGY = "team:engineering", "team:radiology"
 
 OF_RADIOLOGISTS = frozenset(
-    {"study_groups", "reviewed_descriptions", "unmapped_descriptions", "unmapped_probes", "label_changes"}
+    {
+        "study_groups",
+        "reviewed_descriptions",
+        "unmapped_descriptions",
+        "unmapped_probes",
+        "doubtful_labels",
+        "label_changes",
+    }
 )
 """Assets that ask for a radiologist's judgement."""
+
+DOUBTFUL = "doubtful_labels"
+"""The asset of the job `audit`; the other assets of its group are of `ingest`."""
 
 ARCHIVE, REVIEW, COHORT, TASKS = "archive", "review", "cohort", "tasks"
 """Groups whose assets several files make; with groups collapsed, the graph has no arrow back."""
@@ -30,6 +40,7 @@ DOCUMENTATION = {
     REVIEW: "docs/architecture.md",
     "unmapped_descriptions": "docs/mapping.md",
     "unmapped_probes": "docs/mapping.md",
+    DOUBTFUL: "docs/mapping.md",
     COHORT: "docs/architecture.md",
     "label_report": "docs/mapping.md",
     TASKS: "docs/tasks.md",
@@ -154,6 +165,9 @@ def _lineage(recipe: Recipe) -> dict[str, Columns]:
             "images": [("dicom_index", "sop_instance")],
             "patients": [("dicom_index", "patient")],
         },
+        DOUBTFUL: {name: [("dicom_index", name)] for name in ("study", "patient", "study_description")}
+        | {"tags_say": [("weak_labels", group) for group in recipe.labels.groups]}
+        | {"images": [("image_cache", "sop_instance")]},
         "patient_splits": {"patient": [("dicom_index", "patient")]},
         "pretraining_pool": {
             **{name: [("image_cache", name)] for name in POOLED},

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.audit import doubtful_labels_asset
 from assets.automation import schedules, sensors
 from assets.catalog import with_catalog
 from assets.champions import champion_assets
@@ -61,6 +62,7 @@ def _of_recipe(
         quarantine_asset(recipe),
         *label_assets(recipe, environment.study_groups, mapping),
         unmapped_probes_asset(recipe, environment.study_groups, mapping),
+        doubtful_labels_asset(recipe, environment.study_groups, mapping),
         *image_assets(recipe),
         *pool_assets(recipe, mapping),
         label_report_asset(recipe, mapping),

@@ -1,4 +1,4 @@
-"""The six jobs, or six for each recipe: which assets each materializes, and how (when: `assets.automation`)."""
+"""The seven jobs, or seven for each recipe: which assets each materializes, and how (when: `assets.automation`)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.catalog import ARCHIVE, COHORT, REVIEW, group_of
+from assets.catalog import ARCHIVE, COHORT, DOUBTFUL, REVIEW, group_of, key_of
 from pipeline.recipe import Recipe
 
 IN_PROCESS = {"execution": {"config": {"in_process": {}}}, "loggers": {"console": {}}}
@@ -21,6 +21,7 @@ JOBS = {
     "finetune": "Every arm on every task, and its predictions.",
     "report": "Tables and figures, from predictions and encoders.",
     "predict": "A fine-tuned model on new DICOM files, which its run config names.",
+    "audit": "A worklist of the studies whose pixels contradict their study groups, after `ingest`.",
     DEMO_JOB: "All of it, from DICOM files to the results table.",
 }
 
@@ -61,11 +62,13 @@ def _selections(recipe: Recipe, alone: bool) -> dict[str, dg.AssetSelection]:
     def groups(*names: str) -> dg.AssetSelection:
         return dg.AssetSelection.groups(*(group_of(recipe, name, alone) for name in names))
 
-    ingest, pretrain = groups(ARCHIVE, "labels", "images", REVIEW, COHORT), groups("pretraining")
-    report, prediction = groups("reports"), groups("prediction")
-    everything = (groups(ARCHIVE) | dg.AssetSelection.key_prefixes(recipe.name)) - prediction  # asks what to predict
+    audit = dg.AssetSelection.assets(key_of(recipe, DOUBTFUL))
+    ingest = groups(ARCHIVE, "labels", "images", REVIEW, COHORT) - audit  # which takes minutes for a large archive
+    pretrain, report, prediction = groups("pretraining"), groups("reports"), groups("prediction")
+    graph = groups(ARCHIVE) | dg.AssetSelection.key_prefixes(recipe.name)
+    everything = graph - prediction - audit  # prediction asks what to predict
     finetune = everything - ingest - pretrain - report
-    return dict(zip(JOBS, (ingest, pretrain, finetune, report, prediction, everything), strict=True))
+    return dict(zip(JOBS, (ingest, pretrain, finetune, report, prediction, audit, everything), strict=True))
 
 
 def _refused(job: str, recipes: Sequence[Recipe]) -> dg.JobDefinition:

@@ -192,6 +192,24 @@ UNMAPPED_PROBES = Table(
     ),
 )
 
+DOUBTFUL_LABELS = Table(
+    "doubtful_labels",
+    "one study whose pixels contradict the groups of its tags, the most doubtful first",
+    pa.schema(
+        [
+            column("study", _text, "keyed pseudonym of StudyInstanceUID; a row for it decides its groups"),
+            column("patient", _text, "keyed pseudonym of the patient"),
+            column("in_doubt", _text, "groups that the study has by tags or by pixels alone, the most doubtful first"),
+            column("tags_say", _text, "its groups by tags"),
+            column("pixels_say", _text, "its groups with those in doubt reversed; not a review"),
+            column("probability", _number, "that it has the first group in doubt, by models of other patients' pixels"),
+            column("images", _count, "its images in the cache"),
+            column("study_description", _text, "its description; null if absent or too rare", nullable=True),
+            column("score", _number, "sum of the margins of the groups in doubt, by which studies are ranked"),
+        ]
+    ),
+)
+
 LABEL_CHANGES = Table(
     "label_changes",
     "one record whose labels the newest version of the user's tables changed",
@@ -337,7 +355,7 @@ _FIXED = {
     table.name: table
     for table in (
         *(DICOM_INDEX, REJECTED_FILES, DELETED_FILES, REJECTED_FRAMES, NEAR_DUPLICATES, QUARANTINE, PATIENT_SPLITS),
-        *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, LABEL_CHANGES, LABEL_REPORT),
+        *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, DOUBTFUL_LABELS, LABEL_CHANGES, LABEL_REPORT),
     )
 } | {"image_cache": IMAGES}
 """Tables by asset whose columns do not depend on the recipe."""

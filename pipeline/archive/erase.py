@@ -27,6 +27,7 @@ from pipeline.tables import PATIENT_SPLITS, QUARANTINE, REJECTED_FILES
 _DERIVED = (
     "private/experiments/*/unmapped_descriptions.csv",
     "private/experiments/*/unmapped_probes.csv",
+    "private/experiments/*/doubtful_labels.csv",
     "private/experiments/*/*.html",
     "private/experiments/*/near_duplicates/*.png",
     "experiments/*/tables/contact_sheet.png",

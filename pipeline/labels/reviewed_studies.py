@@ -13,7 +13,7 @@ from pipeline.recipe.labels import Labels, Shape
 
 REQUIRED = ("study", "groups")
 OPTIONAL = ("shape", "reviewer", "reviewed_on", "notes")
-SHOWN = ("rank", "in_doubt", "tags_say", "pixels_say", "study_description", "images")
+SHOWN = ("in_doubt", "tags_say", "study_description", "images")
 """Columns of the worklist for its reader, which are not read back."""
 
 _NAME = "Reviewed studies"
@@ -37,6 +37,11 @@ class ReviewedStudies:
 
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     locations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def with_groups(self) -> frozenset[str]:
+        """The studies whose groups were reviewed."""
+        return frozenset(study for study, its in self.decisions.items() if its.groups is not None)
 
     @property
     def digest(self) -> str:

@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.tables import (
     DICOM_INDEX,
+    DOUBTFUL_LABELS,
     IMAGES,
     LABEL_CHANGES,
     LABEL_REPORT,
@@ -49,6 +50,7 @@ def columns(recipe: Recipe) -> dict[str, set[str]]:
                 PATIENT_SPLITS,
                 UNMAPPED_DESCRIPTIONS,
                 UNMAPPED_PROBES,
+                DOUBTFUL_LABELS,
                 LABEL_CHANGES,
                 LABEL_REPORT,
             )

@@ -36,7 +36,7 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}))
     layers = {
         name: set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys)
-        for name in ("ingest", "pretrain", "finetune", "report", "demo", "predict")
+        for name in ("ingest", "pretrain", "finetune", "report", "demo", "predict", "audit")
     }
     parts = [layers[name] for name in ("ingest", "pretrain", "finetune", "report")]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(layers["demo"])
@@ -47,6 +47,7 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     assert len(layers["finetune"]) == 3 + 2 * 7 * 3 + 3  # images, arms, champions
     assert {key.path[-1] for key in layers["predict"]} == {"new_predictions"}
     assert not layers["predict"] & layers["demo"]  # it asks what to predict
+    assert {key.path[-1] for key in layers["audit"]} == {"doubtful_labels"} and not layers["audit"] & layers["demo"]
     for name in layers:
         assert definitions.resolve_job_def(name).run_config_schema  # else the job cannot be run, nor shown
 
