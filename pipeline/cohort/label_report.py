@@ -73,8 +73,9 @@ def label_report(
     rows = []
     for label in settings.names:
         factors = [name for name in FACTORS if not (name == "probe" and label in by_definition)]
-        row = _counts(pool, label, patients) | _shares(_by_patient(pool, label, patients), patients)
-        row |= _associations(_by_patient(pool, label, patients), patients, factors)
+        having = _by_patient(pool, label, patients)
+        row = _counts(pool, label, having, patients) | _shares(having, patients)
+        row |= _associations(having, patients, factors)
         rows.append(row | {"label": label, "flags": ", ".join(_flags(row, label in rare)) or None})
     return pa.Table.from_pylist(rows, schema=LABEL_REPORT.schema)
 
@@ -190,10 +191,9 @@ def _by_patient(pool: pa.Table, label: str, patients: _Patients) -> Codes:
     return found
 
 
-def _counts(pool: pa.Table, label: str, patients: _Patients) -> dict[str, Any]:
+def _counts(pool: pa.Table, label: str, having: Codes, patients: _Patients) -> dict[str, Any]:
     has = pool[label].fill_null(0).to_numpy() == 1
     of_side = {side: np.unique(patients.row_of[has & (np.asarray(pool["split"]) == side)]) for side in ("train", "val")}
-    having = _by_patient(pool, label, patients)
     return {
         "images": int(has.sum()),
         "patients": int((having == 1).sum()),
