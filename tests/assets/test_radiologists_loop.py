@@ -1,7 +1,10 @@
 """The worklist leaves the store as a CSV, is filled in, and comes back through the mapping's folder."""
 
 import csv
+import re
 import shutil
+import stat
+from html import escape
 from pathlib import Path
 
 import dagster as dg
@@ -67,6 +70,22 @@ def test_the_worklist_as_it_is_written_says_nothing_yet(demo_store: Path) -> Non
     assert rows and list(rows[0]) == ["study_description", "groups", "reviewer", "reviewed_on", "notes"]
     assert all(row["groups"].startswith("?") for row in rows)
     assert read_study_groups(demo_store / WORKLIST, Labels().groups).mapping == {}
+
+
+def test_the_private_page_has_the_rows_of_the_csv_and_pictures(demo_store: Path) -> None:
+    page = (demo_store / WORKLIST).with_suffix(".html")
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    with open(demo_store / WORKLIST, encoding="utf-8-sig") as file:
+        described = [row["study_description"] for row in csv.DictReader(file)]
+    text = page.read_text(encoding="utf-8")
+    assert re.findall("<h2[^>]*>(.*)</h2>", text) == [escape(name.removeprefix("'")) for name in described]
+    assert len(described) <= text.count("<img ") <= 9 * len(described)
+
+
+def test_the_label_report_has_a_row_per_label_and_counts_the_pool(demo_store: Path) -> None:
+    rows, pool = table(demo_store, "label_report"), table(demo_store, "pretraining_pool")
+    assert [row["label"] for row in rows] == list(Labels().names)
+    assert [row["images"] for row in rows] == [sum(image[name] or 0 for image in pool) for name in Labels().names]
 
 
 def test_the_worklist_of_probes_counts_images_without_a_name_and_has_none_to_map(demo_store: Path) -> None:
