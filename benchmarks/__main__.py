@@ -7,6 +7,8 @@
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
 - `probes` (2 minutes): how often pictures suggest the shape of a probe, on the phantom and on `real_archive` and
   `real_archive_more` in SONOTAG_SHARED_DATA; names of probes read, of `real_tags/probes.csv` there.
+- `audit` (a quarter of an hour or more): wrong tags found by the job `audit` in three phantoms, and after swapping labels in
+  `real_archive` if SONOTAG_SHARED_DATA is set.
 - `near_duplicates` (3 minutes): detection of planted near-duplicates, and false pairs.
 - `descriptions` (seconds): how often suggested groups of study descriptions are right.
 - `near_million` (7 minutes): the same comparison of 1,000,000 thumbnails.
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import (
     archive_at_scale,
+    audit,
     descriptions,
     evaluation,
     finetuning,
@@ -94,6 +97,11 @@ def _near_duplicates(_clinic: Path, _work: Path) -> None:
     print(figures_table(near_duplicates.figures()))
 
 
+def _audit(_clinic: Path, work: Path) -> None:
+    real = _shared("real_archive").parent if "SONOTAG_SHARED_DATA" in os.environ else None
+    print(figures_table(list(audit.figures(work, real))))
+
+
 def _descriptions(_clinic: Path, _work: Path) -> None:
     print(figures_table(descriptions.figures(Path(os.environ.get("SONOTAG_SHARED_DATA", "")))))
 
@@ -111,6 +119,7 @@ _MEASUREMENTS = {
     "finetuning": _finetuning,
     "million": _million,
     "near_duplicates": _near_duplicates,
+    "audit": _audit,
     "descriptions": _descriptions,
     "near_million": _near_million,
 }
