@@ -7,8 +7,8 @@
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
 - `probes` (2 minutes): how often pictures suggest the shape of a probe, on the phantom and on `real_archive` and
   `real_archive_more` in SONOTAG_SHARED_DATA; names of probes read, of `real_tags/probes.csv` there.
-- `audit` (a quarter of an hour or more): wrong tags found by the job `audit` in three phantoms, and after swapping labels in
-  `real_archive` if SONOTAG_SHARED_DATA is set.
+- `audit` (a quarter of an hour or more): wrong tags that the job `audit` finds in three phantoms, and in `real_archive`
+  with swapped labels if SONOTAG_SHARED_DATA is set.
 - `near_duplicates` (3 minutes): detection of planted near-duplicates, and false pairs.
 - `descriptions` (seconds): how often suggested groups of study descriptions are right.
 - `near_million` (7 minutes): the same comparison of 1,000,000 thumbnails.
