@@ -13,6 +13,7 @@ from assets.labels import EXAMPLES, ILLUSTRATED, MappingVersion
 from assets.pictures import example_urls
 from assets.step import Context, Materializations, step
 from assets.tables import markdown_table, size_and_columns, table_version
+from assets.worklists import to_fill_in, write_pictures
 from pipeline import code_versions
 from pipeline.cohort.patient_links import (
     PatientSets,
@@ -28,16 +29,18 @@ from pipeline.locks import tables_lock
 from pipeline.privacy.descriptions import with_rare_descriptions
 from pipeline.recipe import Recipe
 from pipeline.store import Store
-from pipeline.tables import DOUBTFUL_LABELS
+from pipeline.tables import DOUBTFUL_LABELS, IMAGES
+from resources.archive import Archive
 from resources.store import StoreFolder
 from resources.tracking import Tracking
 
 WORKLIST = "doubtful_labels.csv"
-TO_FILL_IN = """\
-1. Copy `private/experiments/{recipe}/doubtful_labels.csv` of the store into the folder that SONOTAG_STUDY_GROUPS names.
-2. Correct `groups`, and delete the question mark; to confirm the tags, copy them from `tags_say`.
-3. Press *Reload definitions* (Lineage), launch `ingest` again, then `audit`: reviewed studies leave the list.
-"""
+TO_FILL_IN = (
+    "Copy `doubtful_labels.csv`, which is beside it, into the folder that SONOTAG_STUDY_GROUPS names.",
+    "Correct `groups`, and delete the question mark; to confirm the tags, copy them from `tags_say`.",
+    "Press *Reload definitions* (Lineage), launch `ingest` again, then `audit`: reviewed studies leave the list.",
+)
+ABOUT = "Studies whose pixels contradict their groups, the most doubtful first. A row shows images of one study alone."
 _CHUNK = 4096
 """Images whose pixels are in memory at a time."""
 
@@ -57,6 +60,7 @@ def doubtful_labels_asset(recipe: Recipe, mapping: Path, version: MappingVersion
     def doubtful(
         context: Context,
         store: StoreFolder,
+        archive: Archive,
         tracking: Tracking,
         dicom_index: pa.Table,
         image_cache: pa.Table,
@@ -67,8 +71,9 @@ def doubtful_labels_asset(recipe: Recipe, mapping: Path, version: MappingVersion
         with step(context, store, tracking, recipe) as here:
             with here.holding(tables_lock(here.store, here.log), *inputs) as (index, images, similar, labels):
                 links = _links(here.store, index, images, similar)
-                rows, audited = _worklist(here.store, recipe, mapping, index, images, labels, links)
+                rows, private, audited = _worklist(here.store, recipe, mapping, index, images, labels, links)
                 DOUBTFUL_LABELS.write(here.store.experiment(recipe.name).tables, rows)
+                _write_page(here.store, recipe, archive, private, audited, index)
             counts = {"audited studies": len(set(audited["study"].to_pylist())), "audited images": audited.num_rows}
             yield here.made(
                 DOUBTFUL,
@@ -77,7 +82,7 @@ def doubtful_labels_asset(recipe: Recipe, mapping: Path, version: MappingVersion
                     **size_and_columns(DOUBTFUL_LABELS, rows),
                     **counts,
                     "for the reviewer": dg.MetadataValue.md(_illustrated(here.store, recipe, rows, audited)),
-                    "to fill in": dg.MetadataValue.md(TO_FILL_IN.format(recipe=recipe.name)),
+                    "to fill in": to_fill_in(DOUBTFUL, recipe, TO_FILL_IN),
                     "groups to choose from": ", ".join(recipe.labels.groups) or "none: no label is from descriptions",
                 },
                 metrics={DOUBTFUL: rows.num_rows, **counts},
@@ -103,8 +108,8 @@ def _worklist(
     images: pa.Table,
     labels: pa.Table,
     links: PatientSets,
-) -> tuple[pa.Table, pa.Table]:
-    """The worklist as it may be published, and the audited images; writes the whole list as a private CSV."""
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The worklist as it may be published, the whole one, and the audited images; writes the whole as a private CSV."""
     from pipeline.labels.audit import doubts, out_of_fold
     from pipeline.labels.audit_worklist import audited_images, doubtful_labels, worklist_csv
 
@@ -118,7 +123,26 @@ def _worklist(
     reviewed = reviewed_studies(mapping, recipe.labels).with_groups
     private, shown = (doubtful_labels(found, audited, one, groups, reviewed) for one in (index, published))
     write_text(store.private_of(recipe.name) / WORKLIST, worklist_csv(private))
-    return shown, audited
+    return shown, private, audited
+
+
+def _write_page(
+    store: Store, recipe: Recipe, archive: Archive, rows: pa.Table, audited: pa.Table, index: pa.Table
+) -> None:
+    """Write `doubtful_labels.html` beside the CSV: its studies with pictures."""
+    facts = ("in_doubt", "tags_say", "pixels_say", "study_description", "images")
+    shown = [
+        (row["study"], row["study"], [(name.replace("_", " "), str(row[name] or "")) for name in facts])
+        for row in rows.to_pylist()
+    ]
+    study_of = dict(zip(audited["sop_instance"].to_pylist(), audited["study"].to_pylist(), strict=True))
+    images = audited.select(IMAGES.schema.names)
+    at = images.column_names.index("patient")
+    each = images.set_column(at, "patient", images["sop_instance"])  # else one picture of each patient is shown
+    about = [ABOUT, f"Groups to choose from: {', '.join(recipe.labels.groups)}."]
+    write_pictures(
+        store, recipe, archive, DOUBTFUL, about, TO_FILL_IN, shown, study_of, index, each.cast(IMAGES.schema)
+    )
 
 
 def _features(store: Store, recipe: Recipe, audited: pa.Table) -> np.ndarray:

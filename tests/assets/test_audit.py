@@ -104,6 +104,8 @@ def test_a_rare_description_is_in_the_private_csv_alone(clinic: Clinic) -> None:
     with clinic.worklist.open(encoding="utf-8-sig", newline="") as file:
         rows = {row["study"]: row for row in csv.DictReader(file)}
     assert rows[clinic.study(5)]["study_description"] == RARE
+    page = clinic.worklist.with_suffix(".html").read_text(encoding="utf-8")
+    assert RARE in page and page.count('src="data:image/jpeg;base64,') == 3 * len(WRONG)
     for path in clinic.store.experiment("tiny").root.rglob("*"):
         assert path.is_dir() or b"MILLER" not in plain_bytes(path), path
 
