@@ -72,9 +72,9 @@ def _with_limits(intro: Intro, shown: int, rows: int) -> Intro:
     more = f" {rows - shown} more are in the CSV beside this page, and follow when these are reviewed."
     limits = (
         f"Rows on this page: {shown} of {rows}, in the order of the CSV.{more if rows > shown else ''}",
-        f"A row has up to {PICTURES} pictures, of different patients unless it is about one. They show the insonated area, without the "
-        "rest of the frame; images that are not cropped are left out if their header states burned-in text. All "
-        f"pictures together take at most {MAX_BYTES >> 20} MiB.",
+        f"A row has up to {PICTURES} pictures, of different patients unless it is about one. They show the insonated "
+        "area, without the rest of the frame; images that are not cropped are left out if their header states "
+        f"burned-in text. All pictures together take at most {MAX_BYTES >> 20} MiB.",
         "This page is private: it may show descriptions and names that too few patients share to be published.",
     )
     return Intro([*intro.paragraphs, *limits], intro.steps)

@@ -35,7 +35,7 @@ LABELLED, OPEN = 12, 4
 """Patients whose probe is known, and patients whose probe is not: `exclude` leaves these out."""
 pytestmark = pytest.mark.integration
 OF_ALL = {"dicom_index", "rejected_files", "deleted_files"}
-BARE = ("pretrain", "finetune", "report", "predict", "demo")
+BARE = ("pretrain", "finetune", "report", "predict", "audit", "demo")
 
 
 def write_recipes(folder: Path) -> None:
