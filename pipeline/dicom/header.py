@@ -159,9 +159,10 @@ def _for_labels(parsed: ParsedFile, fields: Fields, modalities: Collection[str])
 
 
 def _descriptions(fields: Fields) -> dict[str, str]:
-    """The stated fields of descriptions, by keyword."""
+    """The stated fields of descriptions, by keyword; one with empty values alone is not stated."""
     read = {"text": fields.text, "codes": fields.code_meanings}
-    return {keyword: text for keyword, how in DESCRIPTION_FIELDS.items() if (text := read[how](keyword))}
+    found = {keyword: read[how](keyword) or "" for keyword, how in DESCRIPTION_FIELDS.items()}
+    return {keyword: text for keyword, text in found.items() if text.strip("\\ ")}
 
 
 def _without_pixels(parsed: ParsedFile, modality_or_class: str | None) -> Rejected:

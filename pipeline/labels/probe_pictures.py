@@ -92,6 +92,6 @@ def suggestion_of(pictures: Sequence[Picture]) -> Suggestion | None:
 def _reason(pictures: Sequence[Picture]) -> str:
     outlines = Counter(picture.outline for picture in pictures)
     faces = Counter(picture.face for picture in pictures if picture.face)
-    shown = [f"{count} show {_OUTLINES[outline]}" for outline, count in outlines.most_common()]
-    stated = [f"{count} headers have {_FACES[face]}" for face, count in faces.most_common()]
-    return f"of {len(pictures)} images, {', '.join([*shown, *stated])}"
+    shown = [f"{count} with {_OUTLINES[outline]}" for outline, count in outlines.most_common()]
+    stated = [f"{count} with {_FACES[face]} by the header" for face, count in faces.most_common()]
+    return f"of {len(pictures)} image{'s' * (len(pictures) > 1)}, {', '.join([*shown, *stated])}"

@@ -44,7 +44,7 @@ def undefined_length(**fields: str | list[Dataset]) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_fields_are_those_of_the_issue_in_its_order():
+def test_these_fields_are_read_in_this_order():
     assert list(DESCRIPTION_FIELDS) == [
         "StudyDescription",
         "RequestedProcedureDescription",
@@ -188,3 +188,9 @@ def test_a_sequence_cut_off_anywhere_is_absent_or_unreadable():
         cut = content[: at + 8] + kept.to_bytes(4, "little") + value + content[at + 12 + length :]
         result = outcome(cut)
         assert isinstance(result, Header) and result.descriptions.get("ProcedureCodeSequence", "") in "US LIVER"
+
+
+@pytest.mark.parametrize("values", ["\\\\", " \\ ", ["", ""]])
+def test_a_field_with_empty_values_alone_is_not_stated(values):
+    found = header_of(made(StudyDescription=values, SeriesDescription="ABDOMEN")).descriptions
+    assert found == {"SeriesDescription": "ABDOMEN"}

@@ -46,8 +46,8 @@ def test_the_reason_counts_what_the_pictures_and_their_headers_show():
     found = suggestion_of([ARC] * 5 + [Picture("rectangle", "above")] * 3 + [NOTHING])
     assert found is not None
     assert found.why == (
-        "of 9 images, 5 show an arc as upper edge, 3 show a rectangle, 1 show no clear outline, "
-        "3 headers have the face above the picture"
+        "of 9 images, 5 with an arc as upper edge, 3 with a rectangle, 1 with no clear outline, "
+        "3 with the face above the picture by the header"
     )
     assert suggestion_of([]) is None
 
