@@ -14,7 +14,7 @@ TRAINING_FLOOR = ("images", "networks", "training", "pretraining", "downstream")
 TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
 ROOMS = (
     *("pages", "dicom", "images", "labels", "cohort", "privacy", "archive", "tasks", "training", "networks"),
-    *("pretraining", "downstream", "prediction", "evaluation", "phantom"),
+    *("pretraining", "downstream", "frozen", "prediction", "evaluation", "phantom"),
 )
 """Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ is below all of them."""
 BASE_PACKAGES = {"methods", "recipe"}
@@ -26,8 +26,8 @@ ROOMS_OF = {
     "rapidfuzz": {"labels"},
     "PIL": {"dicom", "archive", "cohort", "phantom", "evaluation", "tasks"},
     "pandas": {"evaluation", "labels"},
-    "sklearn": {"cohort", "evaluation", "labels"},
-    "scipy": {"dicom", "cohort", "evaluation", "labels"},
+    "sklearn": {"cohort", "evaluation", "frozen", "labels"},
+    "scipy": {"dicom", "cohort", "evaluation", "frozen", "labels"},
     "matplotlib": {"evaluation"},
     "jinja2": {"evaluation", "pages"},
 }

@@ -1,5 +1,6 @@
 """A downstream task's images in memory, and fractions of its training split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,13 +54,17 @@ def training_subset(data: TaskImages, name: str, fraction: float, seed: int, bat
     fraction covers as many patients as possible and lies within every larger one. It has at least one batch, or the
     whole split if that is smaller.
     """
-    random = generator(seed, "training_subset", name)
+    order = patient_rounds(data.train.tolist(), data.patients, generator(seed, "training_subset", name))
+    return torch.tensor(order[: max(round(fraction * len(data.train)), min(batch_size, len(data.train)))])
+
+
+def patient_rounds(positions: Sequence[int], patients: Sequence[str], random: torch.Generator) -> list[int]:
+    """`positions` of images, shuffled by `random`, one of each patient per round; `patients` has that of each image."""
     remaining: dict[str, list[int]] = {}
-    for position in data.train[torch.randperm(len(data.train), generator=random)].tolist():
-        remaining.setdefault(data.patients[position], []).append(position)
+    for turn in torch.randperm(len(positions), generator=random).tolist():
+        remaining.setdefault(patients[positions[turn]], []).append(positions[turn])
     rounds = sorted((turn, order, p) for order, own in enumerate(remaining.values()) for turn, p in enumerate(own))
-    size = max(round(fraction * len(data.train)), min(batch_size, len(data.train)))
-    return torch.tensor([position for _, _, position in rounds[:size]])
+    return [position for _, _, position in rounds]
 
 
 def _positions(splits: list[str], side: str) -> Tensor:

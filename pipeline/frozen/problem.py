@@ -1,0 +1,100 @@
+"""The problems that frozen features are scored on: labelled tasks, and the archive's own labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.downstream.task_images import TaskImages, patient_rounds
+from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.recipe.downstream import Task
+from pipeline.training.seeds import generator
+
+Positions = NDArray[np.int64]
+ARCHIVE = "archive"
+"""Name of the problem of the archive's own labels."""
+MAX_IMAGES = 3000
+"""Maximum number of images of a split of the archive, chosen as a task's fractions are: every patient in turn."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """N images of H × W pixels with their truth, the patient of each, and the positions of each split.
+
+    `targets_NT` are T yes-no questions: 1, 0, or -1 if unknown; `masks_NHW` are classes by pixel. One of both is empty.
+    `names` are those of the questions, or of the foreground classes. `evaluated` are the splits that are scored.
+    """
+
+    name: str
+    images_NHW: NDArray[np.uint8]
+    targets_NT: NDArray[np.int8]
+    masks_NHW: NDArray[np.uint8]
+    names: tuple[str, ...]
+    patients: tuple[str, ...]
+    train: Positions
+    evaluated: Mapping[str, Positions]
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether the truth is a mask."""
+        return len(self.masks_NHW) > 0
+
+    def fraction(self, share: float, draw: int, at_least: int) -> Positions:
+        """Positions of a `share` of the training images, at least `at_least`; larger shares of a draw include it."""
+        random = generator(draw, "training_subset", self.name)
+        size = max(round(share * len(self.train)), min(at_least, len(self.train)))
+        return np.array(patient_rounds(self.train.tolist(), self.patients, random)[:size], np.int64)
+
+
+def problem_of_task(name: str, task: Task, data: TaskImages) -> Problem:
+    """The task called `name`; an ordinal one asks for each class but the first whether an image is at least that."""
+    truth = data.truth.numpy()
+    ordinal = task.kind == "ordinal"
+    asked = [truth >= rank for rank in range(1, len(task.classes))] if ordinal else []
+    return Problem(
+        name,
+        data.images_NHW.numpy(),
+        np.stack(asked, axis=1).astype(np.int8) if ordinal else np.empty((len(truth), 0), np.int8),
+        np.empty((0, 0, 0), np.uint8) if ordinal else truth,
+        tuple(f"at least {name}" for name in task.classes[1:]) if ordinal else task.classes[1:],
+        data.patients,
+        data.train.numpy(),
+        {"val": data.val.numpy(), "test": data.test.numpy()},
+    )
+
+
+def problem_of_archive(pool: PretrainingSet) -> Problem:
+    """Whether an image of `pool` has each of its labels, scored on the pool's validation patients.
+
+    Only some images of a large pool are used (`MAX_IMAGES`). A label that is not both present and absent among the
+    training and among the validation images is left out.
+    """
+    patients = np.array(pool.patients_N.tolist()).astype(str)
+    train, val = (_spread(side.tolist(), patients.tolist()) for side in (pool.train, pool.val))
+    kept = np.concatenate([train, val])
+    targets = np.where(pool.known_NL.numpy(), pool.labels_NL.numpy(), -1).astype(np.int8)[kept]
+    first, second = np.arange(len(train)), np.arange(len(train), len(kept))
+    asked = [
+        column for column in range(targets.shape[1]) if all(_both(targets[side, column]) for side in (first, second))
+    ]
+    return Problem(
+        ARCHIVE,
+        torch.cat(list(pool.images.batches([torch.from_numpy(kept)]))).cpu().numpy(),
+        targets[:, asked],
+        np.empty((0, 0, 0), np.uint8),
+        tuple(pool.label_names[column] for column in asked),
+        tuple(patients[kept].tolist()),
+        first,
+        {"val": second},
+    )
+
+
+def _both(target_N: NDArray[np.int8]) -> bool:
+    return {0, 1} <= set(target_N.tolist())
+
+
+def _spread(positions: list[int], patients: Sequence[str]) -> Positions:
+    random = generator(0, "frozen evaluation", ARCHIVE)
+    return np.sort(np.array(patient_rounds(positions, patients, random)[:MAX_IMAGES], np.int64))

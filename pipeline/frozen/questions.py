@@ -1,0 +1,96 @@
+"""Yes-no questions answered from pooled features: nearest neighbours and logistic regression."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipeline.frozen.features import Floats
+from pipeline.frozen.problem import Positions, Problem
+
+NEIGHBOURS: Final = 20
+COMPONENTS: Final = 256
+"""Maximum number of principal components that logistic regression sees, of the features of the training images."""
+STRENGTHS: Final = tuple(10.0**power for power in range(-4, 2))
+"""Candidates for C, the inverse strength of the regularization, in ascending order."""
+FOLDS: Final = 4
+
+Scores = NDArray[np.float64]
+
+
+def neighbour_scores(pooled_ND: Floats, problem: Problem, train: Positions, asked: Positions) -> Scores:
+    """The share of the nearest training images with each target, weighted by cosine similarity: (asked, T).
+
+    At most `NEIGHBOURS` training images for which the target is known; 0 if it is known for none.
+    """
+    unit = pooled_ND / np.maximum(np.linalg.norm(pooled_ND, axis=1, keepdims=True), 1e-12)
+    similar = (unit[asked] @ unit[train].T).astype(np.float64)
+    return np.column_stack([_vote(similar, problem.targets_NT[train, t]) for t in range(problem.targets_NT.shape[1])])
+
+
+def _vote(similar: Scores, truth_M: NDArray[np.int8]) -> Scores:
+    known = np.flatnonzero(truth_M >= 0)
+    if not len(known):
+        return np.zeros(len(similar))
+    count = min(NEIGHBOURS, len(known))
+    nearest = np.argpartition(-similar[:, known], count - 1, axis=1)[:, :count]
+    weights = np.exp((np.take_along_axis(similar[:, known], nearest, axis=1) - 1) / 0.07)  # as Wu et al. 2018
+    votes: Scores = (weights * truth_M[known][nearest]).sum(1) / weights.sum(1)
+    return votes
+
+
+def logistic_scores(pooled_ND: Floats, problem: Problem, train: Positions, asked: Positions) -> Scores:
+    """P(target) of each image at `asked` by logistic regression on standardized principal components: (asked, T).
+
+    C is chosen for each target by the log loss in `FOLDS` folds of patients of `train`. A target that is constant
+    there, and any if no feature varies, has its training share.
+    """
+    x, x_asked = _reduced(pooled_ND, train, asked)
+    patients = [problem.patients[position] for position in train.tolist()]
+    targets = problem.targets_NT[train].T
+    return np.column_stack([_probability(x, truth, patients, x_asked) for truth in targets])
+
+
+def _reduced(pooled_ND: Floats, train: Positions, asked: Positions) -> tuple[Scores, Scores]:
+    """Principal components of the features that vary among `train`, of both sets of images; zeros if none varies."""
+    varying = pooled_ND[:, np.ptp(pooled_ND[train], axis=0) > 0]
+    count = min(COMPONENTS, len(train) - 1, varying.shape[1])
+    if count < 1:
+        return np.zeros((len(train), 1)), np.zeros((len(asked), 1))
+    components = make_pipeline(StandardScaler(), PCA(count, random_state=0)).fit(varying[train])
+    return components.transform(varying[train]).astype(np.float64), components.transform(varying[asked]).astype(
+        np.float64
+    )
+
+
+def _probability(x: Scores, truth_M: NDArray[np.int8], patients: Sequence[str], x_asked: Scores) -> Scores:
+    known = truth_M >= 0
+    x, truth = x[known], truth_M[known]
+    if len(set(truth.tolist())) < 2 or not x.any():
+        return np.full(len(x_asked), float(truth.mean()) if len(truth) else 0.0)
+    strength = _strength(x, truth, [patient for patient, is_known in zip(patients, known, strict=True) if is_known])
+    found: Scores = _regression(strength).fit(x, truth).predict_proba(x_asked)[:, 1]
+    return found
+
+
+def _regression(strength: float) -> LogisticRegression:
+    return LogisticRegression(C=strength, solver="newton-cholesky", max_iter=100)
+
+
+def _strength(x: Scores, truth: NDArray[np.int8], patients: Sequence[str]) -> float:
+    """The C with the lowest log loss on left-out patients; the strongest regularization if no fold can be made."""
+    folds = min(FOLDS, len(set(patients)))
+    losses = np.zeros(len(STRENGTHS))
+    for kept, out in GroupKFold(folds).split(x, truth, patients) if folds > 1 else ():
+        if len(set(truth[kept].tolist())) == 2:
+            for number, strength in enumerate(STRENGTHS):
+                fitted = _regression(strength).fit(x[kept], truth[kept])
+                losses[number] += log_loss(truth[out], fitted.predict_proba(x[out]), labels=[0, 1]) * len(out)
+    return STRENGTHS[int(losses.argmin())]

@@ -1,0 +1,71 @@
+"""Scores of answers with intervals clustered by patient: area under the ROC curve, and Dice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES: Final = 500
+"""Resamples of patients behind an interval."""
+_EDGES = (2.5, 97.5)  # percent
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over draws, with the 95 % interval of the bootstrap over patients; nan if it is undefined."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def auc_score(truth_NT: NDArray[np.int8], draws: Sequence[Doubles], patients: Sequence[str]) -> Score:
+    """The mean AUC over questions and `draws`, each scores of shape (N, T); unknown answers (-1) do not count."""
+    weights_RN = _weights(patients)
+    columns = [(truth_NT[:, t], scores[:, t]) for scores in draws for t in range(truth_NT.shape[1])]
+    return _score(np.stack([weighted_auc(truth, scores, weights_RN) for truth, scores in columns]))
+
+
+def dice_score(draws: Sequence[Doubles], patients: Sequence[str]) -> Score:
+    """The mean Dice over images and `draws`, each with one Dice per image, shape (N,)."""
+    weights_RN = _weights(patients)
+    return _score(np.stack([weights_RN @ by_image / weights_RN.sum(1) for by_image in draws]))
+
+
+def weighted_auc(truth_N: NDArray[np.int8], scores_N: Doubles, weights_RN: Doubles) -> Doubles:
+    """Area under the ROC curve for each row of weights, shape (R,): the chance that a positive image scores higher than
+    a negative one, ties counting half (Mann and Whitney 1947). nan without a positive or a negative image of weight.
+    """
+    known = np.flatnonzero(truth_N >= 0)
+    order = known[np.argsort(scores_N[known], kind="stable")]
+    if not len(order):
+        return np.full(len(weights_RN), np.nan)
+    weights, positive = weights_RN[:, order], truth_N[order] == 1
+    starts = np.flatnonzero(np.r_[True, np.diff(scores_N[order]) > 0])  # of runs of equal scores
+    up, down = (np.add.reduceat(weights * side, starts, axis=1) for side in (positive, ~positive))
+    below = np.cumsum(down, axis=1) - down / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Doubles = (up * below).sum(1) / (up.sum(1) * down.sum(1))
+    return found
+
+
+def _weights(patients: Sequence[str]) -> Doubles:
+    """How often each image counts: all once in the first row, then per resample as often as its patient is drawn."""
+    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    count = int(codes.max()) + 1
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return np.vstack([np.ones(count), drawn])[:, codes]
+
+
+def _score(values_DR: Doubles) -> Score:
+    """The mean over draws and questions; the first column is of all images, the others of resamples."""
+    defined = ~np.isnan(values_DR)
+    counts = defined.sum(0)
+    means = np.where(counts, np.where(defined, values_DR, 0).sum(0) / np.maximum(counts, 1), np.nan)
+    resampled = means[1:][~np.isnan(means[1:])]
+    low, high = np.percentile(resampled, _EDGES) if len(resampled) else (np.nan, np.nan)
+    return Score(float(means[0]), float(low), float(high))
