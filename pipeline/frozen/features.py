@@ -21,7 +21,7 @@ STRIDE: Final = 4
 """Pixels between the positions of feature maps."""
 LEVELS: Final = 4
 """Levels of the pyramid in the maps: strides 4, 8, 16 and 32."""
-PROJECTED: Final = 128
+PROJECTED: Final = 64
 """Channels of a level in the maps: wider levels are projected at random, as all of them would not fit in memory."""
 
 _BATCH = 64
