@@ -36,7 +36,7 @@ from resources.tracking import Tracking
 
 WORKLIST = "doubtful_labels.csv"
 TO_FILL_IN = (
-    "Copy `doubtful_labels.csv`, which is beside it, into the folder that SONOTAG_STUDY_GROUPS names.",
+    "Copy `doubtful_labels.csv` from the same folder into the folder that SONOTAG_STUDY_GROUPS names.",
     "Correct `groups`, and delete the question mark; to confirm the tags, copy them from `tags_say`.",
     "Press *Reload definitions* (Lineage), launch `ingest` again, then `audit`: reviewed studies leave the list.",
 )
