@@ -9,6 +9,8 @@ from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining.context_encoder import ContextEncoder
 from pipeline.pretraining.losses import adversarial_loss, discriminator_loss, reconstruction_loss
 
+pytestmark = pytest.mark.integration
+
 LABELS = 3
 CPU = torch.device("cpu")
 

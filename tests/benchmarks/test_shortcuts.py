@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
 
 from benchmarks.shortcuts import archive, balanced_accuracy, corners, histogram, quality, read
+
+pytestmark = pytest.mark.integration
 
 # With 60 patients a reader without information stays within 0.13 of chance nineteen times in twenty.
 NEAR_CHANCE = 0.13

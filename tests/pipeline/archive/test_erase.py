@@ -24,6 +24,8 @@ from pipeline.tables import DICOM_INDEX, IMAGES, PATIENT_SPLITS, QUARANTINE, REJ
 from tests.pipeline.archive import ingest
 from tests.pipeline.archive.synthetic import KEY, index_folder, noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 FORGOTTEN = pseudonym(KEY, "patient", "P1")
 
 

@@ -20,6 +20,8 @@ from pipeline.recipe.archive import Archive
 from pipeline.recipe.images import Images
 from tests.pipeline.archive.synthetic import KEY, dataset, index_folder, noise, write_dicom
 
+pytestmark = pytest.mark.integration
+
 SIZE = Images(height=32, width=64)
 
 
@@ -77,7 +79,6 @@ def test_only_new_files_are_read_and_decoded(tmp_path):
     same_tables(tmp_path / "a", tmp_path / "b")
 
 
-@pytest.mark.integration
 def test_one_replaced_file_changes_one_shard_and_keeps_that_shard_s_other_images(tmp_path):
     _, first = build(grow(tmp_path / "a", range(120)))
     before = shards(first.folder)

@@ -30,6 +30,8 @@ from pipeline.training.tensors import read_tensors, write_tensors
 from tests.pipeline.archive.synthetic import dataset, noise, write_dicom
 from tests.pipeline.prediction.conftest import HEIGHT, LEFT, MEAN, SD, TOP, WIDTH, classes, region, tissue, write_model
 
+pytestmark = pytest.mark.integration
+
 
 def run(model: Path, files: Sequence[Path], out: Path, frames_per_cine: int = 1) -> tuple[Summary, list[dict]]:
     summary = predict(model, files, out, frames_per_cine, silent)

@@ -17,6 +17,8 @@ from pipeline.progress import silent
 from tests.pipeline.archive.synthetic import write_dicom
 from tests.pipeline.prediction.conftest import classes, region, tissue
 
+pytestmark = pytest.mark.integration
+
 IMAGE = {
     "SOPInstanceUID": "1.2.3.4.5.6.7",
     "StudyInstanceUID": "1.2.3.4",

@@ -59,6 +59,7 @@ def stopping(after):
 
 
 @pytest.mark.usefixtures("tiny_backbone")
+@pytest.mark.integration
 class TestTrained:
     """With the tiny backbone."""
 
@@ -104,7 +105,6 @@ class TestTrained:
         assert report["validation_mse"] == best[1]["val_mse"]
         assert f"epoch kept: {best[0]}, the lowest val_mse of 3" in (tmp_path / "model_card.md").read_text()
 
-    @pytest.mark.integration
     def test_the_discriminators_score_does_not_select_the_epoch(self, tmp_path, pool, settings):
         """At λadv 100 L_F is D's score of that epoch's D alone: epochs of different Ds cannot be ranked by it."""
         heard = []
@@ -175,7 +175,6 @@ class TestTrained:
         assert (how["height"], how["width"], how["mean"], how["sd"]) == (32, 32, fitted.mean, fitted.sd)
         assert {"channels", "crop", "backbone"} <= how.keys()
 
-    @pytest.mark.integration
     def test_the_card_names_the_image_digest_and_the_labels_that_the_method_used(self, tmp_path, pool, settings):
         for method in ("ce", "dcm"):
             run(method, pool, settings, tmp_path / method)
@@ -185,7 +184,6 @@ class TestTrained:
         assert f"label space: {', '.join(LABELS)}" in dcm
 
     @pytest.mark.parametrize("method", ["baseline", "dcm", "ce", "ce_dcm"])
-    @pytest.mark.integration
     def test_the_same_seed_gives_the_same_weights_and_another_seed_others(self, tmp_path, pool, settings, method):
         run(method, pool, settings, tmp_path / "a")
         torch.rand(7)  # earlier use of the generator must not matter
@@ -196,7 +194,6 @@ class TestTrained:
 
     @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
     @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 8])
-    @pytest.mark.integration
     def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
         self, tmp_path, pool, settings, method, stop_after, monkeypatch
     ):
@@ -232,7 +229,6 @@ class TestTrained:
         run("ce", pool, settings, tmp_path)
         assert names(tmp_path) == whole
 
-    @pytest.mark.integration
     def test_new_labels_retrain_ce_dcm_but_not_ce(self, tmp_path, pool, settings):
         for method in ("ce", "ce_dcm"):
             run(method, pool, settings, tmp_path / method)

@@ -16,6 +16,8 @@ from pipeline.tasks.labelled_files import read_labelled_mask
 from tests.pipeline.archive.synthetic import noise, write_dicom
 from tests.pipeline.tasks.test_manifests import read, segmentation, task, with_masks, write_csv
 
+pytestmark = pytest.mark.integration
+
 HALF = np.repeat(np.array([0, 1], np.uint8), 32)[:, None] * np.ones((1, 64), np.uint8)  # class 1 below
 
 
