@@ -1,5 +1,6 @@
 """Sentinels planted where a clinic has names stay in the private folder, after a run by the command."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,8 @@ def test_no_sentinel_leaves_the_private_folder(store: Path) -> None:
 def test_the_private_folder_is_where_they_are_and_nobody_else_reads_it(store: Path) -> None:
     rows = pq.read_table(store / "private" / "scan.parquet").to_pylist()
     assert sum(b"SENTINELFOLDER/" in row["path"] for row in rows) == 11
-    assert {row["study_description"] for row in rows if not row["reason"]} == set(DESCRIPTIONS)
+    stated = [json.loads(row["descriptions"]) for row in rows if not row["reason"]]
+    assert {descriptions["StudyDescription"] for descriptions in stated} == set(DESCRIPTIONS)
     assert pq.read_table(table_path(store, "pretraining_pool")).num_rows == 10  # rare, and labelled all the same
     assert (store / "private").stat().st_mode & 0o077 == 0
     assert (store / "private" / "pseudonym.key").stat().st_mode & 0o077 == 0
