@@ -78,7 +78,7 @@ types: $(DEV)
 # order, so that the files that run whole jobs, which come first, are not the last ones to end.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: lint  ## run lint, types, unit tests and one run from end to end; 7 minutes and more on 2 cores
+test: lint  ## run lint, types, unit tests and one run from end to end; 5 to 6 minutes on 2 cores
 	@$(MAKE) --no-print-directory --jobs 2 types test-unit  # mypy runs on one core
 
 test-unit: $(DEV)
