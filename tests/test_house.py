@@ -14,7 +14,7 @@ TRAINING_FLOOR = ("images", "networks", "training", "pretraining", "downstream")
 TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
 ROOMS = (
     *("pages", "dicom", "images", "labels", "cohort", "privacy", "archive", "tasks", "training", "networks"),
-    *("pretraining", "downstream", "frozen", "prediction", "evaluation", "phantom"),
+    *("pretraining", "downstream", "prediction", "evaluation", "frozen", "phantom"),
 )
 """Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ is below all of them."""
 BASE_PACKAGES = {"methods", "recipe"}

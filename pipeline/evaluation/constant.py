@@ -44,11 +44,16 @@ def best_constant(name: str, task: Task, data: TaskImages) -> Constant:
 
 
 def _best_mask_score(train: NDArray[np.bool_], test: NDArray[np.bool_]) -> float:
-    """Mean test Dice of the constant mask with the best mean training Dice; masks have shape (N, H, W)."""
+    """Mean test Dice of `best_mask` of `train`; masks have shape (N, H, W)."""
+    return float(_mean_dice(best_mask(train)[None], test)[0])
+
+
+def best_mask(train: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The constant mask (H, W) with the best mean Dice over the masks `train` (N, H, W): pixels in a share of them."""
     share = train.mean(axis=0)
     candidates = np.stack([share >= level for level in _LEVELS])
-    best = candidates[_mean_dice(candidates, train).argmax()]
-    return float(_mean_dice(best[None], test)[0])
+    best: NDArray[np.bool_] = candidates[_mean_dice(candidates, train).argmax()]
+    return best
 
 
 def _mean_dice(candidates: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.frozen.evaluate import FRACTIONS, Scored, scores_of, scores_of_mean_mask
 from pipeline.frozen.features import Features, brightness_features, encoder_features, pixel_features
-from pipeline.frozen.problem import Problem, problem_of_archive, problem_of_task
+from pipeline.frozen.problem import Problem, Split, problem_of_archive, problem_of_task
 from pipeline.markdown import pipe_table
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
@@ -27,15 +27,22 @@ from pipeline.training.outcome import Outcome
 def main(arguments: list[str]) -> None:
     """Print a table; fails with one sentence if there is nothing to score."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.frozen", description=__doc__)
-    parser.add_argument("--split", choices=("val", "test"), default="val", help="images that are scored; default: val")
+    parser.add_argument(
+        "--split", choices=("val", "test"), default="val", help="images of tasks that are scored; default: val"
+    )
     parser.add_argument("encoders", nargs="*", type=Path, help="folders of encoders; default: those of SONOTAG_RECIPE")
     options = parser.parse_args(arguments)
     recipe, store = recipe_and_store()
     folders = options.encoders or _trained(recipe, store)
-    for problem in _problems(recipe, store):
-        rows = [row for name, scored in _all_scores(problem, folders) for row in _lines(name, scored, options.split)]
+    for problem in _problems(recipe, store, options.split):
+        rows = [row for name, scored in _all_scores(problem, folders) for row in _lines(name, scored)]
         head = ["features", "method", *(f"{fraction:.0%} of the images" for fraction in FRACTIONS)]
-        print(f"\n## {problem.name}: {', '.join(problem.names)}\n\n{pipe_table(head, rows)}", flush=True)
+        metric = "Dice" if problem.is_segmentation else "area under the ROC curve"
+        size = f"{len(problem.evaluated)} images of {len({problem.patients[at] for at in problem.evaluated})} patients"
+        print(
+            f"\n## {problem.name}: {', '.join(problem.names)}\n\n{metric}, {size}\n\n{pipe_table(head, rows)}",
+            flush=True,
+        )
 
 
 def _trained(recipe: Recipe, store: Store) -> list[Path]:
@@ -46,12 +53,12 @@ def _trained(recipe: Recipe, store: Store) -> list[Path]:
     return found
 
 
-def _problems(recipe: Recipe, store: Store) -> Iterator[Problem]:
+def _problems(recipe: Recipe, store: Store, split: Split) -> Iterator[Problem]:
     yield problem_of_archive(load_pool(store, recipe))
     for name, task in recipe.downstream.tasks.items():
         path = store.experiment(recipe.name).task_images(name)
         if path.is_file():
-            yield problem_of_task(name, task, task_images(read_table(path), task, recipe.images))
+            yield problem_of_task(name, task, task_images(read_table(path), task, recipe.images), split)
 
 
 def _all_scores(problem: Problem, folders: list[Path]) -> Iterator[tuple[str, list[Scored]]]:
@@ -77,10 +84,9 @@ def _features(folder: Path, problem: Problem) -> Features:
     return encoder_features(encoder, how.normalization, problem.images_NHW, problem.is_segmentation)
 
 
-def _lines(name: str, scored: list[Scored], split: str) -> list[list[str]]:
-    of_split = [row for row in scored if row.split == split]
-    methods = dict.fromkeys(row.method for row in of_split)
-    return [[name, method, *(_cell(row) for row in of_split if row.method == method)] for method in methods]
+def _lines(name: str, scored: list[Scored]) -> list[list[str]]:
+    methods = dict.fromkeys(row.method for row in scored)
+    return [[name, method, *(_cell(row) for row in scored if row.method == method)] for method in methods]
 
 
 def _cell(row: Scored) -> str:

@@ -1,6 +1,6 @@
 """Scores of frozen features on one problem, at several fractions of its training images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,16 +26,11 @@ _ANSWERS = {NEIGHBOURS: neighbour_scores, LOGISTIC: logistic_scores}
 
 @dataclass(frozen=True)
 class Scored:
-    """The score of features on a split of a problem, after training on a share of its training images."""
+    """The score of features on a problem after training on a share of its training images: AUC, or Dice of masks."""
 
     method: str
-    split: str
     fraction: float
-    train_images: int
     draws: int
-    images: int
-    patients: int
-    metric: str
     score: Score
 
 
@@ -54,23 +49,14 @@ def scores_of_mean_mask(problem: Problem) -> list[Scored]:
 
 
 def _scored(method: str, features: Features | None, problem: Problem) -> Iterator[Scored]:
-    sides = {side: at for side, at in problem.evaluated.items() if len(at)}
-    asked = np.concatenate([*sides.values()])
-    of_side = np.repeat(list(sides), [len(at) for at in sides.values()])
+    asked = problem.evaluated
+    patients = [problem.patients[position] for position in asked.tolist()]
     for fraction in FRACTIONS:
         trains = [problem.fraction(fraction, draw, AT_LEAST) for draw in range(DRAWS if fraction < 1 else 1)]
         answers = [_answers(method, features, problem, train, asked) for train in trains]
-        for side, at in sides.items():
-            patients = [problem.patients[position] for position in at.tolist()]
-            own = [answer[of_side == side] for answer in answers]
-            score = (
-                dice_score(own, patients)
-                if problem.is_segmentation
-                else auc_score(problem.targets_NT[at], own, patients)
-            )
-            metric = "dice" if problem.is_segmentation else "auc"
-            sizes = (len(trains[0]), len(trains), len(at), len(set(patients)))
-            yield Scored(method, side, fraction, *sizes, metric, score)
+        by_image = dice_score(answers, patients) if problem.is_segmentation else None
+        score = by_image or auc_score(problem.targets_NT[asked], answers, patients)
+        yield Scored(method, fraction, len(trains), score)
 
 
 def _answers(
@@ -83,8 +69,3 @@ def _answers(
         predicted = LinearMasks(features.maps_NCHW, problem, train).classes(asked)
         return mean_dice(predicted, problem.masks_NHW[asked], len(problem.names))
     return _ANSWERS[method](features.pooled_ND, problem, train, asked)
-
-
-def summary(rows: Sequence[Scored], split: str) -> dict[tuple[str, float], Score]:
-    """The scores on `split` by method and fraction."""
-    return {(row.method, row.fraction): row.score for row in rows if row.split == split}

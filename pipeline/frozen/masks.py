@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from pipeline.evaluation.constant import best_mask
+from pipeline.evaluation.metrics import dice
 from pipeline.frozen.features import STRIDE
 from pipeline.frozen.problem import Positions, Problem
 
@@ -84,13 +86,13 @@ class LinearMasks:
 
 
 def mean_masks(problem: Problem, train: Positions, positions: Positions) -> NDArray[np.uint8]:
-    """The control "mean mask": pixels that are of a class in most training images, the same for every image."""
-    shares = np.stack([(problem.masks_NHW[train] == rank + 1).mean(0) for rank in range(len(problem.names))])
-    truth = _shares(problem.masks_NHW[train], len(problem.names))
-    small = adaptive_avg_pool2d(torch.from_numpy(shares), truth.shape[2:]).numpy()
-    thresholds = _best_thresholds(np.broadcast_to(small, truth.shape), truth)
-    above = shares - thresholds[:, None, None]
-    one = np.where(above.max(0) > 0, above.argmax(0) + 1, 0).astype(np.uint8)
+    """The control "mean mask": for each class the constant mask that fits the training masks best (`best_mask`).
+
+    It is the same for every image; a pixel in several classes is of the last one.
+    """
+    one = np.zeros(problem.masks_NHW.shape[1:], np.uint8)
+    for rank in range(len(problem.names)):
+        one[best_mask(problem.masks_NHW[train] == rank + 1)] = rank + 1
     return np.broadcast_to(one, (len(positions), *one.shape))
 
 
@@ -130,17 +132,15 @@ def _best_thresholds(predicted_NKHW: Doubles, shares_NKHW: Doubles) -> Doubles:
     best = []
     for rank in range(shares_NKHW.shape[1]):
         truth = shares_NKHW[:, rank] >= 0.5
-        dice = [_dice(predicted_NKHW[:, rank] > threshold, truth).mean() for threshold in THRESHOLDS]
-        best.append(THRESHOLDS[int(np.argmax(dice))])
+        means = [_dice(predicted_NKHW[:, rank] > threshold, truth).mean() for threshold in THRESHOLDS]
+        best.append(THRESHOLDS[int(np.argmax(means))])
     return np.array(best)
 
 
 def _dice(predicted_NHW: NDArray[np.bool_], truth_NHW: NDArray[np.bool_]) -> Doubles:
     """Dice of each image; 1 if both are empty."""
-    both = (predicted_NHW & truth_NHW).sum((1, 2))
-    sizes = predicted_NHW.sum((1, 2)) + truth_NHW.sum((1, 2))
-    found: Doubles = np.where(sizes > 0, 2 * both / np.maximum(sizes, 1), 1.0)
-    return found
+    both = predicted_NHW & truth_NHW
+    return dice(*(masks.sum((1, 2)) for masks in (both, predicted_NHW, truth_NHW)))
 
 
 def mean_dice(predicted_NHW: NDArray[np.uint8], truth_NHW: NDArray[np.uint8], classes: int) -> Doubles:

@@ -1,7 +1,8 @@
 """The problems that frozen features are scored on: labelled tasks, and the archive's own labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from pipeline.recipe.downstream import Task
 from pipeline.training.seeds import generator
 
 Positions = NDArray[np.int64]
+Split = Literal["val", "test"]
 ARCHIVE = "archive"
 """Name of the problem of the archive's own labels."""
 MAX_IMAGES = 3000
@@ -21,10 +23,10 @@ MAX_IMAGES = 3000
 
 @dataclass(frozen=True)
 class Problem:
-    """N images of H × W pixels with their truth, the patient of each, and the positions of each split.
+    """N images of H × W pixels with their truth, the patient of each, and positions for training and for scoring.
 
     `targets_NT` are T yes-no questions: 1, 0, or -1 if unknown; `masks_NHW` are classes by pixel. One of both is empty.
-    `names` are those of the questions, or of the foreground classes. `evaluated` are the splits that are scored.
+    `names` are those of the questions, or of the foreground classes. `evaluated` are the positions that are scored.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Problem:
     names: tuple[str, ...]
     patients: tuple[str, ...]
     train: Positions
-    evaluated: Mapping[str, Positions]
+    evaluated: Positions
 
     @property
     def is_segmentation(self) -> bool:
@@ -48,8 +50,8 @@ class Problem:
         return np.array(patient_rounds(self.train.tolist(), self.patients, random)[:size], np.int64)
 
 
-def problem_of_task(name: str, task: Task, data: TaskImages) -> Problem:
-    """The task called `name`; an ordinal one asks for each class but the first whether an image is at least that."""
+def problem_of_task(name: str, task: Task, data: TaskImages, split: Split = "val") -> Problem:
+    """The task called `name`, scored on `split`; an ordinal one asks, from the second class on, if it is reached."""
     truth = data.truth.numpy()
     ordinal = task.kind == "ordinal"
     asked = [truth >= rank for rank in range(1, len(task.classes))] if ordinal else []
@@ -61,7 +63,7 @@ def problem_of_task(name: str, task: Task, data: TaskImages) -> Problem:
         tuple(f"at least {name}" for name in task.classes[1:]) if ordinal else task.classes[1:],
         data.patients,
         data.train.numpy(),
-        {"val": data.val.numpy(), "test": data.test.numpy()},
+        (data.val if split == "val" else data.test).numpy(),
     )
 
 
@@ -87,7 +89,7 @@ def problem_of_archive(pool: PretrainingSet) -> Problem:
         tuple(pool.label_names[column] for column in asked),
         tuple(patients[kept].tolist()),
         first,
-        {"val": second},
+        second,
     )
 
 

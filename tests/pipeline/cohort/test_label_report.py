@@ -49,7 +49,7 @@ def tables(
 
 
 def ten_patients() -> list[dict[str, Any]]:
-    """Patients 0 to 4 have `liver`, 0 to 3 and nobody else are from the folder of Anna. Patient 0 has 20 images."""
+    """Patients 0 to 4 have `liver`, only 0 to 3 are from the folder of Anna. Patient 0 has 20 images."""
     rows = [
         {
             "patient": f"p{number}",

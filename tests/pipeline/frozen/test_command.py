@@ -24,7 +24,7 @@ def test_every_finished_encoder_is_scored_on_every_problem_beside_its_controls(
 ) -> None:
     done = run(demo_store, tiny_recipe)
     assert done.returncode == 0, done.stderr
-    tables = dict(re.findall(r"^## (\w+): .*\n\n((?:\|.*\n)+)", done.stdout, re.MULTILINE))
+    tables = dict(re.findall(r"^## (\w+): .*\n\n.*\n\n((?:\|.*\n)+)", done.stdout, re.MULTILINE))
     assert set(tables) == {"archive", "quality", "thyroid"}
     encoders = {path.parent.name for path in demo_store.glob("experiments/tiny/encoders/*/encoder.safetensors")}
     for name, table in tables.items():

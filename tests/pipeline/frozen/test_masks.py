@@ -9,7 +9,7 @@ from tests.pipeline.frozen.conftest import squares
 
 
 def dice_of(problem, maps):
-    asked = problem.evaluated["val"]
+    asked = problem.evaluated
     predicted = LinearMasks(maps, problem, problem.train).classes(asked)
     return mean_dice(predicted, problem.masks_NHW[asked], len(problem.names)).mean()
 
@@ -31,9 +31,9 @@ def test_the_truth_as_a_map_gives_the_mask_but_for_its_edges():
 
 def test_masks_of_the_images_that_are_scored_are_not_read():
     problem, other = squares(), squares()
-    other.masks_NHW[problem.evaluated["val"]] = 0
+    other.masks_NHW[problem.evaluated] = 0
     maps = pixel_features(problem.images_NHW, maps=True).maps_NCHW
-    first, second = (LinearMasks(maps, one, one.train).classes(one.evaluated["val"]) for one in (problem, other))
+    first, second = (LinearMasks(maps, one, one.train).classes(one.evaluated) for one in (problem, other))
     assert np.array_equal(first, second)
 
 
@@ -48,7 +48,7 @@ def test_the_mean_mask_is_the_same_for_every_image_and_covers_what_most_have():
     problem.masks_NHW[:] = 0
     problem.masks_NHW[:, 8:40, 8:40] = 1
     problem.masks_NHW[::4, 48:, 48:] = 1  # in a quarter of the images
-    found = mean_masks(problem, problem.train, problem.evaluated["val"])
+    found = mean_masks(problem, problem.train, problem.evaluated)
     assert found.shape == (20, 64, 64) and (found == found[0]).all()
     assert found[0, 8:40, 8:40].all() and not found[0, 48:, 48:].any() and not found[0, :8].any()
 

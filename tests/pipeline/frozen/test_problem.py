@@ -37,7 +37,7 @@ def test_the_archive_asks_for_labels_that_both_sides_have_and_lack():
         if all({0.0, 1.0} <= set(labels[at, column][known[at, column]].tolist()) for at in side.values())
     ]
     assert kept and list(problem.names) == kept
-    assert not {problem.patients[p] for p in problem.train} & {problem.patients[p] for p in problem.evaluated["val"]}
+    assert not {problem.patients[p] for p in problem.train} & {problem.patients[p] for p in problem.evaluated}
 
 
 def test_each_fraction_has_a_score_between_its_bounds():

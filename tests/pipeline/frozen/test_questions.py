@@ -16,7 +16,7 @@ METHODS = (neighbour_scores, logistic_scores)
 
 def validated(method, features, truth=TRUTH):
     problem = questions(truth[:, None])
-    return method(features, problem, problem.train, problem.evaluated["val"])[:, 0]
+    return method(features, problem, problem.train, problem.evaluated)[:, 0]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -37,7 +37,7 @@ def test_an_image_with_an_unknown_answer_teaches_nothing(method):
     unknown[:20] = -1
     wrong[:20] = 1 - wrong[:20]
     problem = questions(unknown[:, None])
-    expected = method(TELLING, problem, np.arange(20, 80), problem.evaluated["val"])[:, 0]
+    expected = method(TELLING, problem, np.arange(20, 80), problem.evaluated)[:, 0]
     found = validated(method, TELLING, unknown)
     # components and scale are those of all training images, which have features without an answer, too
     assert np.corrcoef(found, expected)[0, 1] > 0.98
@@ -48,7 +48,7 @@ def test_the_vote_of_equal_neighbours_is_their_share():
     features = np.ones((100, 3), np.float32)
     truth = np.r_[np.repeat([1, 0, 0, 0], 5), np.zeros(80)].astype(np.int8)
     problem = questions(truth[:, None], train=20)
-    assert neighbour_scores(features, problem, problem.train, problem.evaluated["val"]) == pytest.approx(0.25)
+    assert neighbour_scores(features, problem, problem.train, problem.evaluated) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(("answer", "share"), [(1, 1.0), (0, 0.0), (-1, 0.0)])
