@@ -19,10 +19,10 @@ import pytest
 
 from tests.conftest import job_environment, run_in_process
 from tests.pipeline.archive.synthetic import noise, write_dicom
-from tests.ui.test_pages import CHROMIUM, free_port, keep, launch, server
+from tests.ui.test_pages import CHROMIUM, PATIENCE, free_port, keep, launch, server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.ui, pytest.mark.timeout(900)]
 
@@ -83,7 +83,7 @@ def ui(store: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(ui: str) -> "Iterator[Page]":
+def browser(ui: str) -> "Iterator[Browser]":
     """A browser that resolves rebound.example to this machine, as its owner's name server might."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
@@ -94,8 +94,16 @@ def page(ui: str) -> "Iterator[Page]":
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-background-networking", "--host-resolver-rules=MAP *.example 127.0.0.1"],
         )
-        yield browser.new_page(viewport={"width": 1680, "height": 950})
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    page = browser.new_page(viewport={"width": 1680, "height": 950})
+    page.set_default_timeout(PATIENCE)
+    yield page
+    page.close()
 
 
 def unfold(page: "Page") -> int:
@@ -214,4 +222,4 @@ def test_the_same_server_s_own_pages_launch_and_follow_a_run(page: "Page", ui: s
     launch(page, ui, "ingest")
     assert runs(ui) == before + 1
     assert any(url.startswith(ui.replace("http", "ws")) for url in sockets)
-    page.get_by_text("index_archive").first.wait_for(timeout=60_000)
+    page.get_by_text("index_archive").first.wait_for()
