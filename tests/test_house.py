@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TRAINING_FLOOR = ("images", "networks", "training", "pretraining", "downstream")
+TRAINING_FLOOR = ("images", "networks", "training", "representation", "pretraining", "downstream")
 TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
 ROOMS = (
     *("pages", "dicom", "images", "labels", "cohort", "privacy", "archive", "tasks", "training", "networks"),
-    *("pretraining", "downstream", "prediction", "evaluation", "frozen", "phantom"),
+    *("representation", "pretraining", "downstream", "prediction", "evaluation", "frozen", "phantom"),
 )
 """Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ is below all of them."""
 BASE_PACKAGES = {"methods", "recipe"}

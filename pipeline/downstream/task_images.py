@@ -1,6 +1,5 @@
 """A downstream task's images in memory, and fractions of its training split."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 from pipeline.files import digest
 from pipeline.recipe.downstream import Task
 from pipeline.recipe.images import Images
+from pipeline.training.patient_rounds import patient_rounds
 from pipeline.training.seeds import generator
 
 
@@ -56,15 +56,6 @@ def training_subset(data: TaskImages, name: str, fraction: float, seed: int, bat
     """
     order = patient_rounds(data.train.tolist(), data.patients, generator(seed, "training_subset", name))
     return torch.tensor(order[: max(round(fraction * len(data.train)), min(batch_size, len(data.train)))])
-
-
-def patient_rounds(positions: Sequence[int], patients: Sequence[str], random: torch.Generator) -> list[int]:
-    """`positions` of images, shuffled by `random`, one of each patient per round; `patients` has that of each image."""
-    remaining: dict[str, list[int]] = {}
-    for turn in torch.randperm(len(positions), generator=random).tolist():
-        remaining.setdefault(patients[positions[turn]], []).append(positions[turn])
-    rounds = sorted((turn, order, p) for order, own in enumerate(remaining.values()) for turn, p in enumerate(own))
-    return [position for _, _, position in rounds]
 
 
 def _positions(splits: list[str], side: str) -> Tensor:

@@ -11,7 +11,6 @@ from pipeline.downstream.task_images import task_images
 from pipeline.errors import UserError
 from pipeline.files import read_table
 from pipeline.frozen.evaluate import FRACTIONS, Scored, scores_of, scores_of_mean_mask
-from pipeline.frozen.features import Features, brightness_features, encoder_features, pixel_features
 from pipeline.frozen.problem import Problem, Split, problem_of_archive, problem_of_task
 from pipeline.markdown import pipe_table
 from pipeline.networks.encoders import load_encoder
@@ -19,6 +18,7 @@ from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
 from pipeline.pretraining.plan import planned_encoders
 from pipeline.pretraining.pool import load_pool
 from pipeline.recipe import Recipe
+from pipeline.representation.features import Features, brightness_features, encoder_features, pixel_features
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
 

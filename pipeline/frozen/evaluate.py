@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frozen.features import Features
 from pipeline.frozen.masks import LinearMasks, mean_dice, mean_masks
 from pipeline.frozen.problem import Positions, Problem
 from pipeline.frozen.questions import logistic_scores, neighbour_scores
 from pipeline.frozen.scores import Score, auc_score, dice_score
+from pipeline.representation.features import Features
 
 FRACTIONS: Final = (1.0, 0.25, 0.1, 0.05)
 """Shares of the training images."""

@@ -11,8 +11,8 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from pipeline.evaluation.constant import best_mask
 from pipeline.evaluation.metrics import dice
-from pipeline.frozen.features import STRIDE
 from pipeline.frozen.problem import Positions, Problem
+from pipeline.representation.features import STRIDE
 
 RIDGES: Final = tuple(10.0**power for power in range(-1, 7))
 """Candidates for the ridge parameter, in ascending order."""

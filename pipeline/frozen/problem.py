@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.downstream.task_images import TaskImages, patient_rounds
+from pipeline.downstream.task_images import TaskImages
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.recipe.downstream import Task
+from pipeline.training.patient_rounds import patient_rounds
 from pipeline.training.seeds import generator
 
 Positions = NDArray[np.int64]

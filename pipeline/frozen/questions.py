@@ -12,38 +12,20 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.frozen.features import Floats
 from pipeline.frozen.problem import Positions, Problem
+from pipeline.representation.features import Floats
+from pipeline.representation.neighbours import Scores, neighbour_votes
 
-NEIGHBOURS: Final = 20
 COMPONENTS: Final = 256
 """Maximum number of principal components that logistic regression sees, of the features of the training images."""
 STRENGTHS: Final = tuple(10.0**power for power in range(-4, 2))
 """Candidates for C, the inverse strength of the regularization, in ascending order."""
 FOLDS: Final = 4
 
-Scores = NDArray[np.float64]
-
 
 def neighbour_scores(pooled_ND: Floats, problem: Problem, train: Positions, asked: Positions) -> Scores:
-    """The share of the nearest training images with each target, weighted by cosine similarity: (asked, T).
-
-    At most `NEIGHBOURS` training images for which the target is known; 0 if it is known for none.
-    """
-    unit = pooled_ND / np.maximum(np.linalg.norm(pooled_ND, axis=1, keepdims=True), 1e-12)
-    similar = (unit[asked] @ unit[train].T).astype(np.float64)
-    return np.column_stack([_vote(similar, problem.targets_NT[train, t]) for t in range(problem.targets_NT.shape[1])])
-
-
-def _vote(similar: Scores, truth_M: NDArray[np.int8]) -> Scores:
-    known = np.flatnonzero(truth_M >= 0)
-    if not len(known):
-        return np.zeros(len(similar))
-    count = min(NEIGHBOURS, len(known))
-    nearest = np.argpartition(-similar[:, known], count - 1, axis=1)[:, :count]
-    weights = np.exp((np.take_along_axis(similar[:, known], nearest, axis=1) - 1) / 0.07)  # as Wu et al. 2018
-    votes: Scores = (weights * truth_M[known][nearest]).sum(1) / weights.sum(1)
-    return votes
+    """The vote of the nearest training images on each target: (asked, T)."""
+    return neighbour_votes(pooled_ND[train], problem.targets_NT[train], pooled_ND[asked])
 
 
 def logistic_scores(pooled_ND: Floats, problem: Problem, train: Positions, asked: Positions) -> Scores:

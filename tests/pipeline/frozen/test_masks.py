@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.frozen.features import STRIDE, pixel_features
 from pipeline.frozen.masks import LinearMasks, mean_dice, mean_masks
+from pipeline.representation.features import STRIDE, pixel_features
 from tests.pipeline.frozen.conftest import squares
 
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from pipeline.downstream.task_images import training_subset
 from pipeline.frozen.evaluate import FRACTIONS, scores_of, scores_of_mean_mask
-from pipeline.frozen.features import pixel_features
 from pipeline.frozen.problem import problem_of_archive, problem_of_task
+from pipeline.representation.features import pixel_features
 from tests.pipeline.downstream.conftest import data, task
 from tests.pipeline.frozen.conftest import questions, squares
 from tests.pipeline.pretraining.conftest import make_pool

@@ -44,13 +44,6 @@ def test_an_image_with_an_unknown_answer_teaches_nothing(method):
     assert roc_auc_score(TRUTH[80:], found) > roc_auc_score(TRUTH[80:], validated(method, TELLING, wrong))
 
 
-def test_the_vote_of_equal_neighbours_is_their_share():
-    features = np.ones((100, 3), np.float32)
-    truth = np.r_[np.repeat([1, 0, 0, 0], 5), np.zeros(80)].astype(np.int8)
-    problem = questions(truth[:, None], train=20)
-    assert neighbour_scores(features, problem, problem.train, problem.evaluated) == pytest.approx(0.25)
-
-
 @pytest.mark.parametrize(("answer", "share"), [(1, 1.0), (0, 0.0), (-1, 0.0)])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_constant_answer_is_given_back(method, answer, share):

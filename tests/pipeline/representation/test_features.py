@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.frozen.features import brightness_features, encoder_features, pixel_features
 from pipeline.images.batches import Normalization
 from pipeline.networks.encoders import build_encoder
+from pipeline.representation.features import brightness_features, encoder_features, pixel_features
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (5, 64, 96), dtype=np.uint8)
 NORMALIZATION = Normalization(100.0, 50.0)

@@ -1,0 +1,1 @@
+"""What the features of an encoder tell and how they are spread, without fine-tuning."""

@@ -1,0 +1,14 @@
+"""Subsets of images that cover as many patients as possible."""
+
+from collections.abc import Sequence
+
+import torch
+
+
+def patient_rounds(positions: Sequence[int], patients: Sequence[str], random: torch.Generator) -> list[int]:
+    """`positions` of images, shuffled by `random`, one of each patient per round; `patients` has that of each image."""
+    remaining: dict[str, list[int]] = {}
+    for turn in torch.randperm(len(positions), generator=random).tolist():
+        remaining.setdefault(patients[positions[turn]], []).append(positions[turn])
+    rounds = sorted((turn, order, p) for order, own in enumerate(remaining.values()) for turn, p in enumerate(own))
+    return [position for _, _, position in rounds]
