@@ -184,7 +184,7 @@ def pool_of(images: Tensor, labels: Tensor) -> PretrainingSet:
     names = tuple(f"label-{number}" for number in range(LABELS))
     numbers, known = torch.arange(len(images)), torch.ones_like(labels).bool()
     return PretrainingSet(
-        ResidentLoader(images), labels, known, numbers, numbers[:-BATCH], numbers[-BATCH:], names, "", ""
+        ResidentLoader(images), labels, known, numbers, numbers, numbers[:-BATCH], numbers[-BATCH:], names, "", ""
     )
 
 

@@ -22,6 +22,8 @@ Rate = Annotated[float, Field(gt=0)]
 Likelihood = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(ge=0, lt=0.5)]
+"""A share below a half: two of them leave something."""
 Seed = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=STRIDE, le=8192, multiple_of=STRIDE)]
 """Of an image, in pixels."""
@@ -66,6 +68,25 @@ class Augmentation(Settings):
     """Largest shift along either axis, as a share of that side; uncovered pixels become black."""
 
 
+class Views(Settings):
+    """Random changes that make the two views of an image; never a vertical flip, and black stays black."""
+
+    view_crop: Share = 0.4
+    """Smallest share of an image's area that a view keeps, of the same aspect; 1 keeps all of it."""
+    view_flip: bool = True
+    """Flip half of the views left to right."""
+    view_gain: Part = 0.3
+    """Largest change of brightness, as a share of it."""
+    view_depth_gain: Part = 0.3
+    """The same at top and bottom, in opposite directions, as time gain compensation does."""
+    view_gamma: Weight = 0.5
+    """Grey levels from 0 to 1 are raised to a power between 1 / (1 + this) and 1 + this."""
+    view_speckle: Part = 0.15
+    """Largest deviation of multiplicative noise."""
+    view_shadow: Likelihood = 0.3
+    """Likelihood of an acoustic shadow: beams that are darker below a random depth."""
+
+
 def first_problem(error: ValidationError, section: str = "") -> str:
     """The first problem of a validation, as `section.field: what is wrong`."""
     problem = error.errors(include_url=False)[0]
@@ -79,4 +100,6 @@ def first_problem(error: ValidationError, section: str = "") -> str:
 
 def format_setting(value: Any) -> str:
     """The value of a setting as tables print it."""
-    return f"{value:g}" if not isinstance(value, bool) else "on" if value else "off"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value if isinstance(value, str) else f"{value:g}"

@@ -53,6 +53,8 @@ class Method:
     """Whether it learns from the pool's labels."""
     controls: tuple[ShownLabels, ...] = ()
     """Labels that a variant may show it in place of the pool's."""
+    paired: bool = False
+    """Whether it learns from which images are of one patient or file."""
     inpaints: bool = False
     """Whether its folder holds a context encoder: figures and errors of inpainting apply."""
     files: tuple[str, ...] = ()

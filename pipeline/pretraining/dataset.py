@@ -20,17 +20,18 @@ from pipeline.training.seeds import generator
 class PretrainingSet:
     """The pretraining pool: N images of H × W pixels, L labels. H and W are multiples of 32.
 
-    `labels_NL`: float32, 0 or 1, and 0 if unknown. `known_NL`: bool. `patients_N`: int64, equal for images of one
-    patient. `train` and `val`: int64 indices into N, on the CPU. `image_digest` covers images and split, `label_digest`
-    labels (`pipeline.cohort.pool`). The shard of the process `rank` (`shard`) holds fewer indices into the same N
-    images, and an epoch uses `epoch_images` of its training images, equally many in every process. `shown` says which
-    labels these are (`pipeline.pretraining.controls`).
+    `labels_NL`: float32, 0 or 1, and 0 if unknown. `known_NL`: bool. `patients_N` and `files_N`: int64, equal for
+    images of one patient and for frames of one file. `train` and `val`: int64 indices into N, on the CPU.
+    `image_digest` covers images and split, `label_digest` labels (`pipeline.cohort.pool`). The shard of the process
+    `rank` (`shard`) holds fewer indices into the same N images, and an epoch uses `epoch_images` of its training
+    images, equally many in every process. `shown` says which labels these are (`pipeline.pretraining.controls`).
     """
 
     images: ImageLoader
     labels_NL: Tensor
     known_NL: Tensor
     patients_N: Tensor
+    files_N: Tensor
     train: Tensor
     val: Tensor
     label_names: tuple[str, ...]
@@ -44,8 +45,9 @@ class PretrainingSet:
         count, names = self.images.count, len(self.label_names)
         if self.labels_NL.shape != (count, names) or self.known_NL.shape != (count, names):
             raise ValueError(f"labels of {count} images and {names} names have shape {tuple(self.labels_NL.shape)}")
-        if self.patients_N.shape != (count,):
-            raise ValueError(f"patients of {count} images have shape {tuple(self.patients_N.shape)}")
+        for name, group_N in (("patients", self.patients_N), ("files", self.files_N)):
+            if group_N.shape != (count,):
+                raise ValueError(f"{name} of {count} images have shape {tuple(group_N.shape)}")
         if not len(self.train) or not len(self.val):
             raise ValueError("no training or no validation image")
 

@@ -10,7 +10,7 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.methods import EncoderSettings, Method, TrainingSettings
 from pipeline.networks.encoders import Encoder, build_encoder
-from pipeline.pretraining.dataset import Batch, PretrainingSet
+from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.progress import Log
 from pipeline.settings import Backbone
 from pipeline.training.device import Network, maybe_compile, to_device, training_device
@@ -46,7 +46,7 @@ class MethodRun:
     """Base of the classes that train an encoder by a method, made from a job and the normalization of its images."""
 
     encoder: Encoder
-    training: tuple[Trainer[Batch], Plan] | None = None
+    training: tuple[Trainer[Any], Plan] | None = None
     """None if nothing is trained."""
 
     def write_results(self, history: History) -> Mapping[str, Any]:

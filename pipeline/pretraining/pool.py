@@ -34,7 +34,7 @@ def pretraining_set(
 ) -> PretrainingSet:
     """The pool `rows` with its N images, in the same order.
 
-    `rows` needs the columns patient, split and one per label, null if unknown.
+    `rows` needs the columns sop_instance, patient, split and one per label, null if unknown.
     """
     labels = [rows[name].combine_chunks() for name in label_names]
     known = np.stack([column.is_valid().to_numpy(zero_copy_only=False) for column in labels], axis=1)
@@ -45,6 +45,7 @@ def pretraining_set(
         labels_NL=torch.from_numpy(values.astype(np.float32)),
         known_NL=torch.from_numpy(known),
         patients_N=_codes(rows["patient"]),
+        files_N=_codes(rows["sop_instance"]),
         train=torch.from_numpy(np.flatnonzero(split == "train")),
         val=torch.from_numpy(np.flatnonzero(split == "val")),
         label_names=label_names,
@@ -53,7 +54,7 @@ def pretraining_set(
     )
 
 
-def _codes(patients: pa.ChunkedArray) -> Tensor:
-    """One number per patient, in the order of their first image."""
-    codes = patients.combine_chunks().dictionary_encode().indices
+def _codes(names: pa.ChunkedArray) -> Tensor:
+    """One number per name, in the order of their first image."""
+    codes = names.combine_chunks().dictionary_encode().indices
     return torch.from_numpy(codes.to_numpy().astype(np.int64))

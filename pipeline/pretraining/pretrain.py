@@ -11,7 +11,7 @@ from pipeline.images.batches import Normalization, fit_normalization
 from pipeline.methods import METHODS, EncoderSettings, TrainingSettings
 from pipeline.networks.encoders import Encoder, WeightsUnavailable, save_encoder
 from pipeline.pretraining import encoder_folder
-from pipeline.pretraining.dataset import Batch, PretrainingSet
+from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_labels, write_curves
 from pipeline.pretraining.job import Job, MethodRun, own_share
 from pipeline.pretraining.onnx_export import export_onnx
@@ -96,14 +96,17 @@ def _by_earlier_code(done: Outcome, fingerprint: str, method: str, folder: Path)
 def fingerprint_of(
     backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings, code: str = PRETRAINING
 ) -> str:
-    """Digest of everything that determines the encoder: code, images, split, and the labels and settings it uses."""
+    """Digest of everything that determines the encoder: code, images, split; labels, pairs and settings if used."""
     split = [indices.cpu().numpy().tobytes() for indices in (pool.train, pool.val)]
     common = [code, backbone, method, pool.image_digest, pool.size, *split]
     labels = [pool.label_names, pool.label_digest] if METHODS[method].labelled else []
-    return digest(*common, *labels, settings.decisive(backbone))
+    groups = (
+        [group_I.numpy().tobytes() for group_I in (pool.patients_N, pool.files_N)] if METHODS[method].paired else []
+    )
+    return digest(*common, *labels, *groups, settings.decisive(backbone))
 
 
-def trainer_of(backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings) -> Trainer[Batch]:
+def trainer_of(backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings) -> Trainer[Any]:
     """The training that `pretrain` would do, before its first step, for timing steps.
 
     Writes nothing and normalizes images by a guess. Raises as `pretrain`.

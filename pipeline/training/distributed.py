@@ -85,6 +85,21 @@ def max_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+def gather_over_processes(values: Tensor) -> Tensor:
+    """Every process's `values`, equally many in each, by rank, shape (world size, *values.shape).
+
+    A gradient reaches this process's own `values` alone. If all processes compute the same loss of the result, its
+    gradient is complete on each for its own part; averaging over the processes (`wrap_for_ddp`) divides it by their
+    number.
+    """
+    if group().world_size == 1:
+        return values.unsqueeze(0)
+    parts = [torch.empty_like(values) for _ in range(group().world_size)]
+    dist.all_gather(parts, values.detach().contiguous())
+    parts[group().rank] = values
+    return torch.stack(parts)
+
+
 @torch.no_grad()
 def average_statistics(*networks: nn.Module) -> None:
     """Average batch norm's running statistics over the processes, which then all hold the same networks."""

@@ -68,6 +68,7 @@ def store(small_phantom, records, tmp_path, monkeypatch):
         labels_NL=torch.tensor([[float(value or 0) for value in row] for row in labels]),
         known_NL=torch.tensor([[value is not None for value in row] for row in labels]),
         patients_N=order,
+        files_N=order,
         train=order[:half],
         val=order[half:],
         label_names=NAMES,

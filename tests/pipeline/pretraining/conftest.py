@@ -15,6 +15,7 @@ from pipeline.images.loader import ResidentLoader
 from pipeline.methods import METHODS
 from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.methods.imagenet import ImagenetSettings
+from pipeline.methods.metadata_pairs import MetadataPairsSettings
 from pipeline.networks import encoders
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining import job
@@ -68,6 +69,7 @@ def make_pool(count=16, train=12, height=32, width=32):
         labels_NL=labels * known,
         known_NL=known,
         patients_N=order // 2,
+        files_N=order,
         train=order[:train],
         val=order[train:],
         label_names=LABELS,
@@ -86,7 +88,7 @@ def settings():
     return AllSettings(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
 
 
-class AllSettings(ContextEncoderSettings, ImagenetSettings):
+class AllSettings(ContextEncoderSettings, ImagenetSettings, MetadataPairsSettings):
     """The settings of all methods together, as a recipe has them."""
 
 

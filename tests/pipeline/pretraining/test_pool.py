@@ -9,6 +9,7 @@ from pipeline.pretraining.pool import pretraining_set
 def test_labels_sides_and_unknown_values_are_read_row_by_row() -> None:
     rows = pa.table(
         {
+            "sop_instance": ["y", "z", "x"],
             "patient": ["b", "a", "b"],
             "split": ["train", "val", "train"],
             "liver": pa.array([1, 0, None], pa.int8()),
@@ -20,6 +21,7 @@ def test_labels_sides_and_unknown_values_are_read_row_by_row() -> None:
     assert pool.labels_NL.tolist() == [[1, 0], [0, 0], [0, 1]]
     assert pool.known_NL.tolist() == [[True, True], [True, False], [False, True]]
     assert pool.patients_N.tolist() == [0, 1, 0]
+    assert pool.files_N.tolist() == [0, 1, 2]
     assert pool.train.tolist() == [0, 2]
     assert pool.val.tolist() == [1]
     assert np.array_equal(pool.images.images_NHW.numpy(), images)

@@ -70,6 +70,7 @@ class TestTrained:
             ("dcm", {"curves.csv", "head.safetensors", "metadata.json"}),
             ("ce", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
             ("ce_dcm", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
+            ("metadata_pairs", {"curves.csv"}),
         ],
     )
     def test_a_folder_holds_its_methods_files_and_no_more(self, tmp_path, pool, settings, method, files):
@@ -192,7 +193,7 @@ class TestTrained:
         assert same_weights(tmp_path / "a", tmp_path / "b")
         assert not same_weights(tmp_path / "a", tmp_path / "c")
 
-    @pytest.mark.parametrize("method", ["dcm", "ce_dcm"])
+    @pytest.mark.parametrize("method", ["dcm", "ce_dcm", "metadata_pairs"])
     @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 8])
     def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
         self, tmp_path, pool, settings, method, stop_after, monkeypatch
