@@ -16,7 +16,7 @@ def contrastive_loss(embeddings_MD: Tensor, weights_MM: Tensor, ignored_MM: Tens
     are symmetric. This is NT-Xent (Chen et al. 2020) if the pair alone has a weight, and L_out of supervised contrast
     (Khosla et al. 2020, equation 2) if all weights are 0 or 1. Computed in float32 at least.
     """
-    unit_MD = normalize(embeddings_MD.float(), dim=1)
+    unit_MD = normalize(embeddings_MD.to(torch.promote_types(embeddings_MD.dtype, torch.float32)), dim=1)
     similarity_MM = unit_MD @ unit_MD.T / temperature
     share_MM = weights_MM / weights_MM.sum(dim=1, keepdim=True)
     all_M = similarity_MM.masked_fill(ignored_MM, -torch.inf).logsumexp(dim=1)

@@ -1,4 +1,4 @@
-"""Run by torchrun: three steps of CE+DCM by every process, and what each one measured and ended with.
+"""Run by torchrun: three steps of CE+DCM and of SupCon by every process, what each one measured and ended with.
 
 Belongs here: the processes' side of test_data_parallel.py. Not here: what is expected of them.
 """
@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 
-from pipeline.images.batches import fit_normalization
+from pipeline.images.batches import Normalization, fit_normalization
 from pipeline.methods.ce import ContextEncoderSettings
+from pipeline.methods.contrastive import ContrastiveSettings
+from pipeline.methods.supcon import SUPCON
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
 from pipeline.pretraining.context_encoder import TRAIN_METRICS, ContextEncoder, ContextEncoderTraining
-from pipeline.pretraining.dataset import Batch
+from pipeline.pretraining.contrastive import ContrastiveTraining, ProjectionHead
+from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.training.device import to_device
 from pipeline.training.distributed import mean_over_processes, process_group
 from pipeline.training.seeds import seeded
@@ -42,6 +45,28 @@ def networks() -> tuple[ContextEncoder, Discriminator]:
     return to_device(context_encoder.double(), cpu), to_device(discriminator.double(), cpu)
 
 
+NORMALIZATION = Normalization(70.0, 50.0)
+CONTRAST = ContrastiveSettings(batch_size=HALF, learning_rate=1e-3)
+
+
+def contrastive_networks() -> tuple[TinyEncoder, ProjectionHead]:
+    """In double precision, as `networks`."""
+    with seeded(0, "data parallel"):
+        return TinyEncoder().double(), ProjectionHead(8, 16).double()
+
+
+def contrast(share: PretrainingSet) -> dict[str, torch.Tensor]:
+    """The losses of three steps of SupCon, the weights after them, and the validation loss."""
+    encoder, head = contrastive_networks()
+    training = ContrastiveTraining(SUPCON, encoder, head, share, NORMALIZATION, CONTRAST)
+    batches = (replace(batch, x_M1HW=batch.x_M1HW.double()) for batch in training.batches(1, 0))
+    losses = torch.stack([training.step(batch) for batch, _ in zip(batches, range(STEPS), strict=False)])
+    training.network.float()
+    validation = torch.tensor(training.validate()["val_loss"])
+    weights = {f"contrast.{name}": tensor for name, tensor in training.network.state_dict().items()}
+    return {"losses": losses, "validation loss": validation, **weights}
+
+
 def double(batch: Batch) -> Batch:
     return replace(batch, x_N1HW=batch.x_N1HW.double(), labels_NL=batch.labels_NL.double())
 
@@ -61,7 +86,7 @@ def main(folder: Path) -> None:
         tensors |= {f"d.{name}": tensor for name, tensor in training.discriminator.state_dict().items()}
         measured = {"steps": means, "validation": torch.tensor(list(metrics.values()))}
         assert means.shape == (STEPS, len(TRAIN_METRICS))
-        write_tensors(folder / f"rank-{group.rank}.safetensors", tensors | measured)
+        write_tensors(folder / f"rank-{group.rank}.safetensors", tensors | measured | contrast(share))
 
 
 if __name__ == "__main__":

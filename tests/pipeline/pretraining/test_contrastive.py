@@ -139,7 +139,7 @@ class TestControls:
     @pytest.mark.parametrize("shown", ["shuffled", "source"])
     def test_supcon_is_shown_the_labels_of_the_control(self, pool, settings, shown):
         assert shown in METHODS["supcon"].controls
-        control = with_label_variant(shown, pool, 1, lambda: [b"a", b"b"] * 8)
+        control = with_label_variant(shown, pool, 2, lambda: [b"a", b"b"] * 8)
         assert losses_of("supcon", control, settings) != losses_of("supcon", pool, settings)
         assert losses_of("simclr", control, settings) == losses_of("simclr", pool, settings)
 

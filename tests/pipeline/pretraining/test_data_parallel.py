@@ -6,24 +6,37 @@ Belongs here: real processes, started by torchrun, over Gloo. Not here: how pati
 import os
 import subprocess
 import sys
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from pipeline.errors import UserError
 from pipeline.images.batches import center_patch, fit_normalization
 from pipeline.pretraining import job
 from pipeline.pretraining.context_encoder import TRAIN_METRICS
+from pipeline.pretraining.contrastive_loss import contrastive_loss, ignored_views, label_weights
 from pipeline.pretraining.dataset import full_validation_batches, training_batches
 from pipeline.pretraining.pretrain import pretrain
+from pipeline.pretraining.two_views import TwoViews
 from pipeline.progress import silent
 from pipeline.training.distributed import Group
 from pipeline.training.tensors import read_tensors
 from tests.conftest import ROOT
 from tests.pipeline.pretraining.conftest import make_pool
-from tests.pipeline.pretraining.data_parallel import STEPS, double, networks, settings
+from tests.pipeline.pretraining.data_parallel import (
+    CONTRAST,
+    HALF,
+    NORMALIZATION,
+    STEPS,
+    contrastive_networks,
+    double,
+    networks,
+    settings,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -108,6 +121,31 @@ def test_validation_covers_the_images_of_both_processes_and_d_normalizes_by_each
     assert val_mse == pytest.approx(np.mean(errors), rel=1e-4)
     assert score_inpainted == pytest.approx(np.mean(scores), rel=1e-3)
     assert val_loss == pytest.approx(0.999 * np.mean(errors) - 0.1 * np.mean(scores), rel=1e-4)
+
+
+def test_two_processes_compare_the_views_of_both(ranks):
+    """The loss of all six images at once, with batch norm for each half by itself."""
+    pool = make_pool(count=28, train=20)
+    shards = [TwoViews(pool.shard(rank, 2), NORMALIZATION, CONTRAST) for rank in (0, 1)]
+    network = nn.Sequential(*contrastive_networks())
+    optimizer = torch.optim.Adam(network.parameters(), CONTRAST.learning_rate)
+    losses = []
+    for halves in islice(zip(*(shard.training(1) for shard in shards), strict=True), STEPS):
+        embeddings = [network(half.x_M1HW.double()) for half in halves]
+        firsts, seconds = [half[:HALF] for half in embeddings], [half[HALF:] for half in embeddings]
+        labels, known = (torch.cat([getattr(half, name) for half in halves]) for name in ("labels_NL", "known_NL"))
+        weights = label_weights(labels, known)
+        loss = contrastive_loss(torch.cat(firsts + seconds), weights, ignored_views(weights), CONTRAST.temperature)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(ranks[0]["losses"][:, 0].numpy(), losses, rtol=1e-6)
+    for name, parameter in network.named_parameters():
+        if not name.endswith("0.bias"):  # batch norm takes it away again
+            np.testing.assert_allclose(
+                ranks[0][f"contrast.{name}"].numpy(), parameter.detach().numpy(), rtol=1e-5, atol=1e-6, err_msg=name
+            )
 
 
 def test_both_processes_end_with_the_same_networks_and_batch_norm_statistics(ranks):
