@@ -38,6 +38,11 @@ def _each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:
     return named
 
 
+def is_none(value: object) -> bool:
+    """Whether a setting has no value: one that came later (`Field(exclude_if=is_none)`) is then not recorded."""
+    return value is None
+
+
 EachOnce = AfterValidator(_each_once)
 """A validator of tuples: no value repeats."""
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), EachOnce]

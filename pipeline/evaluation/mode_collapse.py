@@ -32,8 +32,9 @@ class ModeCollapse:
     """One context encoder over all seeds; the fields, in order, are the columns of collapse_table.csv.
 
     `runs` are the trainings with a diversity, and `collapsed` counts those below the threshold; `diverged` trainings
-    have no curves and are not among them. Diversities and saturations are means over the runs (None without a run),
-    `_sd` their standard deviations (None for a single run); `kept` is the selected epoch.
+    have no curves and are not among them. Diversities and saturations are means over the runs (None without a run;
+    saturations also without a discriminator), `_sd` their standard deviations (None for a single run); `kept` is the
+    selected epoch.
     """
 
     backbone: Backbone
@@ -94,6 +95,7 @@ def _by_context_encoder(recipe: Recipe, trainings: Sequence[Training]) -> dict[t
 def _with_diversity(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse:
     kept = np.array([run.curves[DIVERSITY][run.selected_epoch] for run in runs])
     last = np.array([run.curves[DIVERSITY][-1] for run in runs])
+    saturations = [run.curves[SATURATION] for run in runs if SATURATION in run.curves]  # none without an adversary
     several = len(runs) > 1
     return replace(
         row,
@@ -104,8 +106,8 @@ def _with_diversity(row: ModeCollapse, runs: Sequence[Training]) -> ModeCollapse
         diversity_kept_sd=deviation(kept) if several else None,
         diversity_last=float(last.mean()),
         diversity_last_sd=deviation(last) if several else None,
-        saturation_first=float(np.mean([run.curves[SATURATION][0] for run in runs])),
-        saturation_last=float(np.mean([run.curves[SATURATION][-1] for run in runs])),
+        saturation_first=float(np.mean([curve[0] for curve in saturations])) if saturations else None,
+        saturation_last=float(np.mean([curve[-1] for curve in saturations])) if saturations else None,
     )
 
 

@@ -1,9 +1,12 @@
 """Method ce: a context encoder, without labels (paper sections 3.1, 3.2 and 4.2)."""
 
-from typing import Any
+from operator import not_
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipeline.methods.method import Method, TrainingSettings, register
-from pipeline.settings import Backbone, Rate, Weight
+from pipeline.settings import Backbone, Rate, Weight, is_none
 
 DECODER = "decoder.safetensors"
 INPAINTING = "inpainting.json"
@@ -15,13 +18,24 @@ class ContextEncoderSettings(TrainingSettings):
 
     discriminator_learning_rate: Rate = 1e-5
     discriminator_batch_norm: bool = True
+    discriminator_spectral_norm: Annotated[bool, Field(exclude_if=not_)] = False
+    """In place of batch norm."""
     lambda_adv: Weight = 0.001
+    """With `adversarial_share` the first value; 0 stays 0."""
     lambda_rec: Weight = 0.999
+    adversarial_share: Annotated[Rate | None, Field(exclude_if=is_none)] = None
+    """Ratio of the two terms' gradient norms at the encoder's weights that λadv is set to keep; None: λadv is fixed."""
 
     def decisive(self, backbone: Backbone) -> dict[str, Any]:
-        """All settings; the discriminator's batch norm only if it is off, as before there was a choice."""
-        unused = {"discriminator_batch_norm"} if self.discriminator_batch_norm else None
-        return self.model_dump(mode="json", exclude=unused)
+        """All settings that have an effect; the discriminator's batch norm only if it is off and nothing replaces it.
+
+        Before there was a choice, batch norm was not recorded.
+        """
+        without_effect = {
+            "discriminator_batch_norm": self.discriminator_batch_norm or self.discriminator_spectral_norm,
+            "adversarial_share": self.lambda_adv == 0,
+        }
+        return self.model_dump(mode="json", exclude={name for name, true in without_effect.items() if true})
 
 
 CE = register(
@@ -46,6 +60,7 @@ CE = register(
             "train_score_inpainted": "D of the inpainted, training",
             "train_saturation": "D beyond the margin, training",
             "train_adversarial_share": "adversarial gradient / reconstruction's, encoder's weights",
+            "train_adversarial_weight": "λadv, training",
             "train_adversarial_share_at_the_patch": "adversarial gradient / reconstruction's, patches",
         },
     )

@@ -1,6 +1,5 @@
 """The context encoder and its adversary: networks, training steps and validation (paper sections 3.1, 3.2 and 4.2)."""
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -13,8 +12,16 @@ from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator, frozen_network, without_running_statistics
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining import losses
-from pipeline.pretraining.curves import ADVERSARIAL_SHARE, DIVERSITY, RECONSTRUCTION, SATURATION, SCORE_INPAINTED
+from pipeline.pretraining.curves import (
+    ADVERSARIAL_SHARE,
+    ADVERSARIAL_WEIGHT,
+    DIVERSITY,
+    RECONSTRUCTION,
+    SATURATION,
+    SCORE_INPAINTED,
+)
 from pipeline.pretraining.dataset import Batch, PretrainingSet, full_validation_batches, training_batches
+from pipeline.pretraining.gradient_share import GradientShare
 from pipeline.training.checkpoint import Trained
 from pipeline.training.device import adam, autocast
 from pipeline.training.distributed import average_statistics, sum_over_processes, wrap_for_ddp
@@ -30,9 +37,7 @@ TRAIN_METRICS = (
     SATURATION,
     ADVERSARIAL_SHARE,
 )
-
-SHARE_EVERY = 100
-"""Steps between two measurements of `ADVERSARIAL_SHARE`, from an epoch's first on; these steps take longer."""
+"""With `adversarial_share` in the settings, `ADVERSARIAL_WEIGHT` follows."""
 
 STUCK_EPOCHS = 3
 """Consecutive epochs without any gradient for D after which a training counts as diverged."""
@@ -58,7 +63,6 @@ class ContextEncoderTraining:
     """
 
     result_networks: tuple[str, ...] = ("encoder", "decoder")
-    metrics: tuple[str, ...] = TRAIN_METRICS
     selected_by = RECONSTRUCTION
 
     def __init__(
@@ -77,41 +81,43 @@ class ContextEncoderTraining:
         self._scores = wrap_for_ddp(_Scores(discriminator))
         self.optimizer_f = adam(context_encoder.parameters(), settings.learning_rate, settings.betas)
         self.optimizer_d = adam(discriminator.parameters(), settings.discriminator_learning_rate, settings.betas)
+        steps = pool.steps(settings.batch_size)
+        self.share = GradientShare(settings.lambda_adv, settings.adversarial_share, steps).to(pool.images.device)
+        self.metrics = (*TRAIN_METRICS[:-1], *self.share.names(ADVERSARIAL_SHARE, ADVERSARIAL_WEIGHT))
         self.trained = Trained(
-            {"encoder": context_encoder.encoder, "decoder": context_encoder.decoder, "discriminator": discriminator},
+            {
+                "encoder": context_encoder.encoder,
+                "decoder": context_encoder.decoder,
+                "discriminator": discriminator,
+                "adversarial_share": self.share,
+            },
             {"context_encoder": self.optimizer_f, "discriminator": self.optimizer_d},
         )
-        self._steps_of_epoch = 0
 
     def batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         """The batches of an epoch from `first_step` on; both networks are in training mode."""
         self.context_encoder.train()
         self.discriminator.train()
-        self._steps_of_epoch = first_step
+        self.share.begin_epoch(first_step)
         return training_batches(self.pool, self.normalization, self.settings, epoch, first_step)
 
     def step(self, batch: Batch) -> Tensor:
-        """One step of D, then one of F, from one inpainting; returns `TRAIN_METRICS`, left on the device."""
+        """One step of D, then one of F, from one inpainting; returns `metrics`, left on the device."""
         patch_N1HW = center_patch(batch.x_N1HW)
-        share = self._adversarial_share(batch)
+        share = self.share.measure(lambda: self._terms(batch), list(self.context_encoder.encoder.parameters()))
         with self._computing(patch_N1HW.device):
             inpainted_N1HW = self._inpaint(batch.x_N1HW).to(patch_N1HW.dtype)
         of_discriminator = self._discriminator_step(patch_N1HW, inpainted_N1HW.detach(), batch.labels_NL)
         of_context_encoder = self._context_encoder_step(patch_N1HW, inpainted_N1HW, batch.labels_NL)
-        return torch.stack([*of_context_encoder, *of_discriminator, share])
+        return torch.stack([*of_context_encoder, *of_discriminator, *share])
 
-    def _adversarial_share(self, batch: Batch) -> Tensor:
-        """The ratio of the two terms' gradient norms at the encoder's weights, in one step of `SHARE_EVERY`.
+    def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The adversarial term without λadv, and the reconstruction term with λrec, to measure their gradients.
 
-        It is 0 in all other steps, and weighted so that the mean over an epoch's steps is the mean of those measured.
-        It is measured before the step, in a forward pass of its own: this needs no more memory than a step and involves
+        They come from a forward pass of their own, before the step: this needs no more memory than a step and involves
         neither compilation nor the averaging of gradients.
         """
-        steps, step = self.pool.steps(self.settings.batch_size), self._steps_of_epoch
-        self._steps_of_epoch += 1
-        if step % SHARE_EVERY:
-            return torch.zeros((), device=batch.x_N1HW.device)
-        patch_N1HW, settings = center_patch(batch.x_N1HW), self.settings
+        patch_N1HW = center_patch(batch.x_N1HW)
         with (
             without_running_statistics(self.context_encoder),
             frozen_network(self.discriminator),
@@ -119,12 +125,8 @@ class ContextEncoderTraining:
         ):
             inpainted_N1HW = self.context_encoder(batch.x_N1HW).to(patch_N1HW.dtype)
             score_N = self.discriminator(inpainted_N1HW, batch.labels_NL)
-        share = losses.adversarial_ratio(
-            settings.lambda_adv * losses.adversarial_loss(score_N.to(patch_N1HW.dtype)),
-            settings.lambda_rec * losses.reconstruction_loss(inpainted_N1HW, patch_N1HW),
-            list(self.context_encoder.encoder.parameters()),
-        )
-        return share * (steps / math.ceil(steps / SHARE_EVERY))
+        adversarial = losses.adversarial_loss(score_N.to(patch_N1HW.dtype))
+        return adversarial, self.settings.lambda_rec * losses.reconstruction_loss(inpainted_N1HW, patch_N1HW)
 
     def _discriminator_step(self, patch_N1HW: Tensor, inpainted_N1HW: Tensor, labels_NL: Tensor) -> list[Tensor]:
         with self._computing(patch_N1HW.device):
@@ -142,7 +144,7 @@ class ContextEncoderTraining:
             score_N = self.discriminator(inpainted_N1HW, labels_NL)
         adversarial = losses.adversarial_loss(score_N.to(inpainted_N1HW.dtype))
         reconstruction = losses.reconstruction_loss(inpainted_N1HW, patch_N1HW)
-        loss = self.settings.lambda_adv * adversarial + self.settings.lambda_rec * reconstruction
+        loss = self.share.weight * adversarial + self.settings.lambda_rec * reconstruction
         self.optimizer_f.zero_grad()
         loss.backward()
         self.optimizer_f.step()
@@ -150,7 +152,7 @@ class ContextEncoderTraining:
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """L_F (`val_loss`), its terms and `val_diversity` over the validation images.
+        """L_F (`val_loss`, with the present λadv), its terms and `val_diversity` over the validation images.
 
         F is in evaluation mode. D normalizes as in training, by the batch, real and inpainted patches separately; its
         running statistics mix both and are not used.
@@ -169,7 +171,7 @@ class ContextEncoderTraining:
         *totals, count = sum_over_processes(torch.stack(sums).double().sum(dim=0)).tolist()
         score_real, score_inpainted, mse = (total / count for total in totals)
         return {
-            VALIDATION_LOSS: -self.settings.lambda_adv * score_inpainted + self.settings.lambda_rec * mse,
+            VALIDATION_LOSS: -float(self.share.weight) * score_inpainted + self.settings.lambda_rec * mse,
             RECONSTRUCTION: mse,
             "val_score_real": score_real,
             SCORE_INPAINTED: score_inpainted,

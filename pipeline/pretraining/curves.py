@@ -14,8 +14,15 @@ SATURATION = "train_saturation"
 """Share of D's scores beyond the margin; 1 if its loss is 0."""
 ADVERSARIAL_SHARE = "train_adversarial_share"
 """Ratio of the adversarial term's gradient norm to the reconstruction term's, at the encoder's weights."""
+ADVERSARIAL_WEIGHT = "train_adversarial_weight"
+"""λadv, if it is adjusted to keep that share at a target."""
 SHARE_AT_THE_PATCH = "train_adversarial_share_at_the_patch"
 """The same at the inpainted patches, which earlier versions measured and called `ADVERSARIAL_SHARE`."""
+LABEL_LOSS = "val_label_loss"
+LABEL_SHARE = "train_label_share"
+"""Ratio of the label loss's gradient norm to the reconstruction loss's, at the encoder's weights."""
+LABEL_WEIGHT = "train_label_weight"
+"""The weight of the label loss, which is adjusted to keep that share at a target."""
 T = TypeVar("T")
 
 
@@ -25,7 +32,7 @@ def selected_by(names: Collection[str]) -> str:
     Context encoders are selected by reconstruction error; those of earlier versions by validation L_F, for which D was
     normalized otherwise than in training.
     """
-    return RECONSTRUCTION if SCORE_INPAINTED in names else VALIDATION_LOSS
+    return RECONSTRUCTION if SCORE_INPAINTED in names or LABEL_LOSS in names else VALIDATION_LOSS
 
 
 def named_as_today(metrics: Mapping[str, T]) -> dict[str, T]:
@@ -38,6 +45,6 @@ def named_as_today(metrics: Mapping[str, T]) -> dict[str, T]:
 def by_panel_title(metrics: Mapping[str, Sequence[float]], method: Method) -> dict[str, Sequence[float]]:
     """The curves of an encoder that reports show, by the title of their panel; earlier versions recorded fewer."""
     titles = dict(method.curve_titles)
-    if method.inpaints and SCORE_INPAINTED not in metrics:
+    if method.inpaints and selected_by(metrics) == VALIDATION_LOSS:
         titles[VALIDATION_LOSS] = "L_F, validation (D normalized by running statistics)"
     return {title: metrics[name] for name, title in titles.items() if name in metrics}

@@ -1,4 +1,4 @@
-"""Training a context encoder into its folder, and inpainting with one: methods ce and ce_dcm."""
+"""Training a context encoder against a discriminator into its folder (methods ce and ce_dcm), and inpainting."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.images.batches import Normalization, center_patch, mean_center_patch
+from pipeline.methods import TrainingSettings
 from pipeline.methods.ce import DECODER, INPAINTING, ContextEncoderSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
@@ -18,7 +19,7 @@ from pipeline.pretraining.context_encoder import ContextEncoder, ContextEncoderT
 from pipeline.pretraining.curves import RECONSTRUCTION
 from pipeline.pretraining.dataset import PretrainingSet, validation_batches
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
-from pipeline.pretraining.job import Job, MethodRun, compiled_for, own_share, placed, plan_of
+from pipeline.pretraining.job import Job, MethodRun, T, compiled_for, own_share, placed, plan_of
 from pipeline.settings import Backbone
 from pipeline.training.device import to_device, training_device
 from pipeline.training.loop import History
@@ -32,12 +33,11 @@ class ContextEncoderRun(MethodRun):
     def __init__(self, job: Job[ContextEncoderSettings], normalization: Normalization) -> None:
         self.job, self.normalization = job, normalization
         pool, settings = own_share(job.pool, job.settings)
-        encoder = job.fresh_encoder()
-        with seeded(settings.seed, "decoder", job.backbone):
-            network = placed(ContextEncoder(encoder, Decoder(encoder.channels[-1])), settings)
+        network = fresh_context_encoder(job, settings)
         with seeded(settings.seed, "discriminator"):
             labels = len(pool.label_names) if job.method.labelled else 0
-            discriminator = placed(Discriminator(labels, settings.discriminator_batch_norm), settings)
+            norms = settings.discriminator_batch_norm, settings.discriminator_spectral_norm
+            discriminator = placed(Discriminator(labels, *norms), settings)
         pool, inpaint = pool.to(training_device()), compiled_for(job, network)
         self.encoder, self.decoder = network.encoder, network.decoder
         trainer = ContextEncoderTraining(network, discriminator, pool, normalization, settings, inpaint)
@@ -45,11 +45,25 @@ class ContextEncoderRun(MethodRun):
 
     def write_results(self, history: History) -> Mapping[str, Any]:
         """Write the decoder, and the inpainting error of the epoch kept."""
-        val_mse = history.curves[history.best_epoch - 1][RECONSTRUCTION]
-        report = inpainting_report(val_mse, self.job.pool.to(training_device()), self.normalization)
-        write_tensors(self.job.folder / DECODER, self.decoder.state_dict())
-        write_json(self.job.folder / INPAINTING, report)
-        return {f"inpainting, {what}": value for what, value in report.items()}
+        pool = self.job.pool.to(training_device())
+        return write_inpainting(self.job.folder, self.decoder, history, pool, self.normalization)
+
+
+def fresh_context_encoder(job: Job[T], settings: TrainingSettings) -> ContextEncoder:
+    """The initial context encoder, the same for every method of one seed and backbone, on this process's device."""
+    encoder = job.fresh_encoder()
+    with seeded(settings.seed, "decoder", job.backbone):
+        return placed(ContextEncoder(encoder, Decoder(encoder.channels[-1])), settings)
+
+
+def write_inpainting(
+    folder: Path, decoder: Decoder, history: History, pool: PretrainingSet, normalization: Normalization
+) -> Mapping[str, Any]:
+    """Write the decoder, and the inpainting error of the epoch kept, into `folder`; returns it for the model card."""
+    report = inpainting_report(history.curves[history.best_epoch - 1][RECONSTRUCTION], pool, normalization)
+    write_tensors(folder / DECODER, decoder.state_dict())
+    write_json(folder / INPAINTING, report)
+    return {f"inpainting, {what}": value for what, value in report.items()}
 
 
 def inpainting_report(val_mse: float, pool: PretrainingSet, normalization: Normalization) -> Mapping[str, float | str]:

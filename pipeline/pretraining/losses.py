@@ -29,18 +29,18 @@ def reconstruction_loss(inpainted_N1HW: Tensor, patch_N1HW: Tensor) -> Tensor:
     return mse_loss(inpainted_N1HW, patch_N1HW)
 
 
-def adversarial_ratio(adversarial: Tensor, reconstruction: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Ratio of the adversarial term's gradient norm to the reconstruction term's, both with respect to `weights`.
+def gradient_ratio(term: Tensor, reference: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Ratio of a term's gradient norm to that of a reference term, both with respect to `weights`.
 
-    The terms are scalars with their weights λadv and λrec. Finite, if large, without a reconstruction term: a
+    The terms are scalars with their factors in the loss. Finite, if large, without a gradient of the reference term: a
     training with λrec = 0 has not diverged.
     """
-    of_adversary, of_reconstruction = (
-        vector_norm(torch.stack([vector_norm(gradient) for gradient in grad(term, weights, retain_graph=True)]))
-        for term in (adversarial, reconstruction)
+    of_term, of_reference = (
+        vector_norm(torch.stack([vector_norm(gradient) for gradient in grad(scalar, weights, retain_graph=True)]))
+        for scalar in (term, reference)
     )
-    share: Tensor = of_adversary / of_reconstruction.clamp(min=1e-6)
-    return share
+    ratio: Tensor = of_term / of_reference.clamp(min=1e-6)
+    return ratio
 
 
 def label_loss(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor) -> Tensor:

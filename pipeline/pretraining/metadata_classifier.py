@@ -85,10 +85,7 @@ class MetadataTraining:
         """Cross-entropy (`val_loss`) and accuracy (`val_accuracy`) over the known labels of the validation images."""
         average_statistics(self.network)
         logits_NL, labels_NL, known_NL = self._validation_logits(self.pool)
-        right_NL = ((logits_NL > 0) == (labels_NL > 0.5)) & known_NL
-        known = known_NL.sum()
-        sums = torch.stack([label_loss(logits_NL, labels_NL, known_NL).double() * known, right_NL.sum(), known])
-        loss, right, count = sum_over_processes(sums).tolist()
+        loss, right, count = sum_over_processes(known_label_sums(logits_NL, labels_NL, known_NL)).tolist()
         return {"val_loss": loss / max(count, 1), "val_accuracy": right / max(count, 1)}
 
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
@@ -113,18 +110,33 @@ class MetadataRun(MethodRun):
         self.job = job
         pool, settings = own_share(job.pool, job.settings)
         self.encoder = placed(job.fresh_encoder(), settings)
-        with seeded(settings.seed, "head"):
-            self.head = placed(MetadataHead(self.encoder.channels[-1], len(pool.label_names)), settings)
+        self.head = fresh_head(self.encoder, pool, settings)
         pool, encode = pool.to(training_device()), compiled_for(job, self.encoder)
         self.trainer = MetadataTraining(self.encoder, self.head, pool, normalization, settings, encode)
         self.training = self.trainer, plan_of(job)
 
     def write_results(self, history: History) -> Mapping[str, Any]:
         """Write the head, and the scores of each label on validation images."""
-        scores = self.trainer.report(self.job.pool.to(training_device()))
-        write_tensors(self.job.folder / HEAD, self.head.state_dict())
-        write_json(self.job.folder / SCORES, scores)
-        return {f"validation, {row['label']}": _summary(row) for row in scores}
+        return write_label_scores(self.job.folder, self.head, self.trainer.report(self.job.pool.to(training_device())))
+
+
+def fresh_head(encoder: Encoder, pool: PretrainingSet, settings: TrainingSettings) -> MetadataHead:
+    """The initial head of `encoder` for the labels of `pool`, on this process's device."""
+    with seeded(settings.seed, "head"):
+        return placed(MetadataHead(encoder.channels[-1], len(pool.label_names)), settings)
+
+
+def known_label_sums(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor) -> Tensor:
+    """Over the known labels: the sum of the cross-entropies, the number predicted right, and their number; float64."""
+    right_NL, known = ((logits_NL > 0) == (labels_NL > 0.5)) & known_NL, known_NL.sum()
+    return torch.stack([label_loss(logits_NL, labels_NL, known_NL).double() * known, right_NL.sum(), known])
+
+
+def write_label_scores(folder: Path, head: MetadataHead, scores: Sequence[dict[str, Any]]) -> Mapping[str, Any]:
+    """Write the head and the scores of each label into `folder`; returns the scores for the model card."""
+    write_tensors(folder / HEAD, head.state_dict())
+    write_json(folder / SCORES, scores)
+    return {f"validation, {row['label']}": _summary(row) for row in scores}
 
 
 def _summary(row: dict[str, Any]) -> str:

@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, create_model, model_validator
+from pydantic.fields import FieldInfo
 
 from pipeline.methods import METHODS, EncoderSettings, Method, ShownLabels
 from pipeline.recipe.arms import FROZEN, PAPER_ARMS, encoder_of, is_frozen
-from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting, one_of
+from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting, is_none, one_of
+
+
+def _unset(field: FieldInfo) -> Any:
+    """The default None; recorded only for a setting that is itself recorded at its default."""
+    return Field(None, exclude_if=None if field.exclude_if is None else is_none)
+
 
 _FIELDS = {
     name: field
@@ -20,7 +27,7 @@ _FIELDS = {
 }
 _all: dict[str, Any] = {name: (field.annotation, field) for name, field in _FIELDS.items()}
 _optional: dict[str, Any] = {
-    name: (Annotated[(field.annotation, Field(), *field.metadata)] | None, None)
+    name: (Annotated[(field.annotation, Field(), *field.metadata)] | None, _unset(field))
     for name, field in _FIELDS.items()
     if any(name in method.varied for method in METHODS.values())
 }

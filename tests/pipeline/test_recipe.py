@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.files import digest
 from pipeline.recipe import Recipe, load_recipe, shipped_recipes
 from pipeline.recipe.arms import encoder_of, is_frozen
 from pipeline.recipe.reading import existing_file
@@ -220,6 +221,10 @@ def variant(fields: str, name: str = "v") -> str:
         (variant("method: ce, lambda_adv: 0.001"), r"pretraining: variants\.v: lambda_adv .*0\.001"),
         (variant("method: ce, discriminator_batch_norm: true"), r"v: discriminator_batch_norm .*\bon\b"),
         (variant("method: dcm, discriminator_batch_norm: false"), r"discriminator_batch_norm .*\bdcm\b"),
+        (variant("method: dcm, adversarial_share: 0.3"), r"adversarial_share .*\bdcm\b"),
+        (variant("method: ce, adversarial_share: 0"), r"pretraining\.variants\.v\.adversarial_share: "),
+        (variant("method: ce, discriminator_spectral_norm: false"), r"v: discriminator_spectral_norm .*\boff\b"),
+        (variant("method: ce_dcm, label_share: 0.5"), r"label_share .*\bce_dcm\b"),
         (variant("method: ce_dcm, labels: none"), r"pretraining\.variants\.v\.labels: "),
         (variant("method: ce_dcm, labels: source", "ce_dcm_frozen"), "ce_dcm_frozen is already the name of an arm"),
         (variant("method: ce_dcm, labels: source", "dcm"), "dcm is already the name of an arm"),
@@ -281,6 +286,25 @@ def test_the_champion_is_decided_by_validation_images_in_the_metric_of_its_kind(
     assert {t.champion.decided_by for t in tasks.values() if t.champion} == {"validation"}
     unsaid = tasks["thyroid"].model_copy(update={"champion": None})
     assert unsaid.champion_metric == "dice"
+
+
+def test_a_recipe_without_later_settings_is_recorded_as_before_them(tmp_path: Path) -> None:
+    """The digest was computed by commit 317985c: reports and finished encoders of such recipes stay valid."""
+    text = """
+name: a
+pretraining:
+  variants:
+    quiet: {method: ce, lambda_adv: 0, discriminator_batch_norm: false}
+    mixed: {method: dcm, labels: shuffled}
+"""
+    recorded = load_recipe(write(tmp_path, text), {}).shared["pretraining"]
+    assert digest(recorded) == "bd2a9be71fec7ef3f0f47293a6ce8fd07db5d91447672a309e22623b0d385d71"
+    later = "spectral: {method: ce, adversarial_share: 0.3, discriminator_spectral_norm: true}"
+    recorded = load_recipe(write(tmp_path, f"{text}    {later}"), {}).shared
+    assert Recipe.model_validate(recorded).pretraining.variants["spectral"].settings == {
+        "adversarial_share": 0.3,
+        "discriminator_spectral_norm": True,
+    }
 
 
 VARIANTS = """

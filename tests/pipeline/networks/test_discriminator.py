@@ -114,6 +114,75 @@ def first_score(batch_norm, patches, labels):
         return discriminator(patches, labels[: len(patches)])[0].item()
 
 
+def spectral_norms(discriminator):
+    """The largest singular value of every weight that the forward pass uses, a convolution's as (outputs, rest)."""
+    layers = [block[0] for block in discriminator.features]
+    layers += [discriminator.classifier, *([discriminator.projection] if discriminator.projection else [])]
+    with torch.no_grad(), frozen_network(discriminator):
+        weights = [array(layer.weight) for layer in layers]
+    return [np.linalg.svd(w.reshape(len(w), -1), compute_uv=False)[0] for w in weights]
+
+
+def trained(discriminator, patches, labels, steps, rate):
+    optimizer = torch.optim.Adam(discriminator.train().parameters(), rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (discriminator(patches, labels) - discriminator(patches.flip(0), labels)).square().mean().backward()
+        optimizer.step()
+    return discriminator
+
+
+@pytest.mark.parametrize("count", [0, 3, 10])
+def test_spectral_normalization_keeps_every_weight_at_a_spectral_norm_of_one(patches, count):
+    """The power iteration estimates a norm from below, so that the weight's is 1 or above, and follows a moving weight.
+
+    Control: without it, none of the norms is 1.
+    """
+    labels = torch.ones(4, count)
+    torch.manual_seed(0)
+    discriminator = trained(Discriminator(count, spectral=True), patches, labels, steps=12, rate=1e-4)
+    moving = spectral_norms(discriminator)
+    assert len(moving) == 5 + (count > 0)
+    assert all(0.999 < norm < 1.1 for norm in moving), moving
+    for _ in range(300):
+        discriminator._normalize_weights("cpu")
+    assert spectral_norms(discriminator) == pytest.approx([1] * len(moving), rel=5e-3)
+    plain = spectral_norms(trained(Discriminator(count), patches, labels, steps=12, rate=1e-4))
+    assert all(abs(norm - 1) > 0.02 for norm in plain), plain
+
+
+def test_a_spectral_norm_is_estimated_in_float32_under_autocast(patches, labels):
+    torch.manual_seed(0)
+    discriminator = Discriminator(3, spectral=True).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(2):
+            discriminator(patches, labels)
+        estimate = discriminator.classifier.parametrizations.weight[0]
+        unit = estimate._v.double().norm().item()
+    assert spectral_norms(discriminator)[4] == pytest.approx(1, rel=1e-6), "C has one row: its estimate is exact"
+    assert unit == pytest.approx(1, rel=1e-6)
+
+
+def test_with_spectral_normalization_there_is_no_batch_norm_and_an_image_is_scored_alone(patches, labels):
+    discriminator = Discriminator(3, spectral=True).eval()
+    assert [[type(layer).__name__ for layer in block][1:] for block in discriminator.features] == [["LeakyReLU"]] * 4
+    assert all(block[0].bias is not None for block in discriminator.features)
+    alone = [discriminator(patches[i : i + 1], labels[i : i + 1]).item() for i in range(4)]
+    np.testing.assert_allclose(discriminator(patches, labels).detach(), alone, rtol=1e-5, atol=1e-7)
+
+
+def test_a_frozen_discriminator_makes_no_power_iteration_and_a_training_one_does(patches, labels):
+    discriminator = Discriminator(3, spectral=True).train()
+    before = {name: tensor.clone() for name, tensor in discriminator.state_dict().items()}
+    patch = patches.clone().requires_grad_()
+    with frozen_network(discriminator):
+        discriminator(patch, labels).sum().backward()
+    assert patch.grad.abs().sum() > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in discriminator.state_dict().items())
+    discriminator(patches, labels)
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in discriminator.state_dict().items())
+
+
 def test_held_fixed_passes_gradients_to_the_patch_and_keeps_every_parameter_and_statistic(patches, labels):
     discriminator = Discriminator(3).train()
     before = {name: tensor.clone() for name, tensor in discriminator.state_dict().items()}

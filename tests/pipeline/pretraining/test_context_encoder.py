@@ -149,7 +149,7 @@ def test_the_adversarial_share_is_the_ratio_of_gradient_norms_at_the_encoders_we
 
 
 def test_an_epochs_mean_share_is_the_mean_of_the_steps_that_are_measured(pool, settings, monkeypatch):
-    monkeypatch.setattr("pipeline.pretraining.context_encoder.SHARE_EVERY", 2)
+    monkeypatch.setattr("pipeline.pretraining.gradient_share.SHARE_EVERY", 2)
     one = training(pool, settings)
     expected, rows = [], []
     for batch in one.batches(1, 0):
@@ -165,7 +165,7 @@ def test_measuring_the_share_does_not_change_the_step(pool, settings, monkeypatc
     measured, other = training(pool, settings), training(pool, settings)
     batch = next(measured.batches(1, 0))
     next(other.batches(1, 0))
-    other._steps_of_epoch = 1
+    other.share.begin_epoch(1)
     rows = [one.step(batch) for one in (measured, other)]
     column = TRAIN_METRICS.index("train_adversarial_share")
     assert rows[0][column] > 0 and rows[1][column] == 0
@@ -182,6 +182,33 @@ def test_no_metric_overflows_if_the_reconstruction_has_no_weight(pool, settings,
 def test_an_adversarial_term_without_weight_has_share_zero(pool, settings, batch):
     one = training(pool, settings.model_copy(update={"lambda_adv": 0.0}))
     assert one.step(batch)[TRAIN_METRICS.index("train_adversarial_share")] == 0
+
+
+@pytest.mark.parametrize("labels", [0, len(LABELS)], ids=["ce", "ce_dcm"])
+def test_the_share_reaches_its_target_with_and_without_labels(pool, settings, labels, monkeypatch):
+    """From a λadv with which it is far away; a fixed λadv stays there."""
+    monkeypatch.setattr("pipeline.pretraining.gradient_share.CONTROL_EVERY", 1)
+    monkeypatch.setattr("pipeline.pretraining.gradient_share.SHARE_EVERY", 1)
+    shares = {}
+    for target in (0.3, None):
+        one = training(pool, settings.model_copy(update={"adversarial_share": target, "lambda_adv": 1e-4}), labels)
+        column = one.metrics.index("train_adversarial_share")
+        shares[target] = [one.step(batch)[column].item() for epoch in range(1, 6) for batch in one.batches(epoch, 0)]
+    assert shares[0.3][0] == shares[None][0] < 0.1, "the first is measured with the first λadv"
+    assert np.exp(np.mean(np.log(shares[0.3][-8:]))) == pytest.approx(0.3, rel=0.2)
+    assert max(shares[None]) < 0.1
+
+
+def test_a_step_with_a_target_weights_the_adversarial_term_by_the_adjusted_weight(pool, settings, batch):
+    one = training(pool, settings.model_copy(update={"adversarial_share": 0.3}))
+    expected = 0.001 * np.sqrt(0.3 / shares_by_hand(one, batch))
+    metrics = dict(zip(one.metrics, one.step(batch).tolist(), strict=True))
+    assert metrics["train_adversarial_weight"] == pytest.approx(expected, rel=1e-2)
+    loss = metrics["train_adversarial_weight"] * metrics["train_adversarial"] + 0.999 * metrics["train_reconstruction"]
+    assert metrics["train_loss"] == pytest.approx(loss, rel=1e-5)
+    validated = one.validate()
+    loss = -metrics["train_adversarial_weight"] * validated["val_score_inpainted"] + 0.999 * validated["val_mse"]
+    assert validated["val_loss"] == pytest.approx(loss, rel=1e-5)
 
 
 class _Wrapped(torch.nn.Module):

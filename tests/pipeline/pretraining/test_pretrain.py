@@ -71,6 +71,10 @@ class TestTrained:
             ("ce", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
             ("ce_dcm", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
             ("metadata_pairs", {"curves.csv"}),
+            (
+                "ce_aux",
+                {"curves.csv", "decoder.safetensors", "head.safetensors", "inpainting.json", "metadata.json"},
+            ),
         ],
     )
     def test_a_folder_holds_its_methods_files_and_no_more(self, tmp_path, pool, settings, method, files):
@@ -184,7 +188,7 @@ class TestTrained:
         assert "label space: none" in ce
         assert f"label space: {', '.join(LABELS)}" in dcm
 
-    @pytest.mark.parametrize("method", ["baseline", "dcm", "ce", "ce_dcm"])
+    @pytest.mark.parametrize("method", ["baseline", "dcm", "ce", "ce_dcm", "ce_aux"])
     def test_the_same_seed_gives_the_same_weights_and_another_seed_others(self, tmp_path, pool, settings, method):
         run(method, pool, settings, tmp_path / "a")
         torch.rand(7)  # earlier use of the generator must not matter
@@ -193,7 +197,7 @@ class TestTrained:
         assert same_weights(tmp_path / "a", tmp_path / "b")
         assert not same_weights(tmp_path / "a", tmp_path / "c")
 
-    @pytest.mark.parametrize("method", ["dcm", "ce_dcm", "metadata_pairs"])
+    @pytest.mark.parametrize("method", ["dcm", "ce_dcm", "metadata_pairs", "ce_aux"])
     @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 8])
     def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
         self, tmp_path, pool, settings, method, stop_after, monkeypatch
@@ -212,6 +216,16 @@ class TestTrained:
         whole, stopped = contents(tmp_path / "whole"), contents(tmp_path / "stopped")
         assert whole.keys() == stopped.keys()
         assert [file for file in whole if whole[file] != stopped[file]] == []
+
+    @pytest.mark.parametrize("stop_after", [1, 4])
+    def test_adjusted_weights_and_estimates_of_spectral_norms_are_resumed(
+        self, tmp_path, pool, settings, stop_after, monkeypatch
+    ):
+        """Of a step within an epoch, and of one at its start, which adjusts the weight."""
+        changed = settings.model_copy(update={"adversarial_share": 0.3, "discriminator_spectral_norm": True})
+        self.test_a_run_stopped_after_any_step_ends_with_the_same_bits(
+            tmp_path, pool, changed, "ce_dcm", stop_after, monkeypatch
+        )
 
     def test_an_unchanged_training_is_not_repeated(self, tmp_path, pool, settings):
         trained, heard = [], []
@@ -305,7 +319,9 @@ class TestFingerprint:
     def of(self, method, pool, settings):
         return fingerprint_of("resnet50", method, pool, settings_of(method, settings))
 
-    @pytest.mark.parametrize(("method", "changes"), [("baseline", 0), ("dcm", 1), ("ce", 0), ("ce_dcm", 1)])
+    @pytest.mark.parametrize(
+        ("method", "changes"), [("baseline", 0), ("dcm", 1), ("ce", 0), ("ce_dcm", 1), ("ce_aux", 1)]
+    )
     def test_labels_change_the_fingerprints_of_labelled_methods_only(self, pool, settings, method, changes):
         assert (self.of(method, pool, settings) != self.of(method, relabelled(pool), settings)) == changes
 
@@ -318,19 +334,33 @@ class TestFingerprint:
     @pytest.mark.parametrize(
         ("field", "value", "methods"),
         [
-            ("epochs", 4, {"dcm", "ce", "ce_dcm"}),
+            ("epochs", 4, {"dcm", "ce", "ce_dcm", "ce_aux"}),
             ("lambda_adv", 0.5, {"ce", "ce_dcm"}),
             ("discriminator_batch_norm", False, {"ce", "ce_dcm"}),
+            ("discriminator_spectral_norm", True, {"ce", "ce_dcm"}),
+            ("adversarial_share", 0.3, {"ce", "ce_dcm"}),
+            ("label_share", 0.3, {"ce_aux"}),
             ("discriminator_learning_rate", 0.5, {"ce", "ce_dcm"}),
-            ("learning_rate", 0.5, {"dcm", "ce", "ce_dcm"}),
-            ("seed", 4, {"baseline", "dcm", "ce", "ce_dcm"}),
+            ("learning_rate", 0.5, {"dcm", "ce", "ce_dcm", "ce_aux"}),
+            ("seed", 4, {"baseline", "dcm", "ce", "ce_dcm", "ce_aux"}),
             ("imagenet_weights", {"vgg16_bn": "other"}, set()),
         ],
     )
     def test_a_setting_changes_the_fingerprints_of_the_methods_that_use_it(self, pool, settings, field, value, methods):
         changed = settings.model_copy(update={field: value})
-        every = ["baseline", "imagenet", "dcm", "ce", "ce_dcm"]
+        every = ["baseline", "imagenet", "dcm", "ce", "ce_dcm", "ce_aux"]
         assert {m for m in every if self.of(m, pool, settings) != self.of(m, pool, changed)} == methods
+
+    @pytest.mark.parametrize(
+        ("first", "without_effect"),
+        [
+            ({"discriminator_spectral_norm": True}, {"discriminator_batch_norm": False}),
+            ({"lambda_adv": 0.0}, {"adversarial_share": 0.3}),
+        ],
+    )
+    def test_a_setting_that_another_one_replaces_has_no_effect(self, pool, settings, first, without_effect):
+        one, other = settings.model_copy(update=first), settings.model_copy(update=first | without_effect)
+        assert self.of("ce_dcm", pool, one) == self.of("ce_dcm", pool, other) != self.of("ce_dcm", pool, settings)
 
 
 class TestImageNet:
