@@ -92,7 +92,18 @@ def test_the_epoch_is_selected_by_reconstruction_or_by_l_f_in_earlier_versions()
     older = Training("resnet50", "ce", 0, "ran", "", curves)
     today = replace(older, curves=curves | {"val_score_inpainted": [0.0, 0.0, 0.0]})
     of_labels = replace(older, encoder="dcm", curves={"val_loss": [3.0, 1.0, 2.0], "val_accuracy": [0.1, 0.2, 0.3]})
+    both = replace(older, encoder="ce_aux", curves=curves | {"val_label_loss": [0.0, 0.0, 0.0]})
     assert (older.selected_epoch, today.selected_epoch, of_labels.selected_epoch) == (1, 2, 1)
+    assert both.selected_epoch == 2
+
+
+def test_a_context_encoder_without_discriminator_has_a_diversity_and_no_saturation() -> None:
+    recipe = Recipe.model_validate(
+        {"name": "a", "pretraining": {"methods": ["ce_aux"]}, "downstream": {"arms": ["ce_aux"]}}
+    )
+    curves = {"val_mse": [0.5, 0.4], "val_label_loss": [0.1, 0.2], "val_loss": [1, 2], "val_diversity": [0.5, 0.8]}
+    (row,) = mode_collapses(recipe, [Training("resnet50", "ce_aux", 0, "ran", "", curves)])
+    assert (row.epochs_kept, row.diversity_kept, row.saturation_first, row.saturation_last) == ("2", 0.8, None, None)
 
 
 def test_the_share_that_an_earlier_version_measured_at_the_patch_has_another_name(

@@ -1,4 +1,4 @@
-"""Run by torchrun: three steps of CE+DCM and of SupCon by every process, what each one measured and ended with.
+"""Run by torchrun: three steps of CE+DCM, twice, and of SupCon by every process, what each one measured and ended with.
 
 Belongs here: the processes' side of test_data_parallel.py. Not here: what is expected of them.
 """
@@ -35,12 +35,16 @@ def settings() -> ContextEncoderSettings:
     )
 
 
-def networks() -> tuple[ContextEncoder, Discriminator]:
+def controlled() -> ContextEncoderSettings:
+    return settings().model_copy(update={"adversarial_share": 0.3, "discriminator_spectral_norm": True})
+
+
+def networks(spectral: bool = False) -> tuple[ContextEncoder, Discriminator]:
     """In double precision: Adam's first steps take the sign of a gradient, so single precision's noise would show."""
     with seeded(0, "data parallel"):
         encoder = TinyEncoder()
         context_encoder = ContextEncoder(encoder, Decoder(encoder.channels[-1]))
-        discriminator = Discriminator(len(LABELS))
+        discriminator = Discriminator(len(LABELS), spectral=spectral)
     cpu = torch.device("cpu")
     return to_device(context_encoder.double(), cpu), to_device(discriminator.double(), cpu)
 
@@ -84,6 +88,11 @@ def main(folder: Path) -> None:
         metrics = training.validate()
         tensors = {f"weights.{name}": tensor for name, tensor in training.context_encoder.state_dict().items()}
         tensors |= {f"d.{name}": tensor for name, tensor in training.discriminator.state_dict().items()}
+        other = ContextEncoderTraining(*networks(spectral=True), share, normalization, controlled())
+        for batch, _ in zip(other.batches(1, 0), range(STEPS), strict=False):
+            other.step(double(batch))
+        tensors |= {f"spectral.{name}": tensor for name, tensor in other.discriminator.state_dict().items()}
+        tensors["adjusted"] = other.share.adjusted
         measured = {"steps": means, "validation": torch.tensor(list(metrics.values()))}
         assert means.shape == (STEPS, len(TRAIN_METRICS))
         write_tensors(folder / f"rank-{group.rank}.safetensors", tensors | measured | contrast(share))

@@ -33,6 +33,7 @@ from tests.pipeline.pretraining.data_parallel import (
     NORMALIZATION,
     STEPS,
     contrastive_networks,
+    controlled,
     double,
     networks,
     settings,
@@ -146,6 +147,27 @@ def test_two_processes_compare_the_views_of_both(ranks):
             np.testing.assert_allclose(
                 ranks[0][f"contrast.{name}"].numpy(), parameter.detach().numpy(), rtol=1e-5, atol=1e-6, err_msg=name
             )
+
+
+def test_the_mean_of_both_processes_shares_adjusts_the_weight_of_the_adversarial_term(ranks):
+    pool = make_pool(count=28, train=20)
+    normalization = fit_normalization(pool.images, pool.train)
+    network, discriminator = networks(spectral=True)
+    discriminator.eval()  # a measurement makes no power iteration
+    shares = []
+    for rank in (0, 1):
+        half = double(next(training_batches(pool.shard(rank, 2), normalization, controlled(), 1)))
+        fake = network(half.x_N1HW)
+        terms = (
+            -0.1 * discriminator(fake, half.labels_NL).mean(),
+            0.999 * mse_loss(fake, center_patch(half.x_N1HW)),
+        )
+        norms = []
+        for term in terms:
+            gradients = torch.autograd.grad(term, list(network.encoder.parameters()), retain_graph=True)
+            norms.append(np.sqrt(sum(gradient.square().sum().item() for gradient in gradients)))
+        shares.append(norms[0] / norms[1])
+    assert ranks[0]["adjusted"].item() == pytest.approx(0.1 * np.sqrt(0.3 / np.mean(shares)), rel=1e-4)
 
 
 def test_both_processes_end_with_the_same_networks_and_batch_norm_statistics(ranks):
