@@ -13,8 +13,8 @@ SHARE_EVERY = 100
 """Steps between two measurements of a term of fixed weight, from an epoch's first on; these steps take longer."""
 CONTROL_EVERY = 20
 """The same of a term with a target."""
-GAIN = 0.5
-"""The part of the deviation from the target, as a logarithm, that one adjustment corrects."""
+GAIN = 0.2
+"""The part of the deviation from the target, as a logarithm, that one adjustment corrects, after the first ones."""
 BOUNDS = 1e-6, 1e3
 """Of an adjusted weight: a term whose gradient vanishes keeps a finite one."""
 
@@ -22,13 +22,15 @@ BOUNDS = 1e-6, 1e3
 class GradientShare(nn.Module):
     """The weight of a loss term, and its share: the ratio of its gradient norm to that of a reference term.
 
-    With a `target` each measured share adjusts the weight, w ← w · (target / share)^`GAIN`, within `BOUNDS`. This is an
-    exponential mean, over the measurements, of the logarithm of the weight that would have met the target. A share of 0
-    (a batch without a known label) and a weight of 0 change nothing. The adjusted weight is a buffer, so that
-    checkpoints hold it; all processes adjust it equally, by the mean of their shares. An epoch has `steps` steps.
+    With a `target` the n-th measured share adjusts the weight, w ← w · (target / share)^g with g = 1/n, but at least
+    `GAIN`, within `BOUNDS`. The logarithm of w is thus the mean over the measurements, later an exponential mean, of
+    the logarithm of the weight that would have met the target. A share of 0 (a batch without a known label) and a
+    weight of 0 change nothing. The adjusted weight is a buffer, so that checkpoints hold it; all processes adjust it
+    equally, by the mean of their shares. An epoch has `steps` steps.
     """
 
     adjusted: Tensor
+    measurements: Tensor
 
     def __init__(self, weight: float, target: float | None, steps: int) -> None:
         super().__init__()
@@ -36,6 +38,7 @@ class GradientShare(nn.Module):
         self._steps, self._step = steps, 0
         if self.target is not None:
             self.register_buffer("adjusted", torch.tensor(weight))
+            self.register_buffer("measurements", torch.zeros(()))
 
     @property
     def weight(self) -> float | Tensor:
@@ -71,5 +74,7 @@ class GradientShare(nn.Module):
 
     @torch.no_grad()
     def _adjust(self, share: Tensor, target: float) -> None:
-        factor = torch.where(share > 0, (target / share) ** GAIN, torch.ones_like(share))
+        self.measurements.add_(share > 0)
+        gain = (1 / self.measurements).clamp(min=GAIN)
+        factor = torch.where(share > 0, (target / share) ** gain, torch.ones_like(share))
         self.adjusted.mul_(factor).clamp_(*BOUNDS)

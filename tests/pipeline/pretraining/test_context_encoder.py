@@ -186,22 +186,25 @@ def test_an_adversarial_term_without_weight_has_share_zero(pool, settings, batch
 
 @pytest.mark.parametrize("labels", [0, len(LABELS)], ids=["ce", "ce_dcm"])
 def test_the_share_reaches_its_target_with_and_without_labels(pool, settings, labels, monkeypatch):
-    """From a λadv with which it is far away; a fixed λadv stays there."""
+    """From a λadv with which it is far away, and with one batch of all images; with a fixed λadv it stays there."""
     monkeypatch.setattr("pipeline.pretraining.gradient_share.CONTROL_EVERY", 1)
     monkeypatch.setattr("pipeline.pretraining.gradient_share.SHARE_EVERY", 1)
+    steady = without_augmentation(settings).model_copy(
+        update={"batch_size": 12, "learning_rate": 1e-4, "discriminator_learning_rate": 1e-5, "lambda_adv": 1e-4}
+    )
     shares = {}
     for target in (0.3, None):
-        one = training(pool, settings.model_copy(update={"adversarial_share": target, "lambda_adv": 1e-4}), labels)
+        one = training(pool, steady.model_copy(update={"adversarial_share": target}), labels)
         column = one.metrics.index("train_adversarial_share")
-        shares[target] = [one.step(batch)[column].item() for epoch in range(1, 6) for batch in one.batches(epoch, 0)]
+        shares[target] = [one.step(batch)[column].item() for epoch in range(1, 13) for batch in one.batches(epoch, 0)]
     assert shares[0.3][0] == shares[None][0] < 0.1, "the first is measured with the first λadv"
-    assert np.exp(np.mean(np.log(shares[0.3][-8:]))) == pytest.approx(0.3, rel=0.2)
+    assert np.exp(np.mean(np.log(shares[0.3][-6:]))) == pytest.approx(0.3, rel=0.2)
     assert max(shares[None]) < 0.1
 
 
 def test_a_step_with_a_target_weights_the_adversarial_term_by_the_adjusted_weight(pool, settings, batch):
     one = training(pool, settings.model_copy(update={"adversarial_share": 0.3}))
-    expected = 0.001 * np.sqrt(0.3 / shares_by_hand(one, batch))
+    expected = 0.001 * 0.3 / shares_by_hand(one, batch)
     metrics = dict(zip(one.metrics, one.step(batch).tolist(), strict=True))
     assert metrics["train_adversarial_weight"] == pytest.approx(expected, rel=1e-2)
     loss = metrics["train_adversarial_weight"] * metrics["train_adversarial"] + 0.999 * metrics["train_reconstruction"]

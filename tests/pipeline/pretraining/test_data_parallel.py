@@ -167,7 +167,7 @@ def test_the_mean_of_both_processes_shares_adjusts_the_weight_of_the_adversarial
             gradients = torch.autograd.grad(term, list(network.encoder.parameters()), retain_graph=True)
             norms.append(np.sqrt(sum(gradient.square().sum().item() for gradient in gradients)))
         shares.append(norms[0] / norms[1])
-    assert ranks[0]["adjusted"].item() == pytest.approx(0.1 * np.sqrt(0.3 / np.mean(shares)), rel=1e-4)
+    assert ranks[0]["adjusted"].item() == pytest.approx(0.1 * 0.3 / np.mean(shares), rel=1e-4)
 
 
 def test_both_processes_end_with_the_same_networks_and_batch_norm_statistics(ranks):
