@@ -21,7 +21,7 @@ class ContextEncoderSettings(TrainingSettings):
     discriminator_spectral_norm: Annotated[bool, Field(exclude_if=not_)] = False
     """In place of batch norm."""
     lambda_adv: Weight = 0.001
-    """With `adversarial_share` the first value; 0 stays 0."""
+    """With `adversarial_share` the first value, which the first step does not use any more; 0 stays 0."""
     lambda_rec: Weight = 0.999
     adversarial_share: Annotated[Rate | None, Field(exclude_if=is_none)] = None
     """Ratio of the two terms' gradient norms at the encoder's weights that λadv is set to keep; None: λadv is fixed."""
@@ -34,6 +34,7 @@ class ContextEncoderSettings(TrainingSettings):
         without_effect = {
             "discriminator_batch_norm": self.discriminator_batch_norm or self.discriminator_spectral_norm,
             "adversarial_share": self.lambda_adv == 0,
+            "lambda_adv": self.lambda_adv > 0 and self.adversarial_share is not None,
         }
         return self.model_dump(mode="json", exclude={name for name, true in without_effect.items() if true})
 

@@ -1,28 +1,18 @@
 """Method ce_aux: a context encoder without adversary, whose encoder also predicts the weak labels."""
 
 from dataclasses import replace
-from typing import Annotated, Any
-
-from pydantic import Field
 
 from pipeline.methods.ce import CE
 from pipeline.methods.dcm import DCM
 from pipeline.methods.method import TrainingSettings, register
-from pipeline.settings import Backbone, Rate
-
-EQUAL = 1.0
-"""The default of `label_share`, which is not recorded."""
+from pipeline.settings import Rate
 
 
 class AuxiliaryLabelSettings(TrainingSettings):
     """Settings of inpainting with a label loss beside it."""
 
-    label_share: Annotated[Rate, Field(exclude_if=EQUAL.__eq__)] = EQUAL
+    label_share: Rate = 1.0
     """Ratio of the label loss's gradient norm to the reconstruction's, at the encoder's weights."""
-
-    def decisive(self, backbone: Backbone) -> dict[str, Any]:
-        """All settings."""
-        return super().decisive(backbone) | {"label_share": self.label_share}
 
 
 CE_AUX = register(

@@ -4,6 +4,9 @@ Settings are those of the registered methods (`pipeline.methods`), and fields of
 """
 
 from collections.abc import Mapping
+from copy import copy
+from functools import partial
+from operator import eq
 from typing import Annotated, Any
 
 from pydantic import Field, create_model, model_validator
@@ -13,6 +16,17 @@ from pipeline.methods import METHODS, EncoderSettings, Method, ShownLabels
 from pipeline.recipe.arms import FROZEN, PAPER_ARMS, encoder_of, is_frozen
 from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting, is_none, one_of
 
+_FIRST = {name for arm in PAPER_ARMS for name in METHODS[encoder_of(arm)].settings.model_fields}
+"""Settings of the paper's methods. Those of other methods came later and are recorded only if they are not the default,
+so that the record of an earlier recipe stays what it was."""
+
+
+def _field(name: str, field: FieldInfo) -> FieldInfo:
+    if name not in _FIRST:
+        field = copy(field)
+        field.exclude_if = partial(eq, field.default)
+    return field
+
 
 def _unset(field: FieldInfo) -> Any:
     """The default None; recorded only for a setting that is itself recorded at its default."""
@@ -20,7 +34,7 @@ def _unset(field: FieldInfo) -> Any:
 
 
 _FIELDS = {
-    name: field
+    name: _field(name, field)
     for method in METHODS.values()
     for name, field in method.settings.model_fields.items()
     if name not in EncoderSettings.model_fields

@@ -1,4 +1,4 @@
-"""Run by torchrun: three steps of CE+DCM, twice, and of SupCon by every process, what each one measured and ended with.
+"""Run by torchrun: three steps of CE+DCM, twice, and of SupCon by every process, what each measured and ended with.
 
 Belongs here: the processes' side of test_data_parallel.py. Not here: what is expected of them.
 """

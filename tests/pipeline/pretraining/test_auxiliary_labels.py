@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from pipeline.images.batches import center_patch, fit_normalization
-from pipeline.methods.ce_aux import AuxiliaryLabelSettings
 from pipeline.networks.decoder import Decoder
 from pipeline.pretraining.auxiliary_labels import TRAIN_METRICS, AuxiliaryLabelTraining, LabelledContextEncoder
 from pipeline.pretraining.context_encoder import ContextEncoder
@@ -141,8 +140,3 @@ def test_validation_and_report_are_of_masked_images_and_known_labels(one, pool):
     assert [row["accuracy"] for row in report] == pytest.approx(
         [right[:, i][known[:, i]].mean() for i in range(len(LABELS))]
     )
-
-
-def test_the_settings_that_decide_hold_the_share_even_at_its_default():
-    assert AuxiliaryLabelSettings().decisive("resnet50")["label_share"] == 1.0
-    assert "label_share" not in AuxiliaryLabelSettings().model_dump()

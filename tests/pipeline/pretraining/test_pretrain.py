@@ -356,6 +356,7 @@ class TestFingerprint:
         [
             ({"discriminator_spectral_norm": True}, {"discriminator_batch_norm": False}),
             ({"lambda_adv": 0.0}, {"adversarial_share": 0.3}),
+            ({"adversarial_share": 0.3}, {"lambda_adv": 0.5}),
         ],
     )
     def test_a_setting_that_another_one_replaces_has_no_effect(self, pool, settings, first, without_effect):
