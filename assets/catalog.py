@@ -32,6 +32,8 @@ DOUBTFUL = "doubtful_labels"
 
 ARCHIVE, REVIEW, COHORT, TASKS = "archive", "review", "cohort", "tasks"
 """Groups whose assets several files make; with groups collapsed, the graph has no arrow back."""
+EVALUATION = "evaluation"
+"""The group of `frozen_scores`, which reports show."""
 
 DOCUMENTATION = {
     ARCHIVE: "docs/privacy.md",
@@ -45,6 +47,7 @@ DOCUMENTATION = {
     "label_report": "docs/mapping.md",
     TASKS: "docs/tasks.md",
     "pretraining": "docs/method.md",
+    EVALUATION: "docs/evaluation.md",
     "reports": "docs/evaluation.md",
     "prediction": "docs/prediction.md",
 }
@@ -62,6 +65,7 @@ LOOK_BACKS = {
     "side and linked ones share it; the patients on which each encoder was trained, for the check",
     "pretraining_pool": "the tasks' images if they are prepared, for the check",
     "preflight": "the tasks' images if they are prepared, and what is trained already",
+    "frozen_scores": "the last scores, of which those of unchanged encoders, images and code stay",
     _OF_MODELS: "the pool as it is now, and the patients on which the encoder was trained, for the check",
     "<task>_champion": "the last champion, which stays unless another is significantly better",
 }

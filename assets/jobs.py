@@ -1,4 +1,4 @@
-"""The seven jobs, or seven for each recipe: which assets each materializes, and how (when: `assets.automation`)."""
+"""The eight jobs, or eight for each recipe: which assets each materializes, and how (when: `assets.automation`)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.catalog import ARCHIVE, COHORT, DOUBTFUL, REVIEW, group_of, key_of
+from assets.catalog import ARCHIVE, COHORT, DOUBTFUL, EVALUATION, REVIEW, TASKS, group_of, key_of
 from pipeline.recipe import Recipe
 
 IN_PROCESS = {"execution": {"config": {"in_process": {}}}, "loggers": {"console": {}}}
@@ -18,6 +18,8 @@ JOBS = {
     INGEST_JOB: "From the archive's DICOM files to the image cache and the pretraining pool. Then look at quarantine "
     "(what was left out, and why) and at unmapped_descriptions (what has yet to be mapped).",
     PRETRAIN_JOB: "Every encoder of the recipe, from the pretraining pool. What is trained is not trained again.",
+    "evaluate": "Scores of every frozen encoder and of trivial controls, on the tasks and on the archive's own labels, "
+    "without fine-tuning. What is scored is not scored again.",
     "finetune": "Every arm on every task, and its predictions.",
     "report": "Tables and figures, from predictions and encoders.",
     "predict": "A fine-tuned model on new DICOM files, which its run config names.",
@@ -67,8 +69,11 @@ def _selections(recipe: Recipe, alone: bool) -> dict[str, dg.AssetSelection]:
     pretrain, report, prediction = groups("pretraining"), groups("reports"), groups("prediction")
     graph = groups(ARCHIVE) | dg.AssetSelection.key_prefixes(recipe.name)
     everything = graph - prediction - audit  # prediction asks what to predict
-    finetune = everything - ingest - pretrain - report
-    return dict(zip(JOBS, (ingest, pretrain, finetune, report, prediction, audit, everything), strict=True))
+    scores = groups(EVALUATION)
+    finetune = everything - ingest - pretrain - scores - report
+    evaluate = scores | groups(TASKS)  # so that encoders can be scored before anything is fine-tuned
+    selections = (ingest, pretrain, evaluate, finetune, report, prediction, audit, everything)
+    return dict(zip(JOBS, selections, strict=True))
 
 
 def _refused(job: str, recipes: Sequence[Recipe]) -> dg.JobDefinition:

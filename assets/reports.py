@@ -7,8 +7,10 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from assets.catalog import key_of
 from assets.downstream import arms_on_tasks
 from assets.failures import HOOKS
+from assets.frozen import SCORES
 from assets.pictures import picture_url
 from assets.pretraining import encoder_name
 from assets.step import Context, Materializations, named_link, step, warning
@@ -79,10 +81,17 @@ def _report_asset(
         code_version=f"{code_versions.EVALUATION}-{digest(recipe.evaluation.model_dump())[:8]}",
         group_name=GROUP,
         hooks=HOOKS,
-        automation_condition=dg.AutomationCondition.eager(),  # evaluated by the sensor `reports_follow`, off by default
+        automation_condition=_when_changed(recipe),  # evaluated by the sensor `reports_follow`, off by default
         **more,
     )
     return decorator
+
+
+def _when_changed(recipe: Recipe) -> dg.AutomationCondition[Any]:
+    """Whenever something upstream is newer; reports do without scores of frozen encoders if there are none."""
+    missing = dg.AutomationCondition.any_deps_missing()
+    scores = dg.AssetSelection.assets(key_of(recipe, SCORES))
+    return dg.AutomationCondition.eager().replace(missing, missing.ignore(scores))
 
 
 def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
@@ -97,7 +106,7 @@ def _results_table(recipe: Recipe) -> dg.AssetsDefinition:
         "results_table",
         "One row per backbone, arm, task, fraction and seed: mean and bootstrap standard deviation, or why it did not "
         "run; the declared differences with intervals and p-values; all metrics.",
-        [*_models(recipe), *_encoders(recipe, recipe.pretraining.context_encoders)],
+        [*_models(recipe), *_encoders(recipe, recipe.pretraining.context_encoders), SCORES],
         kinds={"csv", "markdown"},
         check_specs=[dg.AssetCheckSpec(name, asset="results_table", description=checks[name]) for name in checks],
     )

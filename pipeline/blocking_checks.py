@@ -30,6 +30,7 @@ _UNDER_WAY = ".under_way"
 _JOBS = {
     **dict.fromkeys(("archive", "labels", "images", "review", "cohort"), "ingest"),
     "pretraining": "pretrain",
+    "evaluation": "evaluate",
     "reports": "report",
     "prediction": "predict",
 }

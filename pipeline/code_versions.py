@@ -18,4 +18,5 @@ FINETUNING = "6"
 UNET: Final[Literal[1, 2]] = 2
 """Of the segmentation network, stored in its models; models of other tasks do not depend on it."""
 EVALUATION = "5"
+FROZEN = "1"
 PREDICTION = "3"

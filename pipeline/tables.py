@@ -256,6 +256,35 @@ LABEL_REPORT = Table(
     ),
 )
 
+FROZEN_SCORES = Table(
+    "frozen_scores",
+    "the score of one encoder's frozen features, or of a control's, by one method at one share of the training images",
+    pa.schema(
+        [
+            column("problem", _text, "a task, or archive: the pool's own labels"),
+            column("split", _text, "images that are scored: val, by which to choose, or test, to report"),
+            column("metric", _text, "auc, the mean over questions, or dice"),
+            column("features", _text, "name of the method or variant of the encoder, or a control"),
+            column("backbone", _text, "its backbone; null for a control", nullable=True),
+            column("seed", _count, "its pretraining seed; null for a control", nullable=True),
+            column("method", _text, "what was fitted on the features, or the control's constant"),
+            column("fraction", _number, "share of the training images on which it was fitted"),
+            column("draws", _count, "random subsets of that share, over which the score is the mean"),
+            column("images", _count, "images that are scored"),
+            column("patients", _count, "their patients"),
+            column("score", _number, "the metric; null if undefined: one answer alone occurs", nullable=True),
+            column("low", _number, "lower end of the 95 % interval over patients", nullable=True),
+            column("high", _number, "its upper end", nullable=True),
+            column(
+                "resampled",
+                pa.list_(pa.float32()),
+                "the score in each resample of patients, the same in all rows of a problem and split; nan if undefined",
+            ),
+            column("fingerprint", _text, "digest of features, images, truth and code; equal ones are not scored again"),
+        ]
+    ),
+)
+
 PATIENT_SPLITS = Table(
     "patient_splits",
     "one patient and its side of the split",
@@ -355,7 +384,7 @@ _FIXED = {
     table.name: table
     for table in (
         *(DICOM_INDEX, REJECTED_FILES, DELETED_FILES, REJECTED_FRAMES, NEAR_DUPLICATES, QUARANTINE, PATIENT_SPLITS),
-        *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, DOUBTFUL_LABELS, LABEL_CHANGES, LABEL_REPORT),
+        *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, DOUBTFUL_LABELS, LABEL_CHANGES, LABEL_REPORT, FROZEN_SCORES),
     )
 } | {"image_cache": IMAGES}
 """Tables by asset whose columns do not depend on the recipe."""

@@ -1,7 +1,7 @@
 """Everything that a report is computed from, as read from an experiment's folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline.pretraining.encoder_folder import read_curves
 from pipeline.recipe import Recipe
 from pipeline.settings import Backbone
 from pipeline.store import Experiment
+from pipeline.tables import FROZEN_SCORES
 from pipeline.training.outcome import Outcome, Status
 
 
@@ -55,6 +56,8 @@ class Evidence:
     constants: Sequence[Constant]
     inpaintings: Sequence[InpaintingError]
     trainings: Sequence[Training]
+    frozen: pa.Table = field(default_factory=FROZEN_SCORES.schema.empty_table)
+    """`FROZEN_SCORES`, which is not published."""
 
 
 def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
@@ -68,6 +71,7 @@ def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
         constants_of(recipe, experiment),
         inpainting_errors(recipe, experiment),
         trainings_of(recipe, experiment),
+        frozen_scores_of(experiment),
     )
 
 
@@ -106,6 +110,12 @@ def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:
         for name, task in recipe.downstream.tasks.items()
         if (path := experiment.task_images(name)).is_file()
     ]
+
+
+def frozen_scores_of(experiment: Experiment) -> pa.Table:
+    """The scores of frozen encoders; empty if the job `evaluate` has not run."""
+    written = FROZEN_SCORES.path(experiment.tables).is_file()
+    return FROZEN_SCORES.read(experiment.tables) if written else FROZEN_SCORES.schema.empty_table()
 
 
 def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:

@@ -98,7 +98,7 @@ def _chapters(recipe: Recipe, store: Store, report: Report) -> list[Chapter]:
         "differences": report_figures.differences_pictures(recipe, experiment.reports),
         "inpainting": report_figures.inpainting_pictures(recipe, experiment).values(),
     }
-    effects, results, differences, metrics, constants, inpainting, collapse, time = (
+    *frozen, effects, results, differences, metrics, constants, inpainting, collapse, time = (
         replace(chapter, pictures=_drawn(pictures.get(chapter.anchor, ()))) for chapter in report.chapters
     )
     confusions = _drawn(report_figures.confusion_pictures(recipe, experiment).values())
@@ -107,6 +107,7 @@ def _chapters(recipe: Recipe, store: Store, report: Report) -> list[Chapter]:
     return [
         Chapter("overview", "Overview", [_arms_text(recipe)], [Section("The recipe in short", _recipe_table(recipe))]),
         _data(recipe, store, experiment),
+        *frozen,
         effects,
         results,
         differences,

@@ -14,6 +14,7 @@ from pipeline.evaluation.differences import Difference, differences
 from pipeline.evaluation.display_names import percent
 from pipeline.evaluation.document import Chapter, Section
 from pipeline.evaluation.evidence import Evidence, evidence_of
+from pipeline.evaluation.frozen_scores import FROZEN, frozen_chapters
 from pipeline.evaluation.inpainting_error import InpaintingError, inpainting_table
 from pipeline.evaluation.minimum_effect import POWER, MinimumEffect, minimum_effects
 from pipeline.evaluation.mode_collapse import ModeCollapse, mode_collapse_sections, mode_collapses
@@ -61,8 +62,9 @@ class Report:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all results, metrics and differences."""
-        return digest([str(row) for row in (*self.results, *self.summaries, *self.differences)])
+        """SHA-256 of all results, metrics and differences, and of the scores of frozen encoders."""
+        frozen = [chapter for chapter in self.chapters if chapter.anchor == FROZEN]
+        return digest([str(row) for row in (*self.results, *self.summaries, *self.differences, *frozen)])
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -124,6 +126,7 @@ def compute_report(evidence: Evidence) -> Report:
         evidence.constants,
         evidence.inpaintings,
         [
+            *frozen_chapters(evidence),
             minimum_effects_chapter(recipe, effects),
             *_arms_chapters(evidence, results, summarized, tested),
             *_pretraining_chapters(evidence, collapsed),

@@ -1,6 +1,6 @@
 """Scores of frozen features on one problem, at several fractions of its training images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frozen.masks import LinearMasks, mean_dice, mean_masks
-from pipeline.frozen.problem import Positions, Problem
+from pipeline.frozen.problem import Positions, Problem, Split
 from pipeline.frozen.questions import logistic_scores, neighbour_scores
 from pipeline.frozen.scores import Score, auc_score, dice_score
 from pipeline.representation.features import Features
@@ -26,8 +26,12 @@ _ANSWERS = {NEIGHBOURS: neighbour_scores, LOGISTIC: logistic_scores}
 
 @dataclass(frozen=True)
 class Scored:
-    """The score of features on a problem after training on a share of its training images: AUC, or Dice of masks."""
+    """The score of features on a split of a problem after training on a share of its training images.
 
+    It is the area under the ROC curve, or Dice of masks.
+    """
+
+    split: Split
     method: str
     fraction: float
     draws: int
@@ -49,14 +53,21 @@ def scores_of_mean_mask(problem: Problem) -> list[Scored]:
 
 
 def _scored(method: str, features: Features | None, problem: Problem) -> Iterator[Scored]:
-    asked = problem.evaluated
-    patients = [problem.patients[position] for position in asked.tolist()]
+    """Fits once per fraction and draw, and scores every split by that fit."""
+    ends = np.cumsum([len(asked) for asked in problem.splits.values()])[:-1]
     for fraction in FRACTIONS:
         trains = [problem.fraction(fraction, draw, AT_LEAST) for draw in range(DRAWS if fraction < 1 else 1)]
-        answers = [_answers(method, features, problem, train, asked) for train in trains]
-        by_image = dice_score(answers, patients) if problem.is_segmentation else None
-        score = by_image or auc_score(problem.targets_NT[asked], answers, patients)
-        yield Scored(method, fraction, len(trains), score)
+        answers = [_answers(method, features, problem, train, problem.evaluated) for train in trains]
+        by_split = zip(*(np.split(draw, ends) for draw in answers), strict=True)
+        for (split, asked), draws in zip(problem.splits.items(), by_split, strict=True):
+            yield Scored(split, method, fraction, len(trains), _score(problem, asked, draws))
+
+
+def _score(problem: Problem, asked: Positions, draws: Sequence[NDArray[np.float64]]) -> Score:
+    patients = [problem.patients[position] for position in asked.tolist()]
+    if problem.is_segmentation:
+        return dice_score(draws, patients)
+    return auc_score(problem.targets_NT[asked], draws, patients)
 
 
 def _answers(

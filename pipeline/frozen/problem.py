@@ -1,12 +1,13 @@
 """The problems that frozen features are scored on: labelled tasks, and the archive's own labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.downstream.task_images import TaskImages
 from pipeline.pretraining.dataset import PretrainingSet
@@ -27,7 +28,8 @@ class Problem:
     """N images of H × W pixels with their truth, the patient of each, and positions for training and for scoring.
 
     `targets_NT` are T yes-no questions: 1, 0, or -1 if unknown; `masks_NHW` are classes by pixel. One of both is empty.
-    `names` are those of the questions, or of the foreground classes. `evaluated` are the positions that are scored.
+    `names` are those of the questions, or of the foreground classes. `splits` are the positions that are scored.
+    `sizes` are rows and columns of each image before cropping; empty if unknown.
     """
 
     name: str
@@ -37,12 +39,18 @@ class Problem:
     names: tuple[str, ...]
     patients: tuple[str, ...]
     train: Positions
-    evaluated: Positions
+    splits: Mapping[Split, Positions]
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def is_segmentation(self) -> bool:
         """Whether the truth is a mask."""
         return len(self.masks_NHW) > 0
+
+    @property
+    def evaluated(self) -> Positions:
+        """The positions that are scored, split by split."""
+        return np.concatenate([np.empty(0, np.int64), *self.splits.values()])
 
     def fraction(self, share: float, draw: int, at_least: int) -> Positions:
         """Positions of a `share` of the training images, at least `at_least`; larger shares of a draw include it."""
@@ -51,11 +59,12 @@ class Problem:
         return np.array(patient_rounds(self.train.tolist(), self.patients, random)[:size], np.int64)
 
 
-def problem_of_task(name: str, task: Task, data: TaskImages, split: Split = "val") -> Problem:
-    """The task called `name`, scored on `split`; an ordinal one asks, from the second class on, if it is reached."""
+def problem_of_task(name: str, task: Task, data: TaskImages) -> Problem:
+    """The task called `name`; an ordinal one asks, from the second class on, if it is reached."""
     truth = data.truth.numpy()
     ordinal = task.kind == "ordinal"
     asked = [truth >= rank for rank in range(1, len(task.classes))] if ordinal else []
+    sides: dict[Split, Tensor] = {"val": data.val, "test": data.test}
     return Problem(
         name,
         data.images_NHW.numpy(),
@@ -64,15 +73,16 @@ def problem_of_task(name: str, task: Task, data: TaskImages, split: Split = "val
         tuple(f"at least {name}" for name in task.classes[1:]) if ordinal else task.classes[1:],
         data.patients,
         data.train.numpy(),
-        (data.val if split == "val" else data.test).numpy(),
+        {split: positions.numpy() for split, positions in sides.items() if len(positions)},
     )
 
 
-def problem_of_archive(pool: PretrainingSet) -> Problem:
+def problem_of_archive(pool: PretrainingSet, sizes: Sequence[tuple[int, int]] = ()) -> Problem:
     """Whether an image of `pool` has each of its labels, scored on the pool's validation patients.
 
-    Only some images of a large pool are used (`MAX_IMAGES`). A label that is not both present and absent among the
-    training and among the validation images is left out.
+    `sizes` are rows and columns of the frame behind each image. Only some images of a large pool are used
+    (`MAX_IMAGES`). A label that is not both present and absent among the training and among the validation images is
+    left out.
     """
     patients = np.array(pool.patients_N.tolist()).astype(str)
     train, val = (_spread(side.tolist(), patients.tolist()) for side in (pool.train, pool.val))
@@ -90,7 +100,8 @@ def problem_of_archive(pool: PretrainingSet) -> Problem:
         tuple(pool.label_names[column] for column in asked),
         tuple(patients[kept].tolist()),
         first,
-        second,
+        {"val": second},
+        tuple(sizes[position] for position in kept.tolist()) if sizes else (),
     )
 
 

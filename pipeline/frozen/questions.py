@@ -6,12 +6,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pipeline.frozen.logistic import fit_logistic, log_loss, probabilities
 from pipeline.frozen.problem import Positions, Problem
 from pipeline.representation.features import Floats
 from pipeline.representation.neighbours import Scores, neighbour_votes
@@ -54,25 +53,24 @@ def _reduced(pooled_ND: Floats, train: Positions, asked: Positions) -> tuple[Sco
 
 def _probability(x: Scores, truth_M: NDArray[np.int8], patients: Sequence[str], x_asked: Scores) -> Scores:
     known = truth_M >= 0
-    x, truth = x[known], truth_M[known]
-    if len(set(truth.tolist())) < 2 or not x.any():
+    x, truth = x[known], truth_M[known] == 1
+    if truth.all() or not truth.any() or not x.any():
         return np.full(len(x_asked), float(truth.mean()) if len(truth) else 0.0)
     strength = _strength(x, truth, [patient for patient, is_known in zip(patients, known, strict=True) if is_known])
-    found: Scores = _regression(strength).fit(x, truth).predict_proba(x_asked)[:, 1]
+    found: Scores = probabilities(x_asked, fit_logistic(x, truth, np.ones((1, len(x))), np.array([strength])))[0]
     return found
 
 
-def _regression(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, solver="newton-cholesky", max_iter=100)
-
-
-def _strength(x: Scores, truth: NDArray[np.int8], patients: Sequence[str]) -> float:
+def _strength(x: Scores, truth: NDArray[np.bool_], patients: Sequence[str]) -> float:
     """The C with the lowest log loss on left-out patients; the strongest regularization if no fold can be made."""
     folds = min(FOLDS, len(set(patients)))
-    losses = np.zeros(len(STRENGTHS))
-    for kept, out in GroupKFold(folds).split(x, truth, patients) if folds > 1 else ():
-        if len(set(truth[kept].tolist())) == 2:
-            for number, strength in enumerate(STRENGTHS):
-                fitted = _regression(strength).fit(x[kept], truth[kept])
-                losses[number] += log_loss(truth[out], fitted.predict_proba(x[out]), labels=[0, 1]) * len(out)
-    return STRENGTHS[int(losses.argmin())]
+    out_FN = np.zeros((folds, len(x)), bool)
+    for number, (_, out) in enumerate(GroupKFold(folds).split(x, groups=patients) if folds > 1 else ()):
+        out_FN[number, out] = True
+    out_FN = np.array([out for out in out_FN if out.any() and len({*truth[~out].tolist()}) == 2], bool)
+    if not len(out_FN):
+        return STRENGTHS[0]
+    out_BN = np.repeat(out_FN, len(STRENGTHS), axis=0)
+    beta_BD = fit_logistic(x, truth, (~out_BN).astype(np.float64), np.tile(STRENGTHS, len(out_FN)))
+    losses_BN = log_loss(probabilities(x, beta_BD), truth) * out_BN
+    return STRENGTHS[int(losses_BN.sum(1).reshape(-1, len(STRENGTHS)).sum(0).argmin())]

@@ -16,11 +16,15 @@ _EDGES = (2.5, 97.5)  # percent
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over draws, with the 95 % interval of the bootstrap over patients; nan if it is undefined."""
+    """A mean over draws, with the 95 % interval of the bootstrap over patients; nan if it is undefined.
+
+    `resampled` are the means of the resamples, which are the same for all scores of the same patients.
+    """
 
     mean: float
     low: float
     high: float
+    resampled: tuple[float, ...]
 
 
 def auc_score(truth_NT: NDArray[np.int8], draws: Sequence[Doubles], patients: Sequence[str]) -> Score:
@@ -51,4 +55,4 @@ def _score(values_DR: Doubles) -> Score:
     means = np.where(counts, np.where(defined, values_DR, 0).sum(0) / np.maximum(counts, 1), np.nan)
     resampled = means[1:][~np.isnan(means[1:])]
     low, high = np.percentile(resampled, _EDGES) if len(resampled) else (np.nan, np.nan)
-    return Score(float(means[0]), float(low), float(high))
+    return Score(float(means[0]), float(low), float(high), tuple(means[1:].tolist()))

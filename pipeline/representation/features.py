@@ -1,6 +1,6 @@
 """Features of a frozen encoder, and the trivial ones that they are compared with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -70,6 +70,13 @@ def brightness_features(images_NHW: NDArray[np.uint8]) -> Features:
     deciles = np.percentile(flat, range(10, 100, 10), axis=1).T
     columns = [flat.mean(1), flat.std(1), (flat == 0).mean(1)]
     return Features(np.column_stack([*columns, deciles]).astype(np.float32), np.empty((0, 0, 0, 0), np.float16))
+
+
+def size_features(sizes: Sequence[tuple[int, int]]) -> Features:
+    """The control "image size": for each size among `sizes` (rows, columns) whether an image has it."""
+    codes = np.unique(np.array(sizes), axis=0, return_inverse=True)[1].reshape(-1)
+    pooled = (codes[:, None] == np.arange(codes.max() + 1)).astype(np.float32)
+    return Features(pooled, np.empty((0, 0, 0, 0), np.float16))
 
 
 def _batches(images_NHW: NDArray[np.uint8], normalization: Normalization, device: torch.device) -> Iterator[Tensor]:

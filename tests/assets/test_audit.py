@@ -65,9 +65,10 @@ class Clinic:
         self.tables = self.store.experiment("tiny").tables
         self.worklist = self.store.private_of("tiny") / "doubtful_labels.csv"
 
-    def run(self, job: str) -> dg.ExecuteInProcessResult:
+    def run(self, job: str, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
         job_def = self.definitions.resolve_job_def(job)
-        return job_def.execute_in_process(instance=dg.DagsterInstance.ephemeral())
+        instance = dg.DagsterInstance.ephemeral()
+        return job_def.execute_in_process(instance=instance, raise_on_error=raise_on_error)
 
     def study(self, patient: int) -> str:
         key = Archive(folder=self.archive).key(self.store.private)

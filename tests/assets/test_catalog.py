@@ -15,6 +15,7 @@ from pipeline.recipe import Recipe, load_recipe
 from pipeline.tables import (
     DICOM_INDEX,
     DOUBTFUL_LABELS,
+    FROZEN_SCORES,
     IMAGES,
     LABEL_CHANGES,
     LABEL_REPORT,
@@ -53,6 +54,7 @@ def columns(recipe: Recipe) -> dict[str, set[str]]:
                 DOUBTFUL_LABELS,
                 LABEL_CHANGES,
                 LABEL_REPORT,
+                FROZEN_SCORES,
             )
         },
         "image_cache": IMAGES,

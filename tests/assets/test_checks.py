@@ -36,15 +36,19 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path), "SONOTAG_RECIPE": "paper"}))
     layers = {
         name: set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys)
-        for name in ("ingest", "pretrain", "finetune", "report", "demo", "predict", "audit")
+        for name in ("ingest", "pretrain", "evaluate", "finetune", "report", "demo", "predict", "audit")
     }
-    parts = [layers[name] for name in ("ingest", "pretrain", "finetune", "report")]
+    scores = layers["evaluate"] - layers["finetune"]
+    parts = [scores, *(layers[name] for name in ("ingest", "pretrain", "finetune", "report"))]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(layers["demo"])
     names = {key.path[-1] for key in layers["pretrain"]}
     methods = ("baseline", "imagenet", "dcm", "ce", "ce_dcm")
     encoders = {f"{backbone}_{method}_encoder" for backbone in ("vgg16_bn", "resnet50") for method in methods}
     assert names == encoders | {"preflight"}
     assert len(layers["finetune"]) == 3 + 2 * 7 * 3 + 3  # images, arms, champions
+    shared = layers["evaluate"] & layers["finetune"]  # so that encoders are scored before anything is fine-tuned
+    assert {key.path[-1] for key in shared} == {"quality_images", "liver_kidney_images", "thyroid_images"}
+    assert {key.path[-1] for key in layers["evaluate"] - shared} == {"frozen_scores"}
     assert {key.path[-1] for key in layers["predict"]} == {"new_predictions"}
     assert not layers["predict"] & layers["demo"]  # it asks what to predict
     assert {key.path[-1] for key in layers["audit"]} == {"doubtful_labels"} and not layers["audit"] & layers["demo"]

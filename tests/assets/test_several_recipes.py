@@ -35,7 +35,7 @@ LABELLED, OPEN = 12, 4
 """Patients whose probe is known, and patients whose probe is not: `exclude` leaves these out."""
 pytestmark = pytest.mark.integration
 OF_ALL = {"dicom_index", "rejected_files", "deleted_files"}
-BARE = ("pretrain", "finetune", "report", "predict", "audit", "demo")
+BARE = ("pretrain", "evaluate", "finetune", "report", "predict", "audit", "demo")
 
 
 def write_recipes(folder: Path) -> None:
@@ -71,7 +71,17 @@ def test_with_one_recipe_jobs_sensors_and_groups_are_called_as_ever(tmp_path: Pa
     assert {key.path[0] for key in graph.get_all_asset_keys() if len(key.path) == 1} == OF_ALL
     assert {key.path[0] for key in graph.get_all_asset_keys() if len(key.path) == 2} == {"strict"}
     groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
-    assert groups == {"archive", "labels", "images", "review", "cohort", "pretraining", "reports", "prediction"}
+    assert groups == {
+        "archive",
+        "labels",
+        "images",
+        "review",
+        "cohort",
+        "pretraining",
+        "evaluation",
+        "reports",
+        "prediction",
+    }
 
 
 def test_with_several_each_has_its_own_jobs_but_ingest(both: dg.Definitions) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frozen.problem import Problem
+from pipeline.frozen.problem import Positions, Problem, Split
 
 NO_MASKS = np.empty((0, 0, 0), np.uint8)
 
@@ -19,7 +19,7 @@ def questions(targets_NT: NDArray[np.int8], per_patient: int = 2, train: int = 8
         tuple(f"question {n}" for n in range(targets_NT.shape[1])),
         tuple(str(n // per_patient) for n in range(count)),
         np.arange(train),
-        np.arange(train, count),
+        {"val": np.arange(train, count)},
     )
 
 
@@ -36,7 +36,7 @@ def squares(count: int = 60, classes: int = 1) -> Problem:
     names = tuple(f"class {rank + 1}" for rank in range(classes))
     patients = tuple(str(n // 2) for n in range(count))
     train = np.arange(count * 2 // 3)
-    sides = np.arange(len(train), count)
+    splits: dict[Split, Positions] = {"val": np.arange(len(train), count)}
     return Problem(
-        "squares", images.astype(np.uint8), np.empty((count, 0), np.int8), masks, names, patients, train, sides
+        "squares", images.astype(np.uint8), np.empty((count, 0), np.int8), masks, names, patients, train, splits
     )

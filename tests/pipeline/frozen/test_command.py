@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.methods import METHODS
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -24,17 +25,29 @@ def test_every_finished_encoder_is_scored_on_every_problem_beside_its_controls(
 ) -> None:
     done = run(demo_store, tiny_recipe)
     assert done.returncode == 0, done.stderr
-    tables = dict(re.findall(r"^## (\w+): .*\n\n.*\n\n((?:\|.*\n)+)", done.stdout, re.MULTILINE))
-    assert set(tables) == {"archive", "quality", "thyroid"}
-    encoders = {path.parent.name for path in demo_store.glob("experiments/tiny/encoders/*/encoder.safetensors")}
+    tables = dict(re.findall(r"^### ([\w' ]+): .*\n\n((?:\|.*\n)+)", done.stdout, re.MULTILINE))
+    assert set(tables) == {"The archive's own labels", "Quality", "Thyroid"}
+    written = demo_store.glob("experiments/tiny/encoders/*/encoder.safetensors")
+    encoders = {METHODS[path.parent.name.removeprefix("resnet50_").removesuffix("_seed-0")].label for path in written}
+    assert len(encoders) == 4
+    more = {"The archive's own labels": {"brightness", "image size"}, "Quality": {"brightness"}, "Thyroid": {"none"}}
     for name, table in tables.items():
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-        controls = {"pixels", "none"} if name == "thyroid" else {"pixels", "brightness"}
-        assert {row[0] for row in rows} == encoders | controls
-        scores = [float(cell.split()[0]) for row in rows for cell in row[2:]]
+        assert {row[1] for row in rows if row[0] == "ResNet-50"} == encoders
+        assert {row[1] for row in rows if row[0] == "control"} == {"pixels"} | more[name]
+        scores = [float(cell.split()[0]) for row in rows for cell in row[3:]]
         assert all(0 <= score <= 1 for score in scores)
 
 
-def test_a_store_without_encoders_is_refused_in_one_sentence(tmp_path: Path, tiny_recipe: Path) -> None:
+def test_what_the_demo_has_scored_is_printed_and_not_scored_again(demo_store: Path, tiny_recipe: Path) -> None:
+    table = demo_store / "experiments" / "tiny" / "tables" / "frozen_scores.parquet"
+    before = table.read_bytes()
+    for split, images in (("val", "validation"), ("test", "test")):
+        done = run(demo_store, tiny_recipe, "--split", split)
+        assert done.stderr == "" and f" {images} images of" in done.stdout
+    assert table.read_bytes() == before
+
+
+def test_an_empty_store_is_refused_in_one_sentence_that_names_the_first_job(tmp_path: Path, tiny_recipe: Path) -> None:
     done = run(tmp_path, tiny_recipe)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "pretrain" in done.stderr
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "`ingest`" in done.stderr

@@ -1,8 +1,11 @@
 """The problems: a task's questions, the archive's labels, fractions."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.downstream.task_images import training_subset
+from pipeline.frozen import evaluate
 from pipeline.frozen.evaluate import FRACTIONS, scores_of, scores_of_mean_mask
 from pipeline.frozen.problem import problem_of_archive, problem_of_task
 from pipeline.representation.features import pixel_features
@@ -38,6 +41,23 @@ def test_the_archive_asks_for_labels_that_both_sides_have_and_lack():
     ]
     assert kept and list(problem.names) == kept
     assert not {problem.patients[p] for p in problem.train} & {problem.patients[p] for p in problem.evaluated}
+
+
+def test_one_fit_scores_every_split_as_one_of_its_own_would(monkeypatch):
+    monkeypatch.setattr(evaluate, "FRACTIONS", (1.0,))
+    problem = questions(np.random.default_rng(4).integers(0, 2, (160, 1)).astype(np.int8))
+    sides = {"val": np.arange(80, 110), "test": np.arange(110, 160)}
+    features = replace(pixel_features(problem.images_NHW, False), pooled_ND=FEATURES)
+    rows = scores_of(features, replace(problem, splits=sides))
+    assert {row.split for row in rows} == {"val", "test"} and len(rows) == 2 * 2
+    for split, positions in sides.items():
+        alone = scores_of(features, replace(problem, splits={split: positions}))
+        expected = [(row.method, row.score) for row in alone]
+        found = [(row.method, row.score) for row in rows if row.split == split]
+        assert found == expected
+
+
+FEATURES = np.random.default_rng(5).normal(size=(160, 6)).astype(np.float32)
 
 
 def test_each_fraction_has_a_score_between_its_bounds():

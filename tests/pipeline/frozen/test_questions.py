@@ -52,7 +52,7 @@ def test_a_constant_answer_is_given_back(method, answer, share):
 
 def test_noise_is_regularized_more_strongly_than_what_tells_the_answer():
     patients = [str(n // 2) for n in range(80)]
-    strengths = [_strength(features[:80].astype(float), TRUTH[:80], patients) for features in (NOISE, TELLING)]
+    strengths = [_strength(features[:80].astype(float), TRUTH[:80] == 1, patients) for features in (NOISE, TELLING)]
     assert strengths[0] < strengths[1]
 
 
@@ -63,13 +63,13 @@ def test_features_that_are_all_alike_tell_nothing(method):
 
 
 def test_one_patient_allows_no_choice():
-    assert _strength(NOISE[:80].astype(float), TRUTH[:80], ["1"] * 80) == STRENGTHS[0]
+    assert _strength(NOISE[:80].astype(float), TRUTH[:80] == 1, ["1"] * 80) == STRENGTHS[0]
 
 
 def test_the_strength_is_chosen_on_other_patients():
     """Each patient has an answer of its own and one feature that names the patient: it tells nothing of others."""
     names = np.repeat(np.eye(20), 4, axis=0)
-    truth = np.repeat(RANDOM.permutation([0, 1] * 10), 4).astype(np.int8)
+    truth = np.repeat(RANDOM.permutation([False, True] * 10), 4)
     by_patient = _strength(names, truth, [str(n // 4) for n in range(80)])
     by_image = _strength(names, truth, [str(n) for n in RANDOM.permutation(80)])
     assert by_patient == STRENGTHS[0] < by_image

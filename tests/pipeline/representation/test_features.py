@@ -6,7 +6,7 @@ import torch
 
 from pipeline.images.batches import Normalization
 from pipeline.networks.encoders import build_encoder
-from pipeline.representation.features import brightness_features, encoder_features, pixel_features
+from pipeline.representation.features import brightness_features, encoder_features, pixel_features, size_features
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (5, 64, 96), dtype=np.uint8)
 NORMALIZATION = Normalization(100.0, 50.0)
@@ -46,6 +46,11 @@ def test_brightness_knows_neither_place_nor_order():
     found = brightness_features(IMAGES).pooled_ND
     assert found == pytest.approx(brightness_features(shuffled).pooled_ND)
     assert found[:, 0] == pytest.approx(IMAGES.mean((1, 2)), rel=1e-5)
+
+
+def test_sizes_are_told_apart_and_their_order_means_nothing():
+    found = size_features([(600, 800), (480, 640), (600, 800), (800, 600)]).pooled_ND
+    assert (found @ found.T).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
 
 
 def test_pixels_are_means_of_blocks():

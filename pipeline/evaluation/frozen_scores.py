@@ -1,0 +1,118 @@
+"""Scores of frozen encoders (`FROZEN_SCORES`) as tables to read; `pipeline.frozen` computes them."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.evaluation.display_names import BACKBONE_LABELS, METRIC_WORDS, arm_label, percent, task_label
+from pipeline.evaluation.document import Chapter, Section, TextTable
+from pipeline.evaluation.evidence import Evidence, Training
+from pipeline.recipe import Recipe
+
+Split = Literal["val", "test"]
+FROZEN = "frozen"
+"""Anchor of the chapter."""
+SPLITS: Mapping[Split, str] = {"val": "validation", "test": "test"}
+"""Their printed forms: the first to choose by, the second to report."""
+_EDGES = (2.5, 97.5)  # percent
+_Row = dict[str, Any]
+
+
+def frozen_chapters(evidence: Evidence) -> list[Chapter]:
+    """The chapter with the scores of test images, and of the pool's validation images; none if nothing is scored."""
+    sections = frozen_sections(evidence.recipe, evidence.frozen, "test")
+    if not sections:
+        return []
+    missing = unscored(evidence.recipe, evidence.trainings, evidence.frozen)
+    text = [_TEXT, *([f"Not scored: {'; '.join(missing)}."] if missing else [])]
+    return [Chapter(FROZEN, "Frozen encoders", text, sections)]
+
+
+def frozen_sections(recipe: Recipe, rows: pa.Table, split: Split) -> list[Section]:
+    """For each problem its scores on `split`, or on validation images if it has no other: a row per encoder and method.
+
+    A cell holds the mean over pretraining seeds and its interval; with several seeds also their standard deviation.
+    """
+    problems = groupby(rows.to_pylist(), key=lambda row: row["problem"])
+    return [_section(recipe, name, list(of_problem), split) for name, of_problem in problems]
+
+
+def unscored(recipe: Recipe, trainings: Sequence[Training], rows: pa.Table) -> list[str]:
+    """The encoders of `recipe` without a score, each with the reason."""
+    settings, outcomes = recipe.pretraining, {(one.backbone, one.encoder, one.seed): one for one in trainings}
+    scored = {*zip(*(rows[name].to_pylist() for name in ("backbone", "features", "seed")), strict=True)}
+    found = []
+    for backbone in settings.backbones:
+        for encoder in settings.encoders:
+            for seed in settings.seeds:
+                if (backbone, encoder, seed) not in scored:
+                    of_seed = f", seed {seed}" if len(settings.seeds) > 1 else ""
+                    name = f"{BACKBONE_LABELS[backbone]} {arm_label(recipe, encoder)}{of_seed}"
+                    found.append(f"{name} ({_reason(outcomes.get((backbone, encoder, seed)))})")
+    return found
+
+
+def _reason(training: Training | None) -> str:
+    if training is None:
+        return "not trained"
+    return f"{training.status}: {training.reason}" if training.reason else "trained since: run the job `evaluate`"
+
+
+def _section(recipe: Recipe, problem: str, rows: Sequence[_Row], split: Split) -> Section:
+    shown = [row for row in rows if row["split"] == split] or [row for row in rows if row["split"] == "val"]
+    fractions = sorted({row["fraction"] for row in shown}, reverse=True)
+    lines: dict[tuple[str, str | None, str], list[_Row]] = {}
+    for row in sorted(shown, key=lambda row: row["method"]):  # stable: encoders, then controls
+        lines.setdefault((row["method"], row["backbone"], row["features"]), []).append(row)
+    body = [
+        (
+            BACKBONE_LABELS.get(backbone, backbone) if backbone else "control",
+            _features(recipe, backbone, features),
+            method,
+            *(_cell([row for row in of_line if row["fraction"] == fraction]) for fraction in fractions),
+        )
+        for (method, backbone, features), of_line in lines.items()
+    ]
+    head = ("Backbone", "Features", "Method", *map(percent, fractions))
+    return Section(_heading(problem, shown[0]), TextTable(head, body, numbers_from=3))
+
+
+def _heading(problem: str, row: _Row) -> str:
+    name = "The archive's own labels" if problem == "archive" else task_label(problem)
+    counts = f"{row['images']} {SPLITS[row['split']]} images of {row['patients']} patients"
+    return f"{name}: {METRIC_WORDS[row['metric']]}, {counts}"
+
+
+def _features(recipe: Recipe, backbone: str | None, features: str) -> str:
+    """The printed name of an encoder of the recipe; others, and controls, are called by their own."""
+    return arm_label(recipe, features) if backbone and features in recipe.pretraining.encoders else features
+
+
+def _cell(seeds: Sequence[_Row]) -> str:
+    """The mean over `seeds` with its interval, "–" if it is undefined for one of them."""
+    scores = [row["score"] for row in seeds]
+    if not seeds or None in scores:
+        return "–"
+    low, high = interval([row["resampled"] for row in seeds])
+    spread = f" (seeds {np.std(scores, ddof=1):.3f})" if len(scores) > 1 else ""
+    return f"{np.mean(scores):.3f} [{low:.3f}, {high:.3f}]{spread}"
+
+
+def interval(resampled_SR: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The 95 % interval over patients of the mean over S seeds, whose R resamples are of the same patients."""
+    means_R: NDArray[np.float64] = np.array(resampled_SR, np.float64).mean(axis=0)
+    low, high = np.percentile(means_R[~np.isnan(means_R)], _EDGES)
+    return float(low), float(high)
+
+
+_TEXT = (
+    "What features tell without fine-tuning: the encoder stays as it is, and only nearest neighbours, a logistic "
+    "regression or a linear layer are fitted on a share of the training images (below 100 %: mean over several draws). "
+    "Compare an encoder with the controls and with the random initialization (Baseline): features that do not score "
+    "above both have learned nothing that the problem needs. The 95 % intervals are over the patients that are scored; "
+    "they do not include another pretraining."
+)

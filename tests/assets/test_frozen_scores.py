@@ -1,0 +1,34 @@
+"""The job `evaluate` in a small archive without a task: scores of the archive's own labels, once."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipeline.tables import FROZEN_SCORES
+from tests.assets.test_audit import Clinic
+
+pytestmark = pytest.mark.integration
+
+
+def test_encoders_are_scored_once_and_those_without_a_score_are_named(tmp_path: Path) -> None:
+    clinic = Clinic(tmp_path)
+    assert clinic.run("ingest").success
+    (mistake,) = clinic.run("evaluate", raise_on_error=False).get_step_failure_events()
+    assert "run the job `pretrain`" in str(mistake.step_failure_data.user_failure_data.description)
+    assert clinic.run("pretrain").success
+    first, second = (scored(clinic.run("evaluate")) for _ in range(2))
+    rows = FROZEN_SCORES.read(clinic.tables).to_pylist()
+    assert {row["features"] for row in rows} == {"baseline", "pixels", "brightness", "image size"}
+    stripes = {row["features"]: row["score"] for row in rows if row["fraction"] == 1}
+    assert stripes["pixels"] > 0.7 and stripes["image size"] == 0.5  # one size for all
+    assert "| ResNet-50 | Baseline |" in str(first.metadata["scores of validation images"].value)
+    assert str(first.metadata["not scored"].value) == "(none)"
+    version = "dagster/data_version"
+    assert first.tags is not None and second.tags is not None and first.tags[version] == second.tags[version]
+    assert first.metadata["dagster/row_count"].value == len(rows)
+
+
+def scored(result: dg.ExecuteInProcessResult) -> dg.AssetMaterialization:
+    (made,) = result.get_asset_materialization_events()
+    return made.materialization
