@@ -3,6 +3,7 @@
 Not here: a recipe's sections (`pipeline.recipe`).
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,7 +11,6 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 T = TypeVar("T")
-Backbone = Literal["vgg16_bn", "resnet50"]
 Precision = Literal["float32", "bfloat16"]
 
 STRIDE = 32
@@ -29,6 +29,21 @@ Side = Annotated[int, Field(ge=STRIDE, le=8192, multiple_of=STRIDE)]
 """Of an image, in pixels."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Part of a folder's name, together with others of its kind; file systems limit the whole to 255 bytes."""
+
+PAPER_BACKBONES = ("vgg16_bn", "resnet50")
+"""The paper's backbones (section 4.2.1), which are torchvision's; all others are timm's."""
+
+
+def _architecture(name: str) -> str:
+    if "." in name:
+        raise ValueError(f"{name!r} names weights: name the architecture alone, {name.partition('.')[0]!r}")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{,63}", name):
+        raise ValueError(f"{name!r} is no architecture: {' or '.join(PAPER_BACKBONES)}, or the name of one of timm's")
+    return name
+
+
+Backbone = Annotated[str, AfterValidator(_architecture)]
+"""An architecture: one of `PAPER_BACKBONES`, or one of timm's, which `pipeline.networks.encoders` looks up."""
 
 
 def _each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:

@@ -24,7 +24,7 @@ _counts = pa.list_(pa.field("element", _count))
 PREDICTIONS = pa.schema(
     [
         column("recipe", _text, "name of the recipe"),
-        column("backbone", _text, "vgg16_bn or resnet50"),
+        column("backbone", _text, "vgg16_bn, resnet50 or an architecture of timm"),
         column("arm", _text, "what the encoder started from"),
         column("task", _text, "name of the downstream task"),
         column("fraction", pa.float64(), "share of the training images that was used"),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.downstream.task_images import TaskImages
-from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, metric_label, percent, task_label
+from pipeline.evaluation.display_names import arm_label, backbone_label, metric_label, percent, task_label
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.metrics import METRICS, dice
 from pipeline.evaluation.results import Result
@@ -88,6 +88,6 @@ def _comparison(recipe: Recipe, constant: Constant, scored: Sequence[tuple[float
         str(best.seed),
         metric_label(constant.metric),
         f"{constant.score:.3f} ({constant.predictor})",
-        f"{mean:.3f} ± {best.sd:.3f} ({BACKBONE_LABELS[best.backbone]} {arm_label(recipe, best.arm)})",
+        f"{mean:.3f} ± {best.sd:.3f} ({backbone_label(best.backbone)} {arm_label(recipe, best.arm)})",
         f"{above} of {len(scored)}",
     )

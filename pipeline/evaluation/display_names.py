@@ -5,12 +5,17 @@ from collections.abc import Mapping
 from pipeline.methods import METHODS, SHOWN_LABELS
 from pipeline.recipe import Recipe
 from pipeline.recipe.arms import Arm, encoder_of, is_frozen
-from pipeline.settings import format_setting
+from pipeline.settings import Backbone, format_setting
 
-BACKBONE_LABELS: Mapping[str, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}
+_BACKBONE_LABELS: Mapping[Backbone, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}
 KIND_LABELS: Mapping[str, str] = {"ordinal": "ordinal classification", "segmentation": "segmentation"}
 METRIC_WORDS: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "auc": "AUC"}
 """Printed form of the first word of a metric's name; files keep the plain name."""
+
+
+def backbone_label(backbone: Backbone) -> str:
+    """The printed name of a backbone: the paper's name, or timm's."""
+    return _BACKBONE_LABELS.get(backbone, backbone)
 
 
 def arm_label(recipe: Recipe, arm: Arm) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.evaluation.bootstrap import bootstrap_means, resample_indices
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference
-from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
+from pipeline.evaluation.display_names import arm_label, backbone_label, metric_label, pair_label, percent, task_label
 from pipeline.evaluation.metrics import METRICS, image_scores, ratio
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.evaluation.significance import LEVEL
@@ -173,7 +173,7 @@ def _forest_row(axes: Axes, position: int, row: Difference, colour: str) -> None
 
 
 def _forest_label(recipe: Recipe, pair: Comparison, backbone: Backbone, fraction: float) -> str:
-    prefix = f"{BACKBONE_LABELS[backbone]} " if len(recipe.pretraining.backbones) > 1 else ""
+    prefix = f"{backbone_label(backbone)} " if len(recipe.pretraining.backbones) > 1 else ""
     return f"{prefix}{pair_label(recipe, pair.arm, pair.against)}, {percent(fraction)}"
 
 
@@ -278,7 +278,7 @@ def _boxes(axes: Axes, recipe: Recipe, values: Mapping[tuple[Backbone, Arm], NDA
         if (backbone, arm) in values:
             _box(axes, position, values[backbone, arm], _colour(recipe.downstream.arms.index(arm)))
     names = [
-        f"{BACKBONE_LABELS[b]} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in columns
+        f"{backbone_label(b)} {arm_label(recipe, a)}{'' if (b, a) in values else ' (not run)'}" for b, a in columns
     ]
     labels = [name.replace(", ", ",\n") for name in names]  # one line per change of a variant
     axes.set_xticks(range(len(columns)), labels, rotation=90, fontsize=8)

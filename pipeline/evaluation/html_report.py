@@ -16,7 +16,7 @@ from pipeline import code_versions
 from pipeline.evaluation import report_figures
 from pipeline.evaluation.dataset_table import dataset_rows, dataset_table
 from pipeline.evaluation.differences import about_of
-from pipeline.evaluation.display_names import BACKBONE_LABELS, KIND_LABELS, arm_label, percent, task_label
+from pipeline.evaluation.display_names import KIND_LABELS, arm_label, backbone_label, percent, task_label
 from pipeline.evaluation.document import Bold, Chapter, Picture, Section, TextTable
 from pipeline.evaluation.figures import DPI
 from pipeline.evaluation.report import Report, read_report
@@ -167,7 +167,7 @@ def _recipe_table(recipe: Recipe) -> TextTable:
     rows = [
         ("Images", f"{recipe.images.height} × {recipe.images.width} pixels, grey"),
         ("Labels from DICOM tags", ", ".join(recipe.labels.names)),
-        ("Backbones", ", ".join(BACKBONE_LABELS[backbone] for backbone in trained.backbones)),
+        ("Backbones", ", ".join(backbone_label(backbone) for backbone in trained.backbones)),
         ("Pretraining", _labels(recipe, trained.encoders)),
         ("Length of pretraining", f"{_length(trained)}, {trained.precision}, {_seeds(trained.seeds)}"),
         ("Arms", _labels(recipe, tuned.arms)),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label
+from pipeline.evaluation.display_names import arm_label, backbone_label
 from pipeline.evaluation.document import TextTable
 from pipeline.files import read_json
 from pipeline.methods.ce import INPAINTING
@@ -48,7 +48,7 @@ def inpainting_table(recipe: Recipe, errors: Sequence[InpaintingError]) -> TextT
     return TextTable.of(
         errors,
         {
-            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Backbone": lambda row: backbone_label(row.backbone),
             "Pretraining": lambda row: arm_label(recipe, row.encoder),
             "Seed": lambda row: str(row.seed),
             "Validation error (squared z-scores)": lambda row: f"{row.validation_mse:.3f}",

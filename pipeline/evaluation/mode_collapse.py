@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.evaluation.bootstrap import deviation
-from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label
+from pipeline.evaluation.display_names import arm_label, backbone_label
 from pipeline.evaluation.document import Section, TextTable
 from pipeline.evaluation.evidence import Evidence, Training
 from pipeline.pretraining.curves import ADVERSARIAL_SHARE, DIVERSITY, SATURATION, SHARE_AT_THE_PATCH
@@ -137,7 +137,7 @@ def mode_collapse_table(recipe: Recipe, rows: Sequence[ModeCollapse]) -> TextTab
     return TextTable.of(
         rows,
         {
-            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Backbone": lambda row: backbone_label(row.backbone),
             "Pretraining": lambda row: arm_label(recipe, row.encoder),
             "Runs": lambda row: str(row.runs),
             "Selected epochs": lambda row: row.epochs_kept or "–",
@@ -159,7 +159,7 @@ def epochs_table(recipe: Recipe, by_epoch: Mapping[tuple[Backbone, str], ByEpoch
     shown = sorted(lengths | {round(epoch) for epoch in spread})
     body = [
         (
-            BACKBONE_LABELS[backbone],
+            backbone_label(backbone),
             arm_label(recipe, encoder),
             str(row.runs),
             *(_share(row.means[epoch - 1], decimals) if epoch <= len(row.means) else "–" for epoch in shown),

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import figures
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference
-from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, percent, task_label
+from pipeline.evaluation.display_names import arm_label, backbone_label, percent, task_label
 from pipeline.evaluation.document import Picture
 from pipeline.evaluation.evidence import constants_of, predictions_of
 from pipeline.evaluation.figures import InpaintingRow, Overlay
@@ -51,7 +51,7 @@ def inpainting_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone
         backbone: Picture(
             experiment.reports / f"inpainting{_suffix(recipe, backbone)}.png",
             f"Validation images, the same with a hidden centre, and the inpainting of each context encoder with "
-            f"{BACKBONE_LABELS[backbone]}{_first_of_seeds(recipe)} (paper Figure 5).",
+            f"{backbone_label(backbone)}{_first_of_seeds(recipe)} (paper Figure 5).",
             "A grid of ultrasound images: a row per image; original, centre hidden, and inpainted by each method.",
         )
         for backbone in recipe.pretraining.backbones
@@ -63,7 +63,7 @@ def curves_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Pi
     return {
         backbone: Picture(
             experiment.reports / f"training_curves{_suffix(recipe, backbone)}.png",
-            f"Pretraining of {BACKBONE_LABELS[backbone]}, epoch by epoch{_first_of_seeds(recipe)}.",
+            f"Pretraining of {backbone_label(backbone)}, epoch by epoch{_first_of_seeds(recipe)}.",
             "Line charts of losses and scores by epoch, a panel per quantity and a line per pretraining method.",
         )
         for backbone in recipe.pretraining.backbones
@@ -162,7 +162,7 @@ def _training_curves(recipe: Recipe, store: Store) -> Drawn:
             for encoder, metrics in trained.items()
             if metrics
         }
-        title = f"Pretraining of {BACKBONE_LABELS[backbone]}{_first_of_seeds(recipe)}"
+        title = f"Pretraining of {backbone_label(backbone)}{_first_of_seeds(recipe)}"
         yield picture, figures.curves_figure(title, curves) if curves else None
 
 
@@ -272,7 +272,7 @@ def _file_stem(recipe: Recipe, models: _TaskModels) -> str:
 
 def _title(models: _TaskModels) -> str:
     task, backbone, fraction = models
-    return f"{task_label(task)}, {BACKBONE_LABELS[backbone]}, {percent(fraction)} of the training images"
+    return f"{task_label(task)}, {backbone_label(backbone)}, {percent(fraction)} of the training images"
 
 
 def _all_seeds(recipe: Recipe) -> str:

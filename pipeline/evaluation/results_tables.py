@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.differences import About, Difference
-from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, metric_label, pair_label, percent, task_label
+from pipeline.evaluation.display_names import arm_label, backbone_label, metric_label, pair_label, percent, task_label
 from pipeline.evaluation.document import Bold, Section, TableCell, TextTable
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.minimum_effect import MinimumEffect
@@ -123,7 +123,7 @@ def _results_table(recipe: Recipe, rows: Sequence[Summary], fraction: float) -> 
         best = {name: _highest_printed(row for row in complete if row.task == name) for name in tasks}
         for arm in recipe.downstream.arms:
             cells = [_cell(recipe, found.get((backbone, arm, name)), best[name]) for name in tasks]
-            body.append((BACKBONE_LABELS[backbone], arm_label(recipe, arm), *cells))
+            body.append((backbone_label(backbone), arm_label(recipe, arm), *cells))
     columns = [f"{task_label(name)} ({metric_label(METRICS[task.kind])})" for name, task in tasks.items()]
     return TextTable(("Backbone", "Pretraining", *columns), body, numbers_from=2)
 
@@ -132,7 +132,7 @@ def _differences_table(recipe: Recipe, rows: Sequence[Difference]) -> TextTable:
     return TextTable.of(
         rows,
         {
-            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Backbone": lambda row: backbone_label(row.backbone),
             "Task": _task_and_metric,
             "Compared": lambda row: pair_label(recipe, row.arm, row.against),
             "Difference [95 % interval]": _difference,
@@ -149,7 +149,7 @@ def _minimum_effects_table(recipe: Recipe, rows: Sequence[MinimumEffect]) -> Tex
     return TextTable.of(
         rows,
         {
-            "Backbone": lambda row: BACKBONE_LABELS[row.backbone],
+            "Backbone": lambda row: backbone_label(row.backbone),
             "Task": _task_and_metric,
             "Compared": lambda row: pair_label(recipe, row.arm, row.against),
             "Smallest detectable difference": lambda row: _optional(row.smallest, ".3f"),
@@ -167,7 +167,7 @@ def _metrics_table(recipe: Recipe, rows: Sequence[Summary]) -> TextTable:
     found = {(row.backbone, row.arm, row.metric): row for row in rows}
     body = [
         (
-            BACKBONE_LABELS[backbone],
+            backbone_label(backbone),
             arm_label(recipe, arm),
             *(_number(recipe, found[backbone, arm, metric]) for metric in metrics),
         )
@@ -182,7 +182,7 @@ def _task_and_metric(row: Difference | MinimumEffect) -> str:
 
 def _row_reasons(recipe: Recipe, rows: Iterable[Difference | MinimumEffect]) -> list[str]:
     return [
-        f"{pair_label(recipe, row.arm, row.against)}, {BACKBONE_LABELS[row.backbone]}, {task_label(row.task)}: "
+        f"{pair_label(recipe, row.arm, row.against)}, {backbone_label(row.backbone)}, {task_label(row.task)}: "
         f"{row.reason}"
         for row in rows
         if row.reason
@@ -260,7 +260,7 @@ def _reasons(recipe: Recipe, results: Iterable[Result]) -> list[str]:
     tasks: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     for r in results:
         if r.status != "ran":
-            arm = f"{BACKBONE_LABELS[r.backbone]} {arm_label(recipe, r.arm)}"
+            arm = f"{backbone_label(r.backbone)} {arm_label(recipe, r.arm)}"
             tasks.setdefault((arm, r.status, r.reason), {}).setdefault(task_label(r.task), []).append(r.seed)
     return [
         f"{arm}, {', '.join(_with_seeds(recipe, name, seeds) for name, seeds in names.items())}: {status}: {reason}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.downstream.predictions import Cell, cells
-from pipeline.evaluation.display_names import BACKBONE_LABELS, arm_label, percent, task_label
+from pipeline.evaluation.display_names import arm_label, backbone_label, percent, task_label
 from pipeline.evaluation.document import TextTable
 from pipeline.evaluation.evidence import Training
 from pipeline.recipe import Recipe
@@ -20,13 +20,13 @@ def training_time_table(recipe: Recipe, trainings: Sequence[Training], outcomes:
     for training in trainings:
         if recipe.pretraining.method_of(training.encoder).trains:
             what = f"Pretraining, {arm_label(recipe, training.encoder)}"
-            groups.setdefault((BACKBONE_LABELS[training.backbone], what), []).append(training)
+            groups.setdefault((backbone_label(training.backbone), what), []).append(training)
     diverged = {(t.backbone, t.encoder, t.seed) for t in trainings if t.status == "diverged"}
     for cell in cells(recipe):
         outcome, encoder = outcomes.get(cell), (cell.backbone, encoder_of(cell.arm), recipe.pretraining_seed(cell.seed))
         if outcome is not None and outcome.status != "unavailable" and encoder not in diverged:
             what = f"Fine-tuning, {task_label(cell.task)}, {percent(cell.fraction)} of the training images"
-            groups.setdefault((BACKBONE_LABELS[cell.backbone], what), []).append(outcome)
+            groups.setdefault((backbone_label(cell.backbone), what), []).append(outcome)
     body = [(*group, _count(runs), *_mean_and_sum([run.seconds for run in runs])) for group, runs in groups.items()]
     head = ("Backbone", "What", "Trainings", "Minutes each, mean", "Hours in total")
     return TextTable(head, body, numbers_from=2)

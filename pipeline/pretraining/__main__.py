@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import get_args
 
 from pipeline.blocking_checks import refuse_training
 from pipeline.command import command
@@ -16,7 +15,7 @@ from pipeline.pretraining.preflight import preflight
 from pipeline.pretraining.top_folders import sources_of
 from pipeline.progress import Log, silent
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.settings import Backbone
+from pipeline.settings import PAPER_BACKBONES
 from pipeline.store import Store
 from pipeline.tables import read_pool
 from pipeline.training.distributed import process_group
@@ -59,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--recipe", default=variable("SONOTAG_RECIPE") or "demo", help="a name or a YAML file; default: %(default)s"
     )
-    parser.add_argument("--backbone", choices=get_args(Backbone), help="default: all of the recipe's")
+    parser.add_argument("--backbone", metavar="NAME", help="an architecture; default: all of the recipe's")
     parser.add_argument("--method", metavar="NAME", help="a method, or a variant of the recipe; default: all of it")
     parser.add_argument("--seed", type=int, help="one of pretraining.seeds; default: all of them")
     parser.add_argument("--preflight", action="store_true", help="estimate time, memory and disk, and train nothing")
@@ -85,7 +84,9 @@ def _pretrain(options: argparse.Namespace, log: Log) -> None:
 def _selected(options: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
     """The encoders that the options select; `--method` may name one that the recipe does not train."""
     settings = recipe.pretraining
-    known = (*METHODS, *settings.variants)
+    known, architectures = (*METHODS, *settings.variants), tuple(dict.fromkeys((*settings.backbones, *PAPER_BACKBONES)))
+    if options.backbone and options.backbone not in architectures:
+        raise UserError(f"--backbone {options.backbone} is none of {', '.join(architectures)}.")
     if options.method and options.method not in known:
         raise UserError(f"--method {options.method} is none of {', '.join(known)}.")
     if options.seed is not None and options.seed not in settings.seeds:

@@ -5,12 +5,12 @@ import io
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 from typing import Any, ClassVar
 
 import torch
-import torchvision
 from pydantic import ConfigDict
 
 from pipeline.checked_json import read_checked
@@ -23,7 +23,7 @@ from pipeline.markdown import cell, inline, pipe_table
 from pipeline.methods import METHODS, SHOWN_LABELS, ShownLabels
 from pipeline.pretraining.curves import named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.settings import Backbone, Side
+from pipeline.settings import PAPER_BACKBONES, Backbone, Side
 from pipeline.training.device import training_device
 from pipeline.training.distributed import group
 from pipeline.training.loop import History, Metrics, OnEpoch
@@ -203,7 +203,7 @@ class ModelCard:
         if self.history.curves:
             kept = f"{self.history.best_epoch}, the lowest {self.history.selected_by} of {len(self.history.curves)}"
             facts.append(("epoch kept", kept))
-        return _section("Training", [*facts, *self.results, ("made with", _software())])
+        return _section("Training", [*facts, *self.results, ("made with", _software(self.preprocessing.backbone))])
 
     def _curves(self) -> str:
         if not self.history.curves:
@@ -214,9 +214,18 @@ class ModelCard:
 
     def _use(self, onnx: bool) -> str:
         backbone = self.preprocessing.backbone
-        text = _USE.substitute(backbone=backbone, head="fc" if backbone == "resnet50" else "classifier")
-        return text + (_USE_ONNX if onnx else _NO_ONNX)
+        library = "torchvision" if backbone in PAPER_BACKBONES else "timm"
+        loading = _TORCHVISION if backbone in PAPER_BACKBONES else _TIMM
+        network = loading.substitute(backbone=backbone, head=_HEADS.get(backbone, ""))
+        return _USE.substitute(library=library, network=network) + (_USE_ONNX if onnx else _NO_ONNX)
 
+
+_HEADS = {"resnet50": "fc", "vgg16_bn": "classifier"}
+_TORCHVISION = Template("""torchvision.models.$backbone()
+network.load_state_dict(load_file("encoder.safetensors"), strict=False)  # misses only the head
+network.$head = torch.nn.Identity()  # your own head goes here""")
+_TIMM = Template("""timm.create_model("$backbone", num_classes=0)  # your own head goes after it
+network.load_state_dict(load_file("encoder.safetensors"))""")
 
 _USE = Template("""## Use
 
@@ -226,7 +235,7 @@ intended: diagnostic use as it is. It was trained on images of one archive; expe
 Licence: the code that made it is Apache-2.0. This card grants no right to the weights: they derive from the training
 images, so ask the owner of those before you pass them on. A network can reveal its training images.
 
-`encoder.safetensors` holds the backbone under torchvision's names, without its head; `preprocessing.json` describes
+`encoder.safetensors` holds the backbone under $library's names, without its head; `preprocessing.json` describes
 how to prepare an image. In this folder:
 
 ```python
@@ -235,14 +244,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
+import $library
 from PIL import Image
 from safetensors.torch import load_file
 
 how = json.loads(Path("preprocessing.json").read_text())
-network = torchvision.models.$backbone()
-network.load_state_dict(load_file("encoder.safetensors"), strict=False)  # misses only the head
-network.$head = torch.nn.Identity()  # your own head goes here
+network = $network
 network.eval()
 
 image = Image.open("image.png").convert("L")  # cropped as preprocessing.json says
@@ -268,12 +275,13 @@ There is no `{ONNX}`: onnxscript was not installed on the machine that made this
 """
 
 
-def _software() -> str:
+def _software(backbone: Backbone) -> str:
     """Versions and devices on which the encoder's numbers may depend."""
     device = training_device()
+    library = "torchvision" if backbone in PAPER_BACKBONES else "timm"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
     return (
-        f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {library} {version(library)}, Python {platform.python_version()}, "
         f"pretraining code {PRETRAINING}, {group().world_size} x {name}"
     )
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.methods import EncoderSettings, Method, TrainingSettings
-from pipeline.networks.encoders import Encoder, build_encoder
+from pipeline.networks.encoders import Encoder, build_encoder, synchronized
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.progress import Log
 from pipeline.settings import Backbone
@@ -79,7 +79,7 @@ def placed(network: Network, settings: TrainingSettings) -> Network:
     if group().world_size > 1 and settings.sync_batch_norm:
         if training_device().type != "cuda":
             raise UserError("pretraining.sync_batch_norm needs GPUs: PyTorch has no such batch norm on CPUs.")
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = cast("Network", synchronized(network))
     return to_device(network, training_device())
 
 

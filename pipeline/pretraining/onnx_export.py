@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.files import atomic_replace
+from pipeline.networks import encoders
 from pipeline.networks.encoders import Encoder, load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, ONNX, ONNX_INPUT, ONNX_OUTPUT, Preprocessing
 from pipeline.progress import Log
+from pipeline.settings import Backbone
 
 
 def export_onnx(folder: Path, log: Log) -> None:
@@ -26,7 +28,7 @@ def export_onnx(folder: Path, log: Log) -> None:
     how = Preprocessing.read(folder)
     encoder = load_encoder(how.backbone, folder / ENCODER)
     weights = _FromGreyLevels(encoder, how.mean, how.sd).state_dict()
-    graph = _graph(type(encoder), how.height, how.width)  # type: ignore[arg-type]  # mypy: a class is no Hashable
+    graph = _graph(how.backbone, type(encoder).__name__, how.height, how.width)
     program = _with_weights(graph, weights)
     with atomic_replace(folder / ONNX) as temporary:
         program.save(temporary, external_data=False)
@@ -50,10 +52,10 @@ class _FromGreyLevels(nn.Module):
 
 
 @cache  # tracing takes seconds, and one graph serves all encoders of a backbone
-def _graph(encoder: type[Encoder], height: int, width: int) -> torch.onnx.ONNXProgram:
-    """The graph of an encoder without its weights."""
+def _graph(backbone: Backbone, kind: str, height: int, width: int) -> torch.onnx.ONNXProgram:
+    """The graph of an encoder without its weights; `kind` names its class, for the cache."""
     with torch.device("meta"):
-        network = _FromGreyLevels(encoder()).eval().requires_grad_(False)
+        network = _FromGreyLevels(encoders.build_encoder(backbone)).eval().requires_grad_(False)
         program = torch.onnx.export(
             network,
             (torch.zeros(2, 1, height, width),),

@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +12,7 @@ from pipeline.files import read_json, read_table, write_table
 from pipeline.methods import METHODS
 from pipeline.mirrored import read_if_intact
 from pipeline.recipe.arms import FROZEN, encoder_of
-from pipeline.settings import Backbone
+from pipeline.settings import PAPER_BACKBONES
 from pipeline.store import Store
 
 _PATIENTS = pa.schema(
@@ -144,26 +143,28 @@ def _possible_sources(recipe: Path, model: Path) -> list[tuple[list[Path], str]]
 
     model.json states both, unless training was cut short or an older version wrote it: then it may be the encoder of
     any seed, and the folder's name consists of backbone, arm and task. `resnet50_ce_dcm_x` could be arm ce with task
-    dcm_x: the recipe's tasks decide, and without them the longest arm.
+    dcm_x: the recipe's tasks decide, and without them the longest arm. If the name begins with no encoder's, there is
+    none beside the model.
     """
     stated = read_if_intact(model / _DESCRIPTION, read_json)
     if isinstance(stated, dict) and stated.get("encoder") and stated.get("task"):
         return [([recipe / "encoders" / stated["encoder"]], stated["task"])]
     name = model.parent.name
     readings = [
-        (f"{backbone}_{encoder_of(arm)}", name.removeprefix(f"{backbone}_{arm}_"))
-        for backbone in get_args(Backbone)
-        for arm in sorted(_arms(recipe, backbone), key=len, reverse=True)
-        if name.startswith(f"{backbone}_{arm}_")
+        (encoder_of(arm), name.removeprefix(f"{arm}_"))
+        for arm in sorted(_arms(recipe), key=len, reverse=True)
+        if name.startswith(f"{arm}_")
     ]
     likely = [reading for reading in readings if _task_images(recipe, reading[1]).is_file()] or readings[:1]
+    if not likely:
+        return [([], name)]
     return [(sorted((recipe / "encoders").glob(f"{encoder}_seed-*")), task) for encoder, task in likely]
 
 
-def _arms(recipe: Path, backbone: str) -> set[str]:
-    """The built-in arms, and those of the variants that have encoders in the recipe's folder."""
-    found = (_SEED_SUFFIX.sub("", path.name) for path in (recipe / "encoders").glob(f"{backbone}_*"))
-    encoders = {*METHODS, *(name.removeprefix(f"{backbone}_") for name in found)}
+def _arms(recipe: Path) -> set[str]:
+    """The built-in arms of the paper's backbones, and those of the recipe's encoders, each after its backbone."""
+    built_in = {f"{backbone}_{method}" for backbone in PAPER_BACKBONES for method in METHODS}
+    encoders = built_in | {_SEED_SUFFIX.sub("", path.name) for path in (recipe / "encoders").glob("*")}
     return encoders | {f"{encoder}{FROZEN}" for encoder in encoders}
 
 

@@ -3,6 +3,7 @@
 Settings are those of the registered methods (`pipeline.methods`), and fields of the classes here.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from copy import copy
 from functools import partial
@@ -126,4 +127,11 @@ class Pretraining(_Training):  # type: ignore[misc]
             if same:
                 value = format_setting(getattr(self, same[0]))
                 raise ValueError(f"variants.{name}: {same[0]} is already {value} in the recipe: remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _folders_differ(self) -> "Pretraining":
+        folders = Counter(f"{backbone}_{encoder}" for backbone in self.backbones for encoder in self.encoders)
+        if repeated := [folder for folder, times in folders.items() if times > 1]:
+            raise ValueError(f"{repeated[0]} would be the encoder of two backbones: rename the variant")
         return self

@@ -235,6 +235,13 @@ def variant(fields: str, name: str = "v") -> str:
         ("name: a\ndownstream: {arms: [ce, dcm, ce]}", r"downstream\.arms: ce "),
         ("name: a\ndownstream: {fractions: [0.5, 0.50]}", r"downstream\.fractions: 0\.5 "),
         ("name: a\npretraining: {backbones: [resnet50, resnet50]}", r"backbones: resnet50 "),
+        ("name: a\npretraining: {backbones: [convnext_tiny.fb_in1k]}", r"backbones\.0: .*'convnext_tiny'"),
+        ("name: a\npretraining: {backbones: [ResNet50]}", r"backbones\.0: 'ResNet50' is no architecture"),
+        ("name: a\npretraining: {backbones: [../resnet50]}", r"pretraining\.backbones\.0: "),
+        (
+            "name: a\npretraining: {backbones: [resnet50, resnet50_gn], variants: {gn_ce: {method: ce, epochs: 3}}}",
+            "pretraining: resnet50_gn_ce would be the encoder of two backbones",
+        ),
         ("name: a\npretraining: {methods: [ce, ce]}", r"pretraining\.methods: ce "),
         ("name: a\ndownstream: {seeds: [2, 2]}", r"downstream\.seeds: 2 "),
         ("name: a\npretraining: {seed: 1}", r"pretraining\.seed: "),
