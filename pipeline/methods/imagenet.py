@@ -1,4 +1,4 @@
-"""Method imagenet: torchvision's ImageNet weights, from a local file."""
+"""Method imagenet: ImageNet weights of torchvision or timm, from a local file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ class ImagenetSettings(EncoderSettings):
     """Which file holds the weights."""
 
     imagenet_weights: Mapping[Backbone, str] = {}
-    """Local safetensors files of torchvision's ImageNet weights, per backbone; the method is unavailable without."""
+    """Local safetensors files of ImageNet weights, per backbone; the method is unavailable without."""
 
     def weights_file(self, backbone: Backbone) -> Path | None:
         """The file for `backbone`, None if no file is named."""
@@ -30,8 +30,8 @@ IMAGENET = register(
     Method(
         name="imagenet",
         label="ImageNet",
-        description="torchvision's ImageNet weights",
-        card="Trained by others to classify natural images (torchvision's IMAGENET1K_V1); not trained here.",
+        description="ImageNet weights of torchvision or timm",
+        card="Trained by others to classify natural images (torchvision's IMAGENET1K_V1, or timm's); not trained here.",
         trainer="pipeline.pretraining.untrained:Imagenet",
         settings=ImagenetSettings,
     )

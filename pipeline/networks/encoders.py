@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.settings import STRIDE, Backbone
+from pipeline.settings import PAPER_BACKBONES, STRIDE, Backbone
 from pipeline.training.tensors import read_tensors, require_finite, write_tensors
 
 
@@ -85,7 +85,7 @@ class _Timm(Encoder):
         super().__init__()
         network = self.backbone = _timm_network(name)
         for unused in _unused_parameters(name):
-            network.get_parameter(unused).requires_grad_(False)
+            _make_buffer(network, unused)
         self.channels = (*(level["num_chs"] for level in network.feature_info[:-1]), network.num_features)
 
     def pyramid(self, x_N1HW: Tensor) -> list[Tensor]:
@@ -114,6 +114,14 @@ def _unused_parameters(name: Backbone) -> tuple[str, ...]:
     if strides != halving or len(levels) < 4 or last.shape[2:] != levels[-1].shape[2:] or not stored:
         raise _unsuitable(name)
     return tuple(name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None)
+
+
+def _make_buffer(network: nn.Module, name: str) -> None:
+    """Keep the parameter of that name in the state of `network` and take it from `parameters()`."""
+    owner, _, own = name.rpartition(".")
+    module, parameter = network.get_submodule(owner), network.get_parameter(name)
+    delattr(module, own)
+    module.register_buffer(own, parameter.detach())
 
 
 def _timm_network(name: Backbone) -> Any:
@@ -187,7 +195,7 @@ def load_encoder(backbone: Backbone, path: Path) -> Encoder:
 
 
 def imagenet_encoder(backbone: Backbone, weights_file: Path | None) -> Encoder:
-    """The encoder with torchvision's IMAGENET1K_V1 weights from a local safetensors file.
+    """The encoder with ImageNet weights of torchvision (IMAGENET1K_V1) or timm from a local safetensors file.
 
     Raises `WeightsUnavailable`, which explains how to supply the file, if there is none, and `UserError` as
     `load_encoder`. Reports print the former's message, so it names the file without its folder. Nothing is downloaded:
@@ -196,9 +204,12 @@ def imagenet_encoder(backbone: Backbone, weights_file: Path | None) -> Encoder:
     if weights_file is not None and weights_file.is_file():
         return load_encoder(backbone, weights_file)
     problem = "no file is named" if weights_file is None else f"{weights_file.name} does not exist"
+    getter, weights = ("torchvision.models import get_model", "get_model('{}', weights='IMAGENET1K_V1')")
+    if backbone not in PAPER_BACKBONES:
+        getter, weights = ("timm import create_model", "create_model('{}', pretrained=True)")
     raise WeightsUnavailable(
         f"ImageNet weights of {backbone}: {problem} in pretraining.imagenet_weights.{backbone}; on a machine with a"
-        f' network, run `python -c "from torchvision.models import get_model; from safetensors.torch import save_file;'
-        f" save_file(get_model('{backbone}', weights='IMAGENET1K_V1').state_dict(), '{backbone}.safetensors')\"`"
+        f' network, run `python -c "from {getter}; from safetensors.torch import save_file;'
+        f" save_file({weights.format(backbone)}.state_dict(), '{backbone}.safetensors')\"`"
         " and name that file there"
     )

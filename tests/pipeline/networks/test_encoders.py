@@ -86,6 +86,11 @@ def test_without_a_file_imagenet_explains_how_to_supply_one(tmp_path: Path, name
     assert ("nowhere.safetensors does not exist" in str(raised.value)) == named
 
 
+def test_for_a_backbone_of_timm_imagenet_explains_timms_weights():
+    with pytest.raises(WeightsUnavailable, match=r"imagenet_weights\.resnet18.*create_model\('resnet18', pretrained"):
+        imagenet_encoder("resnet18", None)
+
+
 def test_a_pickle_is_refused_unopened(tmp_path: Path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"weights\.pth"):
