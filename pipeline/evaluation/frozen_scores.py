@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.evaluation.display_names import BACKBONE_LABELS, METRIC_WORDS, arm_label, percent, task_label
+from pipeline.evaluation.display_names import METRIC_WORDS, arm_label, backbone_label, percent, task_label
 from pipeline.evaluation.document import Chapter, Section, TextTable
 from pipeline.evaluation.evidence import Evidence, Training
 from pipeline.recipe import Recipe
@@ -51,7 +51,7 @@ def unscored(recipe: Recipe, trainings: Sequence[Training], rows: pa.Table) -> l
             for seed in settings.seeds:
                 if (backbone, encoder, seed) not in scored:
                     of_seed = f", seed {seed}" if len(settings.seeds) > 1 else ""
-                    name = f"{BACKBONE_LABELS[backbone]} {arm_label(recipe, encoder)}{of_seed}"
+                    name = f"{backbone_label(backbone)} {arm_label(recipe, encoder)}{of_seed}"
                     found.append(f"{name} ({_reason(outcomes.get((backbone, encoder, seed)))})")
     return found
 
@@ -70,7 +70,7 @@ def _section(recipe: Recipe, problem: str, rows: Sequence[_Row], split: Split) -
         lines.setdefault((row["method"], row["backbone"], row["features"]), []).append(row)
     body = [
         (
-            BACKBONE_LABELS.get(backbone, backbone) if backbone else "control",
+            backbone_label(backbone) if backbone else "control",
             _features(recipe, backbone, features),
             method,
             *(_cell([row for row in of_line if row["fraction"] == fraction]) for fraction in fractions),
