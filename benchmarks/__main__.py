@@ -2,6 +2,7 @@
 
 - `pretraining` (4 minutes): training, with and without reading.
 - `finetuning` (2 minutes): training in small batches.
+- `views` (a minute): the share of a contrastive training that its views take.
 - `million` (6 minutes): indexing 1,000,000 files.
 - `phantom` (1 minute): drawing the phantom, and which labels its grey levels predict.
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
@@ -35,6 +36,7 @@ from benchmarks import (
     realism,
     shortcuts,
     startup,
+    views,
 )
 from benchmarks.measure import figures_table, table
 from pipeline.phantom.clinic import make_phantom
@@ -65,6 +67,10 @@ def _pretraining(clinic: Path, work: Path) -> None:
 
 def _finetuning(_clinic: Path, _work: Path) -> None:
     print(table(finetuning.measure()))
+
+
+def _views(_clinic: Path, _work: Path) -> None:
+    print(figures_table(views.figures()))
 
 
 def _million(clinic: Path, work: Path) -> None:
@@ -117,6 +123,7 @@ _MEASUREMENTS = {
     "probes": _probes,
     "pretraining": _pretraining,
     "finetuning": _finetuning,
+    "views": _views,
     "million": _million,
     "near_duplicates": _near_duplicates,
     "audit": _audit,

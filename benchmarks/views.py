@@ -1,0 +1,66 @@
+"""How much of a contrastive step the two views take, beside the network: wall time of both, alternately.
+
+`python -m benchmarks.views` runs it alone and needs only PyTorch and this project, for instance on a GPU machine.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.measure import Figure, figures_table
+from benchmarks.pretraining import LABELS, NORMALIZATION, measuring_device, pool_of
+from pipeline.methods.contrastive import ContrastiveSettings
+from pipeline.methods.simclr import SIMCLR
+from pipeline.networks.encoders import build_encoder
+from pipeline.pretraining.contrastive import ContrastiveTraining, ProjectionHead
+from pipeline.settings import Backbone
+from pipeline.training.device import configure_backends, supports_bfloat16, to_device
+
+BATCH, STEPS, HEIGHT, WIDTH = 64, 8, 64, 96
+_BACKBONES: tuple[Backbone, ...] = ("resnet50",)
+
+
+def figures() -> list[Figure]:
+    """Views per second alone, and their share of a step, for each backbone."""
+    return [figure for backbone in _BACKBONES for figure in _figures(backbone)]
+
+
+def _training(backbone: Backbone) -> ContrastiveTraining:
+    device = measuring_device()
+    images = torch.randint(0, 256, ((STEPS + 1) * BATCH, HEIGHT, WIDTH), dtype=torch.uint8)
+    pool = pool_of(images, torch.zeros(len(images), LABELS)).to(device)
+    settings = ContrastiveSettings(batch_size=BATCH, precision="bfloat16" if supports_bfloat16(device) else "float32")
+    encoder = to_device(build_encoder(backbone), device)
+    head = to_device(ProjectionHead(encoder.channels[-1], settings.projection), device)
+    return ContrastiveTraining(SIMCLR, encoder, head, pool, NORMALIZATION, settings)
+
+
+def _figures(backbone: Backbone) -> Iterator[Figure]:
+    training = _training(backbone)
+    configure_backends(measuring_device())
+    making, learning = [], []
+    batches = training.batches(1, 0)
+    for _ in range(STEPS):
+        started = _now()
+        batch = next(batches)
+        made = _now()
+        training.step(batch)
+        making.append(made - started)
+        learning.append(_now() - made)
+    views, step = statistics.median(making[1:]), statistics.median(learning[1:])  # the first of each warms up
+    what = f"{backbone}, two views each of {BATCH} images, {HEIGHT}×{WIDTH}, {training.settings.precision}"
+    yield Figure(f"{what}: making the views", f"{2 * BATCH / views:,.0f} views/s, {1000 * views:.0f} ms a step")
+    yield Figure(f"{what}: network and loss", f"{2 * BATCH / step:,.0f} views/s, {1000 * step:,.0f} ms a step")
+    yield Figure(f"{what}: the views' share of a step", f"{100 * views / (views + step):.1f} %")
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    print(figures_table(figures()))
