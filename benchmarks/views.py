@@ -15,30 +15,32 @@ from pipeline.methods.contrastive import ContrastiveSettings
 from pipeline.methods.simclr import SIMCLR
 from pipeline.networks.encoders import build_encoder
 from pipeline.pretraining.contrastive import ContrastiveTraining, ProjectionHead
-from pipeline.settings import Backbone
+from pipeline.settings import Backbone, Precision
 from pipeline.training.device import configure_backends, supports_bfloat16, to_device
 
-BATCH, STEPS, HEIGHT, WIDTH = 64, 8, 64, 96
+BATCH, STEPS, HEIGHT, WIDTH = 64, 4, 64, 96
 _BACKBONES: tuple[Backbone, ...] = ("resnet50",)
 
 
 def figures() -> list[Figure]:
-    """Views per second alone, and their share of a step, for each backbone."""
-    return [figure for backbone in _BACKBONES for figure in _figures(backbone)]
+    """Views per second alone, and their share of a step, for each backbone and precision."""
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    computed = precisions if supports_bfloat16(measuring_device()) else precisions[:1]
+    return [figure for backbone in _BACKBONES for precision in computed for figure in _figures(backbone, precision)]
 
 
-def _training(backbone: Backbone) -> ContrastiveTraining:
+def _training(backbone: Backbone, precision: Precision) -> ContrastiveTraining:
     device = measuring_device()
     images = torch.randint(0, 256, ((STEPS + 1) * BATCH, HEIGHT, WIDTH), dtype=torch.uint8)
     pool = pool_of(images, torch.zeros(len(images), LABELS)).to(device)
-    settings = ContrastiveSettings(batch_size=BATCH, precision="bfloat16" if supports_bfloat16(device) else "float32")
+    settings = ContrastiveSettings(batch_size=BATCH, precision=precision)
     encoder = to_device(build_encoder(backbone), device)
     head = to_device(ProjectionHead(encoder.channels[-1], settings.projection), device)
     return ContrastiveTraining(SIMCLR, encoder, head, pool, NORMALIZATION, settings)
 
 
-def _figures(backbone: Backbone) -> Iterator[Figure]:
-    training = _training(backbone)
+def _figures(backbone: Backbone, precision: Precision) -> Iterator[Figure]:
+    training = _training(backbone, precision)
     configure_backends(measuring_device())
     making, learning = [], []
     batches = training.batches(1, 0)
@@ -50,7 +52,7 @@ def _figures(backbone: Backbone) -> Iterator[Figure]:
         making.append(made - started)
         learning.append(_now() - made)
     views, step = statistics.median(making[1:]), statistics.median(learning[1:])  # the first of each warms up
-    what = f"{backbone}, two views each of {BATCH} images, {HEIGHT}×{WIDTH}, {training.settings.precision}"
+    what = f"{backbone}, two views each of {BATCH} images, {HEIGHT}×{WIDTH}, {precision}"
     yield Figure(f"{what}: making the views", f"{2 * BATCH / views:,.0f} views/s, {1000 * views:.0f} ms a step")
     yield Figure(f"{what}: network and loss", f"{2 * BATCH / step:,.0f} views/s, {1000 * step:,.0f} ms a step")
     yield Figure(f"{what}: the views' share of a step", f"{100 * views / (views + step):.1f} %")
