@@ -32,7 +32,7 @@ from tests.pipeline.pretraining.conftest import AllSettings, make_pool, settings
 GOLDEN = Path(__file__).parent / "golden"
 SIZES = {"resnet50": (32, 64), "vgg16_bn": (32, 32)}
 """The smallest, in pixels, at which last digits do not grow further: batch norm over four values makes ResNet wild."""
-ARMS = list(product(SIZES, ("dcm", "ce", "ce_dcm")))
+ARMS = list(product(SIZES, ("dcm", "ce", "ce_dcm", "ce_aux")))
 STEPS = 5
 TOLERANCE = 1e-5
 LOSSES = (
@@ -42,6 +42,7 @@ LOSSES = (
     "train_discriminator_loss",
     "train_score_real",
     "train_score_inpainted",
+    "train_label_loss",
     "val_loss",
 )
 
