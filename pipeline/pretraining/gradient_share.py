@@ -15,7 +15,7 @@ CONTROL_EVERY = 20
 """The same of a term with a target."""
 GAIN = 0.2
 """The part of the deviation from the target, as a logarithm, that one adjustment corrects, after the first ones."""
-BOUNDS = 1e-6, 1e3
+BOUNDS = 1e-6, 1e6
 """Of an adjusted weight: a term whose gradient vanishes keeps a finite one."""
 
 

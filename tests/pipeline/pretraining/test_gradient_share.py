@@ -67,7 +67,7 @@ def test_a_share_of_zero_changes_nothing(weights):
     assert share.measure(terms(weights, 3.0), [weights])[1].item() == pytest.approx(TARGET / ratio), "the first counts"
 
 
-@pytest.mark.parametrize(("slope", "bound"), [(1e-20, 1e3), (1e20, 1e-6)])
+@pytest.mark.parametrize(("slope", "bound"), [(1e-20, 1e6), (1e20, 1e-6)])
 def test_the_weight_is_bounded(weights, slope, bound):
     share = GradientShare(1.0, TARGET, steps=1)
     assert share.measure(terms(weights, slope), [weights])[1].item() == pytest.approx(bound)
