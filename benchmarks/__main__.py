@@ -3,6 +3,7 @@
 - `pretraining` (4 minutes): training, with and without reading.
 - `finetuning` (2 minutes): training in small batches.
 - `views` (a minute): the share of a contrastive training that its views take.
+- `frozen` (5 minutes): scoring a frozen encoder, beside fine-tuning one model of the same task.
 - `million` (6 minutes): indexing 1,000,000 files.
 - `phantom` (1 minute): drawing the phantom, and which labels its grey levels predict.
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
@@ -26,6 +27,7 @@ from benchmarks import (
     descriptions,
     evaluation,
     finetuning,
+    frozen,
     ingestion,
     near_duplicates,
     phantom,
@@ -71,6 +73,10 @@ def _finetuning(_clinic: Path, _work: Path) -> None:
 
 def _views(_clinic: Path, _work: Path) -> None:
     print(figures_table(views.figures()))
+
+
+def _frozen(clinic: Path, work: Path) -> None:
+    print(figures_table(list(frozen.figures(clinic, work))))
 
 
 def _million(clinic: Path, work: Path) -> None:
@@ -124,6 +130,7 @@ _MEASUREMENTS = {
     "pretraining": _pretraining,
     "finetuning": _finetuning,
     "views": _views,
+    "frozen": _frozen,
     "million": _million,
     "near_duplicates": _near_duplicates,
     "audit": _audit,

@@ -96,6 +96,14 @@ def score_folders(recipe: Recipe, store: Store, found: FrozenInput, folders: Seq
     return _scores(recipe, store, found, [_encoder(folder, folder.name) for folder in folders], log, lambda rows: None)
 
 
+def encoder_scores(folder: Path, problem: Problem) -> list[Scored]:
+    """The scores of the encoder in `folder` on `problem`."""
+    how = Preprocessing.read(folder)
+    encoder = load_encoder(how.backbone, folder / ENCODER)
+    features = encoder_features(encoder, how.normalization, problem.images_NHW, problem.is_segmentation)
+    return scores_of(features, problem)
+
+
 def _scores(
     recipe: Recipe,
     earlier: Store,
@@ -163,14 +171,8 @@ def _finished(recipe: Recipe, store: Store) -> list[_Source]:
 
 
 def _encoder(folder: Path, name: str, seed: int | None = None) -> _Source:
-    how = Preprocessing.read(folder)
-
-    def score(problem: Problem) -> list[Scored]:
-        encoder = load_encoder(how.backbone, folder / ENCODER)
-        maps = problem.is_segmentation
-        return scores_of(encoder_features(encoder, how.normalization, problem.images_NHW, maps), problem)
-
-    return _Source(name, score, encoder_digest(folder), how.backbone, seed)
+    backbone = Preprocessing.read(folder).backbone
+    return _Source(name, partial(encoder_scores, folder), encoder_digest(folder), backbone, seed)
 
 
 def _controls(question: _Question) -> list[_Source]:
