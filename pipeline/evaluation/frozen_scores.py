@@ -110,9 +110,8 @@ def interval(resampled_SR: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 _TEXT = (
-    "What features tell without fine-tuning: the encoder stays as it is, and only nearest neighbours, a logistic "
-    "regression or a linear layer are fitted on a share of the training images (below 100 %: mean over several draws). "
-    "Compare an encoder with the controls and with the random initialization (Baseline): features that do not score "
-    "above both have learned nothing that the problem needs. The 95 % intervals are over the patients that are scored; "
-    "they do not include another pretraining."
+    "Nearest neighbours, a logistic regression or a linear layer are fitted on the features of an encoder that stays "
+    "as it is, on a share of the training images (below 100 %: mean over several draws). Features that do not score "
+    "above the controls and above the random initialization (Baseline) have learned nothing that the problem needs. "
+    "The 95 % intervals are over the patients that are scored, not over pretrainings."
 )

@@ -73,7 +73,8 @@ def _template() -> Template:
 
 def _unbroken(text: str) -> str:
     """`text` without a line break beside a ± or −, before a %, within an interval, or before a count at the end."""
-    return re.sub(r" (?=[±−] )|(?<= [±−]) |(?<=\d) (?=%)|(?<=,) (?=[+−]\d)| (?=\(\d+\)$)", "\N{NO-BREAK SPACE}", text)
+    within = r"(?<=,) (?=[+−]\d)|(?<=\d,) (?=\d+\.\d+\])|(?<=\(seeds) (?=\d)"
+    return re.sub(rf" (?=[±−] )|(?<= [±−]) |(?<=\d) (?=%)|{within}| (?=\(\d+\)$)", "\N{NO-BREAK SPACE}", text)
 
 
 def _css_width(path: Path) -> int:
