@@ -125,9 +125,10 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
 
 
 def learns_mapped_labels(recipe: Recipe, encoder: str) -> bool:
-    """Whether a new mapping of descriptions makes the encoder stale: its method is shown labels that follow from it."""
+    """Whether a new mapping of descriptions makes the encoder stale: labels that follow from it train or select it."""
     settings = recipe.pretraining
-    return settings.method_of(encoder).labelled and settings.labels_of(encoder) != "source"
+    shown = settings.method_of(encoder).labelled and settings.labels_of(encoder) != "source"
+    return shown or settings.settings_of(encoder, settings.seeds[0]).selected_by_labels
 
 
 def _described(recipe: Recipe, encoder: str) -> str:

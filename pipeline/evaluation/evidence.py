@@ -24,7 +24,7 @@ from pipeline.training.outcome import Outcome, Status
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training of an encoder: its outcome, its metrics by epoch, and its duration."""
+    """A finished training of an encoder: its outcome, its metrics by epoch (nan: not measured), and its duration."""
 
     backbone: Backbone
     encoder: str
@@ -33,10 +33,14 @@ class Training:
     reason: str
     curves: Mapping[str, Sequence[float]]
     seconds: float | None = None
+    kept_epoch: int | None = None
+    """Number, from 1, of the epoch whose weights became the encoder; None of earlier versions."""
 
     @property
     def selected_epoch(self) -> int:
         """Index, from 0, of the epoch whose weights became the encoder."""
+        if self.kept_epoch is not None:
+            return self.kept_epoch - 1
         return int(np.argmin(self.curves[selected_by(self.curves)]))
 
 
@@ -126,6 +130,6 @@ def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:
         folder = experiment.encoder(backbone, encoder, seed)
         outcome = Outcome.read(folder)
         if outcome is not None:
-            result = (outcome.status, outcome.reason, read_curves(folder), outcome.seconds)
+            result = (outcome.status, outcome.reason, read_curves(folder), outcome.seconds, outcome.kept_epoch)
             found.append(Training(backbone, encoder, seed, *result))
     return found

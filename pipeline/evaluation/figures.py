@@ -86,13 +86,18 @@ def inpainting_figure(rows: Sequence[InpaintingRow], methods: Sequence[str]) -> 
 
 
 def curves_figure(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Training curves: a panel per metric and a line per training; `curves[training][metric]` has a value per epoch."""
+    """Training curves: a panel per metric and a line per training; `curves[training][metric]` has a value per epoch.
+
+    Epochs without a value (nan) are skipped: the line then has a marker at each value.
+    """
     metrics = list(dict.fromkeys(metric for values in curves.values() for metric in values))
     figure, panels = _panels(len(metrics), 3.6, 2.8)
     for axes, metric in zip(panels, metrics, strict=True):
         for colour, (training, values) in enumerate(curves.items()):
-            line = values.get(metric, [])
-            axes.plot(range(1, len(line) + 1), line, color=_colour(colour), label=training, lw=1.4)
+            line = np.array(values.get(metric, []))
+            epochs = np.flatnonzero(~np.isnan(line))
+            marker = "o" if len(epochs) < len(line) else ""
+            axes.plot(epochs + 1, line[epochs], color=_colour(colour), label=training, lw=1.4, marker=marker, ms=3)
         axes.set(title=metric, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)

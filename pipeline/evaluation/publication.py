@@ -1,6 +1,7 @@
 """A published experiment: the input of its report as numbers, without images, masks or patients' names."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def read_publication(folder: Path) -> Publication:
         facts["test_images"],
         [Constant(**row) for row in facts["constants"]],
         [InpaintingError(**row) for row in facts["inpaintings"]],
-        [Training(**row | {"curves": named_as_today(row["curves"])}) for row in facts["trainings"]],
+        [_training(row) for row in facts["trainings"]],
     )
     return Publication(evidence, [DatasetRow(**row) for row in facts["data_sets"]])
 
@@ -101,8 +102,18 @@ def _facts(publication: Publication) -> dict[str, Any]:
         ],
         "constants": [asdict(row) for row in evidence.constants],
         "inpaintings": [asdict(row) for row in evidence.inpaintings],
-        "trainings": [asdict(row) for row in evidence.trainings],
+        "trainings": [asdict(row) | {"curves": _without_nan(row.curves)} for row in evidence.trainings],
     }
+
+
+def _without_nan(curves: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
+    """The curves as JSON has them: null at epochs without the metric."""
+    return {name: [None if math.isnan(value) else value for value in values] for name, values in curves.items()}
+
+
+def _training(row: Mapping[str, Any]) -> Training:
+    curves = {name: [math.nan if value is None else value for value in of] for name, of in row["curves"].items()}
+    return Training(**{**row, "curves": named_as_today(curves)})
 
 
 def _patient_numbers(tables: Sequence[pa.Table]) -> Mapping[str, Mapping[str, int]]:

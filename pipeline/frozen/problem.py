@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.downstream.task_images import TaskImages
 from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.pool_questions import pool_questions
 from pipeline.recipe.downstream import Task
 from pipeline.training.patient_rounds import patient_rounds
 from pipeline.training.seeds import generator
@@ -84,31 +85,16 @@ def problem_of_archive(pool: PretrainingSet, sizes: Sequence[tuple[int, int]] = 
     (`MAX_IMAGES`). A label that is not both present and absent among the training and among the validation images is
     left out.
     """
-    patients = np.array(pool.patients_N.tolist()).astype(str)
-    train, val = (_spread(side.tolist(), patients.tolist()) for side in (pool.train, pool.val))
-    kept = np.concatenate([train, val])
-    targets = np.where(pool.known_NL.numpy(), pool.labels_NL.numpy(), -1).astype(np.int8)[kept]
-    first, second = np.arange(len(train)), np.arange(len(train), len(kept))
-    asked = [
-        column for column in range(targets.shape[1]) if all(_both(targets[side, column]) for side in (first, second))
-    ]
+    questions = pool_questions(pool, MAX_IMAGES, MAX_IMAGES)
+    kept = torch.cat([questions.train, questions.val])
     return Problem(
         ARCHIVE,
-        torch.cat(list(pool.images.batches([torch.from_numpy(kept)]))).cpu().numpy(),
-        targets[:, asked],
+        torch.cat(list(pool.images.batches([kept]))).cpu().numpy(),
+        np.concatenate([questions.train_MT, questions.val_NT]),
         np.empty((0, 0, 0), np.uint8),
-        tuple(pool.label_names[column] for column in asked),
-        tuple(patients[kept].tolist()),
-        first,
-        {"val": second},
+        questions.names,
+        tuple(map(str, pool.patients_N[kept].tolist())),
+        np.arange(len(questions.train)),
+        {"val": np.arange(len(questions.train), len(kept))},
         tuple(sizes[position] for position in kept.tolist()) if sizes else (),
     )
-
-
-def _both(target_N: NDArray[np.int8]) -> bool:
-    return {0, 1} <= set(target_N.tolist())
-
-
-def _spread(positions: list[int], patients: Sequence[str]) -> Positions:
-    random = generator(0, "frozen evaluation", ARCHIVE)
-    return np.sort(np.array(patient_rounds(positions, patients, random)[:MAX_IMAGES], np.int64))

@@ -36,7 +36,8 @@ class ContextEncoderSettings(TrainingSettings):
             "adversarial_share": self.lambda_adv == 0,
             "lambda_adv": self.lambda_adv > 0 and self.adversarial_share is not None,
         }
-        return self.model_dump(mode="json", exclude={name for name, true in without_effect.items() if true})
+        settings = super().decisive(backbone)
+        return {name: value for name, value in settings.items() if not without_effect.get(name)}
 
 
 CE = register(

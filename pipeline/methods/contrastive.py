@@ -19,4 +19,6 @@ class ContrastiveSettings(TrainingSettings, Views):
 
     def decisive(self, backbone: Backbone) -> dict[str, Any]:
         """All settings but the augmentation of other methods."""
-        return self.model_dump(mode="json", exclude={"augmentation"})
+        settings = super().decisive(backbone)
+        del settings["augmentation"]
+        return settings

@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from pipeline.methods.shown_labels import ShownLabels
 from pipeline.settings import Augmentation, Backbone, Count, Decay, Precision, Rate, Settings
+
+SelectBy = Literal["loss", "linear_auc"]
+_SCORE_EVERY = 5
 
 
 class EncoderSettings(Settings):
@@ -17,6 +22,11 @@ class EncoderSettings(Settings):
     def decisive(self, backbone: Backbone) -> dict[str, Any]:
         """The settings that determine the encoder, as JSON values: part of its fingerprint."""
         return self.model_dump(mode="json")
+
+    @property
+    def selected_by_labels(self) -> bool:
+        """Whether the archive's labels select the epoch that is kept."""
+        return False
 
 
 class TrainingSettings(EncoderSettings):
@@ -31,6 +41,20 @@ class TrainingSettings(EncoderSettings):
     """Of convolutions and matrix products, if the device supports it; weights and losses stay float32."""
     sync_batch_norm: bool = False
     """With several GPUs: batch norm over the images of all of them, not over each one's own."""
+    score_every: Annotated[Count, Field(exclude_if=_SCORE_EVERY.__eq__)] = _SCORE_EVERY
+    """Number of epochs between two scores of the encoder's features; the last epoch is always scored."""
+    select_by: Annotated[SelectBy, Field(exclude_if="loss".__eq__)] = "loss"
+    """What selects the epoch that is kept: the method's own loss, or the highest linear AUC of the archive's labels."""
+
+    def decisive(self, backbone: Backbone) -> dict[str, Any]:
+        """All settings; which epochs are scored only if a score selects the one that is kept."""
+        settings = super().decisive(backbone)
+        return {name: settings[name] for name in settings if name != "score_every" or self.selected_by_labels}
+
+    @property
+    def selected_by_labels(self) -> bool:
+        """As in `EncoderSettings`."""
+        return self.select_by != "loss"
 
 
 _VARIED = {"epochs", "learning_rate"}

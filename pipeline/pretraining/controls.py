@@ -65,4 +65,5 @@ def _relabelled(
     pool: PretrainingSet, names: tuple[str, ...], labels_NL: Tensor, known_NL: Tensor, shown: ShownLabels
 ) -> PretrainingSet:
     seen = digest(names, labels_NL.numpy().tobytes(), known_NL.numpy().tobytes())
-    return replace(pool, label_names=names, labels_NL=labels_NL, known_NL=known_NL, label_digest=seen, shown=shown)
+    other = replace(pool, label_names=names, labels_NL=labels_NL, known_NL=known_NL, label_digest=seen, shown=shown)
+    return replace(other, relabelled=pool.archive)

@@ -40,6 +40,8 @@ class PretrainingSet:
     rank: int = 0
     epoch_images: int | None = None
     shown: ShownLabels = "own"
+    relabelled: "PretrainingSet | None" = None
+    """The pool with the archive's own labels, if these are others."""
 
     def __post_init__(self) -> None:
         count, names = self.images.count, len(self.label_names)
@@ -55,6 +57,11 @@ class PretrainingSet:
     def size(self) -> tuple[int, int]:
         """Height and width, in pixels."""
         return self.images.height, self.images.width
+
+    @property
+    def archive(self) -> "PretrainingSet":
+        """The pool with the archive's own labels."""
+        return self if self.relabelled is None else self.relabelled
 
     def to(self, device: torch.device) -> "PretrainingSet":
         """The same set for training on `device`: labels are there, images where `pipeline.images.loader` puts them."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from pipeline.files import digest, write_json, write_text
 from pipeline.images.batches import GreyLevel, GreySpread, Normalization
 from pipeline.markdown import cell, inline, pipe_table
 from pipeline.methods import METHODS, SHOWN_LABELS, ShownLabels
-from pipeline.pretraining.curves import named_as_today
+from pipeline.pretraining.curves import metric_names, named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.settings import PAPER_BACKBONES, Backbone, Side
 from pipeline.training.device import training_device
@@ -103,15 +104,16 @@ def encoder_digest(folder: Path) -> str:
 
 
 def write_curves(folder: Path, curves: Sequence[Metrics]) -> None:
-    """Write one row of metrics per epoch, numbered from 1, into `folder`."""
-    rows = ((epoch, *metrics.values()) for epoch, metrics in enumerate(curves, start=1))
-    write_text(folder / CURVES, csv_text(("epoch", *curves[0]), rows))
+    """Write one row of metrics per epoch, numbered from 1, into `folder`; the cell of a metric it lacks is empty."""
+    names = metric_names(curves)
+    rows = ((epoch, *map(metrics.get, names)) for epoch, metrics in enumerate(curves, start=1))
+    write_text(folder / CURVES, csv_text(("epoch", *names), rows))
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:
-    """The metrics in `folder` by name, one value per epoch; empty if nothing was trained."""
+    """The metrics in `folder` by name, a value per epoch (nan: it lacks the metric); empty if nothing was trained."""
     epochs = _epochs(folder)
-    return {name: [metrics[name] for metrics in epochs] for name in epochs[0]} if epochs else {}
+    return {name: [metrics.get(name, math.nan) for metrics in epochs] for name in metric_names(epochs)}
 
 
 def replay_metrics(folder: Path, on_epoch: OnEpoch) -> None:
@@ -126,9 +128,13 @@ def _epochs(folder: Path) -> list[Metrics]:
         return []
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True))
-        return [named_as_today({name: float(value) for name, value in row.items() if name != "epoch"}) for row in rows]
+        return [named_as_today(_filled(row)) for row in rows]
     except (ValueError, TypeError, csv.Error):  # not text; a cell that is missing or not a number
         raise DamagedError(path) from None
+
+
+def _filled(row: Mapping[str, str]) -> Metrics:
+    return {name: float(value) for name, value in row.items() if name != "epoch" and value != ""}
 
 
 @dataclass(frozen=True)
@@ -201,16 +207,20 @@ class ModelCard:
     def _training(self) -> str:
         facts = [("outcome", "ran"), ("backbone", self.preprocessing.backbone), *self.settings.items()]
         if self.history.curves:
-            kept = f"{self.history.best_epoch}, the lowest {self.history.selected_by} of {len(self.history.curves)}"
-            facts.append(("epoch kept", kept))
+            facts.append(("epoch kept", self._kept()))
         return _section("Training", [*facts, *self.results, ("made with", _software(self.preprocessing.backbone))])
+
+    def _kept(self) -> str:
+        history = self.history
+        extreme = "highest" if history.highest else "lowest"
+        return f"{history.best_epoch}, the {extreme} {history.selected_by} of {len(history.candidates)}"
 
     def _curves(self) -> str:
         if not self.history.curves:
             return ""
-        epochs = enumerate(self.history.curves, start=1)
-        rows = [[str(epoch), *(f"{value:.5g}" for value in metrics.values())] for epoch, metrics in epochs]
-        return "## Curves\n\n" + pipe_table(["epoch", *map(cell, self.history.curves[0])], rows)
+        epochs, names = enumerate(self.history.curves, start=1), metric_names(self.history.curves)
+        rows = [[str(epoch), *(f"{m[name]:.5g}" if name in m else "–" for name in names)] for epoch, m in epochs]
+        return "## Curves\n\n" + pipe_table(["epoch", *map(cell, names)], rows)
 
     def _use(self, onnx: bool) -> str:
         backbone = self.preprocessing.backbone

@@ -11,10 +11,11 @@ from pipeline.methods import TrainingSettings
 from pipeline.pretraining.controls import Sources
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import CHECKPOINT
+from pipeline.pretraining.encoder_scores import scored_images
 from pipeline.pretraining.plan import PlannedEncoder
 from pipeline.pretraining.pretrain import fingerprint_of, finished, trainer_of
 from pipeline.progress import Log
-from pipeline.training.loop import steps_done
+from pipeline.training.loop import is_scored, steps_done
 from pipeline.training.preflight import Forecast, Unfinished, forecasts, format_range, format_size, total_hours
 
 
@@ -44,8 +45,14 @@ def unfinished_encoders(
         steps = shown.steps(settings.batch_size)
         epochs_done, steps_of_next = steps_done(encoder.folder / CHECKPOINT, fingerprint_of(*planned))
         left = (settings.epochs - epochs_done) * steps - steps_of_next
-        validations = math.ceil(left / steps) * len(shown.val) / settings.batch_size
+        forward = math.ceil(left / steps) * len(shown.val) + _scores_left(settings, epochs_done) * scored_images(shown)
+        validations = forward / settings.batch_size
         yield Unfinished(encoder.name, 1, left, validations, partial(trainer_of, *planned))
+
+
+def _scores_left(settings: TrainingSettings, epochs_done: int) -> int:
+    epochs, every = settings.epochs, settings.score_every
+    return sum(is_scored(epoch, epochs, every) for epoch in range(epochs_done + 1, epochs + 1))
 
 
 def _refuse_a_full_disk(found: Sequence[Forecast], folder: Path) -> None:

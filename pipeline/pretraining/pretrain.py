@@ -13,6 +13,7 @@ from pipeline.networks.encoders import Encoder, WeightsUnavailable, save_encoder
 from pipeline.pretraining import encoder_folder
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_labels, write_curves
+from pipeline.pretraining.encoder_scores import scoring_of
 from pipeline.pretraining.job import Job, MethodRun, own_share
 from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.progress import Log, silent
@@ -49,7 +50,7 @@ def pretrain(
 
     With several processes (`pipeline.training.distributed`), all call this: each trains on the patients of its own
     shard, `batch_size` counts the images of all, and the first one writes. Raises `UserError` if the training images
-    do not fill one batch, or the batch cannot be divided evenly.
+    do not fill one batch, the batch cannot be divided evenly, or labels are to select the epoch and none can be scored.
     """
     name, fingerprint = name or f"{backbone} {method}", fingerprint_of(backbone, method, pool, settings)
     done = finished(backbone, method, pool, settings, folder)
@@ -103,7 +104,8 @@ def fingerprint_of(
     groups = (
         [group_I.numpy().tobytes() for group_I in (pool.patients_N, pool.files_N)] if METHODS[method].paired else []
     )
-    return digest(*common, *labels, *groups, settings.decisive(backbone))
+    selected = [pool.archive.label_names, pool.archive.label_digest] if settings.selected_by_labels else []
+    return digest(*common, *labels, *groups, *selected, settings.decisive(backbone))
 
 
 def trainer_of(backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings) -> Trainer[Any]:
@@ -126,23 +128,26 @@ def _outcome(job: Job[EncoderSettings]) -> Outcome:
     """Do the job; missing weights and divergence become outcomes."""
     began = time.monotonic() - seconds_done(job.folder / encoder_folder.CHECKPOINT, job.fingerprint)
     try:
-        _train(job)
+        kept_epoch = _train(job)
     except WeightsUnavailable as reason:
         return Outcome("unavailable", str(reason), job.fingerprint)
     except Diverged as reason:
         return Outcome("diverged", str(reason), job.fingerprint, time.monotonic() - began)
-    return Outcome("ran", "", job.fingerprint, time.monotonic() - began)
+    return Outcome("ran", "", job.fingerprint, time.monotonic() - began, kept_epoch)
 
 
-def _train(job: Job[EncoderSettings]) -> None:
+def _train(job: Job[EncoderSettings]) -> int | None:
+    """Train and write the files of the encoder; returns the epoch that is kept, None if nothing is trained."""
     normalization = fit_normalization(job.pool.images, job.pool.train)
     run, history = _start(job, normalization), History()
-    if run.training is not None:
+    if run.training is not None and isinstance(job.settings, TrainingSettings):
+        scoring = scoring_of(job.settings, run.encoder, job.pool, normalization)
         configure_backends(training_device())
         checkpoint = job.folder / encoder_folder.CHECKPOINT
-        history = fit_with_progress(*run.training, checkpoint, job.fingerprint, job.log, job.on_epoch)
+        history = fit_with_progress(*run.training, checkpoint, job.fingerprint, job.log, job.on_epoch, scoring)
     if group().is_main:
         _save(job, normalization, run.encoder, history, run.write_results(history))
+    return history.best_epoch or None
 
 
 def _save(

@@ -6,6 +6,13 @@ from numpy.typing import NDArray
 Doubles = NDArray[np.float64]
 
 
+def mean_auc(truth_NT: NDArray[np.int8], scores_NT: Doubles) -> float:
+    """The mean AUC over questions; unknown answers (-1) do not count. nan if a question lacks one of both answers."""
+    every_1N = np.ones((1, len(truth_NT)))
+    columns = zip(truth_NT.T, scores_NT.T, strict=True)
+    return float(np.mean([weighted_auc(truth_N, scores_N, every_1N) for truth_N, scores_N in columns]))
+
+
 def weighted_auc(truth_N: NDArray[np.int8], scores_N: Doubles, weights_RN: Doubles) -> Doubles:
     """Area under the ROC curve for each row of weights, shape (R,): the chance that a positive image scores higher than
     a negative one, ties counting half (Mann and Whitney 1947). nan without a positive or a negative image of weight.

@@ -1,8 +1,8 @@
 """Features of a frozen encoder, and the trivial ones that they are compared with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ LEVELS: Final = 4
 PROJECTED: Final = 64
 """Channels of a level in the maps: wider levels are projected at random, as all of them would not fit in memory."""
 
-_BATCH = 64
+BATCH: Final = 64
+"""Images at a time."""
 _SIDE = 16  # pixels of the thumbnails that are features by themselves
 
 
@@ -49,12 +50,27 @@ def encoder_features(
     projections = [_projection(level, width).to(device) for level, width in enumerate(encoder.channels[-LEVELS:])]
     pooled, found = [], []
     with torch.no_grad():
-        for x_N1HW in _batches(images_NHW, normalization, device):
+        for x_N1HW in _normalized(torch.from_numpy(images_NHW).split(BATCH), normalization, device):
             levels = encoder.pyramid(x_N1HW)[-LEVELS:]
             pooled.append(levels[-1].mean((2, 3)).float().cpu())
             if maps:
                 found.append(_maps(levels, projections, images_NHW.shape[1:]))
     return Features(torch.cat(pooled).numpy(), np.concatenate(found) if maps else np.empty((0, 0, 0, 0), np.float16))
+
+
+def pooled_features(encoder: Encoder, batches: Iterable[Tensor], normalization: Normalization) -> Floats:
+    """Means over the last level of `encoder`, in evaluation mode, of grey images in batches of (n, H, W): (N, D)."""
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    with torch.no_grad():
+        means = [encoder(x_N1HW).mean((2, 3)).float().cpu() for x_N1HW in _normalized(batches, normalization, device)]
+    return torch.cat(means).numpy()
+
+
+def unit(features_ND: NDArray[Any]) -> NDArray[Any]:
+    """The features, each divided by its length."""
+    unit_ND: NDArray[Any] = features_ND / np.maximum(np.linalg.norm(features_ND, axis=1, keepdims=True), 1e-12)
+    return unit_ND
 
 
 def pixel_features(images_NHW: NDArray[np.uint8], maps: bool) -> Features:
@@ -79,9 +95,9 @@ def size_features(sizes: Sequence[tuple[int, int]]) -> Features:
     return Features(pooled, np.empty((0, 0, 0, 0), np.float16))
 
 
-def _batches(images_NHW: NDArray[np.uint8], normalization: Normalization, device: torch.device) -> Iterator[Tensor]:
-    for chunk_NHW in torch.from_numpy(images_NHW).split(_BATCH):
-        yield normalization.apply(chunk_NHW.to(device)).contiguous(memory_format=torch.channels_last)
+def _normalized(batches: Iterable[Tensor], normalization: Normalization, device: torch.device) -> Iterator[Tensor]:
+    for images_NHW in batches:
+        yield normalization.apply(images_NHW.to(device)).contiguous(memory_format=torch.channels_last)
 
 
 def _projection(level: int, width: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.representation.features import Floats
+from pipeline.representation.features import Floats, unit
 
 NEIGHBOURS: Final = 20
 TEMPERATURE: Final = 0.07
@@ -20,13 +20,8 @@ def neighbour_votes(pooled_MD: Floats, targets_MT: NDArray[np.int8], asked_ND: F
     Targets are 1, 0, or -1 if unknown. At most `NEIGHBOURS` images for which the target is known vote; 0 if it is known
     for none.
     """
-    similar_NM = (_unit(asked_ND) @ _unit(pooled_MD).T).astype(np.float64)
+    similar_NM = (unit(asked_ND) @ unit(pooled_MD).T).astype(np.float64)
     return np.column_stack([_vote(similar_NM, truth_M) for truth_M in targets_MT.T])
-
-
-def _unit(features_ND: Floats) -> Floats:
-    unit_ND: Floats = features_ND / np.maximum(np.linalg.norm(features_ND, axis=1, keepdims=True), 1e-12)
-    return unit_ND
 
 
 def _vote(similar_NM: Scores, truth_M: NDArray[np.int8]) -> Scores:

@@ -50,7 +50,7 @@ class Trainer(Protocol[B]):
     metrics: tuple[str, ...]
     """Names of the values that a step returns."""
     selected_by: str
-    """The metric of `validate` that selects the best epoch, the one with the lowest value."""
+    """The metric of `validate` that selects the best epoch, the one with the lowest value, if no score does."""
 
     def batches(self, epoch: int, first_step: int) -> Iterator[B]:
         """The batches of epoch number `epoch`, from 1, from `first_step` on; puts the networks into training mode."""
@@ -65,19 +65,47 @@ class Trainer(Protocol[B]):
         """Raise `Diverged` if the epochs so far show that the training learns nothing any more."""
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """Scores of some epochs beside the trainer's metrics, which do not affect the training."""
+
+    every: int
+    """Number of epochs from one score to the next; the last epoch is always scored."""
+    scores: Callable[[], Metrics]
+    """Called after `Trainer.validate`."""
+    selected_by: str | None = None
+    """The score whose highest value selects the best epoch in place of `Trainer.selected_by`."""
+
+
+def is_scored(epoch: int, epochs: int, every: int) -> bool:
+    """Whether epoch number `epoch` of `epochs` is scored: every `every`-th and the last."""
+    return epoch % every == 0 or epoch == epochs
+
+
 @dataclass
 class History:
-    """The metrics of every finished epoch, and the weights of the best one by `selected_by`."""
+    """The metrics of every finished epoch, and the weights of the best one by `selected_by`.
+
+    Epochs without that metric are never the best.
+    """
 
     curves: list[Metrics] = field(default_factory=list)
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     selected_by: str = VALIDATION_LOSS
+    highest: bool = False
+    """Whether the best value of `selected_by` is the highest one."""
+
+    @property
+    def candidates(self) -> list[Metrics]:
+        """The metrics of the epochs that may be the best."""
+        return [metrics for metrics in self.curves if self.selected_by in metrics]
 
     def record(self, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
         """Append the metrics of `epoch`; copy the weights if it is the best one so far, the first of equals."""
         self.curves.append(metrics)
-        if min(self.curves, key=lambda past: past[self.selected_by]) is metrics:
+        best = max if self.highest else min
+        if best(self.candidates, key=lambda past: past[self.selected_by], default=None) is metrics:
             self.best_epoch = epoch
             self.best_weights = {
                 f"{name}/{key}": tensor.detach().clone()
@@ -100,6 +128,7 @@ def fit(
     advance: Advance,
     on_epoch: OnEpoch,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    scoring: Scoring | None = None,
 ) -> History:
     """Train until `epochs` epochs are done, and leave the best one's weights in `trainer.result_networks`.
 
@@ -108,7 +137,7 @@ def fit(
     `checkpoint_seconds` apart. `advance(1)` counts a step. Raises `Diverged` if a metric is not finite, and as
     `trainer.check_divergence` does.
     """
-    state = _resume(trainer, checkpoint, fingerprint, checkpoint_seconds)
+    state = _resume(trainer, checkpoint, fingerprint, checkpoint_seconds, scoring)
     history = state.history
     for epoch, metrics in enumerate(history.curves, start=1):
         on_epoch(epoch, metrics)
@@ -119,6 +148,10 @@ def fit(
             state.save_if_due(epoch)
         metrics = state.end_epoch(epoch) | trainer.validate()
         _check_finite(epoch, metrics)
+        if scoring is not None and is_scored(epoch, epochs, scoring.every):
+            scores = scoring.scores()
+            _check_finite(epoch, scores)
+            metrics |= scores
         history.record(trainer, epoch, metrics)
         trainer.check_divergence(history.curves)
         state.save_if_due(epoch + 1)
@@ -140,7 +173,13 @@ class Plan:
 
 
 def fit_with_progress(
-    trainer: Trainer[B], plan: Plan, checkpoint: Path, fingerprint: str, log: Log, on_epoch: OnEpoch
+    trainer: Trainer[B],
+    plan: Plan,
+    checkpoint: Path,
+    fingerprint: str,
+    log: Log,
+    on_epoch: OnEpoch,
+    scoring: Scoring | None = None,
 ) -> History:
     """`fit` with progress in images, and a log line if it resumes an earlier run."""
     epochs, steps = steps_done(checkpoint, fingerprint)
@@ -155,6 +194,7 @@ def fit_with_progress(
             fingerprint,
             advance=lambda count: progress.advance(count * plan.images),
             on_epoch=on_epoch,
+            scoring=scoring,
         )
 
 
@@ -219,15 +259,19 @@ def _matching(checkpoint: Path, fingerprint: str) -> SavedCheckpoint | None:
     return saved if found else None
 
 
-def _resume(trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float) -> _TrainingState:
-    state = _TrainingState(trainer, checkpoint, fingerprint, seconds, History(selected_by=trainer.selected_by))
+def _resume(
+    trainer: Trainer[B], checkpoint: Path, fingerprint: str, seconds: float, scoring: Scoring | None
+) -> _TrainingState:
+    score = None if scoring is None else scoring.selected_by
+    history = History(selected_by=score or trainer.selected_by, highest=score is not None)
+    state = _TrainingState(trainer, checkpoint, fingerprint, seconds, history)
     saved = _matching(checkpoint, fingerprint)
     if saved is None:
         return state
     extra = restore_checkpoint(saved, trainer.trained)
     state.began -= saved.state["seconds"]
-    best = tensors_under(extra, "best/")
-    state.history = History(saved.state["curves"], saved.state["best_epoch"], best, trainer.selected_by)
+    history.curves, history.best_epoch = saved.state["curves"], saved.state["best_epoch"]
+    history.best_weights = tensors_under(extra, "best/")
     parameters = next(iter(trainer.trained.networks.values())).parameters()
     if saved.state["steps"]:
         state.steps = list(extra["steps"].to(next(parameters).device))

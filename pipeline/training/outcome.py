@@ -20,6 +20,7 @@ class Outcome:
     `fingerprint` is the digest of all inputs (images, labels if used, settings, code): a later run with the same
     fingerprint has nothing to do. `seconds` is the training time until the end or the divergence; a resumed training
     adds up its stretches, each up to its last checkpoint. It is None if nothing was trained, and in older files.
+    `kept_epoch` is the epoch, from 1, whose weights became the encoder; None of other models, and in older files.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -28,6 +29,7 @@ class Outcome:
     reason: str
     fingerprint: str
     seconds: Annotated[float, Field(ge=0)] | None = field(default=None, compare=False)
+    kept_epoch: Annotated[int, Field(ge=1)] | None = field(default=None, compare=False)
 
     def write(self, folder: Path) -> None:
         """Write outcome.json into `folder`, last of its files: a folder without it is unfinished."""

@@ -1,13 +1,16 @@
 """Subsets of images that cover as many patients as possible."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T", bound=Hashable)
 
-def patient_rounds(positions: Sequence[int], patients: Sequence[str], random: torch.Generator) -> list[int]:
+
+def patient_rounds(positions: Sequence[int], patients: Sequence[T], random: torch.Generator) -> list[int]:
     """`positions` of images, shuffled by `random`, one of each patient per round; `patients` has that of each image."""
-    remaining: dict[str, list[int]] = {}
+    remaining: dict[T, list[int]] = {}
     for turn in torch.randperm(len(positions), generator=random).tolist():
         remaining.setdefault(patients[positions[turn]], []).append(positions[turn])
     rounds = sorted((turn, order, p) for order, own in enumerate(remaining.values()) for turn, p in enumerate(own))

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.files import digest
+from pipeline.methods import METHODS
 from pipeline.recipe import Recipe, load_recipe, shipped_recipes
 from pipeline.recipe.arms import encoder_of, is_frozen
 from pipeline.recipe.reading import existing_file
@@ -402,3 +403,16 @@ def test_any_encoder_of_the_recipe_can_be_an_arm_that_is_frozen() -> None:
         }
     )
     assert recipe.downstream.arms == ("ce", "ce_frozen", "mine_frozen")
+
+
+def test_scores_are_settings_of_every_method_that_trains_and_recorded_only_if_chosen(tmp_path: Path) -> None:
+    plain = load_recipe(write(tmp_path, "name: mine"))
+    chosen = load_recipe(write(tmp_path, "name: mine\npretraining: {score_every: 2, select_by: linear_auc}"))
+    for name, method in METHODS.items():
+        if method.trains:
+            settings = chosen.pretraining.settings_of(name, 0).model_dump()
+            assert (settings["score_every"], settings["select_by"]) == (2, "linear_auc"), name
+    scores = {"score_every", "select_by"}
+    assert not scores & plain.shared["pretraining"].keys() and scores <= chosen.shared["pretraining"].keys()
+    with pytest.raises(UserError, match=r"mine.yaml.*pretraining\.select_by"):
+        load_recipe(write(tmp_path, "name: mine\npretraining: {select_by: accuracy}"))

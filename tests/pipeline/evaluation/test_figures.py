@@ -1,6 +1,7 @@
 """Contents of figures; their appearance was checked by eye."""
 
 import dataclasses
+import math
 from itertools import combinations
 from pathlib import Path
 
@@ -62,6 +63,13 @@ def test_curves_have_a_panel_per_metric_and_count_epochs_from_one() -> None:
     assert (loss.get_title(), mse.get_title(), mse.get_xlabel()) == ("L_F, training", "squared error", "epoch")
     assert [line.get_xydata().tolist() for line in loss.lines] == [[[1, 3], [2, 2]], [[1, 4]]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["CE", "DCM"]
+
+
+def test_epochs_without_a_value_are_skipped_and_the_others_marked() -> None:
+    figure = curves_figure("Pretraining", {"CE": {"rank": [math.nan, 3, math.nan, 2], "loss": [4, 3, 2, 1]}})
+    rank, loss = (axes.lines[0] for axes in figure.axes)
+    assert rank.get_xydata().tolist() == [[2, 3], [4, 2]]
+    assert (rank.get_marker(), loss.get_marker()) == ("o", "")
 
 
 def test_boxplots_have_a_panel_per_task_and_a_box_per_arm_that_ran(recipe: Recipe) -> None:

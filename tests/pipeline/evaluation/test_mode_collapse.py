@@ -106,6 +106,19 @@ def test_a_context_encoder_without_discriminator_has_a_diversity_and_no_saturati
     assert (row.epochs_kept, row.diversity_kept, row.saturation_first, row.saturation_last) == ("2", 0.8, None, None)
 
 
+def test_the_epoch_that_the_folder_records_is_the_selected_one_whatever_selected_it(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path)
+    folder = experiment.encoder("resnet50", "ce", 0)
+    curves = [{"val_loss": 1.0}, {"val_loss": 2.0, "val_linear_auc": 0.75}, {"val_loss": 3.0, "val_linear_auc": 0.5}]
+    write_curves(folder, curves)
+    Outcome("ran", "", "f", 60.0, kept_epoch=2).write(folder)
+    (recorded,) = trainings_of(RECIPE, experiment)
+    assert recorded.selected_epoch == 1
+    Outcome("ran", "", "f", 60.0).write(folder)
+    (inferred,) = trainings_of(RECIPE, experiment)
+    assert inferred.selected_epoch == 0
+
+
 def test_the_share_that_an_earlier_version_measured_at_the_patch_has_another_name(
     tmp_path: Path,
 ) -> None:

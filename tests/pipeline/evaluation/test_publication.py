@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,16 @@ def test_numbers_in_json_keep_all_their_digits(publication: Publication, tmp_pat
     facts = json.loads((tmp_path / "experiment.json").read_text())
     assert facts["trainings"][0]["curves"]["val_loss"][1] == 0.1 + 0.2
     assert facts["constants"][0]["score"] == 1 / 3
+
+
+def test_epochs_without_a_score_are_null_in_json_and_the_kept_epoch_stays(
+    publication: Publication, tmp_path: Path
+) -> None:
+    ran, lost = publication.evidence.trainings
+    scored = dataclasses.replace(ran, curves={**ran.curves, "val_linear_auc": [math.nan, 0.75]}, kept_epoch=2)
+    evidence = dataclasses.replace(publication.evidence, trainings=[scored, lost])
+    write_publication(tmp_path, Publication(evidence, publication.data_sets))
+    assert "NaN" not in (tmp_path / "experiment.json").read_text(encoding="utf-8")
+    again = read_publication(tmp_path).evidence.trainings[0]
+    assert again.selected_epoch == 1
+    assert math.isnan(again.curves["val_linear_auc"][0]) and again.curves["val_linear_auc"][1] == 0.75

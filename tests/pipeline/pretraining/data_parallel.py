@@ -18,6 +18,8 @@ from pipeline.networks.discriminator import Discriminator
 from pipeline.pretraining.context_encoder import TRAIN_METRICS, ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.contrastive import ContrastiveTraining, ProjectionHead
 from pipeline.pretraining.dataset import Batch, PretrainingSet
+from pipeline.pretraining.encoder_scores import EncoderScores
+from pipeline.settings import Augmentation
 from pipeline.training.device import to_device
 from pipeline.training.distributed import mean_over_processes, process_group
 from pipeline.training.seeds import seeded
@@ -93,7 +95,9 @@ def main(folder: Path) -> None:
             other.step(double(batch))
         tensors |= {f"spectral.{name}": tensor for name, tensor in other.discriminator.state_dict().items()}
         tensors["adjusted"] = other.share.adjusted
+        scores = EncoderScores(training.context_encoder.encoder, pool, normalization, Augmentation())()
         measured = {"steps": means, "validation": torch.tensor(list(metrics.values()))}
+        measured["scores"] = torch.tensor(list(scores.values()))
         assert means.shape == (STEPS, len(TRAIN_METRICS))
         write_tensors(folder / f"rank-{group.rank}.safetensors", tensors | measured | contrast(share))
 

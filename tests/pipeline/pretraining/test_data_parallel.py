@@ -20,9 +20,11 @@ from pipeline.pretraining import job
 from pipeline.pretraining.context_encoder import TRAIN_METRICS
 from pipeline.pretraining.contrastive_loss import contrastive_loss, ignored_views, label_weights
 from pipeline.pretraining.dataset import full_validation_batches, training_batches
+from pipeline.pretraining.encoder_scores import EncoderScores
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.two_views import TwoViews
 from pipeline.progress import silent
+from pipeline.settings import Augmentation
 from pipeline.training.distributed import Group
 from pipeline.training.tensors import read_tensors
 from tests.conftest import ROOT
@@ -168,6 +170,15 @@ def test_the_mean_of_both_processes_shares_adjusts_the_weight_of_the_adversarial
             norms.append(np.sqrt(sum(gradient.square().sum().item() for gradient in gradients)))
         shares.append(norms[0] / norms[1])
     assert ranks[0]["adjusted"].item() == pytest.approx(0.1 * 0.3 / np.mean(shares), rel=1e-4)
+
+
+def test_one_process_scores_the_encoder_on_the_images_of_all(ranks):
+    pool = make_pool(count=28, train=20)
+    encoder = networks()[0].encoder
+    prefix = "weights.encoder."
+    encoder.load_state_dict({name.removeprefix(prefix): t for name, t in ranks[0].items() if name.startswith(prefix)})
+    expected = EncoderScores(encoder.float(), pool, fit_normalization(pool.images, pool.train), Augmentation())()
+    assert ranks[1]["scores"].tolist() == pytest.approx(list(expected.values()), rel=1e-4)
 
 
 def test_both_processes_end_with_the_same_networks_and_batch_norm_statistics(ranks):

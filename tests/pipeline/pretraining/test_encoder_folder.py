@@ -4,6 +4,7 @@ Belongs here: its texts, and its weights in other libraries. Not here: training,
 """
 
 import json
+import math
 import re
 from dataclasses import replace
 from functools import cache
@@ -26,6 +27,7 @@ from pipeline.pretraining.encoder_folder import (
     Preprocessing,
     count_labels,
     read_curves,
+    replay_metrics,
     write_curves,
 )
 from pipeline.pretraining.pretrain import pretrain
@@ -200,6 +202,27 @@ def test_labels_are_counted_over_training_images_with_known_labels():
     known[1] = known[0, 2] = False
     counted = count_labels(replace(pool, labels_NL=labels, known_NL=known))
     assert counted == (LabelCount(LABELS[0], 2, 3), LabelCount(LABELS[1], 1, 3), LabelCount(LABELS[2], 0, 2))
+
+
+def test_an_epoch_without_a_metric_has_an_empty_cell_and_no_value(tmp_path):
+    curves = [{"a": 0.5}, {"a": 0.25, "b": 2.0}, {"a": 0.125}]
+    write_curves(tmp_path, curves)
+    assert (tmp_path / "curves.csv").read_text() == "epoch,a,b\n1,0.5,\n2,0.25,2.0\n3,0.125,\n"
+    read, told = read_curves(tmp_path), []
+    assert read["a"] == [0.5, 0.25, 0.125]
+    assert read["b"][1] == 2 and [math.isnan(value) for value in read["b"]] == [True, False, True]
+    replay_metrics(tmp_path, lambda epoch, metrics: told.append(metrics))
+    assert told == curves
+
+
+def test_the_card_states_the_score_that_selected_the_epoch_and_leaves_unscored_epochs_open(card):
+    curves = [{"val_loss": 0.5}, {"val_loss": 0.75, "val_linear_auc": 0.625}, {"val_loss": 1.0, "val_linear_auc": 0.5}]
+    text = card(history=History(curves, best_epoch=2, selected_by="val_linear_auc", highest=True))
+    assert "epoch kept: 2, the highest val_linear_auc of 2" in text
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    assert rows[-3:] == [["1", "0.5", "–"], ["2", "0.75", "0.625"], ["3", "1", "0.5"]]
 
 
 @pytest.mark.parametrize("left", [b"epoch,a,b\n1,0.5\n", b"epoch,a,b\n1,0.5,x\n", b"\xff\xfe", b"epoch,a\n1,2,3\n"])

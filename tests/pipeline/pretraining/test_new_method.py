@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.methods import METHODS, Method, TrainingSettings
-from pipeline.pretraining.curves import by_panel_title
+from pipeline.pretraining.curves import SCORE_TITLES, by_panel_title
 from pipeline.pretraining.dataset import training_batches, validation_batches
 from pipeline.pretraining.encoder_folder import read_curves
 from pipeline.pretraining.job import MethodRun, own_share, placed, plan_of
@@ -99,8 +99,9 @@ def test_a_new_method_trains_into_a_folder_like_every_other(pool, own_settings, 
     assert {"encoder.safetensors", "preprocessing.json", "model_card.md", "curves.csv", "outcome.json"} <= names
     card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
     assert "pretrained by brightness" in card and BRIGHTNESS.card in card and "the lowest val_error of 3" in card
-    (title,) = by_panel_title(read_curves(tmp_path), BRIGHTNESS)
+    title, *scores = by_panel_title(read_curves(tmp_path), BRIGHTNESS)
     assert title == "error of the brightness, validation"
+    assert scores == list(SCORE_TITLES.values())
 
 
 def test_a_new_method_is_forecast_like_every_other(pool, own_settings, tmp_path):

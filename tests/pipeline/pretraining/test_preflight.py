@@ -51,8 +51,9 @@ def quietly(epoch, metrics):
 def test_hours_are_steps_and_validation_between_bounds(method, pool, settings, tmp_path, steps_take):
     forecast = forecast_of(planned(method, settings, tmp_path / "encoder"), pool)
     assert forecast.steps == 3 * (12 // 4)  # epochs, training images, a batch
-    # Each of three epochs validates four images, a batch's worth: a sixth to a half of a step.
-    assert forecast.hours == pytest.approx(((9 + 3 / 6) / 3600, 1.3 * 2 * (9 + 3 / 2) / 3600))
+    # Each of three epochs validates four images, a batch's worth: a sixth to a half of a step. After the last, the
+    # features of 12 training images, four validation images and two views of these are scored: six batches.
+    assert forecast.hours == pytest.approx(((9 + 9 / 6) / 3600, 1.3 * 2 * (9 + 9 / 2) / 3600))
     assert not (tmp_path / "encoder").exists()
 
 

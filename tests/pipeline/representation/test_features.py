@@ -6,7 +6,13 @@ import torch
 
 from pipeline.images.batches import Normalization
 from pipeline.networks.encoders import build_encoder
-from pipeline.representation.features import brightness_features, encoder_features, pixel_features, size_features
+from pipeline.representation.features import (
+    brightness_features,
+    encoder_features,
+    pixel_features,
+    pooled_features,
+    size_features,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (5, 64, 96), dtype=np.uint8)
 NORMALIZATION = Normalization(100.0, 50.0)
@@ -25,6 +31,13 @@ def test_pooled_features_are_means_of_the_last_level_in_evaluation_mode(encoder)
         expected = encoder.eval()(x).mean((2, 3)).numpy()
     assert found.pooled_ND == pytest.approx(expected, rel=1e-5)
     assert found.maps_NCHW.size == 0
+
+
+def test_pooled_features_of_batches_are_those_of_all_images_at_once(encoder):
+    batches = (torch.from_numpy(IMAGES[part]) for part in (slice(0, 2), slice(2, 5)))
+    found = pooled_features(encoder.train(), batches, NORMALIZATION)
+    expected = encoder_features(encoder, NORMALIZATION, IMAGES, maps=False).pooled_ND
+    assert found == pytest.approx(expected, abs=3e-6 * float(expected.max()))
 
 
 def test_maps_have_a_position_for_every_fourth_pixel_and_follow_the_image(encoder):

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.training import loop
 from pipeline.training.checkpoint import Trained
-from pipeline.training.loop import Diverged, fit, seconds_done, steps_done
+from pipeline.training.loop import Diverged, Scoring, fit, seconds_done, steps_done
 
 STEPS = 3
 
@@ -47,7 +47,7 @@ class Toy:
             raise Diverged("stuck")
 
 
-def run(toy, folder, fingerprint="f", heard=None, advanced=None, seconds=0.0):
+def run(toy, folder, fingerprint="f", heard=None, advanced=None, seconds=0.0, scoring=None):
     note = (lambda epoch, metrics: heard.append((epoch, metrics))) if heard is not None else (lambda *_: None)
     count = advanced.append if advanced is not None else (lambda _: None)
     return fit(
@@ -58,7 +58,19 @@ def run(toy, folder, fingerprint="f", heard=None, advanced=None, seconds=0.0):
         advance=count,
         on_epoch=note,
         checkpoint_seconds=seconds,
+        scoring=scoring,
     )
+
+
+def scoring_of(toy, scores, every=2, selected_by=None):
+    """Gives the epochs of `toy` the `scores`, and lists those that were scored."""
+    scored = []
+
+    def score():
+        scored.append(toy.epoch)
+        return {"score": scores[toy.epoch - 1]}
+
+    return Scoring(every, score, selected_by), scored
 
 
 def test_the_epoch_with_the_lowest_validation_loss_is_kept_the_first_of_equals(tmp_path: Path):
@@ -87,6 +99,53 @@ def test_a_training_can_be_kept_by_another_metric_than_its_loss_also_after_a_sto
     history = run(toy, tmp_path)
     assert (history.best_epoch, history.selected_by) == (2, "val_error")
     assert toy.counter.weight.item() == 2 * STEPS
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (3, [3, 5]), (9, [5])])
+def test_every_nth_epoch_and_the_last_are_scored_and_no_other_has_the_score(tmp_path: Path, every, expected):
+    toy, heard = Toy([3.0, 1.0, 2.0, 4.0, 5.0]), []
+    scoring, scored = scoring_of(toy, [0.5, 0.9, 0.7, 0.8, 0.6], every)
+    history = run(toy, tmp_path, heard=heard, scoring=scoring)
+    assert scored == [epoch for epoch, metrics in heard if "score" in metrics] == expected
+    assert (history.best_epoch, history.selected_by, history.highest) == (2, "val_loss", False)
+
+
+@pytest.mark.parametrize(("every", "best"), [(1, 1), (2, 4), (3, 5)])
+def test_a_score_selects_the_scored_epoch_with_its_highest_value_the_first_of_equals(tmp_path: Path, every, best):
+    toy = Toy([3.0, 1.0, 2.0, 4.0, 5.0])
+    scoring, _ = scoring_of(toy, [0.9, 0.1, 0.4, 0.5, 0.5], every, "score")
+    history = run(toy, tmp_path, scoring=scoring)
+    assert (history.best_epoch, history.highest) == (best, True)
+    assert toy.counter.weight.item() == best * STEPS
+
+
+@pytest.mark.parametrize("stop_in", [(epoch, step) for epoch in (2, 3, 4) for step in range(STEPS)])
+def test_a_resumed_run_scores_no_epoch_twice_and_skips_none(tmp_path: Path, stop_in):
+    losses, scores = [1.0, 3.0, 2.0, 4.0], [0.1, 0.9, 0.3, 0.2]
+    stopped = Toy(losses, stop_in)
+    scoring, before = scoring_of(stopped, scores, selected_by="score")
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, tmp_path, scoring=scoring)
+    resumed, heard = Toy(losses), []
+    scoring, after = scoring_of(resumed, scores, selected_by="score")
+    history = run(resumed, tmp_path, heard=heard, scoring=scoring)
+    assert before + after == [2, 4]
+    assert [metrics.get("score") for _, metrics in heard] == [None, 0.9, None, 0.2]
+    assert (history.best_epoch, resumed.counter.weight.item()) == (2, 2 * STEPS)
+
+
+def test_a_score_that_is_not_finite_is_divergence(tmp_path: Path):
+    toy = Toy([3.0, 2.0])
+    with pytest.raises(Diverged, match="score was nan in epoch 2"):
+        run(toy, tmp_path, scoring=scoring_of(toy, [0.5, math.nan])[0])
+
+
+def test_an_epoch_whose_loss_is_not_finite_is_not_scored(tmp_path: Path):
+    toy = Toy([math.nan])
+    scoring, scored = scoring_of(toy, [0.5])
+    with pytest.raises(Diverged, match="val_loss"):
+        run(toy, tmp_path, scoring=scoring)
+    assert not scored
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
