@@ -111,12 +111,14 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
     ) -> Materializations:
         from pipeline.pretraining.plan import planned_encoders
         from pipeline.pretraining.pool import pool_with_pixels
+        from pipeline.pretraining.start import refuse_exposed_starts
 
         params = {"backbone": backbone, "encoder": encoder, "method": settings.method_of(encoder).name}
         with step(context, store, tracking, recipe, params) as here:
             experiment = here.store.experiment(recipe.name)
             plans = planned_encoders(recipe, experiment, backbone, encoder)
             with here.holding(compute.training(here.log), pretraining_pool) as (rows,):
+                refuse_exposed_starts(((plan.settings, plan.backbone) for plan in plans), rows, here.store.private)
                 pool, sources = pool_with_pixels(rows, here.store, recipe), sources_of(rows, here.store.private)
                 outcomes = [_trained(here, tracking, recipe, plan, pool, sources, len(plans) == 1) for plan in plans]
             yield _made(here, recipe, asset, plans, outcomes)
@@ -153,12 +155,16 @@ def _trained(
 ) -> Outcome:
     """Train one seed's encoder and register it; in the step's own MLflow run if it is `alone`, else in a child."""
     from pipeline.pretraining.encoder_folder import encoder_digest
+    from pipeline.pretraining.start import start_record
 
     asset = encoder_name(plan.backbone, plan.encoder)
     with nullcontext(here.run) if alone else here.part(tracking, f"{asset}, seed {plan.settings.seed}") as run:
         shown = plan.pool(pool, sources)
         digests = {"image_digest": shown.image_digest, "label_digest": shown.label_digest}
-        run.params({"labels": plan.labels, **digests, **plan.settings.model_dump(exclude={"imagenet_weights"})})
+        settings = plan.settings.model_dump(exclude={"imagenet_weights", "external"}) | start_record(
+            plan.settings, plan.backbone
+        )
+        run.params({"labels": plan.labels, **digests, **settings})
         for data in _inputs(plan.method, shown, recipe):
             run.input(data)
         outcome = plan.pretrain(shown, here.log, lambda epoch, values: run.metrics(values, epoch))

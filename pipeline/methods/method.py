@@ -12,6 +12,8 @@ from pipeline.settings import Augmentation, Backbone, Count, Decay, Precision, R
 
 SelectBy = Literal["loss", "linear_auc"]
 _SCORE_EVERY = 5
+RANDOM, IMAGENET = "random", "imagenet"
+"""What an encoder starts from, if not from another encoder."""
 
 
 class EncoderSettings(Settings):
@@ -45,6 +47,10 @@ class TrainingSettings(EncoderSettings):
     """Number of epochs between two scores of the encoder's features; the last epoch is always scored."""
     select_by: Annotated[SelectBy, Field(exclude_if="loss".__eq__)] = "loss"
     """What selects the epoch that is kept: the method's own loss, or the highest linear AUC of the archive's labels."""
+    start_from: Annotated[str, Field(min_length=1, exclude_if=RANDOM.__eq__)] = RANDOM
+    """Initial weights: `random`, `imagenet` (of `imagenet_weights`), or those in the folder of an encoder."""
+    imagenet_weights: Annotated[Mapping[Backbone, str], Field(exclude=True)] = {}
+    """The recipe's `imagenet_weights`, if it starts from them."""
 
     def decisive(self, backbone: Backbone) -> dict[str, Any]:
         """All settings; which epochs are scored only if a score selects the one that is kept."""
@@ -57,7 +63,7 @@ class TrainingSettings(EncoderSettings):
         return self.select_by != "loss"
 
 
-_VARIED = {"epochs", "learning_rate"}
+_VARIED = {"epochs", "learning_rate", "start_from"}
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,9 @@ class Method:
 
     @property
     def varied(self) -> set[str]:
-        """The settings that a variant may change: epochs, learning rate, and all of the method's own."""
-        return _VARIED | (self.settings.model_fields.keys() - TrainingSettings.model_fields) if self.trains else set()
+        """The settings that a variant may change: all of the method's own, and if it trains, three that all share."""
+        own = self.settings.model_fields.keys() - TrainingSettings.model_fields
+        return own | _VARIED if self.trains else own
 
     def load_trainer(self) -> Any:
         """Import the class that `trainer` names."""

@@ -185,8 +185,12 @@ def load_encoder(backbone: Backbone, path: Path) -> Encoder:
     with torch.device("meta"):  # without allocating random weights
         encoder = build_encoder(backbone)
     encoder.to_empty(device="cpu")
-    own = encoder.backbone.state_dict().keys()
+    own = encoder.backbone.state_dict()
     state = {name: tensor for name, tensor in tensors.items() if name in own or not name.startswith(encoder.heads)}
+    for name, tensor in state.items():
+        if name in own and own[name].shape != tensor.shape:
+            shapes = f"of shape {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
+            raise UserError(f"{path} does not hold a {backbone}: {name} is {shapes}.")
     try:
         encoder.backbone.load_state_dict(state)
     except RuntimeError as error:

@@ -12,6 +12,7 @@ from pipeline.methods import METHODS, TrainingSettings
 from pipeline.pretraining.plan import PlannedEncoder, planned_encoders
 from pipeline.pretraining.pool import load_pool
 from pipeline.pretraining.preflight import preflight
+from pipeline.pretraining.start import refuse_exposed_starts
 from pipeline.pretraining.top_folders import sources_of
 from pipeline.progress import Log, silent
 from pipeline.recipe import Recipe, load_recipe
@@ -71,7 +72,9 @@ def _pretrain(options: argparse.Namespace, log: Log) -> None:
     encoders = _selected(options, recipe, store)
     pool = load_pool(store, recipe)
     refuse_training(store, recipe)
-    sources = sources_of(read_pool(store, recipe), store.private)
+    rows = read_pool(store, recipe)
+    refuse_exposed_starts(((encoder.settings, encoder.backbone) for encoder in encoders), rows, store.private)
+    sources = sources_of(rows, store.private)
     log(f"{pool.images.count} images of {recipe.images.height} x {recipe.images.width} pixels from {store.root}")
     if options.preflight:
         preflight(encoders, pool, sources, log)

@@ -173,6 +173,8 @@ class ModelCard:
     history: History
     results: Sequence[tuple[str, Any]]
     """Names and values, such as the inpainting error."""
+    inherited: tuple[str, ...] = ()
+    """Digests of images and split of the encoders that it started from."""
 
     def write(self, folder: Path) -> None:
         """Write it into `folder` as Markdown, after the files that it describes."""
@@ -191,6 +193,7 @@ class ModelCard:
                 ("training images", self.train_images),
                 ("validation images", self.val_images),
                 ("digest of images and split", self.image_digest),
+                *([("digests of images and split of its start", " ".join(self.inherited))] if self.inherited else []),
                 ("label space", ", ".join(label.name for label in self.labels) or "none"),
                 *([("digest of labels", self.label_digest)] if self.labels else []),
                 ("input", f"grey, {self.preprocessing.height} x {self.preprocessing.width} pixels"),

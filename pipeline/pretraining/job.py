@@ -8,9 +8,12 @@ from typing import Any, Generic, TypeVar, cast
 from torch import nn
 
 from pipeline.errors import UserError
+from pipeline.images.batches import Normalization
 from pipeline.methods import EncoderSettings, Method, TrainingSettings
+from pipeline.methods.method import RANDOM
 from pipeline.networks.encoders import Encoder, build_encoder, synchronized
 from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.start import start_encoder
 from pipeline.progress import Log
 from pipeline.settings import Backbone
 from pipeline.training.device import Network, maybe_compile, to_device, training_device
@@ -37,7 +40,12 @@ class Job(Generic[S]):
     on_epoch: OnEpoch
 
     def fresh_encoder(self) -> Encoder:
-        """The initial encoder: the same for every method of one seed and backbone."""
+        """The initial encoder: the same for every method of one seed, backbone and `start_from`.
+
+        Raises `WeightsUnavailable` and `UserError` as `pipeline.pretraining.start.start_encoder`.
+        """
+        if isinstance(self.settings, TrainingSettings) and self.settings.start_from != RANDOM:
+            return start_encoder(self.settings, self.backbone)
         with seeded(self.settings.seed, "encoder", self.backbone):
             return build_encoder(self.backbone)
 
@@ -46,6 +54,8 @@ class MethodRun:
     """Base of the classes that train an encoder by a method, made from a job and the normalization of its images."""
 
     encoder: Encoder
+    normalization: Normalization | None = None
+    """The encoder's own z-score; None if it is that of the pool."""
     training: tuple[Trainer[Any], Plan] | None = None
     """None if nothing is trained."""
 

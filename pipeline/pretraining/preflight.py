@@ -14,6 +14,7 @@ from pipeline.pretraining.encoder_folder import CHECKPOINT
 from pipeline.pretraining.encoder_scores import scored_images
 from pipeline.pretraining.plan import PlannedEncoder
 from pipeline.pretraining.pretrain import fingerprint_of, finished, trainer_of
+from pipeline.pretraining.start import start_is_missing
 from pipeline.progress import Log
 from pipeline.training.loop import is_scored, steps_done
 from pipeline.training.preflight import Forecast, Unfinished, forecasts, format_range, format_size, total_hours
@@ -41,6 +42,8 @@ def unfinished_encoders(
         shown, settings = encoder.pool(pool, sources), encoder.settings
         planned = (encoder.backbone, encoder.method, shown, settings)
         if not isinstance(settings, TrainingSettings) or finished(*planned, encoder.folder) is not None:
+            continue
+        if start_is_missing(settings, encoder.backbone):
             continue
         steps = shown.steps(settings.batch_size)
         epochs_done, steps_of_next = steps_done(encoder.folder / CHECKPOINT, fingerprint_of(*planned))

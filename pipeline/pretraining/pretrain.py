@@ -16,6 +16,7 @@ from pipeline.pretraining.encoder_folder import ModelCard, Preprocessing, count_
 from pipeline.pretraining.encoder_scores import scoring_of
 from pipeline.pretraining.job import Job, MethodRun, own_share
 from pipeline.pretraining.onnx_export import export_onnx
+from pipeline.pretraining.start import inherited_digests, recorded_settings
 from pipeline.progress import Log, silent
 from pipeline.settings import Backbone
 from pipeline.training.checkpoint import remove_checkpoints
@@ -45,8 +46,8 @@ def pretrain(
     If `folder` holds the result of the same images, labels (if used), settings and code, or a finished encoder of an
     earlier version of the code (`finished`), nothing is trained. A run that was killed resumes from its last
     checkpoint. `on_epoch(epoch, metrics)` is called for every epoch, from 1, also for those of earlier runs. Outcomes:
-    `ran`; `unavailable` (no ImageNet weights); `diverged` (a loss was not finite, or the discriminator stuck), without
-    an encoder.
+    `ran`; `unavailable` (weights that the recipe names do not exist); `diverged` (a loss was not finite, or the
+    discriminator stuck), without an encoder.
 
     With several processes (`pipeline.training.distributed`), all call this: each trains on the patients of its own
     shard, `batch_size` counts the images of all, and the first one writes. Raises `UserError` if the training images
@@ -105,7 +106,7 @@ def fingerprint_of(
         [group_I.numpy().tobytes() for group_I in (pool.patients_N, pool.files_N)] if METHODS[method].paired else []
     )
     selected = [pool.archive.label_names, pool.archive.label_digest] if settings.selected_by_labels else []
-    return digest(*common, *labels, *groups, *selected, settings.decisive(backbone))
+    return digest(*common, *labels, *groups, *selected, recorded_settings(settings, backbone))
 
 
 def trainer_of(backbone: Backbone, method: str, pool: PretrainingSet, settings: EncoderSettings) -> Trainer[Any]:
@@ -146,7 +147,7 @@ def _train(job: Job[EncoderSettings]) -> int | None:
         checkpoint = job.folder / encoder_folder.CHECKPOINT
         history = fit_with_progress(*run.training, checkpoint, job.fingerprint, job.log, job.on_epoch, scoring)
     if group().is_main:
-        _save(job, normalization, run.encoder, history, run.write_results(history))
+        _save(job, run.own_normalization or normalization, run.encoder, history, run.write_results(history))
     return history.best_epoch or None
 
 
@@ -167,7 +168,7 @@ def _save(
     ModelCard(
         method=job.method.name,
         preprocessing=preprocessing,
-        settings=job.settings.decisive(job.backbone),
+        settings=recorded_settings(job.settings, job.backbone),
         image_digest=job.pool.image_digest,
         train_images=len(job.pool.train),
         val_images=len(job.pool.val),
@@ -176,4 +177,5 @@ def _save(
         shown=job.pool.shown,
         history=history,
         results=tuple(results.items()),
+        inherited=inherited_digests(job.settings, job.backbone),
     ).write(job.folder)

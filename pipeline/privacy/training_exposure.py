@@ -19,6 +19,7 @@ _PATIENTS = pa.schema(
     [pa.field("patient", pa.string(), nullable=False), pa.field("split", pa.string())]  # null in older records
 )
 _DIGEST = re.compile(r"^- digest of images and split: ([0-9a-f]{16,64})$", re.MULTILINE)
+_INHERITED = re.compile(r"^- digests of images and split of its start: ([0-9a-f ]+)$", re.MULTILINE)
 _WEIGHTS = "*.safetensors"
 _DESCRIPTION = "model.json"
 _SEED_SUFFIX = re.compile(r"_seed-\d+$")
@@ -48,14 +49,31 @@ def encoders_trained_on_validation(earlier: Store, validation: Collection[str], 
 
 
 def _trained_on_validation(private: Path, folder: Path, validation: Collection[str], moved: Collection[str]) -> bool:
-    record = _record_of(private, folder)
-    if record is None:
+    records = _records_of(private, folder)
+    if not records:
         return bool(moved)  # unknown, so assume the worst
-    rows = read_table(record)
+    return any(_includes_validation(read_table(record), validation, moved) for record in records)
+
+
+def _includes_validation(rows: pa.Table, validation: Collection[str], moved: Collection[str]) -> bool:
     if "split" not in rows.column_names or rows["split"].null_count:
         return not set(moved).isdisjoint(rows["patient"].to_pylist())
-    trained = rows["patient"].filter(pc.equal(rows["split"], "train")).to_pylist()
-    return not set(validation).isdisjoint(trained)
+    return not set(validation).isdisjoint(_on_training_side(rows))
+
+
+def _on_training_side(rows: pa.Table) -> list[str]:
+    trained: list[str] = rows["patient"].filter(pc.equal(rows["split"], "train")).to_pylist()
+    return trained
+
+
+def patients_trained_on(private: Path, digests: Iterable[str]) -> set[str]:
+    """Pseudonyms of the patients on the training side of the training sets with these digests.
+
+    Training sets without a record, and older records, which have no sides, add none.
+    """
+    records = (_record_path(private, stated) for stated in digests)
+    tables = (read_table(record) for record in records if record.is_file())
+    return {patient for rows in tables if "split" in rows.column_names for patient in _on_training_side(rows)}
 
 
 def training_patients(private: Path, encoder: Path) -> frozenset[str]:
@@ -72,6 +90,15 @@ def training_set_digest(encoder: Path) -> str | None:
     card = encoder / "model_card.md"
     stated = _DIGEST.search(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
     return stated[1] if stated else None
+
+
+def training_set_digests(encoder: Path) -> tuple[str, ...]:
+    """As `training_set_digest`, then those of the encoders that it started from."""
+    own, card = training_set_digest(encoder), encoder / "model_card.md"
+    if own is None:
+        return ()
+    inherited = _INHERITED.search(card.read_text(encoding="utf-8", errors="replace"))
+    return tuple(dict.fromkeys((own, *(inherited[1].split() if inherited else ()))))
 
 
 def models_exposed_to(store: Store, patient: str) -> list[str]:
@@ -114,16 +141,20 @@ def _encoder_exposed(private: Path, folder: Path, patient: str) -> bool:
 
 
 def _recorded_patients(private: Path, encoder: Path) -> pa.Table | None:
-    """The record of an encoder's training set; None if there is none, or it is damaged."""
-    record = _record_of(private, encoder)
-    return read_if_intact(record, partial(read_table, columns=["patient"])) if record is not None else None
+    """The records of an encoder's training set and its starts'; None if its own is missing, or one is damaged."""
+    records = _records_of(private, encoder)
+    tables = [read_if_intact(record, partial(read_table, columns=["patient"])) for record in records]
+    intact = [rows for rows in tables if rows is not None]
+    return pa.concat_tables(intact) if records and len(intact) == len(records) else None
 
 
-def _record_of(private: Path, encoder: Path) -> Path | None:
-    """The record that an encoder's model card names; None if there is none."""
-    stated = training_set_digest(encoder)
-    record = _record_path(private, stated) if stated else None
-    return record if record is not None and record.is_file() else None
+def _records_of(private: Path, encoder: Path) -> list[Path]:
+    """The records that an encoder's model card names: its own, then those of its starts; empty without its own.
+
+    Encoders of other stores, from which it may have started, have no record here.
+    """
+    records = [_record_path(private, stated) for stated in training_set_digests(encoder)]
+    return [record for record in records if record.is_file()] if records and records[0].is_file() else []
 
 
 def _model_exposed(private: Path, folder: Path, patient: str) -> bool:

@@ -4,16 +4,17 @@ Settings are those of the registered methods (`pipeline.methods`), and fields of
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
 from operator import eq
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.methods import METHODS, EncoderSettings, Method, ShownLabels
+from pipeline.methods.method import IMAGENET, RANDOM
 from pipeline.recipe.arms import FROZEN, PAPER_ARMS, encoder_of, is_frozen
 from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting, is_none, one_of
 
@@ -38,7 +39,7 @@ _FIELDS = {
     name: _field(name, field)
     for method in METHODS.values()
     for name, field in method.settings.model_fields.items()
-    if name not in EncoderSettings.model_fields
+    if name not in EncoderSettings.model_fields and not field.exclude
 }
 _all: dict[str, Any] = {name: (field.annotation, field) for name, field in _FIELDS.items()}
 _optional: dict[str, Any] = {
@@ -47,7 +48,20 @@ _optional: dict[str, Any] = {
     if any(name in method.varied for method in METHODS.values())
 }
 _Training: Any = create_model("_Training", __base__=Settings, **_all)
+C = TypeVar("C", bound=Any)
 _Changes: Any = create_model("_Changes", __base__=Settings, **_optional)
+
+
+def _with_files(settings: C, change: Callable[[str], str]) -> C:
+    """`settings`, of which both sections have these fields, with `change` of the paths in start_from and external."""
+    start, external = settings.start_from, settings.external
+    return settings.model_copy(
+        update={
+            "start_from": start if start in (None, RANDOM, IMAGENET) else change(start),
+            "external": external
+            and {name: one.model_copy(update={"weights": change(one.weights)}) for name, one in external.items()},
+        }
+    )
 
 
 MethodName = Annotated[str, one_of(METHODS)]
@@ -115,6 +129,12 @@ class Pretraining(_Training):  # type: ignore[misc]
         shared = {name: getattr(self, name) for name in settings.model_fields if name in _FIELDS}
         changed = self.variants[encoder].settings if encoder in self.variants else {}
         return settings(**(shared | changed), seed=seed)
+
+    def with_files(self, change: Callable[[str], str]) -> "Pretraining":
+        """The section with the path of every weights file and encoder folder replaced by `change` of it."""
+        weights = {backbone: change(path) for backbone, path in self.imagenet_weights.items()}
+        variants = {name: _with_files(variant, change) for name, variant in self.variants.items()}
+        return _with_files(self.model_copy(update={"imagenet_weights": weights, "variants": variants}), change)
 
     @model_validator(mode="after")
     def _variants_are_new(self) -> "Pretraining":

@@ -72,16 +72,15 @@ class Recipe(Settings):
         return seeds[self.downstream.seeds.index(seed) % len(seeds)]
 
     def with_files(self, change: Callable[[str], str]) -> "Recipe":
-        """The recipe with the path of every manifest and weights file replaced by `change` of it."""
+        """The recipe with the path of every manifest, weights file and encoder folder replaced by `change` of it."""
         tasks = {
             name: task.model_copy(update={"manifest": change(task.manifest)})
             for name, task in self.downstream.tasks.items()
         }
-        weights = {backbone: change(path) for backbone, path in self.pretraining.imagenet_weights.items()}
         return self.model_copy(
             update={
                 "downstream": self.downstream.model_copy(update={"tasks": tasks}),
-                "pretraining": self.pretraining.model_copy(update={"imagenet_weights": weights}),
+                "pretraining": self.pretraining.with_files(change),
             }
         )
 
