@@ -5,7 +5,7 @@ Not here: a recipe's sections (`pipeline.recipe`).
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -119,7 +119,9 @@ def first_problem(error: ValidationError, section: str = "") -> str:
 
 
 def format_setting(value: Any) -> str:
-    """The value of a setting as tables print it."""
+    """The value of a setting as tables print it: of paths, which can contain names, the last part."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return value if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, Mapping):  # the external encoder of each backbone
+        return ", ".join(dict.fromkeys(format_setting(one["weights"]) for one in value.values()))
+    return value.rpartition("/")[2] if isinstance(value, str) else f"{value:g}"

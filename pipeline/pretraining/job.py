@@ -54,7 +54,7 @@ class MethodRun:
     """Base of the classes that train an encoder by a method, made from a job and the normalization of its images."""
 
     encoder: Encoder
-    normalization: Normalization | None = None
+    own_normalization: Normalization | None = None
     """The encoder's own z-score; None if it is that of the pool."""
     training: tuple[Trainer[Any], Plan] | None = None
     """None if nothing is trained."""

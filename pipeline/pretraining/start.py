@@ -80,8 +80,8 @@ def refuse_exposed_starts(encoders: Iterable[tuple[EncoderSettings, Backbone]], 
     digests = {one for named in encoders for one in inherited_digests(*named)}
     if shared := validation & patients_trained_on(private, digests):
         raise UserError(
-            f"pretraining.start_from or external names an encoder that was trained on {len(shared)} patients who are "
-            "now on the validation side, so that validation would flatter it: train that encoder again first."
+            "pretraining.start_from or external names an encoder that was trained on patients who are now on the "
+            f"validation side ({len(shared)}), so that validation would flatter it: train that encoder again first."
         )
 
 

@@ -37,7 +37,7 @@ class External(MethodRun):
         named = job.settings.external.get(job.backbone)
         if named is None:
             raise WeightsUnavailable(f"pretraining.external names no encoder of {job.backbone}")
-        self.encoder, self.normalization = _external(named, job.backbone)
+        self.encoder, self.own_normalization = _external(named, job.backbone)
 
 
 def _external(named: ExternalEncoder, backbone: Backbone) -> tuple[Encoder, Normalization]:

@@ -55,13 +55,14 @@ _Changes: Any = create_model("_Changes", __base__=Settings, **_optional)
 def _with_files(settings: C, change: Callable[[str], str]) -> C:
     """`settings`, of which both sections have these fields, with `change` of the paths in start_from and external."""
     start, external = settings.start_from, settings.external
-    return settings.model_copy(
+    moved: C = settings.model_copy(
         update={
             "start_from": start if start in (None, RANDOM, IMAGENET) else change(start),
             "external": external
             and {name: one.model_copy(update={"weights": change(one.weights)}) for name, one in external.items()},
         }
     )
+    return moved
 
 
 MethodName = Annotated[str, one_of(METHODS)]
@@ -134,7 +135,8 @@ class Pretraining(_Training):  # type: ignore[misc]
         """The section with the path of every weights file and encoder folder replaced by `change` of it."""
         weights = {backbone: change(path) for backbone, path in self.imagenet_weights.items()}
         variants = {name: _with_files(variant, change) for name, variant in self.variants.items()}
-        return _with_files(self.model_copy(update={"imagenet_weights": weights, "variants": variants}), change)
+        moved: Pretraining = self.model_copy(update={"imagenet_weights": weights, "variants": variants})
+        return _with_files(moved, change)
 
     @model_validator(mode="after")
     def _variants_are_new(self) -> "Pretraining":

@@ -26,6 +26,19 @@ def test_a_variant_is_printed_as_its_method_and_what_it_changes(recipe: Recipe) 
     ]
 
 
+def test_a_path_is_printed_without_its_folders(recipe: Recipe) -> None:
+    settings = recipe.model_dump()
+    external = {"resnet50": {"weights": "/far/smith/usfm.safetensors", "mean": 100, "sd": 50}}
+    settings["pretraining"]["variants"] = {
+        "a": {"method": "ce", "start_from": "/far/smith/encoder_7"},
+        "b": {"method": "external", "external": external},
+    }
+    del settings["evaluation"]["comparisons"]
+    variants = Recipe.model_validate(settings)
+    assert arm_label(variants, "a") == "CE, start_from encoder_7"
+    assert arm_label(variants, "b") == "External, external usfm.safetensors"
+
+
 def test_changes_that_both_arms_share_are_printed_once(recipe: Recipe) -> None:
     settings = recipe.model_dump()
     settings["pretraining"]["variants"] = {
