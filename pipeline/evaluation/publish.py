@@ -13,10 +13,10 @@ from pipeline.evaluation.dataset_table import dataset_rows
 from pipeline.evaluation.evidence import evidence_of
 from pipeline.evaluation.publication import Publication, write_publication
 from pipeline.evaluation.replication import replicate
-from pipeline.privacy.training_exposure import training_set_digest
 from pipeline.recipe import Recipe
 from pipeline.store import Experiment, Store
 from pipeline.tables import image_digest, read_pool
+from pipeline.training_sets import training_set_digest
 
 
 @command

@@ -14,8 +14,8 @@ from pipeline.methods.external import ExternalSettings
 from pipeline.methods.method import IMAGENET, RANDOM
 from pipeline.networks.encoders import Encoder, WeightsUnavailable, imagenet_encoder, load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
-from pipeline.privacy.training_exposure import patients_trained_on, training_set_digests
 from pipeline.settings import Backbone
+from pipeline.training_sets import patients_trained_on, training_set_digests
 
 
 def recorded_settings(settings: EncoderSettings, backbone: Backbone) -> dict[str, Any]:

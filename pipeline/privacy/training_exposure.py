@@ -14,12 +14,11 @@ from pipeline.mirrored import read_if_intact
 from pipeline.recipe.arms import FROZEN, encoder_of
 from pipeline.settings import PAPER_BACKBONES
 from pipeline.store import Store
+from pipeline.training_sets import on_training_side, record_path, training_set_digests
 
 _PATIENTS = pa.schema(
     [pa.field("patient", pa.string(), nullable=False), pa.field("split", pa.string())]  # null in older records
 )
-_DIGEST = re.compile(r"^- digest of images and split: ([0-9a-f]{16,64})$", re.MULTILINE)
-_INHERITED = re.compile(r"^- digests of images and split of its start: ([0-9a-f ]+)$", re.MULTILINE)
 _WEIGHTS = "*.safetensors"
 _DESCRIPTION = "model.json"
 _SEED_SUFFIX = re.compile(r"_seed-\d+$")
@@ -34,7 +33,7 @@ def record_training_set(
     """
     names = sorted(set(patients))
     table = pa.table({"patient": names, "split": [(sides or {}).get(name) for name in names]}, schema=_PATIENTS)
-    write_table(_record_path(private, digest), table)
+    write_table(record_path(private, digest), table)
 
 
 def encoders_trained_on_validation(earlier: Store, validation: Collection[str], moved: Collection[str]) -> list[str]:
@@ -58,22 +57,7 @@ def _trained_on_validation(private: Path, folder: Path, validation: Collection[s
 def _includes_validation(rows: pa.Table, validation: Collection[str], moved: Collection[str]) -> bool:
     if "split" not in rows.column_names or rows["split"].null_count:
         return not set(moved).isdisjoint(rows["patient"].to_pylist())
-    return not set(validation).isdisjoint(_on_training_side(rows))
-
-
-def _on_training_side(rows: pa.Table) -> list[str]:
-    trained: list[str] = rows["patient"].filter(pc.equal(rows["split"], "train")).to_pylist()
-    return trained
-
-
-def patients_trained_on(private: Path, digests: Iterable[str]) -> set[str]:
-    """Pseudonyms of the patients on the training side of the training sets with these digests.
-
-    Training sets without a record, and older records, which have no sides, add none.
-    """
-    records = (_record_path(private, stated) for stated in digests)
-    tables = (read_table(record) for record in records if record.is_file())
-    return {patient for rows in tables if "split" in rows.column_names for patient in _on_training_side(rows)}
+    return not set(validation).isdisjoint(on_training_side(rows))
 
 
 def training_patients(private: Path, encoder: Path) -> frozenset[str]:
@@ -83,22 +67,6 @@ def training_patients(private: Path, encoder: Path) -> frozenset[str]:
     """
     rows = _recorded_patients(private, encoder)
     return frozenset(rows["patient"].to_pylist()) if rows is not None else frozenset()
-
-
-def training_set_digest(encoder: Path) -> str | None:
-    """Digest of a pool's images and split (`image_digest`) in an encoder's model card; None without a card."""
-    card = encoder / "model_card.md"
-    stated = _DIGEST.search(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
-    return stated[1] if stated else None
-
-
-def training_set_digests(encoder: Path) -> tuple[str, ...]:
-    """As `training_set_digest`, then those of the encoders that it started from."""
-    own, card = training_set_digest(encoder), encoder / "model_card.md"
-    if own is None:
-        return ()
-    inherited = _INHERITED.search(card.read_text(encoding="utf-8", errors="replace"))
-    return tuple(dict.fromkeys((own, *(inherited[1].split() if inherited else ()))))
 
 
 def models_exposed_to(store: Store, patient: str) -> list[str]:
@@ -129,10 +97,6 @@ def patients_not_trained_on(private: Path, encoders: Iterable[Path], patients: C
     return {patient for folder in counted for patient in set(patients) - training_patients(private, folder)}
 
 
-def _record_path(private: Path, digest: str) -> Path:
-    return private / "training_sets" / f"{digest[:16]}.parquet"
-
-
 def _encoder_exposed(private: Path, folder: Path, patient: str) -> bool:
     if not any(folder.glob(_WEIGHTS)):
         return False
@@ -153,7 +117,7 @@ def _records_of(private: Path, encoder: Path) -> list[Path]:
 
     Encoders of other stores, from which it may have started, have no record here.
     """
-    records = [_record_path(private, stated) for stated in training_set_digests(encoder)]
+    records = [record_path(private, stated) for stated in training_set_digests(encoder)]
     return [record for record in records if record.is_file()] if records and records[0].is_file() else []
 
 

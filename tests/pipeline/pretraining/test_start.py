@@ -15,11 +15,12 @@ from pipeline.pretraining.plan import planned_encoders
 from pipeline.pretraining.preflight import unfinished_encoders
 from pipeline.pretraining.pretrain import fingerprint_of, pretrain
 from pipeline.pretraining.start import refuse_exposed_starts
-from pipeline.privacy.training_exposure import models_exposed_to, record_training_set, training_set_digests
+from pipeline.privacy.training_exposure import models_exposed_to, record_training_set
 from pipeline.progress import silent
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from pipeline.training.outcome import Outcome
+from pipeline.training_sets import training_set_digests
 from tests.pipeline.pretraining.conftest import TinyEncoder
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone", "without_onnx")
