@@ -132,7 +132,7 @@ def trained(discriminator, patches, labels, steps, rate):
     return discriminator
 
 
-@pytest.mark.parametrize("count", [0, 3, 10])
+@pytest.mark.parametrize("count", [0, 10])
 def test_spectral_normalization_keeps_every_weight_at_a_spectral_norm_of_one(patches, count):
     """The power iteration estimates a norm from below, so that the weight's is 1 or above, and follows a moving weight.
 
@@ -144,8 +144,9 @@ def test_spectral_normalization_keeps_every_weight_at_a_spectral_norm_of_one(pat
     moving = spectral_norms(discriminator)
     assert len(moving) == 5 + (count > 0)
     assert all(0.999 < norm < 1.1 for norm in moving), moving
-    for _ in range(300):
-        discriminator._normalize_weights("cpu")
+    with torch.no_grad():
+        for _ in range(60):
+            discriminator._normalize_weights("cpu")
     assert spectral_norms(discriminator) == pytest.approx([1] * len(moving), rel=5e-3)
     plain = spectral_norms(trained(Discriminator(count), patches, labels, steps=12, rate=1e-4))
     assert all(abs(norm - 1) > 0.02 for norm in plain), plain
