@@ -120,7 +120,8 @@ def spectral_norms(discriminator):
     layers += [discriminator.classifier, *([discriminator.projection] if discriminator.projection else [])]
     with torch.no_grad(), frozen_network(discriminator):
         weights = [array(layer.weight) for layer in layers]
-    return [np.linalg.svd(w.reshape(len(w), -1), compute_uv=False)[0] for w in weights]
+    rows = [w.reshape(len(w), -1) for w in weights]
+    return [np.sqrt(np.linalg.svd(w @ w.T, compute_uv=False)[0]) for w in rows]  # of the smaller square: faster
 
 
 def trained(discriminator, patches, labels, steps, rate):
