@@ -182,6 +182,6 @@ class TestFingerprint:
 def test_a_contrastive_encoder_fills_a_folder_as_every_other(tmp_path: Path, pool, settings):
     own = settings_of("supcon", settings).model_copy(update={"epochs": 1})
     assert pretrain("resnet50", "supcon", pool, own, tmp_path, silent, lambda *_: None).status == "ran"
-    assert set(read_curves(tmp_path)) == set(METHODS["supcon"].curve_titles)
+    assert set(METHODS["supcon"].curve_titles) <= set(read_curves(tmp_path))
     card = (tmp_path / "model_card.md").read_text(encoding="utf-8")
     assert METHODS["supcon"].card in card and "- temperature: 0.1" in card and "augmentation" not in card
