@@ -15,6 +15,7 @@ from pipeline.images.loader import ResidentLoader
 from pipeline.methods import METHODS
 from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.methods.ce_aux import AuxiliaryLabelSettings
+from pipeline.methods.external import ExternalSettings
 from pipeline.methods.imagenet import ImagenetSettings
 from pipeline.methods.metadata_pairs import MetadataPairsSettings
 from pipeline.networks import encoders
@@ -89,7 +90,9 @@ def settings():
     return AllSettings(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
 
 
-class AllSettings(ContextEncoderSettings, AuxiliaryLabelSettings, ImagenetSettings, MetadataPairsSettings):
+class AllSettings(
+    ContextEncoderSettings, AuxiliaryLabelSettings, ImagenetSettings, MetadataPairsSettings, ExternalSettings
+):
     """The settings of all methods together, as a recipe has them."""
 
 
