@@ -97,14 +97,15 @@ class ContrastiveTraining:
         """The loss (`val_loss`) on fixed views of the validation images; each process compares its own."""
         self.network.eval()
         average_statistics(self.network)
-        sums = torch.zeros(2, dtype=torch.float64, device=training_device())
-        for batch in self._views.validation():
-            with self._computing(batch.x_M1HW.device):
-                embeddings_MD = self.network(batch.x_M1HW)
-            loss = self._loss(embeddings_MD, batch.labels_NL, batch.known_NL, batch.patients_N)
-            sums += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
+        losses_S = torch.stack([self._validation_loss(batch) for batch in self._views.validation()]).double()
+        sums = torch.stack([losses_S.sum(), torch.ones_like(losses_S).sum()])
         total, count = sum_over_processes(sums).tolist()
         return {VALIDATION_LOSS: total / count}
+
+    def _validation_loss(self, batch: ViewBatch) -> Tensor:
+        with self._computing(batch.x_M1HW.device):
+            embeddings_MD = self.network(batch.x_M1HW)
+        return self._loss(embeddings_MD, batch.labels_NL, batch.known_NL, batch.patients_N)
 
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
         """Never raises: embeddings that are all alike still have a finite loss, that of chance."""
