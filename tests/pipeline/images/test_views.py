@@ -52,10 +52,11 @@ def test_without_changes_a_view_is_the_image():
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_a_crop_is_enlarged_to_the_whole_size_and_then_flipped(flip):
-    views = parameters(crop_side=0.5, crop_left=0.25, crop_top=0.125, flip=flip).apply(images(), no_noise())
+@pytest.mark.parametrize(("left", "top"), [(0.25, 0.125), (0.5, 0.5), (0, 0)])
+def test_a_crop_is_enlarged_to_the_whole_size_and_then_flipped(flip, left, top):
+    views = parameters(crop_side=0.5, crop_left=left, crop_top=top, flip=flip).apply(images(), no_noise())
     down, across = rows_and_columns()
-    y, x = (0.125 + 0.5 * down[:, 0]) * HEIGHT - 0.5, (0.25 + 0.5 * across) * WIDTH - 0.5
+    y, x = (top + 0.5 * down[:, 0]) * HEIGHT - 0.5, (left + 0.5 * across) * WIDTH - 0.5
     for view, image in zip(views.numpy(), grey(), strict=True):
         rows = np.stack([sampled(column, y) for column in image.T], axis=1)
         expected = np.stack([sampled(row, x) for row in rows])
