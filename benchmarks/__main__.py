@@ -3,7 +3,7 @@
 - `pretraining` (4 minutes): training, with and without reading.
 - `finetuning` (2 minutes): training in small batches.
 - `views` (a minute): the share of a contrastive training that its views take.
-- `frozen` (5 minutes): scoring a frozen encoder, beside fine-tuning one model of the same task.
+- `frozen` (minutes): processor time to score a frozen encoder, beside fine-tuning one model of the same task.
 - `million` (6 minutes): indexing 1,000,000 files.
 - `phantom` (1 minute): drawing the phantom, and which labels its grey levels predict.
 - `realism` (half a minute): its grey levels and speckle compared with `real_archive` in SONOTAG_SHARED_DATA.
