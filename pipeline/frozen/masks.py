@@ -81,8 +81,12 @@ class LinearMasks:
 
     def _errors(self, positions: Positions, weights: Sequence[Doubles]) -> Doubles:
         """The squared error over the images for each ridge parameter."""
-        truth = self._shares[positions]
-        return np.array([np.square(self._predicted(positions, one) - truth).sum() for one in weights])
+        together, found = np.concatenate(weights, axis=1), np.zeros(len(weights))
+        for block in np.array_split(positions, max(1, len(positions) // _BLOCK)):
+            truth_NKHW = self._shares[block]
+            predicted = self._predicted(block, together).reshape(len(block), len(weights), *truth_NKHW.shape[1:])
+            found += np.square(predicted - truth_NKHW[:, None]).sum((0, 2, 3, 4))
+        return found
 
 
 def mean_masks(problem: Problem, train: Positions, positions: Positions) -> NDArray[np.uint8]:
