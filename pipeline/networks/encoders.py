@@ -134,7 +134,7 @@ def _timm_network(name: Backbone) -> Any:
     except ModuleNotFoundError:
         raise UserError(
             f"The backbone {name} is none of the paper's and needs timm, which is not installed: "
-            "run `pip install 'sonotag[timm]'`."
+            "run `pip install timm` (the extra sonotag[timm])."
         ) from None
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models())

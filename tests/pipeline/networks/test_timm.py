@@ -20,6 +20,7 @@ from pipeline.networks import encoders
 from pipeline.networks.encoders import build_encoder, load_encoder, save_encoder, synchronized
 from pipeline.networks.unet import UNet
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing
+from pipeline.pretraining.onnx_export import export_onnx
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import silent
 from pipeline.representation.features import encoder_features
@@ -108,33 +109,43 @@ def test_batch_norm_over_processes_keeps_its_activation():
     assert isinstance(norm.act, torch.nn.SiLU)
 
 
+def pretrained(backbone, method, folder: Path):
+    settings = METHODS[method].settings(epochs=1, batch_size=4)
+    pool = make_pool(8, 4, 32, 64)
+    return pretrain(backbone, method, pool, settings, folder, silent, lambda *_: None).status
+
+
+@TIMM
+@pytest.mark.parametrize("method", ["ce", "dcm"])
+@pytest.mark.integration
+def test_it_is_pretrained_and_fine_tuned_as_a_unet(tmp_path: Path, monkeypatch, backbone, method):
+    monkeypatch.setattr("pipeline.pretraining.pretrain.export_onnx", lambda folder, log: None)
+    encoder, model = tmp_path / "encoder", tmp_path / "model"
+    assert pretrained(backbone, method, encoder) == "ran"
+    assert f'timm.create_model("{backbone}", num_classes=0)' in (encoder / "model_card.md").read_text()
+    maps = encoder_features(
+        load_encoder(backbone, encoder / ENCODER), Normalization(80.0, 40.0), np.zeros((2, 32, 64), np.uint8), maps=True
+    ).maps_NCHW
+    assert maps.shape[2:] == (8, 16)
+    how = task("segmentation").model_copy(update={"learning_rate": {backbone: 1e-3}})
+    cell = Cell("tiny", backbone, method, "segmentation", 1.0, 0)
+    assert finetune(cell, how, data("segmentation"), encoder, model, silent, lambda *_: None).status == "ran"
+    assert Predictor(model).probabilities([np.zeros((32, 64), np.uint8)]).shape == (1, 3, 32, 64)
+
+
 @TIMM
 @pytest.mark.integration
-def test_it_is_pretrained_exported_scored_and_fine_tuned(tmp_path: Path, backbone):
-    pool, normalization = make_pool(8, 4, 32, 64), Normalization(80.0, 40.0)
-    fine_tuned = task("segmentation").model_copy(update={"learning_rate": {backbone: 1e-3}})
-    for method in ("ce", "dcm"):
-        folder = tmp_path / method
-        settings = METHODS[method].settings(epochs=1, batch_size=4)
-        outcome = pretrain(backbone, method, pool, settings, folder, silent, lambda *_: None)
-        assert outcome.status == "ran"
-        encoder = load_encoder(backbone, folder / ENCODER).eval()
-        grey = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 64)).astype(np.float32)
-        how = Preprocessing.read(folder).normalization
-        session = onnxruntime.InferenceSession(folder / "encoder.onnx", providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = encoder(how.apply(torch.from_numpy(grey[:, 0].astype(np.uint8)))).numpy()
-        found = session.run(["features"], {"grey": grey})[0]
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
-        assert f'timm.create_model("{backbone}", num_classes=0)' in (folder / "model_card.md").read_text()
-    features = encoder_features(encoder, normalization, np.zeros((2, 32, 64), np.uint8), maps=True)
-    assert features.pooled_ND.shape == (2, encoder.channels[-1])
-    assert features.maps_NCHW.shape[2:] == (8, 16)
-    cell = Cell("tiny", backbone, "dcm", "segmentation", 1.0, 0)
-    model = tmp_path / "model"
-    outcome = finetune(cell, fine_tuned, data("segmentation"), folder, model, silent, lambda *_: None)
-    assert outcome.status == "ran"
-    assert Predictor(model).probabilities([np.zeros((32, 64), np.uint8)]).shape == (1, 3, 32, 64)
+def test_its_graph_maps_grey_levels_to_the_same_features(tmp_path: Path, backbone):
+    encoder = build_encoder(backbone).eval()
+    save_encoder(encoder, tmp_path / ENCODER)
+    Preprocessing(backbone, 32, 64, mean=80.0, sd=40.0).write(tmp_path)
+    export_onnx(tmp_path, silent)
+    grey = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 64)).astype(np.float32)
+    with torch.no_grad():
+        expected = encoder(torch.from_numpy((grey - 80) / 40)).numpy()
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(["features"], {"grey": grey})[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 @pytest.mark.integration
@@ -159,7 +170,7 @@ def test_an_unknown_name_is_answered_with_close_ones():
 
 def test_without_timm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"resnet18.*pip install 'sonotag\[timm\]'"):
+    with pytest.raises(UserError, match=r"resnet18.*pip install timm.*sonotag\[timm\]"):
         encoders._timm_network("resnet18")
 
 
