@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from string import Template
 from typing import Any, ClassVar
@@ -292,9 +292,10 @@ def _software(backbone: Backbone) -> str:
     """Versions and devices on which the encoder's numbers may depend."""
     device = training_device()
     library = "torchvision" if backbone in PAPER_BACKBONES else "timm"
+    its_version = import_module(library).__version__
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
     return (
-        f"torch {torch.__version__}, {library} {version(library)}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {library} {its_version}, Python {platform.python_version()}, "
         f"pretraining code {PRETRAINING}, {group().world_size} x {name}"
     )
 
