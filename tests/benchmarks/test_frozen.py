@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import frozen
 from tests.pipeline.downstream.conftest import data, task
-from tests.pipeline.pretraining.conftest import TinyEncoder, tiny_backbone
+from tests.pipeline.pretraining.conftest import tiny_backbone
 
 __all__ = ["tiny_backbone"]
 pytestmark = pytest.mark.integration
@@ -15,7 +15,6 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.usefixtures("tiny_backbone")
 def test_the_ratio_is_that_of_the_seconds_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen, "build_encoder", lambda backbone: TinyEncoder())
     frozen.write_encoder(tmp_path / "encoder", 32, 64)
     clock = iter([0.0, 2.0, 10.0, 25.0])
     monkeypatch.setattr(frozen, "time", SimpleNamespace(process_time=lambda: next(clock)))

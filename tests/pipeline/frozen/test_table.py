@@ -44,7 +44,7 @@ COUNT = 40
 def quick() -> Iterator[None]:
     """A tiny backbone, a pool in memory, and few fits: two shares, two draws, no logistic regression."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders, "build_encoder", lambda backbone: TinyEncoder())
+        patch.setattr(encoders, "_ResNet50", TinyEncoder)
         patch.setattr(frozen_table, "pool_with_pixels", lambda rows, store, recipe: make_pool(COUNT, 28))
         patch.setattr(evaluate, "FRACTIONS", FRACTIONS)
         patch.setattr(evaluate, "DRAWS", 2)

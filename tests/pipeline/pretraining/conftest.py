@@ -20,7 +20,6 @@ from pipeline.methods.imagenet import ImagenetSettings
 from pipeline.methods.metadata_pairs import MetadataPairsSettings
 from pipeline.networks import encoders
 from pipeline.networks.encoders import Encoder
-from pipeline.pretraining import job
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.settings import Augmentation
 from pipeline.training.seeds import generator
@@ -51,9 +50,9 @@ class TinyEncoder(Encoder):
 
 @pytest.fixture
 def tiny_backbone(monkeypatch):
-    """Both modules that build encoders by name build the tiny one."""
-    for module in (encoders, job):
-        monkeypatch.setattr(module, "build_encoder", lambda backbone: TinyEncoder())
+    """The paper's backbones are the tiny one, also in modules that are imported while a test runs."""
+    for name in ("_ResNet50", "_Vgg16Bn"):
+        monkeypatch.setattr(encoders, name, TinyEncoder)
 
 
 def make_pool(count=16, train=12, height=32, width=32):

@@ -48,7 +48,7 @@ def run(folder: Path, grey):
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A folder with a tiny encoder."""
-    monkeypatch.setattr("pipeline.networks.encoders.build_encoder", lambda backbone: TinyEncoder())
+    monkeypatch.setattr("pipeline.networks.encoders._ResNet50", TinyEncoder)
     write_folder(tmp_path, lived_in(TinyEncoder()))
     return tmp_path
 
