@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,7 @@ class Evidence:
     inpaintings: Sequence[InpaintingError]
     trainings: Sequence[Training]
     frozen: pa.Table = field(default_factory=FROZEN_SCORES.schema.empty_table)
-    """`FROZEN_SCORES`, which is not published."""
+    """`FROZEN_SCORES`."""
 
 
 def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
@@ -75,7 +76,7 @@ def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
         constants_of(recipe, experiment),
         inpainting_errors(recipe, experiment),
         trainings_of(recipe, experiment),
-        frozen_scores_of(experiment),
+        frozen_scores_of(experiment.tables),
     )
 
 
@@ -116,10 +117,10 @@ def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:
     ]
 
 
-def frozen_scores_of(experiment: Experiment) -> pa.Table:
-    """The scores of frozen encoders; empty if the job `evaluate` has not run."""
-    written = FROZEN_SCORES.path(experiment.tables).is_file()
-    return FROZEN_SCORES.read(experiment.tables) if written else FROZEN_SCORES.schema.empty_table()
+def frozen_scores_of(folder: Path) -> pa.Table:
+    """The scores of frozen encoders in an experiment's folder of tables, or in a publication; empty without a file."""
+    written = FROZEN_SCORES.path(folder).is_file()
+    return FROZEN_SCORES.read(folder) if written else FROZEN_SCORES.schema.empty_table()
 
 
 def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:

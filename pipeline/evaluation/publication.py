@@ -15,14 +15,14 @@ from pipeline.downstream.predictions import PREDICTIONS, TEST, VALIDATION, Cell
 from pipeline.errors import UserError
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.dataset_table import DatasetRow
-from pipeline.evaluation.evidence import Evidence, Training
+from pipeline.evaluation.evidence import Evidence, Training, frozen_scores_of
 from pipeline.evaluation.hausdorff import DISTANCES, hausdorff_distances
 from pipeline.evaluation.inpainting_error import InpaintingError
 from pipeline.evaluation.results import predictions_by_cell
 from pipeline.files import read_json, read_table, write_json, write_table
 from pipeline.pretraining.curves import named_as_today
 from pipeline.recipe import Recipe
-from pipeline.tables import column
+from pipeline.tables import FROZEN_SCORES, column
 from pipeline.training.outcome import Outcome
 
 EXPERIMENT = "experiment.json"
@@ -51,6 +51,8 @@ class Publication:
 def write_publication(folder: Path, publication: Publication) -> None:
     """Write `experiment.json`, `predictions.parquet` (test images) and `validation.parquet` into `folder`.
 
+    Scores of frozen encoders, if there are any, become `frozen_scores.parquet`.
+
     Patients become numbers from 1 within each task, in the order of their names, so that tests resample the same
     patients. Paths become file names. `experiment.json` holds the digests of the tables and is written last. Raises
     `UserError` if `folder` holds another recipe's experiment.
@@ -60,6 +62,7 @@ def write_publication(folder: Path, publication: Publication) -> None:
     numbers = _patient_numbers((evidence.predictions, evidence.validation))
     write_table(folder / TEST, _published(evidence.predictions, numbers, with_distances=True))
     write_table(folder / VALIDATION, _published(evidence.validation, numbers, with_distances=False))
+    _write_frozen(folder, evidence.frozen)
     write_json(folder / EXPERIMENT, _facts(publication) | {"tables": _table_digests(folder)})
 
 
@@ -85,8 +88,17 @@ def read_publication(folder: Path) -> Publication:
         [Constant(**row) for row in facts["constants"]],
         [InpaintingError(**row) for row in facts["inpaintings"]],
         [_training(row) for row in facts["trainings"]],
+        frozen_scores_of(folder),
     )
     return Publication(evidence, [DatasetRow(**row) for row in facts["data_sets"]])
+
+
+def _write_frozen(folder: Path, rows: pa.Table) -> None:
+    path = FROZEN_SCORES.path(folder)
+    if rows.num_rows:
+        write_table(path, rows)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _facts(publication: Publication) -> dict[str, Any]:
@@ -152,8 +164,9 @@ def _refuse_another(folder: Path, recipe: Recipe) -> None:
 
 
 def _table_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each table; that of no bytes if the table is missing."""
-    paths = {name: folder / name for name in (TEST, VALIDATION)}
+    """SHA-256 of each table; that of no bytes if one of predictions is missing. Not every experiment has the others."""
+    frozen = FROZEN_SCORES.path(folder)
+    paths = {name: folder / name for name in (TEST, VALIDATION, *([frozen.name] if frozen.is_file() else []))}
     return {
         name: hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest() for name, path in paths.items()
     }

@@ -152,7 +152,7 @@ def test_the_experiment_is_published_as_numbers_that_give_the_same_report(
 ) -> None:
     """The document's tables are those of the store's own report; patients and pixels stay in the store."""
     document = tmp_path / "replication.md"
-    names = ("detectable", "results", "differences", "metrics", "constants", "inpainting", "collapse", "cost")
+    names = ("frozen", "detectable", "results", "differences", "metrics", "constants", "inpainting", "collapse", "cost")
     document.write_text("".join(f"<!-- table: {name} --><!-- end -->\n" for name in names).replace("--><", "-->\n<"))
     environment = job_environment(demo_store, {"SONOTAG_RECIPE": str(tiny_recipe)})
     folder = str(tmp_path / "replication")

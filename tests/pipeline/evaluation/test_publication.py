@@ -16,6 +16,7 @@ from pipeline.evaluation.publication import Publication, read_publication, write
 from pipeline.evaluation.report import compute_report
 from pipeline.files import read_json, write_json
 from pipeline.recipe import Recipe
+from pipeline.tables import FROZEN_SCORES
 from tests.pipeline.evaluation.conftest import NAMES
 
 
@@ -62,6 +63,24 @@ def test_no_name_no_mask_and_no_path_is_published(publication: Publication, tmp_
         }
         assert not texts & {*NAMES, "a", "g"}
         assert set(table["patient"].to_pylist()) <= set(range(1, len(NAMES) + 7 + 1))
+
+
+def test_scores_of_frozen_encoders_are_published_and_belong_to_the_numbers(
+    publication: Publication, tmp_path: Path
+) -> None:
+    row = {"problem": "quality", "split": "test", "metric": "auc", "features": "ce", "backbone": "resnet50", "seed": 0}
+    row |= {"method": "nearest neighbours", "fraction": 1.0, "draws": 1, "images": 4, "patients": 2, "score": 0.75}
+    row |= {"low": 0.5, "high": 1.0, "resampled": [0.5, 1.0], "fingerprint": "ab"}
+    frozen = pa.Table.from_pylist([row], schema=FROZEN_SCORES.schema)
+    scored = Publication(dataclasses.replace(publication.evidence, frozen=frozen), publication.data_sets)
+    write_publication(tmp_path, scored)
+    assert read_publication(tmp_path).evidence.frozen.to_pylist() == [row]
+    written = tmp_path / "frozen_scores.parquet"
+    pq.write_table(pa.Table.from_pylist([row | {"score": 0.9}], schema=FROZEN_SCORES.schema), written)
+    with pytest.raises(UserError, match="do not match the digests"):
+        read_publication(tmp_path)
+    write_publication(tmp_path, publication)  # of an experiment without scores
+    assert not written.exists() and not read_publication(tmp_path).evidence.frozen.num_rows
 
 
 def test_patients_are_numbered_within_their_task_without_a_gap(publication: Publication, tmp_path: Path) -> None:

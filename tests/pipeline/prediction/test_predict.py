@@ -258,7 +258,7 @@ def test_mistakes_name_their_path_and_leave_no_files(
 )
 def test_an_invalid_model_folder_is_refused_by_field(segmenting: Path, tmp_path: Path, change: str, says: str) -> None:
     broken = {
-        '"resnet50"': '"resnet"',
+        '"resnet50"': '"resnet 50"',
         '"kind": "segmentation"': '"kind": "boxes"',
         '"layout": 1': '"layout": 2',
         "{": "[",
