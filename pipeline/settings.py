@@ -24,6 +24,10 @@ Weight = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(ge=0, lt=0.5)]
 """A share below a half: two of them leave something."""
+GreyLevel = Annotated[float, Field(ge=0, le=255)]
+"""A mean of grey levels."""
+GreySpread = Annotated[float, Field(ge=1e-3, le=127.5)]
+"""A standard deviation of grey levels: at most that of half black, half white; below 0.001 no image varies."""
 Seed = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=STRIDE, le=8192, multiple_of=STRIDE)]
 """Of an image, in pixels."""

@@ -14,14 +14,14 @@ from pipeline.downstream.predictions import Cell
 from pipeline.downstream.task_images import TaskImages
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.images.batches import GreyLevel, GreySpread, Normalization
+from pipeline.images.batches import Normalization
 from pipeline.networks.classifier import Classifier
 from pipeline.networks.encoders import build_encoder
 from pipeline.networks.unet import UNet, UNetVersion
 from pipeline.pretraining.encoder_folder import Preprocessing
 from pipeline.recipe.arms import Arm
 from pipeline.recipe.downstream import Task
-from pipeline.settings import Backbone, Share, Side
+from pipeline.settings import Backbone, GreyLevel, GreySpread, Share, Side
 from pipeline.training.tensors import read_tensors, require_finite
 
 MODEL = "model.safetensors"

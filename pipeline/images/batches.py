@@ -2,20 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from pipeline.errors import UserError
 from pipeline.images.loader import ImageLoader
 from pipeline.settings import Augmentation
-
-GreyLevel = Annotated[float, Field(ge=0, le=255)]
-"""A mean of grey levels."""
-GreySpread = Annotated[float, Field(ge=1e-3, le=127.5)]
-"""A standard deviation of grey levels: at most that of half black, half white; below 0.001 no image varies."""
 
 _CHUNK = 256  # images counted or averaged at a time
 

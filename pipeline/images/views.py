@@ -16,7 +16,7 @@ from pipeline.settings import Views
 _WHITE = 255.0
 _NOISE_FIELDS = 16  # heights of the strip of noise; a view's noise begins at any of its rows
 _SHADOW_TOP = (0.1, 0.7)  # share of the height
-_SHADOW_WIDTH = (0.04, 0.15)  # share of the width, where a shadow begins
+_SHADOW_WIDTH = (0.04, 0.15)  # of a shadow's top, as a share of the width
 _SHADOW_STRENGTH = (0.4, 0.9)  # share of the brightness that it takes
 _BEAMS_DIVERGE = 0.5  # at most, over the whole height: 0 is a linear probe
 _EDGE = 0.03  # over which a shadow begins, as a share of either side

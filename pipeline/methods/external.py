@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline.files import digest
 from pipeline.methods.method import EncoderSettings, Method, register
-from pipeline.settings import Backbone, Count, Settings
+from pipeline.settings import Backbone, Count, GreyLevel, GreySpread, Settings
 
 _SAFETENSORS = ".safetensors"
 _OF_A_FOLDER = ("encoder.safetensors", "preprocessing.json")
@@ -19,9 +19,9 @@ class ExternalEncoder(Settings):
 
     weights: Annotated[str, Field(min_length=1)]
     """A safetensors file with the backbone under the names of torchvision or timm, or the folder of an encoder."""
-    mean: Annotated[float, Field(ge=0, le=255)] | None = None
+    mean: GreyLevel | None = None
     """Of the z-score, in grey levels; an encoder's folder has its own."""
-    sd: Annotated[float, Field(gt=0, le=255)] | None = None
+    sd: GreySpread | None = None
     size: tuple[Count, Count] | None = None
     """Height and width of the images that it was trained on, for the model card: it is applied at the recipe's size."""
 

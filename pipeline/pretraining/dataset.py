@@ -128,7 +128,7 @@ def training_batches(
     for images_NHW, augmentation_N, index_N in zip(
         pool.images.batches(chosen_SN), augmentation_SN, chosen_SN.to(device), strict=True
     ):
-        yield Batch(normalization.apply(augmentation_N.apply(images_NHW)), *_labels(pool, index_N))
+        yield Batch(normalization.apply(augmentation_N.apply(images_NHW)), *known_labels(pool, index_N))
 
 
 def validation_batches(pool: PretrainingSet, normalization: Normalization, batch_size: int) -> Iterator[Batch]:
@@ -136,7 +136,7 @@ def validation_batches(pool: PretrainingSet, normalization: Normalization, batch
     index_batches = torch.split(pool.val, batch_size)
     there = torch.split(pool.val.to(pool.images.device), batch_size)
     for images_NHW, index_N in zip(pool.images.batches(index_batches), there, strict=True):
-        yield Batch(normalization.apply(images_NHW), *_labels(pool, index_N))
+        yield Batch(normalization.apply(images_NHW), *known_labels(pool, index_N))
 
 
 def full_validation_batches(
@@ -158,9 +158,10 @@ def full_validation_batches(
         zip(pool.images.batches(chosen_SN), chosen_SN.to(pool.images.device), strict=True)
     ):
         own = min(max(count - step * size, 0), size)
-        yield Batch(normalization.apply(images_NHW), *_labels(pool, index_N)), own
+        yield Batch(normalization.apply(images_NHW), *known_labels(pool, index_N)), own
 
 
-def _labels(pool: PretrainingSet, index_N: Tensor) -> tuple[Tensor, Tensor]:
+def known_labels(pool: PretrainingSet, index_N: Tensor) -> tuple[Tensor, Tensor]:
+    """The labels of the images at `index_N`, 0 if unknown, and which are known, each (N, L)."""
     known_NL = pool.known_NL[index_N]
     return pool.labels_NL[index_N] * known_NL, known_NL

@@ -19,12 +19,12 @@ from pipeline.code_versions import PRETRAINING
 from pipeline.csv_files import csv_text
 from pipeline.errors import DamagedError, UserError
 from pipeline.files import digest, write_json, write_text
-from pipeline.images.batches import GreyLevel, GreySpread, Normalization
+from pipeline.images.batches import Normalization
 from pipeline.markdown import cell, inline, pipe_table
 from pipeline.methods import METHODS, SHOWN_LABELS, ShownLabels
 from pipeline.pretraining.curves import metric_names, named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.settings import PAPER_BACKBONES, Backbone, Side
+from pipeline.settings import PAPER_BACKBONES, Backbone, GreyLevel, GreySpread, Side
 from pipeline.training.device import training_device
 from pipeline.training.distributed import group
 from pipeline.training.loop import History, Metrics, OnEpoch

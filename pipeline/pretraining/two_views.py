@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.images.batches import Normalization, epoch_order
 from pipeline.images.views import draw_noise, draw_views
 from pipeline.methods.contrastive import ContrastiveSettings
-from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.dataset import PretrainingSet, known_labels
 from pipeline.training.seeds import generator
 
 
@@ -71,10 +71,8 @@ class TwoViews:
             self.pool.images.batches(chosen_SM), views_SM, order_SN[first_step:], strict=True
         ):
             x_M1HW = self.normalization.apply(views_M.apply(images_MHW, noise_RW))
-            there_N = index_N.to(device)
-            known_NL = self.pool.known_NL[there_N]
-            labels_NL = self.pool.labels_NL[there_N] * known_NL
-            yield ViewBatch(x_M1HW, labels_NL, known_NL, self.pool.patients_N[index_N].to(device))
+            labels = known_labels(self.pool, index_N.to(device))
+            yield ViewBatch(x_M1HW, *labels, self.pool.patients_N[index_N].to(device))
 
     def _partners(self, side: Tensor, epoch: int | str) -> Tensor:
         """For each image of the pool that is in `side` the image that its second view is of."""

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import job_environment, run_in_process
 from tests.pipeline.archive.synthetic import noise, write_dicom
-from tests.ui.test_pages import CHROMIUM, PATIENCE, free_port, keep, launch, server
+from tests.ui.test_pages import CHROMIUM, free_port, keep, launch, server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -96,14 +96,6 @@ def browser(ui: str) -> "Iterator[Browser]":
         )
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def page(browser: "Browser") -> "Iterator[Page]":
-    page = browser.new_page(viewport={"width": 1680, "height": 950})
-    page.set_default_timeout(PATIENCE)
-    yield page
-    page.close()
 
 
 def unfold(page: "Page") -> int:

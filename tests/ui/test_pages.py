@@ -32,10 +32,6 @@ PICTURES = Path(os.environ.get("SONOTAG_SCREENSHOTS") or "/nonexistent")
 """Where screenshots are kept, if anywhere."""
 
 
-PATIENCE = 180_000
-"""Milliseconds for what a page displays: it tests what is displayed, on machines of any speed."""
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -83,15 +79,6 @@ def browser() -> "Iterator[Browser]":
         )
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def page(browser: "Browser") -> "Iterator[Page]":
-    """A page of the test's own: what an earlier test's page still requests is not its concern."""
-    page = browser.new_page(viewport={"width": 1680, "height": 950})
-    page.set_default_timeout(PATIENCE)
-    yield page
-    page.close()
 
 
 @pytest.fixture(scope="module")

@@ -134,6 +134,7 @@ def test_a_recipe_resolves_and_shares_the_names_of_starts_and_external_encoders(
     [
         ({"weights": "a.safetensors"}, "needs mean and sd"),
         ({"weights": "a.safetensors", "mean": 100, "sd": 0}, "sd"),
+        ({"weights": "a.safetensors", "mean": 100, "sd": 200}, "sd"),  # no grey levels spread so
         ({"weights": "folder", "mean": 100, "sd": 50}, "a folder takes no mean"),
         ({"weights": "a.pth", "mean": 100, "sd": 50}, "neither a .safetensors file"),
     ],
