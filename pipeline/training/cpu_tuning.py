@@ -1,7 +1,7 @@
-"""Two speed-ups of a training step on a CPU that reach into private parts of PyTorch and glibc.
+"""Speed-ups of a training step on a CPU: two that use private parts of PyTorch and glibc, and matrix products.
 
-They change no result, and `SONOTAG_CPU_TUNING=0` switches both off. `python -m benchmarks pretraining` measures a step
-with and without them.
+The first two change no result, the products only its rounding. `SONOTAG_CPU_TUNING=0` switches all of them off.
+`python -m benchmarks pretraining` measures a step with and without them.
 """
 
 import ctypes
@@ -11,7 +11,9 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from pipeline.training.matrix_convolution import use_matrix_products
 
 SWITCH = "SONOTAG_CPU_TUNING"
 """The environment variable: `0` switches the speed-ups off."""
@@ -22,6 +24,12 @@ _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of glibc's malloc.h
 def adam_class() -> type[torch.optim.Adam]:
     """The Adam whose fused step is fastest here."""
     return _ChannelsLastAdam if _enabled() else torch.optim.Adam
+
+
+def tune_convolutions(network: nn.Module) -> None:
+    """Compute convolutions of many weights and few positions by matrix products, in place."""
+    if _enabled():
+        use_matrix_products(network)
 
 
 def keep_freed_memory() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.progress import Log
 from pipeline.settings import Precision
-from pipeline.training.cpu_tuning import adam_class, keep_freed_memory
+from pipeline.training.cpu_tuning import adam_class, keep_freed_memory, tune_convolutions
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -27,6 +27,8 @@ def training_device() -> torch.device:
 
 def to_device(network: Network, device: torch.device) -> Network:
     """`network`, moved in place to `device` in channels-last layout, the fastest for convolutions."""
+    if device.type == "cpu":
+        tune_convolutions(network)
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

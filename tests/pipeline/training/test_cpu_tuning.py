@@ -1,4 +1,4 @@
-"""The CPU speed-ups: weights are the same with and without them, and `0` switches both off."""
+"""The CPU speed-ups: two change no bit of the weights, and `0` switches all of them off."""
 
 import sys
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ def test_the_switch_changes_no_bit_of_the_weights(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
 @pytest.mark.parametrize(("value", "tuned"), [(None, True), ("1", True), ("0", False)])
-def test_the_switch_covers_the_optimizer_and_malloc(
+def test_the_switch_covers_the_optimizer_malloc_and_convolutions(
     value: str | None, tuned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[int, int]] = []
@@ -51,5 +51,6 @@ def test_the_switch_covers_the_optimizer_and_malloc(
         monkeypatch.setenv(cpu_tuning.SWITCH, value)
     configure_backends(CPU)
     assert len(calls) == (2 if tuned else 0)
+    assert (type(to_device(nn.Conv2d(1, 1, 1), CPU)) is nn.Conv2d) == (not tuned)
     optimizer = adam([nn.Parameter(torch.zeros(1))], 0.1, (0.9, 0.999))
     assert (type(optimizer) is torch.optim.Adam) == (not tuned)
