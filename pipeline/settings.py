@@ -34,20 +34,22 @@ Side = Annotated[int, Field(ge=STRIDE, le=8192, multiple_of=STRIDE)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Part of a folder's name, together with others of its kind; file systems limit the whole to 255 bytes."""
 
-PAPER_BACKBONES = ("vgg16_bn", "resnet50")
-"""The paper's backbones (section 4.2.1), which are torchvision's; all others are timm's."""
+TORCHVISION_BACKBONES = ("vgg16_bn", "resnet50", "resnet18")
+"""The paper's two (section 4.2.1) and a small one, which are torchvision's; all others are timm's."""
 
 
 def _architecture(name: str) -> str:
     if "." in name:
         raise ValueError(f"{name!r} names weights: name the architecture alone, {name.partition('.')[0]!r}")
     if not re.fullmatch(r"[a-z][a-z0-9_]{,63}", name):
-        raise ValueError(f"{name!r} is no architecture: {' or '.join(PAPER_BACKBONES)}, or the name of one of timm's")
+        raise ValueError(
+            f"{name!r} is no architecture: {', '.join(TORCHVISION_BACKBONES)}, or the name of one of timm's"
+        )
     return name
 
 
 Backbone = Annotated[str, AfterValidator(_architecture)]
-"""An architecture: one of `PAPER_BACKBONES`, or one of timm's, which `pipeline.networks.encoders` looks up."""
+"""An architecture: one of `TORCHVISION_BACKBONES`, or one of timm's, which `pipeline.networks.encoders` looks up."""
 
 
 def _each_once(named: tuple[T, ...] | None) -> tuple[T, ...] | None:

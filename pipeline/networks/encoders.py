@@ -1,4 +1,4 @@
-"""VGG16-BN, ResNet-50 and networks of timm without their heads as encoders of grey images, and their weight files."""
+"""Networks of torchvision and timm without their heads as encoders of grey images, and their weight files."""
 
 from difflib import get_close_matches
 from functools import cache
@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.settings import PAPER_BACKBONES, STRIDE, Backbone
+from pipeline.settings import STRIDE, TORCHVISION_BACKBONES, Backbone
 from pipeline.training.tensors import read_tensors, require_finite, write_tensors
 
 
@@ -22,7 +22,7 @@ class WeightsUnavailable(Exception):  # noqa: N818 - an outcome, not a fault
 class Encoder(nn.Module):
     """A backbone without its head, as an encoder of grey images (paper section 4.2.1).
 
-    `backbone` holds every parameter under the names of torchvision (the paper's backbones) or timm (all others).
+    `backbone` holds every parameter under the names of torchvision (`TORCHVISION_BACKBONES`) or timm (all others).
     `channels` are those of the levels of `pyramid`. Grey is repeated to three channels, so that ImageNet weights fit.
     """
 
@@ -41,11 +41,12 @@ class Encoder(nn.Module):
 
 
 class _ResNet50(Encoder):
-    channels = (64, 256, 512, 1024, 2048)
+    channels: tuple[int, ...] = (64, 256, 512, 1024, 2048)
+    architecture = "resnet50"
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = torchvision.models.resnet50()
+        self.backbone = torchvision.models.get_model(self.architecture)
         del self.backbone.fc
 
     def pyramid(self, x_N1HW: Tensor) -> list[Tensor]:
@@ -55,6 +56,11 @@ class _ResNet50(Encoder):
         for layer in (net.layer2, net.layer3, net.layer4):
             features.append(layer(features[-1]))
         return features
+
+
+class _ResNet18(_ResNet50):
+    channels = (64, 64, 128, 256, 512)
+    architecture = "resnet18"
 
 
 class _Vgg16Bn(Encoder):
@@ -133,8 +139,7 @@ def _timm_network(name: Backbone) -> Any:
         timm = import_module("timm")
     except ModuleNotFoundError:
         raise UserError(
-            f"The backbone {name} is none of the paper's and needs timm, which is not installed: "
-            "run `pip install timm` (the extra sonotag[timm])."
+            f"The backbone {name} needs timm, which is not installed: run `pip install timm` (the extra sonotag[timm])."
         ) from None
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models())
@@ -166,7 +171,7 @@ def build_encoder(backbone: Backbone) -> Encoder:
 
     Raises `UserError` if the backbone needs timm, which is not installed, or timm has no such convolutional network.
     """
-    ours = {"resnet50": _ResNet50, "vgg16_bn": _Vgg16Bn}
+    ours = {"resnet50": _ResNet50, "resnet18": _ResNet18, "vgg16_bn": _Vgg16Bn}
     return ours[backbone]() if backbone in ours else _Timm(backbone)
 
 
@@ -209,7 +214,7 @@ def imagenet_encoder(backbone: Backbone, weights_file: Path | None) -> Encoder:
         return load_encoder(backbone, weights_file)
     problem = "no file is named" if weights_file is None else f"{weights_file.name} does not exist"
     getter, weights = ("torchvision.models import get_model", "get_model('{}', weights='IMAGENET1K_V1')")
-    if backbone not in PAPER_BACKBONES:
+    if backbone not in TORCHVISION_BACKBONES:
         getter, weights = ("timm import create_model", "create_model('{}', pretrained=True)")
     raise WeightsUnavailable(
         f"ImageNet weights of {backbone}: {problem} in pretraining.imagenet_weights.{backbone}; on a machine with a"

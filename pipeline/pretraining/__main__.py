@@ -16,7 +16,7 @@ from pipeline.pretraining.start import refuse_exposed_starts
 from pipeline.pretraining.top_folders import sources_of
 from pipeline.progress import Log, silent
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.settings import PAPER_BACKBONES
+from pipeline.settings import TORCHVISION_BACKBONES
 from pipeline.store import Store
 from pipeline.tables import read_pool
 from pipeline.training.distributed import process_group
@@ -87,7 +87,10 @@ def _pretrain(options: argparse.Namespace, log: Log) -> None:
 def _selected(options: argparse.Namespace, recipe: Recipe, store: Store) -> list[PlannedEncoder]:
     """The encoders that the options select; `--method` may name one that the recipe does not train."""
     settings = recipe.pretraining
-    known, architectures = (*METHODS, *settings.variants), tuple(dict.fromkeys((*settings.backbones, *PAPER_BACKBONES)))
+    known, architectures = (
+        (*METHODS, *settings.variants),
+        tuple(dict.fromkeys((*settings.backbones, *TORCHVISION_BACKBONES))),
+    )
     if options.backbone and options.backbone not in architectures:
         raise UserError(f"--backbone {options.backbone} is none of {', '.join(architectures)}.")
     if options.method and options.method not in known:

@@ -24,7 +24,7 @@ from pipeline.markdown import cell, inline, pipe_table
 from pipeline.methods import METHODS, SHOWN_LABELS, ShownLabels
 from pipeline.pretraining.curves import metric_names, named_as_today
 from pipeline.pretraining.dataset import PretrainingSet
-from pipeline.settings import PAPER_BACKBONES, Backbone, GreyLevel, GreySpread, Side
+from pipeline.settings import TORCHVISION_BACKBONES, Backbone, GreyLevel, GreySpread, Side
 from pipeline.training.device import training_device
 from pipeline.training.distributed import group
 from pipeline.training.loop import History, Metrics, OnEpoch
@@ -227,13 +227,13 @@ class ModelCard:
 
     def _use(self, onnx: bool) -> str:
         backbone = self.preprocessing.backbone
-        library = "torchvision" if backbone in PAPER_BACKBONES else "timm"
-        loading = _TORCHVISION if backbone in PAPER_BACKBONES else _TIMM
+        library = "torchvision" if backbone in TORCHVISION_BACKBONES else "timm"
+        loading = _TORCHVISION if backbone in TORCHVISION_BACKBONES else _TIMM
         network = loading.substitute(backbone=backbone, head=_HEADS.get(backbone, ""))
         return _USE.substitute(library=library, network=network) + (_USE_ONNX if onnx else _NO_ONNX)
 
 
-_HEADS = {"resnet50": "fc", "vgg16_bn": "classifier"}
+_HEADS = {"resnet18": "fc", "resnet50": "fc", "vgg16_bn": "classifier"}
 _TORCHVISION = Template("""torchvision.models.$backbone()
 network.load_state_dict(load_file("encoder.safetensors"), strict=False)  # misses only the head
 network.$head = torch.nn.Identity()  # your own head goes here""")
@@ -291,7 +291,7 @@ There is no `{ONNX}`: onnxscript was not installed on the machine that made this
 def _software(backbone: Backbone) -> str:
     """Versions and devices on which the encoder's numbers may depend."""
     device = training_device()
-    library = "torchvision" if backbone in PAPER_BACKBONES else "timm"
+    library = "torchvision" if backbone in TORCHVISION_BACKBONES else "timm"
     its_version = import_module(library).__version__
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
     return (

@@ -12,7 +12,7 @@ from pipeline.files import read_json, read_table, write_table
 from pipeline.methods import METHODS
 from pipeline.mirrored import read_if_intact
 from pipeline.recipe.arms import FROZEN, encoder_of
-from pipeline.settings import PAPER_BACKBONES
+from pipeline.settings import TORCHVISION_BACKBONES
 from pipeline.store import Store
 from pipeline.training_sets import on_training_side, record_path, training_set_digests
 
@@ -157,8 +157,8 @@ def _possible_sources(recipe: Path, model: Path) -> list[tuple[list[Path], str]]
 
 
 def _arms(recipe: Path) -> set[str]:
-    """The built-in arms of the paper's backbones, and those of the recipe's encoders, each after its backbone."""
-    built_in = {f"{backbone}_{method}" for backbone in PAPER_BACKBONES for method in METHODS}
+    """The built-in arms of torchvision's backbones, and those of the recipe's encoders, each after its backbone."""
+    built_in = {f"{backbone}_{method}" for backbone in TORCHVISION_BACKBONES for method in METHODS}
     encoders = built_in | {_SEED_SUFFIX.sub("", path.name) for path in (recipe / "encoders").glob("*")}
     return encoders | {f"{encoder}{FROZEN}" for encoder in encoders}
 

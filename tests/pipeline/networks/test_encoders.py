@@ -17,10 +17,10 @@ from pipeline.networks.encoders import (
 )
 from pipeline.settings import Backbone
 
-HEADS: list[tuple[Backbone, str]] = [("resnet50", "fc."), ("vgg16_bn", "classifier.")]
+HEADS: list[tuple[Backbone, str]] = [("resnet50", "fc."), ("resnet18", "fc."), ("vgg16_bn", "classifier.")]
 
 
-@pytest.fixture(scope="module", params=HEADS, ids=["resnet50", "vgg16_bn"])
+@pytest.fixture(scope="module", params=HEADS, ids=["resnet50", "resnet18", "vgg16_bn"])
 def backbone(request):
     return request.param[0]
 
@@ -43,14 +43,14 @@ def test_features_are_those_of_torchvision_on_grey_repeated_three_times(backbone
     peer = torchvision.models.get_model(backbone).eval()
     peer.load_state_dict(encoder.backbone.state_dict(), strict=False)
     caught = []
-    last = peer.layer4 if backbone == "resnet50" else peer.features
+    last = peer.features if backbone == "vgg16_bn" else peer.layer4
     last.register_forward_hook(lambda module, inputs, output: caught.append(output))
     with torch.no_grad():
         peer(x.repeat(1, 3, 1, 1))
         torch.testing.assert_close(encoder(x), caught[0])
 
 
-@pytest.mark.parametrize(("name", "head"), HEADS, ids=["resnet50", "vgg16_bn"])
+@pytest.mark.parametrize(("name", "head"), HEADS, ids=["resnet50", "resnet18", "vgg16_bn"])
 @pytest.mark.integration
 def test_plain_torchvision_loads_the_file_and_misses_only_its_head(tmp_path: Path, name, head):
     save_encoder(build_encoder(name), tmp_path / "encoder.safetensors")
@@ -87,8 +87,8 @@ def test_without_a_file_imagenet_explains_how_to_supply_one(tmp_path: Path, name
 
 
 def test_for_a_backbone_of_timm_imagenet_explains_timms_weights():
-    with pytest.raises(WeightsUnavailable, match=r"imagenet_weights\.resnet18.*create_model\('resnet18', pretrained"):
-        imagenet_encoder("resnet18", None)
+    with pytest.raises(WeightsUnavailable, match=r"imagenet_weights\.resnet34.*create_model\('resnet34', pretrained"):
+        imagenet_encoder("resnet34", None)
 
 
 def test_a_pickle_is_refused_unopened(tmp_path: Path):

@@ -28,7 +28,7 @@ from pipeline.training.seeds import seeded
 from tests.pipeline.downstream.conftest import data, task
 from tests.pipeline.pretraining.conftest import make_pool
 
-STRIDES = {"resnet18": [2, 4, 8, 16, 32], "convnext_tiny": [4, 8, 16, 32], "efficientnet_b0": [2, 4, 8, 16, 32]}
+STRIDES = {"resnet34": [2, 4, 8, 16, 32], "convnext_tiny": [4, 8, 16, 32], "efficientnet_b0": [2, 4, 8, 16, 32]}
 TIMM = pytest.mark.parametrize("backbone", STRIDES)
 
 
@@ -89,8 +89,8 @@ def test_a_seed_gives_the_same_weights_whether_the_network_was_looked_at_before_
     encoders._unused_parameters.cache_clear()
     built = []
     for _ in range(2):
-        with seeded(3, "encoder", "resnet18"):
-            built.append(first_convolution(build_encoder("resnet18")).weight)
+        with seeded(3, "encoder", "resnet34"):
+            built.append(first_convolution(build_encoder("resnet34")).weight)
     assert torch.equal(*built)
 
 
@@ -164,17 +164,30 @@ def test_what_is_no_convolutional_network_or_computes_its_buffers_is_refused(nam
 
 @pytest.mark.integration
 def test_an_unknown_name_is_answered_with_close_ones():
-    with pytest.raises(UserError, match=r"no backbone resnet19.*resnet18"):
-        build_encoder("resnet19")
+    with pytest.raises(UserError, match=r"no backbone resnet35.*resnet34"):
+        build_encoder("resnet35")
 
 
 def test_without_timm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"resnet18.*pip install timm.*sonotag\[timm\]"):
-        encoders._timm_network("resnet18")
+    with pytest.raises(UserError, match=r"resnet34.*pip install timm.*sonotag\[timm\]"):
+        encoders._timm_network("resnet34")
 
 
-def test_the_papers_backbones_need_no_timm(monkeypatch):
+@pytest.mark.parametrize(("backbone", "channels"), [("resnet50", 2048), ("resnet18", 512), ("vgg16_bn", 512)])
+def test_torchvisions_backbones_need_no_timm(monkeypatch, backbone, channels):
     monkeypatch.setitem(sys.modules, "timm", None)
     with torch.device("meta"):
-        assert build_encoder("resnet50").channels[-1] == 2048
+        assert build_encoder(backbone).channels[-1] == channels
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet18"])
+def test_timm_loads_the_file_of_a_resnet_of_torchvision(tmp_path: Path, backbone):
+    encoder = build_encoder(backbone).eval()
+    save_encoder(encoder, tmp_path / ENCODER)
+    peer = timm.create_model(backbone, num_classes=0).eval()
+    peer.load_state_dict(load_file(tmp_path / ENCODER))
+    x = torch.randn(2, 1, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), peer.forward_features(x.repeat(1, 3, 1, 1)))

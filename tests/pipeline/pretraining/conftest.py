@@ -50,8 +50,8 @@ class TinyEncoder(Encoder):
 
 @pytest.fixture
 def tiny_backbone(monkeypatch):
-    """The paper's backbones are the tiny one, also in modules that are imported while a test runs."""
-    for name in ("_ResNet50", "_Vgg16Bn"):
+    """Torchvision's backbones are the tiny one, also in modules that are imported while a test runs."""
+    for name in ("_ResNet50", "_ResNet18", "_Vgg16Bn"):
         monkeypatch.setattr(encoders, name, TinyEncoder)
 
 

@@ -161,11 +161,11 @@ def test_a_model_without_the_encoder_that_it_was_made_from_is_listed(store: Stor
 def test_a_model_of_another_backbone_is_exposed_as_its_encoder(store: Store, digest: str | None, seen: bool) -> None:
     demo = store.experiment("demo")
     if digest:
-        encoder(demo.encoder("resnet18", "ce", 0), digest)
-    model(demo.model("resnet18", "ce_frozen", "thyroid", 1, 0))
+        encoder(demo.encoder("resnet34", "ce", 0), digest)
+    model(demo.model("resnet34", "ce_frozen", "thyroid", 1, 0))
     task(store, "thyroid", ben="train")
     assert (
-        "experiments/demo/models/resnet18_ce_frozen_thyroid/fraction-1_seed-0" in models_exposed_to(store, "anna")
+        "experiments/demo/models/resnet34_ce_frozen_thyroid/fraction-1_seed-0" in models_exposed_to(store, "anna")
     ) == seen
 
 
