@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.catalog import EVALUATION
 from assets.failures import HOOKS
@@ -35,7 +36,8 @@ def frozen_scores_asset(recipe: Recipe) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn(name) for name in tables},
         deps=[encoder_name(backbone, encoder) for backbone in settings.backbones for encoder in settings.encoders],
         description="One row per problem (a task, or the archive's own labels), split, encoder or trivial control, "
-        "method and share of the training images: the score of frozen features, without fine-tuning.",
+        "method and share of the training images: the score of frozen features, without fine-tuning; also by machine "
+        "and by source of the images.",
         code_version=code_versions.FROZEN,
         group_name=EVALUATION,
         kinds={"torch", "parquet"},
@@ -78,7 +80,8 @@ def _shown(recipe: Recipe, rows: pa.Table, missing: Sequence[str]) -> dict[str, 
 def _metrics(rows: pa.Table) -> dict[str, float]:
     """The scores under the names that MLflow stores them by."""
     found = {}
-    for row in rows.select([name for name in rows.column_names if name != "resampled"]).to_pylist():
+    of_all_images = rows.filter(pc.is_null(rows["group_by"]))
+    for row in of_all_images.drop_columns(["resampled"]).to_pylist():
         encoder = f"{row['backbone']}." if row["backbone"] else ""
         seed = "" if row["seed"] is None else f".seed-{row['seed']}"
         of = f"{row['problem']}.{row['split']}.{encoder}{row['features']}{seed}"

@@ -18,6 +18,7 @@ from pipeline.cohort.pool import FEWEST_PATIENTS, label_balance, rare_labels
 from pipeline.labels.makers import maker_of
 from pipeline.labels.probe_names import name_key, names_in
 from pipeline.recipe.labels import Labels, ProbeSource
+from pipeline.source_numbers import source_numbers
 from pipeline.tables import LABEL_REPORT
 from pipeline.whitespace import collapse_whitespace
 
@@ -50,7 +51,9 @@ class _Patients:
     row_of: Codes
     """The patient of each image."""
     factors: Mapping[str, list[Any]]
-    """The most frequent value of each patient: `depth` a quarter of the patients' medians. None if absent."""
+    """The most frequent value of each patient: of `folder` its number (`source_numbers`), of `depth` a quarter of the
+    patients' medians. None if absent.
+    """
 
     @property
     def count(self) -> int:
@@ -131,7 +134,7 @@ def _patients(pool: pa.Table, index: pa.Table, images: pa.Table, folders: Sequen
     machines = {tag: _machine(*tag) for tag in set(tags)}
     of_images = [machines[tag] for tag in tags]
     factors = {
-        "folder": _most_frequent(row_of, list(folders), len(position)),
+        "folder": _most_frequent(row_of, source_numbers(folders, pool["patient"].to_pylist()), len(position)),
         **{
             name: _most_frequent(row_of, [one[number] for one in of_images], len(position))
             for number, name in enumerate(("maker", "machine", "probe"))
@@ -141,6 +144,12 @@ def _patients(pool: pa.Table, index: pa.Table, images: pa.Table, folders: Sequen
     return _Patients(row_of, factors)
 
 
+def machine_of(manufacturer: str | None, model: str | None) -> str | None:
+    """Maker and model of the machine that a record's header names; None if it names neither."""
+    maker = maker_of(manufacturer) or collapse_whitespace(manufacturer or "")
+    return " ".join(part for part in (maker, collapse_whitespace(model or "")) if part) or None
+
+
 def _machine(
     manufacturer: str | None, model: str | None, transducer_type: str | None, transducer_data: str | None
 ) -> tuple[str | None, str | None, str | None]:
@@ -148,9 +157,8 @@ def _machine(
     maker = maker_of(manufacturer)
     names = names_in(transducer_data, maker)
     maker = maker or collapse_whitespace(manufacturer or "") or None
-    machine = " ".join(part for part in (maker, collapse_whitespace(model or "")) if part)
     probe = name_key(names[0]) if names else collapse_whitespace(transducer_type or "").upper()
-    return maker, machine or None, probe or None
+    return maker, machine_of(manufacturer, model), probe or None
 
 
 def _most_frequent(row_of: Codes, values: Sequence[Any], patients: int) -> list[Any]:
@@ -203,10 +211,7 @@ def _counts(pool: pa.Table, label: str, having: Codes, patients: _Patients) -> d
 
 
 def _shares(having: Codes, patients: _Patients) -> dict[str, Any]:
-    """Where most patients with the label are from, and their share of those with it and of those without it.
-
-    Folders, which may be called by a name, are numbered by their patients, the folder of the most patients is 1.
-    """
+    """Where most patients with the label are from, and their share of those with it and of those without it."""
     row: dict[str, Any] = {}
     for factor in ("folder", "machine"):
         values = patients.factors[factor]
@@ -215,14 +220,10 @@ def _shares(having: Codes, patients: _Patients) -> dict[str, Any]:
         row[f"{factor}s"] = len(having_it)
         if having_it:
             top, count = having_it.most_common(1)[0]
-            row[factor] = _rank(values)[top] if factor == "folder" else top
+            row[factor] = top
             row[f"{factor}_share"] = count / having_it.total()
             row[f"{factor}_share_without"] = others[top] / others.total() if others else None
     return row
-
-
-def _rank(values: Sequence[Any]) -> dict[Any, int]:
-    return {value: rank for rank, (value, _) in enumerate(Counter(sorted(values)).most_common(), 1)}
 
 
 def _associations(having: Codes, patients: _Patients, factors: Sequence[str]) -> dict[str, Any]:

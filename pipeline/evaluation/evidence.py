@@ -118,9 +118,15 @@ def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:
 
 
 def frozen_scores_of(folder: Path) -> pa.Table:
-    """The scores of frozen encoders in an experiment's folder of tables, or in a publication; empty without a file."""
-    written = FROZEN_SCORES.path(folder).is_file()
-    return FROZEN_SCORES.read(folder) if written else FROZEN_SCORES.schema.empty_table()
+    """The scores of frozen encoders in an experiment's folder of tables, or in a publication; empty without a file.
+
+    Tables of earlier versions have no groups of images, so these columns are null.
+    """
+    path, schema = FROZEN_SCORES.path(folder), FROZEN_SCORES.schema
+    rows = read_table(path) if path.is_file() else schema.empty_table()
+    for name in {"group_by", "group", "questions"}.difference(rows.column_names):
+        rows = rows.append_column(schema.field(name), pa.nulls(len(rows), schema.field(name).type))
+    return rows.select(schema.names)
 
 
 def trainings_of(recipe: Recipe, experiment: Experiment) -> list[Training]:

@@ -18,6 +18,13 @@ FROZEN = "frozen"
 """Anchor of the chapter."""
 SPLITS: Mapping[Split, str] = {"val": "validation", "test": "test"}
 """Their printed forms: the first to choose by, the second to report."""
+_GROUPS: Mapping[str, tuple[str, str]] = {
+    "machine": ("Machine", "by machine"),
+    "source": ("Source", "by source"),
+    "source left out": ("Source", "by source, fitted on all other sources"),
+}
+"""Groups of images by `group_by`: head of their column, and words of a heading."""
+_NOT_LINEAR = "nearest neighbours"
 _EDGES = (2.5, 97.5)  # percent
 _Row = dict[str, Any]
 
@@ -36,9 +43,10 @@ def frozen_sections(recipe: Recipe, rows: pa.Table, split: Split) -> list[Sectio
     """For each problem its scores on `split`, or on validation images if it has no other: a row per encoder and method.
 
     A cell holds the mean over pretraining seeds and its interval; with several seeds also their standard deviation.
+    Tables with a row per machine and per source follow, if there are several.
     """
     problems = groupby(rows.to_pylist(), key=lambda row: row["problem"])
-    return [_section(recipe, name, list(of_problem), split) for name, of_problem in problems]
+    return [section for name, found in problems for section in _sections(recipe, name, list(found), split)]
 
 
 def unscored(recipe: Recipe, trainings: Sequence[Training], rows: pa.Table) -> list[str]:
@@ -62,8 +70,13 @@ def _reason(training: Training | None) -> str:
     return f"{training.status}: {training.reason}" if training.reason else "trained since: run the job `evaluate`"
 
 
-def _section(recipe: Recipe, problem: str, rows: Sequence[_Row], split: Split) -> Section:
+def _sections(recipe: Recipe, problem: str, rows: Sequence[_Row], split: Split) -> list[Section]:
     shown = [row for row in rows if row["split"] == split] or [row for row in rows if row["split"] == "val"]
+    every = [row for row in shown if row["group_by"] is None]
+    return [_section(recipe, problem, every), *_group_sections(recipe, problem, shown)]
+
+
+def _section(recipe: Recipe, problem: str, shown: Sequence[_Row]) -> Section:
     fractions = sorted({row["fraction"] for row in shown}, reverse=True)
     lines: dict[tuple[str, str | None, str], list[_Row]] = {}
     for row in sorted(shown, key=lambda row: row["method"]):  # stable: encoders, then controls
@@ -82,9 +95,45 @@ def _section(recipe: Recipe, problem: str, rows: Sequence[_Row], split: Split) -
 
 
 def _heading(problem: str, row: _Row) -> str:
-    name = "The archive's own labels" if problem == "archive" else task_label(problem)
     counts = f"{row['images']} {SPLITS[row['split']]} images of {row['patients']} patients"
-    return f"{name}: {METRIC_WORDS[row['metric']]}, {counts}"
+    return f"{_problem_label(problem)}: {METRIC_WORDS[row['metric']]}, {counts}"
+
+
+def _problem_label(problem: str) -> str:
+    return "The archive's own labels" if problem == "archive" else task_label(problem)
+
+
+def _group_sections(recipe: Recipe, problem: str, shown: Sequence[_Row]) -> list[Section]:
+    """A table for each backbone and each kind of group, of the linear method: a row per group, a column per encoder."""
+    grouped = [row for row in shown if row["group_by"] in _GROUPS and row["method"] != _NOT_LINEAR]
+    backbones = dict.fromkeys(row["backbone"] for row in grouped if row["backbone"])
+    return [
+        _group_section(recipe, problem, [row for row in of_kind if row["backbone"] in (None, backbone)], backbone)
+        for kind in _GROUPS
+        if (of_kind := [row for row in grouped if row["group_by"] == kind])
+        for backbone in backbones
+    ]
+
+
+def _group_section(recipe: Recipe, problem: str, rows: Sequence[_Row], backbone: str) -> Section:
+    cells: dict[str, dict[str, list[_Row]]] = {}
+    for row in rows:
+        cells.setdefault(row["group"], {}).setdefault(_features(recipe, row["backbone"], row["features"]), []).append(
+            row
+        )
+    columns = list(dict.fromkeys(features for of_group in cells.values() for features in of_group))
+    questions = rows[0]["metric"] == "auc"
+    body = []
+    for group, of_group in cells.items():
+        one = next(iter(of_group.values()))[0]
+        asked = "–" if one["questions"] is None else str(one["questions"])
+        counts = [str(one["images"]), str(one["patients"]), *([asked] if questions else [])]
+        body.append((group, *counts, *(_cell(of_group.get(features, [])) for features in columns)))
+    what, by = _GROUPS[rows[0]["group_by"]]
+    head = (what, "Images", "Patients", *(["Questions"] if questions else []), *columns)
+    images = f"{METRIC_WORDS[rows[0]['metric']]}, {SPLITS[rows[0]['split']]} images"
+    heading = f"{_problem_label(problem)} {by}: {images}, {backbone_label(backbone)}"
+    return Section(heading, TextTable(head, body, numbers_from=1))
 
 
 def _features(recipe: Recipe, backbone: str | None, features: str) -> str:
@@ -113,5 +162,7 @@ _TEXT = (
     "Nearest neighbours, a logistic regression or a linear layer are fitted on the features of an encoder that stays "
     "as it is, on a share of the training images (below 100 %: mean over several draws). Features that do not score "
     "above the controls and above the random initialization (Baseline) have learned nothing that the problem needs. "
-    "The 95 % intervals are over the patients that are scored, not over pretrainings."
+    "The 95 % intervals are over the patients that are scored, not over pretrainings. By machine and by source: the "
+    "linear fit on all training images. A source of the archive is a first-level folder, numbered by its patients (1 "
+    "has the most). Questions are those with both answers in the row; groups of few patients have no score."
 )

@@ -1,7 +1,7 @@
 """The problems that frozen features are scored on: labelled tasks, and the archive's own labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from pipeline.training.seeds import generator
 
 Positions = NDArray[np.int64]
 Split = Literal["val", "test"]
+Groups = Mapping[str, tuple[str, ...]]
 ARCHIVE = "archive"
 """Name of the problem of the archive's own labels."""
 MAX_IMAGES = 3000
@@ -30,7 +31,9 @@ class Problem:
 
     `targets_NT` are T yes-no questions: 1, 0, or -1 if unknown; `masks_NHW` are classes by pixel. One of both is empty.
     `names` are those of the questions, or of the foreground classes. `splits` are the positions that are scored.
-    `sizes` are rows and columns of each image before cropping; empty if unknown.
+    `sizes` are rows and columns of each image before cropping; empty if unknown. `groups` names the group of each
+    image, by "machine" and by "source", if these are known; `leave_one_source_out` asks for the scores on each source
+    after training on all others.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Problem:
     train: Positions
     splits: Mapping[Split, Positions]
     sizes: tuple[tuple[int, int], ...] = ()
+    groups: Groups = field(default_factory=dict)
+    leave_one_source_out: bool = False
 
     @property
     def is_segmentation(self) -> bool:
@@ -60,7 +65,7 @@ class Problem:
         return np.array(patient_rounds(self.train.tolist(), self.patients, random)[:size], np.int64)
 
 
-def problem_of_task(name: str, task: Task, data: TaskImages) -> Problem:
+def problem_of_task(name: str, task: Task, data: TaskImages, groups: Groups | None = None) -> Problem:
     """The task called `name`; an ordinal one asks, from the second class on, if it is reached."""
     truth = data.truth.numpy()
     ordinal = task.kind == "ordinal"
@@ -75,15 +80,18 @@ def problem_of_task(name: str, task: Task, data: TaskImages) -> Problem:
         data.patients,
         data.train.numpy(),
         {split: positions.numpy() for split, positions in sides.items() if len(positions)},
+        groups=groups or {},
     )
 
 
-def problem_of_archive(pool: PretrainingSet, sizes: Sequence[tuple[int, int]] = ()) -> Problem:
+def problem_of_archive(
+    pool: PretrainingSet, sizes: Sequence[tuple[int, int]] = (), groups: Groups | None = None
+) -> Problem:
     """Whether an image of `pool` has each of its labels, scored on the pool's validation patients.
 
-    `sizes` are rows and columns of the frame behind each image. Only some images of a large pool are used
-    (`MAX_IMAGES`). A label that is not both present and absent among the training and among the validation images is
-    left out.
+    `sizes` are rows and columns of the frame behind each image, `groups` the groups of each. Only some images of a
+    large pool are used (`MAX_IMAGES`). A label that is not both present and absent among the training and among the
+    validation images is left out.
     """
     questions = pool_questions(pool, MAX_IMAGES, MAX_IMAGES)
     kept = torch.cat([questions.train, questions.val])
@@ -97,4 +105,5 @@ def problem_of_archive(pool: PretrainingSet, sizes: Sequence[tuple[int, int]] = 
         np.arange(len(questions.train)),
         {"val": np.arange(len(questions.train), len(kept))},
         tuple(sizes[position] for position in kept.tolist()) if sizes else (),
+        {kind: tuple(names[position] for position in kept.tolist()) for kind, names in (groups or {}).items()},
     )

@@ -27,6 +27,9 @@ class Score:
     resampled: tuple[float, ...]
 
 
+UNDEFINED: Final = Score(np.nan, np.nan, np.nan, ())
+
+
 def auc_score(truth_NT: NDArray[np.int8], draws: Sequence[Doubles], patients: Sequence[str]) -> Score:
     """The mean AUC over questions and `draws`, each scores of shape (N, T); unknown answers (-1) do not count."""
     weights_RN = _weights(patients)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.code_versions import FROZEN
+from pipeline.cohort.label_report import machine_of
 from pipeline.downstream.task_images import TaskImages, task_images
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table
 from pipeline.frozen.evaluate import Scored, scores_of, scores_of_mean_mask
-from pipeline.frozen.problem import ARCHIVE, Problem, problem_of_archive, problem_of_task
+from pipeline.frozen.groups import NOT_STATED
+from pipeline.frozen.problem import ARCHIVE, Groups, Problem, problem_of_archive, problem_of_task
 from pipeline.mirrored import read_if_intact
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing, encoder_digest
 from pipeline.pretraining.plan import planned_encoders
 from pipeline.pretraining.pool import pool_with_pixels
+from pipeline.pretraining.top_folders import top_folders
 from pipeline.progress import Log
 from pipeline.recipe import Recipe
 from pipeline.recipe.downstream import Task
 from pipeline.representation.features import brightness_features, encoder_features, pixel_features, size_features
+from pipeline.source_numbers import source_numbers
 from pipeline.store import Store
 from pipeline.tables import FROZEN_SCORES, image_digest, label_digest
 from pipeline.training.outcome import has_run
@@ -115,11 +119,14 @@ def _scores(
     """The rows of `encoders` and controls on every problem; `save` gets those so far whenever there are more."""
     last = read_if_intact(FROZEN_SCORES.path(earlier.experiment(recipe.name).tables), read_table)
     last = _SCHEMA.empty_table() if last is None or last.schema != _SCHEMA else last
-    questions = list(_questions(recipe, earlier, found))
+    left_out = recipe.evaluation.leave_one_source_out
+    questions = list(_questions(recipe, earlier, found, log))
     plan = [(question, source) for question in questions for source in (*encoders, *_controls(question))]
-    marks = [digest(FROZEN, question.identity, source.identity) for question, source in plan]
+    marks = [digest(FROZEN, question.identity, source.identity, left_out) for question, source in plan]
     rows = [last.filter(pc.field("fingerprint") == mark) for mark in marks]
-    load = lru_cache(maxsize=1)(lambda question: question.load())  # one problem's images in memory
+    load = lru_cache(maxsize=1)(  # one problem's images in memory
+        lambda question: replace(question.load(), leave_one_source_out=left_out)
+    )
     for at, ((question, source), mark) in enumerate(zip(plan, marks, strict=True)):
         if not rows[at].num_rows:
             began = time.monotonic()
@@ -138,7 +145,7 @@ def _rows(problem: Problem, source: _Source, mark: str) -> pa.Table:
 
 
 def _row(problem: Problem, source: _Source, scored: Scored) -> dict[str, Any]:
-    asked, score = problem.splits[scored.split].tolist(), scored.score
+    score = scored.score
     return {
         "problem": problem.name,
         "split": scored.split,
@@ -149,8 +156,11 @@ def _row(problem: Problem, source: _Source, scored: Scored) -> dict[str, Any]:
         "method": scored.method,
         "fraction": scored.fraction,
         "draws": scored.draws,
-        "images": len(asked),
-        "patients": len({problem.patients[position] for position in asked}),
+        "group_by": scored.group_by,
+        "group": scored.group,
+        "images": len(scored.patients),
+        "patients": len(set(scored.patients)),
+        "questions": scored.questions,
         "score": _or_none(score.mean),
         "low": _or_none(score.low),
         "high": _or_none(score.high),
@@ -184,20 +194,45 @@ def _controls(question: _Question) -> list[_Source]:
     return [pixels, brightness, size] if question.name == ARCHIVE else [pixels, brightness]
 
 
-def _questions(recipe: Recipe, store: Store, found: FrozenInput) -> Iterator[_Question]:
+def _questions(recipe: Recipe, store: Store, found: FrozenInput, log: Log) -> Iterator[_Question]:
     """The archive's own labels, then the tasks."""
-    pool, sizes = found.pool, _sizes(found.pool, found.index)
-    content = digest(image_digest(pool), label_digest(pool), pool["patient"].to_pylist(), sizes)
-    yield _Question(ARCHIVE, content, False, lambda: problem_of_archive(pool_with_pixels(pool, store, recipe), sizes))
+    pool, sizes, groups = found.pool, _sizes(found.pool, found.index), _groups(recipe, store, found, log)
+    content = digest(image_digest(pool), label_digest(pool), pool["patient"].to_pylist(), sizes, groups)
+
+    def archive() -> Problem:
+        return problem_of_archive(pool_with_pixels(pool, store, recipe), sizes, groups)
+
+    yield _Question(ARCHIVE, content, False, archive)
     for name, rows in found.tasks.items():
         task = recipe.downstream.tasks[name]
         read = partial(task_images, rows, task, recipe.images)
-        content = digest(task.kind, task.classes, read().digest)
-        yield _Question(name, content, task.kind == "segmentation", partial(_problem_of, name, task, read))
+        named = {"source": tuple(rows["source"].to_pylist())} if "source" in rows.column_names else {}
+        content = digest(task.kind, task.classes, read().digest, named)
+        load = partial(_problem_of, name, task, read, named)
+        yield _Question(name, content, task.kind == "segmentation", load)
 
 
-def _problem_of(name: str, task: Task, read: Callable[[], TaskImages]) -> Problem:
-    return problem_of_task(name, task, read())
+def _problem_of(name: str, task: Task, read: Callable[[], TaskImages], groups: Groups) -> Problem:
+    return problem_of_task(name, task, read(), groups)
+
+
+def _groups(recipe: Recipe, store: Store, found: FrozenInput, log: Log) -> Groups:
+    """Machine and source of each image of the pool; without sources if the store does not know them.
+
+    Raises `UserError` if the recipe leaves them out in turn.
+    """
+    instances, patients = (found.pool[name].to_pylist() for name in ("sop_instance", "patient"))
+    positions = pc.index_in(found.pool["sop_instance"], value_set=found.index["sop_instance"])
+    headers = zip(*(found.index[name].take(positions).to_pylist() for name in ("manufacturer", "model")), strict=True)
+    groups = {"machine": tuple(machine_of(*header) or NOT_STATED for header in headers)}
+    try:
+        numbers = source_numbers(top_folders(store.private, instances), patients)
+    except UserError as error:
+        if recipe.evaluation.leave_one_source_out:
+            raise
+        log(f"Not scored by source: {error}")
+        return groups
+    return groups | {"source": tuple(map(str, numbers))}
 
 
 def _sizes(pool: pa.Table, index: pa.Table) -> list[tuple[int, int]]:

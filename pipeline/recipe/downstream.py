@@ -33,7 +33,7 @@ class Task(Settings):
     classes: Annotated[tuple[ClassName, ...], Field(min_length=2)]
     """In the order of their values; names differ in more than case; a segmentation's first is background."""
     manifest: str
-    """CSV of `image,patient[,split]` and `quality` or `mask`; environment variables as ${NAME}."""
+    """CSV of `image,patient[,split][,source]` and `quality` or `mask`; environment variables as ${NAME}."""
     epochs: Count
     min_steps: Annotated[int, Field(ge=0, validation_alias=AliasChoices("min_steps", "least_steps"))] = 0
     """Minimum number of training steps: with few images an epoch goes through them several times.

@@ -1,5 +1,6 @@
 """The section `evaluation`: the bootstrap (paper Table 2) and tests of significance (docs/evaluation.md)."""
 
+from operator import not_
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
@@ -39,6 +40,8 @@ class Evaluation(Settings):
     test_resamples: Annotated[int, Field(ge=20_000, le=10_000_000)] = 20_000
     """Resamples of a test of significance: its smallest p-value is 1 / (resamples + 1)."""
     seed: Seed = 0
+    leave_one_source_out: Annotated[bool, Field(exclude_if=not_)] = False
+    """Frozen evaluation also scores the images of each source by a fit on the images of all other sources."""
 
     @field_validator("comparisons")
     @classmethod

@@ -36,6 +36,7 @@ VALIDATION_SHARE, TEST_SHARE = 0.1, 0.2
 
 _CHUNK: Final = 2  # files per job of a worker, which returns whole images
 _MAX_NAMED: Final = 10  # lines in a message
+_LONGEST_SOURCE: Final = 64
 _WHOLE: Final = re.compile("[0-9]{1,9}")
 
 
@@ -48,6 +49,7 @@ class _Row:
     patient: str
     label: str
     split: str
+    source: str | None
 
 
 def read_manifest(
@@ -58,8 +60,8 @@ def read_manifest(
     Columns: image_id (number of the row, from 0), patient (`pseudonym` of the manifest's), split (train, val, test),
     image (height x width bytes, grey), image_digest (SHA-256 of those bytes), thumbnails (of the cropped image and of
     its tissue, for near-duplicates), source_digest and cropped_by (as in IMAGES), modality (of DICOM images, otherwise
-    null), and quality (0 to K-1) or mask (height x width bytes, class numbers, nearest neighbour). docs/tasks.md states
-    the rules for images, masks and splits.
+    null), source (only if the manifest has it), and quality (0 to K-1) or mask (height x width bytes, class numbers,
+    nearest neighbour). docs/tasks.md states the rules for images, masks, splits and sources.
     Raises `UserError` with manifest, line and field, quoting no cell, for anything missing, unreadable or
     contradictory: the same pixels for two patients, in two splits or with two labels, or one file twice.
     """
@@ -80,12 +82,12 @@ def read_manifest(
             pixels = _pixel_columns(image, images)
             stored = _classes(row, next(masks), image, task) if label == "mask" else _quality(row, task)
             value = stored if isinstance(stored, int) else _resized_mask(stored, image, images)
-            names = {"image_id": len(made), "patient": pseudonym(row.patient), "split": split}
+            names = {"image_id": len(made), "patient": pseudonym(row.patient), "split": split, "source": row.source}
             made.append(names | pixels | {label: value})
             labelled.append(_labelled(path, row, split, pixels["source_digest"], stored))
             progress.advance()
     _refuse_contradictions(labelled)
-    return pa.Table.from_pylist(made, schema=_schema(label, images))
+    return pa.Table.from_pylist(made, schema=_schema(label, images, has_sources=rows[0].source is not None))
 
 
 def named_patients(path: Path, task: Task) -> frozenset[str]:
@@ -135,15 +137,16 @@ def _pixel_columns(image: LabelledImage, images: Images) -> dict[str, Any]:
     }
 
 
-def _schema(label: str, images: Images) -> pa.Schema:
+def _schema(label: str, images: Images, has_sources: bool) -> pa.Schema:
     text, number, pixels = pa.string(), pa.int64(), pa.binary(images.height * images.width)
     columns = {"image_id": number, "patient": text, "split": text, "image": pixels, "image_digest": text}
     columns |= {"thumbnails": pa.binary(2 * SIDE * SIDE), "source_digest": text, "cropped_by": text, "modality": text}
+    columns |= {"source": text} if has_sources else {}
     return pa.schema(list((columns | {label: number if label == "quality" else pixels}).items()))
 
 
 def _read_rows(path: Path, label: str) -> list[_Row]:
-    rows = [_row(row, label) for row in read_csv("Manifest", path, ("image", "patient", label), ("split",))]
+    rows = [_row(row, label) for row in read_csv("Manifest", path, ("image", "patient", label), ("split", "source"))]
     if not rows:
         raise UserError(f"Manifest {path} has no rows.")
     return rows
@@ -156,7 +159,10 @@ def _row(row: Row, label: str) -> _Row:
     split = row.cells.get("split", "")
     if "split" in row.cells and split not in SPLITS:
         raise UserError(f"{row.location}: split is not one of {', '.join(SPLITS)}.")
-    return _Row(row.location, row.cells["image"], row.cells["patient"], row.cells[label], split)
+    source = row.cells.get("source")
+    if source is not None and (len(source) > _LONGEST_SOURCE or not source.isprintable()):
+        raise UserError(f"{row.location}: source is not a text of 1 to {_LONGEST_SOURCE} printable characters.")
+    return _Row(row.location, row.cells["image"], row.cells["patient"], row.cells[label], split, source)
 
 
 def _splits(path: Path, rows: Sequence[_Row]) -> list[str]:

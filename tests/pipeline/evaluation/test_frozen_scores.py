@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.evaluation.evidence import Training
+from pipeline.evaluation.evidence import Training, frozen_scores_of
 from pipeline.evaluation.frozen_scores import frozen_sections, interval, unscored
 from pipeline.evaluation.html_report import write_html_report
 from pipeline.evaluation.report import write_results
@@ -69,6 +70,50 @@ def test_the_split_that_is_asked_for_is_shown(three_seeds: Recipe) -> None:
 def test_an_undefined_score_is_a_dash(recipe: Recipe) -> None:
     (section,) = frozen_sections(recipe, rows_of(row("quality", "ce", 0, None)), "test")
     assert section.table.rows[0][3] == "–"
+
+
+def test_machines_and_sources_have_a_row_each_with_counts_and_a_column_per_encoder(recipe: Recipe) -> None:
+    by_machine = {
+        "split": "val",
+        "group_by": "machine",
+        "group": "ACME <b>",
+        "images": 8,
+        "patients": 6,
+        "questions": 2,
+    }
+    others = {"split": "val", "group_by": "machine", "group": "3 others", "images": 4, "patients": 3}
+    left_out = {"split": "val", "group_by": "source left out", "group": "1", "questions": 1}
+    rows = [
+        row("archive", name, seed, score, **changes)
+        for name, seed, score in (("ce", 0, 0.7), ("pixels", None, 0.55))
+        for changes in ({"split": "val"}, by_machine, {**by_machine, "method": "nearest neighbours"}, left_out)
+    ] + [row("archive", name, seed, None, **others) for name, seed in (("ce", 0), ("pixels", None))]
+    whole, machines, sources = frozen_sections(recipe, rows_of(*rows), "val")
+    assert [line[1] for line in whole.table.rows] == ["CE", "pixels"]
+    assert machines.heading == "The archive's own labels by machine: AUC, validation images, ResNet-50"
+    assert machines.table.head == ("Machine", "Images", "Patients", "Questions", "CE", "pixels")
+    first, last = machines.table.rows
+    assert first[:4] == ("ACME <b>", "8", "6", "2") and [str(cell)[:5] for cell in first[4:]] == ["0.700", "0.550"]
+    assert last == ("3 others", "4", "3", "–", "–", "–")
+    assert "fitted on all other sources" in sources.heading and sources.table.rows[0][:4] == ("1", "20", "5", "1")
+
+
+def test_every_backbone_has_its_own_table_of_machines_beside_the_same_controls(recipe: Recipe) -> None:
+    group = {"group_by": "machine", "group": "ACME X"}
+    encoders = [row("quality", "ce", 0, 0.7, backbone=name, **group) for name in ("resnet50", "vgg16_bn")]
+    all_images = [row("quality", "ce", 0, 0.7, backbone=name) for name in ("resnet50", "vgg16_bn")]
+    control = row("quality", "pixels", None, 0.5, **group)
+    _, *sections = frozen_sections(recipe, rows_of(*all_images, *encoders, control), "test")
+    assert [section.heading.rpartition(", ")[2] for section in sections] == ["ResNet-50", "VGG16-BN"]
+    assert all(section.table.head[4:] == ("CE", "pixels") for section in sections)
+
+
+def test_scores_of_an_earlier_version_are_read_without_groups(tmp_path: Path) -> None:
+    earlier = QUALITY.drop_columns(["group_by", "group", "questions"])
+    pq.write_table(earlier, tmp_path / "frozen_scores.parquet")
+    read = frozen_scores_of(tmp_path)
+    assert read.schema.names == FROZEN_SCORES.schema.names and read["group"].null_count == len(earlier)
+    assert read.drop_columns(["group_by", "group", "questions"]).equals(earlier)
 
 
 def test_the_interval_is_of_the_mean_of_seeds_over_the_resamples_that_have_a_score() -> None:

@@ -71,6 +71,7 @@ def test_scores_of_frozen_encoders_are_published_and_belong_to_the_numbers(
     row = {"problem": "quality", "split": "test", "metric": "auc", "features": "ce", "backbone": "resnet50", "seed": 0}
     row |= {"method": "nearest neighbours", "fraction": 1.0, "draws": 1, "images": 4, "patients": 2, "score": 0.75}
     row |= {"low": 0.5, "high": 1.0, "resampled": [0.5, 1.0], "fingerprint": "ab"}
+    row |= {"group_by": "machine", "group": "ACME X", "questions": 3}
     frozen = pa.Table.from_pylist([row], schema=FROZEN_SCORES.schema)
     scored = Publication(dataclasses.replace(publication.evidence, frozen=frozen), publication.data_sets)
     write_publication(tmp_path, scored)

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
 from pipeline.errors import UserError
+from pipeline.files import write_table
 from pipeline.frozen import evaluate
+from pipeline.frozen import groups as group_rules
 from pipeline.frozen import table as frozen_table
 from pipeline.frozen.evaluate import Scored
 from pipeline.frozen.problem import Problem
@@ -74,6 +77,7 @@ def trained(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Store:
     for number, (name, seed) in enumerate(sorted(ENCODERS)):
         write_encoder(made.experiment(recipe.name).encoder("resnet50", name, seed), number)
     Outcome("diverged", "the loss is nan", "").write(made.experiment(recipe.name).encoder("resnet50", "ce", 0))
+    write_scan(made)
     return made
 
 
@@ -98,6 +102,16 @@ def write_encoder(folder: Path, draw: int) -> None:
     Outcome("ran", "", f"draw {draw}").write(folder)
 
 
+def write_scan(store: Store) -> None:
+    """The private list of files: even images are of the folder Berta, odd ones of Anna, but those of one patient."""
+    folders = [b"Berta" if number % 2 == 0 or number >= COUNT - 2 else b"Anna" for number in range(COUNT)]
+    paths = [folder + b"/%d.dcm" % number for number, folder in enumerate(folders)]
+    columns = {"path": pa.array(paths, pa.binary()), "container": pa.nulls(COUNT, pa.binary())}
+    names = {"sop_instance": [f"i{number}" for number in range(COUNT)], "reason": pa.nulls(COUNT, pa.string())}
+    (store.private).mkdir(exist_ok=True)
+    write_table(store.private / "scan.parquet", pa.table(columns | names | {"deleted": [False] * COUNT}))
+
+
 def found(sizes: Callable[[int], int] = lambda number: 600, quality: list[int] | None = None) -> FrozenInput:
     """A pool of `COUNT` images, each in the index, and both tasks, of which one has the answers `quality`."""
     pool, instances = make_pool(COUNT, 28), [f"i{number}" for number in range(COUNT)]
@@ -106,12 +120,16 @@ def found(sizes: Callable[[int], int] = lambda number: 600, quality: list[int] |
     split = ["train"] * 28 + ["val"] * (COUNT - 28)
     shuffled = np.random.default_rng(0).permutation(COUNT).tolist()  # the index has another order
     index = {"sop_instance": [instances[n] for n in shuffled], "rows": [sizes(n) for n in shuffled]}
+    machines = {
+        "manufacturer": ["ACME" if n % 3 else None for n in shuffled],
+        "model": ["X" if n % 3 else None for n in shuffled],
+    }
     ordinal = table("ordinal")
     if quality:
         ordinal = ordinal.set_column(ordinal.schema.get_field_index("quality"), "quality", [quality])
     return FrozenInput(
         pa.table(rows | {"split": split} | labels),
-        pa.table(index | {"columns": [800] * COUNT}),
+        pa.table(index | {"columns": [800] * COUNT} | machines),
         {"quality": ordinal, "masks": table("segmentation")},
     )
 
@@ -122,11 +140,16 @@ def scored(recipe: Recipe, store: Store, of: FrozenInput) -> tuple[pa.Table, lis
     return score_recipe(recipe, store, of, lines.append), lines
 
 
+def content(rows: pa.Table) -> str:
+    """The rows as text, in which nan equals nan."""
+    return str(rows.to_pylist())
+
+
 def test_every_encoder_that_ran_and_every_control_has_a_row_for_each_problem_split_and_share(
     recipe: Recipe, first: tuple[Store, pa.Table]
 ) -> None:
     store, rows = first
-    assert rows.equals(FROZEN_SCORES.read(store.experiment(recipe.name).tables))
+    assert content(rows) == content(FROZEN_SCORES.read(store.experiment(recipe.name).tables))
     columns = ("problem", "split", "features", "seed", "method", "fraction")
     of_archive = {("pixels", None), ("brightness", None), ("image size", None)}
     questions = {
@@ -142,12 +165,13 @@ def test_every_encoder_that_ran_and_every_control_has_a_row_for_each_problem_spl
         ),
         *(("masks", split, "none", None, "mean mask") for split in ("val", "test")),
     }
-    keys = list(zip(*(rows[name].to_pylist() for name in columns), strict=True))
+    of_all_images = rows.filter(pc.is_null(rows["group"]))
+    keys = list(zip(*(of_all_images[name].to_pylist() for name in columns), strict=True))
     assert Counter(keys) == Counter((*key, fraction) for key in expected for fraction in FRACTIONS)
 
 
 def test_rows_count_what_is_scored_and_name_the_metric(first: tuple[Store, pa.Table]) -> None:
-    rows = first[1].to_pylist()
+    rows = [row for row in first[1].to_pylist() if row["group"] is None]
     counts = {(row["problem"], row["split"]): (row["images"], row["patients"], row["metric"]) for row in rows}
     tasks = {(name, split): (4, 2, metric) for name, metric in METRICS.items() for split in ("val", "test")}
     assert counts == tasks | {("archive", "val"): (12, 6, "auc")}
@@ -158,7 +182,7 @@ def test_rows_count_what_is_scored_and_name_the_metric(first: tuple[Store, pa.Ta
 
 def test_what_is_scored_is_not_scored_again(recipe: Recipe, first: tuple[Store, pa.Table]) -> None:
     again, lines = scored(recipe, first[0], found())
-    assert lines == [] and again.equals(first[1])
+    assert lines == [] and content(again) == content(first[1])
 
 
 @pytest.mark.parametrize("change", ["encoder", "truth", "size"])
@@ -205,7 +229,64 @@ def test_the_size_of_an_image_is_that_of_its_own_file(
 
 
 def size_scores(rows: pa.Table) -> set[float]:
-    return {row["score"] for row in rows.to_pylist() if row["features"] == "image size" and row["fraction"] == 1}
+    of_all = [row for row in rows.to_pylist() if row["group"] is None and row["fraction"] == 1]
+    return {row["score"] for row in of_all if row["features"] == "image size"}
+
+
+def groups(rows: pa.Table, problem: str = "archive") -> set[tuple[str, str, int, int, bool]]:
+    """Of the groups of a problem: by what, name, images, patients, whether they are scored."""
+    return {
+        (row["group_by"], row["group"], row["images"], row["patients"], row["score"] is not None)
+        for row in rows.to_pylist()
+        if row["problem"] == problem and row["group"] is not None
+    }
+
+
+def test_the_archive_is_scored_by_machine_and_by_source_and_no_folder_is_named(first: tuple[Store, pa.Table]) -> None:
+    """Of 12 validation images a third has no machine; Anna has images of all patients but one, so Berta is 1."""
+    assert groups(first[1]) == {
+        ("machine", "ACME X", 8, 6, True),
+        ("machine", "1 other", 4, 4, False),
+        ("source", "1", 7, 6, True),
+        ("source", "1 other", 5, 5, False),
+    }
+    assert groups(first[1], "quality") == groups(first[1], "masks") == set()
+    assert not any(name in str(first[1].to_pydict()) for name in ("Anna", "Berta"))
+
+
+def test_a_task_is_scored_by_the_sources_that_its_manifest_states(
+    recipe: Recipe, first: tuple[Store, pa.Table], tmp_path: Path
+) -> None:
+    of = found()
+    sources = ["north", "south"] * 10
+    stated = {**of.tasks, "quality": of.tasks["quality"].append_column("source", [sources])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group_rules, "FEWEST_PATIENTS", 2)
+        rows, lines = scored(recipe, copied(first[0], tmp_path), replace(of, tasks=stated))
+    assert groups(rows, "quality") == {("source", name, 2, 2, True) for name in ("north", "south")}
+    assert len(lines) == 5 and all(line.startswith("quality: ") for line in lines)
+
+
+def test_sources_are_left_out_in_turn_if_the_recipe_says_so(
+    recipe: Recipe, first: tuple[Store, pa.Table], tmp_path: Path
+) -> None:
+    evaluation = recipe.evaluation.model_copy(update={"leave_one_source_out": True})
+    rows, lines = scored(recipe.model_copy(update={"evaluation": evaluation}), copied(first[0], tmp_path), found())
+    assert len(lines) == SCORINGS
+    assert groups(rows) == groups(first[1]) | {("source left out", "1", 7, 6, True)}
+
+
+def test_a_store_that_does_not_know_its_sources_is_scored_without_them(
+    recipe: Recipe, first: tuple[Store, pa.Table], tmp_path: Path
+) -> None:
+    store = copied(first[0], tmp_path)
+    (store.private / "scan.parquet").unlink()
+    rows, lines = scored(recipe, store, found())
+    assert {by for by, *_ in groups(rows)} == {"machine"}
+    assert [line for line in lines if "scan.parquet does not exist" in line] == lines[:1]
+    evaluation = recipe.evaluation.model_copy(update={"leave_one_source_out": True})
+    with pytest.raises(UserError, match=r"scan\.parquet does not exist"):
+        scored(recipe.model_copy(update={"evaluation": evaluation}), store, found())
 
 
 def test_a_split_with_one_answer_has_no_score(recipe: Recipe, first: tuple[Store, pa.Table], tmp_path: Path) -> None:

@@ -172,6 +172,21 @@ def test_mistakes_in_the_table_name_line_and_column(tmp_path, rows):
     mistake(task(path), "UTF-8")
 
 
+def test_a_source_is_kept_as_it_is_written_and_without_the_column_there_is_none(tmp_path, rows):
+    without = read(task(write_csv(tmp_path / "without.csv", rows)))
+    named = [row | {"source": f"Zürich <b>{number}</b>"} for number, row in enumerate(rows)]
+    table = read(task(write_csv(tmp_path / "named.csv", named)))
+    assert table["source"].to_pylist() == [row["source"] for row in named]
+    assert "source" not in without.column_names and table.drop_columns(["source"]).equals(without)
+
+
+@pytest.mark.parametrize("source", ["", "x" * 65, "two\nlines", "bell\a", "\u202eright to left"])
+def test_a_source_that_cannot_be_printed_in_a_table_is_a_mistake(tmp_path, rows, source):
+    named = [row | {"source": "north"} for row in rows]
+    named[1]["source"] = source
+    mistake(task(write_csv(tmp_path / "manifest.csv", named)), "line 3: source is ")
+
+
 def test_spellings_of_one_patient_are_one_patient(tmp_path, rows):
     path = tmp_path / "set.csv"
     other = new_row(tmp_path) | {"patient": "P0", "split": "test", "quality": "0"}  # p0 is in train
