@@ -256,6 +256,8 @@ LABEL_REPORT = Table(
     ),
 )
 
+NEIGHBOURS, LOGISTIC, MASKS, MEAN_MASK = "nearest neighbours", "logistic regression", "linear masks", "mean mask"
+"""Values of `method` in `FROZEN_SCORES`: questions are scored by the first two, segmentations by the others."""
 FROZEN_SCORES = Table(
     "frozen_scores",
     "the score of one encoder's frozen features, or of a control's, by one method at one share of the training images",

@@ -1,7 +1,9 @@
-"""`python -m pipeline.evaluation` prints a recipe's report and the paths of its files."""
+"""`python -m pipeline.evaluation` prints a recipe's report, the paths of its files, and what was gained."""
 
 from pipeline.command import command, recipe_and_store
 from pipeline.errors import UserError
+from pipeline.evaluation.evidence import frozen_scores_of
+from pipeline.evaluation.frozen_gains import gains_section
 
 TABLE = "results_table.md"
 
@@ -20,6 +22,9 @@ def main() -> None:
         print(f"  {path}")
     if experiment.page.is_file():
         print(f"The whole report as one page: {experiment.page}")
+    gains = gains_section(recipe, frozen_scores_of(experiment.tables), "test")
+    if gains is not None:  # once more, since a terminal shows what is printed last
+        print(f"\n{gains.markdown()}")
 
 
 if __name__ == "__main__":

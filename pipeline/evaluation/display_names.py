@@ -1,4 +1,4 @@
-"""Names as reports print them: arms, differences, backbones, tasks and metrics."""
+"""Names and numbers as reports print them: arms, differences, backbones, tasks and metrics."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,11 @@ from pipeline.recipe import Recipe
 from pipeline.recipe.arms import Arm, encoder_of, is_frozen
 from pipeline.settings import Backbone, format_setting
 
-_BACKBONE_LABELS: Mapping[Backbone, str] = {"vgg16_bn": "VGG16-BN", "resnet50": "ResNet-50"}
+_BACKBONE_LABELS: Mapping[Backbone, str] = {
+    "vgg16_bn": "VGG16-BN",
+    "resnet50": "ResNet-50",
+    "resnet18": "ResNet-18",
+}
 KIND_LABELS: Mapping[str, str] = {"ordinal": "ordinal classification", "segmentation": "segmentation"}
 METRIC_WORDS: Mapping[str, str] = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "auc": "AUC"}
 """Printed form of the first word of a metric's name; files keep the plain name."""
@@ -55,3 +59,8 @@ def metric_label(name: str) -> str:
 def percent(fraction: float) -> str:
     """A share of the training images as it is printed: 0.05 is "5 %"."""
     return f"{fraction * 100:g} %"
+
+
+def signed(number: float) -> str:
+    """A difference as it is printed, with its sign."""
+    return f"{number:+.3f}".replace("-", "−")

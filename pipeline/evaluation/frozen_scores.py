@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipeline.evaluation.display_names import METRIC_WORDS, arm_label, backbone_label, percent, task_label
 from pipeline.evaluation.document import Chapter, Section, TextTable
 from pipeline.evaluation.evidence import Evidence, Training
+from pipeline.evaluation.frozen_gains import Split, gains_section, interval
 from pipeline.recipe import Recipe
+from pipeline.tables import NEIGHBOURS
 
-Split = Literal["val", "test"]
 FROZEN = "frozen"
 """Anchor of the chapter."""
 SPLITS: Mapping[Split, str] = {"val": "validation", "test": "test"}
@@ -24,8 +24,6 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
     "source left out": ("Source", "by source, fitted on all other sources"),
 }
 """Groups of images by `group_by`: head of their column, and words of a heading."""
-_NOT_LINEAR = "nearest neighbours"
-_EDGES = (2.5, 97.5)  # percent
 _Row = dict[str, Any]
 
 
@@ -36,7 +34,8 @@ def frozen_chapters(evidence: Evidence) -> list[Chapter]:
         return []
     missing = unscored(evidence.recipe, evidence.trainings, evidence.frozen)
     text = [_TEXT, *([f"Not scored: {'; '.join(missing)}."] if missing else [])]
-    return [Chapter(FROZEN, "Frozen encoders", text, sections)]
+    gains = gains_section(evidence.recipe, evidence.frozen, "test")
+    return [Chapter(FROZEN, "Frozen encoders", text, [*([gains] if gains else []), *sections])]
 
 
 def frozen_sections(recipe: Recipe, rows: pa.Table, split: Split) -> list[Section]:
@@ -105,7 +104,7 @@ def _problem_label(problem: str) -> str:
 
 def _group_sections(recipe: Recipe, problem: str, shown: Sequence[_Row]) -> list[Section]:
     """A table for each backbone and each kind of group, of the linear method: a row per group, a column per encoder."""
-    grouped = [row for row in shown if row["group_by"] in _GROUPS and row["method"] != _NOT_LINEAR]
+    grouped = [row for row in shown if row["group_by"] in _GROUPS and row["method"] != NEIGHBOURS]
     backbones = dict.fromkeys(row["backbone"] for row in grouped if row["backbone"])
     return [
         _group_section(recipe, problem, [row for row in of_kind if row["backbone"] in (None, backbone)], backbone)
@@ -149,13 +148,6 @@ def _cell(seeds: Sequence[_Row]) -> str:
     low, high = interval([row["resampled"] for row in seeds])
     spread = f" (seeds {np.std(scores, ddof=1):.3f})" if len(scores) > 1 else ""
     return f"{np.mean(scores):.3f} [{low:.3f}, {high:.3f}]{spread}"
-
-
-def interval(resampled_SR: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The 95 % interval over patients of the mean over S seeds, whose R resamples are of the same patients."""
-    means_R: NDArray[np.float64] = np.array(resampled_SR, np.float64).mean(axis=0)
-    low, high = np.percentile(means_R[~np.isnan(means_R)], _EDGES)
-    return float(low), float(high)
 
 
 _TEXT = (

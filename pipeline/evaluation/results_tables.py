@@ -8,7 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.evaluation.differences import About, Difference
-from pipeline.evaluation.display_names import arm_label, backbone_label, metric_label, pair_label, percent, task_label
+from pipeline.evaluation.display_names import (
+    arm_label,
+    backbone_label,
+    metric_label,
+    pair_label,
+    percent,
+    signed,
+    task_label,
+)
 from pipeline.evaluation.document import Bold, Section, TableCell, TextTable
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.minimum_effect import MinimumEffect
@@ -218,12 +226,8 @@ def _difference(row: Difference) -> str:
     if row.difference is None:
         return "not run"
     if row.low is None or row.high is None:
-        return _signed(row.difference)
-    return f"{_signed(row.difference)} [{_signed(row.low)}, {_signed(row.high)}]"
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.3f}".replace("-", "−")
+        return signed(row.difference)
+    return f"{signed(row.difference)} [{signed(row.low)}, {signed(row.high)}]"
 
 
 def _optional(number: float | None, form: str) -> str:

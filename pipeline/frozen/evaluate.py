@@ -14,6 +14,7 @@ from pipeline.frozen.questions import logistic_scores, neighbour_scores
 from pipeline.frozen.scores import UNDEFINED, Score, auc_score, dice_score
 from pipeline.representation.auc import Doubles
 from pipeline.representation.features import Features
+from pipeline.tables import LOGISTIC, MASKS, MEAN_MASK, NEIGHBOURS
 
 FRACTIONS: Final = (1.0, 0.25, 0.1, 0.05)
 """Shares of the training images."""
@@ -22,7 +23,6 @@ DRAWS: Final = 5
 AT_LEAST: Final = 8
 """Minimum number of training images."""
 
-NEIGHBOURS, LOGISTIC, MASKS, MEAN_MASK = "nearest neighbours", "logistic regression", "linear masks", "mean mask"
 _ANSWERS = {NEIGHBOURS: neighbour_scores, LOGISTIC: logistic_scores}
 
 

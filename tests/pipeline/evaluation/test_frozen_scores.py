@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.evaluation.evidence import Training, frozen_scores_of
-from pipeline.evaluation.frozen_scores import frozen_sections, interval, unscored
+from pipeline.evaluation.frozen_gains import interval
+from pipeline.evaluation.frozen_scores import frozen_sections, unscored
 from pipeline.evaluation.html_report import write_html_report
 from pipeline.evaluation.report import write_results
 from pipeline.recipe import Recipe
