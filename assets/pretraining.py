@@ -93,7 +93,9 @@ def _encoder(recipe: Recipe, backbone: Backbone, encoder: str, mapping: MappingV
     asset, settings = encoder_name(backbone, encoder), recipe.pretraining
     learns_labels = learns_mapped_labels(recipe, encoder)
     seeds = [settings.settings_of(encoder, seed).model_dump() for seed in settings.seeds]
-    chosen = digest(seeds, settings.labels_of(encoder), recipe.images.model_dump())[:8]
+    left_out = settings.left_out_of(encoder)
+    shown = [settings.labels_of(encoder), *([left_out] if left_out is not None else [])]
+    chosen = digest(seeds, *shown, recipe.images.model_dump())[:8]
 
     @dg.asset(
         hooks=HOOKS,
@@ -141,6 +143,8 @@ def _described(recipe: Recipe, encoder: str) -> str:
         return said
     labels, changed = settings.labels_of(encoder), settings.variants[encoder].settings
     changes = [f"shown in place of the weak labels: {SHOWN_LABELS[labels].description}"] * (labels != "own")
+    if (left_out := settings.left_out_of(encoder)) is not None:
+        changes.append(f"without the images of source {left_out}")
     return "; ".join([said, *changes, *(f"{name} {format_setting(value)}" for name, value in changed.items())])
 
 
@@ -164,7 +168,8 @@ def _trained(
         settings = plan.settings.model_dump(exclude={"imagenet_weights", "external"}) | start_record(
             plan.settings, plan.backbone
         )
-        run.params({"labels": plan.labels, **digests, **settings})
+        left_out = {} if plan.without_source is None else {"without_source": plan.without_source}
+        run.params({"labels": plan.labels, **left_out, **digests, **settings})
         for data in _inputs(plan.method, shown, recipe):
             run.input(data)
         outcome = plan.pretrain(shown, here.log, lambda epoch, values: run.metrics(values, epoch))

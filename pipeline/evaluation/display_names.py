@@ -41,6 +41,8 @@ def _method_and_changes(recipe: Recipe, arm: Arm) -> list[str]:
     if variant is None:
         return [f"{METHODS[encoder].label}{frozen}"]
     shown = [SHOWN_LABELS[variant.labels].label] if variant.labels != "own" else []
+    if variant.without_source is not None:
+        shown.append(f"without source {variant.without_source}")
     changes = [f"{name} {format_setting(value)}" for name, value in variant.settings.items()]
     return [f"{METHODS[variant.method].label}{frozen}", *shown, *changes]
 

@@ -27,7 +27,7 @@ class Group:
 
 
 def groups_of(problem: Problem, by: Grouping, asked: Positions) -> list[Group]:
-    """The groups of the images at `asked`, most patients first; none if all of them are of one group.
+    """The groups of the images at `asked`, most patients first; none if there is one, or if none would be scored.
 
     All with fewer than `FEWEST_PATIENTS` patients are one last group without a score, called by their number: an
     interval would mean little, and the name of a machine that few patients saw is not published.
@@ -36,11 +36,11 @@ def groups_of(problem: Problem, by: Grouping, asked: Positions) -> list[Group]:
     found: dict[str, list[int]] = {}
     for position in asked.tolist() if names else ():
         found.setdefault(names[position], []).append(position)
-    if len(found) < 2:
-        return []
     patients = {name: len({problem.patients[position] for position in of}) for name, of in found.items()}
     ranked = sorted(found, key=lambda name: (-patients[name], name))
     scored = [name for name in ranked if patients[name] >= FEWEST_PATIENTS]
+    if len(ranked) < 2 or not scored:
+        return []
     small = [position for name in ranked[len(scored) :] for position in found[name]]
     rest = len(ranked) - len(scored)
     others = [Group(f"{rest} other{'s' * (rest > 1)}", np.array(small, np.int64), False)] if small else []

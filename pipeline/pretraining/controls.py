@@ -1,4 +1,4 @@
-"""The pool with the labels of a control in place of the weak labels."""
+"""The pool as a variant is shown it: with the labels of a control, or without the images of a source."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import UserError
 from pipeline.files import digest
 from pipeline.methods import ShownLabels
 from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.source_numbers import source_numbers
 from pipeline.training.seeds import generator
 
 Sources = Callable[[], Sequence[bytes]]
@@ -21,6 +23,24 @@ def with_label_variant(shown: ShownLabels, pool: PretrainingSet, seed: int, sour
     if shown == "shuffled":
         return with_shuffled_labels(pool, seed)
     return with_sources_as_labels(pool, sources()) if shown == "source" else pool
+
+
+def without_source(pool: PretrainingSet, sources: Sequence[bytes], number: int) -> PretrainingSet:
+    """The pool without the training and validation images of the source `number` (`source_numbers`).
+
+    The digest stays that of all images, so that a patient of that source still counts as one of the training set.
+    Raises `UserError` if there is no such source, or if no training or no validation image is left.
+    """
+    numbers_N = torch.tensor(source_numbers(sources, pool.patients_N.tolist()))
+    if number > (count := int(numbers_N.max())):
+        raise UserError(
+            f"pretraining.variants: without_source is {number}, but the pool has {count} sources, numbered from 1."
+        )
+    train, val = (index_M[numbers_N[index_M] != number] for index_M in (pool.train, pool.val))
+    for side, index_M in (("training", train), ("validation", val)):
+        if not len(index_M):
+            raise UserError(f"pretraining.variants: without_source {number} leaves the pool no {side} image.")
+    return replace(pool, train=train, val=val, without_source=number)
 
 
 def with_shuffled_labels(pool: PretrainingSet, seed: int) -> PretrainingSet:

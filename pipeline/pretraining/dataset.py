@@ -42,6 +42,8 @@ class PretrainingSet:
     shown: ShownLabels = "own"
     relabelled: "PretrainingSet | None" = None
     """The pool with the archive's own labels, if these are others."""
+    without_source: int | None = None
+    """Number of the source whose images are neither in `train` nor in `val`; None: all are."""
 
     def __post_init__(self) -> None:
         count, names = self.images.count, len(self.label_names)

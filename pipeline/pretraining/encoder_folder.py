@@ -175,6 +175,8 @@ class ModelCard:
     """Names and values, such as the inpainting error."""
     inherited: tuple[str, ...] = ()
     """Digests of images and split of the encoders that it started from."""
+    without_source: int | None = None
+    """Number of the source whose images were left out."""
 
     def write(self, folder: Path) -> None:
         """Write it into `folder` as Markdown, after the files that it describes."""
@@ -192,6 +194,7 @@ class ModelCard:
             [
                 ("training images", self.train_images),
                 ("validation images", self.val_images),
+                *([("source left out", self.without_source)] if self.without_source is not None else []),
                 ("digest of images and split", self.image_digest),
                 *([("digests of images and split of its start", " ".join(self.inherited))] if self.inherited else []),
                 ("label space", ", ".join(label.name for label in self.labels) or "none"),

@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path
 
 from pipeline.methods import EncoderSettings, ShownLabels
-from pipeline.pretraining.controls import Sources, with_label_variant
+from pipeline.pretraining.controls import Sources, with_label_variant, without_source
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import Log
@@ -28,9 +28,12 @@ class PlannedEncoder:
     labels: ShownLabels
     settings: EncoderSettings
     folder: Path
+    without_source: int | None = None
 
     def pool(self, pool: PretrainingSet, sources: Sources) -> PretrainingSet:
         """The recipe's pool as this encoder is shown it."""
+        if self.without_source is not None:
+            pool = without_source(pool, sources(), self.without_source)
         return with_label_variant(self.labels, pool, self.settings.seed, sources)
 
     def pretrain(self, pool: PretrainingSet, log: Log, on_epoch: OnEpoch) -> Outcome:
@@ -65,4 +68,5 @@ def _planned(recipe: Recipe, experiment: Experiment, backbone: Backbone, encoder
         labels=settings.labels_of(encoder),
         settings=settings.settings_of(encoder, seed),
         folder=experiment.encoder(backbone, encoder, seed),
+        without_source=settings.left_out_of(encoder),
     )

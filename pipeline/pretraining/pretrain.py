@@ -178,4 +178,5 @@ def _save(
         history=history,
         results=tuple(results.items()),
         inherited=inherited_digests(job.settings, job.backbone),
+        without_source=job.pool.without_source,
     ).write(job.folder)

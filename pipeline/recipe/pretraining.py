@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pipeline.methods import METHODS, EncoderSettings, Method, ShownLabels
 from pipeline.methods.method import IMAGENET, RANDOM
 from pipeline.recipe.arms import FROZEN, PAPER_ARMS, encoder_of, is_frozen
-from pipeline.settings import Backbone, EachOnce, Name, Seeds, Settings, format_setting, is_none, one_of
+from pipeline.settings import Backbone, Count, EachOnce, Name, Seeds, Settings, format_setting, is_none, one_of
 
 _FIRST = {name for arm in PAPER_ARMS for name in METHODS[encoder_of(arm)].settings.model_fields}
 """Settings of the paper's methods. Those of other methods came later and are recorded only if they are not the default,
@@ -65,6 +65,8 @@ def _with_files(settings: C, change: Callable[[str], str]) -> C:
     return moved
 
 
+_NO_SETTINGS = {"method", "labels", "without_source"}
+"""Fields of a variant that are no settings of its method."""
 MethodName = Annotated[str, one_of(METHODS)]
 
 
@@ -74,11 +76,13 @@ class Variant(_Changes):  # type: ignore[misc]
     method: MethodName
     labels: ShownLabels = "own"
     """Shown in place of the weak labels: those of other patients, or the folder of the archive an image is from."""
+    without_source: Annotated[Count | None, Field(exclude_if=is_none)] = None
+    """Trained without the images of that source: a first-level folder's number by patients, 1 has the most."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that it changes."""
-        changed: dict[str, Any] = self.model_dump(exclude={"method", "labels"}, exclude_none=True)
+        changed: dict[str, Any] = self.model_dump(exclude=_NO_SETTINGS, exclude_none=True)
         return changed
 
     @model_validator(mode="after")
@@ -87,9 +91,11 @@ class Variant(_Changes):  # type: ignore[misc]
         unused = [name for name in self.settings if name not in method.varied]
         if self.labels not in {"own", *method.controls}:
             unused.append("labels")
+        if self.without_source is not None and not method.trains:
+            unused.append("without_source")
         if unused:
             raise ValueError(f"{unused[0]} is not a setting of {self.method}")
-        if not self.settings and self.labels == "own":
+        if not self.settings and self.labels == "own" and self.without_source is None:
             raise ValueError(f"it changes nothing of {self.method}")
         return self
 
@@ -123,6 +129,10 @@ class Pretraining(_Training):  # type: ignore[misc]
     def labels_of(self, encoder: str) -> ShownLabels:
         """The labels that the encoder is shown, if its method is shown any."""
         return self.variants[encoder].labels if encoder in self.variants else "own"
+
+    def left_out_of(self, encoder: str) -> int | None:
+        """The number of the source whose images the encoder is not trained on; None: it is trained on all."""
+        return self.variants[encoder].without_source if encoder in self.variants else None
 
     def settings_of(self, encoder: str, seed: int) -> EncoderSettings:
         """The settings of the encoder of that name and seed."""

@@ -315,6 +315,25 @@ pretraining:
     }
 
 
+def test_a_source_is_left_out_by_number_of_a_method_that_trains(tmp_path: Path) -> None:
+    text = "name: a\npretraining:\n  variants:\n    away: {{method: {}}}\n"
+    recipe = load_recipe(write(tmp_path, text.format("ce, without_source: 3")), {})
+    settings = recipe.pretraining
+    assert [settings.left_out_of(name) for name in ("ce", "away")] == [None, 3]
+    assert settings.settings_of("away", 0) == settings.settings_of("ce", 0), "the source is no setting"
+    assert recipe.shared["pretraining"]["variants"]["away"]["without_source"] == 3
+    for wrong in ("ce, without_source: 0", "ce, without_source: Anna", "ce", "baseline, without_source: 1"):
+        with pytest.raises(UserError, match=r"variants\.away"):
+            load_recipe(write(tmp_path, text.format(wrong)), {})
+
+
+def test_leaving_one_source_out_is_recorded_only_if_chosen(tmp_path: Path) -> None:
+    plain = load_recipe(write(tmp_path, "name: a"), {})
+    chosen = load_recipe(write(tmp_path, "name: a\nevaluation: {leave_one_source_out: true}"), {})
+    assert chosen.shared["evaluation"] == plain.shared["evaluation"] | {"leave_one_source_out": True}
+    assert "leave_one_source_out" not in plain.shared["evaluation"]
+
+
 VARIANTS = """
 name: a
 pretraining:

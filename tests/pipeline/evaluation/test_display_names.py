@@ -14,15 +14,17 @@ def test_a_variant_is_printed_as_its_method_and_what_it_changes(recipe: Recipe) 
         "c": {"method": "ce", "lambda_adv": 0, "learning_rate": 0.00025},
         "d": {"method": "ce", "discriminator_batch_norm": False},
         "e": {"method": "metadata_pairs", "pairs": "file"},
+        "f": {"method": "ce_dcm", "labels": "shuffled", "without_source": 2, "epochs": 3},
     }
     del settings["evaluation"]["comparisons"]
     variants = Recipe.model_validate(settings)
-    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", "ce_frozen", "a_frozen", *"abcde")] == [
+    assert [arm_label(variants, arm) for arm in ("ce", "ce_dcm_frozen", "ce_frozen", "a_frozen", *"abcdef")] == [
         *("CE", "CE+DCM+F", "CE+F", "CE+DCM+F, labels shuffled"),
         *("CE+DCM, labels shuffled", "DCM, sources as labels, epochs 3"),
         "CE, learning_rate 0.00025, lambda_adv 0",
         "CE, discriminator_batch_norm off",
         "Pairs, pairs file",
+        "CE+DCM, labels shuffled, without source 2, epochs 3",
     ]
 
 

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import UserError
 from pipeline.files import digest
-from pipeline.pretraining.controls import with_label_variant, with_shuffled_labels, with_sources_as_labels
+from pipeline.methods.simclr import SIMCLR
+from pipeline.pretraining.controls import (
+    with_label_variant,
+    with_shuffled_labels,
+    with_sources_as_labels,
+    without_source,
+)
 from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.pretrain import fingerprint_of
 from tests.pipeline.pretraining.conftest import make_pool
 
 
@@ -93,6 +101,48 @@ def test_the_labels_shown_are_named_and_sources_are_read_only_if_needed(clinic):
     assert with_label_variant("own", clinic, 0, not_asked) is clinic
     assert with_label_variant("shuffled", clinic, 0, not_asked).shown == "shuffled"
     assert with_label_variant("source", clinic, 0, lambda: [b"a"] * 240).shown == "source"
+
+
+def test_without_a_source_its_images_are_on_neither_side_and_all_others_stay(clinic):
+    """Patients 0 to 39 are of Berta, 20 to 59 of Anna: those in between of both, by the parity of the image."""
+    folders = [
+        b"Berta" if patient < 20 or (patient < 40 and image % 2) else b"Anna"
+        for image, patient in enumerate(clinic.patients_N.tolist())
+    ]
+    folders[239] = b"Zoe"
+    reduced = {number: without_source(clinic, folders, number) for number in (1, 2, 3)}
+    names = {1: b"Anna", 2: b"Berta", 3: b"Zoe"}  # 40 patients each: by name
+    for number, pool in reduced.items():
+        assert pool.without_source == number
+        for side in ("train", "val"):
+            kept = [i for i in getattr(clinic, side).tolist() if folders[i] != names[number]]
+            assert getattr(pool, side).tolist() == kept
+    assert len(reduced[3].val) == len(clinic.val) - 1
+    assert (
+        len({fingerprint_of("resnet50", "simclr", pool, SIMCLR.settings()) for pool in (clinic, *reduced.values())})
+        == 4
+    )
+    assert {pool.image_digest for pool in reduced.values()} == {clinic.image_digest}
+
+
+def test_shuffled_labels_of_the_reduced_pool_are_those_of_its_own_patients(clinic):
+    reduced = without_source(clinic, [b"a" if n < 100 else b"b" for n in range(240)], 2)
+    shuffled = with_label_variant("shuffled", reduced, 0, not_asked)
+    assert Counter(rows(shuffled, shuffled.train)) == Counter(rows(clinic, reduced.train))
+    assert shuffled.archive.train.tolist() == shuffled.train.tolist() == reduced.train.tolist()
+
+
+@pytest.mark.parametrize(
+    ("number", "folders", "says"),
+    [
+        (3, [b"a"] * 200 + [b"b"] * 40, "without_source is 3, but the pool has 2 sources"),
+        (1, [b"a"] * 240, "without_source 1 leaves the pool no training image"),
+        (2, [b"a"] * 192 + [b"b"] * 48, "without_source 2 leaves the pool no validation image"),
+    ],
+)
+def test_a_source_that_is_not_there_or_is_a_whole_side_is_refused(clinic, number, folders, says):
+    with pytest.raises(UserError, match=says):
+        without_source(clinic, folders, number)
 
 
 def test_the_digest_covers_names_labels_and_which_are_known():

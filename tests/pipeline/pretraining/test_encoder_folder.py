@@ -187,6 +187,11 @@ def test_the_card_of_a_control_names_the_labels_it_was_shown(card, shown, says):
     assert "A control" not in card(shown=shown, method="ce", labels=()), "it was shown none"
 
 
+def test_a_card_states_the_source_that_was_left_out(card):
+    assert "- source left out: 2" in card(without_source=2).splitlines()
+    assert "source left out" not in card()
+
+
 def test_a_card_shows_the_onnx_file_or_the_reason_for_its_absence(card):
     without, beside = card(onnx=False), card()
     assert "onnxscript was not installed" in without
