@@ -33,7 +33,7 @@ DOUBTFUL = "doubtful_labels"
 ARCHIVE, REVIEW, COHORT, TASKS = "archive", "review", "cohort", "tasks"
 """Groups whose assets several files make; with groups collapsed, the graph has no arrow back."""
 EVALUATION = "evaluation"
-"""The group of `frozen_scores`, which reports show."""
+"""The group of `frozen_scores` and `embeddings`, which reports show."""
 
 DOCUMENTATION = {
     ARCHIVE: "docs/privacy.md",
@@ -66,6 +66,7 @@ LOOK_BACKS = {
     "pretraining_pool": "the tasks' images if they are prepared, for the check",
     "preflight": "the tasks' images if they are prepared, and what is trained already",
     "frozen_scores": "the last scores, of which those of unchanged encoders, images and code stay",
+    "embeddings": "the last embeddings, of which those of unchanged encoders, images and code stay",
     _OF_MODELS: "the pool as it is now, and the patients on which the encoder was trained, for the check",
     "<task>_champion": "the last champion, which stays unless another is significantly better",
 }

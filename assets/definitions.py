@@ -14,6 +14,7 @@ from assets.champions import champion_assets
 from assets.checks import asset_checks
 from assets.console import console
 from assets.downstream import downstream_assets
+from assets.embeddings import embeddings_asset
 from assets.frozen import frozen_scores_asset
 from assets.images import image_assets
 from assets.ingestion import index_archive, quarantine_asset
@@ -70,6 +71,7 @@ def _of_recipe(
         *encoder_assets(recipe, mapping),
         *downstream_assets(recipe),
         frozen_scores_asset(recipe),
+        embeddings_asset(recipe),
         *champion_assets(recipe),
         *report_assets(recipe),
         *prediction_assets(recipe),

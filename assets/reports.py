@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from assets.catalog import key_of
 from assets.downstream import arms_on_tasks
+from assets.embeddings import VECTORS
 from assets.failures import HOOKS
 from assets.frozen import SCORES
 from assets.pictures import picture_url
@@ -42,6 +43,10 @@ def _figures(recipe: Recipe) -> Mapping[str, tuple[str, Sequence[str]]]:
         "training_curves": (
             "Losses and scores of pretraining by epoch.",
             _encoders(recipe, recipe.pretraining.encoders),
+        ),
+        "embedding_maps": (
+            "The pool's images on the map of each encoder (t-SNE), coloured by label, machine and source.",
+            [VECTORS, "pretraining_pool"],
         ),
         "boxplots": ("Bootstrap values of every arm on every task (paper Figure 6).", _models(recipe)),
         "differences_figure": (
@@ -88,10 +93,10 @@ def _report_asset(
 
 
 def _when_changed(recipe: Recipe) -> dg.AutomationCondition[Any]:
-    """Whenever something upstream is newer; reports do without scores of frozen encoders if there are none."""
+    """Whenever something upstream is newer; reports do without scores and embeddings of frozen encoders."""
     missing = dg.AutomationCondition.any_deps_missing()
-    scores = dg.AssetSelection.assets(key_of(recipe, SCORES))
-    return dg.AutomationCondition.eager().replace(missing, missing.ignore(scores))
+    optional = dg.AssetSelection.assets(*(key_of(recipe, name) for name in (SCORES, VECTORS)))
+    return dg.AutomationCondition.eager().replace(missing, missing.ignore(optional))
 
 
 def _results_table(recipe: Recipe) -> dg.AssetsDefinition:

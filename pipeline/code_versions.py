@@ -19,4 +19,5 @@ UNET: Final[Literal[1, 2]] = 2
 """Of the segmentation network, stored in its models; models of other tasks do not depend on it."""
 EVALUATION = "5"
 FROZEN = "1"
+EMBEDDINGS = "1"
 PREDICTION = "3"

@@ -178,6 +178,11 @@ def png_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
+def jpeg_url(jpeg: bytes) -> str:
+    """The bytes of a JPEG as a data URL."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
 def digest(*parts: Any) -> str:
     """SHA-256 (hex) of `parts` as canonical JSON, in which bytes are replaced by their own SHA-256."""
 

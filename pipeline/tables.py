@@ -300,6 +300,31 @@ FROZEN_SCORES = Table(
     ),
 )
 
+EMBEDDINGS = Table(
+    "embeddings",
+    "one image of the pretraining pool as one encoder represents it",
+    pa.schema(
+        [
+            column("backbone", _text, "backbone of the encoder"),
+            column("encoder", _text, "name of its method or variant"),
+            column("seed", _count, "its pretraining seed"),
+            column("sop_instance", _text, "keyed pseudonym of SOPInstanceUID"),
+            column("frame", _count, "frame number, from 0"),
+            column("patient", _text, "keyed pseudonym of the patient"),
+            column("split", _text, "train or val"),
+            column("x", pa.float32(), "position on the encoder's map (t-SNE): near images are similar, scales differ"),
+            column("y", pa.float32(), "the same, upwards"),
+            column(
+                "vector",
+                pa.list_(pa.float32()),
+                "mean feature of the last level on its first principal directions, at most 128, not centred: lengths, "
+                "angles and cosine similarities stay",
+            ),
+            column("fingerprint", _text, "digest of encoder, images and code; equal ones are not computed again"),
+        ]
+    ),
+)
+
 PATIENT_SPLITS = Table(
     "patient_splits",
     "one patient and its side of the split",
@@ -400,6 +425,7 @@ _FIXED = {
     for table in (
         *(DICOM_INDEX, REJECTED_FILES, DELETED_FILES, REJECTED_FRAMES, NEAR_DUPLICATES, QUARANTINE, PATIENT_SPLITS),
         *(UNMAPPED_DESCRIPTIONS, UNMAPPED_PROBES, DOUBTFUL_LABELS, LABEL_CHANGES, LABEL_REPORT, FROZEN_SCORES),
+        EMBEDDINGS,
     )
 } | {"image_cache": IMAGES}
 """Tables by asset whose columns do not depend on the recipe."""

@@ -14,7 +14,7 @@ TRAINING_FLOOR = ("images", "networks", "training", "representation", "pretraini
 TRAINING_IMPORTS = {"numpy", "torch", "torchvision", "pyarrow", "safetensors", "pydantic", "yaml", "tqdm", "pipeline"}
 ROOMS = (
     *("pages", "dicom", "images", "labels", "cohort", "privacy", "archive", "tasks", "training", "networks"),
-    *("representation", "pretraining", "downstream", "prediction", "evaluation", "frozen", "phantom"),
+    *("representation", "pretraining", "downstream", "prediction", "evaluation", "frozen", "embeddings", "phantom"),
 )
 """Rooms of pipeline/, lowest first: none imports a later one. Everything else in pipeline/ is below all of them."""
 BASE_PACKAGES = {"methods", "recipe"}
@@ -26,7 +26,7 @@ ROOMS_OF = {
     "rapidfuzz": {"labels"},
     "PIL": {"dicom", "archive", "cohort", "phantom", "evaluation", "tasks"},
     "pandas": {"evaluation", "labels"},
-    "sklearn": {"cohort", "evaluation", "frozen", "labels"},
+    "sklearn": {"cohort", "embeddings", "evaluation", "frozen", "labels"},
     "scipy": {"dicom", "cohort", "evaluation", "frozen", "labels"},
     "matplotlib": {"evaluation"},
     "jinja2": {"evaluation", "pages"},

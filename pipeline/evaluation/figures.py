@@ -1,9 +1,11 @@
 """Drawing and saving the figures of a report, without a display."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from pipeline.cohort.image_facts import NONE, UNKNOWN
 from pipeline.evaluation.bootstrap import bootstrap_means, resample_indices
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference
@@ -34,6 +37,8 @@ _COLOURS = (  # distinguishable with colour blindness
     *("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377"),
     *("#bbbbbb", "#222222", "#44aa99", "#ddcc77", "#332288", "#999933"),
 )
+_MAP_COLOURS = tuple(colour for colour in _COLOURS if colour not in {"#bbbbbb", "#222222"})[:8]
+_KEY_LETTERS = 28  # of a value in a key
 _TRUE, _PREDICTED = "#ffd92f", "#66ccff"  # lines on a grey image
 _STROKES = ("solid", "dashed", "dotted", "dashdot")  # of a segmentation's classes
 _SMALL = 8
@@ -59,6 +64,15 @@ class Overlay:
     image: NDArray[np.uint8]
     truth: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """Positions of images (N, 2) and the value of one fact for each of them."""
+
+    fact: str
+    xy_N2: NDArray[np.float32]
+    values: Sequence[str]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -103,6 +117,39 @@ def curves_figure(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]
     figure.suptitle(title)
     _legend(figure, panels)
     return figure
+
+
+def maps_figure(maps: Mapping[str, Sequence[EmbeddingMap]]) -> Figure:
+    """Maps of images: a row per encoder, a panel per fact, whose most frequent values have colours; key below."""
+    facts = [panel.fact for panel in next(iter(maps.values()))]
+    figure = Figure(figsize=(3.0 * len(facts), 2.7 * len(maps) + 1.9), layout="constrained")
+    *grid, keys = figure.subplots(
+        len(maps) + 1, len(facts), squeeze=False, gridspec_kw={"height_ratios": [*[1] * len(maps), 0.6]}
+    )
+    for line, (name, panels) in zip(grid, maps.items(), strict=True):
+        for axes, panel in zip(line, panels, strict=True):
+            _map_points(axes, panel)
+        line[0].set_ylabel(name.replace(", ", ",\n"), fontsize=_SMALL)
+    for axes, fact in zip(grid[0], facts, strict=True):
+        axes.set_title(fact, fontsize=10)
+    for axes, handles in zip(keys, (line.get_legend_handles_labels() for line in grid[0]), strict=True):
+        axes.axis("off")
+        axes.legend(*handles, loc="upper center", frameon=False, fontsize=7, ncols=2, markerscale=3, columnspacing=0.8)
+    return figure
+
+
+def _map_points(axes: Axes, panel: EmbeddingMap) -> None:
+    """Frequent values in colours, above the others in grey."""
+    values, counts = np.array(panel.values), Counter(panel.values)
+    frequent = sorted({*counts} - {UNKNOWN, NONE}, key=lambda value: (-counts[value], value))[: len(_MAP_COLOURS)]
+    x_N, y_N = panel.xy_N2.T
+    for value, colour in ((None, "0.75"), *zip(frequent, _MAP_COLOURS, strict=False)):
+        chosen = ~np.isin(values, frequent) if value is None else values == value
+        if chosen.any():
+            label = "others, or unknown" if value is None else shorten(value, _KEY_LETTERS, placeholder="…")
+            axes.scatter(x_N[chosen], y_N[chosen], s=3, color=colour, label=label, linewidths=0)
+    axes.set(xticks=[], yticks=[])
+    axes.set_aspect("equal", adjustable="datalim")
 
 
 def boxplots_figure(

@@ -35,6 +35,11 @@ _SCOPE = (
     "All numbers apply to this archive, these test sets and patients like theirs. This software is not a medical "
     "device, and nothing here implies that a model may be used on patients."
 )
+_MAPS = (
+    "Near points are images with similar features; distances between groups, and their sizes, mean nothing. Groups by "
+    "machine or source mean that the encoder represents the machine. The baseline's map, of a random encoder, is the "
+    "control. The folder private of the store holds a page of these maps with thumbnails and nearest neighbours."
+)
 _LIMITS = (
     "The value after ± is the standard deviation of the paper's bootstrap. It is not a standard error (its resamples "
     "may be smaller than the test set) and not an interval, and it treats images of one patient as independent. Two "
@@ -109,6 +114,7 @@ def _chapters(recipe: Recipe, store: Store, report: Report) -> list[Chapter]:
         Chapter("overview", "Overview", [_arms_text(recipe)], [Section("The recipe in short", _recipe_table(recipe))]),
         _data(recipe, store, experiment),
         *frozen,
+        _maps(recipe, experiment),
         effects,
         results,
         differences,
@@ -123,6 +129,13 @@ def _chapters(recipe: Recipe, store: Store, report: Report) -> list[Chapter]:
         _gallery("curves", "Training curves of the encoders", curves, "No encoder has been pretrained."),
         Chapter("versions", "Versions", [_VERSIONS], [Section("", _versions_table())]),
     ]
+
+
+def _maps(recipe: Recipe, experiment: Experiment) -> Chapter:
+    """What the encoders' maps can show, before the maps."""
+    pictures = _drawn(report_figures.maps_pictures(recipe, experiment).values())
+    text = [_MAPS] if pictures else ["No encoder has embeddings: run the job `evaluate`."]
+    return Chapter("maps", "Maps of the archive", text, pictures=pictures)
 
 
 def _gallery(anchor: str, title: str, pictures: Sequence[Picture], otherwise: str) -> Chapter:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import torch
 from matplotlib.figure import Figure
 
+from pipeline.cohort.image_facts import SPLIT, image_facts, positions_in
 from pipeline.downstream.predictions import unpack_mask
 from pipeline.downstream.task_images import TaskImages, task_images
 from pipeline.errors import UserError
@@ -20,7 +21,7 @@ from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.display_names import arm_label, backbone_label, percent, task_label
 from pipeline.evaluation.document import Picture
 from pipeline.evaluation.evidence import constants_of, predictions_of
-from pipeline.evaluation.figures import InpaintingRow, Overlay
+from pipeline.evaluation.figures import EmbeddingMap, InpaintingRow, Overlay
 from pipeline.evaluation.metrics import image_scores
 from pipeline.evaluation.report import read_report
 from pipeline.evaluation.task_metrics import confusion
@@ -31,11 +32,13 @@ from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
 from pipeline.pretraining.inpainting import inpaint
 from pipeline.pretraining.pool import load_pool
+from pipeline.pretraining.top_folders import top_folders
 from pipeline.recipe import Recipe
 from pipeline.recipe.arms import Arm
 from pipeline.recipe.labels import SHAPES
 from pipeline.settings import Backbone
 from pipeline.store import Experiment, Store
+from pipeline.tables import DICOM_INDEX, EMBEDDINGS, read_pool
 from pipeline.training.outcome import has_run
 
 INPAINTING_ROWS = 8
@@ -65,6 +68,19 @@ def curves_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Pi
             experiment.reports / f"training_curves{_suffix(recipe, backbone)}.png",
             f"Pretraining of {backbone_label(backbone)}, epoch by epoch{_first_of_seeds(recipe)}.",
             "Line charts of losses and scores by epoch, a panel per quantity and a line per pretraining method.",
+        )
+        for backbone in recipe.pretraining.backbones
+    }
+
+
+def maps_pictures(recipe: Recipe, experiment: Experiment) -> dict[Backbone, Picture]:
+    """The maps of each backbone's encoders, drawn or not."""
+    return {
+        backbone: Picture(
+            experiment.reports / f"embedding_maps{_suffix(recipe, backbone)}.png",
+            f"Images of the pretraining pool on the map (t-SNE) of each encoder with {backbone_label(backbone)}, "
+            f"coloured by label, machine and source{_first_of_seeds(recipe)}.",
+            "A grid of scatter plots: a row per encoder, a column per fact by which the points are coloured.",
         )
         for backbone in recipe.pretraining.backbones
     }
@@ -166,6 +182,33 @@ def _training_curves(recipe: Recipe, store: Store) -> Drawn:
         yield picture, figures.curves_figure(title, curves) if curves else None
 
 
+def _embedding_maps(recipe: Recipe, store: Store) -> Drawn:
+    """Maps of the first seed, if there are embeddings; images that have left the pool since are left out."""
+    experiment = store.experiment(recipe.name)
+    rows = EMBEDDINGS.read(experiment.tables) if EMBEDDINGS.path(experiment.tables).is_file() else None
+    for backbone, picture in maps_pictures(recipe, experiment).items():
+        maps = _maps_of(recipe, store, rows, backbone) if rows is not None else {}
+        yield picture, figures.maps_figure(maps) if maps else None
+
+
+def _maps_of(recipe: Recipe, store: Store, rows: pa.Table, backbone: Backbone) -> dict[str, list[EmbeddingMap]]:
+    """The panels of each encoder of `backbone` that has a map."""
+    pool, index = read_pool(store, recipe), DICOM_INDEX.read(store.tables)
+    facts = image_facts(pool, index, top_folders(store.private, pool["sop_instance"].to_pylist()), recipe.labels)
+    found = {}
+    for encoder in recipe.pretraining.encoders:
+        of_encoder = (pc.field("backbone") == backbone) & (pc.field("encoder") == encoder)
+        shown = rows.filter(of_encoder & (pc.field("seed") == recipe.pretraining.seeds[0]))
+        positions = np.array([-1 if at is None else at for at in positions_in(pool, shown)], np.int64)
+        xy_N2 = np.column_stack([shown["x"].to_numpy(), shown["y"].to_numpy()])[positions >= 0]
+        if len(xy_N2):
+            of_images = {name: [values[at] for at in positions[positions >= 0]] for name, values in facts.items()}
+            found[arm_label(recipe, encoder)] = [
+                EmbeddingMap(name, xy_N2, of_images[name]) for name in of_images if name != SPLIT
+            ]
+    return found
+
+
 def _boxplots(recipe: Recipe, store: Store) -> Drawn:
     experiment = store.experiment(recipe.name)
     predictions, constants = predictions_of(recipe, experiment), constants_of(recipe, experiment)
@@ -246,6 +289,7 @@ def _overlay(title: str, row: Mapping[str, Any], images: TaskImages) -> Overlay:
 FIGURES: Mapping[str, Callable[[Recipe, Store], Drawn]] = {
     "inpainting_figure": _inpainting,
     "training_curves": _training_curves,
+    "embedding_maps": _embedding_maps,
     "boxplots": _boxplots,
     "differences_figure": _differences,
     "confusion_matrices": _confusion_matrices,

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from pipeline.code_versions import FROZEN
 from pipeline.cohort.label_report import machine_of
 from pipeline.downstream.task_images import TaskImages, task_images
-from pipeline.errors import UserError
 from pipeline.files import digest, read_table
 from pipeline.frozen.evaluate import Scored, scores_of, scores_of_mean_mask
 from pipeline.frozen.groups import NOT_STATED
@@ -22,7 +21,7 @@ from pipeline.frozen.problem import ARCHIVE, Groups, Problem, problem_of_archive
 from pipeline.mirrored import read_if_intact
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing, encoder_digest
-from pipeline.pretraining.plan import planned_encoders
+from pipeline.pretraining.plan import finished_encoders
 from pipeline.pretraining.pool import pool_with_pixels
 from pipeline.pretraining.top_folders import top_folders
 from pipeline.progress import Log
@@ -32,7 +31,6 @@ from pipeline.representation.features import brightness_features, encoder_featur
 from pipeline.source_numbers import source_numbers
 from pipeline.store import Store
 from pipeline.tables import FROZEN_SCORES, image_digest, label_digest
-from pipeline.training.outcome import has_run
 
 _SCHEMA = FROZEN_SCORES.schema
 
@@ -173,11 +171,7 @@ def _or_none(value: float) -> float | None:
 
 
 def _finished(recipe: Recipe, store: Store) -> list[_Source]:
-    planned = planned_encoders(recipe, store.experiment(recipe.name))
-    found = [_encoder(one.folder, one.encoder, one.settings.seed) for one in planned if has_run(one.folder)]
-    if not found:
-        raise UserError(f"{store.root} holds no finished encoder of the recipe {recipe.name}: run the job `pretrain`.")
-    return found
+    return [_encoder(one.folder, one.encoder, one.settings.seed) for one in finished_encoders(recipe, store)]
 
 
 def _encoder(folder: Path, name: str, seed: int | None = None) -> _Source:

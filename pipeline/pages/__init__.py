@@ -1,1 +1,1 @@
-"""Self-contained HTML pages: no script, no network access, pictures embedded."""
+"""Self-contained HTML pages: no network access, pictures embedded; no script unless a page brings its own."""

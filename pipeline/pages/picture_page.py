@@ -1,12 +1,11 @@
 """A page of titled rows, each with facts and pictures, for a reviewer to look at without a network."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.files import write_text
+from pipeline.files import jpeg_url, write_text
 from pipeline.markdown import one_line
 from pipeline.pages.templates import page_templates
 
@@ -40,7 +39,7 @@ def page_html(title: str, intro: Intro, rows: Sequence[PictureRow], made_from: s
     """One self-contained page; the same rows give the same text. All texts are shown literally, each on one line."""
     pages = page_templates()
     pages.filters["one_line"] = one_line
-    shown = [(row.title, row.facts, [_url(picture) for picture in row.pictures]) for row in rows]
+    shown = [(row.title, row.facts, [jpeg_url(picture) for picture in row.pictures]) for row in rows]
     page = pages.get_template("picture_page.html")
     return page.render(title=one_line(title), intro=intro, rows=shown, made_from=made_from)
 
@@ -51,7 +50,3 @@ def is_made_from(path: Path, digest: str) -> bool:
         return False
     with path.open(encoding="utf-8", errors="replace") as page:
         return f'<meta name="made-from" content="{digest}">' in page.read(1000)  # in the head, before any other text
-
-
-def _url(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -10,10 +10,14 @@ from markupsafe import Markup
 _HERE = Path(__file__).parent
 
 
-def page_templates(folder: Path = _HERE) -> Environment:
-    """The templates in `folder`, which escape all text; each renders to a whole page with its `title`."""
+def page_templates(folder: Path = _HERE, style: str = "", script: str = "") -> Environment:
+    """The templates in `folder`, which escape all text; each renders to a whole page with its `title`.
+
+    `style` and `script` are added to those that the policy allows; both must be files of a package.
+    """
     pages = Environment(loader=FileSystemLoader([folder, _HERE]), autoescape=True, undefined=StrictUndefined)
-    style = (_HERE / "style.css").read_text(encoding="utf-8")
-    pages.globals["style"] = Markup(style)  # a file of this package; the policy allows no style with another digest
-    pages.globals["style_hash"] = f"sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}"
+    style = (_HERE / "style.css").read_text(encoding="utf-8") + style
+    for name, text in (("style", style), ("script", script)):
+        pages.globals[name] = Markup(text)  # the policy allows no text with another digest
+        pages.globals[f"{name}_hash"] = f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
     return pages

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from pipeline.errors import UserError
 from pipeline.methods import EncoderSettings, ShownLabels
 from pipeline.pretraining.controls import Sources, with_label_variant, without_source
 from pipeline.pretraining.dataset import PretrainingSet
@@ -11,9 +12,9 @@ from pipeline.pretraining.pretrain import pretrain
 from pipeline.progress import Log
 from pipeline.recipe import Recipe
 from pipeline.settings import Backbone
-from pipeline.store import Experiment
+from pipeline.store import Experiment, Store
 from pipeline.training.loop import OnEpoch
-from pipeline.training.outcome import Outcome
+from pipeline.training.outcome import Outcome, has_run
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ def planned_encoders(
     backbones, encoders = [backbone] if backbone else settings.backbones, [encoder] if encoder else settings.encoders
     seeds = settings.seeds if seed is None else [seed]
     return [_planned(recipe, experiment, *one) for one in product(backbones, encoders, seeds)]
+
+
+def finished_encoders(recipe: Recipe, store: Store) -> list[PlannedEncoder]:
+    """The recipe's encoders whose training has ended with an encoder. Raises `UserError` if there is none."""
+    found = [one for one in planned_encoders(recipe, store.experiment(recipe.name)) if has_run(one.folder)]
+    if not found:
+        raise UserError(f"{store.root} holds no finished encoder of the recipe {recipe.name}: run the job `pretrain`.")
+    return found
 
 
 def _planned(recipe: Recipe, experiment: Experiment, backbone: Backbone, encoder: str, seed: int) -> PlannedEncoder:
