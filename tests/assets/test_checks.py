@@ -48,7 +48,7 @@ def test_the_jobs_cover_the_graph_without_overlap(tmp_path: Path) -> None:
     assert len(layers["finetune"]) == 3 + 2 * 7 * 3 + 3  # images, arms, champions
     shared = layers["evaluate"] & layers["finetune"]  # so that encoders are scored before anything is fine-tuned
     assert {key.path[-1] for key in shared} == {"quality_images", "liver_kidney_images", "thyroid_images"}
-    assert {key.path[-1] for key in layers["evaluate"] - shared} == {"frozen_scores"}
+    assert {key.path[-1] for key in layers["evaluate"] - shared} == {"frozen_scores", "embeddings"}
     assert {key.path[-1] for key in layers["predict"]} == {"new_predictions"}
     assert not layers["predict"] & layers["demo"]  # it asks what to predict
     assert {key.path[-1] for key in layers["audit"]} == {"doubtful_labels"} and not layers["audit"] & layers["demo"]

@@ -5,7 +5,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pipeline.tables import FROZEN_SCORES
+from pipeline.evaluation.report_figures import draw
+from pipeline.files import read_table
+from pipeline.recipe import load_recipe
+from pipeline.tables import EMBEDDINGS, FROZEN_SCORES
 from tests.assets.test_audit import Clinic
 from tests.pipeline.pretraining.conftest import tiny_backbone
 
@@ -32,6 +35,21 @@ def test_encoders_are_scored_once_and_those_without_a_score_are_named(tmp_path: 
     assert first.metadata["dagster/row_count"].value == len(rows)
 
 
+@pytest.mark.usefixtures("tiny_backbone")
+def test_encoders_have_embeddings_a_private_page_and_a_figure(tmp_path: Path) -> None:
+    clinic = Clinic(tmp_path)
+    for job in ("ingest", "pretrain", "evaluate"):
+        assert clinic.run(job).success
+    rows, pool = EMBEDDINGS.read(clinic.tables), read_table(clinic.tables / "pretraining_pool.parquet")
+    assert rows["sop_instance"].to_pylist() == pool["sop_instance"].to_pylist()
+    page = (clinic.store.private_of("tiny") / "embeddings.html").read_text(encoding="utf-8")
+    assert '"folder 1"' in page and not any(patient in page for patient in pool["patient"].unique().to_pylist())
+    recipe = load_recipe(str(tmp_path / "tiny.yaml"), {})
+    (figure,) = draw("embedding_maps", recipe, clinic.store)
+    assert figure.name == "embedding_maps.png" and figure.stat().st_size > 10_000
+
+
 def scored(result: dg.ExecuteInProcessResult) -> dg.AssetMaterialization:
-    (made,) = result.get_asset_materialization_events()
-    return made.materialization
+    made = {event.asset_key.path[-1]: event for event in result.get_asset_materialization_events() if event.asset_key}
+    assert set(made) == {"frozen_scores", "embeddings"}
+    return made["frozen_scores"].materialization

@@ -73,7 +73,7 @@ def test_every_step_that_trains_is_in_the_pool(tmp_path: Path) -> None:
     definitions = build_defs(read_environment({"SONOTAG_STORE": str(tmp_path / "s"), "SONOTAG_RECIPE": str(recipe)}))
     training = {asset.op.name for asset in definitions.assets if "compute" in asset.required_resource_keys}
     assert training == {asset.op.name for asset in definitions.assets if asset.op.pool == "training"}
-    assert len(training) == 1 + 5 + 12 + 1 + 1
+    assert len(training) == 1 + 5 + 12 + 1 + 1 + 1
 
 
 def kill_while_training(store: Path, recipe: Path, marker: str) -> None:
