@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline.code_versions import FROZEN
 from pipeline.cohort.label_report import machine_of
 from pipeline.downstream.task_images import TaskImages, task_images
+from pipeline.errors import UserError
 from pipeline.files import digest, read_table
 from pipeline.frozen.evaluate import Scored, scores_of, scores_of_mean_mask
 from pipeline.frozen.groups import NOT_STATED

@@ -1,7 +1,6 @@
 """What is known of each image, as words, worked out by hand on ten patients."""
 
 from pipeline.cohort.image_facts import image_facts, labels_of, positions_in
-from pipeline.cohort.label_report import folder_numbers, label_report
 from pipeline.recipe.labels import BinsSource, Labels, StudyGroupsSource
 from tests.pipeline.cohort.test_label_report import GROUPS, tables, ten_patients
 
@@ -15,20 +14,6 @@ def test_labels_machine_source_and_side_of_each_image() -> None:
     assert len({*facts["machine"][:24]}) == 1 and facts["machine"][0].lower() == "philips epiq 7"
     assert facts["source"] == ["folder 2"] * 23 + ["folder 1"] * 6  # six patients, and four with most of the images
     assert facts["split"][22:25] == ["training", "validation", "training"]
-
-
-def test_the_folder_of_a_label_has_the_number_of_the_report() -> None:
-    given = tables(GROUPS, ten_patients())
-    liver = label_report(*given).to_pylist()[0]
-    assert folder_numbers(given[0], given[1], given[3])[0] == liver["folder"]
-
-
-def test_a_folder_of_few_images_of_its_patients_has_the_last_number() -> None:
-    rows = ten_patients()
-    rows[0] = {**rows[0], "folder": b"Zara"}
-    pool, index, _, folders, _, _ = tables(GROUPS, rows)
-    numbers = folder_numbers(pool, index, folders)
-    assert (numbers[0], numbers[20], numbers[28]) == (3, 2, 1)
 
 
 def test_an_unknown_label_is_unknown_and_other_sources_are_called_by_their_field() -> None:
