@@ -15,6 +15,17 @@ class AuxiliaryLabelSettings(TrainingSettings):
     """Ratio of the label loss's gradient norm to the reconstruction's, at the encoder's weights."""
 
 
+LABEL_TITLES = {
+    "train_loss": "loss, training",
+    "val_loss": "loss, validation",
+    "train_label_loss": "label loss, training",
+    "val_label_loss": "label loss, validation",
+    "val_accuracy": "accuracy of labels, validation",
+    "train_label_share": "label gradient / reconstruction's, encoder's weights",
+    "train_label_weight": "weight of the label loss, training",
+}
+"""Curves of every method with such a label loss."""
+
 CE_AUX = register(
     replace(
         CE,
@@ -28,15 +39,6 @@ CE_AUX = register(
         labelled=True,
         controls=("shuffled", "source"),
         files=(*CE.files, *DCM.files),
-        curve_titles={
-            **CE.curve_titles,
-            "train_loss": "loss, training",
-            "val_loss": "loss, validation",
-            "train_label_loss": "label loss, training",
-            "val_label_loss": "label loss, validation",
-            "val_accuracy": "accuracy of labels, validation",
-            "train_label_share": "label gradient / reconstruction's, encoder's weights",
-            "train_label_weight": "weight of the label loss, training",
-        },
+        curve_titles={**CE.curve_titles, **LABEL_TITLES},
     )
 )

@@ -9,25 +9,19 @@ from torch import Tensor, nn
 
 from pipeline.images.batches import Normalization, center_patch, mask_center
 from pipeline.methods.ce_aux import AuxiliaryLabelSettings
-from pipeline.networks.discriminator import without_running_statistics
 from pipeline.pretraining.context_encoder import ContextEncoder, PatchDiversity
-from pipeline.pretraining.curves import DIVERSITY, LABEL_LOSS, LABEL_SHARE, LABEL_WEIGHT, RECONSTRUCTION
+from pipeline.pretraining.curves import DIVERSITY, RECONSTRUCTION
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
-from pipeline.pretraining.gradient_share import GradientShare
 from pipeline.pretraining.inpainting import fresh_context_encoder, write_inpainting
 from pipeline.pretraining.job import Job, MethodRun, compiled_for, own_share, plan_of
 from pipeline.pretraining.label_scores import label_scores
+from pipeline.pretraining.labelled_step import TRAIN_METRICS, LabelledStep, Losses
 from pipeline.pretraining.losses import label_loss, reconstruction_loss
 from pipeline.pretraining.metadata_classifier import MetadataHead, fresh_head, known_label_sums, write_label_scores
 from pipeline.training.checkpoint import Trained
-from pipeline.training.device import adam, autocast, training_device
-from pipeline.training.distributed import average_statistics, sum_over_processes, wrap_for_ddp
-from pipeline.training.loop import VALIDATION_LOSS, History, Metrics
-
-TRAIN_METRICS = ("train_loss", "train_reconstruction", "train_label_loss", LABEL_SHARE, LABEL_WEIGHT)
-
-FIRST_WEIGHT = 1.0
-"""Of the label loss, before the first measurement of its share."""
+from pipeline.training.device import autocast, training_device
+from pipeline.training.distributed import average_statistics
+from pipeline.training.loop import History, Metrics
 
 
 class LabelledContextEncoder(nn.Module):
@@ -64,37 +58,22 @@ class AuxiliaryLabelTraining:
     ) -> None:
         self.network, self.pool, self.normalization, self.settings = network, pool, normalization, settings
         self._computing = partial(autocast, settings.precision)
-        self._outputs = wrap_for_ddp(network if compiled is None else compiled)
-        self.optimizer = adam(network.parameters(), settings.learning_rate, settings.betas)
         steps = pool.steps(settings.batch_size)
-        self.share = GradientShare(FIRST_WEIGHT, settings.label_share, steps).to(pool.images.device)
-        self.trained = Trained(
-            {"encoder": network.encoder, "decoder": network.decoder, "head": network.head, "label_share": self.share},
-            {"network": self.optimizer},
-        )
+        self.labelled = LabelledStep(network, network.encoder, settings, steps, compiled)
+        networks = {"encoder": network.encoder, "decoder": network.decoder, "head": network.head}
+        self.trained = Trained(networks | {"label_share": self.labelled.share}, {"network": self.labelled.optimizer})
 
     def batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         """The batches of an epoch from `first_step` on; the network is in training mode."""
         self.network.train()
-        self.share.begin_epoch(first_step)
+        self.labelled.share.begin_epoch(first_step)
         return training_batches(self.pool, self.normalization, self.settings, epoch, first_step)
 
     def step(self, batch: Batch) -> Tensor:
         """Learn from a batch; returns `metrics`, left on the device."""
-        share = self.share.measure(lambda: self._terms(batch), list(self.network.encoder.parameters()))
-        of_labels, reconstruction = self._losses(self._outputs, batch)
-        loss = reconstruction + self.share.weight * of_labels
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return torch.stack([loss.detach(), reconstruction.detach(), of_labels.detach(), *share])
+        return self.labelled.learn(lambda network: self._losses(network, batch))
 
-    def _terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The label loss without its weight and the reconstruction loss, to measure their gradients."""
-        with without_running_statistics(self.network):
-            return self._losses(self.network, batch)
-
-    def _losses(self, network: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _losses(self, network: nn.Module, batch: Batch) -> Losses:
         patch_N1HW = center_patch(batch.x_N1HW)
         with self._computing(patch_N1HW.device):
             inpainted_N1HW, logits_NL = network(batch.x_N1HW)
@@ -112,16 +91,8 @@ class AuxiliaryLabelTraining:
             real.add(patch_N1HW)
             inpainted.add(inpainted_N1HW)
             logits.append(known_label_sums(logits_NL, batch.labels_NL, batch.known_NL))
-        counted = torch.tensor([len(self.pool.val)], dtype=torch.float64, device=errors[0].device)
-        sums = torch.cat([torch.stack(errors).sum().unsqueeze(0), counted, torch.stack(logits).sum(dim=0)])
-        error, images, loss, right, known = sum_over_processes(sums).tolist()
-        return {
-            VALIDATION_LOSS: error / images + float(self.share.weight) * loss / max(known, 1),
-            RECONSTRUCTION: error / images,
-            LABEL_LOSS: loss / max(known, 1),
-            "val_accuracy": right / max(known, 1),
-            DIVERSITY: inpainted.deviation() / max(real.deviation(), torch.finfo(torch.float32).tiny),
-        }
+        metrics = self.labelled.validation(errors, len(self.pool.val), logits, RECONSTRUCTION)
+        return metrics | {DIVERSITY: inpainted.deviation() / max(real.deviation(), torch.finfo(torch.float32).tiny)}
 
     def _validated(self, pool: PretrainingSet) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         """The validation batches of `pool` with their inpainted patches and logits; in evaluation mode."""

@@ -14,17 +14,19 @@ from torch.nn.functional import interpolate
 from pipeline.images.loader import ResidentLoader
 from pipeline.methods import METHODS
 from pipeline.methods.ce import ContextEncoderSettings
-from pipeline.methods.ce_aux import AuxiliaryLabelSettings
 from pipeline.methods.external import ExternalSettings
 from pipeline.methods.imagenet import ImagenetSettings
 from pipeline.methods.metadata_pairs import MetadataPairsSettings
-from pipeline.networks import encoders
+from pipeline.methods.spark_aux import SparkAuxSettings
+from pipeline.networks import encoders, hierarchical_decoder
 from pipeline.networks.encoders import Encoder
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.settings import Augmentation
 from pipeline.training.seeds import generator
 
 LABELS = ("liver", "kidney", "linear")
+NARROW = (16, 16, 8, 8, 4, 4)
+"""Channels of SparK's decoder in tests."""
 
 
 class TinyEncoder(Encoder):
@@ -49,7 +51,13 @@ class TinyEncoder(Encoder):
 
 
 @pytest.fixture
-def tiny_backbone(monkeypatch):
+def narrow_decoder(monkeypatch):
+    """SparK's decoder has few channels."""
+    monkeypatch.setattr(hierarchical_decoder, "_WIDTHS", NARROW)
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch, narrow_decoder):
     """Torchvision's backbones are the tiny one, also in modules that are imported while a test runs."""
     for name in ("_ResNet50", "_ResNet18", "_Vgg16Bn"):
         monkeypatch.setattr(encoders, name, TinyEncoder)
@@ -89,9 +97,7 @@ def settings():
     return AllSettings(epochs=3, batch_size=4, learning_rate=1e-3, discriminator_learning_rate=1e-3)
 
 
-class AllSettings(
-    ContextEncoderSettings, AuxiliaryLabelSettings, ImagenetSettings, MetadataPairsSettings, ExternalSettings
-):
+class AllSettings(ContextEncoderSettings, SparkAuxSettings, ImagenetSettings, MetadataPairsSettings, ExternalSettings):
     """The settings of all methods together, as a recipe has them."""
 
 

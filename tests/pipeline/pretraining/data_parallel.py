@@ -1,4 +1,4 @@
-"""Run by torchrun: three steps of CE+DCM, twice, and of SupCon by every process, what each measured and ended with.
+"""Run by torchrun: three steps of CE+DCM, twice, of SupCon and of SparK by every process, and what each ended with.
 
 Belongs here: the processes' side of test_data_parallel.py. Not here: what is expected of them.
 """
@@ -12,19 +12,23 @@ import torch
 from pipeline.images.batches import Normalization, fit_normalization
 from pipeline.methods.ce import ContextEncoderSettings
 from pipeline.methods.contrastive import ContrastiveSettings
+from pipeline.methods.spark import SparkSettings
 from pipeline.methods.supcon import SUPCON
+from pipeline.networks import hierarchical_decoder
 from pipeline.networks.decoder import Decoder
 from pipeline.networks.discriminator import Discriminator
+from pipeline.networks.hierarchical_decoder import HierarchicalDecoder
 from pipeline.pretraining.context_encoder import TRAIN_METRICS, ContextEncoder, ContextEncoderTraining
 from pipeline.pretraining.contrastive import ContrastiveTraining, ProjectionHead
 from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.encoder_scores import EncoderScores
+from pipeline.pretraining.spark import Spark, SparkTraining
 from pipeline.settings import Augmentation
 from pipeline.training.device import to_device
 from pipeline.training.distributed import mean_over_processes, process_group
 from pipeline.training.seeds import seeded
 from pipeline.training.tensors import write_tensors
-from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, make_pool, without_augmentation
+from tests.pipeline.pretraining.conftest import LABELS, NARROW, TinyEncoder, make_pool, without_augmentation
 
 STEPS = 3
 HALF = 3
@@ -53,6 +57,7 @@ def networks(spectral: bool = False) -> tuple[ContextEncoder, Discriminator]:
 
 NORMALIZATION = Normalization(70.0, 50.0)
 CONTRAST = ContrastiveSettings(batch_size=HALF, learning_rate=1e-3)
+MASKED = SparkSettings(batch_size=HALF, learning_rate=1e-3)
 
 
 def contrastive_networks() -> tuple[TinyEncoder, ProjectionHead]:
@@ -71,6 +76,25 @@ def contrast(share: PretrainingSet) -> dict[str, torch.Tensor]:
     validation = torch.tensor(training.validate()["val_loss"])
     weights = {f"contrast.{name}": tensor for name, tensor in training.network.state_dict().items()}
     return {"losses": losses, "validation loss": validation, **weights}
+
+
+def spark_network() -> Spark:
+    """In double precision, as `networks`."""
+    hierarchical_decoder._WIDTHS = NARROW
+    with seeded(0, "data parallel"):
+        encoder = TinyEncoder()
+        return Spark(encoder, HierarchicalDecoder(encoder)).double()
+
+
+def masked(share: PretrainingSet) -> dict[str, torch.Tensor]:
+    """The losses of three steps of SparK, the weights after them, and the validation loss."""
+    training = SparkTraining(spark_network(), share, NORMALIZATION, MASKED)
+    batches = (replace(batch, images=double(batch.images)) for batch in training.batches(1, 0))
+    losses = torch.stack([training.step(batch) for batch, _ in zip(batches, range(STEPS), strict=False)])
+    training.network.float()
+    validation = torch.tensor(training.validate()["val_loss"])
+    weights = {f"spark.{name}": tensor for name, tensor in training.network.state_dict().items()}
+    return {"masked losses": mean_over_processes(losses), "masked validation loss": validation, **weights}
 
 
 def double(batch: Batch) -> Batch:
@@ -99,7 +123,7 @@ def main(folder: Path) -> None:
         measured = {"steps": means, "validation": torch.tensor(list(metrics.values()))}
         measured["scores"] = torch.tensor(list(scores.values()))
         assert means.shape == (STEPS, len(TRAIN_METRICS))
-        write_tensors(folder / f"rank-{group.rank}.safetensors", tensors | measured | contrast(share))
+        write_tensors(folder / f"rank-{group.rank}.safetensors", tensors | measured | contrast(share) | masked(share))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import torch
 
 from pipeline.images.batches import center_patch, fit_normalization
 from pipeline.networks.decoder import Decoder
-from pipeline.pretraining.auxiliary_labels import TRAIN_METRICS, AuxiliaryLabelTraining, LabelledContextEncoder
+from pipeline.pretraining.auxiliary_labels import AuxiliaryLabelTraining, LabelledContextEncoder
 from pipeline.pretraining.context_encoder import ContextEncoder
+from pipeline.pretraining.labelled_step import TRAIN_METRICS
 from pipeline.pretraining.metadata_classifier import MetadataHead
 from pipeline.training.seeds import seeded
 from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, settings_of, without_augmentation
@@ -130,7 +131,7 @@ def test_a_step_through_a_compiled_network_trains_the_network(pool, settings):
 def test_measuring_the_share_changes_no_running_statistics(one):
     batch = next(one.batches(1, 0))
     before = {name: tensor.clone() for name, tensor in one.network.state_dict().items()}
-    one._terms(batch)
+    one.labelled.measured(lambda network: one._losses(network, batch))
     assert all(torch.equal(tensor, before[name]) for name, tensor in one.network.state_dict().items())
 
 

@@ -21,6 +21,7 @@ from pipeline.pretraining.context_encoder import TRAIN_METRICS
 from pipeline.pretraining.contrastive_loss import contrastive_loss, ignored_views, label_weights
 from pipeline.pretraining.dataset import full_validation_batches, training_batches
 from pipeline.pretraining.encoder_scores import EncoderScores
+from pipeline.pretraining.masked_patches import MaskedBatches, patch_errors
 from pipeline.pretraining.pretrain import pretrain
 from pipeline.pretraining.two_views import TwoViews
 from pipeline.progress import silent
@@ -32,6 +33,7 @@ from tests.pipeline.pretraining.conftest import make_pool
 from tests.pipeline.pretraining.data_parallel import (
     CONTRAST,
     HALF,
+    MASKED,
     NORMALIZATION,
     STEPS,
     contrastive_networks,
@@ -39,6 +41,7 @@ from tests.pipeline.pretraining.data_parallel import (
     double,
     networks,
     settings,
+    spark_network,
 )
 
 pytestmark = pytest.mark.integration
@@ -149,6 +152,29 @@ def test_two_processes_compare_the_views_of_both(ranks):
             np.testing.assert_allclose(
                 ranks[0][f"contrast.{name}"].numpy(), parameter.detach().numpy(), rtol=1e-5, atol=1e-6, err_msg=name
             )
+
+
+def test_two_processes_mask_their_own_images_and_train_on_the_mean_of_their_errors(ranks):
+    pool = make_pool(count=28, train=20)
+    shards = [MaskedBatches(NORMALIZATION, MASKED).training(pool.shard(rank, 2), 1, 0) for rank in (0, 1)]
+    network, losses = spark_network(), []
+    optimizer = torch.optim.Adam(network.parameters(), MASKED.learning_rate)
+    for halves in islice(zip(*shards, strict=True), STEPS):
+        errors = []
+        for half in halves:
+            x = double(half.images).x_N1HW
+            errors.append(patch_errors(network(x, half.visible)[0], x, half.visible))
+        assert not torch.equal(halves[0].visible.cells_Nhw, halves[1].visible.cells_Nhw)
+        loss = torch.cat(errors).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(ranks[0]["masked losses"][:, 0].numpy(), losses, rtol=1e-6)
+    for name, parameter in network.named_parameters():
+        if name.startswith("decoder.to_grey"):
+            expected = parameter.detach().numpy()
+            np.testing.assert_allclose(ranks[0][f"spark.{name}"].numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_mean_of_both_processes_shares_adjusts_the_weight_of_the_adversarial_term(ranks):

@@ -48,7 +48,7 @@ def kill_and_go_on(method, folder, kills, seconds, seed):
     undisturbed(method, folder)
 
 
-@pytest.mark.parametrize(("method", "kills"), [("ce_dcm", 3)])
+@pytest.mark.parametrize(("method", "kills"), [("ce_dcm", 3), ("spark_aux", 1)])
 def test_killed_at_random_it_ends_with_the_same_files(tmp_path, method, kills):
     seconds = undisturbed(method, tmp_path / "whole")
     kill_and_go_on(method, tmp_path / "killed", kills, seconds, seed=1)

@@ -71,6 +71,8 @@ class TestTrained:
             ("ce", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
             ("ce_dcm", {"curves.csv", "decoder.safetensors", "inpainting.json"}),
             ("metadata_pairs", {"curves.csv"}),
+            ("spark", {"curves.csv"}),
+            ("spark_aux", {"curves.csv", "head.safetensors", "metadata.json"}),
             (
                 "ce_aux",
                 {"curves.csv", "decoder.safetensors", "head.safetensors", "inpainting.json", "metadata.json"},
@@ -188,7 +190,7 @@ class TestTrained:
         assert "label space: none" in ce
         assert f"label space: {', '.join(LABELS)}" in dcm
 
-    @pytest.mark.parametrize("method", ["baseline", "dcm", "ce", "ce_dcm", "ce_aux"])
+    @pytest.mark.parametrize("method", ["baseline", "dcm", "ce", "ce_dcm", "ce_aux", "spark"])
     def test_the_same_seed_gives_the_same_weights_and_another_seed_others(self, tmp_path, pool, settings, method):
         run(method, pool, settings, tmp_path / "a")
         torch.rand(7)  # earlier use of the generator must not matter
@@ -197,7 +199,7 @@ class TestTrained:
         assert same_weights(tmp_path / "a", tmp_path / "b")
         assert not same_weights(tmp_path / "a", tmp_path / "c")
 
-    @pytest.mark.parametrize("method", ["dcm", "ce_dcm", "metadata_pairs", "ce_aux"])
+    @pytest.mark.parametrize("method", ["dcm", "ce_dcm", "metadata_pairs", "ce_aux", "spark_aux"])
     @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 8])
     def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
         self, tmp_path, pool, settings, method, stop_after, monkeypatch
