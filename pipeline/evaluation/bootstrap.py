@@ -1,9 +1,28 @@
-"""Bootstrap standard deviations of a metric over test images (paper Table 2)."""
+"""Bootstraps: over test images (paper Table 2), and over patients."""
+
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.recipe.evaluation import Evaluation
+
+RESAMPLES: Final = 500
+"""Resamples of patients behind an interval."""
+
+
+def patient_weights(patients: Sequence[str]) -> NDArray[np.float64]:
+    """How often each image counts, shape (1 + RESAMPLES, N), by its patient.
+
+    All count once in the first row, then per resample as often as the patient is drawn. The same patients are drawn
+    each time.
+    """
+    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    count = int(codes.max()) + 1
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    weights_RN: NDArray[np.float64] = np.vstack([np.ones(count), drawn])[:, codes]
+    return weights_RN
 
 
 def resample_indices(images: int, settings: Evaluation) -> NDArray[np.int64]:

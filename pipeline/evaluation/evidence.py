@@ -63,6 +63,8 @@ class Evidence:
     trainings: Sequence[Training]
     frozen: pa.Table = field(default_factory=FROZEN_SCORES.schema.empty_table)
     """`FROZEN_SCORES`."""
+    sources: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """By task whose manifest states sources, the source of each image by its row in the manifest."""
 
 
 def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
@@ -77,6 +79,7 @@ def evidence_of(recipe: Recipe, experiment: Experiment) -> Evidence:
         inpainting_errors(recipe, experiment),
         trainings_of(recipe, experiment),
         frozen_scores_of(experiment.tables),
+        sources_of_tasks(recipe, experiment),
     )
 
 
@@ -106,6 +109,17 @@ def images_by_test_patient(recipe: Recipe, experiment: Experiment) -> dict[str, 
             patients = images.filter(pc.equal(images["split"], "test"))["patient"]
             found[name] = sorted(pc.value_counts(patients).field("counts").to_pylist())
     return found
+
+
+def sources_of_tasks(recipe: Recipe, experiment: Experiment) -> dict[str, dict[int, str]]:
+    """The source of each image, by its row in the manifest, of every prepared task whose manifest states sources."""
+    paths = {name: experiment.task_images(name) for name in recipe.downstream.tasks}
+    tables = {name: read_table(path) for name, path in paths.items() if path.is_file()}
+    return {
+        name: dict(zip(rows["image_id"].to_pylist(), rows["source"].to_pylist(), strict=True))
+        for name, rows in tables.items()
+        if "source" in rows.column_names
+    }
 
 
 def constants_of(recipe: Recipe, experiment: Experiment) -> list[Constant]:

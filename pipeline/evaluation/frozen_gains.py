@@ -85,7 +85,7 @@ def comparisons(recipe: Recipe, rows: pa.Table, split: Split) -> Iterator[Compar
 
 
 def _shuffled(recipe: Recipe, encoder: str) -> list[str]:
-    """The variants that are trained as `encoder`, on shuffled labels."""
+    """The variants that are trained as `encoder` and on the same images, on shuffled labels."""
     settings = recipe.pretraining
     if settings.labels_of(encoder) != "own":
         return []
@@ -96,6 +96,7 @@ def _shuffled(recipe: Recipe, encoder: str) -> list[str]:
         if settings.labels_of(name) == "shuffled"
         and settings.method_of(name) == method
         and settings.settings_of(name, seed) == settings.settings_of(encoder, seed)
+        and settings.left_out_of(name) == settings.left_out_of(encoder)
     ]
 
 

@@ -89,6 +89,7 @@ def read_publication(folder: Path) -> Publication:
         [InpaintingError(**row) for row in facts["inpaintings"]],
         [_training(row) for row in facts["trainings"]],
         frozen_scores_of(folder),
+        {task: {int(image): source for image, source in of.items()} for task, of in facts.get("sources", {}).items()},
     )
     return Publication(evidence, [DatasetRow(**row) for row in facts["data_sets"]])
 
@@ -108,6 +109,7 @@ def _facts(publication: Publication) -> dict[str, Any]:
         "recipe": evidence.recipe.shared,
         "data_sets": [asdict(row) for row in publication.data_sets],
         "test_images": dict(evidence.test_images),
+        **({"sources": evidence.sources} if evidence.sources else {}),
         "outcomes": [
             {"cell": asdict(cell), "status": outcome.status, "reason": outcome.reason, "seconds": outcome.seconds}
             for cell, outcome in evidence.outcomes.items()

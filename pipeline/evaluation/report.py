@@ -19,6 +19,7 @@ from pipeline.evaluation.inpainting_error import InpaintingError, inpainting_tab
 from pipeline.evaluation.minimum_effect import POWER, MinimumEffect, minimum_effects
 from pipeline.evaluation.mode_collapse import ModeCollapse, mode_collapse_sections, mode_collapses
 from pipeline.evaluation.results import Result, results_rows, write_rows
+from pipeline.evaluation.results_by_source import results_by_source_sections
 from pipeline.evaluation.summaries import Summary, summaries
 from pipeline.evaluation.training_time import training_time_table
 from pipeline.files import digest, write_json, write_text
@@ -147,11 +148,13 @@ def _arms_chapters(
     recipe, constants = evidence.recipe, evidence.constants
     arms = results_tables.results_sections(recipe, results, summarized, evidence.predictions)
     compared = [Section("", constant_comparison_table(recipe, results, constants), [_CONSTANT])] if constants else []
+    by_source = results_by_source_sections(recipe, evidence.predictions, evidence.sources)
+    metrics = [*results_tables.metrics_sections(recipe, summarized), *by_source]
     text = _differences_text(recipe.evaluation) if tested else _NO_COMPARISON
     return [
         Chapter("results", "Results of each arm", [_results_text(recipe.evaluation)], arms),
         Chapter("differences", "Differences between arms", [text], results_tables.differences_sections(recipe, tested)),
-        _chapter("metrics", "All metrics", results_tables.metrics_sections(recipe, summarized), "No arm ran."),
+        _chapter("metrics", "All metrics", metrics, "No arm ran."),
         _chapter("constants", "Comparison with a constant predictor", compared, "No images of a task are prepared."),
     ]
 

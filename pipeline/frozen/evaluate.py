@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frozen.groups import GROUPINGS, LEFT_OUT, groups_of, without_source
+from pipeline.frozen.groups import LEFT_OUT, MACHINE, SOURCE, groups_of, without_source
 from pipeline.frozen.masks import LinearMasks, mean_dice, mean_masks
 from pipeline.frozen.problem import Positions, Problem, Split
 from pipeline.frozen.questions import logistic_scores, neighbour_scores
@@ -78,24 +78,24 @@ def _scored(method: str, features: Features | None, problem: Problem) -> Iterato
 
 def _by_group(row: Scored, problem: Problem, asked: Positions, draws: Sequence[Doubles]) -> Iterator[Scored]:
     """The rows of the groups of the images of `row`, those at `asked`, by the same fit."""
-    for by in GROUPINGS:
+    for by in (MACHINE, SOURCE):
         for group in groups_of(problem, by, asked):
-            found: dict[str, Any] = {"patients": _patients(problem, group.positions), "score": UNDEFINED}
+            images = np.array(group.images)
+            found: dict[str, Any] = {"patients": _patients(problem, asked[images]), "score": UNDEFINED}
             if group.is_scored:
-                inside = np.isin(asked, group.positions)
-                found = _measured(problem, group.positions, [answers[inside] for answers in draws])
+                found = _measured(problem, asked[images], [answers[images] for answers in draws])
             yield replace(row, **{"questions": None, **found}, group_by=by, group=group.name)
 
 
 def _left_out(method: str, features: Features | None, problem: Problem) -> Iterator[Scored]:
     """The rows of each source after training on the images of all others."""
     for split, asked in problem.splits.items():
-        for group in groups_of(problem, "source", asked):
-            train = without_source(problem, group.name)
+        for group in groups_of(problem, SOURCE, asked):
+            train, own = without_source(problem, group.name), asked[np.array(group.images)]
             if group.is_scored and len(train) >= AT_LEAST:
-                answers = _answers(method, features, problem, train, group.positions)
+                answers = _answers(method, features, problem, train, own)
                 learned_T = _have_both_answers(problem.targets_NT[train])
-                found = _measured(problem, group.positions, [answers], learned_T)
+                found = _measured(problem, own, [answers], learned_T)
                 yield Scored(split, method, 1.0, 1, **found, group_by=LEFT_OUT, group=group.name)
 
 

@@ -7,10 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluation.bootstrap import patient_weights
 from pipeline.representation.auc import Doubles, weighted_auc
 
-RESAMPLES: Final = 500
-"""Resamples of patients behind an interval."""
 _EDGES = (2.5, 97.5)  # percent
 
 
@@ -32,23 +31,15 @@ UNDEFINED: Final = Score(np.nan, np.nan, np.nan, ())
 
 def auc_score(truth_NT: NDArray[np.int8], draws: Sequence[Doubles], patients: Sequence[str]) -> Score:
     """The mean AUC over questions and `draws`, each scores of shape (N, T); unknown answers (-1) do not count."""
-    weights_RN = _weights(patients)
+    weights_RN = patient_weights(patients)
     columns = [(truth_NT[:, t], scores[:, t]) for scores in draws for t in range(truth_NT.shape[1])]
     return _score(np.stack([weighted_auc(truth, scores, weights_RN) for truth, scores in columns]))
 
 
 def dice_score(draws: Sequence[Doubles], patients: Sequence[str]) -> Score:
     """The mean Dice over images and `draws`, each with one Dice per image, shape (N,)."""
-    weights_RN = _weights(patients)
+    weights_RN = patient_weights(patients)
     return _score(np.stack([weights_RN @ by_image / weights_RN.sum(1) for by_image in draws]))
-
-
-def _weights(patients: Sequence[str]) -> Doubles:
-    """How often each image counts: all once in the first row, then per resample as often as its patient is drawn."""
-    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
-    count = int(codes.max()) + 1
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return np.vstack([np.ones(count), drawn])[:, codes]
 
 
 def _score(values_DR: Doubles) -> Score:

@@ -17,7 +17,7 @@ from pipeline.downstream.task_images import TaskImages, task_images
 from pipeline.errors import UserError
 from pipeline.files import digest, read_table
 from pipeline.frozen.evaluate import Scored, scores_of, scores_of_mean_mask
-from pipeline.frozen.groups import NOT_STATED
+from pipeline.frozen.groups import MACHINE, NOT_STATED, SOURCE
 from pipeline.frozen.problem import ARCHIVE, Groups, Problem, problem_of_archive, problem_of_task
 from pipeline.mirrored import read_if_intact
 from pipeline.networks.encoders import load_encoder
@@ -201,7 +201,7 @@ def _questions(recipe: Recipe, store: Store, found: FrozenInput, log: Log) -> It
     for name, rows in found.tasks.items():
         task = recipe.downstream.tasks[name]
         read = partial(task_images, rows, task, recipe.images)
-        named = {"source": tuple(rows["source"].to_pylist())} if "source" in rows.column_names else {}
+        named = {SOURCE: tuple(rows["source"].to_pylist())} if "source" in rows.column_names else {}
         content = digest(task.kind, task.classes, read().digest, named)
         load = partial(_problem_of, name, task, read, named)
         yield _Question(name, content, task.kind == "segmentation", load)
@@ -219,7 +219,7 @@ def _groups(recipe: Recipe, store: Store, found: FrozenInput, log: Log) -> Group
     instances, patients = (found.pool[name].to_pylist() for name in ("sop_instance", "patient"))
     positions = pc.index_in(found.pool["sop_instance"], value_set=found.index["sop_instance"])
     headers = zip(*(found.index[name].take(positions).to_pylist() for name in ("manufacturer", "model")), strict=True)
-    groups = {"machine": tuple(machine_of(*header) or NOT_STATED for header in headers)}
+    groups = {MACHINE: tuple(machine_of(*header) or NOT_STATED for header in headers)}
     try:
         numbers = source_numbers(top_folders(store.private, instances), patients)
     except UserError as error:
@@ -227,7 +227,7 @@ def _groups(recipe: Recipe, store: Store, found: FrozenInput, log: Log) -> Group
             raise
         log(f"Not scored by source: {error}")
         return groups
-    return groups | {"source": tuple(map(str, numbers))}
+    return groups | {SOURCE: tuple(map(str, numbers))}
 
 
 def _sizes(pool: pa.Table, index: pa.Table) -> list[tuple[int, int]]:

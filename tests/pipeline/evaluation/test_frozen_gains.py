@@ -22,6 +22,7 @@ def with_control(recipe: Recipe) -> Recipe:
         "variants": {
             "supcon_shuffled": {"method": "supcon", "labels": "shuffled"},
             "supcon_source": {"method": "supcon", "labels": "source"},
+            "supcon_away_shuffled": {"method": "supcon", "labels": "shuffled", "without_source": 1},
             "supcon_hot": {"method": "supcon", "temperature": 1},
             "supcon_hot_shuffled": {"method": "supcon", "temperature": 1, "labels": "shuffled"},
         },
@@ -51,6 +52,7 @@ def test_each_encoder_is_compared_with_the_start_and_with_its_own_shuffled_contr
         ("supcon", "supcon_shuffled"),
         ("supcon_shuffled", "baseline"),
         ("supcon_source", "baseline"),
+        ("supcon_away_shuffled", "baseline"),
         ("supcon_hot", "baseline"),
         ("supcon_hot", "supcon_hot_shuffled"),
         ("supcon_hot_shuffled", "baseline"),

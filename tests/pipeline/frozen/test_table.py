@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
+from pipeline.evaluation import patient_groups as group_rules
 from pipeline.files import write_table
 from pipeline.frozen import evaluate
-from pipeline.frozen import groups as group_rules
 from pipeline.frozen import table as frozen_table
 from pipeline.frozen.evaluate import Scored
 from pipeline.frozen.problem import Problem
