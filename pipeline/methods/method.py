@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline.methods.shown_labels import ShownLabels
-from pipeline.settings import Augmentation, Backbone, Count, Decay, Precision, Rate, Settings
+from pipeline.settings import Augmentation, Backbone, Count, Decay, Precision, Rate, Settings, is_none
 
 SelectBy = Literal["loss", "linear_auc"]
 _SCORE_EVERY = 5
@@ -47,6 +47,8 @@ class TrainingSettings(EncoderSettings):
     """Number of epochs between two scores of the encoder's features; the last epoch is always scored."""
     select_by: Annotated[SelectBy, Field(exclude_if="loss".__eq__)] = "loss"
     """What selects the epoch that is kept: the method's own loss, or the highest linear AUC of the archive's labels."""
+    patience: Annotated[Count | None, Field(exclude_if=is_none)] = None
+    """Training ends after this number of epochs that could be kept and are no better than the best; None: never."""
     start_from: Annotated[str, Field(min_length=1, exclude_if=RANDOM.__eq__)] = RANDOM
     """Initial weights: `random`, `imagenet` (of `imagenet_weights`), or those in the folder of an encoder."""
     imagenet_weights: Annotated[Mapping[Backbone, str], Field(exclude=True)] = {}

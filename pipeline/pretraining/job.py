@@ -67,7 +67,7 @@ class MethodRun:
 def plan_of(job: Job[T]) -> Plan:
     """Name and length of the training; its images are those of all processes."""
     size = job.settings.batch_size
-    return Plan(job.name, job.settings.epochs, job.pool.steps(size), size)
+    return Plan(job.name, job.settings.epochs, job.pool.steps(size), size, job.settings.patience)
 
 
 def own_share(pool: PretrainingSet, settings: T) -> tuple[PretrainingSet, T]:

@@ -101,6 +101,12 @@ class History:
         """The metrics of the epochs that may be the best."""
         return [metrics for metrics in self.curves if self.selected_by in metrics]
 
+    def is_exhausted(self, patience: int | None) -> bool:
+        """Whether the last `patience` candidates are no better than one before them."""
+        values = [metrics[self.selected_by] for metrics in self.candidates]
+        best = max if self.highest else min
+        return patience is not None and bool(values) and len(values) - values.index(best(values)) > patience
+
     def record(self, trainer: Trainer[B], epoch: int, metrics: Metrics) -> None:
         """Append the metrics of `epoch`; copy the weights if it is the best one so far, the first of equals."""
         self.curves.append(metrics)
@@ -129,8 +135,11 @@ def fit(
     on_epoch: OnEpoch,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     scoring: Scoring | None = None,
+    patience: int | None = None,
 ) -> History:
     """Train until `epochs` epochs are done, and leave the best one's weights in `trainer.result_networks`.
+
+    Training ends earlier if `patience` candidates in turn (`History.candidates`) are no better than the best one.
 
     A file `checkpoint` with the same `fingerprint` is resumed, within an epoch too, bit for bit on the CPU; `on_epoch`
     is first called for the epochs before it, so that a tracker has whole curves. Checkpoints are written at least
@@ -142,6 +151,8 @@ def fit(
     for epoch, metrics in enumerate(history.curves, start=1):
         on_epoch(epoch, metrics)
     for epoch in range(len(history.curves) + 1, epochs + 1):
+        if history.is_exhausted(patience):
+            break
         for batch in trainer.batches(epoch, len(state.steps)):
             state.steps.append(trainer.step(batch))
             advance(1)
@@ -170,6 +181,8 @@ class Plan:
     """Of an epoch."""
     images: int
     """Of a step."""
+    patience: int | None = None
+    """As in `fit`."""
 
 
 def fit_with_progress(
@@ -195,6 +208,7 @@ def fit_with_progress(
             advance=lambda count: progress.advance(count * plan.images),
             on_epoch=on_epoch,
             scoring=scoring,
+            patience=plan.patience,
         )
 
 

@@ -426,12 +426,18 @@ def test_any_encoder_of_the_recipe_can_be_an_arm_that_is_frozen() -> None:
 
 def test_scores_are_settings_of_every_method_that_trains_and_recorded_only_if_chosen(tmp_path: Path) -> None:
     plain = load_recipe(write(tmp_path, "name: mine"))
-    chosen = load_recipe(write(tmp_path, "name: mine\npretraining: {score_every: 2, select_by: linear_auc}"))
+    chosen = load_recipe(
+        write(tmp_path, "name: mine\npretraining: {score_every: 2, select_by: linear_auc, patience: 3}")
+    )
     for name, method in METHODS.items():
         if method.trains:
             settings = chosen.pretraining.settings_of(name, 0).model_dump()
-            assert (settings["score_every"], settings["select_by"]) == (2, "linear_auc"), name
-    scores = {"score_every", "select_by"}
+            assert [settings[setting] for setting in ("score_every", "select_by", "patience")] == [
+                2,
+                "linear_auc",
+                3,
+            ], name
+    scores = {"score_every", "select_by", "patience"}
     assert not scores & plain.shared["pretraining"].keys() and scores <= chosen.shared["pretraining"].keys()
     with pytest.raises(UserError, match=r"mine.yaml.*pretraining\.select_by"):
         load_recipe(write(tmp_path, "name: mine\npretraining: {select_by: accuracy}"))

@@ -47,7 +47,7 @@ class Toy:
             raise Diverged("stuck")
 
 
-def run(toy, folder, fingerprint="f", heard=None, advanced=None, seconds=0.0, scoring=None):
+def run(toy, folder, fingerprint="f", heard=None, advanced=None, seconds=0.0, scoring=None, patience=None):
     note = (lambda epoch, metrics: heard.append((epoch, metrics))) if heard is not None else (lambda *_: None)
     count = advanced.append if advanced is not None else (lambda _: None)
     return fit(
@@ -59,6 +59,7 @@ def run(toy, folder, fingerprint="f", heard=None, advanced=None, seconds=0.0, sc
         on_epoch=note,
         checkpoint_seconds=seconds,
         scoring=scoring,
+        patience=patience,
     )
 
 
@@ -117,6 +118,30 @@ def test_a_score_selects_the_scored_epoch_with_its_highest_value_the_first_of_eq
     history = run(toy, tmp_path, scoring=scoring)
     assert (history.best_epoch, history.highest) == (best, True)
     assert toy.counter.weight.item() == best * STEPS
+
+
+@pytest.mark.parametrize(("patience", "epochs", "best"), [(None, 6, 6), (5, 6, 6), (3, 5, 2), (2, 4, 2), (1, 3, 2)])
+def test_a_training_ends_when_its_patience_is_exhausted(tmp_path: Path, patience, epochs, best):
+    toy = Toy([3.0, 1.0, 2.0, 1.0, 1.5, 0.5])
+    history = run(toy, tmp_path, patience=patience)
+    assert (len(history.curves), history.best_epoch) == (epochs, best)
+    assert toy.counter.weight.item() == best * STEPS
+
+
+def test_only_scored_epochs_count_if_a_score_selects(tmp_path: Path):
+    toy = Toy([1.0] * 9)
+    scoring, scored = scoring_of(toy, [0, 0.9, 0, 0.8, 0, 0.7, 0, 1, 1], 2, "score")
+    history = run(toy, tmp_path, scoring=scoring, patience=2)
+    assert (scored, len(history.curves), history.best_epoch) == ([2, 4, 6], 6, 2)
+
+
+def test_a_run_stopped_in_its_last_epoch_ends_there_too(tmp_path: Path):
+    losses = [3.0, 1.0, 2.0, 1.0, 0.5]
+    with pytest.raises(KeyboardInterrupt):
+        run(Toy(losses, (4, 1)), tmp_path, patience=2)
+    toy = Toy(losses)
+    history = run(toy, tmp_path, patience=2)
+    assert (len(history.curves), history.best_epoch) == (4, 2)
 
 
 @pytest.mark.parametrize("stop_in", [(epoch, step) for epoch in (2, 3, 4) for step in range(STEPS)])
