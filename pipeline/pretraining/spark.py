@@ -81,6 +81,12 @@ class _MaskedTraining:
         for batch in self._masked.validation(pool):
             yield batch.images, *self._outputs(self.network, batch)
 
+    def error_of_means(self, pool: PretrainingSet) -> float:
+        """The validation error on `pool` if each hidden patch were inpainted with its own mean."""
+        batches = ((batch.images.x_N1HW, batch.visible) for batch in self._masked.validation(pool))
+        errors = [patch_errors(torch.zeros_like(x_N1HW), x_N1HW, visible) for x_N1HW, visible in batches]
+        return float(torch.cat(errors).mean())
+
     def check_divergence(self, curves: Sequence[Metrics]) -> None:
         """Never raises: a finite loss still has a gradient."""
 
@@ -171,9 +177,15 @@ class SparkRun(MethodRun):
     """Trains an encoder with a decoder, which is discarded."""
 
     def __init__(self, job: Job[SparkSettings], normalization: Normalization) -> None:
+        self.job = job
         network, pool, settings = _start(job)
         self.encoder = network.encoder
-        self.training = SparkTraining(network, pool, normalization, settings), plan_of(job)
+        self.trainer = SparkTraining(network, pool, normalization, settings)
+        self.training = self.trainer, plan_of(job)
+
+    def write_results(self, history: History) -> Mapping[str, Any]:
+        """Write no file; returns the error of the epoch kept."""
+        return _patch_report(self.trainer, history, self.job.pool.to(training_device()))
 
 
 class SparkAuxRun(MethodRun):
@@ -188,8 +200,19 @@ class SparkAuxRun(MethodRun):
         self.training = self.trainer, plan_of(job)
 
     def write_results(self, history: History) -> Mapping[str, Any]:
-        """Write the head, and the scores of each label on validation images."""
-        return write_label_scores(self.job.folder, self.head, self.trainer.report(self.job.pool.to(training_device())))
+        """Write the head, and the scores of each label on validation images; returns also the error of the epoch."""
+        pool = self.job.pool.to(training_device())
+        scores = write_label_scores(self.job.folder, self.head, self.trainer.report(pool))
+        return {**_patch_report(self.trainer, history, pool), **scores}
+
+
+def _patch_report(trainer: SparkTraining | SparkAuxTraining, history: History, pool: PretrainingSet) -> dict[str, Any]:
+    """For the model card: the error of hidden patches beside that of their own means."""
+    error = history.curves[history.best_epoch - 1][trainer.selected_by]
+    return {
+        "hidden patches, validation error": error,
+        "hidden patches, error of their own means": trainer.error_of_means(pool),
+    }
 
 
 def _start(job: Job[S]) -> tuple[Spark, PretrainingSet, S]:
