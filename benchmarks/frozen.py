@@ -20,27 +20,30 @@ from pipeline.recipe.downstream import Task
 from pipeline.tasks.manifests import read_manifest
 from pipeline.training.outcome import Outcome
 
+_BACKBONE = "resnet50"
+
 
 def figures(clinic: Path, work: Path) -> Iterator[Figure]:
     """A figure per task of the recipe `demo`, whose images are those of the phantom `clinic`."""
     recipe = load_recipe("demo", {"SONOTAG_STORE": str(clinic.parent)})
     encoder = work / "encoder"
     write_encoder(encoder, recipe.images.height, recipe.images.width)
-    for name, task in recipe.downstream.tasks.items():
+    for name, declared in recipe.downstream.tasks.items():
+        task = declared.model_copy(update={"learning_rate": {_BACKBONE: 0.0005}})
         data = task_images(read_manifest(name, task, recipe.images, str), task, recipe.images)
         yield figure(name, task, data, encoder, work / name)
 
 
 def write_encoder(folder: Path, height: int, width: int) -> None:
     """A ResNet-50 with random weights: neither side depends on their values."""
-    save_encoder(build_encoder("resnet50"), folder / ENCODER)
-    Preprocessing("resnet50", height, width, mean=80.0, sd=50.0).write(folder)
+    save_encoder(build_encoder(_BACKBONE), folder / ENCODER)
+    Preprocessing(_BACKBONE, height, width, mean=80.0, sd=50.0).write(folder)
     Outcome("ran", "", "random").write(folder)
 
 
 def figure(name: str, task: Task, data: TaskImages, encoder: Path, work: Path, repeats: int = REPEATS) -> Figure:
     """The ratio of the medians of alternating runs: fine-tuning on all training images, and scoring at every share."""
-    problem, cell = problem_of_task(name, task, data), Cell("benchmark", "resnet50", "ce", name, 1.0, 0)
+    problem, cell = problem_of_task(name, task, data), Cell("benchmark", _BACKBONE, "ce", name, 1.0, 0)
     frozen, tuned = [], []
     for number in range(repeats):
         frozen.append(_seconds(partial(encoder_scores, encoder, problem)))

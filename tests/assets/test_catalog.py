@@ -87,7 +87,7 @@ def test_the_graph_of_groups_has_no_way_back(recipe: str, tmp_path: Path) -> Non
 def test_the_radiologist_owns_what_asks_for_a_radiologist(tmp_path: Path) -> None:
     owners = {name: spec.owners for name, spec in specs(tmp_path, "demo").items()}
     assert owners["unmapped_descriptions"] == owners["study_groups"] == [RADIOLOGY]
-    assert owners["dicom_index"] == owners["resnet50_ce_dcm_encoder"] == [ENGINEERING]
+    assert owners["dicom_index"] == owners["resnet18_ce_dcm_encoder"] == [ENGINEERING]
 
 
 @pytest.mark.parametrize("recipe", ["demo", "ct_mr"])

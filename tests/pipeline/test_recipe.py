@@ -56,10 +56,10 @@ def test_the_paper_compares_as_in_its_section_5_2_and_the_frozen_arms_with_each_
 
 
 def test_by_default_metadata_is_compared_with_none_if_both_are_trained() -> None:
-    demo = load_recipe("demo", {})
-    assert [(c.arm, c.against, backbone) for c, backbone in demo.compared] == [("ce_dcm", "ce", "resnet50")]
-    lacking = demo.downstream.model_copy(update={"arms": ("baseline", "ce")})
-    assert demo.model_copy(update={"downstream": lacking}).compared == ()
+    recipe = load_recipe("ct_mr", {})
+    assert [(c.arm, c.against, backbone) for c, backbone in recipe.compared] == [("ce_dcm", "ce", "resnet50")]
+    lacking = recipe.downstream.model_copy(update={"arms": ("baseline", "ce")})
+    assert recipe.model_copy(update={"downstream": lacking}).compared == ()
 
 
 def test_a_comparison_is_on_every_backbone_or_on_those_it_names() -> None:
