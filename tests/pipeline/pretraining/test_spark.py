@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.images.batches import Normalization, fit_normalization
 from pipeline.images.loader import ResidentLoader
 from pipeline.methods import METHODS
+from pipeline.networks.encoders import build_encoder, load_encoder
 from pipeline.networks.hierarchical_decoder import HierarchicalDecoder
 from pipeline.networks.sparse import VisibleCells, sparse
 from pipeline.pretraining.controls import with_label_variant
@@ -330,10 +331,15 @@ def test_a_backbone_with_squeeze_and_excitation_is_refused(tmp_path, pool, setti
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "vgg16_bn"])
 @pytest.mark.integration
-def test_backbones_are_trained_in_bfloat16(tmp_path, settings, backbone):
+def test_backbones_are_trained_in_bfloat16_and_saved_as_the_dense_network(tmp_path, settings, backbone):
     pool = make_pool(count=6, train=4, height=64, width=96)
     own = settings_of("spark_aux", settings).model_copy(update={"epochs": 1, "precision": "bfloat16"})
     heard = []
     pretrain(backbone, "spark_aux", pool, own, tmp_path, silent, lambda epoch, metrics: heard.append(metrics))
     assert np.isfinite(list(heard[0].values())).all()
     assert (tmp_path / "encoder.onnx").is_file()
+    loaded, fresh = load_encoder(backbone, tmp_path / "encoder.safetensors").state_dict(), build_encoder(backbone)
+    assert loaded.keys() == fresh.state_dict().keys()
+    for name, before in fresh.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            assert loaded[name].isfinite().all() and not torch.equal(loaded[name], before), name
