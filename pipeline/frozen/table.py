@@ -18,11 +18,13 @@ from pipeline.errors import UserError
 from pipeline.files import digest, read_table
 from pipeline.frozen.evaluate import Scored, scores_of, scores_of_mean_mask
 from pipeline.frozen.groups import MACHINE, NOT_STATED, SOURCE
+from pipeline.frozen.onnx_encoder import onnx_scores
 from pipeline.frozen.problem import ARCHIVE, Groups, Problem, problem_of_archive, problem_of_task
+from pipeline.methods.external import ExternalEncoder, ExternalSettings
 from pipeline.mirrored import read_if_intact
 from pipeline.networks.encoders import load_encoder
 from pipeline.pretraining.encoder_folder import ENCODER, Preprocessing, encoder_digest
-from pipeline.pretraining.plan import finished_encoders
+from pipeline.pretraining.plan import PlannedEncoder, finished_encoders, planned_encoders
 from pipeline.pretraining.pool import pool_with_pixels
 from pipeline.pretraining.top_folders import top_folders
 from pipeline.progress import Log
@@ -172,7 +174,20 @@ def _or_none(value: float) -> float | None:
 
 
 def _finished(recipe: Recipe, store: Store) -> list[_Source]:
-    return [_encoder(one.folder, one.encoder, one.settings.seed) for one in finished_encoders(recipe, store)]
+    trained = [_encoder(one.folder, one.encoder, one.settings.seed) for one in finished_encoders(recipe, store)]
+    planned = planned_encoders(recipe, store.experiment(recipe.name))
+    return [*trained, *(_onnx_encoder(one, named) for one in planned if (named := _onnx_of(one)) is not None)]
+
+
+def _onnx_of(one: PlannedEncoder) -> ExternalEncoder | None:
+    """The ONNX file that the encoder is; None if it is none, or does not exist."""
+    named = one.settings.external.get(one.backbone) if isinstance(one.settings, ExternalSettings) else None
+    return named if named is not None and named.is_onnx and Path(named.weights).is_file() else None
+
+
+def _onnx_encoder(one: PlannedEncoder, named: ExternalEncoder) -> _Source:
+    content = digest(one.settings.decisive(one.backbone))
+    return _Source(one.encoder, partial(onnx_scores, named), content, one.backbone, one.settings.seed)
 
 
 def _encoder(folder: Path, name: str, seed: int | None = None) -> _Source:

@@ -10,7 +10,7 @@ from pipeline.files import digest
 from pipeline.methods.method import EncoderSettings, Method, register
 from pipeline.settings import Backbone, Count, GreyLevel, GreySpread, Settings
 
-_SAFETENSORS = ".safetensors"
+_SAFETENSORS, _ONNX = ".safetensors", ".onnx"
 _OF_A_FOLDER = ("encoder.safetensors", "preprocessing.json")
 
 
@@ -18,7 +18,9 @@ class ExternalEncoder(Settings):
     """One encoder made elsewhere, with the preprocessing that it expects."""
 
     weights: Annotated[str, Field(min_length=1)]
-    """A safetensors file with the backbone under the names of torchvision or timm, or the folder of an encoder."""
+    """A safetensors file with the backbone under the names of torchvision or timm, the folder of an encoder, or an ONNX
+    file, which is scored as it is and cannot be fine-tuned.
+    """
     mean: GreyLevel | None = None
     """Of the z-score, in grey levels; an encoder's folder has its own."""
     sd: GreySpread | None = None
@@ -28,7 +30,12 @@ class ExternalEncoder(Settings):
     @property
     def is_file(self) -> bool:
         """Whether `weights` is a file, not a folder."""
-        return self.weights.endswith(_SAFETENSORS)
+        return self.weights.endswith(_SAFETENSORS) or self.is_onnx
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether `weights` is an ONNX file, of which PyTorch makes no network."""
+        return self.weights.endswith(_ONNX)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -44,8 +51,8 @@ class ExternalEncoder(Settings):
             )
         if not self.is_file and (self.mean, self.sd, self.size) != (None, None, None):
             raise ValueError(
-                "weights is neither a .safetensors file nor the folder of an encoder, which has its own preprocessing: "
-                "a folder takes no mean, sd and size"
+                "weights is neither a .safetensors file nor an .onnx file nor the folder of an encoder, which has "
+                "its own preprocessing: a folder takes no mean, sd and size"
             )
         return self
 

@@ -46,4 +46,9 @@ def _external(named: ExternalEncoder, backbone: Backbone) -> tuple[Encoder, Norm
         return encoder_in(path, backbone, field), Preprocessing.read(path).normalization
     if not path.is_file():
         raise WeightsUnavailable(f"{field}: {path.name} does not exist")
+    if named.is_onnx:
+        raise WeightsUnavailable(
+            f"{field}: {path.name} is an ONNX file, which the frozen evaluation scores (job `evaluate`) and nothing "
+            "else uses"
+        )
     return load_encoder(backbone, path), Normalization(named.mean, named.sd)

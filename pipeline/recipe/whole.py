@@ -46,6 +46,16 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
+    def _no_arm_is_an_onnx_file(self) -> "Recipe":
+        for arm in self.downstream.arms:
+            external = getattr(self.pretraining.settings_of(encoder_of(arm), 0), "external", {})
+            if any(one.is_onnx for one in external.values()):
+                raise ValueError(
+                    f"downstream.arms names {arm}, an ONNX file, which only the frozen evaluation can score: remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _comparisons_are_of_its_arms(self) -> "Recipe":
         named = {arm for c in self.evaluation.comparisons for arm in (c.arm, c.against)}
         missing = sorted(named - set(self.downstream.arms))

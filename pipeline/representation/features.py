@@ -47,14 +47,14 @@ def encoder_features(
     device = training_device()
     configure_backends(device)
     encoder = to_device(encoder.eval(), device)
-    projections = [_projection(level, width).to(device) for level, width in enumerate(encoder.channels[-LEVELS:])]
+    projections = [map_projection(level, width).to(device) for level, width in enumerate(encoder.channels[-LEVELS:])]
     pooled, found = [], []
     with torch.no_grad():
         for x_N1HW in _normalized(torch.from_numpy(images_NHW).split(BATCH), normalization, device):
             levels = encoder.pyramid(x_N1HW)[-LEVELS:]
             pooled.append(levels[-1].mean((2, 3)).float().cpu())
             if maps:
-                found.append(_maps(levels, projections, images_NHW.shape[1:]))
+                found.append(maps_of(levels, projections, images_NHW.shape[1:]))
     return Features(torch.cat(pooled).numpy(), np.concatenate(found) if maps else np.empty((0, 0, 0, 0), np.float16))
 
 
@@ -100,7 +100,7 @@ def _normalized(batches: Iterable[Tensor], normalization: Normalization, device:
         yield normalization.apply(images_NHW.to(device)).contiguous(memory_format=torch.channels_last)
 
 
-def _projection(level: int, width: int) -> Tensor:
+def map_projection(level: int, width: int) -> Tensor:
     """`width` × PROJECTED orthonormal columns, random, the same for all encoders; the identity for narrow levels."""
     if width <= PROJECTED:
         return torch.eye(width)
@@ -108,7 +108,8 @@ def _projection(level: int, width: int) -> Tensor:
     return cast("Tensor", torch.linalg.qr(drawn).Q)
 
 
-def _maps(levels: list[Tensor], projections: list[Tensor], size_HW: tuple[int, ...]) -> NDArray[np.float16]:
+def maps_of(levels: list[Tensor], projections: list[Tensor], size_HW: tuple[int, ...]) -> NDArray[np.float16]:
+    """Maps of `levels` at every fourth pixel of images of `size_HW`, each level by its projection (C, D)."""
     height, width = (side // STRIDE for side in size_HW)
     narrow = [
         torch.einsum("nchw,cd->ndhw", level.float(), fixed) for level, fixed in zip(levels, projections, strict=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+from onnx import helper
 
 from pipeline.errors import UserError
 from pipeline.evaluation import patient_groups as group_rules
@@ -31,6 +32,7 @@ from pipeline.store import Store
 from pipeline.tables import FROZEN_SCORES
 from pipeline.training.outcome import Outcome
 from tests.pipeline.downstream.conftest import table, task
+from tests.pipeline.frozen.test_onnx_encoder import mean_of_channels, model
 from tests.pipeline.pretraining.conftest import LABELS, TinyEncoder, make_pool
 
 ENCODERS = {("baseline", 0), ("baseline", 1), ("ce", 1)}
@@ -306,6 +308,25 @@ def test_folders_are_scored_under_their_own_names_and_nothing_is_written(
     rows = score_folders(recipe, trained, of, [tmp_path / "mine"], silent)
     assert {(row["features"], row["seed"]) for row in rows.to_pylist() if row["backbone"]} == {("mine", None)}
     assert not FROZEN_SCORES.path(trained.experiment(recipe.name).tables).exists()
+
+
+def test_an_onnx_file_is_scored_in_place_of_a_trained_encoder_until_it_changes(
+    recipe: Recipe, first: tuple[Store, pa.Table], tmp_path: Path
+) -> None:
+    path = mean_of_channels(tmp_path / "usfm.onnx", shape=("n", 1, 32, 64))
+    named = {"resnet50": {"weights": str(path), "mean": 80, "sd": 40}}
+    settings = recipe.model_dump()
+    del settings["evaluation"]["comparisons"]
+    settings["pretraining"]["variants"] = {"usfm": {"method": "external", "external": named}}
+    external, store, of = Recipe.model_validate(settings), copied(first[0], tmp_path), replace(found(), tasks={})
+    rows, lines = scored(external, store, of)
+    assert len(lines) == 2 and all("usfm seed" in line for line in lines)
+    assert {row["seed"] for row in rows.to_pylist() if row["features"] == "usfm"} == {0, 1}
+    assert scored(external, store, of)[1] == []
+    model(path, [helper.make_node("ReduceMax", ["x"], ["y"], axes=[2, 3], keepdims=0)])
+    assert len(scored(external, store, of)[1]) == 2
+    path.unlink()
+    assert "usfm" not in scored(external, store, of)[0]["features"].to_pylist()
 
 
 def test_without_a_finished_encoder_the_job_to_run_is_named(recipe: Recipe, tmp_path: Path) -> None:

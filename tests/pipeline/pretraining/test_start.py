@@ -187,6 +187,25 @@ def test_a_file_that_does_not_fit_is_refused_by_its_tensor(tmp_path, pool):
         run("external", pool, tmp_path / "b", **external(tmp_path / "pickle.safetensors"))
 
 
+def test_an_onnx_file_makes_no_encoder_and_the_outcome_says_what_uses_it(tmp_path, pool):
+    (tmp_path / "usfm.onnx").write_bytes(b"is not opened here")
+    outcome = run("external", pool, tmp_path / "usfm", **external(tmp_path / "usfm.onnx"))
+    assert outcome.status == "unavailable" and "job `evaluate`" in outcome.reason
+    assert str(tmp_path) not in outcome.reason and not (tmp_path / "usfm" / "encoder.safetensors").exists()
+    missing = run("external", pool, tmp_path / "b", **external(tmp_path / "other.onnx"))
+    assert "does not exist" in missing.reason
+
+
+@pytest.mark.parametrize("arm", ["usfm", "usfm_frozen"])
+def test_an_arm_that_is_an_onnx_file_is_refused_when_the_recipe_is_loaded(arm):
+    external = {"resnet50": {"weights": "usfm.onnx", "mean": 100, "sd": 50}}
+    settings = {"methods": ["baseline"], "variants": {"usfm": {"method": "external", "external": external}}}
+    named = {"name": "a", "pretraining": settings, "downstream": {"arms": ["baseline"]}}
+    Recipe.model_validate(named)
+    with pytest.raises(ValueError, match=rf"downstream\.arms names {arm}, an ONNX file"):
+        Recipe.model_validate(named | {"downstream": {"arms": ["baseline", arm]}})
+
+
 def test_the_fingerprint_of_an_external_encoder_includes_its_file_and_preprocessing(tmp_path, pool):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         weights_file(tmp_path / f"{name}.safetensors", seed)
