@@ -17,10 +17,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.usefixtures("tiny_backbone")
-def test_encoders_are_scored_once_and_those_without_a_score_are_named(tmp_path: Path) -> None:
+def test_encoders_are_scored_and_embedded_once_and_those_without_a_score_are_named(tmp_path: Path) -> None:
     clinic = Clinic(tmp_path)
     assert clinic.run("ingest").success
-    (mistake,) = clinic.run("evaluate", raise_on_error=False).get_step_failure_events()
+    mistake, _ = clinic.run("evaluate", raise_on_error=False).get_step_failure_events()
     assert "run the job `pretrain`" in str(mistake.step_failure_data.user_failure_data.description)
     assert clinic.run("pretrain").success
     first, second = (scored(clinic.run("evaluate")) for _ in range(2))
@@ -33,19 +33,17 @@ def test_encoders_are_scored_once_and_those_without_a_score_are_named(tmp_path: 
     version = "dagster/data_version"
     assert first.tags is not None and second.tags is not None and first.tags[version] == second.tags[version]
     assert first.metadata["dagster/row_count"].value == len(rows)
+    check_embeddings(clinic, tmp_path)
 
 
-@pytest.mark.usefixtures("tiny_backbone")
-def test_encoders_have_embeddings_a_private_page_and_a_figure(tmp_path: Path) -> None:
-    clinic = Clinic(tmp_path)
-    for job in ("ingest", "pretrain", "evaluate"):
-        assert clinic.run(job).success
+def check_embeddings(clinic: Clinic, folder: Path) -> None:
+    """Every image of the pool has a row, the private page names no patient, and the report's figure is drawn."""
     rows, pool = EMBEDDINGS.read(clinic.tables), read_table(clinic.tables / "pretraining_pool.parquet")
     assert rows["sop_instance"].to_pylist() == pool["sop_instance"].to_pylist()
     page = (clinic.store.private_of("tiny") / "embeddings.html").read_text(encoding="utf-8")
-    assert '"folder 1"' in page and not any(patient in page for patient in pool["patient"].unique().to_pylist())
-    recipe = load_recipe(str(tmp_path / "tiny.yaml"), {})
-    (figure,) = draw("embedding_maps", recipe, clinic.store)
+    assert '"folder 1"' in page
+    assert not any(patient in page for patient in pool["patient"].unique().to_pylist())
+    (figure,) = draw("embedding_maps", load_recipe(str(folder / "tiny.yaml"), {}), clinic.store)
     assert figure.name == "embedding_maps.png" and figure.stat().st_size > 10_000
 
 

@@ -48,10 +48,10 @@ def first_point(page: "Page") -> tuple[float, float]:
 
 def test_pointing_shows_an_image_and_a_click_its_neighbours(opened: "Page") -> None:
     x, y = first_point(opened)
-    opened.mouse.move(5, 5)
-    assert opened.locator("#hover").is_hidden() and opened.locator("#chosen").is_hidden()
     opened.mouse.move(x, y)
     assert opened.locator("#hover canvas").is_visible() and "machine: " in opened.locator("#hover").inner_text()
+    opened.mouse.move(2, 2)
+    assert opened.locator("#hover").is_hidden() and opened.locator("#chosen").is_hidden()
     opened.mouse.click(x, y)
     assert opened.locator("#others button").count() == 8 and opened.locator("#own button").count() == 2
     assert re.search(r"similarity [01]\.\d{4}\s", opened.locator("#others button").first.inner_text())

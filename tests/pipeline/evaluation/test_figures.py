@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline.evaluation.constant import Constant
 from pipeline.evaluation.differences import Difference
 from pipeline.evaluation.figures import (
+    EmbeddingMap,
     InpaintingRow,
     Overlay,
     _colour,
@@ -22,6 +23,7 @@ from pipeline.evaluation.figures import (
     curves_figure,
     differences_figure,
     inpainting_figure,
+    maps_figure,
     overlays_figure,
     save_figure,
 )
@@ -280,3 +282,24 @@ def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
     with Image.open(tmp_path / "one.png") as image:
         assert image.format == "PNG"
         assert image.width > 1000
+
+
+def test_a_map_has_a_point_per_image_and_colours_for_its_most_frequent_known_values() -> None:
+    counts = {**{f"group {number}": 20 - number for number in range(10)}, "unknown": 50}
+    values = [value for value, count in counts.items() for _ in range(count)]
+    xy = np.random.default_rng(0).normal(size=(len(values), 2)).astype(np.float32)
+    panels = [EmbeddingMap("study groups", xy, values), EmbeddingMap("source", xy, ["folder 1"] * len(values))]
+    figure = maps_figure({"Baseline": panels, "CE": panels})
+    first, second, *_ = figure.axes
+    drawn = {str(points.get_label()): len(np.asarray(points.get_offsets())) for points in first.collections}
+    assert drawn == {f"group {number}": 20 - number for number in range(8)} | {"others, or unknown": 12 + 11 + 50}
+    assert [str(points.get_label()) for points in second.collections] == ["folder 1"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["study groups", "source"]
+
+
+def test_without_embeddings_no_map_is_drawn_and_none_is_left(recipe: Recipe, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    experiment = store.experiment(recipe.name)
+    experiment.reports.mkdir(parents=True)
+    (experiment.reports / "embedding_maps_resnet50.png").write_bytes(b"of an earlier run")
+    assert draw("embedding_maps", recipe, store) == [] and not list(experiment.reports.iterdir())
