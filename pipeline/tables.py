@@ -317,7 +317,7 @@ EMBEDDINGS = Table(
             column(
                 "vector",
                 pa.list_(pa.float32()),
-                "mean feature of the last level on its first principal directions, at most 128, not centred: lengths, "
+                "mean feature of the last level on its first principal directions, at most 256, not centred: lengths, "
                 "angles and cosine similarities stay",
             ),
             column("fingerprint", _text, "digest of encoder, images and code; equal ones are not computed again"),

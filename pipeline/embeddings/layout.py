@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.representation.features import Floats
 
-DIMENSIONS: Final = 128
+DIMENSIONS: Final = 256
 """Maximum length of a vector."""
 PERPLEXITY: Final = 30
 """About as many neighbours of an image count on a map; fewer of few images."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,10 +48,10 @@ class MapInput:
 def write_map_page(recipe: Recipe, store: Store, rows: pa.Table, found: MapInput) -> Path:
     """Write the page of `rows` (EMBEDDINGS of the present pool) to the recipe's private folder; returns its path.
 
-    Of several pretraining seeds it shows the first. The same rows give the same bytes.
+    The same rows give the same bytes.
     """
     maps = maps_of(recipe, rows)
-    images = next(iter(maps.values())) if maps else rows
+    images = next(iter(maps.values()))
     pixels_NHW = load_pixels(cache_folder(store.images, recipe.images, recipe.archive), _of_pool(found.pool, images))
     facts = facts_of(recipe, store, found, images)
     templates = page_templates(_HERE, _own("map_page.css"), _own("map_page.js"))
@@ -68,15 +69,14 @@ def write_map_page(recipe: Recipe, store: Store, rows: pa.Table, found: MapInput
 
 
 def maps_of(recipe: Recipe, rows: pa.Table) -> dict[str, pa.Table]:
-    """The rows of each encoder of the first pretraining seed, by its printed name."""
+    """The rows of each encoder, by its printed name; of several pretraining seeds those of the first that has rows."""
     settings = recipe.pretraining
     found = {}
-    for backbone in settings.backbones:
-        for encoder in settings.encoders:
-            of_encoder = (pc.field("backbone") == backbone) & (pc.field("encoder") == encoder)
-            chosen = rows.filter(of_encoder & (pc.field("seed") == settings.seeds[0]))
-            if chosen.num_rows:
-                found[f"{backbone_label(backbone)} {arm_label(recipe, encoder)}"] = chosen
+    for backbone, encoder, seed in product(settings.backbones, settings.encoders, settings.seeds):
+        of_encoder = (pc.field("backbone") == backbone) & (pc.field("encoder") == encoder) & (pc.field("seed") == seed)
+        chosen, name = rows.filter(of_encoder), f"{backbone_label(backbone)} {arm_label(recipe, encoder)}"
+        if chosen.num_rows:
+            found.setdefault(name, chosen)
     return found
 
 

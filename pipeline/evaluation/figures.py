@@ -122,9 +122,9 @@ def curves_figure(title: str, curves: Mapping[str, Mapping[str, Sequence[float]]
 def maps_figure(maps: Mapping[str, Sequence[EmbeddingMap]]) -> Figure:
     """Maps of images: a row per encoder, a panel per fact, whose most frequent values have colours; key below."""
     facts = [panel.fact for panel in next(iter(maps.values()))]
-    figure = Figure(figsize=(3.0 * len(facts), 2.7 * len(maps) + 1.9), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(facts), 2.7 * len(maps) + 1.2), layout="constrained")
     *grid, keys = figure.subplots(
-        len(maps) + 1, len(facts), squeeze=False, gridspec_kw={"height_ratios": [*[1] * len(maps), 0.6]}
+        len(maps) + 1, len(facts), squeeze=False, gridspec_kw={"height_ratios": [*[1] * len(maps), 0.35]}
     )
     for line, (name, panels) in zip(grid, maps.items(), strict=True):
         for axes, panel in zip(line, panels, strict=True):

@@ -13,9 +13,9 @@ def cosines(x_ND: np.ndarray) -> np.ndarray:
 
 def test_vectors_are_short_and_keep_the_angles_of_features_of_low_rank() -> None:
     random = np.random.default_rng(0)
-    features = (random.normal(size=(150, 20)) @ random.normal(size=(20, 300)) + 3).astype(np.float32)
+    features = (random.normal(size=(300, 20)) @ random.normal(size=(20, 400)) + 3).astype(np.float32)
     vectors = principal_vectors(features)
-    assert vectors.shape == (150, DIMENSIONS) and vectors.dtype == np.float32
+    assert vectors.shape == (300, DIMENSIONS) and vectors.dtype == np.float32
     np.testing.assert_allclose(cosines(vectors), cosines(features), atol=1e-4)
 
 

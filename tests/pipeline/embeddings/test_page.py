@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
-from pipeline.embeddings.page import write_map_page
+from pipeline.embeddings.page import maps_of, write_map_page
 from pipeline.embeddings.table import embed_recipe
 from pipeline.progress import silent
 from tests.pipeline.embeddings.conftest import COUNT, FOLDER, HOSTILE, PATIENTS, Made
@@ -107,3 +109,14 @@ def test_the_same_rows_give_the_same_bytes(made: Made, written: Path) -> None:
     before = written.read_bytes()
     rows = embed_recipe(made.recipe, made.store, made.found.pool, silent)
     assert write_map_page(made.recipe, made.store, rows, made.found).read_bytes() == before
+
+
+def test_of_several_seeds_the_first_that_has_ended_is_shown(made: Made) -> None:
+    rows = embed_recipe(made.recipe, made.store, made.found.pool, silent)
+    pretraining = made.recipe.pretraining.model_copy(update={"seeds": (5, 0)})
+    recipe = made.recipe.model_copy(update={"pretraining": pretraining})
+    other = rows.set_column(rows.schema.get_field_index("seed"), rows.schema.field("seed"), [[5] * rows.num_rows])
+    later = other.filter(pc.field("encoder") == "ce")  # the baseline of seed 5 has not ended
+    shown = maps_of(recipe, pa.concat_tables([rows, later]))
+    seeds = {name: of_encoder["seed"].unique().to_pylist() for name, of_encoder in shown.items()}
+    assert seeds == {"ResNet-50 Baseline": [0], "ResNet-50 CE": [5]}
