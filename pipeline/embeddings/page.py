@@ -71,7 +71,7 @@ def write_map_page(recipe: Recipe, store: Store, rows: pa.Table, found: MapInput
 def maps_of(recipe: Recipe, rows: pa.Table) -> dict[str, pa.Table]:
     """The rows of each encoder, by its printed name; of several pretraining seeds those of the first that has rows."""
     settings = recipe.pretraining
-    found = {}
+    found: dict[str, pa.Table] = {}
     for backbone, encoder, seed in product(settings.backbones, settings.encoders, settings.seeds):
         of_encoder = (pc.field("backbone") == backbone) & (pc.field("encoder") == encoder) & (pc.field("seed") == seed)
         chosen, name = rows.filter(of_encoder), f"{backbone_label(backbone)} {arm_label(recipe, encoder)}"
