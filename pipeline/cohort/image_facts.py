@@ -18,15 +18,15 @@ def image_facts(pool: pa.Table, index: pa.Table, folders: Sequence[bytes], label
     """Facts by name, each with a value for every image of `pool`, which `index` (DICOM_INDEX) describes.
 
     Labels have one fact per source of labels. `folders` are the sources of the images; they are numbered
-    (`source_numbers`), since folders can have people's names.
+    (`source_numbers`), since folders can have people's names. If there are none, sources are no fact.
     """
     records = index.take(pc.index_in(pool["sop_instance"], value_set=index["sop_instance"]))
     machines = zip(*(records[name].to_pylist() for name in ("manufacturer", "model")), strict=True)
-    numbers = source_numbers(folders, pool["patient"].to_pylist())
+    numbers = source_numbers(folders, pool["patient"].to_pylist()) if folders else []
     return {
         **{title: labels_of(pool, names) for title, names in _label_sources(labels).items()},
         MACHINE: [machine_of(*of_image) or UNKNOWN for of_image in machines],
-        SOURCE: [f"folder {number}" for number in numbers],
+        **({SOURCE: [f"folder {number}" for number in numbers]} if folders else {}),
         SPLIT: [_SIDES[side] for side in pool["split"].to_pylist()],
     }
 

@@ -21,7 +21,7 @@ from pipeline.files import jpeg_url, write_text
 from pipeline.images.cache import cache_folder, load_pixels
 from pipeline.markdown import one_line
 from pipeline.pages.templates import page_templates
-from pipeline.pretraining.top_folders import top_folders
+from pipeline.pretraining.top_folders import folders_if_known
 from pipeline.recipe import Recipe
 from pipeline.representation.features import Floats
 from pipeline.store import Store
@@ -82,7 +82,7 @@ def maps_of(recipe: Recipe, rows: pa.Table) -> dict[str, pa.Table]:
 
 def facts_of(recipe: Recipe, store: Store, found: MapInput, images: pa.Table) -> dict[str, list[str]]:
     """The facts of `images` by name; behind them each label on its own, as "yes", "no" or "unknown"."""
-    folders = top_folders(store.private, found.pool["sop_instance"].to_pylist())
+    folders = folders_if_known(store.private, found.pool["sop_instance"].to_pylist())
     facts = image_facts(found.pool, found.index, folders, recipe.labels)
     answers = {f"label: {name}": _answers(found.pool, name) for name in recipe.labels.names}
     positions = positions_in(found.pool, images)

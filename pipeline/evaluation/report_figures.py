@@ -32,7 +32,7 @@ from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.encoder_folder import Preprocessing, read_curves
 from pipeline.pretraining.inpainting import inpaint
 from pipeline.pretraining.pool import load_pool
-from pipeline.pretraining.top_folders import top_folders
+from pipeline.pretraining.top_folders import folders_if_known
 from pipeline.recipe import Recipe
 from pipeline.recipe.arms import Arm
 from pipeline.recipe.labels import SHAPES
@@ -194,7 +194,7 @@ def _embedding_maps(recipe: Recipe, store: Store) -> Drawn:
 def _maps_of(recipe: Recipe, store: Store, rows: pa.Table, backbone: Backbone) -> dict[str, list[EmbeddingMap]]:
     """The panels of each encoder of `backbone` that has a map."""
     pool, index = read_pool(store, recipe), DICOM_INDEX.read(store.tables)
-    facts = image_facts(pool, index, top_folders(store.private, pool["sop_instance"].to_pylist()), recipe.labels)
+    facts = image_facts(pool, index, folders_if_known(store.private, pool["sop_instance"].to_pylist()), recipe.labels)
     found = {}
     for encoder in recipe.pretraining.encoders:
         of_encoder = (pc.field("backbone") == backbone) & (pc.field("encoder") == encoder)

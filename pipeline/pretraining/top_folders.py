@@ -38,6 +38,14 @@ def top_folders(private: Path, sop_instances: Sequence[str]) -> list[bytes]:
     return [folder[instance] for instance in sop_instances]
 
 
+def folders_if_known(private: Path, sop_instances: Sequence[str]) -> list[bytes]:
+    """As `top_folders`; empty if the store does not know them all, as one copied without its private folder."""
+    try:
+        return top_folders(private, sop_instances)
+    except UserError:
+        return []
+
+
 def _first_folder(file: bytes) -> bytes:
     """Of a path relative to the archive's root."""
     first, separator, _ = file.partition(b"/")

@@ -120,3 +120,10 @@ def test_of_several_seeds_the_first_that_has_ended_is_shown(made: Made) -> None:
     shown = maps_of(recipe, pa.concat_tables([rows, later]))
     seeds = {name: of_encoder["seed"].unique().to_pylist() for name, of_encoder in shown.items()}
     assert seeds == {"ResNet-50 Baseline": [0], "ResNet-50 CE": [5]}
+
+
+def test_without_the_list_of_files_there_are_no_sources(made: Made) -> None:
+    (made.store.private / "scan.parquet").unlink()
+    rows = embed_recipe(made.recipe, made.store, made.found.pool, silent)
+    without = data_of(write_map_page(made.recipe, made.store, rows, made.found))
+    assert "source" not in {fact["name"] for fact in without["facts"]} and without["maps"]
