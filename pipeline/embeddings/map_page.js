@@ -5,7 +5,7 @@
   const canvas = element("map"), hover = element("hover"), sheet = element("sheet");
   const encoder = element("encoder"), colour = element("colour");
   const COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8833", "#44aa99", "#997755", "#8866cc"];
-  const REST = "#999999", NEAR = 14, RADIUS = 3.2, MARGIN = 14;
+  const REST = "#999999", NEAR = 14, MARGIN = 14;
   const labels = data.facts.filter(fact => fact.name.startsWith("label: "));
   const others = data.facts.filter(fact => !labels.includes(fact));
   const noMap = {xy: [], others: [], own: []};
@@ -63,6 +63,7 @@
   function draw() {
     const context = canvas.getContext("2d"), ratio = window.devicePixelRatio || 1;
     const fact = data.facts[colour.value], paint = colours(fact), ink = getComputedStyle(document.body).color;
+    const size = canvas.clientWidth < 500 ? 2 : 3.2;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
     const dot = (at, radius) => {
@@ -73,7 +74,7 @@
     context.globalAlpha = 0.85;
     for (const at of order) {
       context.fillStyle = paint[fact.of[at]];
-      dot(at, RADIUS);
+      dot(at, size);
       context.fill();
     }
     context.globalAlpha = 1;
@@ -88,12 +89,12 @@
         context.stroke();
       }
       context.lineWidth = 3;
-      dot(chosen, RADIUS + 4);
+      dot(chosen, size + 4);
       context.stroke();
     }
     if (current !== null) {
       context.lineWidth = 1.5;
-      dot(current, RADIUS + 3);
+      dot(current, size + 3);
       context.stroke();
     }
   }
@@ -143,6 +144,7 @@
 
   function choose(image) {
     chosen = image;
+    hover.hidden = true;
     element("chosen").hidden = image === null;
     if (image !== null) {
       const list = make("dl");

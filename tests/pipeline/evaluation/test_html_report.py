@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.evaluation.figures import InpaintingRow, inpainting_figure, save_figure
+from pipeline.evaluation.figures import EmbeddingMap, InpaintingRow, inpainting_figure, maps_figure, save_figure
 from pipeline.evaluation.html_report import write_html_report
 from pipeline.evaluation.report import write_results
 from pipeline.recipe import Recipe
@@ -103,6 +103,20 @@ def test_the_page_needs_nothing_but_itself(three_seeds: Recipe, store: Store) ->
     assert base64.b64decode(data) == (reports / "inpainting_resnet50.png").read_bytes()
     assert "http" not in html.replace("http-equiv", "").replace(data, "")
     assert image["alt"] and page.of("html") == [{"lang": "en"}]
+
+
+def test_the_maps_follow_the_frozen_scores_or_the_job_that_makes_them_is_named(
+    three_seeds: Recipe, store: Store
+) -> None:
+    _, page = page_of(three_seeds, store)
+    assert "No encoder has embeddings: run the job `evaluate`." in page.text and not page.of("img")
+    panels = [EmbeddingMap("source", np.eye(2, dtype=np.float32), ["folder 1", "folder 2"])]
+    path = store.experiment(three_seeds.name).reports / "embedding_maps_resnet50.png"
+    save_figure(maps_figure({"CE": panels}), path)
+    _, page = page_of(three_seeds, store)
+    (image,) = page.of("img")
+    assert image["src"] == f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    assert "No encoder has embeddings" not in page.text and "distances between groups" in page.text
 
 
 def test_its_policy_allows_its_own_pictures_and_style_and_no_more(three_seeds: Recipe, store: Store) -> None:
