@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.archive.crop_sheet import without_legible_text
-from pipeline.cohort.image_facts import image_facts, labels_of, positions_in
+from pipeline.cohort.image_facts import UNKNOWN, image_facts, positions_in
 from pipeline.dicom.grey import jpeg, resize_grey
 from pipeline.embeddings.nearest import Neighbours, nearest
 from pipeline.evaluation.display_names import arm_label, backbone_label
@@ -110,7 +110,7 @@ def neighbours_of(rows: pa.Table) -> tuple[list[Neighbours], list[Neighbours]]:
 
 
 def _answers(pool: pa.Table, label: str) -> list[str]:
-    return [{label: "yes", "none": "no"}.get(one, one) for one in labels_of(pool, [label])]
+    return [{None: UNKNOWN, 0: "no", 1: "yes"}[value] for value in pool[label].to_pylist()]
 
 
 def _of_pool(pool: pa.Table, images: pa.Table) -> pa.Table:
