@@ -17,7 +17,10 @@ from pipeline.pretraining.controls import (
     without_source,
 )
 from pipeline.pretraining.dataset import PretrainingSet
+from pipeline.pretraining.plan import planned_encoders
 from pipeline.pretraining.pretrain import fingerprint_of
+from pipeline.recipe import Recipe
+from pipeline.store import Experiment
 from tests.pipeline.pretraining.conftest import make_pool
 
 
@@ -130,6 +133,19 @@ def test_shuffled_labels_of_the_reduced_pool_are_those_of_its_own_patients(clini
     shuffled = with_label_variant("shuffled", reduced, 0, not_asked)
     assert Counter(rows(shuffled, shuffled.train)) == Counter(rows(clinic, reduced.train))
     assert shuffled.archive.train.tolist() == shuffled.train.tolist() == reduced.train.tolist()
+
+
+def test_a_variant_of_a_recipe_is_shown_the_pool_without_its_source(clinic, tmp_path):
+    variants = {
+        "away": {"method": "dcm", "labels": "source", "without_source": 1},
+        "far": {"method": "ce", "epochs": 2},
+    }
+    recipe = Recipe.model_validate({"name": "a", "pretraining": {"backbones": ["resnet50"], "variants": variants}})
+    away, far = (planned_encoders(recipe, Experiment(tmp_path), encoder=name)[0] for name in variants)
+    shown = away.pool(clinic, lambda: [b"a" if n < 220 and n % 8 < 4 else b"b" for n in range(240)])
+    assert (shown.without_source, shown.shown, shown.label_names) == (1, "source", ("source 1", "source 2"))
+    assert {n % 8 < 4 for n in shown.train.tolist()} == {True}  # b has a patient more
+    assert far.pool(clinic, not_asked) is clinic
 
 
 @pytest.mark.parametrize(
