@@ -174,9 +174,12 @@ def _or_none(value: float) -> float | None:
 
 
 def _finished(recipe: Recipe, store: Store) -> list[_Source]:
-    trained = [_encoder(one.folder, one.encoder, one.settings.seed) for one in finished_encoders(recipe, store)]
+    finished = [one for one in finished_encoders(recipe, store) if _onnx_of(one) is None]
     planned = planned_encoders(recipe, store.experiment(recipe.name))
-    return [*trained, *(_onnx_encoder(one, named) for one in planned if (named := _onnx_of(one)) is not None)]
+    return [
+        *(_encoder(one.folder, one.encoder, one.settings.seed) for one in finished),
+        *(_onnx_encoder(one, named) for one in planned if (named := _onnx_of(one)) is not None),
+    ]
 
 
 def _onnx_of(one: PlannedEncoder) -> ExternalEncoder | None:
