@@ -256,6 +256,8 @@ LABEL_REPORT = Table(
     ),
 )
 
+ARCHIVE = "archive"
+"""Value of `problem` in `FROZEN_SCORES`: the archive's own labels."""
 NEIGHBOURS, LOGISTIC, MASKS, MEAN_MASK = "nearest neighbours", "logistic regression", "linear masks", "mean mask"
 """Values of `method` in `FROZEN_SCORES`: questions are scored by the first two, segmentations by the others."""
 FROZEN_SCORES = Table(

@@ -1,7 +1,7 @@
 """The table `embeddings` of a recipe: what is computed already, from equal input and code, is not computed again."""
 
 import time
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +40,7 @@ def embed_recipe(recipe: Recipe, store: Store, pool: pa.Table, log: Log) -> pa.T
     encoders = finished_encoders(recipe, store)
     content = digest(code_versions.EMBEDDINGS, [chosen[name].to_pylist() for name in (*_IDS, "image_digest")])
     marks = [_fingerprint(one, content) for one in encoders]
-    earlier = read_if_intact(EMBEDDINGS.path(tables), partial(read_table))
+    earlier = read_if_intact(EMBEDDINGS.path(tables), read_table)
     known = earlier if earlier is not None and earlier.schema.equals(_SCHEMA) else _SCHEMA.empty_table()
     parts = [known.filter(pc.field("fingerprint") == mark) for mark in marks]
     pixels = cache(lambda: load_pixels(cache_folder(store.images, recipe.images, recipe.archive), chosen))

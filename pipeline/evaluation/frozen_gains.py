@@ -12,7 +12,7 @@ from pipeline.evaluation.display_names import backbone_label, pair_label, percen
 from pipeline.evaluation.document import Section, TextTable
 from pipeline.methods.baseline import BASELINE
 from pipeline.recipe import Recipe
-from pipeline.tables import LOGISTIC, MASKS
+from pipeline.tables import ARCHIVE, LOGISTIC, MASKS
 
 _START = BASELINE.name
 
@@ -107,8 +107,8 @@ def _scores(rows: pa.Table, split: Split) -> _Scores:
     """The rows of encoders on tasks, by what is scored, then by seed; one method for each kind of task."""
     found: _Scores = {}
     for row in rows.to_pylist():
-        of_all_images = row["split"] == split and row["group_by"] is None
-        if of_all_images and row["backbone"] and row["method"] in (LOGISTIC, MASKS):
+        of_a_task = row["problem"] != ARCHIVE and row["split"] == split and row["group_by"] is None
+        if of_a_task and row["backbone"] and row["method"] in (LOGISTIC, MASKS):
             found.setdefault(tuple(row[name] for name in _KEY), {})[row["seed"]] = row
     return found
 

@@ -12,7 +12,7 @@ from pipeline.evaluation.document import Chapter, Section, TextTable
 from pipeline.evaluation.evidence import Evidence, Training
 from pipeline.evaluation.frozen_gains import Split, gains_section, interval
 from pipeline.recipe import Recipe
-from pipeline.tables import NEIGHBOURS
+from pipeline.tables import ARCHIVE, NEIGHBOURS
 
 FROZEN = "frozen"
 """Anchor of the chapter."""
@@ -99,7 +99,7 @@ def _heading(problem: str, row: _Row) -> str:
 
 
 def _problem_label(problem: str) -> str:
-    return "The archive's own labels" if problem == "archive" else task_label(problem)
+    return "The archive's own labels" if problem == ARCHIVE else task_label(problem)
 
 
 def _group_sections(recipe: Recipe, problem: str, shown: Sequence[_Row]) -> list[Section]:

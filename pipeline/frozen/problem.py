@@ -13,14 +13,13 @@ from pipeline.downstream.task_images import TaskImages
 from pipeline.pretraining.dataset import PretrainingSet
 from pipeline.pretraining.pool_questions import pool_questions
 from pipeline.recipe.downstream import Task
+from pipeline.tables import ARCHIVE
 from pipeline.training.patient_rounds import patient_rounds
 from pipeline.training.seeds import generator
 
 Positions = NDArray[np.int64]
 Split = Literal["val", "test"]
 Groups = Mapping[str, tuple[str, ...]]
-ARCHIVE = "archive"
-"""Name of the problem of the archive's own labels."""
 MAX_IMAGES = 3000
 """Maximum number of images of a split of the archive, chosen as a task's fractions are: every patient in turn."""
 

@@ -19,7 +19,7 @@ from pipeline.files import digest, read_table
 from pipeline.frozen.evaluate import Scored, scores_of, scores_of_mean_mask
 from pipeline.frozen.groups import MACHINE, NOT_STATED, SOURCE
 from pipeline.frozen.onnx_encoder import onnx_scores
-from pipeline.frozen.problem import ARCHIVE, Groups, Problem, problem_of_archive, problem_of_task
+from pipeline.frozen.problem import Groups, Problem, problem_of_archive, problem_of_task
 from pipeline.methods.external import ExternalEncoder, ExternalSettings
 from pipeline.mirrored import read_if_intact
 from pipeline.networks.encoders import load_encoder
@@ -33,7 +33,7 @@ from pipeline.recipe.downstream import Task
 from pipeline.representation.features import brightness_features, encoder_features, pixel_features, size_features
 from pipeline.source_numbers import source_numbers
 from pipeline.store import Store
-from pipeline.tables import FROZEN_SCORES, image_digest, label_digest
+from pipeline.tables import ARCHIVE, FROZEN_SCORES, image_digest, label_digest
 
 _SCHEMA = FROZEN_SCORES.schema
 

@@ -137,7 +137,7 @@ def test_reports_and_encoders_are_complete(demo_store: Path) -> None:
 def test_the_page_holds_the_table_and_every_figure_and_no_path(demo_store: Path) -> None:
     reports = demo_store / EXPERIMENT / "reports"
     page = (reports / "report.html").read_text(encoding="utf-8")
-    assert page.count("<img ") == len(list(reports.glob("*.png"))) == 9
+    assert page.count("<img ") == len(list(reports.glob("*.png"))) == 10
     for row in results(demo_store):
         if row["status"] != "ran":
             assert row["reason"] in html.unescape(page)
@@ -329,7 +329,8 @@ def test_the_report_command_prints_the_table_or_says_what_to_run(
     assert printed.returncode == 0
     assert "| ResNet-50 | CE+DCM |" in printed.stdout
     assert "inpainting.png" in printed.stdout
-    assert printed.stdout.endswith(f"{demo_store / EXPERIMENT / 'reports' / 'report.html'}\n")
+    _, gained = printed.stdout.split(f"{demo_store / EXPERIMENT / 'reports' / 'report.html'}\n")
+    assert gained.startswith("\n### What was gained\n") and "CE+DCM − Baseline" in gained
     missing = report(tmp_path / "empty")
     assert missing.returncode == 1
     assert missing.stderr.count("\n") == 1

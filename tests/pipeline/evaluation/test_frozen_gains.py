@@ -90,6 +90,7 @@ def test_resamples_without_a_score_do_not_count(with_control: Recipe) -> None:
         {"seed": 7},
         {"backbone": None, "seed": None},
         {"group_by": "machine", "group": "GE LOGIQ"},
+        {"problem": "archive"},
     ],
 )
 def test_only_defined_scores_of_encoders_of_one_seed_compare(with_control: Recipe, changes: dict[str, Any]) -> None:
