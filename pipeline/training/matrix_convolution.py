@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import conv2d, linear, pad
+from torch.nn.functional import conv2d, pad
 
 _PRODUCT: Final = (100, 2000)
 """Weights per output position from which a product is faster: without and with neighbours (kernels 1×1 and larger)."""
@@ -102,7 +102,14 @@ class _Product(torch.autograd.Function):
         shape = (count, window.output(height), window.output(width), len(weight))
         if not _is_faster(_PRODUCT, weight, shape):
             return conv2d(x_NCHW, weight, bias, window.stride, window.padding)
-        return linear(window.rows(x_NCHW), _matrix(weight), bias).view(shape).permute(0, 3, 1, 2)
+        size = (count, len(weight), *shape[1:3])
+        y_NOHW = torch.empty(size, dtype=x_NCHW.dtype, memory_format=torch.channels_last)
+        rows_MO = y_NOHW.permute(0, 2, 3, 1).view(-1, len(weight))  # a result that is a view could not change in place
+        if bias is None:
+            torch.mm(window.rows(x_NCHW), _matrix(weight).t(), out=rows_MO)
+        else:
+            torch.addmm(bias, window.rows(x_NCHW), _matrix(weight).t(), out=rows_MO)
+        return y_NOHW
 
     @staticmethod
     @once_differentiable

@@ -57,8 +57,9 @@ def narrow_decoder(monkeypatch):
 
 
 @pytest.fixture
-def tiny_backbone(monkeypatch, narrow_decoder):
+def tiny_backbone(monkeypatch):
     """Torchvision's backbones are the tiny one, also in modules that are imported while a test runs."""
+    monkeypatch.setattr(hierarchical_decoder, "_WIDTHS", NARROW)
     for name in ("_ResNet50", "_ResNet18", "_Vgg16Bn"):
         monkeypatch.setattr(encoders, name, TinyEncoder)
 

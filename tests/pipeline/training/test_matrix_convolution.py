@@ -94,6 +94,15 @@ def test_a_product_needs_many_weights_for_each_position(
     assert matrix_convolution._is_faster((100, 2000), weight, (1, 1, positions, weights[0])) == faster
 
 
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[4], (4, 3, 3, 1, 1, 1, 1)], ids=str)
+def test_an_activation_may_change_the_output_in_place(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix_convolution, "_PRODUCT", ALWAYS)
+    plain, ours, x_NCHW = pair(*shape)
+    found, expected = (results(nn.Sequential(layer, nn.SiLU(inplace=True)), x_NCHW) for layer in (ours, plain))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_evaluation_is_pytorchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrix_convolution, "_PRODUCT", ALWAYS)
     plain, ours, x_NCHW = pair(*SHAPES[0], dtype=torch.float32)
