@@ -329,7 +329,7 @@ def test_the_report_command_prints_the_table_or_says_what_to_run(
     assert printed.returncode == 0
     assert "| ResNet-50 | CE+DCM |" in printed.stdout
     assert "inpainting.png" in printed.stdout
-    _, gained = printed.stdout.split(f"{demo_store / EXPERIMENT / 'reports' / 'report.html'}\n")
+    _, _, gained = printed.stdout.rpartition(f"{demo_store / EXPERIMENT / 'reports' / 'report.html'}\n")
     assert gained.startswith("\n### What was gained\n") and "CE+DCM − Baseline" in gained
     missing = report(tmp_path / "empty")
     assert missing.returncode == 1
