@@ -143,9 +143,9 @@ def interval(resampled_SR: Sequence[Sequence[float] | NDArray[np.float64]]) -> t
 def _sentence(recipe: Recipe, one: Comparison, shares: Sequence[float]) -> str:
     """On how many tasks the encoder is above its control, and below it, at each share."""
     counted = []
-    for share in shares:
+    for share in [share for share in shares if any(its == share for _, its in one.gains)]:
         gains = [gain for (_, its), gain in one.gains.items() if its == share]
-        above, below = (sum(part) for part in zip(*((g.low > 0, g.high < 0) for g in gains), strict=True))
+        above, below = sum(gain.low > 0 for gain in gains), sum(gain.high < 0 for gain in gains)
         counted.append(f"{above} above and {below} below of {len(gains)} at {percent(share)}")
     what = "the content of the tags" if one.against != _START else "pretraining"
     encoders = "one encoder: another pretraining may differ" if one.seeds == 1 else f"{one.seeds} seeds"

@@ -26,7 +26,7 @@ _POINTWISE = (nn.Linear, nn.LayerNorm)
 class VisibleCells:
     """The cells of N images that a network sees; an image is a grid of h × w square cells.
 
-    `cells_Nhw` is bool and on the CPU, where its positions are counted; maps and positions go to `device`.
+    `cells_Nhw` is bool, on the CPU, which counts its positions; maps and positions are on `device`.
     """
 
     def __init__(self, cells_Nhw: Tensor, device: torch.device) -> None:

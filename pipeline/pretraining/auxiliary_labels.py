@@ -14,7 +14,7 @@ from pipeline.pretraining.curves import DIVERSITY, RECONSTRUCTION
 from pipeline.pretraining.dataset import Batch, PretrainingSet, training_batches, validation_batches
 from pipeline.pretraining.inpainting import fresh_context_encoder, write_inpainting
 from pipeline.pretraining.job import Job, MethodRun, compiled_for, own_share, plan_of
-from pipeline.pretraining.label_scores import label_scores
+from pipeline.pretraining.label_scores import scores_of_batches
 from pipeline.pretraining.labelled_step import TRAIN_METRICS, LabelledStep, Losses
 from pipeline.pretraining.losses import label_loss, reconstruction_loss
 from pipeline.pretraining.metadata_classifier import MetadataHead, fresh_head, known_label_sums, write_label_scores
@@ -111,9 +111,9 @@ class AuxiliaryLabelTraining:
 
         Of several processes, only the one that writes calls this, with the pool of all.
         """
-        parts = [(logits_NL, batch.labels_NL, batch.known_NL) for batch, _, logits_NL in self._validated(pool)]
-        logits_NL, labels_NL, known_NL = (torch.cat(part) for part in zip(*parts, strict=True))
-        return label_scores(logits_NL, labels_NL, known_NL, pool.label_names)
+        return scores_of_batches(
+            ((batch, logits_NL) for batch, _, logits_NL in self._validated(pool)), pool.label_names
+        )
 
 
 class AuxiliaryLabelRun(MethodRun):

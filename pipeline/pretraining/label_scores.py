@@ -1,10 +1,12 @@
 """Accuracy, balanced accuracy and AUC of predicted weak labels, label by label."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pipeline.pretraining.dataset import Batch
 
 
 def label_scores(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -19,6 +21,13 @@ def label_scores(logits_NL: Tensor, labels_NL: Tensor, known_NL: Tensor, names: 
         {"label": name, **_scores(logits_N[known_N], carried_N[known_N])}
         for name, logits_N, carried_N, known_N in columns
     ]
+
+
+def scores_of_batches(batches: Iterable[tuple[Batch, Tensor]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """`label_scores` of all images of `batches`, each with its logits."""
+    parts = [(logits_NL, batch.labels_NL, batch.known_NL) for batch, logits_NL in batches]
+    logits_NL, labels_NL, known_NL = (torch.cat(part) for part in zip(*parts, strict=True))
+    return label_scores(logits_NL, labels_NL, known_NL, names)
 
 
 def _scores(logits_N: Tensor, carried_N: Tensor) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pipeline.networks.sparse import VisibleCells, require_maskable, sparse
 from pipeline.pretraining.curves import PATCH_ERROR
 from pipeline.pretraining.dataset import Batch, PretrainingSet
 from pipeline.pretraining.job import Job, MethodRun, own_share, placed, plan_of
-from pipeline.pretraining.label_scores import label_scores
+from pipeline.pretraining.label_scores import scores_of_batches
 from pipeline.pretraining.labelled_step import TRAIN_METRICS, LabelledStep, Losses
 from pipeline.pretraining.losses import label_loss
 from pipeline.pretraining.masked_patches import MaskedBatch, MaskedBatches, patch_errors, patch_side
@@ -168,9 +168,9 @@ class SparkAuxTraining(_MaskedTraining):
 
         Of several processes, only the one that writes calls this, with the pool of all.
         """
-        parts = [(logits_NL, images.labels_NL, images.known_NL) for images, _, logits_NL in self._validated(pool)]
-        logits_NL, labels_NL, known_NL = (torch.cat(part) for part in zip(*parts, strict=True))
-        return label_scores(logits_NL, labels_NL, known_NL, pool.label_names)
+        return scores_of_batches(
+            ((images, logits_NL) for images, _, logits_NL in self._validated(pool)), pool.label_names
+        )
 
 
 class SparkRun(MethodRun):

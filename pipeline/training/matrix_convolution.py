@@ -1,7 +1,7 @@
-"""Convolutions computed by matrix products on a CPU, where their weights outnumber the positions of their output.
+"""Convolutions computed by matrix products on a CPU, if they have many weights for each position of their output.
 
 oneDNN's convolutions reorder the weights for every call, and spread the positions over the cores: a level of 2 × 3
-positions and 512 channels takes ten times as long as the product of the same matrices.
+positions and 512 channels takes up to ten times as long as the product of the same matrices.
 """
 
 from dataclasses import dataclass

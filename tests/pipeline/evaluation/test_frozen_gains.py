@@ -99,6 +99,19 @@ def test_only_defined_scores_of_encoders_of_one_seed_compare(with_control: Recip
     assert gains_section(with_control, rows, "test") is None
 
 
+def test_a_share_that_one_comparison_lacks_is_left_out_of_its_sentence(with_control: Recipe) -> None:
+    rows = table(
+        *(row(name, 0, fraction=share) for name in ("baseline", "simclr") for share in (0.1, 0.05)),
+        row("supcon", 0),
+        row("supcon", 0, fraction=0.05, score=None),
+    )
+    section = gains_section(with_control, rows, "test")
+    assert section is not None
+    simclr, supcon = section.points
+    assert "at 5 %" in simclr and "at 10 %" in supcon and "at 5 %" not in supcon
+    assert [line[1:] for line in section.table.rows][1][-1] == "–"
+
+
 def test_the_section_counts_the_tasks_whose_interval_excludes_0(with_control: Recipe) -> None:
     better, worse = (DRAWS[0] + step for step in (1, -1))
     rows = table(
